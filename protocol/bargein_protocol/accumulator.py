@@ -1,0 +1,284 @@
+"""Folds a turn's events into its state.
+
+The client, the snapshot and the server's history all use this one fold, so that what a user saw and
+what the model is told can differ only by what was not sent. Folding is idempotent: an event whose
+number is not above the last one is ignored, so a replay does no harm.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable
+from typing import Any
+
+from . import server_events as ev
+from .folded import AudioSpan, FoldedLane, FoldedProgress, FoldedTool, FoldedTurn, ToolState
+from .types import MAX_TEXT_CHARS, NO_SEQ, CallId, Heard, InputId, Seq, TurnId
+
+
+class GrowingText:
+    """Text that grows by pieces, each with the number of its event.
+
+    It keeps at most `MAX_TEXT_CHARS` characters; what comes later is dropped.
+    """
+
+    __slots__ = ("_ends", "_parts", "_seqs", "length")
+
+    def __init__(self, text: str = "", seq: Seq = NO_SEQ) -> None:
+        self.length = 0
+        self._parts: list[str] = []
+        self._seqs = array("Q")
+        self._ends = array("L")
+        if text:
+            self.append(text, seq)
+
+    def append(self, text: str, seq: int) -> None:
+        """Add a piece; `seq` never goes down."""
+        length = self.length + len(text)
+        if length > MAX_TEXT_CHARS:
+            text = text[: MAX_TEXT_CHARS - self.length]
+            length = MAX_TEXT_CHARS
+            if not text:
+                return
+        self._parts.append(text)
+        self._seqs.append(seq)
+        self._ends.append(length)
+        self.length = length
+
+    def __str__(self) -> str:
+        if len(self._parts) > 1:
+            self._parts = ["".join(self._parts)]
+        return self._parts[0] if self._parts else ""
+
+    def chars_at(self, seq: int) -> int:
+        """Return how many characters came with events up to and including `seq`."""
+        index = bisect_right(self._seqs, seq)
+        return self._ends[index - 1] if index else 0
+
+    def seq_at(self, chars: int) -> Seq:
+        """Return the last event that lies wholly within the first `chars` characters."""
+        index = bisect_right(self._ends, chars)
+        return Seq(self._seqs[index - 1]) if index else NO_SEQ
+
+
+class LaneFold:
+    """What one voice of a turn said and did; see `FoldedLane` for the fields."""
+
+    __slots__ = ("audio", "audio_seqs", "data", "progress", "status", "steps", "text", "thoughts", "tools")
+
+    def __init__(self) -> None:
+        self.text = GrowingText()
+        self.thoughts = GrowingText()
+        self.status: str | None = None
+        self.tools: dict[CallId, FoldedTool] = {}
+        self.audio: list[AudioSpan] = []
+        self.audio_seqs: list[int] = []
+        self.progress: FoldedProgress | None = None
+        self.steps = 0
+        self.data: dict[str, Any] = {}
+
+    def tool(self, call_id: CallId) -> FoldedTool:
+        """Return the call, a new one when it was not announced."""
+        tool = self.tools.get(call_id)
+        if tool is None:
+            tool = self.tools[call_id] = FoldedTool(call_id=call_id, text_at=self.text.length)
+        return tool
+
+    def folded(self) -> FoldedLane:
+        """Return the state as plain data; later events do not change it."""
+        return FoldedLane(
+            text=str(self.text),
+            thoughts=str(self.thoughts),
+            status=self.status,
+            tools=[FoldedTool(**{f: getattr(tool, f) for f in FoldedTool.__struct_fields__})
+                   for tool in self.tools.values()],
+            audio=list(self.audio),
+            progress=self.progress,
+            steps=self.steps,
+            data=dict(self.data),
+        )  # fmt: skip
+
+
+def _status(lane: LaneFold, event: ev.Status) -> None:
+    lane.status = event.message
+
+
+def _thought(lane: LaneFold, event: ev.Thought) -> None:
+    lane.thoughts.append(event.text, event.seq)
+
+
+def _text(lane: LaneFold, event: ev.TextDelta) -> None:
+    lane.text.append(event.text, event.seq)
+
+
+def _audio(lane: LaneFold, event: ev.AudioDelta) -> None:
+    lane.audio.append(AudioSpan(start_ms=event.start_ms, duration_ms=event.duration_ms, text=event.text))
+    lane.audio_seqs.append(event.seq)
+
+
+def _tool_call(lane: LaneFold, event: ev.ToolCall) -> None:
+    lane.tool(event.call_id).name = event.name
+
+
+def _tool_call_delta(lane: LaneFold, event: ev.ToolCallDelta) -> None:
+    lane.tool(event.call_id).arguments += event.arguments
+
+
+def _tool_confirm(lane: LaneFold, event: ev.ToolConfirm) -> None:
+    tool = lane.tool(event.call_id)
+    tool.state, tool.given = "confirming", event.arguments
+
+
+def _tool_running(lane: LaneFold, event: ev.ToolRunning) -> None:
+    tool = lane.tool(event.call_id)
+    tool.state, tool.given = "running", event.arguments
+
+
+def _tool_result(lane: LaneFold, event: ev.ToolResult) -> None:
+    tool = lane.tool(event.call_id)
+    state: ToolState = event.status
+    tool.state, tool.output, tool.error, tool.duration_ms = (
+        state,
+        event.output,
+        event.error,
+        event.duration_ms,
+    )
+
+
+def _step(lane: LaneFold, event: ev.StepEnded) -> None:
+    lane.steps += 1
+
+
+def _progress(lane: LaneFold, event: ev.Progress) -> None:
+    lane.progress = FoldedProgress(value=event.value, total=event.total, unit=event.unit, label=event.label)
+
+
+def _data(lane: LaneFold, event: ev.Data) -> None:
+    lane.data[event.name] = event.value
+
+
+_FOLDS: dict[type[ev.Output], Callable[[LaneFold, Any], None]] = {
+    ev.Status: _status,
+    ev.Thought: _thought,
+    ev.TextDelta: _text,
+    ev.AudioDelta: _audio,
+    ev.ToolCall: _tool_call,
+    ev.ToolCallDelta: _tool_call_delta,
+    ev.ToolConfirm: _tool_confirm,
+    ev.ToolRunning: _tool_running,
+    ev.ToolResult: _tool_result,
+    ev.StepEnded: _step,
+    ev.Progress: _progress,
+    ev.Data: _data,
+}
+
+
+class TurnFold:
+    """One turn's events, folded as they come.
+
+    Attributes:
+        voice: The turn's own lane.
+        lanes: Every lane by source; `voice` is the one of the empty source.
+        last_seq: The last number that is folded in.
+        last_output_seq: The last number of the turn before its `turn.ended`.
+        ended: Its `turn.ended`, None while it runs.
+    """
+
+    __slots__ = (
+        "ended",
+        "held",
+        "input_id",
+        "lanes",
+        "last_output_seq",
+        "last_seq",
+        "started",
+        "turn_id",
+        "voice",
+    )
+
+    def __init__(self, turn_id: TurnId, input_id: InputId | None = None) -> None:
+        self.turn_id = turn_id
+        self.input_id = input_id
+        self.voice = LaneFold()
+        self.lanes: dict[str, LaneFold] = {"": self.voice}
+        self.started = False
+        self.held = False
+        self.last_seq = NO_SEQ
+        self.last_output_seq = NO_SEQ
+        self.ended: ev.TurnEnded | None = None
+
+    def add_text(self, seq: Seq, text: str) -> None:
+        """Fold a text delta of the turn's own voice in: the frequent case, without an event."""
+        self.voice.text.append(text, seq)
+        self.last_seq = self.last_output_seq = seq
+
+    def apply(self, event: ev.TurnEvent | ev.UnknownEvent) -> bool:
+        """Fold an event in; False when it was folded in before.
+
+        Raises:
+            ValueError: The event is of another turn.
+        """
+        if event.turn_id != self.turn_id:
+            raise ValueError(f"expected an event of turn {self.turn_id}, got one of {event.turn_id}")
+        if event.seq <= self.last_seq:
+            return False
+        self.last_seq = event.seq
+        if isinstance(event, ev.TurnEnded):
+            self.ended, self.held = event, False
+            return True
+        self.last_output_seq = event.seq
+        if isinstance(event, ev.Output):
+            lane = self.lanes.get(event.source)
+            if lane is None:
+                lane = self.lanes[event.source] = LaneFold()
+            _FOLDS[type(event)](lane, event)
+        elif isinstance(event, ev.TurnStarted):
+            self.started, self.input_id = True, event.input_id
+        elif isinstance(event, (ev.TurnHeld, ev.TurnResumed)):
+            self.held = isinstance(event, ev.TurnHeld)
+        elif isinstance(event, (ev.InputAccepted, ev.InputQueued)):
+            self.input_id = event.input_id
+        return True
+
+    def folded(self) -> FoldedTurn:
+        """Return the state as plain data; later events do not change it."""
+        return FoldedTurn(
+            turn_id=self.turn_id,
+            input_id=self.input_id,
+            started=self.started,
+            held=self.held,
+            status=self.ended.status if self.ended else None,
+            reason=self.ended.reason if self.ended else None,
+            last_seq=self.last_seq,
+            heard=self.ended.heard if self.ended else None,
+            usage=self.ended.usage if self.ended else None,
+            lanes={source: lane.folded() for source, lane in self.lanes.items()},
+        )
+
+    @classmethod
+    def unfold(cls, state: FoldedTurn) -> TurnFold:
+        """Return a fold that goes on from a snapshot."""
+        fold = cls(state.turn_id, state.input_id)
+        fold.started, fold.held = state.started, state.held
+        fold.last_seq = fold.last_output_seq = state.last_seq
+        for source, folded in state.lanes.items():
+            lane = fold.voice if not source else LaneFold()
+            fold.lanes[source] = lane
+            lane.text = GrowingText(folded.text, state.last_seq)
+            lane.thoughts = GrowingText(folded.thoughts, state.last_seq)
+            lane.status, lane.progress = folded.status, folded.progress
+            lane.tools = {tool.call_id: tool for tool in folded.tools}
+            lane.audio, lane.audio_seqs = list(folded.audio), [state.last_seq] * len(folded.audio)
+            lane.steps, lane.data = folded.steps, dict(folded.data)
+        if state.status is not None:
+            fold.ended = ev.TurnEnded(
+                seq=state.last_seq,
+                turn_id=state.turn_id,
+                status=state.status,
+                reason=state.reason or "",
+                last_seq=state.last_seq,
+                heard=state.heard or Heard(),
+                usage=state.usage,
+            )
+        return fold

@@ -1,0 +1,150 @@
+"""How events become frames and frames become events.
+
+A codec is chosen by WebSocket subprotocol. Decoding never raises anything but `DecodeError`,
+whatever the peer sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from .client_events import ClientEvent
+from .errors import BAD_EVENT, BAD_FRAME, UNKNOWN_TYPE, Code, DecodeError
+from .server_events import ServerEvent, UnknownEvent
+from .types import MAX_ID_CHARS, MAX_INT, Seq, TurnId
+
+_DETAIL_CHARS = 200
+
+# What a decoder raises on hostile input: deep nesting is a RecursionError, a lone surrogate or bad
+# UTF-8 a UnicodeError, and none of them is an error of msgspec.
+_HOSTILE = (msgspec.DecodeError, UnicodeError, RecursionError, OverflowError)
+
+
+class Codec(Protocol):
+    """One way to write events.
+
+    Attributes:
+        subprotocol: The name that chooses it.
+        text: Whether its frames are text frames.
+    """
+
+    subprotocol: str
+    text: bool
+
+    def encode(self, event: ClientEvent | ServerEvent) -> bytes:
+        """Return the frame's payload."""
+        ...
+
+    def decode_client(self, frame: bytes) -> ClientEvent:
+        """Return what a client sent.
+
+        Raises:
+            DecodeError: It is not a client event.
+        """
+        ...
+
+    def decode_server(self, frame: bytes) -> ServerEvent | UnknownEvent:
+        """Return what a server sent; a type from a newer version becomes an `UnknownEvent`.
+
+        Raises:
+            DecodeError: It is not an event.
+        """
+        ...
+
+
+class _Header(msgspec.Struct):
+    """The fields that are worth reading when the rest cannot be."""
+
+    type: str
+    id: str | None = None
+    call_id: str | None = None
+    seq: int = 0
+    turn_id: str = ""
+
+
+class JsonCodec:
+    """JSON in text frames; `bytes` fields are base64 (RFC 4648 section 4, with padding)."""
+
+    subprotocol = "bargein.v1.json"
+    text = True
+
+    def __init__(self) -> None:
+        self._client: msgspec.json.Decoder[ClientEvent] = msgspec.json.Decoder(ClientEvent)
+        self._server: msgspec.json.Decoder[ServerEvent] = msgspec.json.Decoder(ServerEvent)
+        self._header: msgspec.json.Decoder[_Header] = msgspec.json.Decoder(_Header)
+        self.encode = msgspec.json.Encoder().encode
+
+    def decode_client(self, frame: bytes) -> ClientEvent:
+        """Return what a client sent."""
+        try:
+            return self._client.decode(frame)
+        except _HOSTILE as error:
+            raise self._why(frame, error, _CLIENT_TYPES) from None
+
+    def decode_server(self, frame: bytes) -> ServerEvent | UnknownEvent:
+        """Return what a server sent."""
+        try:
+            return self._server.decode(frame)
+        except _HOSTILE as error:
+            why = self._why(frame, error, _SERVER_TYPES)
+        if why.code is UNKNOWN_TYPE:
+            header = self._header.decode(frame)
+            if 0 <= header.seq <= MAX_INT and len(header.turn_id) <= MAX_ID_CHARS:
+                return UnknownEvent(kind=header.type, seq=Seq(header.seq), turn_id=TurnId(header.turn_id))
+        raise why
+
+    def _why(self, frame: bytes, error: Exception, types: frozenset[str]) -> DecodeError:
+        try:
+            header = self._header.decode(frame)
+        except msgspec.ValidationError:
+            return _decode_error(BAD_EVENT, error, None)
+        except _HOSTILE:
+            return _decode_error(BAD_FRAME, error, None)
+        ref_id = header.id or header.call_id
+        if ref_id is not None and len(ref_id) > MAX_ID_CHARS:
+            ref_id = None
+        if header.type not in types:
+            return DecodeError(UNKNOWN_TYPE, f"unknown type {header.type[:40]!r}", ref_id)
+        if isinstance(error, (msgspec.ValidationError, OverflowError)):
+            return _decode_error(BAD_EVENT, error, ref_id)
+        return _decode_error(BAD_FRAME, error, ref_id)
+
+
+def _decode_error(code: Code, error: Exception, ref_id: str | None) -> DecodeError:
+    # msgspec's own messages are short and name the path; the others name Python's internals.
+    detail = str(error) if isinstance(error, msgspec.DecodeError) else code.reason
+    return DecodeError(code, detail[:_DETAIL_CHARS], ref_id)
+
+
+def _types(union: object) -> frozenset[str]:
+    return frozenset(str(struct.__struct_config__.tag) for struct in union.__args__)  # type: ignore[attr-defined]
+
+
+_CLIENT_TYPES = _types(ClientEvent)
+_SERVER_TYPES = _types(ServerEvent)
+
+JSON: Codec = JsonCodec()
+CODECS: dict[str, Codec] = {codec.subprotocol: codec for codec in (JSON,)}
+
+
+def negotiate(offered: Sequence[str]) -> tuple[Codec, str | None] | None:
+    """Choose a codec from the subprotocols that a client offered, in the client's order.
+
+    Returns:
+        The codec and the subprotocol to select. A client that offered none gets JSON and none is
+        selected, so that a plain tool can talk to the server. None when the client offered only
+        what is not known here; then the handshake is refused.
+    """
+    if not offered:
+        return JSON, None
+    for name in offered:
+        codec = CODECS.get(name)
+        if codec is not None:
+            return codec, name
+    return None
+
+
+__all__ = ["CODECS", "JSON", "Codec", "JsonCodec", "negotiate"]
