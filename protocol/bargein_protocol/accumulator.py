@@ -137,7 +137,8 @@ def _tool_running(lane: LaneFold, event: ev.ToolRunning) -> None:
 
 def _tool_result(lane: LaneFold, event: ev.ToolResult) -> None:
     tool = lane.tool(event.call_id)
-    state: ToolState = event.status
+    # What runs on after an interrupt has given its place in the history already.
+    state: ToolState = "background" if event.status == "running" else event.status
     tool.state, tool.output, tool.error, tool.duration_ms = (
         state,
         event.output,

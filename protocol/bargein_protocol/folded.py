@@ -26,7 +26,7 @@ from .types import (
     Usage,
 )
 
-ToolState = Literal["called", "confirming", "running", "completed", "failed", "cancelled"]
+ToolState = Literal["called", "confirming", "running", "background", "completed", "failed", "cancelled"]
 
 
 class FoldedTool(Struct, kw_only=True, omit_defaults=True):
@@ -36,7 +36,7 @@ class FoldedTool(Struct, kw_only=True, omit_defaults=True):
         name: The tool; empty when the call was not announced.
         arguments: The pieces of the arguments so far, joined: JSON text, maybe not whole yet.
         given: The whole arguments, once the tool runs.
-        state: How far the call is. `running` also after a `tool.result` that says so.
+        state: How far the call is. `background` after a `tool.result` that says `running`.
         text_at: Characters of the lane's text that came before the call.
     """
 
