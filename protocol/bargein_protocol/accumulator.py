@@ -20,13 +20,14 @@ from .types import MAX_TEXT_CHARS, NO_SEQ, CallId, Heard, InputId, Seq, TurnId
 class GrowingText:
     """Text that grows by pieces, each with the number of its event.
 
-    It keeps at most `MAX_TEXT_CHARS` characters; what comes later is dropped.
+    It keeps at most `max_chars` characters; what comes later is dropped.
     """
 
-    __slots__ = ("_ends", "_parts", "_seqs", "length")
+    __slots__ = ("_ends", "_max_chars", "_parts", "_seqs", "length")
 
-    def __init__(self, text: str = "", seq: Seq = NO_SEQ) -> None:
+    def __init__(self, text: str = "", seq: Seq = NO_SEQ, *, max_chars: int = MAX_TEXT_CHARS) -> None:
         self.length = 0
+        self._max_chars = max_chars
         self._parts: list[str] = []
         self._seqs = array("Q")
         self._ends = array("L")
@@ -36,9 +37,9 @@ class GrowingText:
     def append(self, text: str, seq: int) -> None:
         """Add a piece; `seq` never goes down."""
         length = self.length + len(text)
-        if length > MAX_TEXT_CHARS:
-            text = text[: MAX_TEXT_CHARS - self.length]
-            length = MAX_TEXT_CHARS
+        if length > self._max_chars:
+            text = text[: self._max_chars - self.length]
+            length = self._max_chars
             if not text:
                 return
         self._parts.append(text)
@@ -67,9 +68,9 @@ class LaneFold:
 
     __slots__ = ("audio", "audio_seqs", "data", "progress", "status", "steps", "text", "thoughts", "tools")
 
-    def __init__(self) -> None:
-        self.text = GrowingText()
-        self.thoughts = GrowingText()
+    def __init__(self, max_chars: int = MAX_TEXT_CHARS) -> None:
+        self.text = GrowingText(max_chars=max_chars)
+        self.thoughts = GrowingText(max_chars=max_chars)
         self.status: str | None = None
         self.tools: dict[CallId, FoldedTool] = {}
         self.audio: list[AudioSpan] = []
@@ -178,6 +179,11 @@ _FOLDS: dict[type[ev.Output], Callable[[LaneFold, Any], None]] = {
 class TurnFold:
     """One turn's events, folded as they come.
 
+    Args:
+        turn_id: The turn.
+        input_id: What asked for it, where it is known.
+        max_chars: How much of each text is kept.
+
     Attributes:
         voice: The turn's own lane.
         lanes: Every lane by source; `voice` is the one of the empty source.
@@ -187,6 +193,7 @@ class TurnFold:
     """
 
     __slots__ = (
+        "_max_chars",
         "ended",
         "held",
         "input_id",
@@ -198,10 +205,13 @@ class TurnFold:
         "voice",
     )
 
-    def __init__(self, turn_id: TurnId, input_id: InputId | None = None) -> None:
+    def __init__(
+        self, turn_id: TurnId, input_id: InputId | None = None, *, max_chars: int = MAX_TEXT_CHARS
+    ) -> None:
         self.turn_id = turn_id
         self.input_id = input_id
-        self.voice = LaneFold()
+        self.voice = LaneFold(max_chars)
+        self._max_chars = max_chars
         self.lanes: dict[str, LaneFold] = {"": self.voice}
         self.started = False
         self.held = False
@@ -232,7 +242,7 @@ class TurnFold:
         if isinstance(event, ev.Output):
             lane = self.lanes.get(event.source)
             if lane is None:
-                lane = self.lanes[event.source] = LaneFold()
+                lane = self.lanes[event.source] = LaneFold(self._max_chars)
             _FOLDS[type(event)](lane, event)
         elif isinstance(event, ev.TurnStarted):
             self.started, self.input_id = True, event.input_id

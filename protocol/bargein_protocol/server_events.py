@@ -226,7 +226,7 @@ class InterruptResult(_ServerEvent, frozen=True, kw_only=True, tag="interrupt.re
             `deferred`: it will take effect when an uninterruptible section is over, or when the
             input that it names arrives. `unknown_turn`: there is nothing to end.
         duplicate: The answer to a resend.
-        heard: What is known of what the user received of the turn.
+        heard: For `already_ended`: what is known now of what the user received of the turn.
     """
 
     interrupt_id: InterruptIdField

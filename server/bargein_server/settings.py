@@ -87,7 +87,7 @@ def settings_from(values: Mapping[str, Any]) -> Settings:
     try:
         return msgspec.convert(dict(values), Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(str(error)) from None
+        raise SettingsError(str(error).replace("- at `$.", "for setting `")) from None
 
 
 def settings_from_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -137,14 +137,11 @@ class Requests:
         table = self._table
         if event.played is not None:
             turn.hearing.report(event.played)
-        result = InterruptResult(
-            interrupt_id=event.id,
-            turn_id=turn.id,
-            outcome="interrupted",
-            heard=turn.hearing.heard(turn.fold.voice),
-        )
+        result = InterruptResult(interrupt_id=event.id, turn_id=turn.id, outcome="interrupted")
         if turn.state is State.ENDED:
-            result = replace(result, outcome="already_ended")
+            # What is known of the ended turn now; for the other outcomes `turn.ended` will tell.
+            heard = turn.hearing.heard(turn.fold.voice)
+            result = replace(result, outcome="already_ended", heard=heard)
         elif turn.guarded and not event.force:
             result = replace(result, outcome="deferred")
             table.defer(turn, _ending(event))

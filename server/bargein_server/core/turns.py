@@ -28,6 +28,10 @@ from bargein_protocol import (
 
 from .hearing import Hearing
 
+# How much of a turn's text is remembered. It returns in `turn.ended.heard`, which must stay a frame
+# that no line and no client chokes on; an answer of this length is a book's chapter.
+MAX_TURN_CHARS = 131_072
+
 
 class State(Enum):
     """Where a turn is in its life."""
@@ -114,7 +118,7 @@ class Turn:
         self.input = asked_by
         self.barges_in = barges_in
         self.state = State.QUEUED
-        self.fold = TurnFold(turn_id, asked_by.id)
+        self.fold = TurnFold(turn_id, asked_by.id, max_chars=MAX_TURN_CHARS)
         self.hearing = Hearing()
         self.ending: Ending | None = None
         self.deferred: Ending | None = None
