@@ -7,14 +7,14 @@ whatever the peer sent.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from .client_events import ClientEvent
 from .errors import BAD_EVENT, BAD_FRAME, UNKNOWN_TYPE, Code, DecodeError
 from .server_events import ServerEvent, UnknownEvent
-from .types import MAX_ID_CHARS, MAX_INT, Seq, TurnId
+from .types import MAX_ID_CHARS, MAX_INT, MAX_NAME_CHARS, Seq, TurnId
 
 _DETAIL_CHARS = 200
 
@@ -56,13 +56,35 @@ class Codec(Protocol):
 
 
 class _Header(msgspec.Struct):
-    """The fields that are worth reading when the rest cannot be."""
+    """The fields that are worth reading when the rest cannot be.
+
+    All but `type` may hold anything: in a newer version of the protocol they may mean something else.
+    """
 
     type: str
-    id: str | None = None
-    call_id: str | None = None
-    seq: int = 0
-    turn_id: str = ""
+    id: Any = None
+    call_id: Any = None
+    seq: Any = 0
+    turn_id: Any = ""
+
+    def ref_id(self) -> str | None:
+        """Return the id by which the peer finds its event again."""
+        for value in (self.id, self.call_id):
+            if isinstance(value, str) and 0 < len(value) <= MAX_NAME_CHARS:
+                return value
+        return None
+
+    def unknown(self) -> UnknownEvent | None:
+        """Return the event of a type that is not known here, None when its number cannot be one."""
+        seq, turn_id = self.seq, self.turn_id
+        if (
+            type(seq) is int
+            and 0 <= seq <= MAX_INT
+            and isinstance(turn_id, str)
+            and len(turn_id) <= MAX_ID_CHARS
+        ):
+            return UnknownEvent(kind=self.type, seq=Seq(seq), turn_id=TurnId(turn_id))
+        return None
 
 
 class JsonCodec:
@@ -91,9 +113,9 @@ class JsonCodec:
         except _HOSTILE as error:
             why = self._why(frame, error, _SERVER_TYPES)
         if why.code is UNKNOWN_TYPE:
-            header = self._header.decode(frame)
-            if 0 <= header.seq <= MAX_INT and len(header.turn_id) <= MAX_ID_CHARS:
-                return UnknownEvent(kind=header.type, seq=Seq(header.seq), turn_id=TurnId(header.turn_id))
+            unknown = self._header.decode(frame).unknown()
+            if unknown is not None:
+                return unknown
         raise why
 
     def _why(self, frame: bytes, error: Exception, types: frozenset[str]) -> DecodeError:
@@ -103,9 +125,7 @@ class JsonCodec:
             return _decode_error(BAD_EVENT, error, None)
         except _HOSTILE:
             return _decode_error(BAD_FRAME, error, None)
-        ref_id = header.id or header.call_id
-        if ref_id is not None and len(ref_id) > MAX_ID_CHARS:
-            ref_id = None
+        ref_id = header.ref_id()
         if header.type not in types:
             return DecodeError(UNKNOWN_TYPE, f"unknown type {header.type[:40]!r}", ref_id)
         if isinstance(error, (msgspec.ValidationError, OverflowError)):

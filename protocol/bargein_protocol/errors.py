@@ -118,7 +118,7 @@ class DecodeError(ProtocolError):
     Attributes:
         code: The row that answers it.
         detail: What is wrong and where, short, safe to return to the peer who sent it.
-        ref_id: The `id` of the offending event where it could be read, else None.
+        ref_id: The `id` or `call_id` of the offending event where it could be read, else None.
     """
 
     def __init__(self, code: Code, detail: str, ref_id: str | None = None) -> None:

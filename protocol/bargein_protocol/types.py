@@ -48,6 +48,8 @@ EpochField = Annotated[Epoch, _id]
 SeqField = Annotated[Seq, _count]
 
 AnyId = Annotated[str, _id]
+RefIdField = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS)]
+"""The `id` or the `call_id` of an event, so as long as the longer of the two."""
 Count = Annotated[int, _count]
 Milliseconds = Annotated[int, _count]
 Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS)]
