@@ -17,6 +17,10 @@ MAX_NAME_CHARS = 128
 MAX_INPUT_CHARS = 65_536
 MAX_TEXT_CHARS = 1_048_576
 MAX_AUDIO_BYTES = 1_048_576
+MAX_KEYS = 1024
+MAX_LANES = 256
+MAX_TOOLS = 4096
+MAX_SPANS = 65_536
 MAX_PENDING = 64
 """How many inputs and interrupts of one client may be unanswered at a time."""
 
@@ -63,7 +67,7 @@ Text = Annotated[str, Meta(max_length=MAX_TEXT_CHARS)]
 Number = Annotated[float, Meta(ge=-1e15, le=1e15)]
 Audio = Annotated[bytes, Meta(max_length=MAX_AUDIO_BYTES)]
 """PCM16, little-endian, mono, at the session's rate; base64 in JSON, raw in MessagePack."""
-JsonObject = Annotated[dict[str, Any], Meta(max_length=1024)]
+JsonObject = Annotated[dict[str, Any], Meta(max_length=MAX_KEYS)]
 
 OnBusy = Literal["interrupt", "queue", "reject"]
 TurnStatus = Literal["completed", "interrupted", "failed"]
