@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from .client_events import ClientEvent
+from .client_events import ClientEvent, InputText, SessionOpen, SessionUpdate, ToolOutput
 from .errors import BAD_EVENT, BAD_FRAME, UNKNOWN_TYPE, Code, DecodeError
 from .server_events import ServerEvent, UnknownEvent
-from .types import MAX_ID_CHARS, MAX_INT, MAX_NAME_CHARS, Seq, TurnId
+from .types import MAX_DEPTH, MAX_ID_CHARS, MAX_INT, MAX_NAME_CHARS, Seq, TurnId
 
 _DETAIL_CHARS = 200
 
@@ -35,7 +35,15 @@ class Codec(Protocol):
     text: bool
 
     def encode(self, event: ClientEvent | ServerEvent) -> bytes:
-        """Return the frame's payload."""
+        """Return the frame's payload.
+
+        Bounds are not looked at: that is for whoever makes the event.
+
+        Raises:
+            TypeError: A value has no form on the wire.
+            UnicodeEncodeError: A string holds a lone surrogate.
+            RecursionError: A value nests too deep.
+        """
         ...
 
     def decode_client(self, frame: bytes) -> ClientEvent:
@@ -102,9 +110,14 @@ class JsonCodec:
     def decode_client(self, frame: bytes) -> ClientEvent:
         """Return what a client sent."""
         try:
-            return self._client.decode(frame)
+            event = self._client.decode(frame)
         except _HOSTILE as error:
             raise self._why(frame, error, _CLIENT_TYPES) from None
+        for value in _open_values(event):
+            if not _within_depth(value):
+                detail = f"expected at most {MAX_DEPTH} nested levels, got more"
+                raise DecodeError(BAD_EVENT, detail, self._header.decode(frame).ref_id())
+        return event
 
     def decode_server(self, frame: bytes) -> ServerEvent | UnknownEvent:
         """Return what a server sent."""
@@ -131,6 +144,35 @@ class JsonCodec:
         if isinstance(error, (msgspec.ValidationError, OverflowError)):
             return _decode_error(BAD_EVENT, error, ref_id)
         return _decode_error(BAD_FRAME, error, ref_id)
+
+
+def _open_values(event: ClientEvent) -> Sequence[object]:
+    """Return what an event carries for the application."""
+    if isinstance(event, (InputText, SessionUpdate)):
+        return (event.metadata,)
+    if isinstance(event, ToolOutput):
+        return (event.output,)
+    if isinstance(event, SessionOpen):
+        return [pending.metadata for pending in event.pending or () if isinstance(pending, InputText)]
+    return ()
+
+
+def _within_depth(value: object) -> bool:
+    """Return whether a value can be copied and encoded again wherever the stack stands.
+
+    A decoder takes what fits the stack at that moment; deeper in the server it would not fit.
+    """
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(MAX_DEPTH):
+        if not level:
+            return True
+        level = [
+            child
+            for parent in level
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+            if isinstance(child, (dict, list))
+        ]
+    return not level
 
 
 def _decode_error(code: Code, error: Exception, ref_id: str | None) -> DecodeError:

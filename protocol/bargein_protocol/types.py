@@ -21,6 +21,8 @@ MAX_KEYS = 1024
 MAX_LANES = 256
 MAX_TOOLS = 4096
 MAX_SPANS = 65_536
+MAX_DEPTH = 64
+"""How deep arrays and objects may nest in a value that the protocol does not describe."""
 MAX_PENDING = 64
 """How many inputs and interrupts of one client may be unanswered at a time."""
 
