@@ -7,6 +7,9 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct, field
 
 from .types import (
+    MAX_LANES,
+    MAX_SPANS,
+    MAX_TOOLS,
     NO_SEQ,
     AnyTurnIdField,
     CallIdField,
@@ -79,8 +82,8 @@ class FoldedLane(Struct, kw_only=True, omit_defaults=True):
     text: Text = ""
     thoughts: Text = ""
     status: Message | None = None
-    tools: Annotated[list[FoldedTool], Meta(max_length=4096)] = field(default_factory=list)
-    audio: Annotated[list[AudioSpan], Meta(max_length=65_536)] = field(default_factory=list)
+    tools: Annotated[list[FoldedTool], Meta(max_length=MAX_TOOLS)] = field(default_factory=list)
+    audio: Annotated[list[AudioSpan], Meta(max_length=MAX_SPANS)] = field(default_factory=list)
     progress: FoldedProgress | None = None
     steps: Count = 0
     data: JsonObject = field(default_factory=dict)
@@ -93,7 +96,9 @@ class FoldedTurn(Struct, kw_only=True, omit_defaults=True):
         started: Whether `turn.started` came.
         held: Whether it is held.
         status: How it ended; None while it has not.
+        retryable: Whether the same input may succeed when sent again; as in its `turn.ended`.
         last_seq: The last number that is folded in.
+        last_output_seq: The last number before its `turn.ended`.
         lanes: By source; the empty source is the turn's own voice.
     """
 
@@ -103,7 +108,9 @@ class FoldedTurn(Struct, kw_only=True, omit_defaults=True):
     held: bool = False
     status: TurnStatus | None = None
     reason: Reason | None = None
+    retryable: bool = False
     last_seq: SeqField = NO_SEQ
+    last_output_seq: SeqField = NO_SEQ
     heard: Heard | None = None
     usage: Usage | None = None
-    lanes: Annotated[dict[Source, FoldedLane], Meta(max_length=256)] = field(default_factory=dict)
+    lanes: Annotated[dict[Source, FoldedLane], Meta(max_length=MAX_LANES)] = field(default_factory=dict)

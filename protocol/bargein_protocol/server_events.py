@@ -33,6 +33,7 @@ from .types import (
     Number,
     Outcome,
     Reason,
+    RefIdField,
     RunsIn,
     SeqField,
     SessionIdField,
@@ -143,7 +144,7 @@ class ErrorEvent(_ServerEvent, frozen=True, kw_only=True, tag="error"):
 
     code: Name
     message: Message
-    ref_id: AnyId | None = None
+    ref_id: RefIdField | None = None
     retryable: bool = False
 
 

@@ -191,8 +191,7 @@ class Requests:
             turn.hearing.report(event)
 
     def _on_tool_answer(self, event: ToolOutput | ToolDecision) -> None:
-        ref_id = event.call_id if len(event.call_id) <= 64 else None
-        self.error(UNKNOWN_CALL, UNKNOWN_CALL.reason, ref_id)
+        self.error(UNKNOWN_CALL, UNKNOWN_CALL.reason, event.call_id)
 
     def _on_update(self, event: SessionUpdate) -> None:
         merged = {**self.metadata, **event.metadata}
