@@ -359,7 +359,9 @@ class Session:
     # --- time ------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float | None:
-        """Return when `tick` is due at the latest, None when nothing waits for time."""
+        """Return when `tick` is due at the latest, None when the session is over."""
+        if self._requests.closed:
+            return None
         times: list[float] = []
         settings = self._settings
         turn = self._table.current
@@ -372,7 +374,7 @@ class Session:
             times.append(self._away_since + (settings.away_s if turn is not None else settings.resume_s))
         else:
             times.append(self._silent_since + settings.heartbeat_s / 2)
-        return min(times) if times else None
+        return min(times)
 
     def tick(self, now: float) -> None:
         """Do what is due."""
@@ -400,7 +402,7 @@ class Session:
             if away >= self._settings.away_s:
                 self._table.client_gone()
                 self._away_since = self._table.now
-        elif away >= self._settings.resume_s and not self._requests.closed:
+        elif away >= self._settings.resume_s:
             self._requests.closed = True
             self._table.commands.append(Expire())
 
