@@ -45,9 +45,6 @@ from .stream import Stream
 from .table import TurnTable
 from .turns import COMPLETED, NO_OUTPUT, SHUTDOWN, Ending, State, Step, Turn
 
-# What a waiting piece of text costs beside its characters: the frame around it.
-_FRAME_BYTES = 64
-
 
 class Session:
     """See the module.
@@ -196,9 +193,9 @@ class Session:
         if type(output) is str:
             if len(output) > TEXT_PIECE:
                 for piece in split_text(output):
-                    turn.put(piece, len(piece) + _FRAME_BYTES)
+                    turn.put_text(piece)
             elif output:
-                turn.put(output, len(output) + _FRAME_BYTES)
+                turn.put_text(output)
         else:
             turn.put(*checked_output(output))
         table.now = turn.progress_at = now
