@@ -73,7 +73,7 @@ async def after_it_the_session_works(line: Line, sessions: Sessions, agent: Agen
     of_turn = [event for event in line.events if getattr(event, "turn_id", None) == turn]
     assert [getattr(event, "text", None) for event in of_turn[2:4]] == ["one ", "two"]
     assert "stale" not in line.texts()
-    for live in list(sessions._live.values()):
+    for live in sessions:
         live.context.state["released"] = True
     await until(lambda: not sessions.abandoned, "the abandoned tasks")
 
@@ -384,9 +384,7 @@ async def test_a_turn_knows_its_input_history_session_and_usage() -> None:
 
     async def agent(turn: Turn) -> AsyncIterator[Output]:
         turn.session.state["turns"] = turn.session.state.get("turns", 0) + 1
-        seen.append(
-            (turn.text, turn.history.messages()[-1], turn.session.state["turns"], turn.session.principal)
-        )
+        seen.append((turn.text, turn.history.messages()[-1], turn.session.state["turns"]))
         turn.add_usage(3, 4)
         turn.add_usage(1, 1)
         yield turn.status("s", "i")
