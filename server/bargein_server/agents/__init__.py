@@ -1,0 +1,1 @@
+"""Ready-made agents. Nothing imports them but the application and the command line."""

@@ -1,0 +1,1 @@
+"""What touches the event loop: connections, runners, and the streams that a turn holds open."""
