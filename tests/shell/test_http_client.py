@@ -59,6 +59,42 @@ async def test_requests_after_the_fence_are_refused(model: AsyncOpenAI, upstream
         assert (await anext(stream)).choices[0].delta.content == "a summary"
 
 
+async def test_a_request_that_is_aborted_says_so(http_client: TurnClient, upstream: Upstream) -> None:
+    """Whoever awaits it sees `TurnClosed`, and no network error that one might retry."""
+    streams = TurnStreams()
+
+    async def request() -> None:
+        TURN_STREAMS.set(streams)
+        with pytest.raises(TurnClosed):
+            await http_client.get(upstream.url)
+
+    task = asyncio.create_task(request())
+    call = await upstream.call()
+    streams.close()
+    assert await call.gone() in ("eof", "reset")
+    await task
+
+
+async def test_an_answer_that_comes_with_the_fence(http_client: TurnClient, upstream: Upstream) -> None:
+    """Headers that arrive in the very step of the fence: refused, and closed at the socket."""
+    streams = TurnStreams()
+
+    async def fence(response: httpx2.Response) -> None:
+        streams.close()
+
+    async def request() -> None:
+        TURN_STREAMS.set(streams)
+        with pytest.raises(TurnClosed):
+            await http_client.send(http_client.build_request("GET", upstream.url), stream=True)
+
+    http_client.event_hooks = {"response": [fence]}
+    task = asyncio.create_task(request())
+    call = await upstream.call()
+    call.begin(100)
+    await task
+    assert await call.gone() in ("eof", "reset")
+
+
 async def test_a_turn_that_ends_by_itself(model: AsyncOpenAI, upstream: Upstream) -> None:
     """A careless `break` holds nothing after the turn."""
 
