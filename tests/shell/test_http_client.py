@@ -18,8 +18,10 @@ from model_agents import (
     Agent,
     ask,
     careless,
+    is_answered,
     next_request_is_fine,
     one_token,
+    queue_up,
 )
 from upstream import WAIT_S, Upstream
 
@@ -253,3 +255,39 @@ async def test_outside_a_turn(http_client: TurnClient, upstream: Upstream) -> No
     asking = asyncio.create_task(http_client.get(upstream.url))
     (await upstream.call()).reply(200, {"fine": True})
     assert (await asking).json() == {"fine": True}
+
+
+async def test_a_cancel_outside_a_turn(
+    http_client: TurnClient, model: AsyncOpenAI, upstream: Upstream
+) -> None:
+    """A request that is cancelled while its body is read gives its place back, as in a plain client."""
+    task = asyncio.create_task(http_client.get(upstream.url))
+    call = await upstream.call()
+    call.begin(100)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    next_turn = await queue_up(model)
+    task.cancel()
+    assert await call.gone() in ("eof", "reset")
+    await asyncio.wait({task})
+    await is_answered(next_turn, upstream)
+
+
+async def test_a_close_that_fails() -> None:
+    """A stream that cannot be closed concerns nobody after the interrupt, and is let go."""
+
+    class Stuck(httpx2.AsyncByteStream):
+        async def aclose(self) -> None:
+            raise httpx2.CloseError("no")
+
+    class Transport(httpx2.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+            return httpx2.Response(200, stream=Stuck())
+
+    streams = TurnStreams()
+    async with TurnClient(transport=Transport()) as http_client:
+        TURN_STREAMS.set(streams)
+        response = await http_client.send(http_client.build_request("GET", "http://model/"), stream=True)
+        streams.close()
+        await streams.drained()
+        del response

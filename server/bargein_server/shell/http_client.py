@@ -114,6 +114,7 @@ class _Body(httpx2.AsyncByteStream):
         # connection but leave its place in the pool taken for good.
         if self._closing is None:
             self._closing = asyncio.create_task(self._close())
+            self._closing.add_done_callback(_retrieve)
 
     async def _close(self) -> None:
         try:
@@ -126,6 +127,12 @@ class _Body(httpx2.AsyncByteStream):
         self.cancel()
         assert self._closing is not None
         await asyncio.shield(self._closing)
+
+
+def _retrieve(closing: asyncio.Task[None]) -> None:
+    # A close that failed concerns whoever awaits it; after an interrupt that is nobody.
+    if not closing.cancelled():
+        closing.exception()
 
 
 def create_http_client(max_connections: int = 100, max_keepalive: int = 50) -> TurnClient:
