@@ -53,11 +53,7 @@ class TurnClient(httpx2.AsyncClient):
             response = await self._send_in(turn, request, **options)
         if not stream:
             # Read here and not in `super().send`, so that its close has a task of its own too.
-            try:
-                await response.aread()
-            except BaseException:
-                await response.aclose()
-                raise
+            await response.aread()
         return response
 
     async def _send_in(self, turn: TurnStreams, request: httpx2.Request, **options: Any) -> httpx2.Response:
