@@ -62,25 +62,21 @@ def level() -> tuple[int, int, int]:
 
 async def residue(agent: object, warm_up: int, interrupts: int) -> Residue:
     """Interrupt many turns of one session; return what is left of those after the warm-up."""
-    async with serving(agent, history_turns=64) as server, server.connect() as client:  # type: ignore[arg-type]
-        for number in range(warm_up):
-            await barge_in(client, number)
-        [live] = server.sessions
-        await until(lambda: not live.tasks())
-        tracemalloc.start()
-        try:
-            for number in range(warm_up, warm_up + 200):  # fill what tracemalloc has not seen made
+    tracemalloc.start()  # before the warm-up: what was made untraced and is replaced would look like growth
+    try:
+        async with serving(agent) as server, server.connect() as client:  # type: ignore[arg-type]
+            for number in range(warm_up):
                 await barge_in(client, number)
+            [live] = server.sessions
             await until(lambda: not live.tasks())
             before = level()
-            for number in range(warm_up + 200, warm_up + interrupts):
+            for number in range(warm_up, warm_up + interrupts):
                 await barge_in(client, number)
             await until(lambda: not live.tasks())
             after = level()
-        finally:
-            tracemalloc.stop()
-        bytes_each = (after[2] - before[2]) / (interrupts - 200)
-        return Residue(after[0] - before[0], after[1] - before[1], bytes_each)
+    finally:
+        tracemalloc.stop()
+    return Residue(after[0] - before[0], after[1] - before[1], (after[2] - before[2]) / interrupts)
 
 
 @pytest.mark.asyncio(loop_factories=["uvloop"])

@@ -87,7 +87,7 @@ def is_full(server: Serving) -> bool:
 @pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.__name__)
 @pytest.mark.usefixtures("no_collector")
 async def test_an_interrupt_closes_the_models_stream(wire: WireKind, agent: Any, position: Any) -> None:
-    """The raw socket server sees the end of the connection, whatever the agent does and wherever it stands."""
+    """The raw socket server sees its connection end, whatever the agent does and wherever it stands."""
     async with (
         Upstream() as upstream,
         serving(served(agent, upstream), wire, hold_s=100) as server,
