@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import importlib
 import logging
 import os
@@ -18,6 +19,8 @@ from .agent import Agent, NotAnAgent
 from .app import SESSION_PATH, create_app, shut_down_sessions
 from .settings import Settings, SettingsError, settings_from, settings_from_environment
 from .shell.server import Server, uvicorn_config
+
+log = logging.getLogger("bargein.server")
 
 AGENTS = ("demo", "openai", "local")
 
@@ -43,8 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     config = uvicorn_config(app, settings, options.host, options.port, options.log_level)
     server = Server(config, lambda: shut_down_sessions(app), announce)
+    runner = asyncio.Runner(loop_factory=config.get_loop_factory())
     with suppress(KeyboardInterrupt):
-        server.run()
+        runner.run(server.serve())
+    if server.stuck:
+        log.warning("%d turns do not end: exiting without them", server.stuck)
+        logging.shutdown()
+        os._exit(1)
+    runner.close()
     if not server.started:
         sys.exit(3)
 
@@ -93,9 +102,10 @@ def _agent(options: argparse.Namespace) -> Agent:
 
         return LocalAgent()
     except ImportError as error:
-        raise AgentNotFound(
-            f'--agent {options.agent} needs {error.name}: pip install "bargein[{options.agent}]"'
-        ) from None
+        install = f'pip install "bargein[{options.agent}]"'
+        raise AgentNotFound(f"--agent {options.agent} needs {error.name}: {install}") from None
+    except ValueError as error:
+        raise AgentNotFound(f"--agent {options.agent}: {error}") from None
 
 
 def _parser() -> argparse.ArgumentParser:
