@@ -42,7 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "endpoints": {"shell"} | _under_shell,
     "app": _under_app,
     "cli": {"app", "server"} | _under_app,
-    "server": {"app", "agent", "cli", "shell"} | _under_core,
+    "server": {"app", "agent", "shell"} | _under_core,
     "client": {"protocol"},
 }
 """What each room may import, beside itself and what is installed. `server` is the package's own front."""
@@ -67,7 +67,7 @@ def room_of(module: str) -> str | None:
         return None
     if package != "bargein_server":
         return package.removeprefix("bargein_")
-    first = rest.partition(".")[0]
+    first = rest.partition(".")[0].replace("__main__", "cli")
     return first if first in ALLOWED.keys() - {"protocol", "server", "client"} else "server"
 
 
