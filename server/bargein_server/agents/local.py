@@ -19,6 +19,7 @@ import os
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from contextvars import Context
 from pathlib import Path
 from typing import Any, Self
 
@@ -155,7 +156,8 @@ class LocalModel:
             stderr=asyncio.subprocess.PIPE,
         )
         address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._watcher = asyncio.create_task(self._watch(self._process, address))
+        # In a context of its own: a turn may be what starts the model, and the model outlives it.
+        self._watcher = asyncio.create_task(self._watch(self._process, address), context=Context())
         url = await address
         # `trust_env` off: a proxy has no business between us and our own child.
         async with httpx2.AsyncClient(trust_env=False) as client:
