@@ -207,6 +207,35 @@ async def test_it_dies_with_its_parent(model_file: Path) -> None:
     await ended(pid)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")
+async def test_it_dies_with_its_parent_although_its_input_is_held(model_file: Path) -> None:
+    """The kernel ends it also when some other process keeps its standard input open."""
+    script = """
+        import os, subprocess, sys
+        server = subprocess.Popen([*sys.argv[1:], f"--parent={os.getpid()}"], stdout=subprocess.PIPE)
+        server.stdout.readline()
+        print(server.pid, flush=True)
+        server.wait()
+    """
+    settings = {"model": model_file, "alias": "m", "context": 256, "parallel": 1, "threads": 1}
+    parent = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", textwrap.dedent(script)),
+        *(sys.executable, "-P", str(local._SERVER)),
+        *(f"--{name}={value}" for name, value in settings.items()),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert parent.stdin is not None
+    assert parent.stdout is not None
+    pid = int(await asyncio.wait_for(parent.stdout.readline(), 60))
+    held_input = os.dup(parent.stdin.transport.get_extra_info("pipe").fileno())
+    parent.kill()
+    await parent.wait()
+    await ended(pid)
+    os.close(held_input)
+
+
 async def test_it_ends_with_its_leash(model_file: Path) -> None:
     """Where the kernel does not help, the end of its standard input ends it."""
     async with LocalModel() as model:
