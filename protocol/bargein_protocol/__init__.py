@@ -26,7 +26,7 @@ from .client_events import (
 )
 from .codec import CODECS, JSON, Codec, JsonCodec, negotiate
 from .errors import CODES, Action, Code, DecodeError, ProtocolError, code_named, code_of_close
-from .folded import AudioSpan, FoldedLane, FoldedProgress, FoldedTool, FoldedTurn
+from .folded import AudioSpan, FoldedLane, FoldedProgress, FoldedTool, FoldedTurn, ToolState
 from .server_events import (
     AgentOutput,
     AudioDelta,
@@ -83,6 +83,7 @@ from .types import (
     Outcome,
     Played,
     Resume,
+    RunsIn,
     Seq,
     SessionId,
     Token,
@@ -151,6 +152,7 @@ __all__ = [
     "ProtocolError",
     "ReplayDone",
     "Resume",
+    "RunsIn",
     "Seq",
     "ServerEvent",
     "SessionClose",
@@ -173,6 +175,7 @@ __all__ = [
     "ToolOutput",
     "ToolResult",
     "ToolRunning",
+    "ToolState",
     "ToolStatus",
     "TranscriptDelta",
     "TranscriptDone",

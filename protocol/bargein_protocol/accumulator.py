@@ -3,6 +3,9 @@
 The client, the snapshot and the server's history all use this one fold, so that what a user saw and
 what the model is told can differ only by what was not sent. Folding is idempotent: an event whose
 number is not above the last one is ignored, so a replay does no harm.
+
+A fold is bounded like the events that it is made of, so that what it folds to can always be sent:
+text, calls, spans of audio, names of data and voices beyond their bounds are left out.
 """
 
 from __future__ import annotations
@@ -10,23 +13,37 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 from . import server_events as ev
 from .folded import AudioSpan, FoldedLane, FoldedProgress, FoldedTool, FoldedTurn, ToolState
-from .types import MAX_TEXT_CHARS, NO_SEQ, CallId, Heard, InputId, Seq, TurnId
+from .types import (
+    MAX_KEYS,
+    MAX_LANES,
+    MAX_SPANS,
+    MAX_TEXT_CHARS,
+    MAX_TOOLS,
+    NO_SEQ,
+    CallId,
+    Heard,
+    InputId,
+    Seq,
+    TurnId,
+)
 
 
 class GrowingText:
     """Text that grows by pieces, each with the number of its event.
 
-    It keeps at most `MAX_TEXT_CHARS` characters; what comes later is dropped.
+    It keeps at most `max_chars` characters; what comes later is dropped.
     """
 
-    __slots__ = ("_ends", "_parts", "_seqs", "length")
+    __slots__ = ("_ends", "_max_chars", "_parts", "_seqs", "length")
 
-    def __init__(self, text: str = "", seq: Seq = NO_SEQ) -> None:
+    def __init__(self, text: str = "", seq: Seq = NO_SEQ, *, max_chars: int = MAX_TEXT_CHARS) -> None:
         self.length = 0
+        self._max_chars = max_chars
         self._parts: list[str] = []
         self._seqs = array("Q")
         self._ends = array("L")
@@ -36,9 +53,9 @@ class GrowingText:
     def append(self, text: str, seq: int) -> None:
         """Add a piece; `seq` never goes down."""
         length = self.length + len(text)
-        if length > MAX_TEXT_CHARS:
-            text = text[: MAX_TEXT_CHARS - self.length]
-            length = MAX_TEXT_CHARS
+        if length > self._max_chars:
+            text = text[: self._max_chars - self.length]
+            length = self._max_chars
             if not text:
                 return
         self._parts.append(text)
@@ -67,9 +84,9 @@ class LaneFold:
 
     __slots__ = ("audio", "audio_seqs", "data", "progress", "status", "steps", "text", "thoughts", "tools")
 
-    def __init__(self) -> None:
-        self.text = GrowingText()
-        self.thoughts = GrowingText()
+    def __init__(self, max_chars: int = MAX_TEXT_CHARS) -> None:
+        self.text = GrowingText(max_chars=max_chars)
+        self.thoughts = GrowingText(max_chars=max_chars)
         self.status: str | None = None
         self.tools: dict[CallId, FoldedTool] = {}
         self.audio: list[AudioSpan] = []
@@ -82,7 +99,9 @@ class LaneFold:
         """Return the call, a new one when it was not announced."""
         tool = self.tools.get(call_id)
         if tool is None:
-            tool = self.tools[call_id] = FoldedTool(call_id=call_id, text_at=self.text.length)
+            tool = FoldedTool(call_id=call_id, text_at=self.text.length)
+            if len(self.tools) < MAX_TOOLS:
+                self.tools[call_id] = tool
         return tool
 
     def folded(self) -> FoldedLane:
@@ -91,13 +110,23 @@ class LaneFold:
             text=str(self.text),
             thoughts=str(self.thoughts),
             status=self.status,
-            tools=[FoldedTool(**{f: getattr(tool, f) for f in FoldedTool.__struct_fields__})
-                   for tool in self.tools.values()],
+            tools=[copy(tool) for tool in self.tools.values()],
             audio=list(self.audio),
             progress=self.progress,
             steps=self.steps,
             data=dict(self.data),
-        )  # fmt: skip
+        )
+
+    @classmethod
+    def unfold(cls, state: FoldedLane, seq: Seq) -> LaneFold:
+        """Return a lane that goes on from a snapshot, all of which counts as having come with `seq`."""
+        lane = cls()
+        lane.text, lane.thoughts = GrowingText(state.text, seq), GrowingText(state.thoughts, seq)
+        lane.status, lane.progress, lane.steps = state.status, state.progress, state.steps
+        lane.tools = {tool.call_id: copy(tool) for tool in state.tools}
+        lane.audio, lane.audio_seqs = list(state.audio), [seq] * len(state.audio)
+        lane.data = dict(state.data)
+        return lane
 
 
 def _status(lane: LaneFold, event: ev.Status) -> None:
@@ -113,6 +142,8 @@ def _text(lane: LaneFold, event: ev.TextDelta) -> None:
 
 
 def _audio(lane: LaneFold, event: ev.AudioDelta) -> None:
+    if len(lane.audio) >= MAX_SPANS:
+        return
     lane.audio.append(AudioSpan(start_ms=event.start_ms, duration_ms=event.duration_ms, text=event.text))
     lane.audio_seqs.append(event.seq)
 
@@ -122,7 +153,8 @@ def _tool_call(lane: LaneFold, event: ev.ToolCall) -> None:
 
 
 def _tool_call_delta(lane: LaneFold, event: ev.ToolCallDelta) -> None:
-    lane.tool(event.call_id).arguments += event.arguments
+    tool = lane.tool(event.call_id)
+    tool.arguments += event.arguments[: MAX_TEXT_CHARS - len(tool.arguments)]
 
 
 def _tool_confirm(lane: LaneFold, event: ev.ToolConfirm) -> None:
@@ -137,7 +169,8 @@ def _tool_running(lane: LaneFold, event: ev.ToolRunning) -> None:
 
 def _tool_result(lane: LaneFold, event: ev.ToolResult) -> None:
     tool = lane.tool(event.call_id)
-    state: ToolState = event.status
+    # What runs on after an interrupt has given its place in the history already.
+    state: ToolState = "background" if event.status == "running" else event.status
     tool.state, tool.output, tool.error, tool.duration_ms = (
         state,
         event.output,
@@ -155,7 +188,8 @@ def _progress(lane: LaneFold, event: ev.Progress) -> None:
 
 
 def _data(lane: LaneFold, event: ev.Data) -> None:
-    lane.data[event.name] = event.value
+    if event.name in lane.data or len(lane.data) < MAX_KEYS:
+        lane.data[event.name] = event.value
 
 
 _FOLDS: dict[type[ev.Output], Callable[[LaneFold, Any], None]] = {
@@ -177,6 +211,11 @@ _FOLDS: dict[type[ev.Output], Callable[[LaneFold, Any], None]] = {
 class TurnFold:
     """One turn's events, folded as they come.
 
+    Args:
+        turn_id: The turn.
+        input_id: What asked for it, where it is known.
+        max_chars: How much of each text is kept.
+
     Attributes:
         voice: The turn's own lane.
         lanes: Every lane by source; `voice` is the one of the empty source.
@@ -186,6 +225,7 @@ class TurnFold:
     """
 
     __slots__ = (
+        "_max_chars",
         "ended",
         "held",
         "input_id",
@@ -197,10 +237,13 @@ class TurnFold:
         "voice",
     )
 
-    def __init__(self, turn_id: TurnId, input_id: InputId | None = None) -> None:
+    def __init__(
+        self, turn_id: TurnId, input_id: InputId | None = None, *, max_chars: int = MAX_TEXT_CHARS
+    ) -> None:
         self.turn_id = turn_id
         self.input_id = input_id
-        self.voice = LaneFold()
+        self.voice = LaneFold(max_chars)
+        self._max_chars = max_chars
         self.lanes: dict[str, LaneFold] = {"": self.voice}
         self.started = False
         self.held = False
@@ -229,10 +272,7 @@ class TurnFold:
             return True
         self.last_output_seq = event.seq
         if isinstance(event, ev.Output):
-            lane = self.lanes.get(event.source)
-            if lane is None:
-                lane = self.lanes[event.source] = LaneFold()
-            _FOLDS[type(event)](lane, event)
+            _FOLDS[type(event)](self.lane(event.source), event)
         elif isinstance(event, ev.TurnStarted):
             self.started, self.input_id = True, event.input_id
         elif isinstance(event, (ev.TurnHeld, ev.TurnResumed)):
@@ -240,6 +280,15 @@ class TurnFold:
         elif isinstance(event, (ev.InputAccepted, ev.InputQueued)):
             self.input_id = event.input_id
         return True
+
+    def lane(self, source: str) -> LaneFold:
+        """Return the lane of a voice, a new one when it had not spoken."""
+        lane = self.lanes.get(source)
+        if lane is None:
+            lane = LaneFold(self._max_chars)
+            if len(self.lanes) < MAX_LANES:
+                self.lanes[source] = lane
+        return lane
 
     def folded(self) -> FoldedTurn:
         """Return the state as plain data; later events do not change it."""
@@ -250,7 +299,9 @@ class TurnFold:
             held=self.held,
             status=self.ended.status if self.ended else None,
             reason=self.ended.reason if self.ended else None,
+            retryable=self.ended.retryable if self.ended else False,
             last_seq=self.last_seq,
+            last_output_seq=self.last_output_seq,
             heard=self.ended.heard if self.ended else None,
             usage=self.ended.usage if self.ended else None,
             lanes={source: lane.folded() for source, lane in self.lanes.items()},
@@ -258,27 +309,26 @@ class TurnFold:
 
     @classmethod
     def unfold(cls, state: FoldedTurn) -> TurnFold:
-        """Return a fold that goes on from a snapshot."""
+        """Return a fold that goes on from a snapshot, which stays as it is.
+
+        A snapshot does not say which event brought which character, so what it holds counts as
+        having come with the last number before its `turn.ended`.
+        """
         fold = cls(state.turn_id, state.input_id)
         fold.started, fold.held = state.started, state.held
-        fold.last_seq = fold.last_output_seq = state.last_seq
+        fold.last_seq, fold.last_output_seq = state.last_seq, state.last_output_seq
         for source, folded in state.lanes.items():
-            lane = fold.voice if not source else LaneFold()
-            fold.lanes[source] = lane
-            lane.text = GrowingText(folded.text, state.last_seq)
-            lane.thoughts = GrowingText(folded.thoughts, state.last_seq)
-            lane.status, lane.progress = folded.status, folded.progress
-            lane.tools = {tool.call_id: tool for tool in folded.tools}
-            lane.audio, lane.audio_seqs = list(folded.audio), [state.last_seq] * len(folded.audio)
-            lane.steps, lane.data = folded.steps, dict(folded.data)
+            fold.lanes[source] = LaneFold.unfold(folded, state.last_output_seq)
+        fold.voice = fold.lanes.setdefault("", fold.voice)
         if state.status is not None:
             fold.ended = ev.TurnEnded(
                 seq=state.last_seq,
                 turn_id=state.turn_id,
                 status=state.status,
                 reason=state.reason or "",
-                last_seq=state.last_seq,
+                last_seq=state.last_output_seq,
                 heard=state.heard or Heard(),
                 usage=state.usage,
+                retryable=state.retryable,
             )
         return fold

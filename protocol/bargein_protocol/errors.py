@@ -83,7 +83,7 @@ ID_REUSED = Code(4430, "id_reused", "the id was used for something else", _stop)
 
 BUSY = Code(4450, "busy", "a turn is running", _retry)
 QUEUE_FULL = Code(4451, "queue_full", "too many inputs wait", _retry)
-PENDING_FULL = Code(4452, "pending_full", "too many interrupts wait for their inputs", _retry)
+PENDING_FULL = Code(4452, "pending_full", "too many inputs and interrupts are unanswered", _retry)
 SHUTTING_DOWN = Code(4453, "shutting_down", "the server is shutting down", _retry)
 
 CODES: tuple[Code, ...] = (
@@ -118,7 +118,7 @@ class DecodeError(ProtocolError):
     Attributes:
         code: The row that answers it.
         detail: What is wrong and where, short, safe to return to the peer who sent it.
-        ref_id: The `id` of the offending event where it could be read, else None.
+        ref_id: The `id` or `call_id` of the offending event where it could be read, else None.
     """
 
     def __init__(self, code: Code, detail: str, ref_id: str | None = None) -> None:

@@ -7,6 +7,9 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct, field
 
 from .types import (
+    MAX_LANES,
+    MAX_SPANS,
+    MAX_TOOLS,
     NO_SEQ,
     AnyTurnIdField,
     CallIdField,
@@ -26,7 +29,7 @@ from .types import (
     Usage,
 )
 
-ToolState = Literal["called", "confirming", "running", "completed", "failed", "cancelled"]
+ToolState = Literal["called", "confirming", "running", "background", "completed", "failed", "cancelled"]
 
 
 class FoldedTool(Struct, kw_only=True, omit_defaults=True):
@@ -36,7 +39,7 @@ class FoldedTool(Struct, kw_only=True, omit_defaults=True):
         name: The tool; empty when the call was not announced.
         arguments: The pieces of the arguments so far, joined: JSON text, maybe not whole yet.
         given: The whole arguments, once the tool runs.
-        state: How far the call is. `running` also after a `tool.result` that says so.
+        state: How far the call is. `background` after a `tool.result` that says `running`.
         text_at: Characters of the lane's text that came before the call.
     """
 
@@ -79,8 +82,8 @@ class FoldedLane(Struct, kw_only=True, omit_defaults=True):
     text: Text = ""
     thoughts: Text = ""
     status: Message | None = None
-    tools: Annotated[list[FoldedTool], Meta(max_length=4096)] = field(default_factory=list)
-    audio: Annotated[list[AudioSpan], Meta(max_length=65_536)] = field(default_factory=list)
+    tools: Annotated[list[FoldedTool], Meta(max_length=MAX_TOOLS)] = field(default_factory=list)
+    audio: Annotated[list[AudioSpan], Meta(max_length=MAX_SPANS)] = field(default_factory=list)
     progress: FoldedProgress | None = None
     steps: Count = 0
     data: JsonObject = field(default_factory=dict)
@@ -93,7 +96,9 @@ class FoldedTurn(Struct, kw_only=True, omit_defaults=True):
         started: Whether `turn.started` came.
         held: Whether it is held.
         status: How it ended; None while it has not.
+        retryable: Whether the same input may succeed when sent again; as in its `turn.ended`.
         last_seq: The last number that is folded in.
+        last_output_seq: The last number before its `turn.ended`.
         lanes: By source; the empty source is the turn's own voice.
     """
 
@@ -103,7 +108,9 @@ class FoldedTurn(Struct, kw_only=True, omit_defaults=True):
     held: bool = False
     status: TurnStatus | None = None
     reason: Reason | None = None
+    retryable: bool = False
     last_seq: SeqField = NO_SEQ
+    last_output_seq: SeqField = NO_SEQ
     heard: Heard | None = None
     usage: Usage | None = None
-    lanes: Annotated[dict[Source, FoldedLane], Meta(max_length=256)] = field(default_factory=dict)
+    lanes: Annotated[dict[Source, FoldedLane], Meta(max_length=MAX_LANES)] = field(default_factory=dict)

@@ -33,6 +33,7 @@ from .types import (
     Number,
     Outcome,
     Reason,
+    RefIdField,
     RunsIn,
     SeqField,
     SessionIdField,
@@ -143,7 +144,7 @@ class ErrorEvent(_ServerEvent, frozen=True, kw_only=True, tag="error"):
 
     code: Name
     message: Message
-    ref_id: AnyId | None = None
+    ref_id: RefIdField | None = None
     retryable: bool = False
 
 
@@ -226,7 +227,7 @@ class InterruptResult(_ServerEvent, frozen=True, kw_only=True, tag="interrupt.re
             `deferred`: it will take effect when an uninterruptible section is over, or when the
             input that it names arrives. `unknown_turn`: there is nothing to end.
         duplicate: The answer to a resend.
-        heard: What is known of what the user received of the turn.
+        heard: For `already_ended`: what is known now of what the user received of the turn.
     """
 
     interrupt_id: InterruptIdField

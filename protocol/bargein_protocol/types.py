@@ -17,6 +17,12 @@ MAX_NAME_CHARS = 128
 MAX_INPUT_CHARS = 65_536
 MAX_TEXT_CHARS = 1_048_576
 MAX_AUDIO_BYTES = 1_048_576
+MAX_KEYS = 1024
+MAX_LANES = 256
+MAX_TOOLS = 4096
+MAX_SPANS = 65_536
+MAX_DEPTH = 64
+"""How deep arrays and objects may nest in a value that the protocol does not describe."""
 MAX_PENDING = 64
 """How many inputs and interrupts of one client may be unanswered at a time."""
 
@@ -48,6 +54,8 @@ EpochField = Annotated[Epoch, _id]
 SeqField = Annotated[Seq, _count]
 
 AnyId = Annotated[str, _id]
+RefIdField = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS)]
+"""The `id` or the `call_id` of an event, so as long as the longer of the two."""
 Count = Annotated[int, _count]
 Milliseconds = Annotated[int, _count]
 Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS)]
@@ -61,7 +69,7 @@ Text = Annotated[str, Meta(max_length=MAX_TEXT_CHARS)]
 Number = Annotated[float, Meta(ge=-1e15, le=1e15)]
 Audio = Annotated[bytes, Meta(max_length=MAX_AUDIO_BYTES)]
 """PCM16, little-endian, mono, at the session's rate; base64 in JSON, raw in MessagePack."""
-JsonObject = Annotated[dict[str, Any], Meta(max_length=1024)]
+JsonObject = Annotated[dict[str, Any], Meta(max_length=MAX_KEYS)]
 
 OnBusy = Literal["interrupt", "queue", "reject"]
 TurnStatus = Literal["completed", "interrupted", "failed"]

@@ -1,0 +1,214 @@
+"""What an agent is, and what it is given.
+
+An agent is an async generator function of one argument, the `Turn`. Whatever it yields goes to the
+client: a `str` is a piece of the answer, the structs of `bargein_protocol` are the rest. When the
+turn is interrupted the generator is cancelled where it stands: a `CancelledError` is raised there,
+`finally` blocks run and may await for a bounded time, and nothing that it yields or emits from then
+on reaches anybody.
+
+    async def agent(turn: Turn):
+        yield turn.status("Thinking…")
+        async for word in my_model(turn.history.messages()):
+            yield word
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from bargein_protocol import AgentOutput, Data, InputText, Progress, SessionId, Status, Thought, TurnId
+
+from .core.history import History
+
+if TYPE_CHECKING:
+    import httpx2
+
+Output = str | AgentOutput
+"""What an agent yields."""
+
+
+class TurnClosed(asyncio.CancelledError):
+    """The turn has ended: what was asked for cannot be done any more.
+
+    It is a `CancelledError`, so that it passes through code which retries or apologises.
+    """
+
+
+class TurnFailed(Exception):
+    """Raised by an agent to end its turn as `failed` with a reason that clients may see.
+
+    Args:
+        reason: One of the protocol's reasons, such as `upstream` or `overload`.
+        retryable: Whether the same input may succeed when it is sent again.
+
+    The exception's cause is logged and stays on the server.
+    """
+
+    def __init__(self, reason: str = "agent_error", *, retryable: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retryable = retryable
+
+
+class TurnHost(Protocol):
+    """What runs a turn; the other side of `Turn`."""
+
+    async def emit(self, output: Output) -> None:
+        """Send output as if the agent had yielded it."""
+        ...
+
+    def section(self) -> AbstractAsyncContextManager[None]:
+        """Return an uninterruptible section."""
+        ...
+
+    def http_client(self) -> httpx2.AsyncClient:
+        """Return the client whose streams end with the turn."""
+        ...
+
+    def add_usage(self, input_tokens: int, output_tokens: int) -> None:
+        """Add to the turn's usage."""
+        ...
+
+
+class SessionContext(Protocol):
+    """The session of a turn, as an agent sees it."""
+
+    @property
+    def id(self) -> SessionId:
+        """The public id."""
+        ...
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What clients sent with `session.update`, merged."""
+        ...
+
+    @property
+    def principal(self) -> str | None:
+        """Who the client is; None without authentication."""
+        ...
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The author's own, for as long as the session lives."""
+        ...
+
+
+class Turn:
+    """One turn, as its agent sees it.
+
+    Attributes:
+        id: The turn's id.
+        input: What asked for it, with its metadata.
+        history: The conversation so far, see `History.messages`.
+        session: The session that it belongs to.
+        reason: Why the turn is being ended; None while it runs. Set before the cancel arrives, so
+            that a `finally` block can ask.
+    """
+
+    __slots__ = ("_host", "history", "id", "input", "reason", "session")
+
+    def __init__(
+        self, turn_id: TurnId, asked_by: InputText, history: History, session: SessionContext, host: TurnHost
+    ) -> None:
+        self.id = turn_id
+        self.input = asked_by
+        self.history = history
+        self.session = session
+        self.reason: str | None = None
+        self._host = host
+
+    @property
+    def text(self) -> str:
+        """What the user said."""
+        return self.input.text
+
+    def status(self, message: str, icon: str | None = None) -> Status:
+        """Return a status to yield: what the agent is doing, in a few words."""
+        return Status(message=message, icon=icon)
+
+    def thought(self, text: str) -> Thought:
+        """Return a piece of thinking to yield."""
+        return Thought(text=text)
+
+    def progress(
+        self, value: float, total: float | None = None, unit: str | None = None, label: str | None = None
+    ) -> Progress:
+        """Return a progress to yield: `value` of `total`, in `unit`."""
+        return Progress(value=value, total=total, unit=unit, label=label)
+
+    def data(self, name: str, value: Any) -> Data:
+        """Return an event of the application's own to yield; `value` is anything JSON can hold."""
+        return Data(name=name, value=value)
+
+    async def emit(self, output: Output) -> None:
+        """Send output from a callback or a child task, as if the agent had yielded it.
+
+        It waits while the turn is held or the client is slow. Cancelling it is safe: either the
+        output was taken, or nothing was.
+
+        Raises:
+            TurnClosed: The turn has ended.
+        """
+        await self._host.emit(output)
+
+    def uninterruptible(self) -> AbstractAsyncContextManager[None]:
+        """Return a section that an interrupt does not cut: `async with turn.uninterruptible(): …`.
+
+        What is yielded or emitted inside is spared; an interrupt that comes meanwhile is answered
+        `deferred` and takes effect when the section is over and its output written. A forced
+        interrupt and the end of the session do not wait. Entering raises `TurnClosed` when the turn
+        has ended.
+        """
+        return self._host.section()
+
+    def http_client(self) -> httpx2.AsyncClient:
+        """Return the HTTP client for calls to models: give it to `AsyncOpenAI(http_client=…)`.
+
+        It belongs to the server, do not close it. Every response stream that is opened through it
+        in this turn is closed when the turn ends, wherever the agent stands; requests made after
+        that raise `TurnClosed`.
+
+        Raises:
+            RuntimeError: `httpx2` is not installed.
+        """
+        return self._host.http_client()
+
+    def add_usage(self, input_tokens: int, output_tokens: int) -> None:
+        """Add the tokens of a model call; `turn.ended` tells the sum."""
+        self._host.add_usage(input_tokens, output_tokens)
+
+
+Agent = Callable[[Turn], AsyncIterator[Output]]
+"""An async generator function, a method, or an instance whose `__call__` is one.
+
+It may have two optional async methods, `startup()` and `shutdown()`, which the server awaits when it
+starts and stops.
+"""
+
+
+class NotAnAgent(TypeError):
+    """What was given is not an async generator function; the message says what it is."""
+
+
+def check_agent(agent: object) -> None:
+    """Raise `NotAnAgent` when it is certain that `agent` is none."""
+    function: Any = agent
+    while isinstance(function, partial):
+        function = function.func
+    if not callable(function):
+        raise NotAnAgent(f"expected an async generator function, got {type(agent).__name__}")
+    if not inspect.isroutine(function) and not inspect.isclass(function):
+        function = type(function).__call__
+    function = inspect.unwrap(function)
+    if inspect.isclass(function):
+        raise NotAnAgent(f"expected an instance, got the class {function.__name__}: call it first")
+    if inspect.iscoroutinefunction(function):
+        raise NotAnAgent(f"expected an async generator, but {function.__name__}() has no yield")
+    if inspect.isgeneratorfunction(function):
+        raise NotAnAgent(f"expected an async generator: write `async def {function.__name__}`")

@@ -1,0 +1,125 @@
+"""An agent that needs nothing: no key, no model, no network.
+
+It shows what clients can show: a status, thoughts, look-ups that run side by side as tool calls,
+text that streams, a section that cannot be interrupted, and how it takes up what was cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+
+from bargein_protocol import CallId, ToolCall, ToolCallDelta, ToolResult, ToolRunning
+
+from ..agent import Output, Turn
+
+WORDS_PER_SECOND = 18.0
+SCISSORS = "\u2702"
+
+STORY = (
+    "Once upon a time there was a lighthouse keeper who could not stop talking. He told the ships "
+    "about the weather, and the gulls about the ships, and at night, when nobody was left to listen, "
+    "he told the sea about his mother's soup. The sea, which is patient, let him finish for thirty "
+    "years. Then one evening a small boat came by, and a girl in it called up: \u201cExcuse me!\u201d The "
+    "keeper stopped in the middle of a word. Nobody had ever done that before. \u201cI only wanted to "
+    "ask,\u201d said the girl, \u201cwhich way to the harbour.\u201d And the keeper found, to his surprise, "
+    "that the answer was short, and that it was much nicer to be asked than to be heard. From that day on "
+    "he paused after every sentence, and the ships began to answer, and it turned out that they had "
+    "stories too: of islands that move at night, of a whale who collected bells, and of a captain who "
+    "once sailed three weeks in the wrong direction because nobody dared to interrupt him."
+)
+HELP = (
+    "I am the demo agent, and I am here to be cut off. Say anything while I talk, press Ctrl-C in the "
+    "terminal, or the stop button on the page. Ask for a story if you want something long, say count "
+    "for numbers, legal for a sentence that cannot be interrupted, or fail to see how an error looks."
+)
+TERMS = (
+    "This sentence is protected: by listening to it you agree that an interruption is kept waiting "
+    "until it is over, and not one word longer."
+)
+
+
+async def demo(turn: Turn) -> AsyncIterator[Output]:
+    """Answer in the way that the user's words ask for."""
+    asked = turn.text.lower()
+    yield turn.status("Reading what you said", "eye")
+    await asyncio.sleep(0.2)
+    cut = _what_was_cut(turn)
+    if cut:
+        yield turn.thought(f"I was cut off after \u201c{cut}\u201d. ")
+    if "fail" in asked:
+        raise RuntimeError("the demo agent was asked to fail")
+    if "legal" in asked:
+        async with turn.uninterruptible():
+            async for word in _spoken(TERMS):
+                yield word
+        yield "\n\nFrom here on you can stop me again. "
+    yield turn.thought("Let me look a few things up side by side. ")
+    yield turn.status("Looking things up", "search")
+    await asyncio.gather(*(_look_up(turn, name, seconds, find) for name, seconds, find in _LOOK_UPS))
+    yield turn.status("Answering", "speech")
+    async for word in _spoken(_answer(turn, asked, cut)):
+        yield word
+
+
+def _answer(turn: Turn, asked: str, cut: str | None) -> str:
+    opening = f"You stopped me after \u201c{cut}\u201d, so I let that go. " if cut else ""
+    if "story" in asked:
+        return opening + STORY
+    if "count" in asked:
+        return opening + " ".join(f"{number}," for number in range(1, 400)) + " and that is enough."
+    if "legal" in asked or "help" in asked or "?" not in turn.text:
+        return opening + HELP
+    words = len(turn.text.split())
+    return (
+        f"{opening}You asked \u201c{turn.text}\u201d, which is {words} words long. I have no model behind "
+        f"me, so I cannot know; but I can tell you at length that I do not. {HELP}"
+    )
+
+
+def _what_was_cut(turn: Turn) -> str | None:
+    """Return the last words that the user heard of an answer that was cut, None when none was."""
+    before = [
+        message for message in turn.history.messages(mark="\u2702")[:-1] if message["role"] == "assistant"
+    ]
+    content = str(before[-1].get("content") or "") if before else ""
+    return " ".join(content[:-1].split()[-4:]) or None if content.endswith("\u2702") else None
+
+
+async def _spoken(text: str) -> AsyncIterator[str]:
+    for word in text.split(" "):
+        yield word + " "
+        await asyncio.sleep(random.uniform(0.5, 1.5) / WORDS_PER_SECOND)
+
+
+async def _look_up(turn: Turn, name: str, seconds: float, find: Callable[[Turn], object]) -> None:
+    call_id = CallId(f"{turn.id}-{name}")
+    question = turn.text[:200]
+    await turn.emit(ToolCall(call_id=call_id, name=name))
+    await turn.emit(ToolCallDelta(call_id=call_id, arguments="{}"))
+    await turn.emit(ToolRunning(call_id=call_id, arguments={"text": question}))
+    await asyncio.sleep(seconds)
+    await turn.emit(
+        ToolResult(call_id=call_id, output=find(turn), status="completed", duration_ms=int(seconds * 1000))
+    )
+
+
+def _count_words(turn: Turn) -> object:
+    return {"words": len(turn.text.split()), "characters": len(turn.text)}
+
+
+def _tell_time(turn: Turn) -> object:
+    return {"time": datetime.now().astimezone().isoformat(timespec="seconds")}
+
+
+def _recall(turn: Turn) -> object:
+    return {"messages_before": len(turn.history.messages()) - 1}
+
+
+_LOOK_UPS: list[tuple[str, float, Callable[[Turn], object]]] = [
+    ("count_words", 0.3, _count_words),
+    ("tell_time", 0.6, _tell_time),
+    ("recall", 0.9, _recall),
+]

@@ -1,0 +1,135 @@
+"""The command `bargein-server`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from . import __version__
+from .agent import Agent, NotAnAgent
+from .app import SESSION_PATH, create_app, shut_down_sessions
+from .settings import Settings, SettingsError, settings_from, settings_from_environment
+from .shell.server import Server, uvicorn_config
+
+AGENTS = ("demo", "openai", "local")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve an agent until SIGINT or SIGTERM. Exits with 2 when it was called wrongly."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.workers > 1:
+        parser.error("--workers above 1: sessions live in one process for now; run several servers instead")
+    try:
+        settings = settings_from(_given_settings(options))
+        agent = _agent(options)
+        app = create_app(agent, settings)
+    except (SettingsError, NotAnAgent, AgentNotFound) as error:
+        parser.error(str(error))
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=options.log_level.upper())
+
+    def announce(port: int) -> None:
+        url = f"ws://{_url_host(options.host)}:{port}{SESSION_PATH}"
+        print(f"bargein serves {options.target or options.agent} at {url}", flush=True)
+        print(f"talk to it:  bargein chat {url}", flush=True)
+
+    config = uvicorn_config(app, settings, options.host, options.port, options.log_level)
+    server = Server(config, lambda: shut_down_sessions(app), announce)
+    with suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        sys.exit(3)
+
+
+class AgentNotFound(ValueError):
+    """The agent that was named cannot be had; the message says why and what to do."""
+
+
+def load_agent(target: str) -> Agent:
+    """Import `module:name`.
+
+    Raises:
+        AgentNotFound: The form is wrong, or there is no such module or name.
+    """
+    module_name, colon, name = target.partition(":")
+    if not colon or not module_name or not name:
+        raise AgentNotFound(f"expected module:agent, got {target!r}; or --agent {', '.join(AGENTS)}")
+    sys.path.insert(0, os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module_name + ".").startswith(error.name + "."):
+            raise  # the module is there, and it is one of its own imports that is not
+        raise AgentNotFound(f"no module named {error.name!r} in {os.getcwd()} or on the path") from None
+    found: Any = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise AgentNotFound(f"module {module_name!r} has no {name!r}")
+        found = getattr(found, part)
+    return found  # type: ignore[no-any-return]
+
+
+def _agent(options: argparse.Namespace) -> Agent:
+    if options.target is not None:
+        return load_agent(options.target)
+    if options.agent == "demo":
+        from .agents.demo import demo
+
+        return demo
+    try:
+        if options.agent == "openai":
+            from .agents.openai import OpenAIAgent
+
+            return OpenAIAgent(model=options.model)
+        from .agents.local import LocalAgent
+
+        return LocalAgent()
+    except ImportError as error:
+        raise AgentNotFound(
+            f'--agent {options.agent} needs {error.name}: pip install "bargein[{options.agent}]"'
+        ) from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bargein-server",
+        usage="%(prog)s [options] [module:agent]",
+        description="Serve an agent that can be interrupted.",
+        epilog="Each limit is also an environment variable, BARGEIN_ and its name in capitals.",
+    )
+    parser.add_argument("target", nargs="?", metavar="module:agent", help="an async generator function")
+    parser.add_argument("--agent", choices=AGENTS, default="demo", help="one that is built in (%(default)s)")
+    parser.add_argument("--model", help="the model of --agent openai (OPENAI_MODEL)")
+    parser.add_argument("--host", default="127.0.0.1", help="where to listen (%(default)s)")
+    parser.add_argument("--port", type=int, default=8000, help="0 for a free one (%(default)s)")
+    parser.add_argument("--workers", type=int, default=1, help="only 1 for now")
+    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    parser.add_argument("--version", action="version", version=f"bargein-server {__version__}")
+    limits = parser.add_argument_group("limits (seconds, bytes, counts)")
+    for field in msgspec.structs.fields(Settings):
+        flag = "--" + field.name.replace("_", "-")
+        limits.add_argument(flag, dest=f"setting_{field.name}", metavar="N", help=f"default {field.default}")
+    return parser
+
+
+def _given_settings(options: argparse.Namespace) -> dict[str, str]:
+    given = settings_from_environment(os.environ)
+    for name in Settings.__struct_fields__:
+        value = getattr(options, f"setting_{name}")
+        if value is not None:
+            given[name] = value
+    return given
+
+
+def _url_host(host: str) -> str:
+    if host in ("127.0.0.1", "0.0.0.0", "::", "::1"):
+        return "localhost"
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,228 @@
+"""What a client asks for, and the answer to each.
+
+Every handler leaves its answer in the stream in the same step. Inputs and interrupts are answered
+once; a resend gets the first answer again and does nothing (contract 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from bargein_protocol import (
+    MAX_PENDING,
+    ClientEvent,
+    Code,
+    ErrorEvent,
+    InputId,
+    InputRejected,
+    InputText,
+    Interrupt,
+    InterruptResult,
+    Ping,
+    Playback,
+    Pong,
+    SessionClose,
+    SessionOpen,
+    SessionUpdate,
+    ToolDecision,
+    ToolOutput,
+    TurnHold,
+    TurnId,
+    TurnResume,
+)
+from bargein_protocol.errors import (
+    ALREADY_OPEN,
+    CLOSED,
+    ID_REUSED,
+    NOT_RUNNING,
+    SHUTTING_DOWN,
+    UNKNOWN_CALL,
+    UNKNOWN_TURN,
+    UNSUPPORTED,
+    Action,
+)
+
+from .answers import Answers
+from .commands import CloseConnection, Expire
+from .stream import Stream
+from .table import TurnTable
+from .turns import SESSION_CLOSED, Ending, State, Turn
+
+
+class Requests:
+    """The client's side of a session.
+
+    Attributes:
+        metadata: The application's parameters, merged from `session.update`.
+        closed: The session has ended for good.
+        draining: The server stops; inputs are rejected.
+    """
+
+    __slots__ = ("_answers", "_early", "_handlers", "_stream", "_table", "closed", "draining", "metadata")
+
+    def __init__(self, stream: Stream, table: TurnTable) -> None:
+        self.metadata: dict[str, Any] = {}
+        self.closed = False
+        self.draining = False
+        self._stream = stream
+        self._table = table
+        self._answers = Answers()
+        self._early: dict[InputId, Interrupt] = {}  # interrupts for inputs that were not seen yet
+
+    def handle(self, event: ClientEvent) -> None:
+        """Do what a client asks."""
+        handler = _HANDLERS.get(type(event))
+        if handler is None:
+            self.error(UNSUPPORTED, "this session does not hear", getattr(event, "id", None))
+        else:
+            handler(self, event)
+
+    def error(self, code: Code, detail: str, ref_id: str | None) -> None:
+        """Answer with an `error` event."""
+        self._stream.answer(
+            ErrorEvent(code=code.name, message=detail, ref_id=ref_id, retryable=code.action is Action.RETRY)
+        )
+
+    def _on_input(self, event: InputText) -> None:
+        if self._answered(event.id, interrupt=False):
+            return
+        early = self._early.pop(event.id, None)
+        if self.draining:
+            rejected = InputRejected(input_id=event.id, code=SHUTTING_DOWN.name)
+            self._answers.remember(event.id, rejected)
+            self._stream.answer(rejected)
+            return
+        if early is not None:
+            answer = self._table.stillborn(event, _ending(early))
+        else:
+            answer = self._table.ask(event)
+        self._answers.remember(event.id, answer)
+        if isinstance(answer, InputRejected):
+            self._stream.answer(answer)
+
+    def _on_interrupt(self, event: Interrupt) -> None:
+        if not self._answered(event.id, interrupt=True):
+            turn = self._target(event)
+            if turn is None:
+                self._answer_interrupt(event, self._remember_early(event))
+            else:
+                self._interrupt(event, turn)
+
+    def _target(self, event: Interrupt) -> Turn | None:
+        table = self._table
+        if event.turn_id is None and event.input_id is None:
+            return table.current or table.last
+        turn = table.turns.get(event.turn_id) if event.turn_id is not None else None
+        if turn is None and event.input_id is not None:
+            turn = table.by_input.get(event.input_id)
+        return turn
+
+    def _remember_early(self, event: Interrupt) -> bool:
+        seen = event.input_id is None or self._answers.again(event.input_id) is not None
+        if seen or len(self._early) >= MAX_PENDING:
+            return False
+        assert event.input_id is not None
+        self._early.setdefault(event.input_id, event)
+        return True
+
+    def _answer_interrupt(self, event: Interrupt, remembered: bool) -> None:
+        outcome = InterruptResult(interrupt_id=event.id, outcome="deferred" if remembered else "unknown_turn")
+        self._answers.remember(event.id, outcome)
+        self._stream.answer(outcome)
+
+    def _interrupt(self, event: Interrupt, turn: Turn) -> None:
+        table = self._table
+        if event.played is not None:
+            turn.hearing.report(event.played)
+        result = InterruptResult(interrupt_id=event.id, turn_id=turn.id, outcome="interrupted")
+        if turn.state is State.ENDED:
+            # What is known of the ended turn now; for the other outcomes `turn.ended` will tell.
+            heard = turn.hearing.heard(turn.fold.voice)
+            result = replace(result, outcome="already_ended", heard=heard)
+        elif turn.guarded and not event.force:
+            result = replace(result, outcome="deferred")
+            table.defer(turn, _ending(event))
+        self._answers.remember(event.id, result)
+        # The answer and the end leave in one write, the answer first (contract 3).
+        self._stream.answer(result)
+        if result.outcome == "interrupted":
+            table.end(turn, _ending(event))
+            table.pass_on()
+
+    def _answered(self, request_id: str, *, interrupt: bool) -> bool:
+        """Whether the id was used before; then its first answer is given again."""
+        answer = self._answers.again(request_id)
+        if answer is None:
+            return False
+        if isinstance(answer, InterruptResult) is interrupt:
+            self._stream.answer(answer)
+        else:
+            self.error(ID_REUSED, ID_REUSED.reason, request_id)
+        return True
+
+    def _on_hold(self, event: TurnHold) -> None:
+        turn = self._speaking(event.turn_id)
+        if turn is not None:
+            self._table.hold(turn)
+
+    def _on_resume(self, event: TurnResume) -> None:
+        turn = self._speaking(event.turn_id)
+        if turn is not None:
+            self._table.resume(turn)
+
+    def _speaking(self, turn_id: TurnId) -> Turn | None:
+        turn = self._table.turns.get(turn_id)
+        if turn is None:
+            self.error(UNKNOWN_TURN, UNKNOWN_TURN.reason, turn_id)
+        elif turn.state not in (State.RUNNING, State.FINISHING):
+            self.error(NOT_RUNNING, NOT_RUNNING.reason, turn_id)
+        else:
+            return turn
+        return None
+
+    def _on_playback(self, event: Playback) -> None:
+        turn = self._table.turns.get(event.turn_id)
+        if turn is None:
+            self.error(UNKNOWN_TURN, UNKNOWN_TURN.reason, event.turn_id)
+        else:
+            turn.hearing.report(event)
+
+    def _on_tool_answer(self, event: ToolOutput | ToolDecision) -> None:
+        self.error(UNKNOWN_CALL, UNKNOWN_CALL.reason, event.call_id)
+
+    def _on_update(self, event: SessionUpdate) -> None:
+        merged = {**self.metadata, **event.metadata}
+        self.metadata = {key: value for key, value in merged.items() if value is not None}
+
+    def _on_close(self, event: SessionClose) -> None:
+        self._table.end_all(SESSION_CLOSED)
+        self.closed = True
+        self._table.commands += [CloseConnection(CLOSED), Expire()]
+
+    def _on_ping(self, event: Ping) -> None:
+        self._stream.answer(Pong(id=event.id))
+
+    def _on_second_open(self, event: SessionOpen) -> None:
+        self.error(ALREADY_OPEN, ALREADY_OPEN.reason, None)
+
+
+def _ending(event: Interrupt) -> Ending:
+    return Ending("interrupted", event.reason or "client")
+
+
+_HANDLERS: dict[type, Callable[[Requests, Any], None]] = {
+    InputText: Requests._on_input,
+    Interrupt: Requests._on_interrupt,
+    TurnHold: Requests._on_hold,
+    TurnResume: Requests._on_resume,
+    Playback: Requests._on_playback,
+    ToolOutput: Requests._on_tool_answer,
+    ToolDecision: Requests._on_tool_answer,
+    SessionUpdate: Requests._on_update,
+    SessionClose: Requests._on_close,
+    Ping: Requests._on_ping,
+    SessionOpen: Requests._on_second_open,
+}

@@ -1,0 +1,419 @@
+"""A session: one conversation of one client with one agent, without I/O and without a clock.
+
+Events and facts go in as method calls with the time; frames come out of `next_frame`, and what the
+shell is to do out of `commands`. After each call the shell drains both. What a peer does wrong
+becomes a coded `error` event; only misuse by the shell raises, and then nothing has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from bargein_protocol import (
+    MAX_PENDING,
+    AgentOutput,
+    ClientEvent,
+    Code,
+    Codec,
+    Cursor,
+    Epoch,
+    Heartbeat,
+    Limits,
+    PendingEvent,
+    SessionId,
+    SessionOpened,
+    Snapshot,
+    Token,
+    TurnId,
+    Usage,
+)
+from bargein_protocol.errors import (
+    SESSION_LOST,
+)
+
+from ..settings import Settings
+from .checks import TEXT_PIECE, checked_output, split_text
+from .commands import Command, Expire
+from .history import History
+from .identity import Identity
+from .log import ReplayLog
+from .requests import Requests
+from .stream import Stream
+from .table import TurnTable
+from .turns import COMPLETED, NO_OUTPUT, SHUTDOWN, Ending, State, Step, Turn
+
+# What a waiting piece of text costs beside its characters: the frame around it.
+_FRAME_BYTES = 64
+
+
+class Session:
+    """See the module.
+
+    Args:
+        session_id: The public name.
+        epoch: Names the numbering that begins now.
+        log: An empty replay log.
+        codec: What frames are logged in until a client attaches.
+        settings: The limits.
+        new_turn_id: Makes ids that are unique in the session.
+        now: The time, in seconds, of any clock that does not go back.
+    """
+
+    def __init__(
+        self,
+        session_id: SessionId,
+        epoch: Epoch,
+        log: ReplayLog,
+        codec: Codec,
+        settings: Settings,
+        new_turn_id: Callable[[], TurnId],
+        now: float,
+    ) -> None:
+        self.identity = Identity(session_id)
+        self._settings = settings
+        self._stream = Stream(epoch, log, codec)
+        self._table = TurnTable(self._stream, settings, new_turn_id)
+        self._requests = Requests(self._stream, self._table)
+        self._away_since: float | None = now
+        self._handed = 0
+        self._silent_since = now
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The application's parameters, merged from `session.update`."""
+        return self._requests.metadata
+
+    # --- connections -----------------------------------------------------------------------------
+
+    def refuses(self, token: Token, cursor: Cursor, now: float) -> str | None:
+        """Return why a resume cannot be granted, None when it can. Nothing changes."""
+        if self._requests.closed:
+            return "unknown_session"
+        if not self.identity.proves(token, now):
+            return "bad_token"
+        if cursor.epoch != self._stream.epoch:
+            return "epoch_changed"
+        return "cursor_ahead" if cursor.seq > self._stream.top else None
+
+    def attach(
+        self,
+        codec: Codec,
+        token: Token,
+        now: float,
+        *,
+        cursor: Cursor | None = None,
+        pending: Sequence[PendingEvent] = (),
+        refused: str | None = None,
+    ) -> None:
+        """Let a client drive the session; the one before it, if any, is let go.
+
+        Args:
+            codec: What its frames are encoded in.
+            token: The secret for the next resume.
+            now: The time.
+            cursor: Where a granted resume goes on; None for a session that the client never saw.
+            pending: What the client got no answer to. It is applied before the replay, so that an
+                interrupt made offline ends its turn before stale output is shown.
+            refused: Why another session could not be resumed; then nothing of `pending` is applied.
+        """
+        self._table.now = now
+        self._away_since = None
+        self._silent_since = now
+        self.identity.rotate(token, now)
+        self._stream.attach(codec)
+        self._answer_open(token, cursor is not None, refused)
+        whole = cursor is None or self._stream.replay_from(cursor)
+        for event in pending:
+            if refused is None:
+                self._requests.handle(event)
+            else:
+                self._requests.error(SESSION_LOST, SESSION_LOST.reason, event.id)
+        if cursor is not None and not whole:
+            self._send_snapshot(cursor.seq)
+
+    def detach(self, now: float) -> None:
+        """Let the client go. Turns go on; what they yield goes to the log (contract 11)."""
+        self._table.now = now
+        self._away_since = now
+        self._stream.detach()
+        self._drain_to_log()
+
+    def _answer_open(self, token: Token, resumed: bool, reason: str | None) -> None:
+        settings = self._settings
+        current = self._table.current
+        self._stream.answer(
+            SessionOpened(
+                session_id=self.identity.session_id,
+                token=token,
+                epoch=self._stream.epoch,
+                resumed=resumed,
+                reason=reason,
+                turn_id=current.id if current is not None else None,
+                heartbeat_ms=int(settings.heartbeat_s * 1000),
+                limits=Limits(
+                    frame_bytes=settings.frame_bytes, pending=MAX_PENDING, queued=settings.queued_inputs
+                ),
+            )
+        )
+
+    def _send_snapshot(self, after: int) -> None:
+        turns = [turn for turn in self._table.turns.values() if turn.fold.last_seq > after]
+        self._stream.answer(Snapshot(seq=self._stream.top, turns=[turn.fold.folded() for turn in turns]))
+        for turn in turns:
+            turn.hearing.taken = turn.fold.last_output_seq
+        self._stream.finish_replay()
+
+    # --- what the client sends -------------------------------------------------------------------
+
+    def receive(self, event: ClientEvent, now: float) -> None:
+        """Take an event from the attached client."""
+        self._table.now = now
+        self.identity.confirm()
+        self._requests.handle(event)
+
+    def reject_frame(self, code: Code, detail: str, ref_id: str | None) -> None:
+        """Answer a frame that could not be decoded; the session lives on."""
+        self._requests.error(code, detail, ref_id)
+
+    # --- what the agent does ---------------------------------------------------------------------
+
+    def emit(self, turn_id: TurnId, output: str | AgentOutput, now: float) -> bool:
+        """Take output of a turn.
+
+        Returns:
+            False when the fence is closed: the output is dropped, and so will be all that follows.
+
+        Raises:
+            BadOutput: The output cannot be sent; nothing has changed.
+        """
+        table = self._table
+        turn = table.current
+        if turn is None or turn.id != turn_id or turn.state is not State.RUNNING:
+            return False
+        if type(output) is str:
+            if len(output) > TEXT_PIECE:
+                for piece in split_text(output):
+                    turn.put(piece, len(piece) + _FRAME_BYTES)
+            elif output:
+                turn.put(output, len(output) + _FRAME_BYTES)
+        else:
+            turn.put(*checked_output(output))
+        table.now = turn.progress_at = now
+        if not self._stream.attached:
+            self._drain_to_log()
+        return True
+
+    @property
+    def full(self) -> bool:
+        """Whether the current turn's agent is not to be pulled: held, or enough output waits."""
+        turn = self._table.current
+        return turn is not None and (
+            turn.held_until is not None
+            or turn.queued_bytes >= self._settings.output_bytes
+            or (turn.deferred is not None and not turn.sections)
+        )
+
+    def pulled(self, turn_id: TurnId, now: float) -> None:
+        """Take note that the agent is pulled again after it was not, for the no-output time-out."""
+        turn = self._table.current
+        if turn is not None and turn.id == turn_id:
+            turn.progress_at = now
+
+    def enter_section(self, turn_id: TurnId) -> bool:
+        """Begin to spare the turn's output from interrupts; False when the fence is closed."""
+        turn = self._table.current
+        if turn is None or turn.id != turn_id or turn.state is not State.RUNNING:
+            return False
+        turn.sections += 1
+        return True
+
+    def leave_section(self, turn_id: TurnId, now: float) -> None:
+        """End what `enter_section` began; an interrupt that waited may take effect now."""
+        turn = self._table.turns.get(turn_id)
+        if turn is not None and turn.sections:
+            self._table.now = now
+            turn.sections -= 1
+            self._table.settle(turn)
+
+    def add_usage(self, turn_id: TurnId, usage: Usage) -> None:
+        """Add to what the turn's model calls used; ignored after its end."""
+        turn = self._table.turns.get(turn_id)
+        if turn is not None and turn.state is not State.ENDED:
+            before = turn.usage or Usage()
+            turn.usage = Usage(
+                input_tokens=before.input_tokens + usage.input_tokens,
+                output_tokens=before.output_tokens + usage.output_tokens,
+            )
+
+    def finish(self, turn_id: TurnId, outcome: Ending, now: float) -> None:
+        """Take note that the agent is done: the turn ends when its output is written.
+
+        After the fence this changes nothing: the turn has its end already.
+
+        Raises:
+            Misuse: The turn does not run.
+        """
+        turn = self._table.turns.get(turn_id)
+        if turn is None or turn.state is State.ENDED:
+            return
+        turn.advance(Step.FINISH)
+        self._table.now = now
+        turn.ending = outcome
+        turn.sections = 0
+        self._table.settle(turn)
+        if not self._stream.attached:
+            self._drain_to_log()
+
+    def cleaned_up(self, turn_id: TurnId, now: float) -> None:
+        """Take note that the task of a cancelled turn has ended or was abandoned (contract 5)."""
+        self._table.now = now
+        self._table.cleaned_up(turn_id)
+
+    def turn(self, turn_id: TurnId) -> Turn:
+        """Return a turn that a command named."""
+        return self._table.turns[turn_id]
+
+    def history(self, turn_id: TurnId) -> History:
+        """Return what the agent of this turn may see of the conversation."""
+        return History(self._table.turns, self._table.turns[turn_id])
+
+    # --- what goes out ---------------------------------------------------------------------------
+
+    def next_frame(self, output: bool = True) -> bytes | None:
+        """Return the next frame for the client; it counts as written in this step.
+
+        Args:
+            output: False while the transport is full: then only what must not wait is returned.
+        """
+        stream = self._stream
+        frame = stream.next_ready()
+        if frame is not None or not output:
+            return frame
+        if not stream.live:
+            return self._next_replayed()
+        turn = self._table.current
+        if turn is None or turn.held_until is not None:
+            return None
+        frame = self._commit_next(turn)
+        if frame is not None:
+            turn.hearing.taken = turn.fold.last_output_seq
+            if turn.deferred is not None or turn.hold_wanted:
+                self._table.settle(turn)
+            return frame
+        return stream.next_ready()
+
+    def _commit_next(self, turn: Turn) -> bytes | None:
+        """Number the turn's next output, or its end when none waits and the agent is done."""
+        output = turn.take()
+        if output is None:
+            if turn.state is State.FINISHING:
+                self._table.end(turn, turn.ending or COMPLETED)
+                self._table.pass_on()
+            return None
+        if isinstance(output, str):
+            try:
+                seq, frame = self._stream.commit_text(turn.id, output)
+            except UnicodeEncodeError:
+                # The seam of two chunks can leave half a surrogate pair behind.
+                output = output.encode("utf-8", "replace").decode()
+                seq, frame = self._stream.commit_text(turn.id, output)
+            turn.fold.add_text(seq, output)
+            return frame
+        live = self._stream.live
+        event = self._stream.commit(replace(output, turn_id=turn.id))
+        turn.fold.apply(event)
+        return self._stream.next_ready() if live else b""
+
+    def _next_replayed(self) -> bytes | None:
+        try:
+            entry = self._stream.next_replayed()
+        except KeyError:
+            self._send_snapshot(self._stream.replayed)
+            entry = None
+        if entry is None:
+            return self._stream.next_ready()
+        frame, turn_id, seq = entry
+        turn = self._table.turns.get(turn_id)
+        if turn is not None:
+            turn.hearing.taken = max(turn.hearing.taken, min(seq, turn.fold.last_output_seq))
+        return frame
+
+    def _drain_to_log(self) -> None:
+        """Write what waits to the log alone: nobody is there to read it."""
+        while (turn := self._table.current) is not None and turn.held_until is None:
+            if self._commit_next(turn) is None and turn is self._table.current:
+                return
+            if turn.deferred is not None or turn.hold_wanted:
+                self._table.settle(turn)
+
+    def commands(self) -> list[Command]:
+        """Return what the shell is to do, in order, and forget it."""
+        commands = self._table.commands
+        if commands:
+            self._table.commands = []
+        return commands
+
+    # --- time ------------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float | None:
+        """Return when `tick` is due at the latest, None when nothing waits for time."""
+        times: list[float] = []
+        settings = self._settings
+        turn = self._table.current
+        if turn is not None:
+            if turn.held_until is not None:
+                times.append(turn.held_until)
+            if turn.state is State.RUNNING:
+                times.append(turn.progress_at + settings.no_output_s)
+        if self._away_since is not None:
+            times.append(self._away_since + (settings.away_s if turn is not None else settings.resume_s))
+        else:
+            times.append(self._silent_since + settings.heartbeat_s / 2)
+        return min(times) if times else None
+
+    def tick(self, now: float) -> None:
+        """Do what is due."""
+        table = self._table
+        table.now = now
+        turn = table.current
+        if turn is not None and turn.held_until is not None and turn.held_until <= now:
+            table.resume(turn)
+        if turn is not None and turn.state is State.RUNNING:
+            self._check_output(turn, now)
+        if self._away_since is not None:
+            self._check_away(now - self._away_since)
+        elif now - self._silent_since >= self._settings.heartbeat_s / 2:
+            self._check_silence(now)
+
+    def _check_output(self, turn: Turn, now: float) -> None:
+        if self.full or turn.runs_tool:
+            turn.progress_at = now  # it is not pulled, or a tool works: silence is no fault
+        elif now - turn.progress_at >= self._settings.no_output_s:
+            self._table.end(turn, NO_OUTPUT)
+            self._table.pass_on()
+
+    def _check_away(self, away: float) -> None:
+        if self._table.current is not None:
+            if away >= self._settings.away_s:
+                self._table.client_gone()
+                self._away_since = self._table.now
+        elif away >= self._settings.resume_s and not self._requests.closed:
+            self._requests.closed = True
+            self._table.commands.append(Expire())
+
+    def _check_silence(self, now: float) -> None:
+        # Looked at twice per interval, so that no gap is longer than one.
+        if self._handed == self._stream.handed:
+            current = self._table.current
+            self._stream.answer(Heartbeat(message=current.fold.voice.status if current else None))
+        self._handed = self._stream.handed
+        self._silent_since = now
+
+    def shut_down(self, now: float) -> None:
+        """End what runs and accept nothing more: the server stops."""
+        self._table.now = now
+        self._requests.draining = True
+        self._table.end_all(SHUTDOWN)

@@ -1,0 +1,159 @@
+"""The numbered stream of a session and the one connection that reads it.
+
+A numbered event gets its number, its place in the log and its bytes in one step, `commit`. While a
+client is attached and up to date, that is the step in which the frame is handed to the transport;
+while nobody is attached, or the client still replays, the frame goes to the log alone. So a purge
+can never leave a hole, and the client sees numbers without gaps.
+
+Two lanes lead to the transport. What is *ready* is encoded: answers, and everything numbered but
+the output of agents. It is always written, past a full buffer too. Output waits in its turn and is
+numbered one by one as `Session.next_frame` takes it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TypeVar
+
+from msgspec.structs import replace
+
+from bargein_protocol import (
+    NO_SEQ,
+    NO_TURN,
+    Codec,
+    Cursor,
+    Epoch,
+    Numbered,
+    ReplayDone,
+    Seq,
+    ServerEvent,
+    TextDelta,
+    TurnId,
+)
+
+from .log import ReplayLog
+
+N = TypeVar("N", bound=Numbered)
+
+
+class Stream:
+    """See the module.
+
+    Attributes:
+        epoch: Names this numbering.
+        live: Whether a client is attached and has everything that was numbered, so that what is
+            numbered next can be handed to it.
+        handed: How many frames were ready for or handed to clients; shows whether it was silent.
+    """
+
+    __slots__ = ("_codec", "_log", "_log_codec", "_ready", "_replayed", "epoch", "handed", "live")
+
+    def __init__(self, epoch: Epoch, log: ReplayLog, codec: Codec) -> None:
+        self.epoch = epoch
+        self.live = False
+        self.handed = 0
+        self._log = log
+        self._log_codec = codec  # of the client that was last attached: the likeliest to come back
+        self._codec: Codec | None = None
+        self._ready: deque[bytes] = deque()
+        self._replayed: Seq = NO_SEQ
+
+    @property
+    def attached(self) -> bool:
+        """Whether a client is attached."""
+        return self._codec is not None
+
+    @property
+    def top(self) -> Seq:
+        """The last number."""
+        return self._log.top
+
+    @property
+    def replayed(self) -> Seq:
+        """The last number that the attached client has been given, while it is not live."""
+        return self._replayed
+
+    def attach(self, codec: Codec) -> None:
+        """Attach a client that has seen everything; `replay_from` says otherwise."""
+        self._ready.clear()  # numbered frames among them are in the log, the others died with their line
+        self._codec = self._log_codec = codec
+        self.live = True
+
+    def replay_from(self, cursor: Cursor) -> bool:
+        """Hold live frames back until everything after the cursor was handed over.
+
+        Returns:
+            Whether the log still has all of it. If not, the client needs a snapshot, and
+            `finish_replay` after that.
+        """
+        self.live = False
+        self._replayed = cursor.seq
+        return cursor.seq + 1 >= self._log.first
+
+    def detach(self) -> None:
+        """Let the client go; from here on frames go to the log alone."""
+        self._codec = None
+        self._ready.clear()
+        self.live = False
+
+    def answer(self, event: ServerEvent) -> None:
+        """Make an unnumbered event ready; without a client it is dropped."""
+        if self._codec is not None:
+            self._ready.append(self._codec.encode(event))
+            self.handed += 1
+
+    def commit(self, event: N) -> N:
+        """Number an event, log it, and make its frame ready for a live client.
+
+        Returns:
+            The event with its number.
+        """
+        numbered = replace(event, seq=Seq(self._log.top + 1))
+        frame = self._log_codec.encode(numbered)  # type: ignore[arg-type]
+        self._log.append(frame, self._log_codec, getattr(numbered, "turn_id", NO_TURN))
+        if self.live:
+            self._ready.append(frame)
+            self.handed += 1
+        return numbered
+
+    def commit_text(self, turn_id: TurnId, text: str) -> tuple[Seq, bytes]:
+        """Number and log a text delta: `commit` for the frequent case. The caller hands it over.
+
+        Raises:
+            UnicodeEncodeError: The text has a lone surrogate; nothing has changed.
+        """
+        log = self._log
+        seq = Seq(log.top + 1)
+        frame = self._log_codec.encode(TextDelta(seq=seq, turn_id=turn_id, text=text))
+        log.append(frame, self._log_codec, turn_id)
+        self.handed += 1
+        return seq, frame
+
+    def next_ready(self) -> bytes | None:
+        """Return the next frame that must be written now, None when there is none."""
+        return self._ready.popleft() if self._ready else None
+
+    def next_replayed(self) -> tuple[bytes, TurnId, Seq] | None:
+        """Return the next frame of the replay with its turn and number.
+
+        After the last one the client is live and `replay.done` is ready; then, and for a client
+        that is live already, this returns None.
+
+        Raises:
+            KeyError: The log has trimmed what comes next; the client needs a snapshot.
+        """
+        if self.live or self._codec is None:
+            return None
+        if self._replayed == self._log.top:
+            self.finish_replay()
+            return None
+        seq = Seq(self._replayed + 1)
+        frame, turn_id = self._log.read(seq, self._codec)
+        self._replayed = seq
+        self.handed += 1
+        return frame, turn_id, seq
+
+    def finish_replay(self) -> None:
+        """Make the client live and tell it so."""
+        self.live = True
+        self.answer(ReplayDone(seq=self._log.top))

@@ -1,0 +1,237 @@
+"""The turns of a session: who has the floor, who waits for it, and how it passes on.
+
+At most one turn is *current*. It has its id from the step in which its input was accepted, and runs
+as soon as the cleanup of earlier turns allows: at most one old cleanup beside it, or none when the
+agent's turns share state (contract 5). `end` is the fence: in one step it purges what waits, numbers
+the one `turn.ended` and asks the shell to cancel the task (contracts 1 to 3).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from bargein_protocol import (
+    InputAccepted,
+    InputId,
+    InputQueued,
+    InputRejected,
+    InputText,
+    TurnEnded,
+    TurnEvent,
+    TurnHeld,
+    TurnId,
+    TurnResumed,
+    TurnStarted,
+)
+from bargein_protocol.errors import BUSY, QUEUE_FULL, Code
+
+from ..settings import Settings
+from .commands import CancelTurn, Command, StartTurn
+from .hearing import whole_text
+from .stream import Stream
+from .turns import CLIENT_GONE, SUPERSEDED, Ending, State, Step, Turn
+
+InputAnswer = InputAccepted | InputQueued | InputRejected
+
+
+class TurnTable:
+    """See the module.
+
+    Attributes:
+        current: The turn that has the floor, None when nobody has.
+        last: The turn that ended last, None before the first end.
+        turns: Every remembered turn, oldest first.
+        by_input: The same by the id of the input.
+        commands: What the shell is to do.
+        now: The last time that anybody told.
+    """
+
+    __slots__ = (
+        "_chars", "_cleaning", "_new_id", "_settings", "_stream", "_waiting", "by_input", "commands",
+        "current", "last", "now", "turns",
+    )  # fmt: skip
+
+    def __init__(self, stream: Stream, settings: Settings, new_id: Callable[[], TurnId]) -> None:
+        self.current: Turn | None = None
+        self.last: Turn | None = None
+        self.turns: dict[TurnId, Turn] = {}
+        self.by_input: dict[InputId, Turn] = {}
+        self.commands: list[Command] = []
+        self.now = 0.0
+        self._stream = stream
+        self._settings = settings
+        self._new_id = new_id
+        self._waiting: deque[Turn] = deque()
+        self._cleaning: set[TurnId] = set()
+        self._chars = 0
+
+    # --- how a turn gets the floor ---------------------------------------------------------------
+
+    def ask(self, event: InputText) -> InputAnswer:
+        """Give an input a turn, or say why not. The answer is numbered when there is a turn."""
+        current = self.current
+        if current is None:
+            return self._accept(event, False)
+        policy = event.on_busy or self._settings.on_busy
+        if policy == "reject":
+            return _rejected(event, BUSY)
+        if policy == "queue":
+            if len(self._waiting) >= self._settings.queued_inputs:
+                return _rejected(event, QUEUE_FULL)
+            return self._enqueue(Turn(self._new_id(), event, False))
+        if not current.guarded:
+            self.end(current, SUPERSEDED)
+            return self._accept(event, True)
+        self.defer(current, SUPERSEDED)
+        if self._waiting and self._waiting[0].barges_in:
+            self.end(self._waiting[0], SUPERSEDED)
+        return self._enqueue(Turn(self._new_id(), event, True), in_front=True)
+
+    def stillborn(self, event: InputText, ending: Ending) -> InputAnswer:
+        """Accept an input that was interrupted before it came: its turn ends without a start."""
+        turn = Turn(self._new_id(), event, False)
+        self._remember(turn)
+        answer = InputAccepted(turn_id=turn.id, input_id=event.id)
+        self._commit(turn, answer)
+        self._waiting.appendleft(turn)
+        self.end(turn, ending)
+        return answer
+
+    def pass_on(self) -> None:
+        """Let the next turn have the floor, and start it when the cleanup of others allows."""
+        if self.current is None and self._waiting:
+            self.current = self._waiting.popleft()
+        turn = self.current
+        room = 0 if self._settings.cleanup == "wait" else 1
+        if turn is not None and turn.state is State.QUEUED and len(self._cleaning) <= room:
+            turn.advance(Step.START)
+            self.turns[turn.id] = self.turns.pop(turn.id)  # history is in the order of the starts
+            turn.progress_at = self.now
+            self._commit(turn, TurnStarted(turn_id=turn.id, input_id=turn.input.id))
+            self.commands.append(StartTurn(turn.id))
+
+    def cleaned_up(self, turn_id: TurnId) -> None:
+        """Take note that the task of an ended turn is gone, or given up."""
+        self._cleaning.discard(turn_id)
+        self.pass_on()
+
+    def _accept(self, event: InputText, barges_in: bool) -> InputAccepted:
+        turn = self.current = Turn(self._new_id(), event, barges_in)
+        self._remember(turn)
+        answer = InputAccepted(turn_id=turn.id, input_id=event.id)
+        self._commit(turn, answer)
+        self.pass_on()
+        return answer
+
+    def _enqueue(self, turn: Turn, in_front: bool = False) -> InputQueued:
+        self._remember(turn)
+        position = 1 if in_front else len(self._waiting) + 1
+        (self._waiting.appendleft if in_front else self._waiting.append)(turn)
+        answer = InputQueued(turn_id=turn.id, input_id=turn.input.id, position=position)
+        self._commit(turn, answer)
+        return answer
+
+    # --- how it loses it -------------------------------------------------------------------------
+
+    def end(self, turn: Turn, ending: Ending) -> None:
+        """Close the fence and number the turn's one end. The floor is free; `pass_on` comes next."""
+        ran = turn.state is State.RUNNING
+        turn.advance(Step.END)
+        turn.purge(spare_sections=False)
+        turn.sections, turn.deferred, turn.held_until, turn.hold_wanted = 0, None, None, False
+        event = TurnEnded(
+            turn_id=turn.id,
+            status=ending.status,
+            reason=ending.reason,
+            last_seq=turn.fold.last_output_seq,
+            heard=turn.hearing.heard(turn.fold.voice),
+            usage=turn.usage,
+            retryable=ending.retryable,
+        )
+        self._commit(turn, event)
+        if ran:
+            self._cleaning.add(turn.id)
+            self.commands.append(CancelTurn(turn.id, ending.reason))
+        if turn is self.current:
+            self.current = None
+        else:
+            self._waiting.remove(turn)
+        self.last = turn
+        self._forget_old(turn)
+
+    def end_all(self, ending: Ending) -> None:
+        """End the current turn and all that wait."""
+        for turn in [self.current, *self._waiting]:
+            if turn is not None:
+                self.end(turn, ending)
+
+    def defer(self, turn: Turn, ending: Ending) -> None:
+        """Let a turn end when its section is over; the purge spares the section's output."""
+        if turn.deferred is None:
+            turn.deferred = ending
+        turn.purge(spare_sections=True)
+        self.resume(turn)  # a held section could never be over
+
+    def settle(self, turn: Turn) -> None:
+        """Do what waited for the end of a section, if the section is over."""
+        if turn.guarded or turn.state is State.ENDED:
+            return
+        if turn.deferred is not None:
+            self.end(turn, turn.deferred)
+            self.pass_on()
+        elif turn.hold_wanted:
+            turn.hold_wanted = False
+            self.hold(turn)
+
+    def client_gone(self) -> None:
+        """End everything: nobody came back for it in time."""
+        self.end_all(CLIENT_GONE)
+
+    # --- holds -----------------------------------------------------------------------------------
+
+    def hold(self, turn: Turn) -> None:
+        """Stop a turn's output, now or when its section is over."""
+        if turn.held_until is not None or turn.deferred is not None:
+            return
+        if turn.guarded:
+            turn.hold_wanted = True
+            return
+        turn.held_until = self.now + self._settings.hold_s
+        self._commit(turn, TurnHeld(turn_id=turn.id))
+
+    def resume(self, turn: Turn) -> None:
+        """Let a held turn go on."""
+        turn.hold_wanted = False
+        if turn.held_until is not None:
+            turn.held_until = None
+            turn.progress_at = self.now
+            self._commit(turn, TurnResumed(turn_id=turn.id))
+
+    # --- the books -------------------------------------------------------------------------------
+
+    def _commit(self, turn: Turn, event: TurnEvent) -> None:
+        turn.fold.apply(self._stream.commit(event))
+
+    def _remember(self, turn: Turn) -> None:
+        self.turns[turn.id] = turn
+        self.by_input[turn.input.id] = turn
+
+    def _forget_old(self, ended: Turn) -> None:
+        self._chars += _length(ended)
+        limits = self._settings
+        while len(self.turns) > limits.history_turns or self._chars > limits.history_chars:
+            turn = next(iter(self.turns.values()))
+            if turn.state is not State.ENDED or turn is ended:
+                break
+            self._chars -= _length(turn)
+            del self.turns[turn.id]
+            del self.by_input[turn.input.id]
+
+
+def _length(turn: Turn) -> int:
+    return len(turn.input.text) + len(whole_text(turn.fold.voice))
+
+
+def _rejected(event: InputText, code: Code) -> InputRejected:
+    return InputRejected(input_id=event.id, code=code.name)

@@ -1,0 +1,190 @@
+"""One turn: its state, its waiting output, and what may happen to it.
+
+A turn is `queued` until the agent may run, `running` while it does, `finishing` when the generator
+has returned and output still waits to be written, and `ended` in the step in which its one
+`turn.ended` is numbered (contract 1). Every transition is in `TRANSITIONS`; an unlisted one raises
+and changes nothing.
+
+Two things lie across the states. A *hold* stops the output of a turn without changing its state
+(contract 10). A *section* marks output that an interrupt must spare (contract 9): while one is open,
+or while its output still waits, an interrupt and a hold are remembered and take effect afterwards.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+
+from msgspec import Struct
+
+from bargein_protocol import (
+    AgentOutput,
+    InputText,
+    TurnFold,
+    TurnId,
+    TurnStatus,
+    Usage,
+)
+
+from .hearing import Hearing
+
+# How much of a turn's text is remembered. It returns in `turn.ended.heard`, which must stay a frame
+# that no line and no client chokes on; an answer of this length is a book's chapter.
+MAX_TURN_CHARS = 131_072
+
+
+class State(Enum):
+    """Where a turn is in its life."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    FINISHING = "finishing"
+    ENDED = "ended"
+
+
+class Step(Enum):
+    """What moves a turn from one state to the next."""
+
+    START = "start"
+    FINISH = "finish"
+    END = "end"
+
+
+TRANSITIONS: dict[tuple[State, Step], State] = {
+    (State.QUEUED, Step.START): State.RUNNING,
+    (State.QUEUED, Step.END): State.ENDED,
+    (State.RUNNING, Step.FINISH): State.FINISHING,
+    (State.RUNNING, Step.END): State.ENDED,
+    (State.FINISHING, Step.END): State.ENDED,
+}
+
+
+class Misuse(Exception):
+    """The shell did what the core forbids; nothing has changed."""
+
+
+class Ending(Struct, frozen=True):
+    """How a turn ends.
+
+    Args:
+        retryable: Whether the same input may succeed when it is sent again.
+    """
+
+    status: TurnStatus
+    reason: str
+    retryable: bool = False
+
+
+COMPLETED = Ending("completed", "completed")
+SUPERSEDED = Ending("interrupted", "superseded")
+CLIENT_GONE = Ending("interrupted", "client_gone")
+SESSION_CLOSED = Ending("interrupted", "session_closed")
+NO_OUTPUT = Ending("failed", "no_output", True)
+SHUTDOWN = Ending("failed", "shutdown", True)
+
+
+class _Protected:
+    """Waiting output of a section."""
+
+    __slots__ = ("output",)
+
+    def __init__(self, output: str | AgentOutput) -> None:
+        self.output = output
+
+
+class Turn:
+    """The record of one turn.
+
+    Attributes:
+        input: What asked for it.
+        barges_in: Whether its input was to interrupt; then a later such input replaces it.
+        fold: All of its numbered events.
+        hearing: What was heard of it.
+        ending: How it will end once its output is written; None while the agent runs.
+        deferred: How it will end once its section is over.
+        held_until: When an undecided hold ends by itself; None when it is not held.
+        hold_wanted: A hold waits for the end of a section.
+        progress_at: When it last produced output, or was last pulled again.
+        queued_bytes: About how much output waits.
+    """
+
+    __slots__ = (
+        "_protected", "_waiting", "barges_in", "deferred", "ending", "fold", "hearing", "held_until",
+        "hold_wanted", "id", "input", "progress_at", "queued_bytes", "sections", "state", "usage",
+    )  # fmt: skip
+
+    def __init__(self, turn_id: TurnId, asked_by: InputText, barges_in: bool) -> None:
+        self.id = turn_id
+        self.input = asked_by
+        self.barges_in = barges_in
+        self.state = State.QUEUED
+        self.fold = TurnFold(turn_id, asked_by.id, max_chars=MAX_TURN_CHARS)
+        self.hearing = Hearing()
+        self.ending: Ending | None = None
+        self.deferred: Ending | None = None
+        self.held_until: float | None = None
+        self.hold_wanted = False
+        self.sections = 0
+        self.progress_at = 0.0
+        self.usage: Usage | None = None
+        self.queued_bytes = 0
+        self._waiting: deque[str | AgentOutput | _Protected] = deque()
+        self._protected = 0
+
+    def advance(self, step: Step) -> None:
+        """Move to the next state.
+
+        Raises:
+            Misuse: The table has no such transition.
+        """
+        after = TRANSITIONS.get((self.state, step))
+        if after is None:
+            raise Misuse(f"can't {step.value} turn {self.id} when it is {self.state.value}")
+        self.state = after
+
+    @property
+    def guarded(self) -> bool:
+        """Whether a section is open or its output still waits."""
+        return self.sections > 0 or self._protected > 0
+
+    @property
+    def runs_tool(self) -> bool:
+        """Whether a tool works or waits for a decision, so that silence is no fault."""
+        return any(
+            tool.state in ("running", "confirming")
+            for lane in self.fold.lanes.values()
+            for tool in lane.tools.values()
+        )
+
+    def put(self, output: str | AgentOutput, size: int) -> None:
+        """Let output wait to be written."""
+        if self.sections:
+            self._waiting.append(_Protected(output))
+            self._protected += 1
+        elif self.deferred is None:
+            self._waiting.append(output)
+        else:
+            return  # what follows the section falls to the interrupt that waits for it
+        self.queued_bytes += size
+
+    def take(self) -> str | AgentOutput | None:
+        """Return the output that is next to be written, None when none waits."""
+        if not self._waiting:
+            return None
+        output = self._waiting.popleft()
+        if not self._waiting:
+            self.queued_bytes = 0
+        if isinstance(output, _Protected):
+            self._protected -= 1
+            return output.output
+        return output
+
+    def purge(self, spare_sections: bool) -> None:
+        """Throw waiting output away: all of it, or all but that of sections (contracts 2 and 9)."""
+        if spare_sections:
+            self._waiting = deque(output for output in self._waiting if isinstance(output, _Protected))
+            if self._waiting:
+                return
+        self._waiting.clear()
+        self._protected = 0
+        self.queued_bytes = 0

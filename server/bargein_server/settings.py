@@ -1,0 +1,99 @@
+"""Every limit of the server, with its unit and default.
+
+Each is also an environment variable, `BARGEIN_` and the name in capitals, and a flag of
+`bargein-server`, the name with dashes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from bargein_protocol import OnBusy
+
+Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+PositiveSeconds = Annotated[float, Meta(gt=0, le=1e9)]
+Bytes = Annotated[int, Meta(ge=1024, le=2**31)]
+Count = Annotated[int, Meta(ge=0, le=2**31)]
+PositiveCount = Annotated[int, Meta(ge=1, le=2**31)]
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """The limits. Durations are seconds, sizes are bytes.
+
+    Args:
+        on_busy: What an input does when a turn runs, unless it says so itself.
+        cleanup: `overlap`: the next turn starts at once, beside at most one old turn's cleanup.
+            `wait`: it starts when the cleanup is over, for agents whose turns share state.
+        cleanup_grace_s: How long a cancelled agent may take to clean up before a second cancel.
+        cleanup_kill_s: How long it may take after that before it is abandoned.
+        no_output_s: A turn that is pulled and yields nothing for this long fails.
+        hold_s: An undecided hold resumes after this long.
+        away_s: How long a turn goes on while its client is away; then it is interrupted.
+        resume_s: How long a session without a turn waits for its client to come back.
+        open_s: A connection that has not sent its first frame after this long is closed.
+        heartbeat_s: At most this long passes without a frame to the client.
+        queued_inputs: Inputs of a session that may wait behind a running turn.
+        frame_bytes: The largest frame that is read.
+        output_bytes: Output of a turn that may wait to be written before the agent is not pulled.
+        answer_bytes: Answers that may wait in the transport of a client that does not read; beyond
+            it the connection is aborted.
+        log_events: Frames of a session that can be replayed.
+        log_bytes: And their size.
+        history_turns: Turns of a session that are remembered.
+        history_chars: And the length of their texts, in characters.
+        model_connections: Connections to model servers, of the whole process.
+        model_keepalive: And how many of them are kept when idle.
+    """
+
+    on_busy: OnBusy = "interrupt"
+    cleanup: Literal["overlap", "wait"] = "overlap"
+    cleanup_grace_s: Seconds = 2.0
+    cleanup_kill_s: Seconds = 0.5
+    no_output_s: PositiveSeconds = 30.0
+    hold_s: PositiveSeconds = 2.0
+    away_s: Seconds = 120.0
+    resume_s: Seconds = 300.0
+    open_s: PositiveSeconds = 10.0
+    heartbeat_s: PositiveSeconds = 15.0
+    queued_inputs: Count = 8
+    frame_bytes: Bytes = 256 * 1024
+    output_bytes: Bytes = 64 * 1024
+    answer_bytes: Bytes = 1024 * 1024
+    log_events: PositiveCount = 4096
+    log_bytes: Bytes = 1024 * 1024
+    history_turns: PositiveCount = 256
+    history_chars: PositiveCount = 1024 * 1024
+    model_connections: PositiveCount = 100
+    model_keepalive: Count = 50
+
+
+class SettingsError(ValueError):
+    """A setting is unknown or out of bounds; the message names it."""
+
+
+def settings_from(values: Mapping[str, Any]) -> Settings:
+    """Return settings from names and values; text is converted.
+
+    Raises:
+        SettingsError: A name is unknown or a value is wrong.
+    """
+    for name in values:
+        if name not in Settings.__struct_fields__:
+            raise SettingsError(f"unknown setting {name!r}")
+    try:
+        return msgspec.convert(dict(values), Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(str(error).replace("- at `$.", "for setting `")) from None
+
+
+def settings_from_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings that `BARGEIN_…` variables give, by name."""
+    return {
+        name: environment[variable]
+        for name in Settings.__struct_fields__
+        if (variable := f"BARGEIN_{name.upper()}") in environment
+    }

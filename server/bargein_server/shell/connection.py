@@ -1,0 +1,173 @@
+"""One socket of a client: frames in, frames out.
+
+Both directions are plain functions, called in the step in which something happened. `receive` is
+called with each whole message as it is read and never waits for a send, a tool or a turn (contract
+12); `write_out` takes frames from the core while the wire takes them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from bargein_protocol import ClientEvent, Code, Codec, DecodeError, ErrorEvent, SessionOpen
+from bargein_protocol.errors import (
+    BAD_FRAME,
+    INTERNAL,
+    INVALID_DATA,
+    OPEN_TIMEOUT,
+    REPLACED,
+    WRONG_CODEC,
+    Action,
+)
+
+from .live import LiveSession
+from .sessions import Sessions
+from .wire import Wire
+
+log = logging.getLogger("bargein.connection")
+
+# What is handed to the transport at once. Beyond it the rest stays where an interrupt can purge it.
+WRITE_BYTES = 16 * 1024
+
+
+class Connection:
+    """See the module.
+
+    Args:
+        wire: The socket, after its handshake.
+        codec: What its frames are encoded in.
+        sessions: Where its first frame finds a session.
+    """
+
+    def __init__(self, wire: Wire, codec: Codec, sessions: Sessions) -> None:
+        self.lost = sessions.loop.create_future()
+        self._wire = wire
+        self._codec = codec
+        self._sessions = sessions
+        self._live: LiveSession | None = None
+        self._closing = False
+        self._open_timer: asyncio.TimerHandle | None = sessions.loop.call_later(
+            sessions.settings.open_s, self._not_opened
+        )
+
+    # --- in --------------------------------------------------------------------------------------
+
+    def receive(self, frame: bytes, text: bool) -> None:
+        """Take a whole message, in the step in which it was read."""
+        if self._closing:
+            return
+        try:
+            self._receive(frame, text)
+        except Exception:
+            # The boundary to the client: a fault of ours ends this connection and no other.
+            log.exception("connection failed")
+            self.close(INTERNAL)
+
+    def _receive(self, frame: bytes, text: bool) -> None:
+        if text is not self._codec.text:
+            self._reject(DecodeError(WRONG_CODEC, WRONG_CODEC.reason))
+            return
+        try:
+            event = self._codec.decode_client(frame)
+        except DecodeError as error:
+            if text and error.code is BAD_FRAME and not _is_utf8(frame):
+                self.close(INVALID_DATA)
+            else:
+                self._reject(error)
+            return
+        live = self._live
+        if live is None:
+            self._open(event)
+        else:
+            live.core.receive(event, live.loop.time())
+            live.changed()
+
+    def _open(self, event: ClientEvent) -> None:
+        first = event if isinstance(event, SessionOpen) else SessionOpen()
+        self._stop_open_timer()
+        live = self._live = self._sessions.open(first, self, self._codec)
+        if first is not event:
+            live.core.receive(event, live.loop.time())
+        live.changed()
+
+    def _reject(self, error: DecodeError) -> None:
+        if self._live is not None:
+            self._live.core.reject_frame(error.code, error.detail, error.ref_id)
+            self._live.changed()
+        else:
+            event = ErrorEvent(
+                code=error.code.name,
+                message=error.detail,
+                ref_id=error.ref_id,
+                retryable=error.code.action is Action.RETRY,
+            )
+            self._wire.write([self._codec.encode(event)])
+
+    # --- out -------------------------------------------------------------------------------------
+
+    def write_out(self) -> None:
+        """Hand over what the core has: output while the wire takes it, answers past a full buffer."""
+        if self._closing or self._live is None:
+            return
+        wire, core = self._wire, self._live.core
+        frames: list[bytes] = []
+        size = 0
+        writable = wire.writable
+        while (frame := core.next_frame(writable)) is not None:
+            frames.append(frame)
+            size += len(frame)
+            if size >= WRITE_BYTES:
+                wire.write(frames)
+                frames, size = [], 0
+                writable = wire.writable
+        if frames:
+            wire.write(frames)
+        if not wire.writable and wire.backlog > self._sessions.settings.answer_bytes:
+            log.warning("connection aborted: the client does not read its answers")
+            self._closing = True
+            wire.abort()
+
+    def writable_again(self) -> None:
+        """Go on writing: the wire's buffer has drained."""
+        if self._live is not None and self._live.connection is self:
+            self._live.changed()
+
+    # --- the end ---------------------------------------------------------------------------------
+
+    def close(self, code: Code) -> None:
+        """End the connection with a code; the session lives on."""
+        if not self._closing:
+            self._closing = True
+            self._stop_open_timer()
+            self._wire.close(code)
+
+    def replaced(self) -> None:
+        """End the connection: a newer one drives the session now."""
+        self.close(REPLACED)
+
+    def disconnected(self) -> None:
+        """Take note that the socket is gone."""
+        self._closing = True
+        self._stop_open_timer()
+        if not self.lost.done():
+            self.lost.set_result(None)
+        if self._live is not None:
+            self._live.lost(self)
+
+    def _not_opened(self) -> None:
+        self._open_timer = None
+        self.close(OPEN_TIMEOUT)
+
+    def _stop_open_timer(self) -> None:
+        if self._open_timer is not None:
+            self._open_timer.cancel()
+            self._open_timer = None
+
+
+def _is_utf8(frame: bytes) -> bool:
+    try:
+        frame.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

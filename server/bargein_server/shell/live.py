@@ -1,0 +1,211 @@
+"""A session that lives: its core, the connection that drives it, the tasks of its turns, its timer.
+
+Whoever calls the core calls `changed` in the same step, so that what the core decided is written and
+done before anything else happens (contract 3).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from bargein_protocol import Code, SessionId, TurnId
+
+from ..agent import Agent
+from ..core.commands import CancelTurn, CloseConnection, Command, StartTurn
+from ..core.session import Session
+from ..settings import Settings
+from .runner import Runner
+
+if TYPE_CHECKING:
+    import httpx2
+
+    from .connection import Connection
+    from .sessions import Sessions
+
+# Output that follows a flush sooner than this waits for the end of the loop's iteration, so that
+# tokens which trickle go out at once and tokens which gush go out together.
+FLUSH_GAP_S = 200e-6
+
+
+class Context:
+    """A session as its agents see it (`agent.SessionContext`)."""
+
+    __slots__ = ("_core", "principal", "state")
+
+    def __init__(self, core: Session, principal: str | None) -> None:
+        self._core = core
+        self.principal = principal
+        self.state: dict[str, Any] = {}
+
+    @property
+    def id(self) -> SessionId:
+        """The public id."""
+        return self._core.identity.session_id
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What clients sent with `session.update`, merged."""
+        return self._core.metadata
+
+
+class LiveSession:
+    """See the module.
+
+    Attributes:
+        connection: The one that drives the session; None while the client is away.
+    """
+
+    def __init__(self, core: Session, sessions: Sessions) -> None:
+        self.core = core
+        self.context = Context(core, None)
+        self.connection: Connection | None = None
+        self.loop = sessions.loop
+        self.pacer = sessions.pacer
+        self._sessions = sessions
+        self._runners: dict[TurnId, Runner] = {}
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._flushed_at = 0.0
+        self._flush_due = False
+        self._close: Code | None = None
+
+    @property
+    def agent(self) -> Agent:
+        """The agent that answers."""
+        return self._sessions.agent
+
+    @property
+    def settings(self) -> Settings:
+        """The limits."""
+        return self._sessions.settings
+
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """Return the tasks of turns that have not ended and are not abandoned."""
+        return [runner.task for runner in self._runners.values() if runner.task is not None]
+
+    def http_client(self) -> httpx2.AsyncClient:
+        """Return the server's HTTP client."""
+        return self._sessions.http_client()
+
+    # --- in the step in which something happened --------------------------------------------------
+
+    def changed(self) -> None:
+        """Write and do what the core decided; whoever called the core calls this in the same step."""
+        self.flush()
+        if self._waiters and not self.core.full:
+            self._wake()
+        self._arm()
+
+    def emitted(self, now: float) -> None:
+        """Write output now or, when it gushes, at the end of the loop's iteration.
+
+        Args:
+            now: `time.perf_counter()`.
+        """
+        if now - self._flushed_at > FLUSH_GAP_S:
+            self._flushed_at = now
+            self.flush()
+        elif not self._flush_due:
+            self._flush_due = True
+            self.loop.call_soon(self._flush_late)
+
+    def _flush_late(self) -> None:
+        self._flush_due = False
+        self._flushed_at = perf_counter()
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what may be written, then carry out the commands, until nothing is left to do."""
+        connection = self.connection
+        while True:
+            if connection is not None:
+                connection.write_out()
+            commands = self.core.commands()
+            if not commands:
+                break
+            for command in commands:
+                self._carry_out(command)
+        if self._close is not None:
+            code, self._close = self._close, None
+            if connection is not None:
+                connection.close(code)
+
+    def _carry_out(self, command: Command) -> None:
+        match command:
+            case StartTurn(turn_id):
+                runner = self._runners[turn_id] = Runner(self, turn_id)
+                runner.start(self._sessions.context.copy())
+                self._arm()
+            case CancelTurn(turn_id, reason):
+                runner_or_none = self._runners.get(turn_id)
+                if runner_or_none is not None:
+                    runner_or_none.stop(reason)
+                self._wake()
+            case CloseConnection(code):
+                self._close = code
+            case _:
+                self._sessions.forget(self)
+
+    # --- waiting ---------------------------------------------------------------------------------
+
+    async def pullable(self) -> None:
+        """Wait until the agent may be pulled again, or a turn ended; the caller asks the core again."""
+        waiter = self.loop.create_future()
+        self._waiters.add(waiter)
+        try:
+            await waiter
+        finally:
+            self._waiters.discard(waiter)
+
+    def _wake(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # --- connections -----------------------------------------------------------------------------
+
+    def lost(self, connection: Connection) -> None:
+        """Take note that a connection is gone; an older one than the current changes nothing."""
+        if self.connection is connection:
+            self.connection = None
+            self.core.detach(self.loop.time())
+            self.changed()
+
+    # --- turns -----------------------------------------------------------------------------------
+
+    def abandon(self, task: asyncio.Task[None]) -> None:
+        """Keep a task that does not end, so that it is counted and not collected while it runs."""
+        self._sessions.abandoned.add(task)
+        task.add_done_callback(self._sessions.abandoned.discard)
+
+    def runner_ended(self, turn_id: TurnId) -> None:
+        """Take note that a turn's task has ended or was abandoned (contract 5)."""
+        del self._runners[turn_id]
+        self.core.cleaned_up(turn_id, self.loop.time())
+        self.changed()
+
+    # --- time ------------------------------------------------------------------------------------
+
+    def _arm(self) -> None:
+        """Have `tick` called in time. A timer that is set too early is left alone: it sets itself anew."""
+        deadline = self.core.next_deadline()
+        if self._timer is not None:
+            if deadline is not None and self._timer.when() <= deadline:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if deadline is not None:
+            self._timer = self.loop.call_at(deadline, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.core.tick(self.loop.time())
+        self.changed()
+
+    def stop_timer(self) -> None:
+        """Let nothing be due any more: the session was forgotten."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

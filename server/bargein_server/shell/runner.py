@@ -1,0 +1,198 @@
+"""Runs one turn: a task that owns the agent's generator for its whole life, `aclose()` included.
+
+Four facts of asyncio shape it. A task that is cancelled before its first step never enters its body,
+so the end of the cleanup is reported by the task's done-callback and nowhere else. A cancel that
+lands while the generator stands at a `yield` (we wait because of a hold, a slow client or a time
+slice) would pass the generator by, so it is thrown into it: an agent's own `asyncio.timeout()` around
+a `yield` works, and a `finally` runs where the agent stands. An agent may swallow a cancel, so the
+fence, not the task, decides what is sent. And nothing here waits for the task with `wait_for` or
+`timeout()`, which hang when the task does not end: two timers do it (contract 5).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextvars import Context
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from bargein_protocol import TurnId, Usage
+
+from ..agent import Output, Turn, TurnClosed, TurnFailed
+from ..core.turns import COMPLETED, Ending
+from .upstream import TURN_STREAMS, TurnStreams
+
+if TYPE_CHECKING:
+    import httpx2
+
+    from .live import LiveSession
+
+log = logging.getLogger("bargein.turn")
+
+AGENT_ERROR = Ending("failed", "agent_error")
+TIMEOUT = Ending("failed", "timeout", True)
+
+
+class Runner:
+    """The task of one turn.
+
+    Attributes:
+        turn: What the agent is given.
+        task: The task; None before `start`.
+        stopped: Whether the fence was closed.
+    """
+
+    def __init__(self, live: LiveSession, turn_id: TurnId) -> None:
+        core = live.core
+        self.task: asyncio.Task[None] | None = None
+        self.stopped = False
+        self.turn = Turn(turn_id, core.turn(turn_id).input, core.history(turn_id), live.context, self)
+        self._id = turn_id
+        self._live = live
+        self._core = core
+        self._streams = TurnStreams()
+        self._timer: asyncio.TimerHandle | None = None
+        self._reported = False
+
+    def start(self, context: Context) -> None:
+        """Create the task. The context is the server's, so that nothing of another turn leaks in."""
+        context.run(TURN_STREAMS.set, self._streams)
+        self.task = self._live.loop.create_task(self._run(), context=context, name=f"turn {self._id}")
+        self.task.add_done_callback(self._done)
+
+    def stop(self, reason: str) -> None:
+        """Cancel the agent and close its model calls, in the step in which the fence was closed.
+
+        Cancel first: a reader whose stream is closed under it would see an error that it may answer
+        with an apology or a second try, instead of a cancel.
+        """
+        assert self.task is not None
+        self.stopped = True
+        self.turn.reason = reason
+        self.task.cancel(reason)
+        self._streams.close()
+        self._timer = self._live.loop.call_later(self._live.settings.cleanup_grace_s, self._cancel_again)
+
+    def _cancel_again(self) -> None:
+        assert self.task is not None
+        self.task.cancel(self.turn.reason)
+        self._timer = self._live.loop.call_later(self._live.settings.cleanup_kill_s, self._abandon)
+
+    def _abandon(self) -> None:
+        assert self.task is not None
+        log.warning("turn %s does not end after two cancels and is abandoned", self._id)
+        self._live.abandon(self.task)
+        self._report()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._streams.close()  # a stream left open by a careless `break` would hold its connection
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("turn %s failed", self._id, exc_info=error)
+        if not self.stopped:
+            self._core.finish(self._id, AGENT_ERROR, self._live.loop.time())  # unless it has finished
+        self._report()
+
+    def _report(self) -> None:
+        if not self._reported:
+            self._reported = True
+            self._live.runner_ended(self._id)
+
+    # --- the task --------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        try:
+            ending = await self._run_agent()
+        except TurnFailed as failure:
+            log.warning("turn %s failed: %s", self._id, failure.reason, exc_info=failure.__cause__)
+            ending = Ending("failed", failure.reason, failure.retryable)
+        except TimeoutError:
+            log.warning("turn %s timed out", self._id, exc_info=True)
+            ending = TIMEOUT
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self.stopped or (task is not None and task.cancelling()):
+                raise
+            log.warning("turn %s raised CancelledError, which nobody asked for", self._id)
+            ending = AGENT_ERROR
+        except Exception:
+            # The boundary to the author's code: whatever it raises ends this turn and nothing else.
+            log.exception("turn %s failed", self._id)
+            ending = AGENT_ERROR
+        self._core.finish(self._id, ending, self._live.loop.time())
+        self._live.changed()
+
+    async def _run_agent(self) -> Ending:
+        generator = self._live.agent(self.turn)
+        if not isinstance(generator, AsyncGenerator):
+            raise TypeError(f"expected the agent to be an async generator, got {type(generator).__name__}")
+        try:
+            await self._pull(generator)
+        finally:
+            await generator.aclose()
+        return COMPLETED
+
+    async def _pull(self, generator: AsyncGenerator[Output, None]) -> None:
+        live, core, pacer, turn_id = self._live, self._core, self._live.pacer, self._id
+        clock = live.loop.time
+        started, seen = perf_counter(), pacer.round
+        pacer.watch()
+        step = generator.__anext__()
+        while True:
+            try:
+                output = await step
+            except StopAsyncIteration:
+                return
+            if not core.emit(turn_id, output, clock()):
+                return  # a swallowed cancel: the fence is closed, aclose() comes next
+            now = perf_counter()
+            live.emitted(now)
+            try:
+                if core.full:
+                    await live.pullable()
+                elif now - started > pacer.slice_s:
+                    if seen == pacer.round:
+                        await pacer.breathe()
+                        now = perf_counter()
+                    started, seen = now, pacer.round
+                    pacer.watch()
+            except asyncio.CancelledError as error:
+                step = generator.athrow(error)
+            else:
+                step = generator.__anext__()
+
+    # --- what the agent asks for (TurnHost) ------------------------------------------------------
+
+    async def emit(self, output: Output) -> None:
+        """Send output as if the agent had yielded it."""
+        while self._core.full and not self.stopped:
+            await self._live.pullable()
+        if self.stopped or not self._core.emit(self._id, output, self._live.loop.time()):
+            raise TurnClosed("the turn has ended")
+        self._live.emitted(perf_counter())
+
+    def section(self) -> AbstractAsyncContextManager[None]:
+        """Return an uninterruptible section."""
+        return self._section()
+
+    @asynccontextmanager
+    async def _section(self) -> AsyncIterator[None]:
+        if not self._core.enter_section(self._id):
+            raise TurnClosed("the turn has ended")
+        try:
+            yield
+        finally:
+            self._core.leave_section(self._id, self._live.loop.time())
+            self._live.changed()
+
+    def http_client(self) -> httpx2.AsyncClient:
+        """Return the client whose streams end with the turn."""
+        return self._live.http_client()
+
+    def add_usage(self, input_tokens: int, output_tokens: int) -> None:
+        """Add to the turn's usage."""
+        self._core.add_usage(self._id, Usage(input_tokens=input_tokens, output_tokens=output_tokens))

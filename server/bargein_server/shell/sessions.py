@@ -1,0 +1,148 @@
+"""All sessions of a server, and what they share."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from contextvars import Context, copy_context
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING
+
+from bargein_protocol import (
+    Codec,
+    Epoch,
+    PendingEvent,
+    Resume,
+    SessionId,
+    SessionOpen,
+    Token,
+    TurnId,
+)
+
+from ..agent import Agent
+from ..core.log import MemoryLog
+from ..core.session import Session
+from ..settings import Settings
+from .live import LiveSession
+from .pacer import Pacer
+
+if TYPE_CHECKING:
+    import httpx2
+
+    from .connection import Connection
+
+
+class Sessions:
+    """See the module. It belongs to the event loop in which it was made.
+
+    Attributes:
+        abandoned: Tasks of turns that did not end after two cancels.
+        context: What every turn's context is a copy of.
+        draining: Whether the server stops.
+    """
+
+    def __init__(self, agent: Agent, settings: Settings) -> None:
+        self.agent = agent
+        self.settings = settings
+        self.loop = asyncio.get_running_loop()
+        self.pacer = Pacer(self.loop)
+        self.abandoned: set[asyncio.Task[None]] = set()
+        self.context: Context = copy_context()
+        self.draining = False
+        self._live: dict[SessionId, LiveSession] = {}
+        self._http_client: httpx2.AsyncClient | None = None
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def open(self, event: SessionOpen, connection: Connection, codec: Codec) -> LiveSession:
+        """Attach a connection to the session that its first frame asks for, else to a fresh one."""
+        now = self.loop.time()
+        live, refused = self._resumable(event.resume, now)
+        if live is None:
+            live = self._create(codec, now)
+        elif live.connection is not None:
+            live.connection.replaced()  # the newest connection wins
+        live.connection = connection
+        resume = event.resume if refused is None else None
+        pending: Sequence[PendingEvent] = event.pending or ()
+        live.core.attach(
+            codec,
+            Token(secrets.token_urlsafe(32)),
+            now,
+            cursor=resume.cursor if resume is not None else None,
+            pending=pending,
+            refused=refused,
+        )
+        return live
+
+    def forget(self, live: LiveSession) -> None:
+        """Drop a session that has ended; its tasks go on cleaning up."""
+        live.stop_timer()
+        self._live.pop(live.core.identity.session_id, None)
+
+    def _resumable(self, resume: Resume | None, now: float) -> tuple[LiveSession | None, str | None]:
+        if resume is None:
+            return None, None
+        live = self._live.get(resume.session_id)
+        if live is None:
+            return None, "unknown_session"
+        refused = live.core.refuses(resume.token, resume.cursor, now)
+        return (live, None) if refused is None else (None, refused)
+
+    def _create(self, codec: Codec, now: float) -> LiveSession:
+        settings = self.settings
+        session_id = SessionId("s_" + secrets.token_hex(12))
+        core = Session(
+            session_id,
+            Epoch(secrets.token_hex(4)),
+            MemoryLog(settings.log_events, settings.log_bytes),
+            codec,
+            settings,
+            _turn_ids(),
+            now,
+        )
+        live = self._live[session_id] = LiveSession(core, self)
+        return live
+
+    def http_client(self) -> httpx2.AsyncClient:
+        """Return the one HTTP client of the server, made when it is first asked for."""
+        if self._http_client is None:
+            try:
+                from .http_client import create_http_client
+            except ImportError as error:
+                raise RuntimeError(
+                    'turn.http_client() needs httpx2: pip install "bargein[openai]"'
+                ) from error
+            self._http_client = create_http_client(
+                max_connections=self.settings.model_connections, max_keepalive=self.settings.model_keepalive
+            )
+        return self._http_client
+
+    async def shut_down(self) -> None:
+        """End every turn, wait for the cleanups within their bound, and release what is shared.
+
+        Cancelling it leaves the rest undone; the bound is the two cleanup times together.
+        """
+        self.draining = True
+        for live in list(self._live.values()):
+            live.core.shut_down(self.loop.time())
+            live.changed()
+        tasks = [task for live in self._live.values() for task in live.tasks()]
+        if tasks:
+            bound = self.settings.cleanup_grace_s + self.settings.cleanup_kill_s
+            await asyncio.wait(tasks, timeout=bound)
+        if self._http_client is not None:
+            client, self._http_client = self._http_client, None
+            await client.aclose()
+
+
+def _turn_ids() -> Callable[[], TurnId]:
+    # The prefix keeps the turns of two sessions apart for a client that had to begin a fresh one.
+    return partial(_turn_id, secrets.token_hex(4), count(1))
+
+
+def _turn_id(prefix: str, numbers: count[int]) -> TurnId:
+    return TurnId(f"t_{prefix}_{next(numbers)}")

@@ -1,0 +1,154 @@
+"""The wire under uvicorn: straight to and from the transport, without ASGI in between.
+
+A subclass of uvicorn's WebSocket protocol, given as `uvicorn.Config(ws=BargeinProtocol)`. It puts
+itself into the scope of the connection. The endpoint does the handshake as usual and then attaches
+its connection here; from then on a message is handed over inside `data_received`, so that an
+interrupt is fenced and answered in the callback that read it, and several frames leave in one write.
+Pings, the closing handshake and everything before `attach` stay with uvicorn.
+
+It rests on these names of uvicorn's class, which are not public: `send_receive_event_to_app`,
+`frames`, `curr_msg_data_type`, `queue`, `conn`, `close_sent`, `close_timer`, `close_timeout`,
+`transport`, `run_asgi`, `keepalive_timeout`. pyproject.toml bounds the versions and a test says
+which one is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio.transports import BaseTransport
+from collections.abc import Sequence
+from typing import Any, cast
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from bargein_protocol import Code
+
+from .connection import Connection
+
+EXTENSION = "bargein.protocol"
+
+# Bytes in the transport's buffer above which no more output is written. Small, because an interrupt
+# can purge what is still ours and not what the transport has.
+HIGH_WATER = 4096
+
+
+class BargeinProtocol(WebSocketsSansIOProtocol):
+    """See the module."""
+
+    connection: Connection | None = None
+    paused = False
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        """Called by the loop."""
+        super().connection_made(transport)
+        cast(asyncio.Transport, transport).set_write_buffer_limits(high=HIGH_WATER)
+
+    async def run_asgi(self) -> None:
+        """Run the application with this protocol in its scope."""
+        extensions = cast(dict[str, Any], self.scope["extensions"])
+        extensions[EXTENSION] = self
+        await super().run_asgi()
+
+    def attach(self, connection: Connection) -> None:
+        """Hand messages to this connection from now on, those that were read already first."""
+        self.connection = connection
+        while not self.queue.empty():
+            message = cast(dict[str, Any], self.queue.get_nowait())
+            if message["type"] == "websocket.receive":
+                text = message.get("text")
+                connection.receive(message["bytes"] if text is None else text.encode(), text is not None)
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+        if self.disconnected:
+            connection.disconnected()
+
+    def send_receive_event_to_app(self) -> None:
+        """Hand a whole message over in the step in which it was read."""
+        if self.connection is None:
+            super().send_receive_event_to_app()
+            return
+        frame = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
+        self.frames = []
+        if not self.close_sent:
+            self.connection.receive(frame, self.curr_msg_data_type == "text")
+
+    def pause_writing(self) -> None:
+        """Called by the transport."""
+        self.paused = True
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """Called by the transport."""
+        self.paused = False
+        super().resume_writing()
+        if self.connection is not None:
+            self.connection.writable_again()
+
+    def keepalive_timeout(self) -> None:
+        """Abort: the orderly close would wait for a buffer that a dead client never drains."""
+        super().keepalive_timeout()
+        self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the loop."""
+        super().connection_lost(exc)
+        if self.connection is not None:
+            self.connection.disconnected()
+
+
+class TransportWire:
+    """A `Wire` on the transport of a `BargeinProtocol`.
+
+    Args:
+        protocol: The connection's protocol, after its handshake, without compression.
+        text: Whether frames are text frames.
+    """
+
+    def __init__(self, protocol: BargeinProtocol, text: bool) -> None:
+        self._protocol = protocol
+        self._transport = protocol.transport
+        opcode = 0x80 | (1 if text else 2)  # FIN and the opcode, RFC 6455 section 5.2
+        self._opcode = bytes([opcode])
+        self._short = [bytes([opcode, size]) for size in range(126)]
+
+    @property
+    def writable(self) -> bool:
+        """Whether the transport's buffer is below its mark."""
+        return not self._protocol.paused
+
+    @property
+    def backlog(self) -> int:
+        """Bytes in the transport's buffer."""
+        return self._transport.get_write_buffer_size()
+
+    def write(self, frames: Sequence[bytes]) -> None:
+        """Write frames, unmasked as RFC 6455 section 5.1 asks of a server, in one write."""
+        if self._protocol.close_sent or self._transport.is_closing():
+            return
+        parts: list[bytes] = []
+        short = self._short
+        for frame in frames:
+            size = len(frame)
+            parts.append(short[size] if size < 126 else self._long_header(size))
+            parts.append(frame)
+        self._transport.write(b"".join(parts))
+
+    def _long_header(self, size: int) -> bytes:
+        if size < 65536:
+            return self._opcode + b"\x7e" + size.to_bytes(2, "big")
+        return self._opcode + b"\x7f" + size.to_bytes(8, "big")
+
+    def close(self, code: Code) -> None:
+        """Send a close frame and wait for the peer's, as uvicorn does for `websocket.close`."""
+        protocol = self._protocol
+        if protocol.close_sent or self._transport.is_closing():
+            return
+        protocol.conn.send_close(code.number, code.reason)
+        self._transport.write(b"".join(protocol.conn.data_to_send()))
+        protocol.close_sent = True
+        protocol.close_timer = protocol.loop.call_later(protocol.close_timeout, self._transport.close)
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        self._transport.abort()

@@ -1,0 +1,85 @@
+"""Agents that read a model's stream with the SDK: one that is careful, and the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+from openai import AsyncOpenAI
+
+from held_turn import HeldTurn
+from upstream import Call, Upstream
+
+Agent = AsyncGenerator[str, None]
+
+KEPT: list[Any] = []
+"""Streams that some agent keeps for ever."""
+
+
+async def ask(model: AsyncOpenAI) -> Any:
+    """Ask for a stream."""
+    return await model.chat.completions.create(
+        model="m", messages=[{"role": "user", "content": "tell me a story"}], stream=True
+    )
+
+
+async def careful(model: AsyncOpenAI) -> Agent:
+    """Closes its stream as the manual says."""
+    async with await ask(model) as stream:
+        async for chunk in stream:
+            yield chunk.choices[0].delta.content
+
+
+async def careless(model: AsyncOpenAI) -> Agent:
+    """What people write."""
+    stream = await ask(model)
+    async for chunk in stream:
+        yield chunk.choices[0].delta.content
+
+
+async def keeping(model: AsyncOpenAI) -> Agent:
+    """Keeps the stream for ever."""
+    KEPT.append(stream := await ask(model))
+    async for chunk in stream:
+        yield chunk.choices[0].delta.content
+
+
+async def swallowing(model: AsyncOpenAI) -> Agent:
+    """Takes a cancel, and goes on with the same stream."""
+    KEPT.append(stream := await ask(model))
+    chunks = aiter(stream)
+    while True:
+        try:
+            chunk = await anext(chunks, None)
+        except asyncio.CancelledError:
+            continue
+        if chunk is None:
+            return
+        yield chunk.choices[0].delta.content
+
+
+async def nested(model: AsyncOpenAI) -> Agent:
+    """Passes on what a generator of its own yields, and closes neither."""
+    async for text in careless(model):
+        yield text
+
+
+AGENTS: list[Callable[[AsyncOpenAI], Agent]] = [careful, careless, keeping, swallowing, nested]
+
+
+async def next_request_is_fine(model: AsyncOpenAI, upstream: Upstream) -> None:
+    """The one place in the pool is free again."""
+    turn = HeldTurn(careful(model))
+    call = await upstream.call()
+    call.answer("fine")
+    assert await turn.over() is None
+    assert turn.outputs[0] == "fine"
+
+
+async def one_token(upstream: Upstream) -> Call:
+    """The model answers with one token and then thinks."""
+    call = await upstream.call()
+    call.open()
+    call.text("Once")
+    return call
