@@ -19,17 +19,17 @@ from msgspec import structs
 
 import bargein_protocol as bp
 from bargein_protocol import ClientEvent, InputText, Interrupt
+from bargein_protocol.types import MAX_INPUT_CHARS
 
-from .errors import TooLarge, TooManyPending
-from .events import Reconnecting, SessionRestarted, SessionResumed
+from .errors import ServerViolation, TooLarge, TooManyPending
+from .events import EventsLost, Reconnecting, SessionRestarted, SessionResumed
 from .inbox import Bounds, Inbox
 from .outbox import Outbox
-from .phases import Phase, check
+from .phases import Phase, check, gap_before
 from .tracked import TrackedTurn
-from .turntable import TurnTable
+from .turntable import VERDICTS, TurnTable
 
 MAX_OUTGOING = 1024
-_MAX_INPUT_CHARS = 65_536
 
 Outcome = (
     bp.InputAccepted | bp.InputQueued | bp.InputRejected | bp.InterruptResult | bp.ErrorEvent | bp.TurnEnded
@@ -77,6 +77,8 @@ class ClientCore:
         self._outbox = Outbox()
         self._in_opening: set[str] = set()
         self._lost: set[str] = set()
+        self._gap_after: bp.Seq | None = None
+        self._gap_resumed: bp.Seq | None = None
         self._outgoing: list[ClientEvent] = []
         self._outcomes: list[tuple[str, Outcome]] = []
 
@@ -94,6 +96,7 @@ class ClientCore:
             opening = structs.replace(opening, pending=pending or None)
             self._in_opening = {request.id for request in pending}
         self._lost = set()
+        self._gap_resumed = self._gap_after
         self.reconnect_after_s = None
         self.phase = Phase.OPENING
         self._outgoing = [opening]
@@ -113,6 +116,9 @@ class ClientCore:
         if self.phase is Phase.OFFLINE:
             return
         check(event, self.phase, self.last_seq, self._epoch)
+        gap = gap_before(event, self.last_seq)
+        if gap:
+            self._pass_gap(gap)
         if isinstance(event, bp.Numbered) and event.seq:
             if event.seq <= self.last_seq:
                 self.duplicates += 1
@@ -154,19 +160,26 @@ class ClientCore:
         return self.turns.subscribe()
 
     def send_input(self, event: InputText) -> TrackedTurn:
-        """Ask for a turn. An input that is to interrupt mutes what runs (contract 2).
+        """Ask for a turn. An input that is meant to interrupt mutes what runs (contract 2).
+
+        When that is not what the server does with it, what was kept is delivered.
 
         Raises:
             TooManyPending: Too many requests wait for an answer.
             TooLarge: The server would not read it.
             TypeError: The metadata cannot be written as JSON.
         """
-        if len(event.text) > _MAX_INPUT_CHARS:
-            raise TooLarge(len(event.text), _MAX_INPUT_CHARS, "characters")
-        self._request(event)
-        if event.on_busy == "interrupt":
-            for running in self.turns.not_queued():
-                self.turns.mute(running, event.id)
+        if len(event.text) > MAX_INPUT_CHARS:
+            raise TooLarge(len(event.text), MAX_INPUT_CHARS, "characters")
+        self._admit(event)
+        for turn in self.turns.not_queued() if event.on_busy in (None, "interrupt") else ():
+            played = turn.taken()
+            if played is not None:
+                turn.implied = True
+                self._report(turn.fold.turn_id, played)
+            self.turns.mute(turn, event.id)
+        if self._ready:
+            self._outgoing.append(event)
         return self.turns.add(bp.InputId(event.id))
 
     def interrupt(self, event: Interrupt, turn: TrackedTurn) -> None:
@@ -186,7 +199,9 @@ class ClientCore:
             event = structs.replace(event, played=played)
         else:
             turn.reported = True
-        self._request(event)
+        self._admit(event)
+        if self._ready:
+            self._outgoing.append(event)
         self.turns.mute(turn, event.id)
 
     def hold(self, turn: TrackedTurn) -> None:
@@ -199,16 +214,11 @@ class ClientCore:
         if turn.turn_id is not None and self._ready:
             self._emit(bp.TurnResume(turn_id=turn.turn_id))
 
-    def playback(
-        self, turn: TrackedTurn, *, seq: int | None, audio_ms: int | None, chars: int | None
-    ) -> None:
+    def playback(self, turn: TrackedTurn, played: bp.Played) -> None:
         """Report what was heard of a turn so far; nothing can have been heard of one without an id."""
-        if turn.turn_id is None:
-            return
-        turn.reported = True
-        self._report(
-            turn.turn_id, bp.Played(seq=None if seq is None else bp.Seq(seq), audio_ms=audio_ms, chars=chars)
-        )
+        if turn.turn_id is not None:
+            turn.reported = True
+            self._report(turn.turn_id, played)
 
     def update(self, metadata: dict[str, Any]) -> None:
         """Merge application parameters into the session's metadata; a None removes its key."""
@@ -246,22 +256,31 @@ class ClientCore:
         if self.limits is not None and size > self.limits.frame_bytes:
             raise TooLarge(size, self.limits.frame_bytes, "bytes")
 
-    def _request(self, event: InputText | Interrupt) -> None:
+    def _admit(self, event: InputText | Interrupt) -> None:
+        """Keep a request until it is answered; the caller sends it, on this line or on the next."""
         self._fits(event)
         limit = min(bp.MAX_PENDING, self.limits.pending) if self.limits is not None else bp.MAX_PENDING
         self._outbox.add(event, limit)
-        if self._ready:
-            self._outgoing.append(event)
 
     def _report(self, turn_id: bp.TurnId, played: bp.Played) -> None:
-        known = bp.Playback(turn_id=turn_id, seq=played.seq, audio_ms=played.audio_ms, chars=played.chars)
-        known = self._outbox.report(known)
+        known = self._outbox.report(turn_id, played)
         if self._ready:
-            waiting = [e for e in self._outgoing if not (isinstance(e, bp.Playback) and e.turn_id == turn_id)]
-            self._outgoing = waiting
-            self._emit(known)
+            self._outgoing = [
+                event
+                for event in self._outgoing
+                if not (isinstance(event, bp.Playback) and event.turn_id == turn_id)
+            ]
+            self._outgoing.append(known)
 
     # --- receiving -------------------------------------------------------------------------------
+
+    def _pass_gap(self, count: int) -> None:
+        """Let a gap pass that a resume did not fill; a new one is a lost line."""
+        if self._gap_resumed != self.last_seq:
+            self._gap_after = self.last_seq
+            raise ServerViolation(f"expected number {self.last_seq + 1}, {count} are missing")
+        self._gap_after = self._gap_resumed = None
+        self.turns.tell(EventsLost(count=count))
 
     def _opened(self, event: bp.SessionOpened) -> None:
         if not event.resumed and self.session_id is not None:
@@ -289,6 +308,7 @@ class ClientCore:
             )
 
     def _replay_done(self, event: bp.ReplayDone) -> None:
+        self.last_seq = max(self.last_seq, event.seq)
         self.phase = Phase.LIVE
         self.turns.tell(SessionResumed())
 
@@ -299,7 +319,7 @@ class ClientCore:
             if state.input_id is not None and self._outbox.answer(state.input_id) is not None:
                 accepted = bp.InputAccepted(turn_id=state.turn_id, input_id=state.input_id, duplicate=True)
                 self._outcomes.append((state.input_id, accepted))
-                self.turns.decide(state.input_id, ends=True, spare_queued=True)
+                self.turns.decide(state.input_id, "replaces")
         for turn in over:
             self._end(turn, turn.fold.ended or self.turns.lost_end(turn))
 
@@ -319,17 +339,14 @@ class ClientCore:
         self.turns.deliver(turn, event)
         if request is not None:
             self._outcomes.append((request.id, event))
-            self.turns.decide(request.id, ends=not turn.queued, spare_queued=True)
-
-    def _input_rejected(self, event: bp.InputRejected) -> None:
-        self._refused(event)
+            self.turns.decide(request.id, "spares" if turn.queued else "replaces")
 
     def _interrupt_result(self, event: bp.InterruptResult) -> None:
         if self._outbox.answer(event.interrupt_id) is None:
             return  # answered before
         self.turns.tell(event)
         self._outcomes.append((event.interrupt_id, event))
-        self.turns.decide(event.interrupt_id, ends=event.outcome in ("interrupted", "already_ended"))
+        self.turns.decide(event.interrupt_id, VERDICTS[event.outcome])
 
     def _error(self, event: bp.ErrorEvent) -> None:
         if event.ref_id not in self._lost:
@@ -343,7 +360,7 @@ class ClientCore:
         )
         if request_id is not None and waited:
             self._outcomes.append((request_id, event))
-            self.turns.decide(request_id, ends=False)
+            self.turns.decide(request_id, "nothing")
             turn = self.turns.of_input(request_id)
             if turn is not None and turn.turn_id is None:
                 self.turns.close(turn)
@@ -380,7 +397,7 @@ _HANDLERS: dict[type, Callable[[ClientCore, Any], None]] = {
     bp.GoAway: ClientCore._go_away,
     bp.InputAccepted: ClientCore._input_answered,
     bp.InputQueued: ClientCore._input_answered,
-    bp.InputRejected: ClientCore._input_rejected,
+    bp.InputRejected: ClientCore._refused,
     bp.InterruptResult: ClientCore._interrupt_result,
     bp.ErrorEvent: ClientCore._error,
 }

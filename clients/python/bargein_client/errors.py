@@ -17,7 +17,7 @@
 What went wrong is in attributes, the text is for people.
 """
 
-# ruff: noqa: N818  # they are named after what happened; an "Error" suffix would say nothing more
+# they are named after what happened; an "Error" suffix would say nothing more
 
 from __future__ import annotations
 

@@ -70,7 +70,13 @@ class EventsDropped(_LocalEvent, frozen=True, kw_only=True, tag="client.dropped"
     count: int
 
 
-LocalEvent = TurnSnapshot | Reconnecting | SessionResumed | SessionRestarted | EventsDropped
+class EventsLost(_LocalEvent, frozen=True, kw_only=True, tag="client.lost"):
+    """The server could not give `count` events, also not after a resume. What they said is unknown."""
+
+    count: int
+
+
+LocalEvent = TurnSnapshot | Reconnecting | SessionResumed | SessionRestarted | EventsDropped | EventsLost
 SessionEvent = (
     NumberedEvent | UnknownEvent | InputRejected | InterruptResult | ErrorEvent | GoAway | Heartbeat | Pong
     | LocalEvent

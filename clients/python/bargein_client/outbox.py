@@ -18,6 +18,7 @@ from bargein_protocol import (
     InputText,
     Interrupt,
     Playback,
+    Played,
     SessionOpen,
     SessionUpdate,
     ToolDecision,
@@ -69,17 +70,14 @@ class Outbox:
         self._metadata.update(metadata)
         self._metadata_unsure = True
 
-    def report(self, playback: Playback) -> Playback:
+    def report(self, turn_id: TurnId, played: Played) -> Playback:
         """Remember what was heard of a turn and return all that is known of it."""
-        known = self._playback.pop(playback.turn_id, playback)
-        changes = {name: getattr(playback, name) for name in ("seq", "audio_ms", "chars")}
-        merged = structs.replace(
-            known, **{name: value for name, value in changes.items() if value is not None}
-        )
-        self._playback[playback.turn_id] = merged
+        known = self._playback.pop(turn_id, Playback(turn_id=turn_id))
+        news = {name: value for name, value in structs.asdict(played).items() if value is not None}
+        known = self._playback[turn_id] = structs.replace(known, **news)
         if len(self._playback) > _KEPT_PLAYBACK:
             del self._playback[next(iter(self._playback))]
-        return merged
+        return known
 
     def keep_tool(self, event: ToolOutput | ToolDecision) -> None:
         """Keep what a tool call waits for until `tool_settled`."""

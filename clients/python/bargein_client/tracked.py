@@ -18,6 +18,7 @@ class TrackedTurn:
         queued: It waits behind another turn.
         muters: Ids of the requests that want it ended and have no answer yet.
         silenced: One of them was heard: nothing of its output is delivered any more.
+        spared: One of them waits for a protected section: the rest of its output is to be heard.
         reported: The application said what was heard.
         implied: The core said it for the application, in an interrupt.
         over: It ended, or its input was refused; the core has let go of it.
@@ -33,6 +34,7 @@ class TrackedTurn:
         "queued",
         "reported",
         "silenced",
+        "spared",
     )
 
     def __init__(self, input_id: InputId | None, bounds: Bounds) -> None:
@@ -42,6 +44,7 @@ class TrackedTurn:
         self.queued = False
         self.muters: set[str] = set()
         self.silenced = False
+        self.spared = False
         self.reported = False
         self.implied = False
         self.over = False

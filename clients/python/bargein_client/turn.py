@@ -13,6 +13,7 @@ from bargein_protocol import (
     InputQueued,
     InterruptResult,
     Played,
+    Seq,
     ToolDecision,
     ToolOutput,
     TurnEnded,
@@ -163,8 +164,8 @@ class ClientTurn:
             audio_ms: Milliseconds of the turn's audio that left the loudspeaker, from its start.
             chars: Characters of the turn's own text that were shown or spoken.
         """
-        core = self._session._core
-        self._session._do(core.playback, self._tracked, seq=seq, audio_ms=audio_ms, chars=chars)
+        played = Played(seq=None if seq is None else Seq(seq), audio_ms=audio_ms, chars=chars)
+        self._session._do(self._session._core.playback, self._tracked, played)
 
     async def tool_output(self, call_id: str, output: Any = None, *, error: str | None = None) -> None:
         """Give the result of a tool that runs in the client, or say what went wrong with it."""

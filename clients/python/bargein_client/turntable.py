@@ -6,6 +6,7 @@ end. The server's answer decides whether those are silenced for good or go on; s
 
 from __future__ import annotations
 
+from typing import Literal
 from weakref import WeakSet
 
 import bargein_protocol as bp
@@ -17,6 +18,17 @@ from .inbox import Bounds, Inbox
 from .tracked import TrackedTurn
 
 _KEPT_ENDED = 1024
+
+Verdict = Literal["ends", "replaces", "spares", "nothing"]
+"""What the answer to a request says of the turns that it was to end: they end; they end unless they
+wait in the queue; they go on until a protected section is over, all of which is to be heard; nothing.
+"""
+VERDICTS: dict[bp.Outcome, Verdict] = {
+    "interrupted": "ends",
+    "already_ended": "ends",
+    "deferred": "spares",
+    "unknown_turn": "nothing",
+}
 
 
 class TurnTable:
@@ -106,6 +118,10 @@ class TurnTable:
     def end(self, turn: TrackedTurn, ended: TurnEnded) -> None:
         """Deliver the end of a turn and let go of it."""
         turn.fold.ended = ended
+        if ended.status == "interrupted" and not turn.spared:
+            # Whoever interrupted it: what no one has seen yet is stale.
+            for inbox in (turn.inbox, *self._subscribers):
+                inbox.drop_output(ended.turn_id)
         self.deliver(turn, ended)
         self.close(turn)
 
@@ -180,16 +196,15 @@ class TurnTable:
         for inbox in (turn.inbox, *self._subscribers):
             self._muffle(turn, inbox)
 
-    def decide(self, request_id: str, *, ends: bool, spare_queued: bool = False) -> None:
-        """Act on the answer to a request that mutes turns: it `ends` them, or they go on.
-
-        An input ends what runs but not what waits: those that turn out to be queued are spared.
-        """
+    def decide(self, request_id: str, verdict: Verdict) -> None:
+        """Act on the answer to a request that muted turns."""
         for turn in self._open:
             if request_id not in turn.muters:
                 continue
             turn.muters.discard(request_id)
-            turn.silenced = turn.silenced or (ends and not (spare_queued and turn.queued))
+            if verdict == "ends" or (verdict == "replaces" and not turn.queued):
+                turn.silenced = True
+            turn.spared = turn.spared or verdict == "spares"
             if turn.turn_id is None:
                 continue
             for inbox in (turn.inbox, *self._subscribers):
