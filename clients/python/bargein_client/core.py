@@ -297,8 +297,9 @@ class ClientCore:
     def _lose(self, reason: str) -> None:
         """The resume was refused: end everything here that has no other end any more."""
         self.turns.tell(SessionRestarted(reason=reason))
-        for turn in self.turns.lose():
+        for turn in self.turns.in_flight():
             self._end(turn, self.turns.lost_end(turn))
+        self.turns.forget_ended()
         for request in self._outbox.lose():
             # The server says the same of those that it saw; its copies are dropped, see `_error`.
             self._lost.add(request.id)

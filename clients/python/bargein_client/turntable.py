@@ -158,7 +158,7 @@ class TurnTable:
             self._replace(event)
             if state.status is not None:
                 over.append(turn)
-        over += [turn for turn in self._open if turn.turn_id is not None and turn.turn_id not in told]
+        over += [turn for turn in self.in_flight() if turn.turn_id not in told]
         return over
 
     def _replace(self, event: TurnSnapshot) -> None:
@@ -178,10 +178,13 @@ class TurnTable:
             retryable=True,
         )
 
-    def lose(self) -> list[TrackedTurn]:
-        """Forget which numbers have been used; return the turns that were in flight."""
-        self._ended.clear()
+    def in_flight(self) -> list[TrackedTurn]:
+        """Return the turns that the server has named and that have not ended."""
         return [turn for turn in self._open if turn.turn_id is not None]
+
+    def forget_ended(self) -> None:
+        """Another session begins; it may use the same ids."""
+        self._ended.clear()
 
     # --- interrupts ------------------------------------------------------------------------------
 
