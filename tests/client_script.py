@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 import bargein_protocol as bp
+from bargein_client import ClientSession, Environment, connect
 from bargein_client.core import ClientCore
 from bargein_client.events import SessionEvent
 from bargein_client.inbox import Bounds, Inbox
@@ -247,6 +249,8 @@ class ScriptedServer:
     refuse: int | None = None
     """The HTTP status that handshakes get."""
     server: Server | None = None
+    sockets: set[ServerConnection] = field(default_factory=set)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
     def url(self) -> str:
@@ -278,12 +282,28 @@ class ScriptedServer:
             await self.server.wait_closed()
             self.server = None
 
+    def hang_up(self) -> None:
+        """Answer every `session.close` that comes, as a server does, with 1000."""
+        for socket in list(self.sockets):
+            task = asyncio.create_task(_answer_close(socket))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+
     async def _serve(self, socket: ServerConnection) -> None:
         await self.lines.put(ScriptedLine(socket))
+        self.sockets.add(socket)
         await socket.wait_closed()
+        self.sockets.discard(socket)
 
     def _greet(self, socket: ServerConnection, request: Request) -> Response | None:
         return None if self.refuse is None else socket.respond(self.refuse, "no\n")
+
+
+async def _answer_close(socket: ServerConnection) -> None:
+    with suppress(ConnectionClosed):
+        while not isinstance(bp.JSON.decode_client(await socket.recv(decode=False)), bp.SessionClose):
+            pass
+        await socket.close(1000)
 
 
 @asynccontextmanager
@@ -308,3 +328,62 @@ async def patiently(awaitable: Awaitable[E]) -> E:
     """Wait, but not for ever."""
     async with asyncio.timeout(PATIENCE_S):
         return await awaitable
+
+
+# --- a client on a line ------------------------------------------------------------------------------
+
+
+@dataclass
+class Surroundings:
+    """Time that passes only when the client sleeps, chance that is given, and ids that count."""
+
+    chance: float = 0.5
+    now: float = 1000.0
+    slept: list[float] = field(default_factory=list)
+    ids: int = 0
+
+    def environment(self) -> Environment:
+        """Return what `connect` takes."""
+        return Environment(
+            new_id=self._new_id, random=lambda: self.chance, sleep=self._sleep, clock=lambda: self.now
+        )
+
+    def _new_id(self) -> str:
+        self.ids += 1
+        return f"id_{self.ids}"
+
+    async def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def talking(
+    server: ScriptedServer,
+    surroundings: Surroundings | None = None,
+    *,
+    first: bp.SessionOpened | None = None,
+    reconnect: bool = True,
+    bounds: Bounds | None = None,
+    token: str | None = None,
+) -> AsyncIterator[tuple[ClientSession, ScriptedLine]]:
+    """Connect a client and give its session and the server's end of its first line."""
+    environment = (surroundings or Surroundings()).environment()
+    connecting = connect(server.url, environment=environment, reconnect=reconnect, bounds=bounds, token=token)
+    session, line = await asyncio.gather(connecting.__aenter__(), _opened_line(server, first))
+    try:
+        yield session, line
+    finally:
+        with suppress(asyncio.QueueEmpty):
+            while True:
+                server.lines.get_nowait()
+        leaving = asyncio.create_task(connecting.__aexit__(None, None, None))
+        server.hang_up()
+        await leaving
+
+
+async def _opened_line(server: ScriptedServer, first: bp.SessionOpened | None) -> ScriptedLine:
+    line = await server.line()
+    await line.open(first)
+    return line
