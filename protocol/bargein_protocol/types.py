@@ -98,7 +98,7 @@ class Resume(Struct, frozen=True, kw_only=True):
     cursor: Cursor
 
 
-class ClientInfo(Struct, frozen=True, kw_only=True):
+class ClientInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the client calls itself; for logs only."""
 
     name: Name

@@ -1,26 +1,18 @@
-"""The shell's tests run on both event loops; fixtures for those that reach a model."""
+"""Fixtures for tests that reach a model."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import uvloop
 from openai import AsyncOpenAI
 
 from bargein_server.shell.http_client import TurnClient, create_http_client
 from model_agents import KEPT
 from upstream import Upstream
-
-
-def pytest_asyncio_loop_factories(
-    config: pytest.Config, item: pytest.Item
-) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Give each asynchronous test of this folder both loops."""
-    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ def exchange_messages(turn: Turn, mark: str | None) -> list[Message]:
         written = _add_step(messages, step, text, written)
     rest = text[written:]
     if cut and mark is not None:
-        rest = f"{rest} {mark}" if rest.strip() else mark
+        rest = f"{rest.rstrip()} {mark}" if rest.strip() else mark
     if rest:
         messages.append({"role": "assistant", "content": rest})
     return messages

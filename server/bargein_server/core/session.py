@@ -45,9 +45,6 @@ from .stream import Stream
 from .table import TurnTable
 from .turns import COMPLETED, NO_OUTPUT, SHUTDOWN, Ending, State, Step, Turn
 
-# What a waiting piece of text costs beside its characters: the frame around it.
-_FRAME_BYTES = 64
-
 
 class Session:
     """See the module.
@@ -196,9 +193,9 @@ class Session:
         if type(output) is str:
             if len(output) > TEXT_PIECE:
                 for piece in split_text(output):
-                    turn.put(piece, len(piece) + _FRAME_BYTES)
+                    turn.put_text(piece)
             elif output:
-                turn.put(output, len(output) + _FRAME_BYTES)
+                turn.put_text(output)
         else:
             turn.put(*checked_output(output))
         table.now = turn.progress_at = now
@@ -359,7 +356,9 @@ class Session:
     # --- time ------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float | None:
-        """Return when `tick` is due at the latest, None when nothing waits for time."""
+        """Return when `tick` is due at the latest, None when the session is over."""
+        if self._requests.closed:
+            return None
         times: list[float] = []
         settings = self._settings
         turn = self._table.current
@@ -372,7 +371,7 @@ class Session:
             times.append(self._away_since + (settings.away_s if turn is not None else settings.resume_s))
         else:
             times.append(self._silent_since + settings.heartbeat_s / 2)
-        return min(times) if times else None
+        return min(times)
 
     def tick(self, now: float) -> None:
         """Do what is due."""
@@ -400,7 +399,7 @@ class Session:
             if away >= self._settings.away_s:
                 self._table.client_gone()
                 self._away_since = self._table.now
-        elif away >= self._settings.resume_s and not self._requests.closed:
+        elif away >= self._settings.resume_s:
             self._requests.closed = True
             self._table.commands.append(Expire())
 

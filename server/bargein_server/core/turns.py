@@ -83,13 +83,19 @@ NO_OUTPUT = Ending("failed", "no_output", True)
 SHUTDOWN = Ending("failed", "shutdown", True)
 
 
-class _Protected:
-    """Waiting output of a section."""
+# What a waiting piece of text costs beside its characters: the frame around it.
+FRAME_BYTES = 64
 
-    __slots__ = ("output",)
 
-    def __init__(self, output: str | AgentOutput) -> None:
+class _Waiting:
+    """Output that waits, other than plain text: an event, or anything that a section protects."""
+
+    __slots__ = ("output", "protected", "size")
+
+    def __init__(self, output: str | AgentOutput, size: int, protected: bool) -> None:
         self.output = output
+        self.size = size
+        self.protected = protected
 
 
 class Turn:
@@ -128,7 +134,7 @@ class Turn:
         self.progress_at = 0.0
         self.usage: Usage | None = None
         self.queued_bytes = 0
-        self._waiting: deque[str | AgentOutput | _Protected] = deque()
+        self._waiting: deque[str | _Waiting] = deque()
         self._protected = 0
 
     def advance(self, step: Step) -> None:
@@ -156,35 +162,42 @@ class Turn:
             for tool in lane.tools.values()
         )
 
-    def put(self, output: str | AgentOutput, size: int) -> None:
-        """Let output wait to be written."""
+    def put_text(self, text: str) -> None:
+        """Let text wait to be written."""
         if self.sections:
-            self._waiting.append(_Protected(output))
-            self._protected += 1
+            self.put(text, len(text) + FRAME_BYTES)
         elif self.deferred is None:
-            self._waiting.append(output)
-        else:
-            return  # what follows the section falls to the interrupt that waits for it
-        self.queued_bytes += size
+            self._waiting.append(text)
+            self.queued_bytes += len(text) + FRAME_BYTES
+
+    def put(self, output: str | AgentOutput, size: int) -> None:
+        """Let output of about `size` bytes wait to be written."""
+        protected = self.sections > 0
+        if protected or self.deferred is None:  # what follows a section falls to the interrupt that waits
+            self._waiting.append(_Waiting(output, size, protected))
+            self._protected += protected
+            self.queued_bytes += size
 
     def take(self) -> str | AgentOutput | None:
         """Return the output that is next to be written, None when none waits."""
         if not self._waiting:
             return None
-        output = self._waiting.popleft()
-        if not self._waiting:
-            self.queued_bytes = 0
-        if isinstance(output, _Protected):
-            self._protected -= 1
-            return output.output
-        return output
+        first = self._waiting.popleft()
+        if isinstance(first, str):
+            self.queued_bytes -= len(first) + FRAME_BYTES
+            return first
+        self.queued_bytes -= first.size
+        self._protected -= first.protected
+        return first.output
 
     def purge(self, spare_sections: bool) -> None:
         """Throw waiting output away: all of it, or all but that of sections (contracts 2 and 9)."""
-        if spare_sections:
-            self._waiting = deque(output for output in self._waiting if isinstance(output, _Protected))
-            if self._waiting:
-                return
+        spared = [
+            waiting
+            for waiting in self._waiting
+            if spare_sections and not isinstance(waiting, str) and waiting.protected
+        ]
         self._waiting.clear()
-        self._protected = 0
-        self.queued_bytes = 0
+        self._waiting.extend(spared)
+        self._protected = len(spared)
+        self.queued_bytes = sum(waiting.size for waiting in spared)

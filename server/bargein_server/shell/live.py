@@ -94,8 +94,6 @@ class LiveSession:
     def changed(self) -> None:
         """Write and do what the core decided; whoever called the core calls this in the same step."""
         self.flush()
-        if self._waiters and not self.core.full:
-            self._wake()
         self._arm()
 
     def emitted(self, now: float) -> None:
@@ -117,7 +115,7 @@ class LiveSession:
         self.flush()
 
     def flush(self) -> None:
-        """Write what may be written, then carry out the commands, until nothing is left to do."""
+        """Write what may be written and carry out the commands until nothing is left to do; let pull."""
         connection = self.connection
         while True:
             if connection is not None:
@@ -131,6 +129,8 @@ class LiveSession:
             code, self._close = self._close, None
             if connection is not None:
                 connection.close(code)
+        if self._waiters and not self.core.full:
+            self._wake()
 
     def _carry_out(self, command: Command) -> None:
         match command:

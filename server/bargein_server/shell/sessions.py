@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import Context, copy_context
 from functools import partial
 from itertools import count
@@ -56,6 +56,9 @@ class Sessions:
 
     def __len__(self) -> int:
         return len(self._live)
+
+    def __iter__(self) -> Iterator[LiveSession]:
+        return iter(list(self._live.values()))
 
     def open(self, event: SessionOpen, connection: Connection, codec: Codec) -> LiveSession:
         """Attach a connection to the session that its first frame asks for, else to a fresh one."""
@@ -127,10 +130,10 @@ class Sessions:
         Cancelling it leaves the rest undone; the bound is the two cleanup times together.
         """
         self.draining = True
-        for live in list(self._live.values()):
+        for live in self:
             live.core.shut_down(self.loop.time())
             live.changed()
-        tasks = [task for live in self._live.values() for task in live.tasks()]
+        tasks = [task for live in self for task in live.tasks()]
         if tasks:
             bound = self.settings.cleanup_grace_s + self.settings.cleanup_kill_s
             await asyncio.wait(tasks, timeout=bound)

@@ -1,0 +1,14 @@
+"""The same tests run over both wires."""
+
+from __future__ import annotations
+
+import pytest
+
+from serving import WireKind
+
+
+@pytest.fixture(params=["transport", "asgi"])
+def wire(request: pytest.FixtureRequest) -> WireKind:
+    """How the server reaches the socket."""
+    kind: WireKind = request.param
+    return kind

@@ -1,0 +1,208 @@
+"""An import goes only downwards.
+
+    cli → app → endpoints → shell → core → settings → protocol
+                 guard, telemetry ┘     ↑
+    agents, streams → agent ────────────┘       nothing imports agents but app and cli
+    client → protocol, never server
+
+Imports are read from the source, those inside functions and behind `TYPE_CHECKING` too: an arrow that
+only a type checker follows is an arrow still.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = {
+    "bargein_protocol": ROOT / "protocol" / "bargein_protocol",
+    "bargein_server": ROOT / "server" / "bargein_server",
+    "bargein_client": ROOT / "clients" / "python" / "bargein_client",
+}
+
+_under_core = {"settings", "protocol"}
+_under_shell = {"agent", "core", "guard", "telemetry"} | _under_core
+_under_app = {"endpoints", "agents", "shell"} | _under_shell
+
+ALLOWED: dict[str, set[str]] = {
+    "protocol": set(),
+    "settings": {"protocol"},
+    "core": _under_core,
+    "agent": {"core"} | _under_core,
+    "streams": {"agent", "protocol"},
+    "agents": {"agent", "streams"} | _under_core,
+    "telemetry": {"core"} | _under_core,
+    "guard": {"core", "telemetry"} | _under_core,
+    "shell": _under_shell,
+    "endpoints": {"shell"} | _under_shell,
+    "app": _under_app,
+    "cli": {"app", "server"} | _under_app,
+    "server": {"app", "agent", "shell"} | _under_core,
+    "client": {"protocol"},
+}
+"""What each room may import, beside itself and what is installed. `server` is the package's own front."""
+
+PURE = {"protocol", "settings", "core"}
+"""Rooms without I/O, clock or randomness: they import the standard library's harmless part and msgspec."""
+
+IMPURE = {
+    "asyncio", "concurrent", "contextvars", "datetime", "http", "multiprocessing", "os", "pathlib", "random",
+    "secrets", "select", "selectors", "signal", "socket", "ssl", "subprocess", "tempfile", "threading",
+    "time", "urllib", "uuid",
+}  # fmt: skip
+
+ONLY_IN = {"openai": {"agents"}, "xllamacpp": {"agents"}, "starlette": {"app", "endpoints", "shell"}}
+"""Rooms that may import a library whose use is kept in one place."""
+
+
+def room_of(module: str) -> str | None:
+    """Return the room that a module is in, None for a module that is not ours."""
+    package, _, rest = module.partition(".")
+    if package not in PACKAGES:
+        return None
+    if package != "bargein_server":
+        return package.removeprefix("bargein_")
+    first = rest.partition(".")[0]
+    return first if first in ALLOWED.keys() - {"protocol", "server", "client"} else "server"
+
+
+def imported(source: str, module: str, *, is_package: bool = False) -> Iterator[str]:
+    """Yield the full name of everything that a module's source imports."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = module.split(".")
+                above = parts[: len(parts) - node.level + is_package]
+                base = ".".join([*above, base] if base else above)
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def wrong_imports(source: str, module: str, *, is_package: bool = False) -> list[str]:
+    """Return the imports of a module that no arrow allows."""
+    room = room_of(module)
+    assert room is not None
+    wrong = []
+    for name in imported(source, module, is_package=is_package):
+        top = name.partition(".")[0]
+        target = room_of(name)
+        if target is not None:
+            legal = target == room or target in ALLOWED[room]
+        elif room in PURE:
+            legal = top == "msgspec" or (top in sys.stdlib_module_names and top not in IMPURE)
+        else:
+            legal = room in ONLY_IN.get(top, {room})
+        if not legal:
+            wrong.append(name)
+    return wrong
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    """Yield every module that there is, with its file."""
+    for package, folder in PACKAGES.items():
+        for file in sorted(folder.rglob("*.py")):
+            parts = file.relative_to(folder).with_suffix("").parts
+            yield ".".join([package, *(part for part in parts if part != "__init__")]), file
+
+
+@pytest.mark.parametrize(("module", "file"), [pytest.param(*found, id=found[0]) for found in modules()])
+def test_imports_go_downwards(module: str, file: Path) -> None:
+    """A module imports what an arrow of the table allows, and nothing else."""
+    assert wrong_imports(file.read_text("utf-8"), module, is_package=file.name == "__init__.py") == []
+
+
+def test_every_room_is_in_the_table() -> None:
+    """A new file or folder of the server gets its arrows when it is made."""
+    folder = PACKAGES["bargein_server"]
+    names = {file.relative_to(folder).parts[0].removesuffix(".py") for file in folder.rglob("*.py")}
+    assert names - {"__init__", "__main__"} <= set(ALLOWED)
+
+
+def test_the_table_has_no_circle() -> None:
+    """The rooms can be put in an order in which every arrow goes down."""
+    left = {room: set(below) for room, below in ALLOWED.items()}
+    while left:
+        bottom = {room for room, below in left.items() if not below & left.keys()}
+        assert bottom, f"these import each other: {sorted(left)}"
+        left = {room: below for room, below in left.items() if room not in bottom}
+
+
+def test_nothing_imports_agents_but_app_and_cli() -> None:
+    """An agent is a guest: the server runs without any."""
+    assert {room for room, below in ALLOWED.items() if "agents" in below} == {"app", "cli"}
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("bargein_protocol.codec", "import asyncio"),
+        ("bargein_protocol.codec", "from time import monotonic"),
+        ("bargein_protocol.codec", "import os.path"),
+        ("bargein_protocol.codec", "import websockets"),
+        ("bargein_protocol.codec", "from bargein_server import Turn"),
+        ("bargein_server.core.session", "import asyncio"),
+        ("bargein_server.core.session", "def f():\n    from random import choice"),
+        ("bargein_server.core.session", "import collections, socket"),
+        ("bargein_server.core.session", "from ..shell.runner import Runner"),
+        ("bargein_server.core.session", "from .. import shell"),
+        ("bargein_server.core.session", "from bargein_server.agent import Turn"),
+        ("bargein_server.core.session", "if TYPE_CHECKING:\n    from ..agent import Turn"),
+        ("bargein_server.core.session", "import starlette"),
+        ("bargein_server.shell.runner", "from ..agents import demo"),
+        ("bargein_server.shell.runner", "from ..endpoints.websocket import serve"),
+        ("bargein_server.shell.runner", "import openai"),
+        ("bargein_server.endpoints.sse", "from ..app import create_app"),
+        ("bargein_server.agent", "from .shell.runner import Runner"),
+        ("bargein_server.agents.demo", "from bargein_server import Turn"),
+        ("bargein_client.session", "import bargein_server"),
+        ("bargein_client.session", "from bargein_server.core import session"),
+    ],
+)
+def test_a_wrong_import_goes_red(module: str, source: str) -> None:
+    """The test above finds an import that goes up or sideways, wherever it hides."""
+    assert wrong_imports(source, module)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        (
+            "bargein_protocol.codec",
+            "import msgspec\nfrom array import array\nfrom .types import Seq\nfrom . import errors",
+        ),
+        (
+            "bargein_server.core.session",
+            "from bargein_protocol import Seq\nfrom .turns import Turn\nfrom ..settings import S",
+        ),
+        (
+            "bargein_server.shell.runner",
+            "import asyncio\nfrom ..agent import Turn\nfrom ..core.session import Session",
+        ),
+        ("bargein_server.agents.demo", "from ..agent import Turn\nimport random, openai"),
+        ("bargein_server.app", "from .agents import demo\nimport starlette.routing"),
+        (
+            "bargein_client.session",
+            "import websockets\nfrom bargein_protocol import JSON\nfrom .core import Core",
+        ),
+    ],
+)
+def test_a_right_import_stays_green(module: str, source: str) -> None:
+    """And it finds no fault with one that goes down."""
+    assert wrong_imports(source, module) == []
+
+
+def test_a_package_imports_from_itself() -> None:
+    """In a package's own file one dot is the package."""
+    assert list(imported("from .app import create_app", "bargein_server", is_package=True)) == [
+        "bargein_server.app.create_app"
+    ]
+    assert list(imported("from .app import create_app", "bargein_server.cli")) == [
+        "bargein_server.app.create_app"
+    ]

@@ -1,0 +1,23 @@
+"""Waiting for conditions, never for a guess."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+WAIT_S = 10.0
+"""How long a test waits for what takes milliseconds; only a failure takes this long."""
+
+
+async def until(condition: Callable[[], T], what: str = "the condition") -> T:
+    """Let the loop run until the condition is true; returns its value."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + WAIT_S
+    while not (value := condition()):
+        if loop.time() > end:
+            raise AssertionError(f"waited {WAIT_S} s for {what}")
+        await asyncio.sleep(0)
+    return value
