@@ -361,6 +361,19 @@ def test_a_deferred_interrupt_takes_its_report_back() -> None:
     assert client.core.outgoing() == [bp.Playback(turn_id=bp.TurnId("t_1"), seq=bp.Seq(4))]
 
 
+def test_an_interrupting_input_reports_what_was_read() -> None:
+    """And says no more of the old turn when that ends: what came meanwhile was never shown."""
+    client = Client().open()
+    turn = client.running("one ")
+    drain(turn.inbox)
+    client.ask(on_busy="interrupt")
+    report, _ = client.core.outgoing()
+    assert report == bp.Playback(turn_id=bp.TurnId("t_1"), seq=bp.Seq(3))
+    client.take(text(4, "t_1", "two "), ended(5, "t_1", "interrupted", "superseded"))
+    client.take(accepted(6, "t_2", "in_2"))
+    assert client.core.outgoing() == []
+
+
 def test_an_application_that_reports_is_not_spoken_for() -> None:
     """Only the application knows what its loudspeaker played."""
     client = Client().open()

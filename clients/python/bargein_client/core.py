@@ -173,8 +173,7 @@ class ClientCore:
             raise TooLarge(len(event.text), MAX_INPUT_CHARS, "characters")
         self._admit(event)
         for turn in self.turns.not_queued() if event.on_busy in (None, "interrupt") else ():
-            played = turn.taken()
-            if played is not None:
+            if (played := turn.taken()) is not None:
                 turn.implied = True
                 self._report(turn.fold.turn_id, played)
             self.turns.mute(turn, event.id)
@@ -383,9 +382,13 @@ class ClientCore:
         for lane in turn.fold.lanes.values():
             for call_id in lane.tools:
                 self._outbox.tool_settled(call_id)
-        if turn.implied and not turn.silenced:
-            # The interrupt was deferred, and output that it called unheard was delivered after all.
-            self._report(turn.fold.turn_id, bp.Played(seq=turn.fold.last_output_seq))
+        if turn.implied and not turn.muted:
+            # It was spoken for when an interrupt was sent, and then it went on after all.
+            whole = turn.spared or ended.status != "interrupted"
+            self._report(
+                turn.fold.turn_id,
+                bp.Played(seq=turn.fold.last_output_seq if whole else turn.inbox.taken_seq),
+            )
         self.turns.end(turn, ended)
         if turn.input_id is not None:
             self._outcomes.append((turn.input_id, ended))
