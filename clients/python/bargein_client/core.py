@@ -22,7 +22,7 @@ from bargein_protocol import ClientEvent, InputText, Interrupt
 from bargein_protocol.types import MAX_INPUT_CHARS
 
 from .errors import ServerViolation, TooLarge, TooManyPending
-from .events import EventsLost, Reconnecting, SessionRestarted, SessionResumed
+from .events import EventsLost, SessionRestarted, SessionResumed
 from .inbox import Bounds, Inbox
 from .outbox import Outbox
 from .phases import Phase, check, gap_before
@@ -149,10 +149,6 @@ class ClientCore:
         """Whether `outgoing()` would give something."""
         return bool(self._outgoing)
 
-    def announce(self, event: Reconnecting) -> None:
-        """Tell every subscriber what the owner of the line does."""
-        self.turns.tell(event)
-
     # --- for the application ---------------------------------------------------------------------
 
     def subscribe(self) -> Inbox:
@@ -264,12 +260,8 @@ class ClientCore:
     def _report(self, turn_id: bp.TurnId, played: bp.Played) -> None:
         known = self._outbox.report(turn_id, played)
         if self._ready:
-            self._outgoing = [
-                event
-                for event in self._outgoing
-                if not (isinstance(event, bp.Playback) and event.turn_id == turn_id)
-            ]
-            self._outgoing.append(known)
+            waiting = (e for e in self._outgoing if not (isinstance(e, bp.Playback) and e.turn_id == turn_id))
+            self._outgoing = [*waiting, known]
 
     # --- receiving -------------------------------------------------------------------------------
 

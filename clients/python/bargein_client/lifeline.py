@@ -115,7 +115,7 @@ class Lifeline:
                 return error
             attempt += 1
             delay = self._delay(attempt)
-            self._core.announce(Reconnecting(attempt=attempt, delay_s=delay, code=ended.code.name))
+            self._core.turns.tell(Reconnecting(attempt=attempt, delay_s=delay, code=ended.code.name))
             await self._environment.sleep(delay)
 
     def _delay(self, attempt: int) -> float:
