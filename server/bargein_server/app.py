@@ -46,6 +46,7 @@ def create_app(agent: Agent, settings: Settings | None = None) -> Starlette:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         startup, shutdown = getattr(agent, "startup", None), getattr(agent, "shutdown", None)
+        sessions(app)
         if startup is not None:
             await startup()
         try:

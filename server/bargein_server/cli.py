@@ -37,14 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app = create_app(agent, settings)
     except (SettingsError, NotAnAgent, AgentNotFound) as error:
         parser.error(str(error))
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=options.log_level.upper())
+    _configure_logging(options.log_level)
 
     def announce(port: int) -> None:
         url = f"ws://{_url_host(options.host)}:{port}{SESSION_PATH}"
         print(f"bargein serves {options.target or options.agent} at {url}", flush=True)
         print(f"talk to it:  bargein chat {url}", flush=True)
 
-    config = uvicorn_config(app, settings, options.host, options.port, options.log_level)
+    uvicorn_level = "debug" if options.log_level == "debug" else "warning"
+    config = uvicorn_config(app, settings, options.host, options.port, uvicorn_level)
     server = Server(config, lambda: shut_down_sessions(app), announce)
     runner = asyncio.Runner(loop_factory=config.get_loop_factory())
     with suppress(KeyboardInterrupt):
@@ -137,6 +138,14 @@ def _given_settings(options: argparse.Namespace) -> dict[str, str]:
         if value is not None:
             given[name] = value
     return given
+
+
+def _configure_logging(level: str) -> None:
+    """Log what is ours at `level`; others only when something is wrong, unless all is asked for."""
+    others = logging.DEBUG if level == "debug" else logging.WARNING
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=others)
+    for name in ("bargein", "bargein_server"):
+        logging.getLogger(name).setLevel(level.upper())
 
 
 def _url_host(host: str) -> str:

@@ -11,7 +11,6 @@ import textwrap
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from bargein_server.agent import TurnFailed
@@ -19,6 +18,7 @@ from bargein_server.agents import local
 from bargein_server.agents.local import LocalAgent, LocalModel, LocalModelError, NotInstalled
 from bargein_server.shell.http_client import TurnClient, create_http_client
 from fake_turn import FakeTurn
+from gauge import Gauge
 from held_turn import HeldTurn
 from upstream import WAIT_S
 
@@ -28,11 +28,8 @@ STORY = "Tell me a very long story about a king, a river and a clock."
 
 @pytest.fixture(scope="module")
 def model_file() -> Path:
-    """The weights; without them these tests are skipped."""
-    try:
-        return local.find_weights()
-    except NotInstalled as error:
-        pytest.skip(str(error))
+    """The weights; `scripts/test` installs them."""
+    return local.find_weights()
 
 
 @pytest.fixture
@@ -49,38 +46,6 @@ async def agent(model_file: Path) -> AsyncIterator[LocalAgent]:
     await agent.startup()
     yield agent
     await agent.shutdown()
-
-
-class Gauge:
-    """What llama.cpp says about itself."""
-
-    def __init__(self, agent: LocalAgent) -> None:
-        self._url = agent.model.base_url.removesuffix("/v1")
-
-    async def _get(self, path: str) -> httpx2.Response:
-        async with httpx2.AsyncClient(trust_env=False) as client:
-            return await client.get(self._url + path)
-
-    async def contexts(self) -> list[int]:
-        """The context of each slot, in tokens."""
-        return [slot["n_ctx"] for slot in (await self._get("/slots")).json()]
-
-    async def busy(self) -> int:
-        """How many answers are being generated."""
-        return sum(slot["is_processing"] for slot in (await self._get("/slots")).json())
-
-    async def generated(self) -> int:
-        """Tokens generated so far, in answers that are over."""
-        lines = (await self._get("/metrics")).text.splitlines()
-        return next(
-            int(line.split()[1]) for line in lines if line.startswith("llamacpp:tokens_predicted_total ")
-        )
-
-    async def becomes(self, busy: int) -> None:
-        """Wait until so many answers are being generated."""
-        async with asyncio.timeout(WAIT_S):
-            while await self.busy() != busy:
-                await asyncio.sleep(0.01)
 
 
 async def answer(agent: LocalAgent, turn: FakeTurn) -> str:

@@ -29,6 +29,8 @@ def main() -> None:
     parser.add_argument("--parent", type=int, required=True)
     options = parser.parse_args()
     _die_with(options.parent)
+    # Ctrl-C in a terminal reaches us too; it is for the parent, which may have turns to end first.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Held until the end: the server lives as long as the object.
     server = _serve(options)
     print(server.listening_address, flush=True)
