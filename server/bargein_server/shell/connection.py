@@ -13,6 +13,7 @@ import logging
 from bargein_protocol import ClientEvent, Code, Codec, DecodeError, ErrorEvent, SessionOpen
 from bargein_protocol.errors import (
     BAD_FRAME,
+    FLOODED,
     INTERNAL,
     INVALID_DATA,
     OPEN_TIMEOUT,
@@ -21,6 +22,7 @@ from bargein_protocol.errors import (
     Action,
 )
 
+from ..guard.rates import TokenBucket
 from .live import LiveSession
 from .sessions import Sessions
 from .wire import Wire
@@ -47,6 +49,9 @@ class Connection:
         self._sessions = sessions
         self._live: LiveSession | None = None
         self._closing = False
+        now = sessions.loop.time()
+        self._messages = TokenBucket(sessions.settings.messages_per_s, now)
+        self._bytes = TokenBucket(sessions.settings.bytes_per_s, now)
         self._open_timer: asyncio.TimerHandle | None = sessions.loop.call_later(
             sessions.settings.open_s, self._not_opened
         )
@@ -56,6 +61,10 @@ class Connection:
     def receive(self, frame: bytes, text: bool) -> None:
         """Take a whole message, in the step in which it was read."""
         if self._closing:
+            return
+        now = self._sessions.loop.time()
+        if not (self._messages.take(1, now) and self._bytes.take(len(frame), now)):
+            self.close(FLOODED)
             return
         try:
             self._receive(frame, text)
