@@ -40,3 +40,21 @@ async def test_a_runner_whose_agent_returned_while_output_waits_is_let_go(
     line.block(False)
     assert [end.status for end in line.ends()] == ["interrupted" if interrupted else "completed"]
     assert complaints == []
+
+
+@pytest.mark.virtual_time
+async def test_an_agent_that_was_not_pulled_has_its_whole_time_for_the_next_output() -> None:
+    """The line was full for most of the no-output time; the time counts from when it drained."""
+
+    async def agent(turn: Turn) -> AsyncIterator[Output]:
+        yield "x" * 2000
+        await asyncio.sleep(20)
+        yield "slow, but in time"
+
+    line = Line(serve(agent, no_output_s=30, heartbeat_s=1000, output_bytes=1024))
+    line.ask()
+    line.block()
+    await asyncio.sleep(29)
+    line.block(False)
+    await asyncio.sleep(25)
+    assert [end.status for end in line.ends()] == ["completed"]

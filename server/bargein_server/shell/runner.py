@@ -156,6 +156,7 @@ class Runner:
             try:
                 if core.full:
                     await live.pullable()
+                    core.pulled(turn_id, clock())
                 elif now - started > pacer.slice_s:
                     if seen == pacer.round:
                         await pacer.breathe()
