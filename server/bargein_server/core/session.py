@@ -380,6 +380,8 @@ class Session:
         turn = table.current
         if turn is not None and turn.held_until is not None and turn.held_until <= now:
             table.resume(turn)
+            if not self._stream.attached:
+                self._drain_to_log()
         if turn is not None and turn.state is State.RUNNING:
             self._check_output(turn, now)
         if self._away_since is not None:
