@@ -107,6 +107,8 @@ class Sessions:
             _turn_ids(),
             now,
         )
+        if self.draining:
+            core.shut_down(now)  # an input is told `shutting_down`, as in every session
         live = self._live[session_id] = LiveSession(core, self)
         return live
 
