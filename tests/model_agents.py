@@ -28,21 +28,21 @@ async def careful(model: AsyncOpenAI) -> Agent:
     """Closes its stream as the manual says."""
     async with await ask(model) as stream:
         async for chunk in stream:
-            yield chunk.choices[0].delta.content
+            yield chunk.choices[0].delta.content or ""
 
 
 async def careless(model: AsyncOpenAI) -> Agent:
     """What people write."""
     stream = await ask(model)
     async for chunk in stream:
-        yield chunk.choices[0].delta.content
+        yield chunk.choices[0].delta.content or ""
 
 
 async def keeping(model: AsyncOpenAI) -> Agent:
     """Keeps the stream for ever."""
     KEPT.append(stream := await ask(model))
     async for chunk in stream:
-        yield chunk.choices[0].delta.content
+        yield chunk.choices[0].delta.content or ""
 
 
 async def swallowing(model: AsyncOpenAI) -> Agent:
@@ -56,7 +56,7 @@ async def swallowing(model: AsyncOpenAI) -> Agent:
             continue
         if chunk is None:
             return
-        yield chunk.choices[0].delta.content
+        yield chunk.choices[0].delta.content or ""
 
 
 async def nested(model: AsyncOpenAI) -> Agent:
@@ -68,13 +68,25 @@ async def nested(model: AsyncOpenAI) -> Agent:
 AGENTS: list[Callable[[AsyncOpenAI], Agent]] = [careful, careless, keeping, swallowing, nested]
 
 
-async def next_request_is_fine(model: AsyncOpenAI, upstream: Upstream) -> None:
-    """The one place in the pool is free again."""
+async def queue_up(model: AsyncOpenAI) -> HeldTurn:
+    """Ask for one more stream, and return when the request waits for a place in the pool."""
     turn = HeldTurn(careful(model))
+    while not len(turn.streams):
+        await asyncio.sleep(0)
+    return turn
+
+
+async def is_answered(turn: HeldTurn, upstream: Upstream) -> None:
+    """The request of `turn` has got a place, and is answered."""
     call = await upstream.call()
     call.answer("fine")
     assert await turn.over() is None
     assert turn.outputs[0] == "fine"
+
+
+async def next_request_is_fine(model: AsyncOpenAI, upstream: Upstream) -> None:
+    """The one place in the pool is free again."""
+    await is_answered(HeldTurn(careful(model)), upstream)
 
 
 async def one_token(upstream: Upstream) -> Call:

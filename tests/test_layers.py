@@ -67,7 +67,7 @@ def room_of(module: str) -> str | None:
         return None
     if package != "bargein_server":
         return package.removeprefix("bargein_")
-    first = rest.partition(".")[0]
+    first = rest.partition(".")[0].replace("__main__", "cli")
     return first if first in ALLOWED.keys() - {"protocol", "server", "client"} else "server"
 
 

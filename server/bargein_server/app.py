@@ -46,6 +46,7 @@ def create_app(agent: Agent, settings: Settings | None = None) -> Starlette:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         startup, shutdown = getattr(agent, "startup", None), getattr(agent, "shutdown", None)
+        sessions(app)
         if startup is not None:
             await startup()
         try:
@@ -62,8 +63,11 @@ def create_app(agent: Agent, settings: Settings | None = None) -> Starlette:
     return app
 
 
-async def shut_down_sessions(app: Starlette) -> None:
-    """End every turn of an application with `failed` and `shutdown`, within the bound of the cleanups."""
+async def shut_down_sessions(app: Starlette) -> int:
+    """End every turn of an application with `failed` and `shutdown`, within the bound of the cleanups.
+
+    Returns:
+        How many tasks of turns have not ended all the same.
+    """
     existing: Sessions | None = getattr(app.state, "sessions", None)
-    if existing is not None:
-        await existing.shut_down()
+    return await existing.shut_down() if existing is not None else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import importlib
 import logging
 import os
@@ -19,6 +20,8 @@ from .app import SESSION_PATH, create_app, shut_down_sessions
 from .settings import Settings, SettingsError, settings_from, settings_from_environment
 from .shell.server import Server, uvicorn_config
 
+log = logging.getLogger("bargein.server")
+
 AGENTS = ("demo", "openai", "local")
 
 
@@ -34,17 +37,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app = create_app(agent, settings)
     except (SettingsError, NotAnAgent, AgentNotFound) as error:
         parser.error(str(error))
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=options.log_level.upper())
+    _configure_logging(options.log_level)
 
     def announce(port: int) -> None:
         url = f"ws://{_url_host(options.host)}:{port}{SESSION_PATH}"
         print(f"bargein serves {options.target or options.agent} at {url}", flush=True)
         print(f"talk to it:  bargein chat {url}", flush=True)
 
-    config = uvicorn_config(app, settings, options.host, options.port, options.log_level)
+    uvicorn_level = "debug" if options.log_level == "debug" else "warning"
+    config = uvicorn_config(app, settings, options.host, options.port, uvicorn_level)
     server = Server(config, lambda: shut_down_sessions(app), announce)
+    runner = asyncio.Runner(loop_factory=config.get_loop_factory())
     with suppress(KeyboardInterrupt):
-        server.run()
+        runner.run(server.serve())
+    if server.stuck:
+        log.warning("%d turns do not end: exiting without them", server.stuck)
+        logging.shutdown()
+        os._exit(1)
+    runner.close()
     if not server.started:
         sys.exit(3)
 
@@ -93,9 +103,10 @@ def _agent(options: argparse.Namespace) -> Agent:
 
         return LocalAgent()
     except ImportError as error:
-        raise AgentNotFound(
-            f'--agent {options.agent} needs {error.name}: pip install "bargein[{options.agent}]"'
-        ) from None
+        install = f'pip install "bargein[{options.agent}]"'
+        raise AgentNotFound(f"--agent {options.agent} needs {error.name}: {install}") from None
+    except ValueError as error:
+        raise AgentNotFound(f"--agent {options.agent}: {error}") from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -127,6 +138,14 @@ def _given_settings(options: argparse.Namespace) -> dict[str, str]:
         if value is not None:
             given[name] = value
     return given
+
+
+def _configure_logging(level: str) -> None:
+    """Log what is ours at `level`; others only when something is wrong, unless all is asked for."""
+    others = logging.DEBUG if level == "debug" else logging.WARNING
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=others)
+    for name in ("bargein", "bargein_server"):
+        logging.getLogger(name).setLevel(level.upper())
 
 
 def _url_host(host: str) -> str:

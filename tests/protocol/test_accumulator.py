@@ -149,6 +149,17 @@ def test_folded_state_stays_as_it_is(events: list[TurnEvent], data: st.DataObjec
     assert msgspec.json.encode(state) == before
 
 
+def test_a_call_goes_on_beside_the_snapshot() -> None:
+    """A call that goes on after a snapshot is not changed inside it."""
+    call = ToolCall(seq=Seq(1), turn_id=TURN, call_id=CallId("c_1"), name="look")
+    result = ToolResult(seq=Seq(2), turn_id=TURN, call_id=CallId("c_1"), status="completed")
+    state = fold_of([call]).folded()
+    fold = TurnFold.unfold(state)
+    assert fold.apply(result)
+    assert state.lanes[""].tools[0].state == "called"
+    assert fold.folded().lanes[""].tools[0].state == "completed"
+
+
 def test_what_a_snapshot_brings_counts_as_one_event() -> None:
     """Going on from a snapshot, its text came with the last number before the end."""
     events: list[TurnEvent] = [

@@ -183,6 +183,10 @@ HOSTILE: dict[str, tuple[bytes, Code]] = {
     "a string": (b'"ping"', errors.BAD_EVENT),
     "no type": (b"{}", errors.BAD_EVENT),
     "a type of null": (b'{"type":null}', errors.BAD_EVENT),
+    "a long value": (
+        b'{"type":"input.text","id":"a","text":"","on_busy":"' + b"x" * 1000 + b'"}',
+        errors.BAD_EVENT,
+    ),
     "an empty type": (b'{"type":""}', errors.UNKNOWN_TYPE),
     "a type that is long": (b'{"type":"' + b"x" * 100_000 + b'"}', errors.UNKNOWN_TYPE),
     "a name from Python": (b'{"type":"UnknownEvent"}', errors.UNKNOWN_TYPE),

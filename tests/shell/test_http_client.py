@@ -9,8 +9,9 @@ import httpx2
 import pytest
 from openai import AsyncOpenAI
 
+from bargein_server import TurnClosed
 from bargein_server.shell.http_client import TurnClient, create_http_client
-from bargein_server.shell.upstream import TURN_STREAMS, TurnClosed, TurnStreams
+from bargein_server.shell.upstream import TURN_STREAMS, TurnStreams
 from held_turn import HeldTurn
 from model_agents import (
     AGENTS,
@@ -18,8 +19,10 @@ from model_agents import (
     Agent,
     ask,
     careless,
+    is_answered,
     next_request_is_fine,
     one_token,
+    queue_up,
 )
 from upstream import WAIT_S, Upstream
 
@@ -57,6 +60,42 @@ async def test_requests_after_the_fence_are_refused(model: AsyncOpenAI, upstream
     assert len(upstream.calls) == 2
     async with await KEPT.pop() as stream:
         assert (await anext(stream)).choices[0].delta.content == "a summary"
+
+
+async def test_a_request_that_is_aborted_says_so(http_client: TurnClient, upstream: Upstream) -> None:
+    """Whoever awaits it sees `TurnClosed`, and no network error that one might retry."""
+    streams = TurnStreams()
+
+    async def request() -> None:
+        TURN_STREAMS.set(streams)
+        with pytest.raises(TurnClosed):
+            await http_client.get(upstream.url)
+
+    task = asyncio.create_task(request())
+    call = await upstream.call()
+    streams.close()
+    assert await call.gone() in ("eof", "reset")
+    await task
+
+
+async def test_an_answer_that_comes_with_the_fence(http_client: TurnClient, upstream: Upstream) -> None:
+    """Headers that arrive in the very step of the fence: refused, and closed at the socket."""
+    streams = TurnStreams()
+
+    async def fence(response: httpx2.Response) -> None:
+        streams.close()
+
+    async def request() -> None:
+        TURN_STREAMS.set(streams)
+        with pytest.raises(TurnClosed):
+            await http_client.send(http_client.build_request("GET", upstream.url), stream=True)
+
+    http_client.event_hooks = {"response": [fence]}
+    task = asyncio.create_task(request())
+    call = await upstream.call()
+    call.begin(100)
+    await task
+    assert await call.gone() in ("eof", "reset")
 
 
 async def test_a_turn_that_ends_by_itself(model: AsyncOpenAI, upstream: Upstream) -> None:
@@ -217,3 +256,39 @@ async def test_outside_a_turn(http_client: TurnClient, upstream: Upstream) -> No
     asking = asyncio.create_task(http_client.get(upstream.url))
     (await upstream.call()).reply(200, {"fine": True})
     assert (await asking).json() == {"fine": True}
+
+
+async def test_a_cancel_outside_a_turn(
+    http_client: TurnClient, model: AsyncOpenAI, upstream: Upstream
+) -> None:
+    """A request that is cancelled while its body is read gives its place back, as in a plain client."""
+    task = asyncio.create_task(http_client.get(upstream.url))
+    call = await upstream.call()
+    call.begin(100)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    next_turn = await queue_up(model)
+    task.cancel()
+    assert await call.gone() in ("eof", "reset")
+    await asyncio.wait({task})
+    await is_answered(next_turn, upstream)
+
+
+async def test_a_close_that_fails() -> None:
+    """A stream that cannot be closed concerns nobody after the interrupt, and is let go."""
+
+    class Stuck(httpx2.AsyncByteStream):
+        async def aclose(self) -> None:
+            raise httpx2.CloseError("no")
+
+    class Transport(httpx2.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+            return httpx2.Response(200, stream=Stuck())
+
+    streams = TurnStreams()
+    async with TurnClient(transport=Transport()) as http_client:
+        TURN_STREAMS.set(streams)
+        response = await http_client.send(http_client.build_request("GET", "http://model/"), stream=True)
+        streams.close()
+        await streams.drained()
+        del response

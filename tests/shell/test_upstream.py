@@ -10,7 +10,8 @@ from contextvars import Context
 
 import pytest
 
-from bargein_server.shell.upstream import TURN_STREAMS, TurnClosed, TurnStreams
+from bargein_server import TurnClosed
+from bargein_server.shell.upstream import TURN_STREAMS, TurnStreams
 
 
 class Item:

@@ -177,8 +177,8 @@ class Session:
 
     # --- what the agent does ---------------------------------------------------------------------
 
-    def emit(self, turn_id: TurnId, output: str | AgentOutput, now: float) -> bool:
-        """Take output of a turn.
+    def emit(self, turn_id: TurnId, output: str | AgentOutput | None, now: float) -> bool:
+        """Take output of a turn; None is nothing.
 
         Returns:
             False when the fence is closed: the output is dropped, and so will be all that follows.
@@ -196,7 +196,7 @@ class Session:
                     turn.put_text(piece)
             elif output:
                 turn.put_text(output)
-        else:
+        elif output is not None:  # the deltas of chat completions are None now and then
             turn.put(*checked_output(output))
         table.now = turn.progress_at = now
         if not self._stream.attached:

@@ -23,7 +23,8 @@ from typing import Any
 import anyio
 import httpx2
 
-from .upstream import TURN_STREAMS, TurnClosed, TurnStreams
+from ..agent import TurnClosed
+from .upstream import TURN_STREAMS, TurnStreams
 
 TIMEOUT_S = httpx2.Timeout(600.0, connect=5.0, pool=30.0)
 """Seconds: a reasoning model may be silent for minutes, a free place in the pool may not."""
@@ -53,11 +54,7 @@ class TurnClient(httpx2.AsyncClient):
             response = await self._send_in(turn, request, **options)
         if not stream:
             # Read here and not in `super().send`, so that its close has a task of its own too.
-            try:
-                await response.aread()
-            except BaseException:
-                await response.aclose()
-                raise
+            await response.aread()
         return response
 
     async def _send_in(self, turn: TurnStreams, request: httpx2.Request, **options: Any) -> httpx2.Response:
@@ -114,6 +111,7 @@ class _Body(httpx2.AsyncByteStream):
         # connection but leave its place in the pool taken for good.
         if self._closing is None:
             self._closing = asyncio.create_task(self._close())
+            self._closing.add_done_callback(_retrieve)
 
     async def _close(self) -> None:
         try:
@@ -126,6 +124,12 @@ class _Body(httpx2.AsyncByteStream):
         self.cancel()
         assert self._closing is not None
         await asyncio.shield(self._closing)
+
+
+def _retrieve(closing: asyncio.Task[None]) -> None:
+    # A close that failed concerns whoever awaits it; after an interrupt that is nobody.
+    if not closing.cancelled():
+        closing.exception()
 
 
 def create_http_client(max_connections: int = 100, max_keepalive: int = 50) -> TurnClient:

@@ -108,7 +108,9 @@ class Runner:
         try:
             ending = await self._run_agent()
         except TurnFailed as failure:
-            log.warning("turn %s failed: %s", self._id, failure.reason, exc_info=failure.__cause__)
+            # The cause may quote what the user said, as the error of a model's server does.
+            log.warning("turn %s failed: %s (%s)", self._id, failure.reason, type(failure.__cause__).__name__)
+            log.debug("turn %s failed because of", self._id, exc_info=failure.__cause__)
             ending = Ending("failed", failure.reason, failure.retryable)
         except TimeoutError:
             log.warning("turn %s timed out", self._id, exc_info=True)

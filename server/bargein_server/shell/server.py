@@ -14,7 +14,7 @@ from .uvicorn_protocol import BargeinProtocol
 
 log = logging.getLogger("bargein.server")
 
-Hook = Callable[[], Awaitable[None]]
+Drain = Callable[[], Awaitable[int]]
 
 
 def uvicorn_config(
@@ -47,12 +47,18 @@ class Server(uvicorn.Server):
 
     Args:
         config: See `uvicorn_config`.
-        drain: Awaited before connections are closed; ends the turns within a bound of its own.
+        drain: Awaited before connections are closed; ends the turns within a bound of its own and
+            returns how many of their tasks are stuck.
         announce: Called with the port when the server listens.
+
+    Attributes:
+        stuck: How many tasks did not end. An event loop that is closed in the usual way would wait
+            for them for ever.
     """
 
-    def __init__(self, config: uvicorn.Config, drain: Hook, announce: Callable[[int], None]) -> None:
+    def __init__(self, config: uvicorn.Config, drain: Drain, announce: Callable[[int], None]) -> None:
         super().__init__(config)
+        self.stuck = 0
         self._drain = drain
         self._announce = announce
 
@@ -67,5 +73,5 @@ class Server(uvicorn.Server):
         """Accept nobody more, end the turns, then let uvicorn close what is left."""
         for server in self.servers:
             server.close()
-        await self._drain()
+        self.stuck = await self._drain()
         await super().shutdown(sockets)

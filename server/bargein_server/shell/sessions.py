@@ -124,22 +124,27 @@ class Sessions:
             )
         return self._http_client
 
-    async def shut_down(self) -> None:
+    async def shut_down(self) -> int:
         """End every turn, wait for the cleanups within their bound, and release what is shared.
 
         Cancelling it leaves the rest undone; the bound is the two cleanup times together.
+
+        Returns:
+            How many tasks of turns have not ended all the same. They cannot be killed: only the end
+            of the process ends them.
         """
         self.draining = True
         for live in self:
             live.core.shut_down(self.loop.time())
             live.changed()
-        tasks = [task for live in self for task in live.tasks()]
+        tasks = {task for live in self for task in live.tasks()} | self.abandoned
         if tasks:
             bound = self.settings.cleanup_grace_s + self.settings.cleanup_kill_s
             await asyncio.wait(tasks, timeout=bound)
         if self._http_client is not None:
             client, self._http_client = self._http_client, None
             await client.aclose()
+        return sum(not task.done() for task in tasks)
 
 
 def _turn_ids() -> Callable[[], TurnId]:

@@ -29,13 +29,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from typing import Protocol
 
-
-class TurnClosed(asyncio.CancelledError):
-    """The turn in whose context a request was made has ended.
-
-    A `CancelledError`, because an ordinary exception would be taken for a network failure: the
-    model's client would try again on a new connection, and agents would answer for it.
-    """
+from ..agent import TurnClosed
 
 
 class Closable(Protocol):

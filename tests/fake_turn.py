@@ -1,0 +1,59 @@
+"""A turn without a session: what an agent takes from it, and what it leaves in it."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from bargein_protocol import Thought
+from bargein_server.agent import Turn
+
+TOKENS_PER_MESSAGE = 10
+
+
+class FakeHistory:
+    """Messages that count ten tokens each."""
+
+    def __init__(self, messages: list[dict[str, Any]]) -> None:
+        self._messages = messages
+
+    def messages(self, max_tokens: int | None = None) -> list[dict[str, Any]]:
+        """Return the last messages that fit, and always the last one."""
+        kept = len(self._messages) if max_tokens is None else max(1, max_tokens // TOKENS_PER_MESSAGE)
+        return self._messages[-kept:]
+
+
+class FakeTurn:
+    """What an agent sees of a turn.
+
+    Args:
+        text: The current input.
+        before: What was said before it: the user and the assistant by turns.
+        http_client: The client that the turn hands out.
+
+    Attributes:
+        usage: Input and output tokens that the agent added.
+    """
+
+    def __init__(self, text: str = "hello", *before: str, http_client: Any) -> None:
+        roles = ("user", "assistant")
+        said = [{"role": roles[n % 2], "content": content} for n, content in enumerate(before)]
+        self.text = text
+        self.history = FakeHistory([*said, {"role": "user", "content": text}])
+        self.usage = (0, 0)
+        self._http_client = http_client
+
+    def thought(self, text: str) -> Thought:
+        """Return a delta of thought."""
+        return Thought(text=text)
+
+    def http_client(self) -> Any:
+        """Return the client."""
+        return self._http_client
+
+    def add_usage(self, input_tokens: int, output_tokens: int) -> None:
+        """Count tokens."""
+        self.usage = (self.usage[0] + input_tokens, self.usage[1] + output_tokens)
+
+    def for_agent(self) -> Turn:
+        """Return it as the agent takes it."""
+        return cast(Turn, self)

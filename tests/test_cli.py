@@ -1,0 +1,194 @@
+"""`bargein-server`: what it says, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+from websockets.asyncio.client import connect
+
+from bargein_server import Settings, __version__
+from bargein_server.cli import AgentNotFound, load_agent, main
+from serving import RawClient
+from waiting import WAIT_S
+
+HELLO = """
+import asyncio
+
+async def agent(turn):
+    while True:
+        yield "word "
+        await asyncio.sleep(0.01)
+
+async def stubborn(turn):
+    yield "word "
+    while True:
+        try:
+            await asyncio.sleep(0.01)
+        except asyncio.CancelledError:
+            pass
+
+def not_async(turn):
+    yield "x"
+
+async def no_yield(turn):
+    return "x"
+
+class Agent:
+    async def __call__(self, turn):
+        yield "x"
+"""
+
+
+@pytest.fixture
+def hello(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with an agent, as the working directory."""
+    (tmp_path / "hello.py").write_text(HELLO)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "hello", raising=False)
+    return tmp_path
+
+
+@asynccontextmanager
+async def command(*arguments: str, cwd: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """Run `bargein-server` on a free port; yields the process and the URL that it printed."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bargein_server", *arguments, "--port", "0",
+        cwd=cwd, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=os.environ.copy(),
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(WAIT_S):
+            line = (await process.stdout.readline()).decode()
+        yield process, line.split()[-1]
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def turn_of(client: RawClient) -> None:
+    await client.send({"type": "input.text", "id": "i", "text": "hello"})
+    await client.until("text.delta")
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("agent", ["agent", "stubborn"])
+async def test_a_signal_ends_turns_then_connections_then_the_server(
+    hello: Path, stop: signal.Signals, agent: str
+) -> None:
+    """The client is told how its turn ended; the exit is in time even when the agent ignores its cancel."""
+    limits = ("--cleanup-grace-s", "0.1", "--cleanup-kill-s", "0.1")
+    async with (
+        command(f"hello:{agent}", *limits, cwd=hello) as (process, url),
+        connect(url, proxy=None) as socket,
+    ):
+        client = RawClient(socket)
+        await turn_of(client)
+        process.send_signal(stop)
+        end = await client.until("turn.ended")
+        assert (end["status"], end["reason"]) == ("failed", "shutdown")
+        assert (await client.closed())[0] == 1012
+        async with asyncio.timeout(WAIT_S):
+            await process.wait()
+
+
+async def test_it_prints_where_it_listens_and_how_to_talk_to_it(hello: Path) -> None:
+    """The first line ends with the URL; the second is the command to type."""
+    async with command("hello:agent", cwd=hello) as (process, url):
+        assert url.startswith("ws://localhost:")
+        assert process.stdout is not None
+        assert (await process.stdout.readline()).decode() == f"talk to it:  bargein chat {url}\n"
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Return what the command says when it refuses to start."""
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing"], "expected module:agent, got 'nothing'"),
+        (["missing:agent"], "no module named 'missing'"),
+        (["hello:missing"], "module 'hello' has no 'missing'"),
+        (["hello:not_async"], "write `async def not_async`"),
+        (["hello:no_yield"], "no_yield() has no yield"),
+        (["hello:Agent"], "got the class Agent: call it first"),
+        (["--workers", "2"], "sessions live in one process for now"),
+        (["--hold-s", "-1"], "`hold_s`"),
+        (["--hold-s", "soon"], "`hold_s`"),
+        (["--on-busy", "shrug"], "`on_busy`"),
+    ],
+)
+def test_a_wrong_call_says_what_is_wrong(
+    hello: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    """Exit code 2 and one sentence, no traceback."""
+    error = said(capsys, *arguments)
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_the_openai_agent_without_a_model_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which variable or flag is missing."""
+    monkeypatch.delenv("OPENAI_MODEL", raising=False)
+    assert "OPENAI_MODEL" in said(capsys, "--agent", "openai")
+
+
+def test_an_import_error_inside_the_module_is_not_hidden(hello: Path) -> None:
+    """The module is there: what it imports is not, and the author wants to see where."""
+    (hello / "broken.py").write_text("import does_not_exist_anywhere")
+    with pytest.raises(ModuleNotFoundError, match="does_not_exist_anywhere"):
+        load_agent("broken:agent")
+
+
+def test_an_instance_can_be_named_by_a_path(hello: Path) -> None:
+    """`module:object.attribute`."""
+    (hello / "deep.py").write_text("class A:\n  async def go(self, turn):\n    yield 'x'\nclass B: a = A()\n")
+    assert callable(load_agent("deep:B.a.go"))
+    with pytest.raises(AgentNotFound):
+        load_agent("deep:B.b")
+
+
+def test_every_setting_is_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    """With its default."""
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    for field in msgspec.structs.fields(Settings):
+        assert "--" + field.name.replace("_", "-") in text
+
+
+def test_it_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--version`."""
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"bargein-server {__version__}\n"
+
+
+async def test_a_port_that_is_taken_is_a_clear_error(hello: Path) -> None:
+    """Exit code 3 and the address, no traceback."""
+    async with command("hello:agent", cwd=hello) as (_, url):
+        port = url.rsplit(":", 1)[1].split("/")[0]
+        second = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "bargein_server", "hello:agent", "--port", port,
+            cwd=hello, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        output, _ = await second.communicate()
+    assert second.returncode not in (0, None)
+    assert b"address already in use" in output
+    assert b"Traceback" not in output
