@@ -122,7 +122,7 @@ async def serving(
         origins: Web origins that may come in.
         settings: The limits.
     """
-    limits = Settings(**settings)
+    limits = Settings(**{"drain_s": 0.0, **settings})
     app = create_app(agent, limits, authenticator=authenticator, origins=origins)
     config = uvicorn_config(app, limits, "127.0.0.1", 0, "critical")
     if wire == "asgi":

@@ -86,7 +86,7 @@ async def test_a_signal_ends_turns_then_connections_then_the_server(
     hello: Path, stop: signal.Signals, agent: str
 ) -> None:
     """The client is told how its turn ended; the exit is in time even when the agent ignores its cancel."""
-    limits = ("--cleanup-grace-s", "0.1", "--cleanup-kill-s", "0.1")
+    limits = ("--drain-s", "0.1", "--cleanup-grace-s", "0.1", "--cleanup-kill-s", "0.1")
     async with (
         command(f"hello:{agent}", *limits, cwd=hello) as (process, url),
         connect(url, proxy=None) as socket,

@@ -34,6 +34,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         hold_s: An undecided hold resumes after this long.
         away_s: How long a turn goes on while its client is away; then it is interrupted.
         resume_s: How long a session without a turn waits for its client to come back.
+        drain_s: How long turns may go on when the server is told to stop.
         open_s: A connection that has not sent its first frame after this long is closed.
         heartbeat_s: At most this long passes without a frame to the client.
         queued_inputs: Inputs of a session that may wait behind a running turn.
@@ -63,6 +64,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     hold_s: PositiveSeconds = 2.0
     away_s: Seconds = 120.0
     resume_s: Seconds = 300.0
+    drain_s: Seconds = 3.0
     open_s: PositiveSeconds = 10.0
     heartbeat_s: PositiveSeconds = 15.0
     head_s: PositiveSeconds = 10.0

@@ -20,6 +20,7 @@ from bargein_protocol import (
     Codec,
     Cursor,
     Epoch,
+    GoAway,
     Heartbeat,
     Limits,
     PendingEvent,
@@ -207,6 +208,11 @@ class Session:
         if not self._stream.attached:
             self._drain_to_log()
         return True
+
+    @property
+    def busy(self) -> bool:
+        """Whether a turn has the floor."""
+        return self._table.current is not None
 
     @property
     def full(self) -> bool:
@@ -417,6 +423,12 @@ class Session:
             self._stream.answer(Heartbeat(message=current.fold.voice.status if current else None))
         self._handed = self._stream.handed
         self._silent_since = now
+
+    def drain(self, reconnect_after_s: float, now: float) -> None:
+        """Accept no more inputs, and tell the client to come back after a time: the server will stop."""
+        self._table.now = now
+        self._requests.draining = True
+        self._stream.answer(GoAway(reason="shutdown", reconnect_after_ms=int(reconnect_after_s * 1000)))
 
     def shut_down(self, now: float) -> None:
         """End what runs and accept nothing more: the server stops."""
