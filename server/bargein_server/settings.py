@@ -39,6 +39,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         heartbeat_s: At most this long passes without a frame to the client.
         queued_inputs: Inputs of a session that may wait behind a running turn.
         head_s: How long the head of a request may take, the handshake's included.
+        stalled_s: A connection whose peer acknowledges nothing for this long is dropped (Linux).
         ticket_s: How long a ticket is good.
         connections: Connections that may be open.
         connections_per_address: And how many of them from one address.
@@ -68,6 +69,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     open_s: PositiveSeconds = 10.0
     heartbeat_s: PositiveSeconds = 15.0
     head_s: PositiveSeconds = 10.0
+    stalled_s: PositiveSeconds = 20.0
     ticket_s: PositiveSeconds = 30.0
     connections: PositiveCount = 10_000
     connections_per_address: PositiveCount = 1000
