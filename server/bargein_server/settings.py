@@ -41,6 +41,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         head_s: How long the head of a request may take, the handshake's included.
         stalled_s: A connection whose peer acknowledges nothing for this long is dropped (Linux).
         ticket_s: How long a ticket is good.
+        sessions: Sessions that are kept, those included whose clients are away.
         connections: Connections that may be open.
         connections_per_address: And how many of them from one address.
         messages_per_s: Messages that a client may send in a second; twice as many at once.
@@ -71,6 +72,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     head_s: PositiveSeconds = 10.0
     stalled_s: PositiveSeconds = 20.0
     ticket_s: PositiveSeconds = 30.0
+    sessions: PositiveCount = 20_000
     connections: PositiveCount = 10_000
     connections_per_address: PositiveCount = 1000
     messages_per_s: PositiveCount = 500

@@ -17,6 +17,7 @@ from bargein_protocol.errors import (
     INTERNAL,
     INVALID_DATA,
     OPEN_TIMEOUT,
+    OVERLOADED,
     REPLACED,
     UNAUTHORIZED,
     WRONG_CODEC,
@@ -103,6 +104,9 @@ class Connection:
             self.close(UNAUTHORIZED)
             return
         live = self._live = self._sessions.open(first, self, self._codec, self._visitor.principal)
+        if live is None:
+            self.close(OVERLOADED)
+            return
         if first is not event:
             live.core.receive(event, live.loop.time())
         live.changed()

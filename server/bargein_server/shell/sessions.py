@@ -70,11 +70,17 @@ class Sessions:
 
     def open(
         self, event: SessionOpen, connection: Connection, codec: Codec, principal: str | None = None
-    ) -> LiveSession:
-        """Attach a connection to the session that its first frame asks for, else to a fresh one."""
+    ) -> LiveSession | None:
+        """Attach a connection to the session that its first frame asks for, else to a fresh one.
+
+        Returns:
+            None when a fresh one is needed and there are too many.
+        """
         now = self.loop.time()
         live, refused = self._resumable(event.resume, principal, now)
         if live is None:
+            if len(self._live) >= self.settings.sessions:
+                return None
             live = self._create(codec, principal, now)
         elif live.connection is not None:
             live.connection.replaced()  # the newest connection wins
