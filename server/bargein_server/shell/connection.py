@@ -12,10 +12,8 @@ import logging
 
 from bargein_protocol import ClientEvent, Code, Codec, DecodeError, ErrorEvent, SessionOpen
 from bargein_protocol.errors import (
-    BAD_FRAME,
     FLOODED,
     INTERNAL,
-    INVALID_DATA,
     OPEN_TIMEOUT,
     OVERLOADED,
     REPLACED,
@@ -85,10 +83,7 @@ class Connection:
         try:
             event = self._codec.decode_client(frame)
         except DecodeError as error:
-            if text and error.code is BAD_FRAME and not _is_utf8(frame):
-                self.close(INVALID_DATA)
-            else:
-                self._reject(error)
+            self._reject(error)
             return
         live = self._live
         if live is None:
@@ -183,11 +178,3 @@ class Connection:
         if self._open_timer is not None:
             self._open_timer.cancel()
             self._open_timer = None
-
-
-def _is_utf8(frame: bytes) -> bool:
-    try:
-        frame.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
