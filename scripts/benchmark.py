@@ -72,7 +72,8 @@ def serve(which: str, port: int) -> None:
     if which == "floor":
         uvicorn.run(floor, port=port, log_level="warning", ws_per_message_deflate=False, lifespan="off")
     else:
-        config = uvicorn_config(create_app(agent), Settings(), "127.0.0.1", port, "warning")
+        limits = Settings(messages_per_s=10**6)  # the load is one client that never pauses
+        config = uvicorn_config(create_app(agent, limits), limits, "127.0.0.1", port, "warning")
         with suppress(KeyboardInterrupt):
             uvicorn.Server(config).run()
 

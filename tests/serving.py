@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from bargein_server import Agent, Output, Settings, Turn, create_app
+from bargein_server import Agent, Authenticator, Output, Settings, Turn, create_app
 from bargein_server.app import SESSION_PATH, shut_down_sessions
 from bargein_server.shell.server import Server, uvicorn_config
 from bargein_server.shell.sessions import Sessions
@@ -105,16 +105,25 @@ class Serving:
 
 
 @asynccontextmanager
-async def serving(agent: Agent, wire: WireKind = "transport", **settings: Any) -> AsyncIterator[Serving]:
+async def serving(
+    agent: Agent,
+    wire: WireKind = "transport",
+    *,
+    authenticator: Authenticator | None = None,
+    origins: Sequence[str] = (),
+    **settings: Any,
+) -> AsyncIterator[Serving]:
     """Serve an agent in this event loop until the block ends.
 
     Args:
         agent: The agent.
         wire: `transport` as `bargein-server` does it, or `asgi` as any other server would.
+        authenticator: Who may come in.
+        origins: Web origins that may come in.
         settings: The limits.
     """
     limits = Settings(**settings)
-    app = create_app(agent, limits)
+    app = create_app(agent, limits, authenticator=authenticator, origins=origins)
     config = uvicorn_config(app, limits, "127.0.0.1", 0, "critical")
     if wire == "asgi":
         config.ws = "websockets-sansio"

@@ -130,6 +130,10 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--hold-s", "-1"], "`hold_s`"),
         (["--hold-s", "soon"], "`hold_s`"),
         (["--on-busy", "shrug"], "`on_busy`"),
+        (["--host", "0.0.0.0"], "can be reached from other machines"),
+        (["--host", "example.com"], "can be reached from other machines"),
+        (["--tokens", "missing.txt"], "cannot read missing.txt"),
+        (["--tokens", "hello.py"], "hello.py, line"),
     ],
 )
 def test_a_wrong_call_says_what_is_wrong(

@@ -128,6 +128,11 @@ class Turn:
         """What the user said."""
         return self.input.text
 
+    @property
+    def principal(self) -> str | None:
+        """Who speaks; None without authentication."""
+        return self.session.principal
+
     def status(self, message: str, icon: str | None = None) -> Status:
         """Return a status to yield: what the agent is doing, in a few words."""
         return Status(message=message, icon=icon)

@@ -157,7 +157,12 @@ class Session:
         )
 
     def _send_snapshot(self, after: int) -> None:
-        turns = [turn for turn in self._table.turns.values() if turn.fold.last_seq > after]
+        # One that has not ended is told in any case: what is missing here is over for the client.
+        turns = [
+            turn
+            for turn in self._table.turns.values()
+            if turn.fold.last_seq > after or turn.state is not State.ENDED
+        ]
         self._stream.answer(Snapshot(seq=self._stream.top, turns=[turn.fold.folded() for turn in turns]))
         for turn in turns:
             turn.hearing.taken = turn.fold.last_output_seq
@@ -375,6 +380,8 @@ class Session:
         turn = table.current
         if turn is not None and turn.held_until is not None and turn.held_until <= now:
             table.resume(turn)
+            if not self._stream.attached:
+                self._drain_to_log()
         if turn is not None and turn.state is State.RUNNING:
             self._check_output(turn, now)
         if self._presence.tick(now):

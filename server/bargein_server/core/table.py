@@ -225,14 +225,20 @@ class TurnTable:
 
     def _forget_old(self, ended: Turn) -> None:
         self._chars += _length(ended)
+        for turn in list(self.turns.values()) if self._too_many() else ():
+            # One that waits for long stands before others that can go. One that cleans up still reads
+            # its history, or was not even started by the shell yet.
+            if turn.state is State.ENDED and turn is not ended and turn.id not in self._cleaning:
+                self._chars -= _length(turn)
+                del self.turns[turn.id]
+                if self.by_input.get(turn.input.id) is turn:  # not, when the id was used once more
+                    del self.by_input[turn.input.id]
+                if not self._too_many():
+                    break
+
+    def _too_many(self) -> bool:
         limits = self._settings
-        while len(self.turns) > limits.history_turns or self._chars > limits.history_chars:
-            turn = next(iter(self.turns.values()))
-            if turn.state is not State.ENDED or turn is ended:
-                break
-            self._chars -= _length(turn)
-            del self.turns[turn.id]
-            del self.by_input[turn.input.id]
+        return len(self.turns) > limits.history_turns or self._chars > limits.history_chars
 
 
 def _length(turn: Turn) -> int:

@@ -57,9 +57,9 @@ class LiveSession:
         connection: The one that drives the session; None while the client is away.
     """
 
-    def __init__(self, core: Session, sessions: Sessions) -> None:
+    def __init__(self, core: Session, sessions: Sessions, principal: str | None = None) -> None:
         self.core = core
-        self.context = Context(core, None)
+        self.context = Context(core, principal)
         self.connection: Connection | None = None
         self.loop = sessions.loop
         self.pacer = sessions.pacer

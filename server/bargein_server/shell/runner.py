@@ -55,6 +55,7 @@ class Runner:
         self._core = core
         self._streams = TurnStreams()
         self._timer: asyncio.TimerHandle | None = None
+        self._finished = False
         self._reported = False
 
     def start(self, context: Context) -> None:
@@ -93,8 +94,8 @@ class Runner:
         self._streams.close()  # a stream left open by a careless `break` would hold its connection
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("turn %s failed", self._id, exc_info=error)
-        if not self.stopped:
-            self._core.finish(self._id, AGENT_ERROR, self._live.loop.time())  # unless it has finished
+        if not (self.stopped or self._finished):
+            self._core.finish(self._id, AGENT_ERROR, self._live.loop.time())
         self._report()
 
     def _report(self) -> None:
@@ -125,6 +126,7 @@ class Runner:
             # The boundary to the author's code: whatever it raises ends this turn and nothing else.
             log.exception("turn %s failed", self._id)
             ending = AGENT_ERROR
+        self._finished = True
         self._core.finish(self._id, ending, self._live.loop.time())
         self._live.changed()
 
@@ -156,6 +158,7 @@ class Runner:
             try:
                 if core.full:
                     await live.pullable()
+                    core.pulled(turn_id, clock())
                 elif now - started > pacer.slice_s:
                     if seen == pacer.round:
                         await pacer.breathe()

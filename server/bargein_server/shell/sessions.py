@@ -60,12 +60,14 @@ class Sessions:
     def __iter__(self) -> Iterator[LiveSession]:
         return iter(list(self._live.values()))
 
-    def open(self, event: SessionOpen, connection: Connection, codec: Codec) -> LiveSession:
+    def open(
+        self, event: SessionOpen, connection: Connection, codec: Codec, principal: str | None = None
+    ) -> LiveSession:
         """Attach a connection to the session that its first frame asks for, else to a fresh one."""
         now = self.loop.time()
-        live, refused = self._resumable(event.resume, now)
+        live, refused = self._resumable(event.resume, principal, now)
         if live is None:
-            live = self._create(codec, now)
+            live = self._create(codec, principal, now)
         elif live.connection is not None:
             live.connection.replaced()  # the newest connection wins
         live.connection = connection
@@ -86,16 +88,18 @@ class Sessions:
         live.stop_timer()
         self._live.pop(live.core.identity.session_id, None)
 
-    def _resumable(self, resume: Resume | None, now: float) -> tuple[LiveSession | None, str | None]:
+    def _resumable(
+        self, resume: Resume | None, principal: str | None, now: float
+    ) -> tuple[LiveSession | None, str | None]:
         if resume is None:
             return None, None
         live = self._live.get(resume.session_id)
-        if live is None:
-            return None, "unknown_session"
+        if live is None or live.context.principal != principal:
+            return None, "unknown_session"  # whose it is, is nobody else's business
         refused = live.core.refuses(resume.token, resume.cursor, now)
         return (live, None) if refused is None else (None, refused)
 
-    def _create(self, codec: Codec, now: float) -> LiveSession:
+    def _create(self, codec: Codec, principal: str | None, now: float) -> LiveSession:
         settings = self.settings
         session_id = SessionId("s_" + secrets.token_hex(12))
         core = Session(
@@ -107,7 +111,9 @@ class Sessions:
             _turn_ids(),
             now,
         )
-        live = self._live[session_id] = LiveSession(core, self)
+        if self.draining:
+            core.shut_down(now)  # an input is told `shutting_down`, as in every session
+        live = self._live[session_id] = LiveSession(core, self, principal)
         return live
 
     def http_client(self) -> httpx2.AsyncClient:

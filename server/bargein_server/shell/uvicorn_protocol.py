@@ -8,7 +8,8 @@ Pings, the closing handshake and everything before `attach` stay with uvicorn.
 
 It rests on these names of uvicorn's class, which are not public: `send_receive_event_to_app`,
 `frames`, `curr_msg_data_type`, `queue`, `conn`, `close_sent`, `close_timer`, `close_timeout`,
-`transport`, `run_asgi`, `keepalive_timeout`. pyproject.toml bounds the versions and a test says
+`transport`, `run_asgi`, `keepalive_timeout`, `handle_cont`, `handle_ping`,
+`handle_parser_exception`. pyproject.toml bounds the versions and a test says
 which one is missing.
 """
 
@@ -20,8 +21,10 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 
 from bargein_protocol import Code
+from bargein_protocol.errors import TOO_BIG
 
 from .connection import Connection
 
@@ -30,6 +33,13 @@ EXTENSION = "bargein.protocol"
 # Bytes in the transport's buffer above which no more output is written. Small, because an interrupt
 # can purge what is still ours and not what the transport has.
 HIGH_WATER = 4096
+
+# A message in more pieces than this comes from nobody who means well: whoever has 256 KiB to send has
+# no reason for fragments of less than 64 bytes.
+MAX_FRAGMENTS = 4096
+
+# Pongs are written past a full buffer. A peer that floods pings and reads no pongs is dropped here.
+MAX_PONG_BYTES = 256 * 1024
 
 
 class BargeinProtocol(WebSocketsSansIOProtocol):
@@ -42,6 +52,31 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
         """Called by the loop."""
         super().connection_made(transport)
         cast(asyncio.Transport, transport).set_write_buffer_limits(high=HIGH_WATER)
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the loop."""
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.transport.is_closing():
+            # uvicorn does not look at a handshake that failed, and its peer would wait for ever.
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.transport.close()
+
+    def handle_cont(self, event: Frame) -> None:
+        """Take a fragment; the bytes of a message are bounded, its empty fragments are not."""
+        if len(self.frames) >= MAX_FRAGMENTS:
+            self._fail(TOO_BIG)
+        else:
+            super().handle_cont(event)
+
+    def handle_ping(self) -> None:
+        """Answer, unless the peer does not read its answers."""
+        super().handle_ping()
+        if self.paused and self.transport.get_write_buffer_size() > MAX_PONG_BYTES:
+            self.transport.abort()
+
+    def _fail(self, code: Code) -> None:
+        self.conn.fail(code.number, code.reason)
+        self.handle_parser_exception()
 
     async def run_asgi(self) -> None:
         """Run the application with this protocol in its scope."""
