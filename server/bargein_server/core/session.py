@@ -139,8 +139,8 @@ class Session:
         self._drain_to_log()
 
     def _answer_open(self, token: Token, resumed: bool, reason: str | None) -> None:
-        settings = self._settings
-        current = self._table.current
+        settings, current = self._settings, self._table.current
+        room = settings.queued_inputs
         self._stream.answer(
             SessionOpened(
                 session_id=self.identity.session_id,
@@ -150,9 +150,7 @@ class Session:
                 reason=reason,
                 turn_id=current.id if current is not None else None,
                 heartbeat_ms=int(settings.heartbeat_s * 1000),
-                limits=Limits(
-                    frame_bytes=settings.frame_bytes, pending=MAX_PENDING, queued=settings.queued_inputs
-                ),
+                limits=Limits(frame_bytes=settings.frame_bytes, pending=MAX_PENDING, queued=room),
             )
         )
 

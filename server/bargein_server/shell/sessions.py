@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextvars import Context, copy_context
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bargein_protocol import (
     Codec,
@@ -39,6 +39,7 @@ class Sessions:
 
     Attributes:
         abandoned: Tasks of turns that did not end after two cancels.
+        background: Tasks that outlive their turns: tools that an interrupt does not stop.
         context: What every turn's context is a copy of.
         draining: Whether the server stops.
     """
@@ -48,7 +49,8 @@ class Sessions:
         self.settings = settings
         self.loop = asyncio.get_running_loop()
         self.pacer = Pacer(self.loop)
-        self.abandoned: set[asyncio.Task[None]] = set()
+        self.abandoned: set[asyncio.Task[Any]] = set()
+        self.background: set[asyncio.Task[Any]] = set()
         self.context: Context = copy_context()
         self.draining = False
         self._live: dict[SessionId, LiveSession] = {}
@@ -133,7 +135,8 @@ class Sessions:
     async def shut_down(self) -> int:
         """End every turn, wait for the cleanups within their bound, and release what is shared.
 
-        Cancelling it leaves the rest undone; the bound is the two cleanup times together.
+        Cancelling it leaves the rest undone; the bound is the two cleanup times together. Tools that
+        outlived their turns may finish within it, and are cancelled then.
 
         Returns:
             How many tasks of turns have not ended all the same. They cannot be killed: only the end
@@ -143,10 +146,14 @@ class Sessions:
         for live in self:
             live.core.shut_down(self.loop.time())
             live.changed()
-        tasks = {task for live in self for task in live.tasks()} | self.abandoned
+        tasks = {task for live in self for task in live.tasks()} | self.abandoned | self.background
         if tasks:
             bound = self.settings.cleanup_grace_s + self.settings.cleanup_kill_s
             await asyncio.wait(tasks, timeout=bound)
+        if self.background:
+            for task in self.background:
+                task.cancel()
+            await asyncio.wait(self.background, timeout=self.settings.cleanup_kill_s)
         if self._http_client is not None:
             client, self._http_client = self._http_client, None
             await client.aclose()
