@@ -21,7 +21,6 @@ from bargein_protocol import (
     Cursor,
     Epoch,
     GoAway,
-    Heartbeat,
     Limits,
     PendingEvent,
     SessionId,
@@ -30,10 +29,8 @@ from bargein_protocol import (
     Token,
     TurnId,
     Usage,
-)
-from bargein_protocol.errors import (
-    SESSION_LOST,
-)
+)  # fmt: skip
+from bargein_protocol.errors import SESSION_LOST
 
 from ..settings import Settings
 from .checks import TEXT_PIECE, checked_output, split_text
@@ -41,9 +38,11 @@ from .commands import Command, Expire
 from .history import History
 from .identity import Identity
 from .log import ReplayLog
+from .presence import Presence
 from .requests import Requests
 from .stream import Stream
 from .table import TurnTable
+from .tools import Tools
 from .turns import COMPLETED, NO_OUTPUT, SHUTDOWN, Ending, State, Step, Turn
 
 
@@ -58,6 +57,9 @@ class Session:
         settings: The limits.
         new_turn_id: Makes ids that are unique in the session.
         now: The time, in seconds, of any clock that does not go back.
+
+    Attributes:
+        tools: The tool calls of its turns.
     """
 
     def __init__(
@@ -74,10 +76,9 @@ class Session:
         self._settings = settings
         self._stream = Stream(epoch, log, codec)
         self._table = TurnTable(self._stream, settings, new_turn_id)
-        self._requests = Requests(self._stream, self._table)
-        self._away_since: float | None = now
-        self._handed = 0
-        self._silent_since = now
+        self.tools = Tools(self._table)
+        self._requests = Requests(self._stream, self._table, self.tools)
+        self._presence = Presence(self._stream, self._table, settings, now)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -118,8 +119,7 @@ class Session:
             refused: Why another session could not be resumed; then nothing of `pending` is applied.
         """
         self._table.now = now
-        self._away_since = None
-        self._silent_since = now
+        self._presence.attached(now)
         self.identity.rotate(token, now)
         self._stream.attach(codec)
         self._answer_open(token, cursor is not None, refused)
@@ -135,13 +135,13 @@ class Session:
     def detach(self, now: float) -> None:
         """Let the client go. Turns go on; what they yield goes to the log (contract 11)."""
         self._table.now = now
-        self._away_since = now
+        self._presence.detached(now)
         self._stream.detach()
         self._drain_to_log()
 
     def _answer_open(self, token: Token, resumed: bool, reason: str | None) -> None:
-        settings = self._settings
-        current = self._table.current
+        settings, current = self._settings, self._table.current
+        room = settings.queued_inputs
         self._stream.answer(
             SessionOpened(
                 session_id=self.identity.session_id,
@@ -151,9 +151,7 @@ class Session:
                 reason=reason,
                 turn_id=current.id if current is not None else None,
                 heartbeat_ms=int(settings.heartbeat_s * 1000),
-                limits=Limits(
-                    frame_bytes=settings.frame_bytes, pending=MAX_PENDING, queued=settings.queued_inputs
-                ),
+                limits=Limits(frame_bytes=settings.frame_bytes, pending=MAX_PENDING, queued=room),
             )
         )
 
@@ -370,18 +368,13 @@ class Session:
         """Return when `tick` is due at the latest, None when the session is over."""
         if self._requests.closed:
             return None
-        times: list[float] = []
-        settings = self._settings
+        times = [self._presence.deadline()]
         turn = self._table.current
         if turn is not None:
             if turn.held_until is not None:
                 times.append(turn.held_until)
             if turn.state is State.RUNNING:
-                times.append(turn.progress_at + settings.no_output_s)
-        if self._away_since is not None:
-            times.append(self._away_since + (settings.away_s if turn is not None else settings.resume_s))
-        else:
-            times.append(self._silent_since + settings.heartbeat_s / 2)
+                times.append(turn.progress_at + self._settings.no_output_s)
         return min(times)
 
     def tick(self, now: float) -> None:
@@ -395,10 +388,9 @@ class Session:
                 self._drain_to_log()
         if turn is not None and turn.state is State.RUNNING:
             self._check_output(turn, now)
-        if self._away_since is not None:
-            self._check_away(now - self._away_since)
-        elif now - self._silent_since >= self._settings.heartbeat_s / 2:
-            self._check_silence(now)
+        if self._presence.tick(now):
+            self._requests.closed = True
+            table.commands.append(Expire())
 
     def _check_output(self, turn: Turn, now: float) -> None:
         if self.full or turn.runs_tool:
@@ -406,23 +398,6 @@ class Session:
         elif now - turn.progress_at >= self._settings.no_output_s:
             self._table.end(turn, NO_OUTPUT)
             self._table.pass_on()
-
-    def _check_away(self, away: float) -> None:
-        if self._table.current is not None:
-            if away >= self._settings.away_s:
-                self._table.client_gone()
-                self._away_since = self._table.now
-        elif away >= self._settings.resume_s:
-            self._requests.closed = True
-            self._table.commands.append(Expire())
-
-    def _check_silence(self, now: float) -> None:
-        # Looked at twice per interval, so that no gap is longer than one.
-        if self._handed == self._stream.handed:
-            current = self._table.current
-            self._stream.answer(Heartbeat(message=current.fold.voice.status if current else None))
-        self._handed = self._stream.handed
-        self._silent_since = now
 
     def drain(self, reconnect_after_s: float, now: float) -> None:
         """Accept no more inputs, and tell the client to come back after a time: the server will stop."""

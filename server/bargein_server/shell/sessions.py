@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextvars import Context, copy_context
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bargein_protocol import (
     Codec,
@@ -47,6 +47,7 @@ class Sessions:
 
     Attributes:
         abandoned: Tasks of turns that did not end after two cancels.
+        background: Tasks that outlive their turns: tools that an interrupt does not stop.
         context: What every turn's context is a copy of.
         draining: Whether the server stops.
     """
@@ -56,7 +57,8 @@ class Sessions:
         self.settings = settings
         self.loop = asyncio.get_running_loop()
         self.pacer = Pacer(self.loop)
-        self.abandoned: set[asyncio.Task[None]] = set()
+        self.abandoned: set[asyncio.Task[Any]] = set()
+        self.background: set[asyncio.Task[Any]] = set()
         self.context: Context = copy_context()
         self.draining = False
         self._live: dict[SessionId, LiveSession] = {}
@@ -149,7 +151,7 @@ class Sessions:
 
         Clients are told to come back after a time of their own, so that they do not all come at once.
         Turns have `drain_s`; then they fail with `shutdown`, and their cleanups have their usual
-        bound. Cancelling it leaves the rest undone.
+        bound, in which tools that outlived their turns may finish. Cancelling it leaves the rest undone.
 
         Returns:
             How many tasks of turns have not ended all the same. They cannot be killed: only the end
@@ -164,10 +166,14 @@ class Sessions:
         for live in self:
             live.core.shut_down(self.loop.time())
             live.changed()
-        tasks = {task for live in self for task in live.tasks()} | self.abandoned
+        tasks = {task for live in self for task in live.tasks()} | self.abandoned | self.background
         if tasks:
             bound = self.settings.cleanup_grace_s + self.settings.cleanup_kill_s
             await asyncio.wait(tasks, timeout=bound)
+        if self.background:
+            for task in self.background:
+                task.cancel()
+            await asyncio.wait(self.background, timeout=self.settings.cleanup_kill_s)
         if self._http_client is not None:
             client, self._http_client = self._http_client, None
             await client.aclose()
