@@ -120,7 +120,3 @@ def _fail(why: str, hint: str | None = None) -> int:
         if hint is not None:
             print(f"  {hint}", file=sys.stderr)
     return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
