@@ -27,7 +27,8 @@ from bargein_server.core.session import Session
 from bargein_server.core.turns import COMPLETED, Ending
 from bargein_server.settings import Settings
 
-LIMITS = Settings(log_events=32, queued_inputs=2, output_bytes=1024, history_turns=8)
+# Small, so that bounds are met; but a snapshot must be able to tell of all that one resume can ask for.
+LIMITS = Settings(log_events=32, queued_inputs=2, output_bytes=1024, history_turns=bp.MAX_PENDING + 8)
 FAILED = Ending("failed", "agent_error")
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 ON_BUSY = st.sampled_from(["interrupt", "queue", "reject", None])

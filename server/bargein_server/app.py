@@ -57,7 +57,7 @@ def create_app(
     def sessions(app: Starlette) -> Sessions:
         # Made by the first who asks inside the event loop: a mounted application has no lifespan.
         existing: Sessions | None = getattr(app.state, "sessions", None)
-        if existing is None:
+        if existing is None or existing.loop is not asyncio.get_running_loop():
             existing = app.state.sessions = Sessions(agent, limits)
         return existing
 
@@ -88,6 +88,7 @@ def _lifespan(agent: Agent, sessions: Callable[[Starlette], Sessions]) -> Lifesp
             yield
         finally:
             await shut_down_sessions(app)
+            app.state.sessions = None
             if shutdown is not None:
                 await shutdown()
 

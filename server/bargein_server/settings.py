@@ -53,7 +53,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         log_events: Frames of a session that can be replayed.
         log_bytes: And their size.
         history_turns: Turns of a session that are remembered.
-        history_chars: And the length of their texts, in characters.
+        history_chars: And about how much they hold, in characters.
         model_connections: Connections to model servers, of the whole process.
         model_keepalive: And how many of them are kept when idle.
     """

@@ -28,7 +28,9 @@ class Identity:
 
     def rotate(self, token: Token, now: float) -> None:
         """Make `token` the one that is good."""
-        self._previous, self._previous_until = self._current, now + OVERLAP_S
+        # One that the client has not confirmed must not push out the one that it may still have.
+        if not (self._previous and now <= self._previous_until):
+            self._previous, self._previous_until = self._current, now + OVERLAP_S
         self._current = _digest(token)
 
     def confirm(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from msgspec import json
 from msgspec.structs import replace
 
 from bargein_protocol import (
@@ -35,6 +36,7 @@ from bargein_protocol import (
 )
 from bargein_protocol.errors import (
     ALREADY_OPEN,
+    BAD_EVENT,
     CLOSED,
     ID_REUSED,
     NOT_RUNNING,
@@ -44,13 +46,17 @@ from bargein_protocol.errors import (
     UNSUPPORTED,
     Action,
 )
+from bargein_protocol.types import MAX_KEYS
 
-from .answers import Answers
+from .answers import Answer, Answers
 from .commands import CloseConnection, Expire
 from .stream import Stream
 from .table import TurnTable
 from .tools import Tools
 from .turns import SESSION_CLOSED, Ending, State, Turn
+
+# A session's merged metadata stays within this, or a client could make it grow without end.
+MAX_METADATA_BYTES = 256 * 1024
 
 
 class Requests:
@@ -147,7 +153,8 @@ class Requests:
         elif turn.guarded and not event.force:
             result = replace(result, outcome="deferred")
             table.defer(turn, _ending(event))
-        self._answers.remember(event.id, result)
+        # Without the text: a thousand answers would hold as many copies of it.
+        self._answers.remember(event.id, replace(result, heard=None))
         # The answer and the end leave in one write, the answer first (contract 3).
         self._stream.answer(result)
         if result.outcome == "interrupted":
@@ -160,10 +167,16 @@ class Requests:
         if answer is None:
             return False
         if isinstance(answer, InterruptResult) is interrupt:
-            self._stream.answer(answer)
+            self._stream.answer(self._with_heard(answer))
         else:
             self.error(ID_REUSED, ID_REUSED.reason, request_id)
         return True
+
+    def _with_heard(self, answer: Answer) -> Answer:
+        if not isinstance(answer, InterruptResult) or answer.outcome != "already_ended":
+            return answer
+        turn = self._table.turns.get(answer.turn_id) if answer.turn_id is not None else None
+        return answer if turn is None else replace(answer, heard=turn.hearing.heard(turn.fold.voice))
 
     def _on_hold(self, event: TurnHold) -> None:
         turn = self._speaking(event.turn_id)
@@ -198,7 +211,12 @@ class Requests:
 
     def _on_update(self, event: SessionUpdate) -> None:
         merged = {**self.metadata, **event.metadata}
-        self.metadata = {key: value for key, value in merged.items() if value is not None}
+        merged = {key: value for key, value in merged.items() if value is not None}
+        if len(merged) > MAX_KEYS or len(json.encode(merged)) > MAX_METADATA_BYTES:
+            limits = f"{MAX_KEYS} keys and {MAX_METADATA_BYTES} bytes"
+            self.error(BAD_EVENT, f"expected the merged metadata to stay within {limits}", None)
+        else:
+            self.metadata = merged
 
     def _on_close(self, event: SessionClose) -> None:
         self._table.end_all(SESSION_CLOSED)

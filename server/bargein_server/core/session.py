@@ -125,6 +125,10 @@ class Session:
         self._stream.attach(codec)
         self._answer_open(token, cursor is not None, refused)
         whole = cursor is None or self._stream.replay_from(cursor)
+        if cursor is not None:
+            for turn in self._table.turns.values():
+                # What the old socket took beyond the cursor never arrived; the replay raises it again.
+                turn.hearing.taken = min(turn.hearing.taken, cursor.seq)
         for event in pending:
             if refused is None:
                 self._requests.handle(event)

@@ -28,7 +28,6 @@ from bargein_protocol.errors import BUSY, QUEUE_FULL, Code
 
 from ..settings import Settings
 from .commands import CancelTurn, Command, StartTurn
-from .hearing import whole_text
 from .stream import Stream
 from .turns import CLIENT_GONE, SUPERSEDED, Ending, State, Step, Turn
 
@@ -224,12 +223,13 @@ class TurnTable:
         self.by_input[turn.input.id] = turn
 
     def _forget_old(self, ended: Turn) -> None:
-        self._chars += _length(ended)
+        ended.kept_chars = _length(ended)
+        self._chars += ended.kept_chars
         for turn in list(self.turns.values()) if self._too_many() else ():
             # One that waits for long stands before others that can go. One that cleans up still reads
             # its history, or was not even started by the shell yet.
             if turn.state is State.ENDED and turn is not ended and turn.id not in self._cleaning:
-                self._chars -= _length(turn)
+                self._chars -= turn.kept_chars
                 del self.turns[turn.id]
                 if self.by_input.get(turn.input.id) is turn:  # not, when the id was used once more
                     del self.by_input[turn.input.id]
@@ -242,7 +242,12 @@ class TurnTable:
 
 
 def _length(turn: Turn) -> int:
-    return len(turn.input.text) + len(whole_text(turn.fold.voice))
+    """Return about how much a turn's record holds, in characters."""
+    length = len(turn.input.text) + len(repr(turn.input.metadata))
+    for lane in turn.fold.lanes.values():
+        length += lane.text.length + lane.thoughts.length + len(repr(lane.data))
+        length += sum(len(tool.arguments) + len(repr(tool.output)) for tool in lane.tools.values())
+    return length
 
 
 def _rejected(event: InputText, code: Code) -> InputRejected:

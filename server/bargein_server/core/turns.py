@@ -113,12 +113,14 @@ class Turn:
         hold_wanted: A hold waits for the end of a section.
         progress_at: When it last produced output, or was last pulled again.
         queued_bytes: About how much output waits.
+        kept_chars: About how much its record holds, once it has ended.
         calls: Its tool calls; None before the first.
     """
 
     __slots__ = (
         "_protected", "_waiting", "barges_in", "calls", "deferred", "ending", "fold", "hearing", "held_until",
-        "hold_wanted", "id", "input", "progress_at", "queued_bytes", "sections", "state", "usage",
+        "hold_wanted", "id", "input", "kept_chars", "progress_at", "queued_bytes", "sections", "state",
+        "usage",
     )  # fmt: skip
 
     def __init__(self, turn_id: TurnId, asked_by: InputText, barges_in: bool) -> None:
@@ -136,6 +138,7 @@ class Turn:
         self.progress_at = 0.0
         self.usage: Usage | None = None
         self.queued_bytes = 0
+        self.kept_chars = 0
         self.calls: TurnCalls | None = None
         self._waiting: deque[str | _Waiting] = deque()
         self._protected = 0

@@ -34,6 +34,7 @@ class AsgiWire:
         self._close: Code | None = None
         self._wanted = asyncio.Event()
         self._aborted = False
+        self._gone = asyncio.Event()
         self._drained: Callable[[], None] = _nothing
 
     @property
@@ -63,20 +64,21 @@ class AsgiWire:
         """Drop what was not written; the socket is closed when `run` ends."""
         self._aborted = True
         self._frames.clear()
-        self._wanted.set()
+        self._gone.set()
 
     async def run(self, connection: Connection) -> None:
         """Read and write until the socket is gone. Cancelling it drops the connection."""
         self._drained = connection.writable_again
-        reader = asyncio.create_task(self._read(connection))
-        writer = asyncio.create_task(self._write())
+        tasks = {asyncio.create_task(self._read(connection)), asyncio.create_task(self._write())}
+        gone = asyncio.create_task(self._gone.wait())
         try:
-            await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({*tasks, gone}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            reader.cancel()
-            writer.cancel()
-            await asyncio.gather(reader, writer, return_exceptions=True)
+            # First, and without an await before it: whoever cancels us may do so twice.
             connection.disconnected()
+            for task in (*tasks, gone):
+                task.add_done_callback(_retrieve)
+                task.cancel()
 
     async def _read(self, connection: Connection) -> None:
         while True:
@@ -114,3 +116,8 @@ class AsgiWire:
 
 def _nothing() -> None:
     pass
+
+
+def _retrieve(task: asyncio.Task[object]) -> None:
+    if not task.cancelled():
+        task.exception()

@@ -51,6 +51,7 @@ class Connection:
         self._sessions = sessions
         self._live: LiveSession | None = None
         self._closing = False
+        self._past_full = 0  # bytes of answers that were written since the buffer is full
         self._visitor = visitor if visitor is not None else anybody()
         now = sessions.loop.time()
         self._messages = TokenBucket(sessions.settings.messages_per_s, now)
@@ -132,19 +133,23 @@ class Connection:
         while (frame := core.next_frame(writable)) is not None:
             frames.append(frame)
             size += len(frame)
+            if not writable:
+                self._past_full += len(frame)
             if size >= WRITE_BYTES:
                 wire.write(frames)
                 frames, size = [], 0
                 writable = wire.writable
         if frames:
             wire.write(frames)
-        if not wire.writable and wire.backlog > self._sessions.settings.answer_bytes:
+        if self._past_full > self._sessions.settings.answer_bytes:
             log.warning("connection aborted: the client does not read its answers")
             self._closing = True
             wire.abort()
+            self._live.lost(self)
 
     def writable_again(self) -> None:
         """Go on writing: the wire's buffer has drained."""
+        self._past_full = 0
         if self._live is not None and self._live.connection is self:
             self._live.changed()
 
@@ -156,6 +161,9 @@ class Connection:
             self._closing = True
             self._stop_open_timer()
             self._wire.close(code)
+            if self._live is not None:
+                # A peer that does not read may take long to go; its session does not wait for that.
+                self._live.lost(self)
 
     def replaced(self) -> None:
         """End the connection: a newer one drives the session now."""

@@ -139,8 +139,9 @@ class Runner:
                 raise
             log.warning("turn %s raised CancelledError, which nobody asked for", self._id)
             ending = AGENT_ERROR
-        except Exception:
-            # The boundary to the author's code: whatever it raises ends this turn and nothing else.
+        except (Exception, SystemExit):
+            # The boundary to the author's code: whatever it raises ends this turn and nothing else. A
+            # library that calls `sys.exit()` would otherwise end the server.
             log.exception("turn %s failed", self._id)
             ending = AGENT_ERROR
         self._finished = True
