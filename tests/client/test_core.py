@@ -1,0 +1,208 @@
+"""The client without a socket: numbering and answers."""
+
+from __future__ import annotations
+
+import pytest
+
+import bargein_protocol as bp
+from bargein_client.errors import ServerViolation, TooLarge, TooManyPending
+from bargein_client.events import EventsLost
+from client_script import (
+    Client,
+    accepted,
+    drain,
+    ended,
+    kinds,
+    opened,
+    replay_done,
+    said,
+    text,
+)
+
+# --- numbering ---------------------------------------------------------------------------------------
+
+
+def test_events_come_out_in_order() -> None:
+    """What the server numbered is delivered in its order, to the turn and to every subscriber."""
+    client = Client().open()
+    turn = client.running("one ", "two ")
+    client.take(ended(5, "t_1"))
+    events = drain(turn.inbox)
+    assert kinds(events) == ["InputAccepted", "TurnStarted", "TextDelta", "TextDelta", "TurnEnded"]
+    assert events == drain(client.everything)
+    assert turn.ended == ended(5, "t_1")
+    assert str(turn.fold.voice.text) == "one two "
+
+
+def test_duplicates_are_dropped() -> None:
+    """A number that was seen is ignored and counted."""
+    client = Client().open()
+    turn = client.running("one ")
+    client.take(text(3, "t_1", "one "), text(2, "t_1", "zero "))
+    assert said(drain(turn.inbox)) == "one "
+    assert client.core.duplicates == 2
+
+
+def test_a_hole_is_a_violation_and_changes_nothing() -> None:
+    """A number too far means a lost line: nothing is taken, so the session can be resumed before it."""
+    client = Client().open()
+    turn = client.running("one ")
+    with pytest.raises(ServerViolation):
+        client.take(text(5, "t_1", "three "))
+    assert client.core.last_seq == 3
+    assert client.reopen().resume == bp.Resume(
+        session_id=bp.SessionId("s_1"),
+        token=bp.Token("k_1"),
+        cursor=bp.Cursor(epoch=bp.Epoch("e_1"), seq=bp.Seq(3)),
+    )
+    client.take(text(4, "t_1", "two "), text(5, "t_1", "three "), replay_done(5))
+    assert said(drain(turn.inbox)) == "one two three "
+
+
+def test_a_gap_that_a_resume_does_not_fill_is_reported_and_accepted() -> None:
+    """The client neither waits for ever nor hides what it does not know."""
+    client = Client().open()
+    client.running("one ")
+    with pytest.raises(ServerViolation):
+        client.take(text(6, "t_1", "four "))
+    client.reopen()
+    client.take(text(6, "t_1", "four "), replay_done(6))
+    assert EventsLost(count=2) in drain(client.everything)
+    assert client.core.last_seq == 6
+
+
+def test_a_replay_that_stops_early_is_a_hole() -> None:
+    """`replay.done` names the last number, and a replay must reach it."""
+    client = Client().open()
+    client.running("one ")
+    client.reopen()
+    with pytest.raises(ServerViolation):
+        client.take(replay_done(4))
+
+
+@pytest.mark.parametrize(
+    "event",
+    [text(1, "t_1", "x"), replay_done(0), bp.Snapshot(seq=bp.Seq(1), turns=[])],
+    ids=["numbered", "replay.done", "snapshot"],
+)
+def test_nothing_comes_before_session_opened(event: bp.ServerEvent) -> None:
+    """A line is opened before anything of the session comes over it."""
+    client = Client()
+    client.core.attach()
+    with pytest.raises(ServerViolation):
+        client.take(event)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [opened(), replay_done(0), bp.Snapshot(seq=bp.Seq(9), turns=[]), text(0, "t_1", "x"), text(1, "", "x")],
+    ids=["opened twice", "replay.done", "snapshot", "no number", "no turn"],
+)
+def test_out_of_place_on_a_live_line(event: bp.ServerEvent) -> None:
+    """What the table of phases does not allow is refused."""
+    client = Client().open()
+    with pytest.raises(ServerViolation):
+        client.take(event)
+
+
+def test_a_resumed_session_keeps_its_epoch() -> None:
+    """Numbers of another epoch would mean something else."""
+    client = Client().open()
+    client.core.detach()
+    client.core.attach()
+    with pytest.raises(ServerViolation):
+        client.take(opened(resumed=True, epoch="e_2"))
+
+
+def test_nothing_of_a_turn_comes_after_its_end() -> None:
+    """A turn has one end (contract 1)."""
+    client = Client().open()
+    client.running()
+    client.take(ended(3, "t_1"))
+    with pytest.raises(ServerViolation):
+        client.take(ended(4, "t_1"))
+
+
+def test_events_of_a_lost_line_are_dropped() -> None:
+    """What still arrives from a line that is gone is ignored; it comes again on the next one."""
+    client = Client().open()
+    turn = client.running()
+    client.core.detach()
+    client.take(text(3, "t_1", "late"))
+    assert said(drain(turn.inbox)) == ""
+    assert client.core.last_seq == 2
+
+
+def test_an_unknown_type_counts_its_number() -> None:
+    """A newer server's events do no harm and leave no hole."""
+    client = Client().open()
+    turn = client.running()
+    client.take(bp.UnknownEvent(kind="x.y", seq=bp.Seq(3), turn_id=bp.TurnId("t_1")), text(4, "t_1", "on"))
+    assert said(drain(turn.inbox)) == "on"
+
+
+# --- answers -----------------------------------------------------------------------------------------
+
+
+def test_each_answer_comes_out_once() -> None:
+    """Answers and ends are handed over under the id of what asked for them."""
+    client = Client().open()
+    client.running()
+    client.take(ended(3, "t_1"))
+    assert client.core.outcomes() == [("in_1", accepted(1, "t_1", "in_1")), ("in_1", ended(3, "t_1"))]
+    assert client.core.outcomes() == []
+
+
+def test_a_rejected_input_has_no_turn() -> None:
+    """The rejection is the answer, and nothing is in flight afterwards."""
+    client = Client().open()
+    client.ask(on_busy="reject")
+    rejected = bp.InputRejected(input_id=bp.InputId("in_1"), code="busy")
+    client.take(rejected)
+    assert client.core.outcomes() == [("in_1", rejected)]
+    assert len(client.core.turns) == 0
+
+
+def test_an_error_about_a_request_is_its_answer() -> None:
+    """A request that the server could not read is not waited for."""
+    client = Client().open()
+    client.ask()
+    error = bp.ErrorEvent(code="bad_event", message="no", ref_id="in_1")
+    client.take(error)
+    assert client.core.outcomes() == [("in_1", error)]
+    client.take(error)
+    assert client.core.outcomes() == []
+
+
+def test_too_many_unanswered_requests() -> None:
+    """At most 64 requests wait; one more is refused and nothing has changed."""
+    client = Client().open()
+    for _ in range(64):
+        turn = client.ask()
+    with pytest.raises(TooManyPending) as caught:
+        client.ask()
+    assert caught.value.limit == 64
+    with pytest.raises(TooManyPending):
+        client.interrupt(turn)
+    assert not turn.muted
+    assert len(client.core.outgoing()) == len(client.core.turns) == 64
+
+
+def test_a_smaller_limit_of_the_server_counts() -> None:
+    """`limits.pending` may be below 64."""
+    client = Client().open(opened(limits=bp.Limits(frame_bytes=262_144, pending=1, queued=8)))
+    client.ask()
+    with pytest.raises(TooManyPending):
+        client.ask()
+
+
+def test_what_the_server_would_not_read_is_not_sent() -> None:
+    """A frame beyond the limit would only cost the connection."""
+    client = Client().open(opened(limits=bp.Limits(frame_bytes=1000, pending=64, queued=8)))
+    with pytest.raises(TooLarge):
+        client.ask("é" * 500)
+    with pytest.raises(TooLarge):
+        client.ask("x" * 65_537)
+    with pytest.raises(TooLarge):
+        client.core.update({"key": "x" * 1000})
+    assert client.core.outgoing() == []

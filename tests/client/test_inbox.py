@@ -1,0 +1,87 @@
+"""The buffer of a consumer: bounded, and silent when it must be."""
+
+from __future__ import annotations
+
+import bargein_protocol as bp
+from bargein_client.events import EventsDropped, SessionEvent, TurnSnapshot
+from bargein_client.inbox import Bounds, Inbox, join_deltas
+from client_script import Client, drain, ended, kinds, said, text
+
+
+def test_a_slow_consumer_of_text_loses_nothing() -> None:
+    """A full buffer joins neighbouring deltas, so text costs no more than its characters."""
+    client = Client(Bounds(events=10)).open()
+    turn = client.running(*("word " for _ in range(200)))
+    assert len(turn.inbox) <= 10
+    assert said(drain(turn.inbox)) == "word " * 200
+
+
+def test_a_buffer_that_cannot_be_joined_becomes_the_state() -> None:
+    """Events of many kinds give way to the turn as a whole; what comes later follows it."""
+    client = Client(Bounds(events=10)).open()
+    turn = client.running()
+    for seq in range(3, 103):
+        client.take(bp.Data(seq=bp.Seq(seq), turn_id=bp.TurnId("t_1"), name=f"n{seq}", value=seq))
+    client.take(ended(103, "t_1"))
+    events = drain(turn.inbox)
+    first = events[0]
+    assert isinstance(first, TurnSnapshot)
+    known = set(first.state.lanes[""].data) | {e.name for e in events if isinstance(e, bp.Data)}
+    assert known == {f"n{seq}" for seq in range(3, 103)}
+    assert events[-1] == ended(103, "t_1")
+
+
+def test_a_slow_stream_says_what_it_dropped() -> None:
+    """A stream of all events has no state to give; it loses the oldest and counts them."""
+    client = Client(Bounds(events=10)).open()
+    client.running()
+    for seq in range(3, 103):
+        client.take(bp.Data(seq=bp.Seq(seq), turn_id=bp.TurnId("t_1"), name=f"n{seq}", value=seq))
+    events = drain(client.everything)
+    first = events[0]
+    assert isinstance(first, EventsDropped)
+    assert first.count + len(events) - 1 == 102
+
+
+def test_bytes_are_bounded_too() -> None:
+    """Large events count by their size, not only by their number."""
+    client = Client(Bounds(size=1000)).open()
+    turn = client.running()
+    for seq in range(3, 23):
+        audio = bp.AudioDelta(
+            seq=bp.Seq(seq), turn_id=bp.TurnId("t_1"), audio=b"\0" * 300, start_ms=seq * 10, duration_ms=10
+        )
+        client.take(audio)
+    events = drain(turn.inbox)
+    assert sum(len(e.audio) for e in events if isinstance(e, bp.AudioDelta)) <= 1000
+    assert kinds(events)[0] == "TurnSnapshot"
+
+
+def test_only_neighbours_of_one_voice_are_joined() -> None:
+    """Joining never changes the order of anything."""
+    other = bp.TextDelta(seq=bp.Seq(3), turn_id=bp.TurnId("t"), source="b", text="c")
+    thought = bp.Thought(seq=bp.Seq(4), turn_id=bp.TurnId("t"), text="d")
+    events: list[SessionEvent] = [text(1, "t", "a"), text(2, "t", "b"), other, thought, text(5, "t", "e")]
+    assert join_deltas(events) == [text(2, "t", "ab"), other, thought, text(5, "t", "e")]
+
+
+def test_the_consumer_is_woken_when_there_is_something() -> None:
+    """And not for what is set aside."""
+    woken: list[int] = []
+    inbox = Inbox(Bounds())
+    inbox.notify = lambda: woken.append(len(inbox))
+    inbox.mute(bp.TurnId("t"))
+    inbox.put(text(1, "t", "a"))
+    assert woken == []
+    inbox.release(bp.TurnId("t"))
+    assert woken == [1]
+
+
+def test_what_is_set_aside_is_bounded() -> None:
+    """A server that never answers an interrupt costs bounded memory."""
+    client = Client(Bounds(events=10)).open()
+    turn = client.running()
+    client.interrupt(turn)
+    for seq in range(3, 203):
+        client.take(bp.Data(seq=bp.Seq(seq), turn_id=bp.TurnId("t_1"), name="n", value=seq))
+    assert sum(len(aside.events) for aside in turn.inbox._aside.values()) <= 10
