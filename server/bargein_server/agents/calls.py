@@ -17,7 +17,7 @@ from bargein_protocol.types import ToolStatus
 from bargein_server.agent import BadOutput, NamedCall, Output, Turn, checked_output
 
 from .crew import Crew
-from .tools import BadCall, Say, Tool, ToolError
+from .tools import BadCall, Tool, ToolError
 
 log = logging.getLogger("bargein.tools")
 
@@ -78,8 +78,7 @@ class Calls:
             return ToolResult(call_id=call_id, error=NOT_ALLOWED, status="cancelled")
         if tool.runs_in == "client":
             return await self._run_in_client(tool, running)
-        work = Work(self._turn, tool, running, tool.bind(arguments, self._turn), self._crew.say)
-        await self._crew.say(running)
+        work = Work(self._turn, tool, running, tool.bind(arguments, self._turn), self._crew)
         return await work.result()
 
     async def _allowed(self, call_id: CallId, given: dict[str, Any]) -> bool:
@@ -99,7 +98,7 @@ class Calls:
         started = asyncio.get_running_loop().time()
         try:
             await turn.calls.begin(call_id, tool.name, running.arguments, source=turn.source)
-            await self._crew.say(running)
+            self._crew.tell(running)
             async with asyncio.timeout(tool.timeout_s):
                 answered = await answer
             failed = answered.error is not None
@@ -126,13 +125,13 @@ class Work:
     """
 
     def __init__(
-        self, turn: Turn, tool: Tool, running: ToolRunning, function: partial[Any], say: Say
+        self, turn: Turn, tool: Tool, running: ToolRunning, function: partial[Any], crew: Crew
     ) -> None:
         self._turn = turn
         self._tool = tool
         self._running = running
         self._function = function
-        self._say = say
+        self._crew = crew
         self._loop = asyncio.get_running_loop()
         self._settled: asyncio.Future[ToolResult] = self._loop.create_future()
         self._task: asyncio.Task[Any] | None = None
@@ -165,6 +164,7 @@ class Work:
             late=tool.threaded,
         )
         # From here to the function's first step nothing is awaited: no tool starts behind the fence.
+        self._crew.tell(running)
         self._started = self._loop.time()
         self._timer = self._loop.call_later(tool.timeout_s, self._expire)
         if tool.threaded:
@@ -172,7 +172,7 @@ class Work:
             self._thread.add_done_callback(self._thread_ended)
             await asyncio.shield(self._thread)
         else:
-            self._settle("completed", await tool.run(self._function, self._say))
+            self._settle("completed", await tool.run(self._function, self._crew.say))
 
     def _in_thread(self) -> Any:
         if self._turn.reason is not None:  # it waited for a free thread until after the fence

@@ -41,6 +41,12 @@ class Crew:
         task.add_done_callback(lambda _: self._news.set())
         return task
 
+    def tell(self, output: Output) -> None:
+        """Say something without waiting, in the step in which it is true; for what comes seldom."""
+        if not self._closed:
+            self._said.append(output)
+            self._news.set()
+
     async def say(self, output: Output) -> None:
         """Say something through the generator; it reaches nobody when that has ended.
 
@@ -49,9 +55,7 @@ class Crew:
         while len(self._said) >= ROOM and not self._closed:
             self._room.clear()
             await self._room.wait()
-        if not self._closed:
-            self._said.append(output)
-            self._news.set()
+        self.tell(output)
 
     async def outputs(self) -> AsyncGenerator[Output, None]:
         """Yield what is said until all tasks have ended; closing it ends them.
