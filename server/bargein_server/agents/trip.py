@@ -1,7 +1,4 @@
-"""A trip planner that needs no key: `bargein-server bargein_server.agents.trip:trip_planner`.
-
-Searches run side by side and tell their progress; an interrupt does not stop the booking.
-"""
+"""A trip planner that needs no key: `bargein-server bargein_server.agents.trip:trip_planner`."""
 
 from __future__ import annotations
 
