@@ -65,6 +65,8 @@ class Conversation:
         start = len(self.line.events)
         ends = len(self.line.ends())
         self.line.ask(text)
+        if virtual:  # the SDK prepares its first request in a thread, while virtual time would fly
+            await until(lambda: self.model.requests, "the first request")
         while virtual and len(self.line.ends()) == ends:
             await asyncio.sleep(1)
         await until(lambda: len(self.line.ends()) > ends, "the turn's end")
