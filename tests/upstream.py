@@ -172,6 +172,12 @@ class Upstream:
         """Wait for the next request that this has not returned yet."""
         return await asyncio.wait_for(self._waiting.get(), WAIT_S)
 
+    def forget(self) -> None:
+        """Forget the requests so far and the connections that are gone; for tests that count bytes."""
+        self.calls.clear()
+        self._waiting = asyncio.Queue()
+        self._wires = [wire for wire in self._wires if not wire.gone.done()]
+
     def accepted(self, wire: _Wire) -> int:
         """Note a connection; returns its number."""
         self._wires.append(wire)

@@ -39,7 +39,14 @@ from bargein_protocol import (
     TurnId,
 )
 
+# The parts of the core that a tool loop needs are had from here, so that agents know only this module.
+from .core.checks import BadOutput as BadOutput
+from .core.checks import checked_output as checked_output
 from .core.history import History
+from .core.messages import Message as Message
+from .core.messages import NamedCall as NamedCall
+from .core.messages import calls_message as calls_message
+from .core.messages import result_message as result_message
 
 if TYPE_CHECKING:
     import httpx2

@@ -313,6 +313,23 @@ def test_what_a_model_misspelt_is_told_so_that_the_api_takes_it(
     assert (function["name"], function["arguments"]) == told
 
 
+def test_what_tools_of_other_voices_did_is_told_when_nobody_merged_it() -> None:
+    """A specialist placed an order, then the turn was cut: the next model must know, once."""
+    for cut in (True, False):
+        talk = Talk()
+        turn = talk.ask()
+        talk.emit(turn, ToolCall(call_id=B, name="look", source="critic"))
+        begun = Begun(call_id=A, name="order", arguments={}, source="buyer")
+        assert talk.session.tools.begin(turn, begun)
+        settle(talk, turn, A)
+        if cut:
+            talk.interrupt(turn)
+        else:
+            talk.emit(turn, "Ordered.")
+            talk.finish(turn)
+        assert results(talk) == ([(A, "done")] if cut else [])
+
+
 def test_a_refusal_is_told_with_its_reason() -> None:
     """The model learns that its user said no, not only that nothing came of it."""
     talk = Talk()

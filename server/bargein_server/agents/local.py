@@ -25,8 +25,7 @@ from typing import Any, Self
 
 import httpx2
 
-from bargein_protocol import Thought
-from bargein_server.agent import Turn
+from bargein_server.agent import Output, Turn
 
 from .openai import OpenAIAgent
 
@@ -257,7 +256,7 @@ class LocalAgent:
         async with self._starting:
             await self.model.__aexit__()
 
-    async def __call__(self, turn: Turn) -> AsyncGenerator[str | Thought, None]:
+    async def __call__(self, turn: Turn) -> AsyncGenerator[Output, None]:
         """Answer the turn.
 
         Raises:

@@ -75,7 +75,11 @@ class History:
 
 
 def exchange_messages(turn: Turn, mark: str | None) -> list[Message]:
-    """Return the messages of one turn: the input, the tool calls with their results, the heard text."""
+    """Return the messages of one turn: the input, the tool calls with their results, the heard text.
+
+    Of other voices than the turn's own it tells what their tools did, unless the turn came to its end
+    and so could tell what it made of that.
+    """
     lane = turn.fold.voice
     text = turn.hearing.heard(lane).text
     ended = turn.fold.ended
@@ -90,6 +94,8 @@ def exchange_messages(turn: Turn, mark: str | None) -> list[Message]:
         step.append(tool)
     if step:
         written = _add_step(messages, step, text, written)
+    if unmerged := _unmerged(turn):
+        _add_calls(messages, unmerged, None)
     rest = text[written:]
     if cut and mark is not None:
         rest = f"{rest.rstrip()} {mark}" if rest.strip() else mark
@@ -101,10 +107,28 @@ def exchange_messages(turn: Turn, mark: str | None) -> list[Message]:
 def _add_step(messages: list[Message], tools: list[FoldedTool], text: str, written: int) -> int:
     """Add one model call: the text up to its tool calls, the calls, and one result for each."""
     end = max(written, min(tools[0].text_at, len(text)))
-    calls = [NamedCall(tool.call_id, tool.name, _arguments(tool)) for tool in tools]
-    messages.append(calls_message(text[written:end], calls))
-    messages += [result_message(tool.call_id, _status(tool), tool.output, tool.error) for tool in tools]
+    _add_calls(messages, tools, text[written:end])
     return end
+
+
+def _add_calls(messages: list[Message], tools: list[FoldedTool], text: str | None) -> None:
+    messages.append(
+        calls_message(text, [NamedCall(tool.call_id, tool.name, _arguments(tool)) for tool in tools])
+    )
+    messages += [result_message(tool.call_id, _status(tool), tool.output, tool.error) for tool in tools]
+
+
+def _unmerged(turn: Turn) -> list[FoldedTool]:
+    """Return what the tools of other voices did in a turn that did not come to merge it."""
+    ended = turn.fold.ended
+    if ended is not None and ended.status == "completed":
+        return []
+    return [
+        tool
+        for source, lane in turn.fold.lanes.items()
+        for tool in lane.tools.values()
+        if source and tool.state in ("completed", "failed", "background")
+    ]
 
 
 def _arguments(tool: FoldedTool) -> str:

@@ -1,0 +1,254 @@
+"""Runs the tool calls of one step of a model side by side, and gives each exactly one result."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from contextvars import copy_context
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from bargein_protocol import CallId, ToolConfirm, ToolDecision, ToolOutput, ToolResult, ToolRunning
+from bargein_protocol.types import ToolStatus
+from bargein_server.agent import BadOutput, NamedCall, Output, Turn, checked_output
+
+from .crew import Crew
+from .tools import BadCall, Tool, ToolError
+
+log = logging.getLogger("bargein.tools")
+
+DECISION_S = 300.0
+"""How long a call waits for the client to allow it; then it is not allowed."""
+
+NOT_ALLOWED = "not allowed by the user"
+
+
+class Calls:
+    """The calls that a model made in one step.
+
+    Args:
+        turn: The turn.
+        tools: By name.
+        calls: What the model wrote; ids are claimed.
+
+    Attributes:
+        results: One for each call, in the order of the calls, once `outputs` has ended.
+    """
+
+    def __init__(self, turn: Turn, tools: Mapping[str, Tool], calls: Sequence[NamedCall]) -> None:
+        self.results: list[ToolResult] = []
+        self._turn = turn
+        self._tools = tools
+        self._calls = calls
+        self._crew = Crew(turn)
+
+    async def outputs(self) -> AsyncGenerator[Output, None]:
+        """Run the calls and yield what there is to tell of them; closing it ends what may be ended."""
+        tasks = [self._crew.start(self._run(call)) for call in self._calls]
+        async with aclosing(self._crew.outputs()) as outputs:
+            async for output in outputs:
+                yield output
+        self.results = [task.result() for task in tasks]
+
+    async def _run(self, call: NamedCall) -> ToolResult:
+        call_id = CallId(call.call_id)
+        try:
+            result = await self._result(call_id, call)
+        except BadCall as bad:
+            result = ToolResult(call_id=call_id, error=str(bad)[:1000], status="failed")
+        await self._crew.say(result)
+        return result
+
+    async def _result(self, call_id: CallId, call: NamedCall) -> ToolResult:
+        tool = self._tools.get(call.name)
+        if tool is None:
+            raise BadCall(f"there is no tool of this name; there are: {', '.join(self._tools) or 'none'}")
+        given = _decoded(call.arguments)
+        arguments = tool.check(given)
+        running = ToolRunning(call_id=call_id, arguments=given, runs_in=tool.runs_in)
+        try:
+            checked_output(running)
+        except BadOutput as error:
+            raise BadCall("the arguments are too large, or nested too deeply") from error
+        if tool.confirm and not await self._allowed(call_id, given):
+            return ToolResult(call_id=call_id, error=NOT_ALLOWED, status="cancelled")
+        if tool.runs_in == "client":
+            return await self._run_in_client(tool, running)
+        work = Work(self._turn, tool, running, tool.bind(arguments, self._turn), self._crew)
+        return await work.result()
+
+    async def _allowed(self, call_id: CallId, given: dict[str, Any]) -> bool:
+        decision = self._turn.calls.expect(call_id, ToolDecision)
+        try:
+            await self._crew.say(ToolConfirm(call_id=call_id, arguments=given))
+            async with asyncio.timeout(DECISION_S):
+                return (await decision).allow
+        except TimeoutError:
+            return False
+        finally:
+            decision.cancel()
+
+    async def _run_in_client(self, tool: Tool, running: ToolRunning) -> ToolResult:
+        turn, call_id = self._turn, running.call_id
+        answer = turn.calls.expect(call_id, ToolOutput)
+        started = asyncio.get_running_loop().time()
+        try:
+            await turn.calls.begin(call_id, tool.name, running.arguments, source=turn.source)
+            self._crew.tell(running)
+            async with asyncio.timeout(tool.timeout_s):
+                answered = await answer
+            failed = answered.error is not None
+            result = ToolResult(
+                call_id=call_id,
+                output=answered.output,
+                error=answered.error,
+                status="failed" if failed else "completed",
+                duration_ms=_ms_since(started),
+            )
+        except TimeoutError:
+            result = _timed_out(tool, call_id)
+        finally:
+            answer.cancel()
+        turn.calls.settle(result)
+        return result
+
+
+class Work:
+    """One tool at work in a task of its own, from its first step to its one result.
+
+    The result is entered in the step in which the function returns, by whoever learns of it first:
+    the task, the time-out, or a thread whose task was cancelled. Nobody needs to wait for it.
+    """
+
+    def __init__(
+        self, turn: Turn, tool: Tool, running: ToolRunning, function: partial[Any], crew: Crew
+    ) -> None:
+        self._turn = turn
+        self._tool = tool
+        self._running = running
+        self._function = function
+        self._crew = crew
+        self._loop = asyncio.get_running_loop()
+        self._settled: asyncio.Future[ToolResult] = self._loop.create_future()
+        self._task: asyncio.Task[Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._thread: asyncio.Future[Any] | None = None
+        self._started = 0.0
+
+    async def result(self) -> ToolResult:
+        """Run the tool; return what came of it. Cancelling it ends the tool if its author allows."""
+        tool = self._tool
+        task = self._task = self._turn.spawn(self._run(), outlive=tool.on_interrupt == "finish")
+        task.add_done_callback(self._ended)
+        try:
+            return await asyncio.shield(self._settled)
+        except asyncio.CancelledError:
+            if tool.on_interrupt == "cancel" and not task.done():
+                if not task.cancelling():
+                    task.cancel()
+                await asyncio.wait({task})  # its cleanup is a part of the agent's
+            raise
+
+    async def _run(self) -> Any:
+        tool, running = self._tool, self._running
+        await self._turn.calls.begin(
+            running.call_id,
+            tool.name,
+            running.arguments,
+            source=self._turn.source,
+            goes_on=tool.on_interrupt == "finish",
+            late=tool.threaded,
+        )
+        # From here to the function's first step nothing is awaited: no tool starts behind the fence.
+        self._crew.tell(running)
+        self._started = self._loop.time()
+        self._timer = self._loop.call_later(tool.timeout_s, self._expire)
+        if tool.threaded:
+            self._thread = self._loop.run_in_executor(None, copy_context().run, self._in_thread)
+            self._thread.add_done_callback(self._thread_ended)
+            await asyncio.shield(self._thread)
+        else:
+            self._settle("completed", await tool.run(self._function, self._crew.say))
+
+    def _in_thread(self) -> Any:
+        if self._turn.reason is not None:  # it waited for a free thread until after the fence
+            raise ToolError("the turn ended before it began")
+        return self._function()
+
+    def _expire(self) -> None:
+        self._enter(_timed_out(self._tool, self._running.call_id))
+        if self._task is not None:
+            self._task.cancel()
+
+    def _thread_ended(self, thread: asyncio.Future[Any]) -> None:
+        if thread.cancelled():
+            return
+        error = thread.exception()
+        if error is None:
+            self._settle("completed", thread.result())
+        else:
+            self._fail(error)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+        elif not self._settled.done() and (self._thread is None or self._thread.done()):
+            if self._turn.reason is None or self._tool.on_interrupt == "finish":
+                self._settle("cancelled")
+            else:
+                self._settled.cancel()
+
+    def _fail(self, error: BaseException) -> None:
+        if isinstance(error, ToolError):
+            self._settle("failed", error=str(error)[:4000] or "failed")
+        elif not self._settled.done():
+            # The author's code: whatever it raises is a result, and the turn goes on.
+            log.error("tool %s failed", self._tool.name, exc_info=error)
+            self._settle("failed", error="the tool failed")
+
+    def _settle(self, status: ToolStatus, output: Any = None, *, error: str | None = None) -> None:
+        call_id, duration_ms = self._running.call_id, _ms_since(self._started)
+        result = ToolResult(call_id=call_id, error=error, status=status, duration_ms=duration_ms)
+        if status == "completed":
+            try:
+                output = msgspec.to_builtins(output, str_keys=True)
+                result, _ = checked_output(msgspec.structs.replace(result, output=output))  # type: ignore[assignment]
+            except (BadOutput, TypeError, ValueError) as bad:
+                log.error("tool %s returned what cannot be sent", self._tool.name, exc_info=bad)
+                result = msgspec.structs.replace(result, status="failed", error="the result cannot be sent")
+        self._enter(result)
+
+    def _enter(self, result: ToolResult) -> None:
+        if not self._settled.done():
+            self._turn.calls.settle(result)
+            self._settled.set_result(result)
+
+
+def _decoded(arguments: str) -> dict[str, Any]:
+    try:
+        decoded = msgspec.json.decode(arguments.encode("utf-8", "replace")) if arguments.strip() else {}
+    except (msgspec.DecodeError, RecursionError):
+        raise BadCall("the arguments are not JSON") from None
+    if not isinstance(decoded, dict):
+        raise BadCall("the arguments are not a JSON object")
+    return decoded
+
+
+def _timed_out(tool: Tool, call_id: CallId) -> ToolResult:
+    duration_ms = int(tool.timeout_s * 1000)
+    return ToolResult(
+        call_id=call_id,
+        error=f"no result within {tool.timeout_s:g} s",
+        status="failed",
+        duration_ms=duration_ms,
+    )
+
+
+def _ms_since(started: float) -> int:
+    return max(0, int((asyncio.get_running_loop().time() - started) * 1000)) if started else 0

@@ -1,0 +1,559 @@
+"""The tool loop: a model calls tools, they run, their results go back to it, until it answers."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from bargein_protocol import (
+    CallId,
+    Progress,
+    ServerEvent,
+    Status,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+    ToolConfirm,
+    ToolDecision,
+    ToolOutput,
+    ToolResult,
+    ToolRunning,
+    TurnEnded,
+)
+from bargein_server import Turn
+from bargein_server.agents.openai import OpenAIAgent
+from bargein_server.agents.tools import ToolError, tool
+from bargein_server.shell.sessions import Sessions
+from fakes import Line, serve
+from model import Model, Part, call, check_messages, say
+from upstream import Upstream
+from waiting import until
+
+Serve = Callable[..., "Conversation"]
+
+
+async def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+async def fail() -> None:
+    """Fail."""
+    raise ValueError("secret detail")
+
+
+async def refuse() -> None:
+    """Refuse."""
+    raise ToolError("there is no such city")
+
+
+class Conversation:
+    """A session with a tool-calling agent, on a line in memory, and the model behind it."""
+
+    def __init__(self, sessions: Sessions, model: Model) -> None:
+        self.sessions = sessions
+        self.model = model
+        self.line = Line(sessions)
+
+    async def ask(self, text: str = "go", *, virtual: bool = False) -> list[Any]:
+        """Ask; return the events of the whole turn. Virtual time moves only when nobody is busy."""
+        start = len(self.line.events)
+        ends = len(self.line.ends())
+        self.line.ask(text)
+        if virtual:  # the SDK prepares its first request in a thread, while virtual time would fly
+            await until(lambda: self.model.requests, "the first request")
+        while virtual and len(self.line.ends()) == ends:
+            await asyncio.sleep(1)
+        await until(lambda: len(self.line.ends()) > ends, "the turn's end")
+        return self.line.events[start:]
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        return [event for event in self.line.events if isinstance(event, kind)]
+
+    @property
+    def end(self) -> TurnEnded:
+        return self.line.ends()[-1]
+
+    @property
+    def result(self) -> ToolResult:
+        [result] = self.of(ToolResult)
+        assert isinstance(result, ToolResult)
+        return result
+
+
+@pytest.fixture
+async def converse() -> AsyncIterator[Serve]:
+    """Makes conversations."""
+    made: list[Conversation] = []
+    servers: list[Upstream] = []
+
+    async def close() -> None:
+        for conversation in made:
+            await conversation.sessions.shut_down()
+        for server in servers:
+            await server.__aexit__()
+
+    def make(*steps: list[Part], tools: list[Any], **options: Any) -> Conversation:
+        model = Model(*steps)
+        server = Upstream(model)
+        servers.append(server)
+        agent: list[OpenAIAgent] = []
+
+        async def lazily(turn: Turn) -> AsyncIterator[Any]:
+            if not agent:
+                await server.__aenter__()
+                agent.append(OpenAIAgent(model="m", base_url=server.url, tools=tools, **options))
+            async for output in agent[0](turn):
+                yield output
+
+        made.append(Conversation(serve(lazily), model))
+        return made[-1]
+
+    yield make
+    await close()
+
+
+def kinds(events: list[ServerEvent]) -> list[str]:
+    """Return the types of events, runs of the same type as one."""
+    names = [str(type(event).__struct_config__.tag) for event in events]
+    return [name for n, name in enumerate(names) if n == 0 or names[n - 1] != name]
+
+
+# The loop
+
+
+async def test_a_whole_conversation(converse: Serve) -> None:
+    """Text, call, arguments, running, result, and the answer, in this order; both steps are told."""
+    talk = converse([say("Let me", " see. "), call("add", a=1, b=2)], [say("It is 3.")], tools=[add])
+    events = await talk.ask()
+    assert kinds(events) == [
+        "session.opened", "input.accepted", "turn.started", "text.delta", "tool.call", "tool.call.delta",
+        "step.ended", "tool.running", "tool.result", "text.delta", "step.ended", "turn.ended",
+    ]  # fmt: skip
+    [announced], [running] = talk.of(ToolCall), talk.of(ToolRunning)
+    pieces = "".join(event.arguments for event in talk.of(ToolCallDelta))
+    assert (announced.name, pieces, running.arguments) == ("add", '{"a": 1, "b": 2}', {"a": 1, "b": 2})
+    assert (talk.result.status, talk.result.output) == ("completed", 3)
+    assert talk.end.usage is not None
+    assert (talk.end.usage.input_tokens, talk.end.usage.output_tokens) == (20, 4)
+    assert talk.model.requests[1]["messages"] == [
+        {"role": "user", "content": "go"},
+        {
+            "role": "assistant",
+            "content": "Let me see. ",
+            "tool_calls": [
+                {
+                    "id": announced.call_id,
+                    "type": "function",
+                    "function": {"name": "add", "arguments": '{"a": 1, "b": 2}'},
+                }
+            ],
+        },
+        {"role": "tool", "tool_call_id": announced.call_id, "content": "3"},
+    ]
+
+
+async def test_the_next_turn_is_told_of_the_tools(converse: Serve) -> None:
+    """Calls and results are a part of the history, each step for itself."""
+    talk = converse(
+        [call("add", a=1, b=2)], [call("add", a=3, b=4)], [say("10.")], [say("Bye.")], tools=[add]
+    )
+    await talk.ask()
+    await talk.ask("thanks")
+    messages = talk.model.requests[-1]["messages"]
+    check_messages(messages)
+    assert [message["role"] for message in messages] == [
+        "user", "assistant", "tool", "assistant", "tool", "assistant", "user",
+    ]  # fmt: skip
+
+
+async def test_calls_of_one_step_run_at_the_same_time(converse: Serve) -> None:
+    """Each waits for the others to have begun; results come back in the order of the calls."""
+    barrier = asyncio.Barrier(3)
+
+    async def meet(name: str) -> str:
+        await barrier.wait()
+        return name
+
+    calls = [call("meet", name=name) for name in "abc"]
+    talk = converse(calls, [say("Done.")], tools=[meet])
+    await talk.ask()
+    assert talk.end.status == "completed"
+    assert talk.model.results() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("made", "error"),
+    [
+        (call("add", a=1), "Object missing required field `b`"),
+        (call("add", a="x", b=2), "Expected `int`, got `str` - at `$.a`"),
+        (call("add", a=1, b=2, c=3), "Object contains unknown field `c`"),
+        (call("add", raw='{"a": 1, "b'), "the arguments are not JSON"),
+        (call("add", raw="[1, 2]"), "the arguments are not a JSON object"),
+        (call("multiply", a=1, b=2), "there is no tool of this name; there are: add, fail, refuse"),
+        (call("functions.add", a=1, b=2), "there is no tool of this name; there are: add, fail, refuse"),
+        (call("add", raw='{"a":' + "[" * 70 + "]" * 70 + ',"b":1}'), "Expected `int`, got `array`"),
+        (call("fail"), "the tool failed"),
+        (call("refuse"), "there is no such city"),
+    ],
+)
+@pytest.mark.filterwarnings("default")
+async def test_a_bad_call_goes_back_to_the_model(converse: Serve, made: Part, error: str) -> None:
+    """The model reads what was wrong, the user's turn goes on, and the request stays valid."""
+    talk = converse([made], [say("Sorry.")], tools=[add, fail, refuse])
+    await talk.ask()
+    assert talk.end.status == "completed"
+    assert talk.result.status == "failed"
+    assert (talk.result.error or "").startswith(error)
+    assert talk.model.results()[0].startswith(f"error: {error}")
+    check_messages(talk.model.requests[-1]["messages"])
+
+
+async def test_a_tool_that_returns_what_json_cannot_hold(converse: Serve) -> None:
+    """That is a failed call, and no failed turn."""
+
+    async def odd() -> object:
+        return object()
+
+    talk = converse([call("odd")], [say("Sorry.")], tools=[odd])
+    await talk.ask()
+    assert (talk.result.error, talk.end.status) == ("the result cannot be sent", "completed")
+
+
+async def test_a_tool_that_cancels_itself(converse: Serve) -> None:
+    """Nobody asked for it: the call is over, the turn is not."""
+
+    async def gone() -> None:
+        raise asyncio.CancelledError
+
+    talk = converse([call("gone")], [say("Sorry.")], tools=[gone])
+    await talk.ask()
+    assert (talk.result.status, talk.end.status) == ("cancelled", "completed")
+
+
+async def test_a_call_without_arguments_or_id(converse: Serve) -> None:
+    """Some servers leave them out, or give every call the same id."""
+
+    async def ping() -> str:
+        return "pong"
+
+    steps = [[call("ping", raw="", call_id="")] * 2, [call("ping", raw="", call_id="same")] * 2, [say("!")]]
+    talk = converse(*steps, tools=[ping])
+    await talk.ask()
+    assert talk.model.results() == ["pong"] * 4
+    assert len({event.call_id for event in talk.of(ToolCall)}) == 4
+    check_messages(talk.model.requests[-1]["messages"])
+
+
+async def test_the_last_step_is_without_tools(converse: Serve) -> None:
+    """A model that never stops calling is asked for an answer, not failed."""
+    steps = [[call("add", a=n, b=n)] for n in range(3)]
+    talk = converse(*steps[:2], [say("That is all.")], tools=[add], max_steps=3)
+    await talk.ask()
+    choices = [request.get("tool_choice") for request in talk.model.requests]
+    assert choices == [None, None, "none"]
+    assert (talk.end.status, talk.line.texts()) == ("completed", ["That is all."])
+
+
+async def test_a_call_although_it_was_the_last_step(converse: Serve) -> None:
+    """It does not run, and the turn ends."""
+    talk = converse([call("add", a=1, b=1)], tools=[add], max_steps=1)
+    await talk.ask()
+    assert (talk.result.status, talk.end.status, talk.of(ToolRunning)) == ("cancelled", "completed", [])
+
+
+# What tools say
+
+
+async def test_a_tool_that_yields(converse: Serve) -> None:
+    """Status and progress are sent at once, the last value is the result."""
+    go = asyncio.Event()
+
+    async def search(turn: Turn) -> AsyncIterator[Any]:
+        yield turn.status("Searching")
+        yield ["first"]
+        await go.wait()
+        yield turn.progress(1, 2)
+        yield ["first", "second"]
+        yield turn.data("shown", True)
+
+    talk = converse([call("search")], [say("Two.")], tools=[search])
+    asking = asyncio.create_task(talk.ask())
+    await until(lambda: talk.of(Status), "the status")
+    assert talk.of(ToolResult) == []
+    go.set()
+    await asking
+    assert talk.of(Progress)
+    assert talk.result.output == ["first", "second"]
+
+
+async def test_a_plain_function_runs_in_a_thread(converse: Serve) -> None:
+    """It may block; one that is declared quick does not need one."""
+    threads: list[bool] = []
+
+    def where() -> None:
+        threads.append(threading.current_thread() is threading.main_thread())
+
+    def here() -> None:
+        where()
+
+    talk = converse([call("where"), call("here")], [say("!")], tools=[where, tool(quick=True)(here)])
+    await talk.ask()
+    assert sorted(threads) == [False, True]
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("what", ["cancels", "swallows", "client"])
+async def test_a_tool_that_takes_too_long(converse: Serve, what: str) -> None:
+    """The model is told so, whatever the tool makes of its cancel."""
+
+    async def slow() -> None:
+        while True:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                if what != "swallows":
+                    raise
+                return
+
+    runs_in: Any = "client" if what == "client" else "server"
+    talk = converse([call("slow")], [say("Sorry.")], tools=[tool(timeout_s=90, runs_in=runs_in)(slow)])
+    await talk.ask(virtual=True)
+    assert (talk.result.error, talk.end.status) == ("no result within 90 s", "completed")
+
+
+# The client
+
+
+@pytest.mark.parametrize("allow", [True, False])
+async def test_a_call_that_needs_to_be_allowed(converse: Serve, allow: bool) -> None:
+    """The client is shown the whole arguments, and nothing runs before it says yes."""
+    talk = converse([call("add", a=1, b=2)], [say("OK.")], tools=[tool(confirm=True)(add)])
+    asking = asyncio.create_task(talk.ask())
+    await until(lambda: talk.of(ToolConfirm), "the question")
+    [confirm] = talk.of(ToolConfirm)
+    assert (confirm.arguments, talk.of(ToolRunning)) == ({"a": 1, "b": 2}, [])
+    talk.line.send(ToolDecision(call_id=confirm.call_id, allow=allow))
+    await asking
+    assert bool(talk.of(ToolRunning)) is allow
+    assert talk.model.results() == ["3" if allow else "cancelled: not allowed by the user"]
+
+
+@pytest.mark.virtual_time
+async def test_nobody_decides(converse: Serve) -> None:
+    """A call that is not allowed in time is not allowed; the answer of the model ends the wait."""
+    talk = converse([call("add", a=1, b=2)], [say("OK.")], tools=[tool(confirm=True)(add)])
+    await talk.ask(virtual=True)
+    assert talk.model.results() == ["cancelled: not allowed by the user"]
+
+
+@pytest.mark.parametrize("error", [None, "no position"])
+async def test_a_tool_that_runs_in_the_client(converse: Serve, error: str | None) -> None:
+    """Its function is never called; what the client answers goes to the model."""
+
+    @tool(runs_in="client")
+    async def locate() -> dict[str, float]:
+        """Tell where the user is."""
+        raise AssertionError("never called")
+
+    talk = converse([call("locate")], [say("There.")], tools=[locate])
+    asking = asyncio.create_task(talk.ask())
+    await until(lambda: talk.of(ToolRunning), "the call")
+    [running] = talk.of(ToolRunning)
+    assert running.runs_in == "client"
+    output = None if error else {"lat": 1.5}
+    talk.line.send(ToolOutput(call_id=running.call_id, output=output, error=error))
+    await asking
+    assert talk.model.results() == [f"error: {error}" if error else '{"lat":1.5}']
+    assert talk.line.types().count("error") == 0
+
+
+# Interrupts
+
+
+@contextmanager
+def gate() -> Iterator[threading.Event]:
+    """Hold a thread until the block ends."""
+    event = threading.Event()
+    try:
+        yield event
+    finally:
+        event.set()
+
+
+async def interrupted(talk: Conversation, condition: Callable[[], Any]) -> list[str]:
+    """Interrupt when the condition holds; return what the next turn's model is told of tools."""
+    turn = talk.line.ask()
+    await until(condition, "the moment of the interrupt")
+    talk.line.interrupt(turn)
+    assert talk.end.status == "interrupted"
+    return await told(talk)
+
+
+async def told(talk: Conversation) -> list[str]:
+    """Return what the model is told of tools now."""
+    talk.model.steps.append([say("Yes?")])
+    talk.model.steps[len(talk.model.requests) :] = [[say("Yes?")]]
+    await talk.ask()
+    check_messages(talk.model.requests[-1]["messages"])
+    return talk.model.results()
+
+
+async def test_a_tool_is_cancelled_by_default(converse: Serve) -> None:
+    """It gets a CancelledError, may clean up, and the next turn's model knows."""
+    cleaned = asyncio.Event()
+
+    async def wait() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            cleaned.set()
+
+    talk = converse([call("wait")], tools=[wait])
+    assert await interrupted(talk, lambda: talk.of(ToolRunning)) == ["cancelled"]
+    await cleaned.wait()
+
+
+async def test_a_tool_that_finishes_in_the_background(converse: Serve) -> None:
+    """History says `running`, then the result in its place; it never runs twice."""
+    go, calls = asyncio.Event(), []
+
+    @tool(on_interrupt="finish")
+    async def order(turn: Turn) -> str:
+        calls.append(turn.id)
+        await go.wait()
+        return "ordered"
+
+    talk = converse([call("order")], tools=[order])
+    assert await interrupted(talk, lambda: calls) == ["running"]
+    go.set()
+    await until(lambda: not talk.sessions.background)
+    assert await told(talk) == ["ordered"]
+    assert len(calls) == 1
+
+
+async def test_a_background_tool_is_bounded_by_its_time_out(converse: Serve) -> None:
+    """It is cancelled when it is over, and history says what came of it."""
+    calls = []
+
+    @tool(on_interrupt="finish", timeout_s=0.01)
+    async def hang() -> None:
+        calls.append(1)
+        await asyncio.Event().wait()
+
+    talk = converse([call("hang")], tools=[hang])
+    assert (await interrupted(talk, lambda: calls))[0] in ("running", "error: no result within 0.01 s")
+    await until(lambda: not talk.sessions.background)
+    assert await told(talk) == ["error: no result within 0.01 s"]
+
+
+async def test_a_background_tool_that_yields_goes_on(converse: Serve) -> None:
+    """What it says reaches nobody and holds it up in nothing."""
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    @tool(on_interrupt="finish")
+    async def chatty() -> AsyncIterator[Any]:
+        begun.set()
+        await go.wait()
+        for n in range(100):
+            yield Status(message=str(n))
+        yield "done"
+
+    talk = converse([call("chatty")], tools=[chatty])
+    assert await interrupted(talk, begun.is_set) == ["running"]
+    go.set()
+    await until(lambda: not talk.sessions.background)
+    assert await told(talk) == ["done"]
+    assert talk.of(Status) == []
+
+
+async def test_a_thread_cannot_be_killed(converse: Serve) -> None:
+    """It is `cancelled` for the model, until it returns: a result that exists is never lost."""
+    begun = threading.Event()
+    with gate() as go:
+
+        def order() -> str:
+            begun.set()
+            go.wait(10)
+            return "ordered"
+
+        talk = converse([call("order")], tools=[order])
+        assert await interrupted(talk, begun.is_set) == ["cancelled"]
+    await until(lambda: "ordered" in outputs(talk), "the thread's result")
+    assert await told(talk) == ["ordered"]
+
+
+def outputs(talk: Conversation) -> list[Any]:
+    """Return what the session holds of the first turn's tools."""
+    [live] = talk.sessions
+    return [tool.output for tool in live.core.turn(talk.line.ends()[0].turn_id).fold.voice.tools.values()]
+
+
+async def test_no_tool_begins_when_the_stream_named_it_before_the_fence(converse: Serve) -> None:
+    """The interrupt comes with the model's last words: named, and never run."""
+    ran = []
+
+    async def order() -> None:
+        ran.append(1)
+
+    talk = converse([call("order")], tools=[order])
+    assert await interrupted(talk, lambda: talk.of(ToolCall)) in (["cancelled"], [])
+    assert ran == []
+
+
+async def test_an_interrupt_while_the_client_is_asked(converse: Serve) -> None:
+    """Its late decision finds nobody."""
+    talk = converse([call("add", a=1, b=2)], tools=[tool(confirm=True)(add)])
+    assert await interrupted(talk, lambda: talk.of(ToolConfirm)) == ["cancelled"]
+    talk.line.send(ToolDecision(call_id=CallId(talk.of(ToolConfirm)[0].call_id), allow=True))
+    assert talk.line.types()[-1] == "error"
+
+
+# The final answer
+
+
+async def test_a_final_tool_is_said_as_it_is_written(converse: Serve) -> None:
+    """Every call is forced, and the answer streams out of the arguments of the last one."""
+    talk = converse(
+        [call("add", a=1, b=2)],
+        [call("final_answer", answer='It is "3".\nÄh, 3!')],
+        tools=[add],
+        final_tool="final_answer",
+    )
+    await talk.ask()
+    assert "".join(talk.line.texts()) == 'It is "3".\nÄh, 3!'
+    assert len(talk.of(TextDelta)) > 1
+    assert [event.name for event in talk.of(ToolCall)] == ["add"]
+    assert [request["tool_choice"] for request in talk.model.requests] == ["required"] * 2
+    assert await told(talk) == ["3"]
+    assert talk.model.requests[-1]["messages"][3] == {"role": "assistant", "content": 'It is "3".\nÄh, 3!'}
+
+
+async def test_a_final_call_without_an_answer_goes_back(converse: Serve) -> None:
+    """The model is told what was missing, and asked again; the last step forces the final tool."""
+    talk = converse(
+        [call("final_answer", raw="{}")],
+        [call("final_answer", answer="3")],
+        tools=[],
+        final_tool="final_answer",
+        max_steps=2,
+    )
+    await talk.ask()
+    assert talk.model.results() == ["error: Object missing required field `answer`"]
+    assert talk.line.texts() == ["3"]
+    assert talk.model.requests[1]["tool_choice"]["function"] == {"name": "final_answer"}
+
+
+async def test_what_is_called_beside_the_answer_does_not_run(converse: Serve) -> None:
+    """The answer ends the turn."""
+    talk = converse(
+        [call("add", a=1, b=2), call("final_answer", answer="3")], tools=[add], final_tool="final_answer"
+    )
+    await talk.ask()
+    assert (talk.result.status, talk.of(ToolRunning), talk.line.texts()) == ("cancelled", [], ["3"])
