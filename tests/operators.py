@@ -67,8 +67,7 @@ async def pushed(source: AsyncIterable[str]) -> AsyncGenerator[Any, None]:
             async for item in items:
                 await push.put(item)
 
-    stream = from_callbacks(produce, ahead=1)
-    async with aclosing(stream) as items:
+    async with aclosing(from_callbacks(produce, ahead=1)) as items:
         async for item in items:
             yield item
 

@@ -183,7 +183,7 @@ def no_accidents() -> Iterator[None]:
     try:
         yield
         gc.collect()
-        assert complaints == []
+        assert not complaints, complaints
     finally:
         gc.enable()
         loop.set_exception_handler(None)

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from bargein_protocol import StepEnded
 
@@ -15,11 +15,12 @@ from .signals import Signal
 from .tasks import end, failure
 
 T = TypeVar("T")
+In = TypeVar("In", contravariant=True)
 
 
 async def from_callbacks(
     produce: Callable[[Push[T]], Awaitable[object]], *, ahead: int = 1024
-) -> AsyncGenerator[T | StepEnded, None]:
+) -> AsyncGenerator[T, None]:
     """Yield what a producer pushes, in the order of the pushes, until it returns or closes its end.
 
     A handler in the style of LangChain becomes a stream like this:
@@ -70,7 +71,7 @@ async def _run(produce: Callable[[Push[T]], Awaitable[object]], push: Push[T]) -
     await produce(push)
 
 
-class Push(Generic[T]):
+class Push(Generic[In]):
     """The end that a producer writes to: call it with an item, from any thread.
 
     On the loop's thread a call never waits: it raises `TooSlow` when `ahead` items wait already, and
@@ -84,7 +85,7 @@ class Push(Generic[T]):
     def __init__(self, ahead: int) -> None:
         if ahead < 1:
             raise ValueError(f"expected ahead to be at least 1, got {ahead}")
-        self.items: deque[T | StepEnded] = deque()
+        self.items: deque[Any] = deque()
         self.news = Signal()
         self.closed = False
         self._ahead = ahead
@@ -94,7 +95,7 @@ class Push(Generic[T]):
         self._room = threading.Condition()
         self._changed = Signal()
 
-    def __call__(self, item: T) -> None:
+    def __call__(self, item: In) -> None:
         """Push an item.
 
         Raises:
@@ -103,11 +104,11 @@ class Push(Generic[T]):
         """
         self._push(item)
 
-    def put_nowait(self, item: T) -> None:
+    def put_nowait(self, item: In) -> None:
         """Push an item, as a queue takes it."""
         self._push(item)
 
-    async def put(self, item: T) -> None:
+    async def put(self, item: In) -> None:
         """Push an item when there is room. Cancelling it pushes nothing. On the loop's thread only.
 
         Raises:
@@ -117,7 +118,7 @@ class Push(Generic[T]):
             await self._changed.wait()
         self._push(item)
 
-    def step_ended(self, kind: str = "") -> None:
+    def step_ended(self: Push[StepEnded], kind: str = "") -> None:
         """Push the end of a step; steps are counted from 0. Raises like a push."""
         step, self._steps = self._steps, self._steps + 1
         self._push(StepEnded(index=step, kind=kind))
@@ -134,7 +135,7 @@ class Push(Generic[T]):
         while not self.closed:
             await self._changed.wait()
 
-    def take(self) -> T | StepEnded:
+    def take(self) -> Any:
         """Take the oldest item; the reader's."""
         with self._room:
             item = self.items.popleft()
@@ -142,7 +143,7 @@ class Push(Generic[T]):
         self._changed.wake()
         return item
 
-    def _push(self, item: T | StepEnded) -> None:
+    def _push(self, item: Any) -> None:
         with self._room:
             while len(self.items) >= self._ahead and not self.closed:
                 if threading.get_ident() == self._thread:
