@@ -25,6 +25,7 @@ from typing import Any
 import uvicorn
 
 from bargein_server import Output, Settings, Turn, create_app
+from bargein_server.shell.listener import listening_socket
 from bargein_server.shell.server import uvicorn_config
 
 TOKEN = "word " * 12
@@ -72,9 +73,10 @@ def serve(which: str, port: int) -> None:
     if which == "floor":
         uvicorn.run(floor, port=port, log_level="warning", ws_per_message_deflate=False, lifespan="off")
     else:
-        config = uvicorn_config(create_app(agent), Settings(), "127.0.0.1", port, "warning")
+        limits = Settings(messages_per_s=10**6)  # the load is one client that never pauses
+        config = uvicorn_config(create_app(agent, limits), limits, "127.0.0.1", port, "warning")
         with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run()
+            uvicorn.Server(config).run([listening_socket("127.0.0.1", port, limits.stalled_s)])
 
 
 # --- the load ------------------------------------------------------------------------------------

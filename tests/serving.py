@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from bargein_server import Agent, Output, Settings, Turn, create_app
+from bargein_server import Agent, Authenticator, Output, Settings, Turn, create_app
 from bargein_server.app import SESSION_PATH, shut_down_sessions
+from bargein_server.shell.listener import listening_socket
 from bargein_server.shell.server import Server, uvicorn_config
 from bargein_server.shell.sessions import Sessions
 from waiting import WAIT_S, until
@@ -105,23 +106,32 @@ class Serving:
 
 
 @asynccontextmanager
-async def serving(agent: Agent, wire: WireKind = "transport", **settings: Any) -> AsyncIterator[Serving]:
+async def serving(
+    agent: Agent,
+    wire: WireKind = "transport",
+    *,
+    authenticator: Authenticator | None = None,
+    origins: Sequence[str] = (),
+    **settings: Any,
+) -> AsyncIterator[Serving]:
     """Serve an agent in this event loop until the block ends.
 
     Args:
         agent: The agent.
         wire: `transport` as `bargein-server` does it, or `asgi` as any other server would.
+        authenticator: Who may come in.
+        origins: Web origins that may come in.
         settings: The limits.
     """
-    limits = Settings(**settings)
-    app = create_app(agent, limits)
+    limits = Settings(**{"drain_s": 0.0, **settings})
+    app = create_app(agent, limits, authenticator=authenticator, origins=origins)
     config = uvicorn_config(app, limits, "127.0.0.1", 0, "critical")
     if wire == "asgi":
         config.ws = "websockets-sansio"
     ports: list[int] = []
     server = Server(config, lambda: shut_down_sessions(app), ports.append)
     # Not `serve()`, which takes the process's signal handlers.
-    task = asyncio.create_task(server._serve())
+    task = asyncio.create_task(server._serve([listening_socket("127.0.0.1", 0, limits.stalled_s)]))
     try:
         await until(lambda: ports or task.done(), "the server")
         yield Serving(server, app, ports[0])

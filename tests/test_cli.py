@@ -86,7 +86,7 @@ async def test_a_signal_ends_turns_then_connections_then_the_server(
     hello: Path, stop: signal.Signals, agent: str
 ) -> None:
     """The client is told how its turn ended; the exit is in time even when the agent ignores its cancel."""
-    limits = ("--cleanup-grace-s", "0.1", "--cleanup-kill-s", "0.1")
+    limits = ("--drain-s", "0.1", "--cleanup-grace-s", "0.1", "--cleanup-kill-s", "0.1")
     async with (
         command(f"hello:{agent}", *limits, cwd=hello) as (process, url),
         connect(url, proxy=None) as socket,
@@ -130,6 +130,10 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--hold-s", "-1"], "`hold_s`"),
         (["--hold-s", "soon"], "`hold_s`"),
         (["--on-busy", "shrug"], "`on_busy`"),
+        (["--host", "0.0.0.0"], "can be reached from other machines"),
+        (["--host", "example.com"], "can be reached from other machines"),
+        (["--tokens", "missing.txt"], "cannot read missing.txt"),
+        (["--tokens", "hello.py"], "hello.py, line"),
     ],
 )
 def test_a_wrong_call_says_what_is_wrong(
@@ -190,5 +194,6 @@ async def test_a_port_that_is_taken_is_a_clear_error(hello: Path) -> None:
         )  # fmt: skip
         output, _ = await second.communicate()
     assert second.returncode not in (0, None)
-    assert b"address already in use" in output
+    assert b"in use" in output
+    assert port.encode() in output
     assert b"Traceback" not in output

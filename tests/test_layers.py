@@ -42,7 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "endpoints": {"shell"} | _under_shell,
     "app": _under_app,
     "cli": {"app", "server"} | _under_app,
-    "server": {"app", "agent", "shell"} | _under_core,
+    "server": {"app", "agent", "guard", "shell"} | _under_core,
     "client": {"protocol"},
 }
 """What each room may import, beside itself and what is installed. `server` is the package's own front."""

@@ -82,7 +82,10 @@ class GrowingText:
 class LaneFold:
     """What one voice of a turn said and did; see `FoldedLane` for the fields."""
 
-    __slots__ = ("audio", "audio_seqs", "data", "progress", "status", "steps", "text", "thoughts", "tools")
+    __slots__ = (
+        "_called_in", "audio", "audio_seqs", "data", "progress", "status", "steps", "text", "thoughts",
+        "tools",
+    )  # fmt: skip
 
     def __init__(self, max_chars: int = MAX_TEXT_CHARS) -> None:
         self.text = GrowingText(max_chars=max_chars)
@@ -94,6 +97,7 @@ class LaneFold:
         self.progress: FoldedProgress | None = None
         self.steps = 0
         self.data: dict[str, Any] = {}
+        self._called_in: dict[CallId, int] = {}
 
     def tool(self, call_id: CallId) -> FoldedTool:
         """Return the call, a new one when it was not announced."""
@@ -102,7 +106,12 @@ class LaneFold:
             tool = FoldedTool(call_id=call_id, text_at=self.text.length)
             if len(self.tools) < MAX_TOOLS:
                 self.tools[call_id] = tool
+                self._called_in[call_id] = self.steps
         return tool
+
+    def same_step(self, one: FoldedTool, other: FoldedTool) -> bool:
+        """Whether two calls came in the same step. A snapshot does not say, then they did."""
+        return self._called_in.get(one.call_id) == self._called_in.get(other.call_id)
 
     def folded(self) -> FoldedLane:
         """Return the state as plain data; later events do not change it."""

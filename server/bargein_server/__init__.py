@@ -2,6 +2,7 @@
 
 from .agent import Agent, NotAnAgent, Output, Turn, TurnClosed, TurnFailed
 from .app import create_app
+from .guard.authentication import Authenticator, BearerTokens
 from .settings import Settings
 from .shell.uvicorn_protocol import BargeinProtocol
 
@@ -9,7 +10,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Agent",
+    "Authenticator",
     "BargeinProtocol",
+    "BearerTokens",
     "NotAnAgent",
     "Output",
     "Settings",

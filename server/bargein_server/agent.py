@@ -16,12 +16,28 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from bargein_protocol import AgentOutput, Data, InputText, Progress, SessionId, Status, Thought, TurnId
+from msgspec.structs import replace
+
+from bargein_protocol import (
+    AgentOutput,
+    CallId,
+    Data,
+    InputText,
+    Progress,
+    SessionId,
+    Status,
+    TextDelta,
+    Thought,
+    ToolDecision,
+    ToolOutput,
+    ToolResult,
+    TurnId,
+)
 
 from .core.history import History
 
@@ -30,6 +46,9 @@ if TYPE_CHECKING:
 
 Output = str | AgentOutput
 """What an agent yields."""
+
+T = TypeVar("T")
+A = TypeVar("A", ToolOutput, ToolDecision)
 
 
 class TurnClosed(asyncio.CancelledError):
@@ -55,8 +74,72 @@ class TurnFailed(Exception):
         self.retryable = retryable
 
 
+class Calls(Protocol):
+    """The books of a turn's tool calls, for who writes a tool loop; `agents.tools` is one.
+
+    What is yielded tells the client of a call; what is entered here is what counts for the history,
+    whatever became of the frames (contract 8).
+    """
+
+    def claim(self, wanted: str = "") -> CallId:
+        """Return an id for a call: `wanted` unless another call of the session has it."""
+        ...
+
+    async def begin(
+        self,
+        call_id: CallId,
+        name: str,
+        arguments: dict[str, Any],
+        *,
+        source: str = "",
+        goes_on: bool = False,
+        late: bool = False,
+    ) -> None:
+        """Enter that a tool begins; let it begin in the same step, with no await between.
+
+        It waits while the turn is held or the client is slow.
+
+        Args:
+            call_id: A claimed id.
+            name: The tool.
+            arguments: All of them.
+            source: The voice that calls it.
+            goes_on: An interrupt does not stop it: history holds `running` until it settles.
+            late: It cannot be stopped: its result counts however late it comes.
+
+        Raises:
+            TurnClosed: The turn has ended: the tool must not begin.
+        """
+        ...
+
+    def settle(self, result: ToolResult) -> bool:
+        """Enter what came of a call, in the step in which it came, after the turn's end too.
+
+        Returns:
+            Whether it counts: not when it never began, has a result already, or comes too late.
+        """
+        ...
+
+    def expect(self, call_id: CallId, kind: type[A]) -> asyncio.Future[A]:
+        """Return the client's answer to come, `ToolOutput` or `ToolDecision`.
+
+        Call it before the client is asked. Cancelling the future gives up: an answer is too late then.
+        It is cancelled when the turn ends.
+        """
+        ...
+
+
 class TurnHost(Protocol):
     """What runs a turn; the other side of `Turn`."""
+
+    @property
+    def calls(self) -> Calls:
+        """The books of its tool calls."""
+        ...
+
+    def spawn(self, work: Coroutine[Any, Any, T], outlive: bool) -> asyncio.Task[T]:
+        """Run a coroutine beside the agent."""
+        ...
 
     async def emit(self, output: Output) -> None:
         """Send output as if the agent had yielded it."""
@@ -107,11 +190,10 @@ class Turn:
         input: What asked for it, with its metadata.
         history: The conversation so far, see `History.messages`.
         session: The session that it belongs to.
-        reason: Why the turn is being ended; None while it runs. Set before the cancel arrives, so
-            that a `finally` block can ask.
+        source: Which of several agents this is for; empty for the turn's own voice.
     """
 
-    __slots__ = ("_host", "history", "id", "input", "reason", "session")
+    __slots__ = ("_host", "_main", "_reason", "history", "id", "input", "session", "source")
 
     def __init__(
         self, turn_id: TurnId, asked_by: InputText, history: History, session: SessionContext, host: TurnHost
@@ -120,13 +202,52 @@ class Turn:
         self.input = asked_by
         self.history = history
         self.session = session
-        self.reason: str | None = None
+        self.source = ""
+        self._reason: str | None = None
+        self._main = self
         self._host = host
+
+    @property
+    def reason(self) -> str | None:
+        """Why the turn is being ended; None while it runs.
+
+        Set before the cancel arrives, so that a `finally` block can ask.
+        """
+        return self._main._reason
+
+    @reason.setter
+    def reason(self, reason: str) -> None:
+        self._main._reason = reason
+
+    @property
+    def calls(self) -> Calls:
+        """The books of the turn's tool calls."""
+        return self._host.calls
+
+    def speaking_as(self, source: str) -> Turn:
+        """Return the same turn for one of several agents: what it emits is told with its `source`."""
+        turn = Turn(self.id, self.input, self.history, self.session, self._host)
+        turn.source = source
+        turn._main = self._main
+        return turn
+
+    def voiced(self, output: Output) -> Output:
+        """Return output with this agent's `source`, unless it has one."""
+        if not self.source or output is None:
+            return output
+        if isinstance(output, str):
+            return TextDelta(text=output, source=self.source)
+        return output if output.source else replace(output, source=self.source)
 
     @property
     def text(self) -> str:
         """What the user said."""
         return self.input.text
+
+    @property
+    def principal(self) -> str | None:
+        """Who speaks; None without authentication."""
+        return self.session.principal
 
     def status(self, message: str, icon: str | None = None) -> Status:
         """Return a status to yield: what the agent is doing, in a few words."""
@@ -155,7 +276,7 @@ class Turn:
         Raises:
             TurnClosed: The turn has ended.
         """
-        await self._host.emit(output)
+        await self._host.emit(self.voiced(output))
 
     def uninterruptible(self) -> AbstractAsyncContextManager[None]:
         """Return a section that an interrupt does not cut: `async with turn.uninterruptible(): …`.
@@ -178,6 +299,22 @@ class Turn:
             RuntimeError: `httpx2` is not installed.
         """
         return self._host.http_client()
+
+    def spawn(self, work: Coroutine[Any, Any, T], *, outlive: bool = False) -> asyncio.Task[T]:
+        """Run a coroutine beside the agent, in a task that is cancelled in the step of the fence.
+
+        Await the task, or end it, before the generator returns: what is left then is cancelled too.
+
+        Args:
+            work: The coroutine; it is closed when the turn has ended already.
+            outlive: Let it go on after the turn's end, uncancelled and outside the turn's context, so
+                that its HTTP requests go on too. It must have a time-out of its own; a shutdown waits
+                for it within the cleanup's bound.
+
+        Raises:
+            TurnClosed: The turn has ended.
+        """
+        return self._host.spawn(work, outlive)
 
     def add_usage(self, input_tokens: int, output_tokens: int) -> None:
         """Add the tokens of a model call; `turn.ended` tells the sum."""

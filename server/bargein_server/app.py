@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
-from starlette.routing import WebSocketRoute
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import Lifespan
 from starlette.websockets import WebSocket
 
 from .agent import Agent, check_agent
+from .endpoints.tickets import issue_ticket
 from .endpoints.websocket import serve_session
+from .guard.authentication import Authenticator
+from .guard.door import Door
 from .settings import Settings
 from .shell.sessions import Sessions
 
 SESSION_PATH = "/v1/session"
+TICKET_PATH = "/v1/tickets"
 
 
-def create_app(agent: Agent, settings: Settings | None = None) -> Starlette:
+def create_app(
+    agent: Agent,
+    settings: Settings | None = None,
+    *,
+    authenticator: Authenticator | None = None,
+    origins: Collection[str] = (),
+) -> Starlette:
     """Return a Starlette application that serves an agent: mount it, test it, or give it to uvicorn.
 
     Under `bargein-server`, or with `uvicorn.Config(ws=BargeinProtocol)`, connections go straight to
@@ -29,12 +43,16 @@ def create_app(agent: Agent, settings: Settings | None = None) -> Starlette:
     Args:
         agent: See `bargein_server.Agent`.
         settings: The limits.
+        authenticator: Knows who clients are, such as `BearerTokens`; None lets everybody in.
+        origins: Web origins, such as `https://example.com`, whose pages may connect beside the
+            server's own.
 
     Raises:
         NotAnAgent: `agent` is not an async generator function.
     """
     check_agent(agent)
     limits = settings if settings is not None else Settings()
+    door = Door(limits, authenticator, origins, lambda: asyncio.get_running_loop().time())
 
     def sessions(app: Starlette) -> Sessions:
         # Made by the first who asks inside the event loop: a mounted application has no lifespan.
@@ -43,6 +61,23 @@ def create_app(agent: Agent, settings: Settings | None = None) -> Starlette:
             existing = app.state.sessions = Sessions(agent, limits)
         return existing
 
+    async def session_endpoint(websocket: WebSocket) -> None:
+        await serve_session(websocket, sessions(app), door)
+
+    async def ticket_endpoint(request: Request) -> Response:
+        return await issue_ticket(request, door)
+
+    app = Starlette(
+        routes=[
+            WebSocketRoute(SESSION_PATH, session_endpoint),
+            Route(TICKET_PATH, ticket_endpoint, methods=["POST"]),
+        ],
+        lifespan=_lifespan(agent, sessions),
+    )
+    return app
+
+
+def _lifespan(agent: Agent, sessions: Callable[[Starlette], Sessions]) -> Lifespan[Starlette]:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         startup, shutdown = getattr(agent, "startup", None), getattr(agent, "shutdown", None)
@@ -56,11 +91,7 @@ def create_app(agent: Agent, settings: Settings | None = None) -> Starlette:
             if shutdown is not None:
                 await shutdown()
 
-    async def session_endpoint(websocket: WebSocket) -> None:
-        await serve_session(websocket, sessions(app))
-
-    app = Starlette(routes=[WebSocketRoute(SESSION_PATH, session_endpoint)], lifespan=lifespan)
-    return app
+    return lifespan
 
 
 async def shut_down_sessions(app: Starlette) -> int:

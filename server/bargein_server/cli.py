@@ -10,6 +10,8 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,7 +19,9 @@ import msgspec
 from . import __version__
 from .agent import Agent, NotAnAgent
 from .app import SESSION_PATH, create_app, shut_down_sessions
+from .guard.authentication import BearerTokens
 from .settings import Settings, SettingsError, settings_from, settings_from_environment
+from .shell.listener import listening_socket
 from .shell.server import Server, uvicorn_config
 
 log = logging.getLogger("bargein.server")
@@ -34,8 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         settings = settings_from(_given_settings(options))
         agent = _agent(options)
-        app = create_app(agent, settings)
-    except (SettingsError, NotAnAgent, AgentNotFound) as error:
+        tokens = _tokens(options.tokens, os.environ.get("BARGEIN_TOKEN"))
+        if not tokens and not options.insecure and not _is_loopback(options.host):
+            raise NotProtected(options.host)
+        authenticator = BearerTokens(tokens) if tokens else None
+        app = create_app(agent, settings, authenticator=authenticator, origins=options.origin)
+    except (SettingsError, NotAnAgent, AgentNotFound, BadTokens, NotProtected) as error:
         parser.error(str(error))
     _configure_logging(options.log_level)
 
@@ -47,9 +55,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     uvicorn_level = "debug" if options.log_level == "debug" else "warning"
     config = uvicorn_config(app, settings, options.host, options.port, uvicorn_level)
     server = Server(config, lambda: shut_down_sessions(app), announce)
+    try:
+        listener = listening_socket(options.host, options.port, settings.stalled_s)
+    except OSError as error:
+        print(f"bargein-server: cannot listen on {options.host}:{options.port}: {error}", file=sys.stderr)
+        sys.exit(3)
     runner = asyncio.Runner(loop_factory=config.get_loop_factory())
     with suppress(KeyboardInterrupt):
-        runner.run(server.serve())
+        runner.run(server.serve(sockets=[listener]))
     if server.stuck:
         log.warning("%d turns do not end: exiting without them", server.stuck)
         logging.shutdown()
@@ -57,6 +70,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     runner.close()
     if not server.started:
         sys.exit(3)
+
+
+class BadTokens(ValueError):
+    """The file of tokens cannot be used; the message says why."""
+
+
+class NotProtected(ValueError):
+    """Whoever reaches the address could talk to the agent."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"{host} can be reached from other machines: set BARGEIN_TOKEN, give --tokens FILE, or --insecure"
+        )
 
 
 class AgentNotFound(ValueError):
@@ -121,6 +147,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", help="the model of --agent openai (OPENAI_MODEL)")
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (%(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="0 for a free one (%(default)s)")
+    parser.add_argument("--tokens", metavar="FILE", help="who may connect: lines of `principal token`")
+    parser.add_argument("--origin", action="append", default=[], help="a web origin that may connect too")
+    parser.add_argument("--insecure", action="store_true", help="listen publicly and let everybody in")
     parser.add_argument("--workers", type=int, default=1, help="only 1 for now")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     parser.add_argument("--version", action="version", version=f"bargein-server {__version__}")
@@ -138,6 +167,31 @@ def _given_settings(options: argparse.Namespace) -> dict[str, str]:
         if value is not None:
             given[name] = value
     return given
+
+
+def _tokens(file: str | None, single: str | None) -> dict[str, str]:
+    """Return the principal of each token: of a file with `principal token` lines, and of a variable."""
+    tokens = {single: "client"} if single else {}
+    if file is None:
+        return tokens
+    try:
+        lines = Path(file).read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadTokens(f"cannot read {file}: {error}") from None
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if words and not line.startswith("#"):
+            if len(words) != 2:
+                raise BadTokens(f"{file}, line {number}: expected a principal and a token")
+            tokens[words[1]] = words[0]
+    return tokens
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _configure_logging(level: str) -> None:

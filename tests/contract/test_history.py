@@ -252,3 +252,44 @@ def test_memory_is_bounded_in_turns_and_in_text() -> None:
         talk.emit(turn, "z" * 400)
         talk.finish(turn)
     assert len(talk.heard_by_next(turn)) <= 2 * 2 + 1
+
+
+def test_memory_is_bounded_while_an_input_waits_for_ever() -> None:
+    """A turn that waits is older than those that pass it by; they are forgotten all the same."""
+    talk = Talk(history_turns=3)
+    talk.ask()
+    waiting = talk.ask(on_busy="queue")
+    turns = []
+    for n in range(20):
+        turns.append(talk.ask(str(n)))
+        for turn in talk.cancelled():
+            talk.cleaned_up(turn)
+    assert talk.interrupt(turns[-5]).outcome == "unknown_turn"
+    assert talk.interrupt(waiting).outcome == "interrupted"
+
+
+def test_a_turn_that_cleans_up_is_remembered_until_it_is_done() -> None:
+    """Its agent still reads its history; with a memory of one turn, too."""
+    talk = Talk(history_turns=1)
+    first = talk.ask("one")
+    talk.ask("two")
+    talk.interrupt()
+    assert said(talk, first) == [("user", "one")]
+    talk.cleaned_up(first)
+    talk.interrupt(talk.ask("three"))
+    assert talk.interrupt(first).outcome == "unknown_turn"
+
+
+def test_an_input_id_that_was_used_again_after_long_names_the_newer_turn() -> None:
+    """Ids are remembered for 1024 requests; forgetting the older turn takes nothing from the newer."""
+    talk = Talk(history_turns=2)
+    talk.ask()
+    older = talk.ask(id="same", on_busy="queue")
+    for _ in range(1024):
+        talk.interrupt("t99")  # type: ignore[arg-type]
+    newer = talk.ask(id="same", on_busy="queue")
+    assert newer != older
+    talk.interrupt(older)
+    for _ in range(3):
+        talk.interrupt(talk.ask(on_busy="queue"))
+    assert talk.interrupt(asked_by="same").turn_id == newer

@@ -110,3 +110,30 @@ def test_a_hold_goes_on_while_the_client_is_away_and_ends_by_itself() -> None:
     talk.wait(2)
     talk.attach(cursor=0)
     assert texts(talk) == ["a"]
+
+
+def test_a_turn_that_is_done_ends_after_its_hold_though_the_client_is_away() -> None:
+    """Nobody is there to read it, so the rest and the end go to the log when the hold ends by itself."""
+    talk = Talk()
+    turn = talk.ask()
+    talk.send(TurnHold(turn_id=turn))
+    talk.emit(turn, "a")
+    talk.detach()
+    talk.finish(turn)
+    talk.wait(2)
+    talk.attach(cursor=0)
+    assert talk.opened().turn_id is None
+    assert talk.end_of(turn).status == "completed"
+
+
+def test_a_full_agent_is_pulled_again_after_its_hold_though_the_client_is_away() -> None:
+    """What was held back goes to the log, so that there is room again."""
+    talk = Talk(output_bytes=1024)
+    turn = talk.ask()
+    talk.send(TurnHold(turn_id=turn))
+    talk.emit(turn, "a" * 2000)
+    talk.detach()
+    talk.wait(1.9)
+    assert talk.session.full
+    talk.wait(0.2)
+    assert not talk.session.full

@@ -332,3 +332,15 @@ def test_a_hold_of_a_turn_that_is_unknown_after_a_resume_is_an_error() -> None:
     talk.send(TurnHold(turn_id=TurnId("t9")))
     talk.detach()
     assert resume(talk, 0) == ["session.opened", "replay.done"]
+
+
+def test_a_snapshot_holds_every_turn_that_has_not_ended() -> None:
+    """Also one that has no event after the cursor: the client would take a missing turn for lost."""
+    talk = Talk(log_events=16)
+    turn = talk.ask()
+    waiting = talk.ask(on_busy="queue")
+    talk.detach()
+    talk.emit(turn, *(f"{n} " for n in range(50)))
+    talk.attach(cursor=3)
+    [snapshot] = talk.of(Snapshot)
+    assert [(folded.turn_id, folded.started) for folded in snapshot.turns] == [(turn, True), (waiting, False)]

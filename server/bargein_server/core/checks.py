@@ -18,7 +18,10 @@ class BadOutput(TypeError):
 
 
 def checked_output(output: object) -> tuple[AgentOutput, int]:
-    """Return the output and about how many bytes it takes.
+    """Return a copy of the output and about how many bytes it takes.
+
+    It is what the client will decode: a dictionary that the agent goes on changing, or a struct of its
+    own that is derived from ours, does no harm later.
 
     Raises:
         BadOutput: It is not an output, cannot be encoded, or breaks a bound of the protocol.
@@ -31,14 +34,16 @@ def checked_output(output: object) -> tuple[AgentOutput, int]:
         except UnicodeEncodeError:
             output = _without_surrogates(output)
             frame = JSON.encode(output)  # type: ignore[arg-type]
-        JSON.decode_server(frame)
+        copy = JSON.decode_server(frame)
     except (DecodeError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise BadOutput(f"{type(output).__name__} cannot be sent: {error}") from error
+    if not isinstance(copy, Output):
+        raise BadOutput(f"expected a str or an output of bargein_protocol, got {type(output).__name__}")
     if len(frame) > MAX_OUTPUT_BYTES:
         raise BadOutput(
             f"{type(output).__name__} takes {len(frame)} bytes, at most {MAX_OUTPUT_BYTES} can be sent"
         )
-    return output, len(frame)  # type: ignore[return-value]
+    return copy, len(frame)
 
 
 def split_text(text: str) -> Iterator[str]:

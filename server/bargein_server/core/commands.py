@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from bargein_protocol import Code, TurnId
+from bargein_protocol import Code, ToolDecision, ToolOutput, TurnId
 
 
 class StartTurn(Struct, frozen=True):
@@ -23,6 +23,13 @@ class CancelTurn(Struct, frozen=True):
     reason: str
 
 
+class DeliverAnswer(Struct, frozen=True):
+    """Hand a client's answer to the call of this turn that waits for it."""
+
+    turn_id: TurnId
+    answer: ToolOutput | ToolDecision
+
+
 class CloseConnection(Struct, frozen=True):
     """Write what is ready, then close the connection with this code."""
 
@@ -33,4 +40,4 @@ class Expire(Struct, frozen=True):
     """Forget the session: it was closed, or nobody came back for it."""
 
 
-Command = StartTurn | CancelTurn | CloseConnection | Expire
+Command = StartTurn | CancelTurn | DeliverAnswer | CloseConnection | Expire

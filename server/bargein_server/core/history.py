@@ -8,19 +8,18 @@ completions: every tool call has exactly one result (contract 8).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from msgspec import json
 
-from bargein_protocol import FoldedTool, TurnId
+from bargein_protocol import FoldedTool, ToolStatus, TurnId
 
 from .hearing import whole_text
+from .messages import Message, NamedCall, calls_message, result_message
 from .turns import State, Turn
 
 INTERRUPTED = "[interrupted]"
 """Ends an assistant message that the user did not hear to its end."""
 
-Message = dict[str, Any]
 CountTokens = Callable[[str], int]
 
 
@@ -85,7 +84,7 @@ def exchange_messages(turn: Turn, mark: str | None) -> list[Message]:
     written = 0
     step: list[FoldedTool] = []
     for tool in lane.tools.values():
-        if step and tool.text_at != step[0].text_at:
+        if step and (tool.text_at != step[0].text_at or not lane.same_step(tool, step[0])):
             written = _add_step(messages, step, text, written)
             step = []
         step.append(tool)
@@ -102,42 +101,21 @@ def exchange_messages(turn: Turn, mark: str | None) -> list[Message]:
 def _add_step(messages: list[Message], tools: list[FoldedTool], text: str, written: int) -> int:
     """Add one model call: the text up to its tool calls, the calls, and one result for each."""
     end = max(written, min(tools[0].text_at, len(text)))
-    messages.append(
-        {
-            "role": "assistant",
-            "content": text[written:end] or None,
-            "tool_calls": [
-                {
-                    "id": tool.call_id,
-                    "type": "function",
-                    "function": {"name": tool.name or "unknown", "arguments": _arguments(tool)},
-                }
-                for tool in tools
-            ],
-        }
-    )
-    messages.extend(
-        {"role": "tool", "tool_call_id": tool.call_id, "content": _result(tool)} for tool in tools
-    )
+    calls = [NamedCall(tool.call_id, tool.name, _arguments(tool)) for tool in tools]
+    messages.append(calls_message(text[written:end], calls))
+    messages += [result_message(tool.call_id, _status(tool), tool.output, tool.error) for tool in tools]
     return end
 
 
 def _arguments(tool: FoldedTool) -> str:
-    if tool.given is not None:
-        return json.encode(tool.given).decode()
-    try:
-        json.decode(tool.arguments.encode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return "{}"  # cut while they streamed: half of a JSON text would make the request invalid
-    return tool.arguments
+    return tool.arguments if tool.given is None else json.encode(tool.given).decode()
 
 
-def _result(tool: FoldedTool) -> str:
-    if tool.state == "completed":
-        return tool.output if isinstance(tool.output, str) else json.encode(tool.output).decode()
-    if tool.state == "failed":
-        return f"error: {tool.error or 'failed'}"
-    return "running" if tool.state == "background" else "cancelled"
+def _status(tool: FoldedTool) -> ToolStatus:
+    if tool.state == "background":
+        return "running"
+    # What had not begun, or was stopped, when its turn was cut.
+    return tool.state if tool.state in ("completed", "failed") else "cancelled"
 
 
 def _cost(messages: Sequence[Message], count_tokens: CountTokens) -> int:

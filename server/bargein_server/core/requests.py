@@ -49,6 +49,7 @@ from .answers import Answers
 from .commands import CloseConnection, Expire
 from .stream import Stream
 from .table import TurnTable
+from .tools import Tools
 from .turns import SESSION_CLOSED, Ending, State, Turn
 
 
@@ -61,14 +62,15 @@ class Requests:
         draining: The server stops; inputs are rejected.
     """
 
-    __slots__ = ("_answers", "_early", "_handlers", "_stream", "_table", "closed", "draining", "metadata")
+    __slots__ = ("_answers", "_early", "_stream", "_table", "_tools", "closed", "draining", "metadata")
 
-    def __init__(self, stream: Stream, table: TurnTable) -> None:
+    def __init__(self, stream: Stream, table: TurnTable, tools: Tools) -> None:
         self.metadata: dict[str, Any] = {}
         self.closed = False
         self.draining = False
         self._stream = stream
         self._table = table
+        self._tools = tools
         self._answers = Answers()
         self._early: dict[InputId, Interrupt] = {}  # interrupts for inputs that were not seen yet
 
@@ -191,7 +193,8 @@ class Requests:
             turn.hearing.report(event)
 
     def _on_tool_answer(self, event: ToolOutput | ToolDecision) -> None:
-        self.error(UNKNOWN_CALL, UNKNOWN_CALL.reason, event.call_id)
+        if not self._tools.receive(event):
+            self.error(UNKNOWN_CALL, UNKNOWN_CALL.reason, event.call_id)
 
     def _on_update(self, event: SessionUpdate) -> None:
         merged = {**self.metadata, **event.metadata}

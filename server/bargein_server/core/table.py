@@ -116,6 +116,10 @@ class TurnTable:
         self._cleaning.discard(turn_id)
         self.pass_on()
 
+    def cleans(self, turn_id: TurnId) -> bool:
+        """Whether the task of an ended turn still cleans up."""
+        return turn_id in self._cleaning
+
     def _accept(self, event: InputText, barges_in: bool) -> InputAccepted:
         turn = self.current = Turn(self._new_id(), event, barges_in)
         self._remember(turn)
@@ -140,6 +144,8 @@ class TurnTable:
         turn.advance(Step.END)
         turn.purge(spare_sections=False)
         turn.sections, turn.deferred, turn.held_until, turn.hold_wanted = 0, None, None, False
+        if turn.calls is not None:
+            turn.calls.close(turn.fold)
         event = TurnEnded(
             turn_id=turn.id,
             status=ending.status,
@@ -219,14 +225,20 @@ class TurnTable:
 
     def _forget_old(self, ended: Turn) -> None:
         self._chars += _length(ended)
+        for turn in list(self.turns.values()) if self._too_many() else ():
+            # One that waits for long stands before others that can go. One that cleans up still reads
+            # its history, or was not even started by the shell yet.
+            if turn.state is State.ENDED and turn is not ended and turn.id not in self._cleaning:
+                self._chars -= _length(turn)
+                del self.turns[turn.id]
+                if self.by_input.get(turn.input.id) is turn:  # not, when the id was used once more
+                    del self.by_input[turn.input.id]
+                if not self._too_many():
+                    break
+
+    def _too_many(self) -> bool:
         limits = self._settings
-        while len(self.turns) > limits.history_turns or self._chars > limits.history_chars:
-            turn = next(iter(self.turns.values()))
-            if turn.state is not State.ENDED or turn is ended:
-                break
-            self._chars -= _length(turn)
-            del self.turns[turn.id]
-            del self.by_input[turn.input.id]
+        return len(self.turns) > limits.history_turns or self._chars > limits.history_chars
 
 
 def _length(turn: Turn) -> int:

@@ -26,6 +26,7 @@ from bargein_protocol import (
     Usage,
 )
 
+from .calls import TurnCalls
 from .hearing import Hearing
 
 # How much of a turn's text is remembered. It returns in `turn.ended.heard`, which must stay a frame
@@ -112,10 +113,11 @@ class Turn:
         hold_wanted: A hold waits for the end of a section.
         progress_at: When it last produced output, or was last pulled again.
         queued_bytes: About how much output waits.
+        calls: Its tool calls; None before the first.
     """
 
     __slots__ = (
-        "_protected", "_waiting", "barges_in", "deferred", "ending", "fold", "hearing", "held_until",
+        "_protected", "_waiting", "barges_in", "calls", "deferred", "ending", "fold", "hearing", "held_until",
         "hold_wanted", "id", "input", "progress_at", "queued_bytes", "sections", "state", "usage",
     )  # fmt: skip
 
@@ -134,6 +136,7 @@ class Turn:
         self.progress_at = 0.0
         self.usage: Usage | None = None
         self.queued_bytes = 0
+        self.calls: TurnCalls | None = None
         self._waiting: deque[str | _Waiting] = deque()
         self._protected = 0
 
@@ -156,6 +159,8 @@ class Turn:
     @property
     def runs_tool(self) -> bool:
         """Whether a tool works or waits for a decision, so that silence is no fault."""
+        if self.calls is not None and self.calls.busy:
+            return True
         return any(
             tool.state in ("running", "confirming")
             for lane in self.fold.lanes.values()

@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket
 
 from bargein_protocol import Codec, negotiate
 
+from ..guard.authentication import TICKET_ITEM
+from ..guard.door import Door, Refused, Visitor
 from ..shell.asgi_wire import AsgiWire
 from ..shell.connection import Connection
 from ..shell.sessions import Sessions
 from ..shell.uvicorn_protocol import EXTENSION, BargeinProtocol, TransportWire
+from .tickets import denial
 
 
-async def serve_session(websocket: WebSocket, sessions: Sessions) -> None:
+async def serve_session(websocket: WebSocket, sessions: Sessions, door: Door) -> None:
     """Do the handshake, attach the connection to the best wire there is, and wait for its end."""
-    chosen = negotiate(websocket.scope.get("subprotocols", []))
-    if chosen is None:
-        await websocket.send_denial_response(PlainTextResponse("unknown subprotocol", status_code=400))
-        return
-    codec, subprotocol = chosen
+    offered: list[str] = websocket.scope.get("subprotocols", [])
+    chosen = negotiate([item for item in offered if not item.startswith(TICKET_ITEM)])
+    address = websocket.client.host if websocket.client is not None else ""
+    try:
+        if chosen is None:
+            raise Refused(400, "unknown subprotocol")
+        with door.admit(websocket.headers, websocket.url.scheme, offered, address) as visitor:
+            await _serve(websocket, sessions, visitor, *chosen)
+    except Refused as refused:
+        await websocket.send_denial_response(denial(refused))
+
+
+async def _serve(
+    websocket: WebSocket, sessions: Sessions, visitor: Visitor, codec: Codec, subprotocol: str | None
+) -> None:
     await websocket.accept(subprotocol)
     protocol = websocket.scope.get("extensions", {}).get(EXTENSION)
     if isinstance(protocol, BargeinProtocol) and not protocol.conn.extensions:
-        await _on_transport(protocol, codec, sessions)
+        connection = Connection(TransportWire(protocol, codec.text), codec, sessions, visitor)
+        protocol.attach(connection)
+        await connection.lost
     else:
         wire = AsgiWire(websocket, codec.text)
-        await wire.run(Connection(wire, codec, sessions))
-
-
-async def _on_transport(protocol: BargeinProtocol, codec: Codec, sessions: Sessions) -> None:
-    connection = Connection(TransportWire(protocol, codec.text), codec, sessions)
-    protocol.attach(connection)
-    await connection.lost
+        await wire.run(Connection(wire, codec, sessions, visitor))

@@ -12,15 +12,18 @@ import logging
 
 from bargein_protocol import ClientEvent, Code, Codec, DecodeError, ErrorEvent, SessionOpen
 from bargein_protocol.errors import (
-    BAD_FRAME,
+    FLOODED,
     INTERNAL,
-    INVALID_DATA,
     OPEN_TIMEOUT,
+    OVERLOADED,
     REPLACED,
+    UNAUTHORIZED,
     WRONG_CODEC,
     Action,
 )
 
+from ..guard.door import Visitor, anybody
+from ..guard.rates import TokenBucket
 from .live import LiveSession
 from .sessions import Sessions
 from .wire import Wire
@@ -38,15 +41,20 @@ class Connection:
         wire: The socket, after its handshake.
         codec: What its frames are encoded in.
         sessions: Where its first frame finds a session.
+        visitor: Who is at the other end; None for anybody.
     """
 
-    def __init__(self, wire: Wire, codec: Codec, sessions: Sessions) -> None:
+    def __init__(self, wire: Wire, codec: Codec, sessions: Sessions, visitor: Visitor | None = None) -> None:
         self.lost = sessions.loop.create_future()
         self._wire = wire
         self._codec = codec
         self._sessions = sessions
         self._live: LiveSession | None = None
         self._closing = False
+        self._visitor = visitor if visitor is not None else anybody()
+        now = sessions.loop.time()
+        self._messages = TokenBucket(sessions.settings.messages_per_s, now)
+        self._bytes = TokenBucket(sessions.settings.bytes_per_s, now)
         self._open_timer: asyncio.TimerHandle | None = sessions.loop.call_later(
             sessions.settings.open_s, self._not_opened
         )
@@ -56,6 +64,10 @@ class Connection:
     def receive(self, frame: bytes, text: bool) -> None:
         """Take a whole message, in the step in which it was read."""
         if self._closing:
+            return
+        now = self._sessions.loop.time()
+        if not (self._messages.take(1, now) and self._bytes.take(len(frame), now)):
+            self.close(FLOODED)
             return
         try:
             self._receive(frame, text)
@@ -71,10 +83,7 @@ class Connection:
         try:
             event = self._codec.decode_client(frame)
         except DecodeError as error:
-            if text and error.code is BAD_FRAME and not _is_utf8(frame):
-                self.close(INVALID_DATA)
-            else:
-                self._reject(error)
+            self._reject(error)
             return
         live = self._live
         if live is None:
@@ -86,7 +95,13 @@ class Connection:
     def _open(self, event: ClientEvent) -> None:
         first = event if isinstance(event, SessionOpen) else SessionOpen()
         self._stop_open_timer()
-        live = self._live = self._sessions.open(first, self, self._codec)
+        if not self._visitor.introduce(first.auth):
+            self.close(UNAUTHORIZED)
+            return
+        live = self._live = self._sessions.open(first, self, self._codec, self._visitor.principal)
+        if live is None:
+            self.close(OVERLOADED)
+            return
         if first is not event:
             live.core.receive(event, live.loop.time())
         live.changed()
@@ -163,11 +178,3 @@ class Connection:
         if self._open_timer is not None:
             self._open_timer.cancel()
             self._open_timer = None
-
-
-def _is_utf8(frame: bytes) -> bool:
-    try:
-        frame.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

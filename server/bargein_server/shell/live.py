@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bargein_protocol import Code, SessionId, TurnId
 
 from ..agent import Agent
-from ..core.commands import CancelTurn, CloseConnection, Command, StartTurn
+from ..core.commands import CancelTurn, CloseConnection, Command, DeliverAnswer, StartTurn
 from ..core.session import Session
 from ..settings import Settings
 from .runner import Runner
@@ -57,9 +57,9 @@ class LiveSession:
         connection: The one that drives the session; None while the client is away.
     """
 
-    def __init__(self, core: Session, sessions: Sessions) -> None:
+    def __init__(self, core: Session, sessions: Sessions, principal: str | None = None) -> None:
         self.core = core
-        self.context = Context(core, None)
+        self.context = Context(core, principal)
         self.connection: Connection | None = None
         self.loop = sessions.loop
         self.pacer = sessions.pacer
@@ -143,6 +143,10 @@ class LiveSession:
                 if runner_or_none is not None:
                     runner_or_none.stop(reason)
                 self._wake()
+            case DeliverAnswer(turn_id, answer):
+                runner_or_none = self._runners.get(turn_id)
+                if runner_or_none is not None:
+                    runner_or_none.calls.deliver(answer)
             case CloseConnection(code):
                 self._close = code
             case _:
@@ -175,7 +179,12 @@ class LiveSession:
 
     # --- turns -----------------------------------------------------------------------------------
 
-    def abandon(self, task: asyncio.Task[None]) -> None:
+    def keep(self, task: asyncio.Task[Any]) -> None:
+        """Keep a task that outlives its turn, so that it is counted and not collected while it runs."""
+        self._sessions.background.add(task)
+        task.add_done_callback(self._sessions.background.discard)
+
+    def abandon(self, task: asyncio.Task[Any]) -> None:
         """Keep a task that does not end, so that it is counted and not collected while it runs."""
         self._sessions.abandoned.add(task)
         task.add_done_callback(self._sessions.abandoned.discard)

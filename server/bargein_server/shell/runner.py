@@ -13,16 +13,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from contextvars import Context
+from contextvars import Context, copy_context
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bargein_protocol import TurnId, Usage
 
 from ..agent import Output, Turn, TurnClosed, TurnFailed
 from ..core.turns import COMPLETED, Ending
+from .calls import RunnerCalls
 from .upstream import TURN_STREAMS, TurnStreams
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from .live import LiveSession
 
 log = logging.getLogger("bargein.turn")
+
+T = TypeVar("T")
 
 AGENT_ERROR = Ending("failed", "agent_error")
 TIMEOUT = Ending("failed", "timeout", True)
@@ -43,6 +46,7 @@ class Runner:
         turn: What the agent is given.
         task: The task; None before `start`.
         stopped: Whether the fence was closed.
+        calls: The tool calls of the turn.
     """
 
     def __init__(self, live: LiveSession, turn_id: TurnId) -> None:
@@ -50,11 +54,14 @@ class Runner:
         self.task: asyncio.Task[None] | None = None
         self.stopped = False
         self.turn = Turn(turn_id, core.turn(turn_id).input, core.history(turn_id), live.context, self)
+        self.calls = RunnerCalls(live, turn_id)
         self._id = turn_id
         self._live = live
         self._core = core
         self._streams = TurnStreams()
+        self._children: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._finished = False
         self._reported = False
 
     def start(self, context: Context) -> None:
@@ -73,6 +80,9 @@ class Runner:
         self.stopped = True
         self.turn.reason = reason
         self.task.cancel(reason)
+        for child in list(self._children):
+            child.cancel(reason)
+        self.calls.stop()
         self._streams.close()
         self._timer = self._live.loop.call_later(self._live.settings.cleanup_grace_s, self._cancel_again)
 
@@ -85,6 +95,7 @@ class Runner:
         assert self.task is not None
         log.warning("turn %s does not end after two cancels and is abandoned", self._id)
         self._live.abandon(self.task)
+        self._drop_children()
         self._report()
 
     def _done(self, task: asyncio.Task[None]) -> None:
@@ -93,9 +104,16 @@ class Runner:
         self._streams.close()  # a stream left open by a careless `break` would hold its connection
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("turn %s failed", self._id, exc_info=error)
-        if not self.stopped:
-            self._core.finish(self._id, AGENT_ERROR, self._live.loop.time())  # unless it has finished
+        if not (self.stopped or self._finished):
+            self._core.finish(self._id, AGENT_ERROR, self._live.loop.time())
+        self._drop_children()
         self._report()
+
+    def _drop_children(self) -> None:
+        """Give up on the tasks that the agent did not wait for."""
+        for child in list(self._children):
+            child.cancel()
+            self._live.abandon(child)
 
     def _report(self) -> None:
         if not self._reported:
@@ -125,6 +143,7 @@ class Runner:
             # The boundary to the author's code: whatever it raises ends this turn and nothing else.
             log.exception("turn %s failed", self._id)
             ending = AGENT_ERROR
+        self._finished = True
         self._core.finish(self._id, ending, self._live.loop.time())
         self._live.changed()
 
@@ -156,6 +175,7 @@ class Runner:
             try:
                 if core.full:
                     await live.pullable()
+                    core.pulled(turn_id, clock())
                 elif now - started > pacer.slice_s:
                     if seen == pacer.round:
                         await pacer.breathe()
@@ -190,6 +210,22 @@ class Runner:
         finally:
             self._core.leave_section(self._id, self._live.loop.time())
             self._live.changed()
+
+    def spawn(self, work: Coroutine[Any, Any, T], outlive: bool) -> asyncio.Task[T]:
+        """Run a coroutine beside the agent."""
+        if self.stopped:
+            work.close()
+            raise TurnClosed("the turn has ended")
+        context = copy_context()
+        if outlive:
+            context.run(TURN_STREAMS.set, None)
+        task = self._live.loop.create_task(work, context=context, name=f"beside turn {self._id}")
+        if outlive:
+            self._live.keep(task)
+        else:
+            self._children.add(task)
+            task.add_done_callback(self._children.discard)
+        return task
 
     def http_client(self) -> httpx2.AsyncClient:
         """Return the client whose streams end with the turn."""

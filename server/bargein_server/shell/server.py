@@ -10,6 +10,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from ..settings import Settings
+from .http_protocol import HeadTimeoutProtocol
 from .uvicorn_protocol import BargeinProtocol
 
 log = logging.getLogger("bargein.server")
@@ -25,10 +26,12 @@ def uvicorn_config(
     Compression is off: for frames of a token it costs three times the processor and memory and saves
     nothing, and the direct write path cannot use it.
     """
+    http = type("HttpProtocol", (HeadTimeoutProtocol,), {"head_s": settings.head_s})
     return uvicorn.Config(
         app,
         host=host,
         port=port,
+        http=http,
         ws=BargeinProtocol,
         ws_max_size=settings.frame_bytes,
         ws_per_message_deflate=False,
@@ -66,8 +69,8 @@ class Server(uvicorn.Server):
         """Listen, then say so."""
         await super().startup(sockets)
         if self.started:
-            listening = [sock for server in self.servers for sock in server.sockets]
-            self._announce(listening[0].getsockname()[1] if listening else self.config.port)
+            listening = sockets or [sock for server in self.servers for sock in server.sockets]
+            self._announce(listening[0].getsockname()[1])
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept nobody more, end the turns, then let uvicorn close what is left."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import Context, copy_context
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bargein_protocol import (
     Codec,
@@ -34,11 +35,19 @@ if TYPE_CHECKING:
     from .connection import Connection
 
 
+# How many clients a server that starts can take back in a second, with their handshakes.
+RECONNECTS_PER_S = 1000.0
+
+# How often a draining server looks whether slow clients have taken their last frames.
+POLL_S = 0.05
+
+
 class Sessions:
     """See the module. It belongs to the event loop in which it was made.
 
     Attributes:
         abandoned: Tasks of turns that did not end after two cancels.
+        background: Tasks that outlive their turns: tools that an interrupt does not stop.
         context: What every turn's context is a copy of.
         draining: Whether the server stops.
     """
@@ -48,7 +57,8 @@ class Sessions:
         self.settings = settings
         self.loop = asyncio.get_running_loop()
         self.pacer = Pacer(self.loop)
-        self.abandoned: set[asyncio.Task[None]] = set()
+        self.abandoned: set[asyncio.Task[Any]] = set()
+        self.background: set[asyncio.Task[Any]] = set()
         self.context: Context = copy_context()
         self.draining = False
         self._live: dict[SessionId, LiveSession] = {}
@@ -60,12 +70,20 @@ class Sessions:
     def __iter__(self) -> Iterator[LiveSession]:
         return iter(list(self._live.values()))
 
-    def open(self, event: SessionOpen, connection: Connection, codec: Codec) -> LiveSession:
-        """Attach a connection to the session that its first frame asks for, else to a fresh one."""
+    def open(
+        self, event: SessionOpen, connection: Connection, codec: Codec, principal: str | None = None
+    ) -> LiveSession | None:
+        """Attach a connection to the session that its first frame asks for, else to a fresh one.
+
+        Returns:
+            None when a fresh one is needed and there are too many.
+        """
         now = self.loop.time()
-        live, refused = self._resumable(event.resume, now)
+        live, refused = self._resumable(event.resume, principal, now)
         if live is None:
-            live = self._create(codec, now)
+            if len(self._live) >= self.settings.sessions:
+                return None
+            live = self._create(codec, principal, now)
         elif live.connection is not None:
             live.connection.replaced()  # the newest connection wins
         live.connection = connection
@@ -86,16 +104,18 @@ class Sessions:
         live.stop_timer()
         self._live.pop(live.core.identity.session_id, None)
 
-    def _resumable(self, resume: Resume | None, now: float) -> tuple[LiveSession | None, str | None]:
+    def _resumable(
+        self, resume: Resume | None, principal: str | None, now: float
+    ) -> tuple[LiveSession | None, str | None]:
         if resume is None:
             return None, None
         live = self._live.get(resume.session_id)
-        if live is None:
-            return None, "unknown_session"
+        if live is None or live.context.principal != principal:
+            return None, "unknown_session"  # whose it is, is nobody else's business
         refused = live.core.refuses(resume.token, resume.cursor, now)
         return (live, None) if refused is None else (None, refused)
 
-    def _create(self, codec: Codec, now: float) -> LiveSession:
+    def _create(self, codec: Codec, principal: str | None, now: float) -> LiveSession:
         settings = self.settings
         session_id = SessionId("s_" + secrets.token_hex(12))
         core = Session(
@@ -107,7 +127,9 @@ class Sessions:
             _turn_ids(),
             now,
         )
-        live = self._live[session_id] = LiveSession(core, self)
+        if self.draining:
+            core.shut_down(now)  # an input is told `shutting_down`, as in every session
+        live = self._live[session_id] = LiveSession(core, self, principal)
         return live
 
     def http_client(self) -> httpx2.AsyncClient:
@@ -125,26 +147,46 @@ class Sessions:
         return self._http_client
 
     async def shut_down(self) -> int:
-        """End every turn, wait for the cleanups within their bound, and release what is shared.
+        """Stop in order: say so, let turns complete, end those that have not, release what is shared.
 
-        Cancelling it leaves the rest undone; the bound is the two cleanup times together.
+        Clients are told to come back after a time of their own, so that they do not all come at once.
+        Turns have `drain_s`; then they fail with `shutdown`, and their cleanups have their usual
+        bound, in which tools that outlived their turns may finish. Cancelling it leaves the rest undone.
 
         Returns:
             How many tasks of turns have not ended all the same. They cannot be killed: only the end
             of the process ends them.
         """
         self.draining = True
+        spread_s = max(1.0, len(self._live) / RECONNECTS_PER_S)
+        for live in self:
+            live.core.drain(random.uniform(0, spread_s), self.loop.time())
+            live.changed()
+        await self._turns_over(self.loop.time() + self.settings.drain_s)
         for live in self:
             live.core.shut_down(self.loop.time())
             live.changed()
-        tasks = {task for live in self for task in live.tasks()} | self.abandoned
+        tasks = {task for live in self for task in live.tasks()} | self.abandoned | self.background
         if tasks:
             bound = self.settings.cleanup_grace_s + self.settings.cleanup_kill_s
             await asyncio.wait(tasks, timeout=bound)
+        if self.background:
+            for task in self.background:
+                task.cancel()
+            await asyncio.wait(self.background, timeout=self.settings.cleanup_kill_s)
         if self._http_client is not None:
             client, self._http_client = self._http_client, None
             await client.aclose()
         return sum(not task.done() for task in tasks)
+
+    async def _turns_over(self, deadline: float) -> None:
+        """Wait until no turn runs, waits to run, or waits for its last frames to be written."""
+        while any(live.core.busy for live in self) and (left := deadline - self.loop.time()) > 0:
+            running = [task for live in self for task in live.tasks() if not task.done()]
+            if running:
+                await asyncio.wait(running, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            else:
+                await asyncio.sleep(min(left, POLL_S))
 
 
 def _turn_ids() -> Callable[[], TurnId]:

@@ -8,7 +8,8 @@ Pings, the closing handshake and everything before `attach` stay with uvicorn.
 
 It rests on these names of uvicorn's class, which are not public: `send_receive_event_to_app`,
 `frames`, `curr_msg_data_type`, `queue`, `conn`, `close_sent`, `close_timer`, `close_timeout`,
-`transport`, `run_asgi`, `keepalive_timeout`. pyproject.toml bounds the versions and a test says
+`transport`, `run_asgi`, `keepalive_timeout`, `handle_cont`, `handle_ping`,
+`handle_parser_exception`. pyproject.toml bounds the versions and a test says
 which one is missing.
 """
 
@@ -19,9 +20,14 @@ from asyncio.transports import BaseTransport
 from collections.abc import Sequence
 from typing import Any, cast
 
+from uvicorn.config import Config
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+from websockets.frames import Frame, Opcode
+from websockets.server import ServerProtocol
 
 from bargein_protocol import Code
+from bargein_protocol.errors import INVALID_DATA, TOO_BIG
 
 from .connection import Connection
 
@@ -31,6 +37,23 @@ EXTENSION = "bargein.protocol"
 # can purge what is still ours and not what the transport has.
 HIGH_WATER = 4096
 
+# A message in more pieces than this comes from nobody who means well: whoever has 256 KiB to send has
+# no reason for fragments of less than 64 bytes.
+MAX_FRAGMENTS = 4096
+
+# Pongs are written past a full buffer. A peer that floods pings and reads no pongs is dropped here.
+MAX_PONG_BYTES = 256 * 1024
+
+
+class _ServerProtocol(ServerProtocol):
+    """The protocol of `websockets`, with one rule of RFC 6455 that it reads more strictly."""
+
+    def recv_frame(self, frame: Frame) -> None:
+        """Take a frame. A peer may close in the middle of a message (section 5.4: control frames)."""
+        if frame.opcode is Opcode.CLOSE:
+            self.current_size = None
+        super().recv_frame(frame)
+
 
 class BargeinProtocol(WebSocketsSansIOProtocol):
     """See the module."""
@@ -38,10 +61,41 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
     connection: Connection | None = None
     paused = False
 
+    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
+        super().__init__(config, server_state, app_state)
+        self.conn = _ServerProtocol(
+            extensions=self.conn.available_extensions, max_size=config.ws_max_size, logger=self.logger
+        )
+
     def connection_made(self, transport: BaseTransport) -> None:
         """Called by the loop."""
         super().connection_made(transport)
         cast(asyncio.Transport, transport).set_write_buffer_limits(high=HIGH_WATER)
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the loop."""
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.transport.is_closing():
+            # uvicorn does not look at a handshake that failed, and its peer would wait for ever.
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.transport.close()
+
+    def handle_cont(self, event: Frame) -> None:
+        """Take a fragment; the bytes of a message are bounded, its empty fragments are not."""
+        if len(self.frames) >= MAX_FRAGMENTS:
+            self._fail(TOO_BIG)
+        else:
+            super().handle_cont(event)
+
+    def handle_ping(self) -> None:
+        """Answer, unless the peer does not read its answers."""
+        super().handle_ping()
+        if self.paused and self.transport.get_write_buffer_size() > MAX_PONG_BYTES:
+            self.transport.abort()
+
+    def _fail(self, code: Code) -> None:
+        self.conn.fail(code.number, code.reason)
+        self.handle_parser_exception()
 
     async def run_asgi(self) -> None:
         """Run the application with this protocol in its scope."""
@@ -70,8 +124,13 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
             return
         frame = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
         self.frames = []
-        if not self.close_sent:
-            self.connection.receive(frame, self.curr_msg_data_type == "text")
+        if self.close_sent:
+            return
+        text = self.curr_msg_data_type == "text"
+        if text and not _is_utf8(frame):
+            self._fail(INVALID_DATA)
+        else:
+            self.connection.receive(frame, text)
 
     def pause_writing(self) -> None:
         """Called by the transport."""
@@ -95,6 +154,14 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
         if self.connection is not None:
             self.connection.disconnected()
+
+
+def _is_utf8(frame: bytes) -> bool:
+    try:
+        frame.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class TransportWire:

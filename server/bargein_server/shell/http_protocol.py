@@ -1,0 +1,61 @@
+"""uvicorn's HTTP protocol with a time limit on request heads.
+
+uvicorn has none: a peer that sends half a head, or nothing at all, would hold its connection for ever.
+It rests on `conn`, `transport` and `loop` of uvicorn's class and on h11's public states.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+
+class HeadTimeoutProtocol(H11Protocol):
+    """See the module.
+
+    Attributes:
+        head_s: Seconds that a request's head may take, from the connection or the head's first byte.
+    """
+
+    head_s = 10.0
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Called by the loop."""
+        super().connection_made(transport)
+        self._head_timer = self.loop.call_later(self.head_s, self._head_is_late)
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the loop."""
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._stop_head_timer()
+        elif self._head_timer is None:
+            self._head_timer = self.loop.call_later(self.head_s, self._head_is_late)
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Hand the connection over."""
+        self._stop_head_timer()
+        super().handle_websocket_upgrade(event)
+
+    def on_response_complete(self) -> None:
+        """From here on uvicorn's keep-alive time counts, until the next head begins."""
+        super().on_response_complete()
+        self._stop_head_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the loop."""
+        self._stop_head_timer()
+        super().connection_lost(exc)
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if not self.transport.is_closing():
+            self.transport.abort()
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None

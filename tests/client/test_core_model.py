@@ -1,0 +1,227 @@
+"""The client against a small honest server over a line that loses everything now and then."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+import bargein_protocol as bp
+from bargein_client.core import ClientCore
+from bargein_client.events import TurnSnapshot
+from bargein_client.phases import Phase
+from bargein_client.tracked import TrackedTurn
+from numbering_model import ModelServer
+
+
+class Reader:
+    """What an application does with a turn: it renders, and remembers what was promised to it."""
+
+    def __init__(self, tracked: TrackedTurn) -> None:
+        self.tracked = tracked
+        self.rendered = ""
+        self.ends: list[bp.TurnEnded] = []
+        self.silent = False
+        """Its user interrupted it and has no answer that lets it go on."""
+        self.talked_over = False
+        """Its user said something else meanwhile, so its last words may be left out."""
+
+    def read(self) -> None:
+        while (event := self.tracked.inbox.take()) is not None:
+            assert not self.ends, "nothing comes after the end"
+            if isinstance(event, (bp.TextDelta, TurnSnapshot)):
+                assert not self.silent, "nothing is rendered of a turn that was interrupted"
+            if isinstance(event, bp.TextDelta):
+                self.rendered += event.text
+            elif isinstance(event, TurnSnapshot):
+                lane = event.state.lanes.get("")
+                self.rendered = lane.text if lane is not None else ""
+            elif isinstance(event, bp.TurnEnded):
+                self.ends.append(event)
+
+
+class LossyLine(RuleBasedStateMachine):
+    """Anything may happen in any order; frames arrive in order or not at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.core = ClientCore()
+        self.server = ModelServer()
+        self.up: list[bp.ClientEvent] = []
+        self.readers: dict[str, Reader] = {}
+        self.interrupts: dict[str, str] = {}
+        self.outcomes: dict[str, list[bp.ServerEvent]] = {}
+        self.ids = 0
+        self.words = 0
+        self.known_text: dict[str, str] = {}
+
+    # --- the line --------------------------------------------------------------------------------
+
+    @initialize()
+    def begin(self) -> None:
+        self.connect(through=True)
+
+    @rule(through=st.booleans())
+    @precondition(lambda self: self.core.phase is Phase.OFFLINE)
+    def connect(self, through: bool) -> None:
+        self.server.detach()
+        self.core.attach()
+        self._pump()
+        if through:
+            self.settle()
+
+    @rule(lose=st.sampled_from(["nothing", "nothing", "the log", "the session"]), words=st.integers(0, 3))
+    @precondition(lambda self: self.core.phase is not Phase.OFFLINE)
+    def cut(self, lose: str, words: int) -> None:
+        """The line breaks; the server goes on, and may have forgotten when the client is back."""
+        self.core.detach()
+        self.server.detach()
+        self.up.clear()
+        for _ in range(words):
+            self.say()
+        if lose == "the log":
+            self.server.trim()
+        elif lose == "the session":
+            self.server.forget()
+
+    @rule()
+    def settle(self) -> None:
+        """Everything arrives."""
+        while self.up or self.server.down:
+            self.deliver_up(10)
+            self.deliver_down(10)
+
+    @rule(count=st.integers(1, 3))
+    def deliver_up(self, count: int) -> None:
+        for _ in range(min(count, len(self.up))):
+            self.server.receive(self.up.pop(0))
+        self._remember()
+
+    @rule(count=st.integers(1, 4))
+    def deliver_down(self, count: int) -> None:
+        for _ in range(min(count, len(self.server.down))):
+            self.core.receive(self.server.down.popleft())
+            self._pump()
+
+    @rule(back=st.integers(1, 5))
+    @precondition(lambda self: self.core.phase is Phase.LIVE)
+    def repeat(self, back: int) -> None:
+        for event in self.server.log[: self.core.last_seq][-back:]:
+            self.core.receive(event)
+        self._pump()
+
+    # --- the user --------------------------------------------------------------------------------
+
+    @rule(on_busy=st.sampled_from([None, "interrupt", "queue", "reject"]))
+    @precondition(lambda self: len(self.readers) < 12)
+    def ask(self, on_busy: bp.OnBusy | None) -> None:
+        self.ids += 1
+        event = bp.InputText(id=bp.InputId(f"in_{self.ids}"), text="x", on_busy=on_busy)
+        for reader in self.readers.values():
+            reader.talked_over |= on_busy in (None, "interrupt") and not reader.tracked.over
+        self.readers[event.id] = Reader(self.core.send_input(event))
+        self._pump()
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.readers and len(self.interrupts) < 20)
+    def interrupt(self, data: st.DataObject) -> None:
+        input_id = data.draw(st.sampled_from(sorted(self.readers)))
+        reader = self.readers[input_id]
+        if reader.tracked.over and reader.tracked.turn_id is None:
+            return  # its input was refused
+        self.ids += 1
+        event = bp.Interrupt(id=bp.InterruptId(f"x_{self.ids}"))
+        self.core.interrupt(event, reader.tracked)
+        self.interrupts[event.id] = input_id
+        reader.silent = True
+        self._pump()
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.readers)
+    def read(self, data: st.DataObject) -> None:
+        self.readers[data.draw(st.sampled_from(sorted(self.readers)))].read()
+
+    # --- the server ------------------------------------------------------------------------------
+
+    @rule()
+    def say(self) -> None:
+        self.words += 1
+        self.server.say(f"w{self.words} ")
+        self._remember()
+
+    @rule()
+    def finish(self) -> None:
+        self.server.finish()
+
+    @rule()
+    def protect(self) -> None:
+        self.server.protect()
+
+    @rule()
+    def unprotect(self) -> None:
+        self.server.unprotect()
+
+    # --- what must hold --------------------------------------------------------------------------
+
+    @invariant()
+    def nothing_is_rendered_that_was_not_said(self) -> None:
+        for reader in self.readers.values():
+            said = self.known_text.get(reader.tracked.turn_id or "", "")
+            assert said.startswith(reader.rendered)
+            assert len(reader.ends) <= 1
+
+    @invariant()
+    def every_request_has_one_answer_at_most(self) -> None:
+        for answers in self.outcomes.values():
+            assert len([answer for answer in answers if not isinstance(answer, bp.TurnEnded)]) <= 1
+            assert len([answer for answer in answers if isinstance(answer, bp.TurnEnded)]) <= 1
+
+    def teardown(self) -> None:
+        """In the end everything is settled, and the client knows what the server knows."""
+        if self.core.phase is Phase.OFFLINE:
+            self.connect(through=True)
+        self.settle()
+        while self.server.running:
+            self.unprotect()
+            self.finish()
+            self.settle()
+        for input_id, reader in self.readers.items():
+            reader.read()
+            assert input_id in self.outcomes
+            tracked = reader.tracked
+            if tracked.turn_id is not None:
+                assert tracked.ended is not None
+                assert reader.ends == [tracked.ended]
+                if tracked.ended.status == "completed":
+                    assert str(tracked.fold.voice.text) == self.known_text.get(tracked.turn_id, "")
+                    whole = reader.rendered == str(tracked.fold.voice.text)
+                    assert whole or reader.silent or reader.talked_over
+        assert set(self.interrupts) <= set(self.outcomes)
+        assert len(self.core.turns) == 0
+
+    def _pump(self) -> None:
+        """Hand over what the core wants to send and what it has to tell."""
+        self.up += self.core.outgoing()
+        for request_id, outcome in self.core.outcomes():
+            self.outcomes.setdefault(request_id, []).append(outcome)
+            if isinstance(outcome, bp.InterruptResult):
+                self._hear(self.interrupts[request_id])
+
+    def _hear(self, input_id: str) -> None:
+        """A turn may be rendered again when every interrupt of it is answered, and none ended it."""
+        reader = self.readers[input_id]
+        given = [self.outcomes.get(x) for x, of in self.interrupts.items() if of == input_id]
+        results = [answers[0] for answers in given if answers]
+        reader.silent = len(results) < len(given) or any(
+            isinstance(answer, bp.InterruptResult) and answer.outcome in ("interrupted", "already_ended")
+            for answer in results
+        )
+
+    def _remember(self) -> None:
+        """Keep what each turn said, also when the server forgets the session."""
+        for turn in self.server.turns.values():
+            self.known_text[turn.turn_id] = str(turn.fold.voice.text)
+
+
+LossyLine.TestCase.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+TestLossyLine = LossyLine.TestCase

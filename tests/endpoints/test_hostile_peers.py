@@ -1,0 +1,177 @@
+"""Peers that attack the line itself: heads, fragments, pings and floods (RFC 6455, and none of it)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from bargein_server.shell.uvicorn_protocol import MAX_FRAGMENTS, MAX_PONG_BYTES
+from hostile import yields_flat_out
+from serving import Serving, ask, echo, serving
+from waiting import WAIT_S, until
+
+MASK = bytes(4)
+HEAD = (
+    "GET /v1/session HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+)
+
+
+def frame(opcode: int, payload: bytes = b"", *, final: bool = True) -> bytes:
+    """Return a masked frame, RFC 6455 section 5.2."""
+    size = len(payload)
+    length = bytes([0x80 | size]) if size < 126 else bytes([0x80 | 126]) + size.to_bytes(2, "big")
+    return bytes([(0x80 if final else 0) | opcode]) + length + MASK + payload
+
+
+Raw = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@asynccontextmanager
+async def raw(server: Serving, head: str) -> AsyncIterator[Raw]:
+    """Open a TCP connection and send a head, or a part of one."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    try:
+        writer.write(head.encode())
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+
+
+@asynccontextmanager
+async def upgraded(server: Serving) -> AsyncIterator[Raw]:
+    """Open a WebSocket by hand."""
+    async with raw(server, HEAD + "\r\n") as (reader, writer):
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+        yield reader, writer
+
+
+async def rest(reader: asyncio.StreamReader) -> bytes:
+    """Return all that comes until the server has ended the connection, whichever way."""
+    received = b""
+    async with asyncio.timeout(WAIT_S):
+        try:
+            while data := await reader.read(2**16):
+                received += data
+        except ConnectionError:
+            pass
+    return received
+
+
+@pytest.mark.parametrize("head", ["", "GET /v1/session HT", HEAD, "GET / HTTP/1.1\r\nHost: x\r\n"])
+async def test_half_a_head_is_dropped_in_time(head: str) -> None:
+    """Nothing, half a line, half a handshake, half a request."""
+    async with serving(echo, head_s=0.1) as server, raw(server, head) as (reader, _):
+        assert await rest(reader) == b""
+
+
+async def test_a_head_that_is_whole_is_not_hurried() -> None:
+    """A session outlives the time limit of its handshake."""
+    async with serving(echo, head_s=0.05) as server, server.connect() as client:
+        await asyncio.sleep(0.1)
+        await ask(client)
+        assert (await client.until("turn.ended"))["status"] == "completed"
+
+
+async def test_the_second_head_of_a_connection_is_limited_too() -> None:
+    """A keep-alive connection with half of a next request."""
+    whole = "GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with serving(echo, head_s=0.1) as server, raw(server, whole) as (reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"GET /nothing HTTP/1.1\r\nHo")
+        await rest(reader)
+
+
+@pytest.mark.parametrize(
+    "extra", ["Cookie: " + "x" * 10_000 + "\r\n", "".join(f"X-{n}: y\r\n" for n in range(200))]
+)
+async def test_a_head_that_is_too_big_is_refused_and_not_left_hanging(extra: str) -> None:
+    """A 10 KB cookie, 200 headers: HTTP 431, and the connection ends."""
+    async with serving(echo) as server, raw(server, HEAD + extra + "\r\n") as (reader, _):
+        assert (await rest(reader)).startswith(b"HTTP/1.1 431")
+
+
+async def test_fragments_without_end_are_cut_off() -> None:
+    """At the limit the message is whole; one fragment more closes with 1009."""
+    text = json.dumps({"type": "input.text", "id": "i", "text": "x"}).encode()
+    empty = frame(0, final=False)
+    async with serving(echo) as server:
+        async with upgraded(server) as (reader, writer):
+            writer.write(frame(1, final=False) + empty * (MAX_FRAGMENTS - 2) + frame(0, text))
+            async with asyncio.timeout(WAIT_S):
+                await reader.readuntil(b'"turn.ended"')
+        async with upgraded(server) as (reader, writer):
+            writer.write(frame(1, final=False) + empty * MAX_FRAGMENTS)
+            received = await rest(reader)
+            assert (1009).to_bytes(2, "big") in received
+
+
+async def test_a_ping_flood_whose_pongs_nobody_reads_is_aborted() -> None:
+    """Pongs are written past a full buffer, and the buffer is bounded."""
+    async with serving(echo) as server, upgraded(server) as (reader, writer):
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        flood = frame(9, os.urandom(125)) * 500
+        sent = 0
+        async with asyncio.timeout(WAIT_S):
+            try:
+                while sent < 100 * MAX_PONG_BYTES:
+                    writer.write(flood)
+                    sent += len(flood)
+                    await writer.drain()
+            except ConnectionError:
+                pass
+        assert sent < 100 * MAX_PONG_BYTES
+
+
+async def test_a_flood_of_messages_is_closed_with_4429() -> None:
+    """A burst within the limit is answered; one message more ends the connection."""
+    ping = json.dumps({"type": "ping", "id": "p"})
+    async with serving(echo, messages_per_s=50) as server, server.connect() as client:
+        await client.send(*[ping] * 100)
+        for _ in range(100):
+            await client.until("pong")
+        await client.send(*[ping] * 100)
+        assert (await client.closed())[0] == 4429
+
+
+async def test_a_flood_of_bytes_is_closed_with_4429() -> None:
+    """Few messages, but large."""
+    big = json.dumps({"type": "ping", "id": "p", "x": "y" * 10_000})
+    async with serving(echo, bytes_per_s=10_240) as server, server.connect() as client:
+        await client.send(big)
+        await client.until("pong")
+        await client.send(big, big, big)
+        assert (await client.closed())[0] == 4429
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"\x81\x02{}", 1002),  # not masked, section 5.1
+        (frame(3), 1002),  # a reserved opcode
+        (bytes([0xC1, 0x80]) + MASK, 1002),  # a reserved bit without an extension
+        (frame(0, b"x"), 1002),  # nothing to continue
+        (frame(9, b"x", final=False), 1002),  # control frames are not fragmented
+    ],
+)
+async def test_frames_that_break_the_standard_close_with_1002(data: bytes, code: int) -> None:
+    """RFC 6455 sections 5.1 to 5.5."""
+    async with serving(echo) as server, upgraded(server) as (reader, writer):
+        writer.write(data)
+        assert code.to_bytes(2, "big") in await rest(reader)
+
+
+async def test_a_client_that_stops_reading_is_dropped_and_its_session_kept() -> None:
+    """Its kernel acknowledges no more; the connection is freed in time, the turn goes on to the log."""
+    async with serving(yields_flat_out, stalled_s=0.5) as server, upgraded(server) as (reader, writer):
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(frame(1, json.dumps({"type": "input.text", "id": "i", "text": "x"}).encode()))
+        await until(lambda: [live for live in server.sessions if live.core.full], "full buffers")
+        [live] = server.sessions
+        await until(lambda: live.connection is None, "the end of the connection")
+        assert live.core.busy

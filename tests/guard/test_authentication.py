@@ -1,0 +1,46 @@
+"""Who a client is."""
+
+from __future__ import annotations
+
+from bargein_server import BearerTokens
+from bargein_server.guard.authentication import Tickets
+
+
+def test_a_token_belongs_to_its_principal() -> None:
+    """And any other text to nobody."""
+    tokens = BearerTokens({"secret": "ann", "other": "bob"})
+    assert [tokens.principal_of(text) for text in ("secret", "other", "", "secre", "\ud800")] == [
+        "ann", "bob", None, None, None,
+    ]  # fmt: skip
+
+
+def test_tokens_are_not_kept_as_they_are() -> None:
+    """A dump of the process's objects does not show them."""
+    assert "secret" not in repr(vars(BearerTokens({"secret": "ann"})))
+
+
+def test_a_ticket_is_good_once() -> None:
+    """The second time it is nobody's."""
+    tickets = Tickets(30)
+    ticket = tickets.issue("ann", 0.0)
+    assert tickets.redeem(ticket, 1.0) == "ann"
+    assert tickets.redeem(ticket, 1.0) is None
+
+
+def test_a_ticket_is_good_for_its_time() -> None:
+    """At the limit, and not after it."""
+    tickets = Tickets(30)
+    assert tickets.redeem(tickets.issue("ann", 0.0), 30.0) == "ann"
+    assert tickets.redeem(tickets.issue("ann", 0.0), 30.1) is None
+
+
+def test_tickets_that_nobody_uses_are_forgotten() -> None:
+    """Old ones go; beyond the bound the oldest makes room."""
+    tickets = Tickets(30, most=3)
+    first = tickets.issue("ann", 0.0)
+    others = [tickets.issue("ann", 1.0) for _ in range(3)]
+    assert len(tickets._issued) == 3
+    assert tickets.redeem(first, 2.0) is None
+    assert tickets.redeem(others[0], 2.0) == "ann"
+    tickets.issue("ann", 100.0)
+    assert len(tickets._issued) == 1

@@ -1,0 +1,39 @@
+"""Which web pages may open a session."""
+
+from __future__ import annotations
+
+import pytest
+
+from bargein_server.guard.origins import may_connect
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "scheme", "allowed", "expected"),
+    [
+        (None, "example.com", "ws", (), True),  # no browser
+        ("http://example.com", "example.com", "ws", (), True),
+        ("http://example.com:80", "example.com", "ws", (), True),
+        ("https://example.com", "example.com", "wss", (), True),
+        ("http://EXAMPLE.com", "example.com", "ws", (), True),
+        ("http://localhost:8000", "localhost:8000", "ws", (), True),
+        ("http://localhost:8001", "localhost:8000", "ws", (), False),
+        ("https://evil.com", "example.com", "ws", (), False),
+        ("https://example.com.evil.com", "example.com", "wss", (), False),
+        ("http://example.com", "example.com", "wss", (), False),  # the page came over plain HTTP
+        ("null", "example.com", "ws", (), False),
+        ("null", "null", "ws", (), False),
+        ("", "", "ws", (), False),
+        ("http://[::1", "[::1", "ws", (), False),
+        ("http://x:99999", "x:99999", "ws", (), False),
+        ("http://example.com", None, "ws", (), False),
+        ("https://app.io", "api.io", "wss", ("https://app.io",), True),
+        ("https://app.io", "api.io", "wss", ("https://other.io",), False),
+        ("https://any.io", "api.io", "wss", ("*",), True),
+        ("null", "api.io", "wss", ("null",), True),
+    ],
+)
+def test_same_origin_or_listed(
+    origin: str | None, host: str | None, scheme: str, allowed: tuple[str, ...], expected: bool
+) -> None:
+    """The server's own origin, what is listed, and who has none."""
+    assert may_connect(origin, host, scheme, allowed) is expected

@@ -1,0 +1,217 @@
+"""A session that lives: when output is written, who is woken, and when its timer fires."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bargein_protocol import (
+    InputId,
+    InputText,
+    Playback,
+    SessionClose,
+    SessionOpen,
+    SessionUpdate,
+    TurnHeld,
+    TurnHold,
+    TurnId,
+)
+from bargein_server import Output, Turn
+from bargein_server.shell import live as live_module
+from bargein_server.shell.live import LiveSession
+from bargein_server.shell.sessions import Sessions
+from fakes import Line, serve
+from waiting import until
+
+
+def only(sessions: Sessions) -> LiveSession:
+    [live] = sessions
+    return live
+
+
+class Clock:
+    """Stands in for `perf_counter`: the flush policy's clock."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of the flush policy, moved by hand."""
+    clock = Clock()
+    monkeypatch.setattr(live_module, "perf_counter", clock)
+    return clock
+
+
+async def waits(turn: Turn) -> AsyncIterator[Output]:
+    """Lets the test speak in its place."""
+    await asyncio.Event().wait()
+    yield "never"
+
+
+def speak(live: LiveSession, turn: TurnId, text: str, clock: Clock) -> None:
+    """Do what the runner does with an output."""
+    live.core.emit(turn, text, live.loop.time())
+    live.emitted(clock.now)
+
+
+async def test_a_token_that_trickles_is_written_at_once(clock: Clock) -> None:
+    """In the step in which it was yielded, each in its own write."""
+    sessions = serve(waits)
+    line = Line(sessions)
+    turn = line.ask()
+    for n in range(1, 4):
+        clock.now += 1
+        speak(only(sessions), turn, f"{n} ", clock)
+        assert len(line.texts()) == n
+
+
+async def test_tokens_that_gush_are_written_together_at_the_end_of_the_iteration(clock: Clock) -> None:
+    """The first at once, the others in one write; they do not wait for a timer."""
+    sessions = serve(waits)
+    line = Line(sessions)
+    turn = line.ask()
+    clock.now += 1
+    line.wire.writes.clear()
+    for n in range(50):
+        speak(only(sessions), turn, f"{n} ", clock)
+    assert line.wire.writes == [1]
+    await asyncio.sleep(0)
+    assert line.wire.writes == [1, 49]
+
+
+async def test_a_gush_counts_from_its_last_write(clock: Clock) -> None:
+    """After the late write the next token is soon again, and waits for its own iteration."""
+    sessions = serve(waits)
+    line = Line(sessions)
+    turn = line.ask()
+    live = only(sessions)
+    clock.now += 1
+    for text in ("a", "b"):
+        speak(live, turn, text, clock)
+    await asyncio.sleep(0)
+    clock.now += live_module.FLUSH_GAP_S / 2
+    speak(live, turn, "c", clock)
+    assert line.texts() == ["a", "b"]
+    await asyncio.sleep(0)
+    clock.now += live_module.FLUSH_GAP_S * 1.5
+    speak(live, turn, "d", clock)
+    assert line.texts() == ["a", "b", "c", "d"]
+
+
+async def test_what_gushed_is_purged_by_an_interrupt_of_the_same_iteration(clock: Clock) -> None:
+    """It was not written yet, so it never is (contract 2)."""
+    sessions = serve(waits)
+    line = Line(sessions)
+    turn = line.ask()
+    clock.now += 1
+    for text in ("a", "b", "c"):
+        speak(only(sessions), turn, text, clock)
+    line.interrupt(turn)
+    await asyncio.sleep(0)
+    assert line.texts() == ["a"]
+
+
+async def test_whoever_waits_to_pull_is_woken_by_the_drained_line_and_by_the_fence() -> None:
+    """Not before; a task that is cancelled while it waits leaves nothing behind."""
+    sessions = serve(waits, output_bytes=1024)
+    line = Line(sessions)
+    line.block()
+    turn = line.ask()
+    live = only(sessions)
+    live.core.emit(turn, "x" * 2000, live.loop.time())
+    waiters = [asyncio.ensure_future(live.pullable()) for _ in range(3)]
+    for _ in range(5):
+        live.changed()
+        await asyncio.sleep(0)
+    assert not any(waiter.done() for waiter in waiters)
+    waiters[0].cancel()
+    line.block(False)
+    await until(lambda: all(waiter.done() for waiter in waiters))
+    line.block()
+    live.core.emit(turn, "x" * 2000, live.loop.time())
+    waiter = asyncio.ensure_future(live.pullable())
+    await asyncio.sleep(0)
+    line.interrupt(turn)
+    await until(waiter.done)
+    assert live._waiters == set()
+
+
+@pytest.mark.virtual_time
+async def test_a_deadline_that_comes_nearer_moves_the_timer() -> None:
+    """A hold of two seconds ends in time though the timer stood at a later deadline."""
+    sessions = serve(waits, hold_s=2, heartbeat_s=1000, no_output_s=500)
+    line = Line(sessions)
+    turn = line.ask()
+    await asyncio.sleep(1)
+    line.send(TurnHold(turn_id=turn))
+    assert [event for event in line.events if isinstance(event, TurnHeld)]
+    await asyncio.sleep(1.9)
+    assert line.types()[-1] == "turn.held"
+    await asyncio.sleep(0.2)
+    assert line.types()[-1] == "turn.resumed"
+
+
+@pytest.mark.virtual_time
+async def test_a_silent_agent_is_ended_by_the_timer_and_cancelled() -> None:
+    """Nobody has to call for the no-output time to be over."""
+    sessions = serve(waits, no_output_s=30)
+    line = Line(sessions)
+    line.ask()
+    await asyncio.sleep(31)
+    assert [(end.status, end.reason) for end in line.ends()] == [("failed", "no_output")]
+    assert only(sessions).tasks() == []
+
+
+async def test_the_commands_of_one_step_are_carried_out_in_order() -> None:
+    """An input and its interrupt in one opening: the task is made, cancelled and gone."""
+    entered: list[str] = []
+
+    async def agent(turn: Turn) -> AsyncIterator[Output]:
+        entered.append(turn.text)
+        yield "x"
+
+    sessions = serve(agent, history_turns=1)
+    line = Line(sessions)
+    inputs = [InputText(id=InputId(f"i{n}"), text=str(n)) for n in range(4)]
+    line.send(SessionOpen(pending=list(inputs)))
+    await line.until("turn.ended", 4)
+    assert entered == ["3"]
+    await until(lambda: only(sessions).tasks() == [])
+
+
+async def test_an_agent_reads_the_metadata_and_the_id_of_its_session() -> None:
+    """They are those of the client's `session.update` and `session.opened`."""
+    seen: list[object] = []
+
+    async def agent(turn: Turn) -> AsyncIterator[Output]:
+        seen.append((turn.session.id, turn.session.metadata, turn.session.principal))
+        yield "x"
+
+    sessions = serve(agent)
+    line = Line(sessions)
+    line.send(SessionUpdate(metadata={"voice": "low"}))
+    line.ask()
+    await line.until("turn.ended")
+    assert seen == [(only(sessions).context.id, {"voice": "low"}, None)]
+
+
+@pytest.mark.virtual_time
+async def test_a_closed_session_has_no_timer_left() -> None:
+    """Nothing of it is ever due again."""
+    sessions = serve(waits)
+    line = Line(sessions)
+    line.ask()
+    live = only(sessions)
+    line.send(SessionClose())
+    line.drop()
+    await until(lambda: live.tasks() == [])
+    assert live._timer is None
+    line.send(Playback(turn_id=TurnId("t")))
+    assert live._timer is None

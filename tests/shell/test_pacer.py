@@ -1,0 +1,65 @@
+"""The pacer: how long a turn may run before the loop must."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from bargein_server.shell.pacer import ROUND_S, SLICE_S, Pacer
+
+
+async def test_the_round_changes_once_the_loop_has_run() -> None:
+    """Whoever watched sees in `round` that others had their turn meanwhile."""
+    pacer = Pacer(asyncio.get_running_loop())
+    seen = pacer.round
+    pacer.watch()
+    assert pacer.round == seen
+    await asyncio.sleep(0)
+    assert pacer.round == seen + 1
+
+
+async def test_many_watchers_share_one_round() -> None:
+    """The cost is one callback for each iteration of the loop, whatever the number of turns."""
+    pacer = Pacer(asyncio.get_running_loop())
+    for _ in range(100):
+        pacer.watch()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert pacer.round == 1
+
+
+async def test_nothing_is_watched_when_nobody_asks() -> None:
+    """An idle server's loop does not spin."""
+    pacer = Pacer(asyncio.get_running_loop())
+    pacer.watch()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert pacer.round == 1
+
+
+async def test_breathing_lets_the_loop_run() -> None:
+    """What was ready before runs before the breath is over."""
+    ran: list[str] = []
+    asyncio.get_running_loop().call_soon(ran.append, "other")
+    await Pacer(asyncio.get_running_loop()).breathe()
+    assert ran == ["other"]
+
+
+@pytest.mark.parametrize(
+    ("busy", "slice_s"),
+    [(0, SLICE_S), (1, SLICE_S), (25, SLICE_S), (50, ROUND_S / 50), (1000, ROUND_S / 1000)],
+)
+async def test_the_more_turns_are_busy_the_shorter_is_the_slice_of_each(busy: int, slice_s: float) -> None:
+    """All of them together delay a frame by about five milliseconds; a quiet round gives the time back."""
+    pacer = Pacer(asyncio.get_running_loop())
+    breaths = [asyncio.ensure_future(pacer.breathe()) for _ in range(busy)]
+    await asyncio.sleep(0)  # each has begun to breathe
+    pacer.watch()
+    await asyncio.sleep(0)
+    assert pacer.slice_s == pytest.approx(slice_s)
+    for breath in breaths:
+        await breath
+    pacer.watch()
+    await asyncio.sleep(0)
+    assert pacer.slice_s == SLICE_S
