@@ -125,3 +125,12 @@ async def test_leaving_the_block_waits_for_a_source_that_a_consumer_is_closing()
         await asyncio.sleep(0)
     assert closed == [5.0]
     await leaving
+
+
+async def test_a_block_that_is_left_at_once_closes_a_source_that_is_open_already() -> None:
+    """The task had no time for its first step."""
+    source = Source(*range(3))
+    await anext(source.stream)
+    async with Broadcast(source.stream, 1):
+        pass
+    assert source.closed

@@ -171,6 +171,21 @@ async def test_what_a_producer_raises_comes_after_what_it_pushed() -> None:
     assert got == ["a"]
 
 
+async def test_who_leaves_before_the_failure_does_not_hear_of_it() -> None:
+    """And nobody complains that it was not heard."""
+
+    async def produce(push: Push[str]) -> None:
+        push("a")
+        push("b")
+        raise OSError("upstream")
+
+    with no_accidents():
+        stream = from_callbacks(produce)
+        assert await anext(stream) == "a"
+        await moment()
+        await stream.aclose()
+
+
 async def test_what_a_producer_raises_in_its_cleanup_is_told() -> None:
     """By the close of the stream."""
 

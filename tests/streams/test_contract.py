@@ -66,6 +66,24 @@ async def test_a_cancel_at_any_suspension_point_closes_all_and_leaves_no_task(
 
 
 @every_operator
+async def test_a_cancel_while_a_reader_leaves_early_is_not_lost(operator: Operator) -> None:
+    """A `break` after the first item closes all; a cancel at any point of that closing is passed on."""
+
+    async def read_one(stream: AsyncGenerator[Any, None]) -> None:
+        async with aclosing(stream):
+            await anext(stream)
+
+    points, _ = await run(lambda: read_one(operator(*(source.stream for source in two_sources()))))
+    with no_accidents():
+        for point in range(1, points + 1):
+            one, two = two_sources()
+            stream = operator(one.stream, two.stream)
+            _, error = await run(lambda stream=stream: read_one(stream), point)  # type: ignore[misc]
+            assert isinstance(error, CUT)
+            assert_closed(one, two)
+
+
+@every_operator
 async def test_a_cancel_that_is_thrown_in_at_a_yield_closes_all(operator: Operator) -> None:
     """What the turn's runner does when the agent stands at its yield: for every item."""
     items: list[Any] = []

@@ -10,7 +10,8 @@ import pytest
 
 from bargein_protocol import TurnHold, TurnResume
 from bargein_server import Agent, Output, Turn
-from bargein_server.streams import prefetched
+from bargein_server.shell.upstream import TURN_STREAMS, TurnStreams
+from bargein_server.streams import Cache, merged, prefetched, raced, transformed
 from fakes import Line, serve
 from operators import OPERATORS, Operator
 from streaming import Source, no_accidents
@@ -87,6 +88,31 @@ async def test_a_hold_and_a_slow_client_lose_nothing(operator: Operator) -> None
         assert line.ends()[0].status == "completed"
         heard.append(sorted("".join(line.texts()).split()))
     assert heard[0] == heard[1]
+
+
+async def test_what_helper_tasks_open_upstream_belongs_to_the_turn() -> None:
+    """So the fence closes it; the upstream of a cache may outlive a turn and belongs to none."""
+    seen: dict[str, object] = {}
+
+    async def looks(name: str) -> AsyncIterator[str]:
+        seen[name] = TURN_STREAMS.get()
+        yield "x"
+
+    async def agent(turn: Turn) -> AsyncIterator[Output]:
+        seen["agent"] = TURN_STREAMS.get()
+        async with aclosing(merged(transformed(looks("source"), str), raced(looks("other")))) as items:
+            async for item in items:
+                yield item
+        async with aclosing(Cache[str]().stream("key", lambda: looks("cache"))) as items:
+            async for item in items:
+                yield item
+
+    line = Line(serve(agent))
+    line.ask()
+    await in_virtual_time(line.ends)
+    assert isinstance(seen["agent"], TurnStreams)
+    assert seen["agent"] is seen["source"] is seen["other"]
+    assert seen["cache"] is None
 
 
 async def test_a_careless_agent_leaves_nothing_either() -> None:

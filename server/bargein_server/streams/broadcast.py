@@ -9,7 +9,7 @@ from typing import Generic, Literal, TypeVar
 
 from .errors import StreamClosed, TooSlow
 from .readers import raise_first
-from .reading import Reading
+from .reading import Reading, close
 from .signals import Signal
 from .tasks import ended, failure
 
@@ -53,6 +53,7 @@ class Broadcast(Generic[T]):
         self._consumers = [Consumer(self) for _ in range(consumers)]
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
+        self._begun = False
 
     async def __aenter__(self) -> list[Consumer[T]]:
         self._task = asyncio.create_task(self._read(), name="broadcast")
@@ -72,6 +73,9 @@ class Broadcast(Generic[T]):
         if first:
             task.cancel()
         await ended([task])
+        if not self._begun:  # a cancel before its first step keeps a task from entering its body
+            self._begun = True
+            await close(self._source)
         if first and not task.cancelled() and (failed := task.exception()) is not None:
             raise_first([failed], error)
 
@@ -87,6 +91,7 @@ class Broadcast(Generic[T]):
         self._room.wake()
 
     async def _read(self) -> None:
+        self._begun = True
         async with Reading(self._source) as items:
             while True:
                 while self._slow == "wait" and any(self._is_full(one) for one in self._consumers):

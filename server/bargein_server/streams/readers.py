@@ -19,7 +19,7 @@ from collections.abc import AsyncIterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from .reading import Reading, close
+from .reading import Reading
 from .signals import Signal
 from .tasks import ended, failure
 
@@ -69,7 +69,6 @@ class Readers(Generic[T]):
         self._news = Signal()
         self._rooms = [Signal() for _ in sources]
         self._waiting = [0] * len(sources)
-        self._begun = [False] * len(sources)
         self._stopped = [False] * len(sources)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -91,13 +90,7 @@ class Readers(Generic[T]):
         self._stopped = [True] * len(self._sources)
         for task in stopping:
             task.cancel()
-        try:
-            await ended(self._tasks)
-        finally:
-            # A cancel before its first step keeps a task from entering its body.
-            for source, begun in zip(self._sources, self._begun, strict=True):
-                if not begun:
-                    await close(source)
+        await ended(self._tasks)
         failures = [task.exception() for task in stopping if not task.cancelled()]
         raise_first([found for found in failures if found is not None], error)
 
@@ -128,7 +121,6 @@ class Readers(Generic[T]):
         return entry
 
     async def _read(self, number: int) -> None:
-        self._begun[number] = True
         async with Reading(self._sources[number]) as items:
             while True:
                 while self._waiting[number] >= self._ahead:
