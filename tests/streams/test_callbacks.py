@@ -86,10 +86,13 @@ async def test_a_thread_that_pushes_and_ends_the_stream_loses_nothing() -> None:
 async def test_a_thread_is_told_by_its_next_push_that_nobody_reads() -> None:
     """One that waits for room is woken; the error is a CancelledError, which passes `except Exception`."""
     told: list[BaseException] = []
+    tries = 0
 
     def work(push: Push[int]) -> None:
+        nonlocal tries
         try:
             while True:
+                tries += 1
                 push(1)
         except BaseException as error:
             told.append(error)
@@ -100,6 +103,9 @@ async def test_a_thread_is_told_by_its_next_push_that_nobody_reads() -> None:
     with no_accidents():
         async with aclosing(from_callbacks(produce, ahead=2)) as stream:
             assert await anext(stream) == 1
+            await until(lambda: tries == 4)  # one was taken, two wait, and the next has no room
+            for _ in range(100):
+                await moment()
         await until(lambda: told)
     assert isinstance(told[0], StreamClosed)
     assert isinstance(told[0], asyncio.CancelledError)

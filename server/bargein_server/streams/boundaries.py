@@ -12,8 +12,9 @@ Why not a library: segmenters look at a whole text and change their mind when it
 Dupont". `pysbd` has been still since 2021 and parts a URL at its `?`; `yasbd-lib` is MPL, with three
 dependencies, by the paragraph. `sentence-stream` is made for streams, but strips white space and
 asterisks, so the text that comes out is not the text that went in, and parts "Prof. Müller".
-`stream2sentence` wants nltk or stanza with their models. A voice can bear two sentences in one piece
-better than a title torn from its name, so what cannot be known goes on.
+`stream2sentence` drops line breaks, tears a German closing quote from its sentence, and leaves its source
+open when it is closed at a `yield`. A voice can bear two sentences in one piece better than a title torn
+from its name, so what cannot be known goes on.
 """
 
 from __future__ import annotations
