@@ -21,3 +21,12 @@ async def until(condition: Callable[[], T], what: str = "the condition") -> T:
             raise AssertionError(f"waited {WAIT_S} s for {what}")
         await asyncio.sleep(0)
     return value
+
+
+async def in_virtual_time(condition: Callable[[], T], what: str = "the condition") -> T:
+    """Let virtual time pass until the condition is true; returns its value. `until` lets none pass."""
+    for _ in range(100_000):
+        if value := condition():
+            return value
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"waited for {what}")

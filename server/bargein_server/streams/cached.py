@@ -1,0 +1,183 @@
+"""Answers that are given again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Hashable
+from contextvars import Context
+from typing import Generic, TypeVar
+
+from .reading import Reading
+from .signals import Signal
+from .tasks import end, failure
+
+T = TypeVar("T")
+
+_AHEAD = 8
+"""An upstream is read at most this many items ahead of its fastest listener."""
+
+
+class Cache(Generic[T]):
+    """Keeps finished answers, and shares those that are under way. One for each event loop.
+
+    Args:
+        answers: How many finished answers are kept; the one that was not asked for longest goes first.
+        items: The longest answer that is kept, in items. A longer one is still streamed to all who
+            listen to it; it then goes on at the pace of the slowest.
+        max_age_s: How long an answer is good, in seconds; None: for ever.
+    """
+
+    def __init__(self, *, answers: int = 128, items: int = 4096, max_age_s: float | None = None) -> None:
+        self._answers: OrderedDict[Hashable, _Answer[T]] = OrderedDict()
+        self._most = answers
+        self._items = items
+        self._max_age_s = max_age_s
+
+    def __len__(self) -> int:
+        """Return how many answers are kept or under way."""
+        return len(self._answers)
+
+    async def stream(self, key: Hashable, make: Callable[[], AsyncIterable[T]]) -> AsyncGenerator[T, None]:
+        """Yield the answer to `key`: kept, under way for somebody else, or made now.
+
+        Every listener gets every item in order from the first, and the upstream's error after those
+        before it. Cancelling one listener takes nothing from the others; when the last one leaves, the
+        upstream is cancelled and closed in its own task, and forgotten. Only an answer that came to its
+        end without an error is kept.
+
+        The upstream belongs to nobody's turn, as it may outlive the one that asked first: it runs in an
+        empty context. It is therefore closed by the last listener's end and not by the fence.
+
+        Args:
+            key: What makes two requests equal.
+            make: Makes the stream of the answer; called when there is none.
+        """
+        answer = self._find(key)
+        if answer is None:
+            answer = self._answers[key] = _Answer(self._items)
+            answer.start(make, lambda: self._settle(key))
+        self._answers.move_to_end(key)
+        listener = answer.join()
+        try:
+            while True:
+                while listener.place < answer.end:
+                    item = answer.items[listener.place - answer.begin]
+                    listener.place += 1
+                    answer.room.wake()
+                    yield item
+                if answer.over:
+                    break
+                await answer.news.wait()
+            if answer.error is not None:
+                raise answer.error
+        finally:
+            answer.listeners.remove(listener)
+            if answer.listeners or answer.over:
+                answer.room.wake()
+            else:
+                self._forget(key, answer)
+                await answer.stop()
+
+    def _find(self, key: Hashable) -> _Answer[T] | None:
+        answer = self._answers.get(key)
+        if answer is None or answer.too_long or answer.error is not None:
+            return None
+        if answer.over and self._max_age_s is not None and answer.age_s() > self._max_age_s:
+            return None
+        return answer
+
+    def _settle(self, key: Hashable) -> None:
+        """Forget what cannot be given again, and the oldest of what can."""
+        answer = self._answers.get(key)
+        if answer is not None and (answer.too_long or answer.error is not None):
+            del self._answers[key]
+        finished = [key for key, answer in self._answers.items() if answer.over]
+        for key in finished[: max(0, len(finished) - self._most)]:
+            del self._answers[key]
+
+    def _forget(self, key: Hashable, answer: _Answer[T]) -> None:
+        if self._answers.get(key) is answer:
+            del self._answers[key]
+
+
+class _Listener:
+    """Somebody who reads an answer, and the number of the next item for it."""
+
+    __slots__ = ("place",)
+
+    def __init__(self) -> None:
+        self.place = 0
+
+
+class _Answer(Generic[T]):
+    """An answer under way or finished; `items[0]` is its item number `begin`."""
+
+    def __init__(self, most: int) -> None:
+        self.items: list[T] = []
+        self.begin = 0
+        self.listeners: list[_Listener] = []
+        self.news = Signal()
+        self.room = Signal()
+        self.over = False
+        self.error: BaseException | None = None
+        self.finished_at = 0.0
+        self._most = most
+        self._stopped = False
+
+    @property
+    def end(self) -> int:
+        return self.begin + len(self.items)
+
+    @property
+    def too_long(self) -> bool:
+        return self.end > self._most
+
+    def age_s(self) -> float:
+        return asyncio.get_running_loop().time() - self.finished_at
+
+    def join(self) -> _Listener:
+        listener = _Listener()
+        self.listeners.append(listener)
+        return listener
+
+    def start(self, make: Callable[[], AsyncIterable[T]], settle: Callable[[], None]) -> None:
+        self._task = asyncio.create_task(self._read(make), name="cached answer", context=Context())
+        self._task.add_done_callback(lambda task: self._done(task, settle))
+
+    async def stop(self) -> None:
+        """Cancel the upstream and wait; raises what its cleanup raises."""
+        self._stopped = True
+        running = not self._task.done()
+        await end([self._task])
+        if running and not self._task.cancelled() and (failed := self._task.exception()) is not None:
+            raise failed
+
+    async def _read(self, make: Callable[[], AsyncIterable[T]]) -> None:
+        async with Reading(make()) as items:
+            while True:
+                while not self._has_room():
+                    await self.room.wait()
+                try:
+                    item = await anext(items)
+                except StopAsyncIteration:
+                    return
+                if self._stopped:  # it swallowed our cancel
+                    return
+                self.items.append(item)
+                if self.too_long:
+                    done = min(listener.place for listener in self.listeners) - self.begin
+                    del self.items[:done]
+                    self.begin += done
+                self.news.wake()
+
+    def _has_room(self) -> bool:
+        places = [listener.place for listener in self.listeners]
+        return bool(places) and self.end < max(places) + _AHEAD and self.end < min(places) + self._most
+
+    def _done(self, task: asyncio.Task[None], settle: Callable[[], None]) -> None:
+        self.error = failure(task)
+        self.over = True
+        self.finished_at = task.get_loop().time()
+        settle()
+        self.news.wake()

@@ -1,0 +1,168 @@
+"""A stream from what pushes: callbacks, a handler, a queue's writing end."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any, Generic, TypeVar
+
+from bargein_protocol import StepEnded
+
+from .errors import StreamClosed, TooSlow
+from .signals import Signal
+from .tasks import end, failure
+
+T = TypeVar("T")
+In = TypeVar("In", contravariant=True)
+
+
+async def from_callbacks(
+    produce: Callable[[Push[T]], Awaitable[object]], *, ahead: int = 1024
+) -> AsyncGenerator[T, None]:
+    """Yield what a producer pushes, in the order of the pushes, until it returns or closes its end.
+
+    A handler in the style of LangChain becomes a stream like this:
+
+        class Handler(AsyncCallbackHandler):
+            async def on_llm_new_token(self, token, **_): await push.put(token)
+            async def on_tool_end(self, output, **_): push.step_ended("tool")
+
+        async def produce(push):
+            result = await chain.ainvoke(question, config={"callbacks": [Handler(push)]})
+            push(result["output"])      # the final answer, if it was not streamed
+
+    The producer runs in a task of its own, which this generator owns, in the context of the turn. What
+    it raises comes after what it pushed. Cancelling cancels it and waits for its end; a thread that it
+    started is told by its next push. A producer whose callbacks end the stream returns
+    `await push.wait_closed()`.
+
+    Args:
+        produce: An async function that is given the `Push`.
+        ahead: How many items may wait, at least 1.
+
+    Raises:
+        ValueError: `ahead` is less than 1, at the first step.
+    """
+    push = Push[T](ahead)
+    task = asyncio.ensure_future(_run(produce, push))
+    task.add_done_callback(lambda _: push.news.wake())
+    try:
+        while True:
+            over = push.closed or task.done()  # first: a thread may push and close at any point
+            if push.items:
+                yield push.take()
+            elif over:
+                break
+            else:
+                await push.news.wait()
+        if task.done() and (error := failure(task)) is not None:
+            raise error
+    finally:
+        running = not task.done()
+        push.close()
+        await end([task])
+        if running and not task.cancelled() and (failed := task.exception()) is not None:
+            raise failed
+
+
+async def _run(produce: Callable[[Push[T]], Awaitable[object]], push: Push[T]) -> None:
+    await produce(push)
+
+
+class Push(Generic[In]):
+    """The end that a producer writes to: call it with an item, from any thread.
+
+    On the loop's thread a call never waits: it raises `TooSlow` when `ahead` items wait already, and
+    `await push.put(item)` waits. On any other thread a call waits until there is room. `put_nowait` and
+    `put` make it pass for an `asyncio.Queue` where only those are called.
+
+    Attributes:
+        closed: Whether the stream is over; every push then raises `StreamClosed`.
+    """
+
+    def __init__(self, ahead: int) -> None:
+        if ahead < 1:
+            raise ValueError(f"expected ahead to be at least 1, got {ahead}")
+        self.items: deque[Any] = deque()
+        self.news = Signal()
+        self.closed = False
+        self._ahead = ahead
+        self._steps = 0
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._room = threading.Condition()
+        self._changed = Signal()
+
+    def __call__(self, item: In) -> None:
+        """Push an item.
+
+        Raises:
+            StreamClosed: Nobody reads any more.
+            TooSlow: On the loop's thread: `ahead` items wait already.
+        """
+        self._push(item)
+
+    def put_nowait(self, item: In) -> None:
+        """Push an item, as a queue takes it."""
+        self._push(item)
+
+    async def put(self, item: In) -> None:
+        """Push an item when there is room. Cancelling it pushes nothing. On the loop's thread only.
+
+        Raises:
+            StreamClosed: Nobody reads any more.
+        """
+        while len(self.items) >= self._ahead and not self.closed:
+            await self._changed.wait()
+        self._push(item)
+
+    def step_ended(self: Push[StepEnded], kind: str = "") -> None:
+        """Push the end of a step; steps are counted from 0. Raises like a push."""
+        step, self._steps = self._steps, self._steps + 1
+        self._push(StepEnded(index=step, kind=kind))
+
+    def close(self) -> None:
+        """End the stream after what was pushed. Idempotent; from any thread."""
+        with self._room:
+            self.closed = True
+            self._room.notify_all()
+        self._wake(self._closed_now)
+
+    async def wait_closed(self) -> None:
+        """Wait until the stream is over."""
+        while not self.closed:
+            await self._changed.wait()
+
+    def take(self) -> Any:
+        """Take the oldest item; the reader's."""
+        with self._room:
+            item = self.items.popleft()
+            self._room.notify()
+        self._changed.wake()
+        return item
+
+    def _push(self, item: Any) -> None:
+        with self._room:
+            while len(self.items) >= self._ahead and not self.closed:
+                if threading.get_ident() == self._thread:
+                    raise TooSlow(f"{self._ahead} items wait already")
+                self._room.wait()
+            if self.closed:
+                raise StreamClosed("nobody reads any more")
+            self.items.append(item)
+        self._wake(self.news.wake)
+
+    def _wake(self, wake: Callable[[], None]) -> None:
+        if threading.get_ident() == self._thread:
+            wake()
+            return
+        try:
+            self._loop.call_soon_threadsafe(wake)
+        except RuntimeError as error:
+            raise StreamClosed("the reader's event loop is closed") from error
+
+    def _closed_now(self) -> None:
+        self.news.wake()
+        self._changed.wake()

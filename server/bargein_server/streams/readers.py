@@ -1,0 +1,158 @@
+"""Reading ahead: one task for each source, owned by the generator that reads from them.
+
+A generator that must wait for two things at a time (the next item and a timer, or several sources)
+cannot await `__anext__` itself. One task per `__anext__` is how others do it, and it is wrong: the
+source's `finally` then runs in another task than its body, where context variables cannot be reset and
+cancel scopes cannot be left. So a source gets one task for its whole life, closing included.
+
+The tasks are created at the generator's first step, so in the context of the turn, and what they open
+upstream belongs to the turn. `async with Readers(…)` may stand around a `yield`: it cancels nobody but
+its own tasks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from .reading import Reading
+from .signals import Signal
+from .tasks import ended, failure
+
+T = TypeVar("T")
+
+log = logging.getLogger("bargein.streams")
+
+
+@dataclass(frozen=True, slots=True)
+class Item(Generic[T]):
+    """An item of source number `source`, which arrived at `at` (the loop's clock, seconds)."""
+
+    source: int
+    value: T
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The source is at its end and closed; with `error` when it failed."""
+
+    source: int
+    error: BaseException | None
+
+
+class Readers(Generic[T]):
+    """Reads sources ahead; `async with Readers(sources, ahead) as readers`, then `await readers.next()`.
+
+    Leaving the block cancels the tasks and waits until every source is closed. What a source raises in
+    its cleanup propagates from there, unless an error is on its way already.
+
+    Args:
+        sources: What to read; all begin at once.
+        ahead: How many items of each may wait to be taken, at least 1.
+
+    Attributes:
+        live: How many sources have not been taken to their end.
+    """
+
+    def __init__(self, sources: Sequence[AsyncIterable[T]], ahead: int) -> None:
+        if ahead < 1:
+            raise ValueError(f"expected ahead to be at least 1, got {ahead}")
+        self.live = len(sources)
+        self._sources = sources
+        self._ahead = ahead
+        self._entries: deque[Item[T] | End] = deque()
+        self._news = Signal()
+        self._rooms = [Signal() for _ in sources]
+        self._waiting = [0] * len(sources)
+        self._stopped = [False] * len(sources)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Readers[T]:
+        self._clock = asyncio.get_running_loop().time
+        for number in range(len(self._sources)):
+            task = asyncio.create_task(self._read(number), name=f"reader {number}")
+            task.add_done_callback(lambda task, number=number: self._done(number, task))  # type: ignore[misc]
+            self._tasks.append(task)
+        return self
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        # Who was stopped before was told to go: what its cleanup raises is logged and no more.
+        stopping = [
+            task
+            for task, stopped in zip(self._tasks, self._stopped, strict=True)
+            if not stopped and not task.done()
+        ]
+        self._stopped = [True] * len(self._sources)
+        for task in stopping:
+            task.cancel()
+        await ended(self._tasks)
+        failures = [task.exception() for task in stopping if not task.cancelled()]
+        raise_first([found for found in failures if found is not None], error)
+
+    def stop(self, number: int) -> None:
+        """Cancel the reading of a source and forget its items; the block's end waits for it."""
+        self._stopped[number] = True
+        self._tasks[number].cancel()
+        self._entries = deque(entry for entry in self._entries if entry.source != number)
+
+    async def next(self, deadline: float | None = None) -> Item[T] | End | None:
+        """Take what came first. Cancelling it takes nothing.
+
+        Args:
+            deadline: When to give up, on the loop's clock, in seconds.
+
+        Returns:
+            None when the deadline has passed.
+        """
+        while not self._entries:
+            if not await self._news.wait(deadline) and not self._entries:
+                return None
+        entry = self._entries.popleft()
+        if isinstance(entry, End):
+            self.live -= 1
+        else:
+            self._waiting[entry.source] -= 1
+            self._rooms[entry.source].wake()
+        return entry
+
+    async def _read(self, number: int) -> None:
+        async with Reading(self._sources[number]) as items:
+            while True:
+                while self._waiting[number] >= self._ahead:
+                    await self._rooms[number].wait()
+                try:
+                    item = await anext(items)
+                except StopAsyncIteration:
+                    return
+                if self._stopped[number]:  # it swallowed our cancel
+                    return
+                self._waiting[number] += 1
+                self._entries.append(Item(number, item, self._clock()))
+                self._news.wake()
+
+    def _done(self, number: int, task: asyncio.Task[None]) -> None:
+        error = failure(task)
+        if not self._stopped[number]:
+            self._entries.append(End(number, error))
+            self._news.wake()
+        elif not task.cancelled() and error is not None:
+            log.debug("a source that was stopped failed in its cleanup", exc_info=error)
+
+
+def raise_first(failures: Sequence[BaseException], error: BaseException | None) -> None:
+    """Raise the first failure of a cleanup with the others as notes, or note them all on a real error."""
+    if isinstance(error, Exception):
+        _note(error, failures)
+    elif failures:
+        _note(failures[0], failures[1:])
+        raise failures[0]
+
+
+def _note(error: BaseException, others: Sequence[BaseException]) -> None:
+    for other in others:
+        error.add_note(f"and in a cleanup: {other!r}")

@@ -1,0 +1,84 @@
+"""Stages that work at the same time, and reading ahead."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar
+
+import pytest
+
+from bargein_server.streams import prefetched, transformed
+from streaming import Source, no_accidents, read, run
+
+pytestmark = pytest.mark.virtual_time
+
+
+async def test_the_whole_takes_as_long_as_its_slowest_stage() -> None:
+    """Ten items, stages of 1, 2 and 1 s: 22 s and not 40; order is kept."""
+    loop = asyncio.get_running_loop()
+
+    async def one(item: int) -> int:
+        await asyncio.sleep(1)
+        return item + 1
+
+    async def two(item: int) -> str:
+        await asyncio.sleep(2)
+        return str(item)
+
+    async def three(item: str) -> str:
+        await asyncio.sleep(1)
+        return item + "."
+
+    source = Source(*range(10), pause=None)
+    got = [item async for item in transformed(source.stream, one, two, three)]
+    assert got == [f"{n + 1}." for n in range(10)]
+    assert loop.time() == pytest.approx(22)
+
+
+async def test_a_stage_that_fails_ends_the_others_after_what_came_before() -> None:
+    """The items before it arrive, the error once, and nothing of it stays."""
+
+    def invert(item: int) -> float:
+        return 1 / item
+
+    source = Source(2, 1, 0, 5)
+    got: list[str] = []
+    with no_accidents():
+        _, error = await run(lambda: read(transformed(source.stream, invert, str), got))
+    assert isinstance(error, ZeroDivisionError)
+    assert got == ["0.5", "1.0"]
+    assert source.closed
+    assert source.strange == []
+
+
+@pytest.mark.parametrize("ahead", [1, 3])
+async def test_at_most_so_many_items_are_read_ahead(ahead: int) -> None:
+    """Exactly the bound while nobody asks."""
+    source = Source(*range(100), pause=None)
+    stream = prefetched(source.stream, ahead=ahead)
+    assert await anext(stream) == 0
+    await asyncio.sleep(1)
+    assert len(source.given) == 1 + ahead
+    await stream.aclose()
+
+
+async def test_without_stages_it_reads_ahead() -> None:
+    """No stage is a stage that does nothing."""
+    assert [item async for item in transformed(Source(1, 2).stream)] == [1, 2]
+
+
+async def test_helper_tasks_live_in_the_context_of_the_turn() -> None:
+    """What a source opens upstream is entered in the streams of the turn, by a context variable."""
+    variable: ContextVar[str] = ContextVar("variable")
+    variable.set("of the turn")
+
+    def seen(item: int) -> str:
+        return variable.get()
+
+    assert [item async for item in transformed(Source(1).stream, seen, str)] == ["of the turn"]
+
+
+async def test_the_bound_is_at_least_one() -> None:
+    """No room at all would be a stream that never moves."""
+    with pytest.raises(ValueError, match="at least 1"):
+        await anext(prefetched(Source(1).stream, ahead=0))
