@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 import threading
 from collections.abc import AsyncIterator
 
@@ -89,6 +90,12 @@ async def fails(turn: Turn) -> AsyncIterator[Output]:
     """Raises."""
     yield "x"
     raise ValueError("secret detail")
+
+
+async def exits(turn: Turn) -> AsyncIterator[Output]:
+    """Calls a library that ends the process."""
+    yield "x"
+    sys.exit(1)
 
 
 async def fails_in_finally(turn: Turn) -> AsyncIterator[Output]:
@@ -214,7 +221,7 @@ async def _a_moment() -> None:
 
 AGENTS: list[Agent] = [
     careful, awaits_in_finally, waits_before_its_first_yield, swallows_the_cancel, swallows_and_returns,
-    wait_for_swallows, yields_flat_out, cancels_itself, fails, fails_in_finally, yields_in_finally,
+    wait_for_swallows, yields_flat_out, cancels_itself, fails, exits, fails_in_finally, yields_in_finally,
     ignores_generator_exit, nests_without_aclosing, resets_a_context_variable, holds_a_task_group,
     yields_a_number, yields_what_json_cannot_hold, says_nothing, hangs_in_finally, yields_from_a_zombie,
 ]  # fmt: skip

@@ -132,6 +132,8 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--on-busy", "shrug"], "`on_busy`"),
         (["--host", "0.0.0.0"], "can be reached from other machines"),
         (["--host", "example.com"], "can be reached from other machines"),
+        (["--port", "99999"], "expected 0 to 65535, got '99999'"),
+        (["--port", "-1"], "--port"),
         (["--tokens", "missing.txt"], "cannot read missing.txt"),
         (["--tokens", "hello.py"], "hello.py, line"),
     ],

@@ -146,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--agent", choices=AGENTS, default="demo", help="one that is built in (%(default)s)")
     parser.add_argument("--model", help="the model of --agent openai (OPENAI_MODEL)")
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (%(default)s)")
-    parser.add_argument("--port", type=int, default=8000, help="0 for a free one (%(default)s)")
+    parser.add_argument("--port", type=_port, default=8000, help="0 for a free one (%(default)s)")
     parser.add_argument("--tokens", metavar="FILE", help="who may connect: lines of `principal token`")
     parser.add_argument("--origin", action="append", default=[], help="a web origin that may connect too")
     parser.add_argument("--insecure", action="store_true", help="listen publicly and let everybody in")
@@ -158,6 +158,12 @@ def _parser() -> argparse.ArgumentParser:
         flag = "--" + field.name.replace("_", "-")
         limits.add_argument(flag, dest=f"setting_{field.name}", metavar="N", help=f"default {field.default}")
     return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"expected 0 to 65535, got {text!r}")
+    return int(text)
 
 
 def _given_settings(options: argparse.Namespace) -> dict[str, str]:

@@ -344,3 +344,35 @@ def test_a_snapshot_holds_every_turn_that_has_not_ended() -> None:
     talk.attach(cursor=3)
     [snapshot] = talk.of(Snapshot)
     assert [(folded.turn_id, folded.started) for folded in snapshot.turns] == [(turn, True), (waiting, False)]
+
+
+def test_a_client_that_lost_two_answers_in_a_row_is_not_locked_out() -> None:
+    """The token that it confirmed stays good until its next frame, whatever was sent meanwhile."""
+    talk = Talk()
+    cursor = Cursor(epoch=Epoch("e"), seq=Seq(0))
+    known = talk.opened().token
+    talk.send(SessionUpdate(metadata={}))
+    for _ in range(3):
+        talk.detach()
+        assert talk.session.refuses(known, cursor, talk.now) is None
+        talk.attach(cursor=0)
+
+
+def test_what_a_broken_line_swallowed_was_not_heard() -> None:
+    """The cursor proves what arrived; an interrupt that comes with the resume is cut there."""
+    talk = Talk()
+    turn = talk.ask()
+    talk.emit(turn, "arrived ", "lost ", "lost too")
+    talk.detach()
+    talk.attach(cursor=3, pending=[Interrupt(id=InterruptId("x"), turn_id=turn)])
+    assert talk.end_of(turn).heard.text == "arrived "
+
+
+def test_merged_metadata_is_bounded() -> None:
+    """More than 1,024 keys in all is an error, and changes nothing."""
+    talk = Talk()
+    talk.send(SessionUpdate(metadata={f"a{n}": n for n in range(1000)}))
+    talk.send(SessionUpdate(metadata={f"b{n}": n for n in range(24)}))
+    talk.send(SessionUpdate(metadata={"one more": 1}))
+    assert [event.code for event in talk.of(ErrorEvent)] == ["bad_event"]
+    assert len(talk.session.metadata) == 1024

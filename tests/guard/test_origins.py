@@ -36,4 +36,22 @@ def test_same_origin_or_listed(
     origin: str | None, host: str | None, scheme: str, allowed: tuple[str, ...], expected: bool
 ) -> None:
     """The server's own origin, what is listed, and who has none."""
-    assert may_connect(origin, host, scheme, allowed) is expected
+    assert may_connect(origin, host, scheme, "10.0.0.1", allowed) is expected
+
+
+@pytest.mark.parametrize(
+    ("host", "local", "expected"),
+    [
+        ("evil.com:8000", "127.0.0.1", False),
+        ("evil.com:8000", "::1", False),
+        ("127.0.0.1.evil.com:8000", "127.0.0.1", False),
+        ("localhost:8000", "127.0.0.1", True),
+        ("127.0.0.1:8000", "127.0.0.1", True),
+        ("[::1]:8000", "::1", True),
+        ("evil.com:8000", "10.0.0.1", True),
+        ("localhost:8000", "10.0.0.1", True),
+    ],
+)
+def test_on_the_loopback_a_name_must_be_one_of_the_loopback(host: str, local: str, expected: bool) -> None:
+    """A page that gives its own name the address 127.0.0.1 is not of the server's origin."""
+    assert may_connect(f"http://{host}", host, "ws", local, ()) is expected

@@ -283,7 +283,7 @@ class ClientCore:
             self.phase = Phase.REPLAYING
         else:
             self.phase, self.last_seq = Phase.LIVE, bp.NO_SEQ
-        self._outgoing += self._outbox.after_open(self._in_opening)
+        self._outgoing += self._outbox.after_open(self._in_opening, event.limits.frame_bytes)
 
     def _lose(self, reason: str) -> None:
         """The resume was refused: end everything here that has no other end any more."""
@@ -341,6 +341,8 @@ class ClientCore:
         self.turns.decide(event.interrupt_id, VERDICTS[event.outcome])
 
     def _error(self, event: bp.ErrorEvent) -> None:
+        if event.code == "unknown_call" and event.ref_id is not None:
+            self._outbox.tool_settled(bp.CallId(event.ref_id))
         if event.ref_id not in self._lost:
             self._refused(event)
 

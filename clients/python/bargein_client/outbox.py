@@ -7,6 +7,7 @@ metadata is merged, playback only moves forward, and a tool call takes one resul
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from msgspec import structs
@@ -25,10 +26,12 @@ from bargein_protocol import (
     ToolOutput,
     TurnId,
 )
+from bargein_protocol.types import MAX_KEYS
 
 from .errors import TooManyPending
 
 _KEPT_PLAYBACK = 8
+_KEPT_TOOLS = 64
 
 
 class Outbox:
@@ -80,8 +83,10 @@ class Outbox:
         return known
 
     def keep_tool(self, event: ToolOutput | ToolDecision) -> None:
-        """Keep what a tool call waits for until `tool_settled`."""
+        """Keep what a tool call waits for until `tool_settled`; beyond a bound the oldest is given up."""
         self._tools[event.call_id] = event
+        if len(self._tools) > _KEPT_TOOLS:
+            del self._tools[next(iter(self._tools))]
 
     def tool_settled(self, call_id: CallId) -> None:
         """Forget what was kept for a call."""
@@ -103,16 +108,29 @@ class Outbox:
             chosen.append(request)
         return chosen
 
-    def after_open(self, sent: set[str]) -> list[ClientEvent]:
+    def after_open(self, sent: set[str], frame_bytes: int) -> list[ClientEvent]:
         """Return what follows a `session.open` that carried the requests in `sent`."""
-        events: list[ClientEvent] = []
-        if self._metadata:
-            events.append(SessionUpdate(metadata=dict(self._metadata)))
+        events: list[ClientEvent] = list(self._updates(frame_bytes))
+        if events:
             self._metadata_unsure = True
         events += self._playback.values()
         events += self._tools.values()
         events += [request for request in self.unanswered.values() if request.id not in sent]
         return events
+
+    def _updates(self, frame_bytes: int) -> Iterator[SessionUpdate]:
+        """Return the merged metadata in pieces that the server reads: it came in several, too."""
+        piece: dict[str, Any] = {}
+        size = 0
+        for key, value in self._metadata.items():
+            grown = len(JSON.encode(SessionUpdate(metadata={key: value})))
+            if piece and (size + grown > frame_bytes or len(piece) == MAX_KEYS):
+                yield SessionUpdate(metadata=piece)
+                piece, size = {}, 0
+            piece[key] = value
+            size += grown
+        if piece:
+            yield SessionUpdate(metadata=piece)
 
     def lose(self) -> list[InputText | Interrupt]:
         """Forget everything but the metadata, which a fresh session needs as well.

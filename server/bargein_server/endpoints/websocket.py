@@ -20,10 +20,11 @@ async def serve_session(websocket: WebSocket, sessions: Sessions, door: Door) ->
     offered: list[str] = websocket.scope.get("subprotocols", [])
     chosen = negotiate([item for item in offered if not item.startswith(TICKET_ITEM)])
     address = websocket.client.host if websocket.client is not None else ""
+    local = (websocket.scope.get("server") or ("", None))[0]
     try:
         if chosen is None:
             raise Refused(400, "unknown subprotocol")
-        with door.admit(websocket.headers, websocket.url.scheme, offered, address) as visitor:
+        with door.admit(websocket.headers, websocket.url.scheme, offered, address, local) as visitor:
             await _serve(websocket, sessions, visitor, *chosen)
     except Refused as refused:
         await websocket.send_denial_response(denial(refused))

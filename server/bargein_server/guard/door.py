@@ -83,7 +83,7 @@ class Door:
 
     @contextmanager
     def admit(
-        self, headers: Mapping[str, str], scheme: str, subprotocols: Sequence[str], address: str
+        self, headers: Mapping[str, str], scheme: str, subprotocols: Sequence[str], address: str, local: str
     ) -> Iterator[Visitor]:
         """Let a connection in for as long as the block lasts.
 
@@ -92,11 +92,12 @@ class Door:
             scheme: `ws` or `wss`.
             subprotocols: What the client offered.
             address: Where it comes from.
+            local: The address that it reached.
 
         Raises:
             Refused: It may not come in.
         """
-        if not may_connect(headers.get("origin"), headers.get("host"), scheme, self._origins):
+        if not may_connect(headers.get("origin"), headers.get("host"), scheme, local, self._origins):
             raise Refused(403, "this origin may not connect")
         if self.connections.is_full():
             raise Refused(503, "the server is full", RETRY_AFTER_S)

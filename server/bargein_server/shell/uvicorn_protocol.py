@@ -9,8 +9,8 @@ Pings, the closing handshake and everything before `attach` stay with uvicorn.
 It rests on these names of uvicorn's class, which are not public: `send_receive_event_to_app`,
 `frames`, `curr_msg_data_type`, `queue`, `conn`, `close_sent`, `close_timer`, `close_timeout`,
 `transport`, `run_asgi`, `keepalive_timeout`, `handle_cont`, `handle_ping`,
-`handle_parser_exception`. pyproject.toml bounds the versions and a test says
-which one is missing.
+`handle_parser_exception`, `read_paused`, `disconnected`, `loop`, `logger`. pyproject.toml bounds the
+versions and a test says which one is missing.
 """
 
 from __future__ import annotations
