@@ -25,6 +25,7 @@ from typing import Any
 import uvicorn
 
 from bargein_server import Output, Settings, Turn, create_app
+from bargein_server.shell.listener import listening_socket
 from bargein_server.shell.server import uvicorn_config
 
 TOKEN = "word " * 12
@@ -75,7 +76,7 @@ def serve(which: str, port: int) -> None:
         limits = Settings(messages_per_s=10**6)  # the load is one client that never pauses
         config = uvicorn_config(create_app(agent, limits), limits, "127.0.0.1", port, "warning")
         with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run()
+            uvicorn.Server(config).run([listening_socket("127.0.0.1", port, limits.stalled_s)])
 
 
 # --- the load ------------------------------------------------------------------------------------

@@ -126,4 +126,4 @@ class Line:
 
 def serve(agent: Agent, **settings: object) -> Sessions:
     """Return the sessions of an agent."""
-    return Sessions(agent, Settings(**settings))  # type: ignore[arg-type]
+    return Sessions(agent, Settings(**{"drain_s": 0.0, **settings}))  # type: ignore[arg-type]

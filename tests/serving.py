@@ -17,6 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from bargein_server import Agent, Authenticator, Output, Settings, Turn, create_app
 from bargein_server.app import SESSION_PATH, shut_down_sessions
+from bargein_server.shell.listener import listening_socket
 from bargein_server.shell.server import Server, uvicorn_config
 from bargein_server.shell.sessions import Sessions
 from waiting import WAIT_S, until
@@ -122,7 +123,7 @@ async def serving(
         origins: Web origins that may come in.
         settings: The limits.
     """
-    limits = Settings(**settings)
+    limits = Settings(**{"drain_s": 0.0, **settings})
     app = create_app(agent, limits, authenticator=authenticator, origins=origins)
     config = uvicorn_config(app, limits, "127.0.0.1", 0, "critical")
     if wire == "asgi":
@@ -130,7 +131,7 @@ async def serving(
     ports: list[int] = []
     server = Server(config, lambda: shut_down_sessions(app), ports.append)
     # Not `serve()`, which takes the process's signal handlers.
-    task = asyncio.create_task(server._serve())
+    task = asyncio.create_task(server._serve([listening_socket("127.0.0.1", 0, limits.stalled_s)]))
     try:
         await until(lambda: ports or task.done(), "the server")
         yield Serving(server, app, ports[0])

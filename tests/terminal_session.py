@@ -22,7 +22,7 @@ _ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|\][^\x07]*\x07|[@-Z\\-_])")
 
 def command(*arguments: str) -> list[str]:
     """Return the command line of `bargein`."""
-    return [sys.executable, "-m", "bargein_client.cli", *arguments]
+    return [sys.executable, "-m", "bargein_client", *arguments]
 
 
 def surroundings(**more: str) -> dict[str, str]:

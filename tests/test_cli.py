@@ -86,7 +86,7 @@ async def test_a_signal_ends_turns_then_connections_then_the_server(
     hello: Path, stop: signal.Signals, agent: str
 ) -> None:
     """The client is told how its turn ended; the exit is in time even when the agent ignores its cancel."""
-    limits = ("--cleanup-grace-s", "0.1", "--cleanup-kill-s", "0.1")
+    limits = ("--drain-s", "0.1", "--cleanup-grace-s", "0.1", "--cleanup-kill-s", "0.1")
     async with (
         command(f"hello:{agent}", *limits, cwd=hello) as (process, url),
         connect(url, proxy=None) as socket,
@@ -194,5 +194,6 @@ async def test_a_port_that_is_taken_is_a_clear_error(hello: Path) -> None:
         )  # fmt: skip
         output, _ = await second.communicate()
     assert second.returncode not in (0, None)
-    assert b"address already in use" in output
+    assert b"in use" in output
+    assert port.encode() in output
     assert b"Traceback" not in output

@@ -21,6 +21,7 @@ from .agent import Agent, NotAnAgent
 from .app import SESSION_PATH, create_app, shut_down_sessions
 from .guard.authentication import BearerTokens
 from .settings import Settings, SettingsError, settings_from, settings_from_environment
+from .shell.listener import listening_socket
 from .shell.server import Server, uvicorn_config
 
 log = logging.getLogger("bargein.server")
@@ -54,9 +55,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     uvicorn_level = "debug" if options.log_level == "debug" else "warning"
     config = uvicorn_config(app, settings, options.host, options.port, uvicorn_level)
     server = Server(config, lambda: shut_down_sessions(app), announce)
+    try:
+        listener = listening_socket(options.host, options.port, settings.stalled_s)
+    except OSError as error:
+        print(f"bargein-server: cannot listen on {options.host}:{options.port}: {error}", file=sys.stderr)
+        sys.exit(3)
     runner = asyncio.Runner(loop_factory=config.get_loop_factory())
     with suppress(KeyboardInterrupt):
-        runner.run(server.serve())
+        runner.run(server.serve(sockets=[listener]))
     if server.stuck:
         log.warning("%d turns do not end: exiting without them", server.stuck)
         logging.shutdown()

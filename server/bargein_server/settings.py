@@ -34,11 +34,14 @@ class Settings(Struct, frozen=True, kw_only=True):
         hold_s: An undecided hold resumes after this long.
         away_s: How long a turn goes on while its client is away; then it is interrupted.
         resume_s: How long a session without a turn waits for its client to come back.
+        drain_s: How long turns may go on when the server is told to stop.
         open_s: A connection that has not sent its first frame after this long is closed.
         heartbeat_s: At most this long passes without a frame to the client.
         queued_inputs: Inputs of a session that may wait behind a running turn.
         head_s: How long the head of a request may take, the handshake's included.
+        stalled_s: A connection whose peer acknowledges nothing for this long is dropped (Linux).
         ticket_s: How long a ticket is good.
+        sessions: Sessions that are kept, those included whose clients are away.
         connections: Connections that may be open.
         connections_per_address: And how many of them from one address.
         messages_per_s: Messages that a client may send in a second; twice as many at once.
@@ -63,10 +66,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     hold_s: PositiveSeconds = 2.0
     away_s: Seconds = 120.0
     resume_s: Seconds = 300.0
+    drain_s: Seconds = 3.0
     open_s: PositiveSeconds = 10.0
     heartbeat_s: PositiveSeconds = 15.0
     head_s: PositiveSeconds = 10.0
+    stalled_s: PositiveSeconds = 20.0
     ticket_s: PositiveSeconds = 30.0
+    sessions: PositiveCount = 20_000
     connections: PositiveCount = 10_000
     connections_per_address: PositiveCount = 1000
     messages_per_s: PositiveCount = 500

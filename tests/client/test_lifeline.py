@@ -243,6 +243,18 @@ async def test_delays_grow_while_the_server_is_away(server: ScriptedServer) -> N
         await until(lambda: session._core.phase.value != "opening")
 
 
+async def test_a_line_that_does_not_last_is_no_success(server: ScriptedServer) -> None:
+    """A server that breaks every line at once is asked ever more seldom."""
+    surroundings = Surroundings(chance=0.999)
+    async with talking(server, surroundings) as (_session, line):
+        for _ in range(4):
+            await line.cut()
+            line = await server.line()
+            await line.open(opened(resumed=True))
+            await line.send(replay_done(0))
+        assert surroundings.slept == pytest.approx([0.999 * bound for bound in (0.25, 0.5, 1.0, 2.0)])
+
+
 async def test_a_server_that_stays_away_is_given_up(server: ScriptedServer) -> None:
     """After 300 s of one outage; nothing waits for ever."""
     surroundings = Surroundings(chance=0.999)

@@ -140,6 +140,7 @@ def test_news_of_the_line() -> None:
         Reconnecting(attempt=1, delay_s=0.1, code="abnormal"),
         Reconnecting(attempt=2, delay_s=0.2, code="abnormal"),
         SessionResumed(),
+        Reconnecting(attempt=3, delay_s=0.2, code="abnormal"),
         SessionRestarted(reason="unknown_session"),
         EventsLost(count=3),
         bp.Heartbeat(message="still at it"),
@@ -152,6 +153,7 @@ def test_news_of_the_line() -> None:
     assert paper.lines == [
         "reconnecting\u2026",
         "resumed",
+        "reconnecting\u2026",
         "the server lost the session, starting afresh (unknown_session)",
         "3 events were lost",
         "the server is going away: restart",

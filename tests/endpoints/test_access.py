@@ -155,3 +155,22 @@ async def test_connections_are_limited_as_a_whole_and_by_address(wire: WireKind)
                         break
                     except InvalidStatus:  # the server has not seen yet that they left
                         await asyncio.sleep(0)
+
+
+async def test_sessions_are_limited_and_those_that_are_there_can_be_resumed(wire: WireKind) -> None:
+    """One more than the limit is closed with 1013; a resume needs no room."""
+    async with serving(echo, wire, sessions=1) as server:
+        async with server.connect() as client:
+            await client.send({"type": "session.open"})
+            opened = await client.receive()
+        resume = {
+            "session_id": opened["session_id"],
+            "token": opened["token"],
+            "cursor": {"epoch": opened["epoch"], "seq": 0},
+        }
+        async with server.connect() as client:
+            await client.send({"type": "session.open"})
+            assert (await client.closed())[0] == 1013
+        async with server.connect() as client:
+            await client.send({"type": "session.open", "resume": resume})
+            assert (await client.receive())["resumed"]

@@ -11,8 +11,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from bargein_server.shell.uvicorn_protocol import MAX_FRAGMENTS, MAX_PONG_BYTES
+from hostile import yields_flat_out
 from serving import Serving, ask, echo, serving
-from waiting import WAIT_S
+from waiting import WAIT_S, until
 
 MASK = bytes(4)
 HEAD = (
@@ -163,3 +164,14 @@ async def test_frames_that_break_the_standard_close_with_1002(data: bytes, code:
     async with serving(echo) as server, upgraded(server) as (reader, writer):
         writer.write(data)
         assert code.to_bytes(2, "big") in await rest(reader)
+
+
+async def test_a_client_that_stops_reading_is_dropped_and_its_session_kept() -> None:
+    """Its kernel acknowledges no more; the connection is freed in time, the turn goes on to the log."""
+    async with serving(yields_flat_out, stalled_s=0.5) as server, upgraded(server) as (reader, writer):
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(frame(1, json.dumps({"type": "input.text", "id": "i", "text": "x"}).encode()))
+        await until(lambda: [live for live in server.sessions if live.core.full], "full buffers")
+        [live] = server.sessions
+        await until(lambda: live.connection is None, "the end of the connection")
+        assert live.core.busy

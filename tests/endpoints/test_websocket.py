@@ -230,12 +230,37 @@ async def test_session_close_ends_the_turn_and_the_connection(wire: WireKind) ->
 
 
 async def test_shutdown_tells_every_client_how_its_turn_ended(wire: WireKind) -> None:
-    """`failed`, `shutdown`, retryable; then the connection is closed for a restart."""
+    """`goaway`; then `failed`, `shutdown`, retryable; then the connection is closed for a restart."""
     async with serving(counting, wire) as server, server.connect() as client:
         await ask(client)
         server.server.should_exit = True
+        away = await client.until("goaway")
+        assert away["reason"] == "shutdown"
+        assert 0 <= away["reconnect_after_ms"] <= 1000
         end = await client.until("turn.ended")
         assert (end["status"], end["reason"], end["retryable"]) == ("failed", "shutdown", True)
+        assert (await client.closed())[0] == 1012
+
+
+async def test_a_turn_may_complete_while_the_server_drains(wire: WireKind) -> None:
+    """It has `drain_s`; no new input is accepted meanwhile; the server stops as soon as nothing runs."""
+    release = asyncio.Event()
+
+    async def agent(turn: Turn) -> AsyncIterator[Output]:
+        yield "first "
+        await release.wait()
+        yield "last"
+
+    async with serving(agent, wire, drain_s=100) as server, server.connect() as client:
+        await ask(client)
+        await client.until("text.delta")
+        server.server.should_exit = True
+        await client.until("goaway")
+        await client.send({"type": "input.text", "id": "late", "text": "x"})
+        assert (await client.until("input.rejected"))["code"] == "shutting_down"
+        release.set()
+        end = await client.until("turn.ended")
+        assert (end["status"], end["heard"]["text"]) == ("completed", "first last")
         assert (await client.closed())[0] == 1012
 
 

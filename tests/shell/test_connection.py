@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bargein_protocol import ErrorEvent, Heartbeat, InputId, InputText, Ping, SessionOpen, TextDelta
-from bargein_protocol.errors import INTERNAL, INVALID_DATA, OPEN_TIMEOUT
+from bargein_protocol.errors import INTERNAL, OPEN_TIMEOUT
 from bargein_server import Output, Turn
 from bargein_server.shell.connection import WRITE_BYTES
 from bargein_server.shell.live import LiveSession
@@ -150,16 +150,6 @@ async def test_a_binary_frame_on_json_is_the_wrong_codec() -> None:
     line.connection.receive(b'{"type":"session.open"}', False)
     assert errors(line) == ["wrong_codec"]
     assert line.types() == ["error"]
-
-
-async def test_text_that_is_not_utf8_ends_the_connection() -> None:
-    """1007, as for any WebSocket; nothing is read after it."""
-    line = Line(serve(patient))
-    line.send(SessionOpen())
-    line.connection.receive(b'{"type":"ping","id":"\xff"}', True)
-    assert line.wire.closed is INVALID_DATA
-    line.send(Ping(id="p"))
-    assert line.types() == ["session.opened"]
 
 
 async def test_a_fault_of_ours_ends_one_connection_and_is_not_told(

@@ -20,7 +20,7 @@ from .session import ClientSession, connect
 from .turn import ClientTurn
 from .view import TurnView
 
-LEAVE_WITHIN_S = 1.0
+LEAVE_WITHIN_S = 2.0
 CLIENT = bp.ClientInfo(name="bargein-cli")
 
 
@@ -74,17 +74,22 @@ class Chat:
         self._shown = self._spawn(self._show(self._turn, text, self._shown))
 
     def press_break(self) -> None:
-        """Take a Ctrl-C: it stops what runs; with nothing running, or pressed again at once, it leaves."""
+        """Take a Ctrl-C: it stops what runs, and pressed again soon it leaves.
+
+        With nothing running it does not leave at once: the answer may have ended under the finger.
+        """
         now = self._loop.time()
         again = now - self._pressed_at < LEAVE_WITHIN_S
         self._pressed_at = now
         turn = self._session.current
-        if again or not self.busy or turn is None:
+        if again:
             self._leave()
-            return
-        if self._view is not None:
-            self._view.cut()
-        self._spawn(self._interrupt(turn))
+        elif not self.busy or turn is None:
+            self._screen.line("note", "Ctrl-C again leaves")
+        else:
+            if self._view is not None:
+                self._view.cut()
+            self._spawn(self._interrupt(turn))
 
     async def idle(self) -> None:
         """Wait until every turn has been shown to its end."""

@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         "chat",
         help="talk; Enter or Ctrl-C while the agent speaks interrupts it",
         description="Talk to an agent. Enter while it speaks interrupts it with what you typed, Ctrl-C "
-        "just stops it; Ctrl-C with nothing running, or twice within a second, leaves. Lines from a "
+        "just stops it; Ctrl-C twice within two seconds leaves. Lines from a "
         "pipe are answered one by one.",
     )
     send = commands.add_parser(
@@ -120,7 +120,3 @@ def _fail(why: str, hint: str | None = None) -> int:
         if hint is not None:
             print(f"  {hint}", file=sys.stderr)
     return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -41,7 +41,7 @@ class Reconnecting(_LocalEvent, frozen=True, kw_only=True, tag="client.reconnect
     """The line is gone; the next attempt comes after `delay_s` seconds.
 
     Args:
-        attempt: Counts from 1 in each outage.
+        attempt: Counts from 1; it goes on counting when a connection breaks again within seconds.
         code: The name of the row in the protocol's table of codes.
     """
 

@@ -19,6 +19,7 @@ class Notices:
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
+        self._away = False
 
     async def follow(self, stream: EventStream) -> None:
         """Say everything until the session is over; whoever runs the session says why it is."""
@@ -31,13 +32,16 @@ class Notices:
     def say(self, event: SessionEvent) -> None:
         """Say what an event means; most mean nothing here."""
         if isinstance(event, Reconnecting):
-            if event.attempt == 1:
+            if not self._away:
+                self._away = True
                 self._screen.line("note", "reconnecting\u2026")
             self._screen.status(f"reconnecting, attempt {event.attempt}")
         elif isinstance(event, SessionResumed):
+            self._away = False
             self._screen.status(None)
             self._screen.line("note", "resumed")
         elif isinstance(event, SessionRestarted):
+            self._away = False
             self._screen.status(None)
             self._screen.line("note", f"the server lost the session, starting afresh ({event.reason})")
         elif isinstance(event, EventsLost):

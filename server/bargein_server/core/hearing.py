@@ -53,6 +53,8 @@ class Hearing:
         if self._chars is not None:
             chars = max(chars, min(self._chars, sent_chars))
             seq = max(seq, _seq_at_chars(lane, chars))
+        # An empty event, or speech that an agent placed over other speech, may reach beyond what was sent.
+        seq, chars, audio_ms = min(seq, self.taken), min(chars, sent_chars), min(audio_ms, sent_ms)
         return Heard(seq=Seq(seq), text=_text(lane, chars), audio_ms=audio_ms)
 
     def _sent(self, lane: LaneFold) -> tuple[int, int]:

@@ -7,7 +7,9 @@ events and in bytes; what falls off is replaced by a snapshot on resume.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Protocol
 
 from bargein_protocol import Codec, Seq, TurnId
@@ -46,6 +48,9 @@ class _Run:
         self.first = first
         self.codec = codec
         self.turn_id = turn_id
+
+
+_first = attrgetter("first")
 
 
 class MemoryLog:
@@ -87,7 +92,7 @@ class MemoryLog:
         index = seq - self.first
         start = self._ends[index - 1] if index else self._trimmed
         frame = bytes(self._data[start - self._trimmed : self._ends[index] - self._trimmed])
-        run = next(run for run in reversed(self._runs) if run.first <= seq)
+        run = self._runs[bisect_right(self._runs, seq, key=_first) - 1]
         if run.codec is not codec:
             frame = codec.encode(run.codec.decode_server(frame))  # type: ignore[arg-type]
         return frame, run.turn_id

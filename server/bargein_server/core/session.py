@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from msgspec.structs import replace
-
 from bargein_protocol import (
     MAX_PENDING,
     AgentOutput,
@@ -20,11 +18,11 @@ from bargein_protocol import (
     Codec,
     Cursor,
     Epoch,
+    GoAway,
     Limits,
     PendingEvent,
     SessionId,
     SessionOpened,
-    Snapshot,
     Token,
     TurnId,
     Usage,
@@ -34,6 +32,7 @@ from bargein_protocol.errors import SESSION_LOST
 from ..settings import Settings
 from .checks import TEXT_PIECE, checked_output, split_text
 from .commands import Command, Expire
+from .delivery import Delivery
 from .history import History
 from .identity import Identity
 from .log import ReplayLog
@@ -42,7 +41,7 @@ from .requests import Requests
 from .stream import Stream
 from .table import TurnTable
 from .tools import Tools
-from .turns import COMPLETED, NO_OUTPUT, SHUTDOWN, Ending, State, Step, Turn
+from .turns import NO_OUTPUT, SHUTDOWN, Ending, State, Step, Turn
 
 
 class Session:
@@ -59,6 +58,7 @@ class Session:
 
     Attributes:
         tools: The tool calls of its turns.
+        next_frame: `Delivery.next_frame`, without a step between: it is called for every token.
     """
 
     def __init__(
@@ -75,6 +75,8 @@ class Session:
         self._settings = settings
         self._stream = Stream(epoch, log, codec)
         self._table = TurnTable(self._stream, settings, new_turn_id)
+        self._delivery = Delivery(self._stream, self._table)
+        self.next_frame = self._delivery.next_frame
         self.tools = Tools(self._table)
         self._requests = Requests(self._stream, self._table, self.tools)
         self._presence = Presence(self._stream, self._table, settings, now)
@@ -129,14 +131,14 @@ class Session:
             else:
                 self._requests.error(SESSION_LOST, SESSION_LOST.reason, event.id)
         if cursor is not None and not whole:
-            self._send_snapshot(cursor.seq)
+            self._delivery.send_snapshot(cursor.seq)
 
     def detach(self, now: float) -> None:
         """Let the client go. Turns go on; what they yield goes to the log (contract 11)."""
         self._table.now = now
         self._presence.detached(now)
         self._stream.detach()
-        self._drain_to_log()
+        self._delivery.drain_to_log()
 
     def _answer_open(self, token: Token, resumed: bool, reason: str | None) -> None:
         settings, current = self._settings, self._table.current
@@ -153,18 +155,6 @@ class Session:
                 limits=Limits(frame_bytes=settings.frame_bytes, pending=MAX_PENDING, queued=room),
             )
         )
-
-    def _send_snapshot(self, after: int) -> None:
-        # One that has not ended is told in any case: what is missing here is over for the client.
-        turns = [
-            turn
-            for turn in self._table.turns.values()
-            if turn.fold.last_seq > after or turn.state is not State.ENDED
-        ]
-        self._stream.answer(Snapshot(seq=self._stream.top, turns=[turn.fold.folded() for turn in turns]))
-        for turn in turns:
-            turn.hearing.taken = turn.fold.last_output_seq
-        self._stream.finish_replay()
 
     # --- what the client sends -------------------------------------------------------------------
 
@@ -203,8 +193,13 @@ class Session:
             turn.put(*checked_output(output))
         table.now = turn.progress_at = now
         if not self._stream.attached:
-            self._drain_to_log()
+            self._delivery.drain_to_log()
         return True
+
+    @property
+    def busy(self) -> bool:
+        """Whether a turn has the floor."""
+        return self._table.current is not None
 
     @property
     def full(self) -> bool:
@@ -265,7 +260,7 @@ class Session:
         turn.sections = 0
         self._table.settle(turn)
         if not self._stream.attached:
-            self._drain_to_log()
+            self._delivery.drain_to_log()
 
     def cleaned_up(self, turn_id: TurnId, now: float) -> None:
         """Take note that the task of a cancelled turn has ended or was abandoned (contract 5)."""
@@ -281,73 +276,6 @@ class Session:
         return History(self._table.turns, self._table.turns[turn_id])
 
     # --- what goes out ---------------------------------------------------------------------------
-
-    def next_frame(self, output: bool = True) -> bytes | None:
-        """Return the next frame for the client; it counts as written in this step.
-
-        Args:
-            output: False while the transport is full: then only what must not wait is returned.
-        """
-        stream = self._stream
-        frame = stream.next_ready()
-        if frame is not None or not output:
-            return frame
-        if not stream.live:
-            return self._next_replayed()
-        turn = self._table.current
-        if turn is None or turn.held_until is not None:
-            return None
-        frame = self._commit_next(turn)
-        if frame is not None:
-            turn.hearing.taken = turn.fold.last_output_seq
-            if turn.deferred is not None or turn.hold_wanted:
-                self._table.settle(turn)
-            return frame
-        return stream.next_ready()
-
-    def _commit_next(self, turn: Turn) -> bytes | None:
-        """Number the turn's next output, or its end when none waits and the agent is done."""
-        output = turn.take()
-        if output is None:
-            if turn.state is State.FINISHING:
-                self._table.end(turn, turn.ending or COMPLETED)
-                self._table.pass_on()
-            return None
-        if isinstance(output, str):
-            try:
-                seq, frame = self._stream.commit_text(turn.id, output)
-            except UnicodeEncodeError:
-                # The seam of two chunks can leave half a surrogate pair behind.
-                output = output.encode("utf-8", "replace").decode()
-                seq, frame = self._stream.commit_text(turn.id, output)
-            turn.fold.add_text(seq, output)
-            return frame
-        live = self._stream.live
-        event = self._stream.commit(replace(output, turn_id=turn.id))
-        turn.fold.apply(event)
-        return self._stream.next_ready() if live else b""
-
-    def _next_replayed(self) -> bytes | None:
-        try:
-            entry = self._stream.next_replayed()
-        except KeyError:
-            self._send_snapshot(self._stream.replayed)
-            entry = None
-        if entry is None:
-            return self._stream.next_ready()
-        frame, turn_id, seq = entry
-        turn = self._table.turns.get(turn_id)
-        if turn is not None:
-            turn.hearing.taken = max(turn.hearing.taken, min(seq, turn.fold.last_output_seq))
-        return frame
-
-    def _drain_to_log(self) -> None:
-        """Write what waits to the log alone: nobody is there to read it."""
-        while (turn := self._table.current) is not None and turn.held_until is None:
-            if self._commit_next(turn) is None and turn is self._table.current:
-                return
-            if turn.deferred is not None or turn.hold_wanted:
-                self._table.settle(turn)
 
     def commands(self) -> list[Command]:
         """Return what the shell is to do, in order, and forget it."""
@@ -379,7 +307,7 @@ class Session:
         if turn is not None and turn.held_until is not None and turn.held_until <= now:
             table.resume(turn)
             if not self._stream.attached:
-                self._drain_to_log()
+                self._delivery.drain_to_log()
         if turn is not None and turn.state is State.RUNNING:
             self._check_output(turn, now)
         if self._presence.tick(now):
@@ -392,6 +320,12 @@ class Session:
         elif now - turn.progress_at >= self._settings.no_output_s:
             self._table.end(turn, NO_OUTPUT)
             self._table.pass_on()
+
+    def drain(self, reconnect_after_s: float, now: float) -> None:
+        """Accept no more inputs, and tell the client to come back after a time: the server will stop."""
+        self._table.now = now
+        self._requests.draining = True
+        self._stream.answer(GoAway(reason="shutdown", reconnect_after_ms=int(reconnect_after_s * 1000)))
 
     def shut_down(self, now: float) -> None:
         """End what runs and accept nothing more: the server stops."""

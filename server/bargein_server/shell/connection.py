@@ -12,11 +12,10 @@ import logging
 
 from bargein_protocol import ClientEvent, Code, Codec, DecodeError, ErrorEvent, SessionOpen
 from bargein_protocol.errors import (
-    BAD_FRAME,
     FLOODED,
     INTERNAL,
-    INVALID_DATA,
     OPEN_TIMEOUT,
+    OVERLOADED,
     REPLACED,
     UNAUTHORIZED,
     WRONG_CODEC,
@@ -84,10 +83,7 @@ class Connection:
         try:
             event = self._codec.decode_client(frame)
         except DecodeError as error:
-            if text and error.code is BAD_FRAME and not _is_utf8(frame):
-                self.close(INVALID_DATA)
-            else:
-                self._reject(error)
+            self._reject(error)
             return
         live = self._live
         if live is None:
@@ -103,6 +99,9 @@ class Connection:
             self.close(UNAUTHORIZED)
             return
         live = self._live = self._sessions.open(first, self, self._codec, self._visitor.principal)
+        if live is None:
+            self.close(OVERLOADED)
+            return
         if first is not event:
             live.core.receive(event, live.loop.time())
         live.changed()
@@ -179,11 +178,3 @@ class Connection:
         if self._open_timer is not None:
             self._open_timer.cancel()
             self._open_timer = None
-
-
-def _is_utf8(frame: bytes) -> bool:
-    try:
-        frame.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

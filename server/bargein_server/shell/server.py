@@ -69,8 +69,8 @@ class Server(uvicorn.Server):
         """Listen, then say so."""
         await super().startup(sockets)
         if self.started:
-            listening = [sock for server in self.servers for sock in server.sockets]
-            self._announce(listening[0].getsockname()[1] if listening else self.config.port)
+            listening = sockets or [sock for server in self.servers for sock in server.sockets]
+            self._announce(listening[0].getsockname()[1])
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept nobody more, end the turns, then let uvicorn close what is left."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import Context, copy_context
@@ -32,6 +33,13 @@ if TYPE_CHECKING:
     import httpx2
 
     from .connection import Connection
+
+
+# How many clients a server that starts can take back in a second, with their handshakes.
+RECONNECTS_PER_S = 1000.0
+
+# How often a draining server looks whether slow clients have taken their last frames.
+POLL_S = 0.05
 
 
 class Sessions:
@@ -64,11 +72,17 @@ class Sessions:
 
     def open(
         self, event: SessionOpen, connection: Connection, codec: Codec, principal: str | None = None
-    ) -> LiveSession:
-        """Attach a connection to the session that its first frame asks for, else to a fresh one."""
+    ) -> LiveSession | None:
+        """Attach a connection to the session that its first frame asks for, else to a fresh one.
+
+        Returns:
+            None when a fresh one is needed and there are too many.
+        """
         now = self.loop.time()
         live, refused = self._resumable(event.resume, principal, now)
         if live is None:
+            if len(self._live) >= self.settings.sessions:
+                return None
             live = self._create(codec, principal, now)
         elif live.connection is not None:
             live.connection.replaced()  # the newest connection wins
@@ -133,16 +147,22 @@ class Sessions:
         return self._http_client
 
     async def shut_down(self) -> int:
-        """End every turn, wait for the cleanups within their bound, and release what is shared.
+        """Stop in order: say so, let turns complete, end those that have not, release what is shared.
 
-        Cancelling it leaves the rest undone; the bound is the two cleanup times together. Tools that
-        outlived their turns may finish within it, and are cancelled then.
+        Clients are told to come back after a time of their own, so that they do not all come at once.
+        Turns have `drain_s`; then they fail with `shutdown`, and their cleanups have their usual
+        bound, in which tools that outlived their turns may finish. Cancelling it leaves the rest undone.
 
         Returns:
             How many tasks of turns have not ended all the same. They cannot be killed: only the end
             of the process ends them.
         """
         self.draining = True
+        spread_s = max(1.0, len(self._live) / RECONNECTS_PER_S)
+        for live in self:
+            live.core.drain(random.uniform(0, spread_s), self.loop.time())
+            live.changed()
+        await self._turns_over(self.loop.time() + self.settings.drain_s)
         for live in self:
             live.core.shut_down(self.loop.time())
             live.changed()
@@ -158,6 +178,15 @@ class Sessions:
             client, self._http_client = self._http_client, None
             await client.aclose()
         return sum(not task.done() for task in tasks)
+
+    async def _turns_over(self, deadline: float) -> None:
+        """Wait until no turn runs, waits to run, or waits for its last frames to be written."""
+        while any(live.core.busy for live in self) and (left := deadline - self.loop.time()) > 0:
+            running = [task for live in self for task in live.tasks() if not task.done()]
+            if running:
+                await asyncio.wait(running, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            else:
+                await asyncio.sleep(min(left, POLL_S))
 
 
 def _turn_ids() -> Callable[[], TurnId]:

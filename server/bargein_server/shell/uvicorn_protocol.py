@@ -20,11 +20,14 @@ from asyncio.transports import BaseTransport
 from collections.abc import Sequence
 from typing import Any, cast
 
+from uvicorn.config import Config
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.frames import Frame
+from uvicorn.server import ServerState
+from websockets.frames import Frame, Opcode
+from websockets.server import ServerProtocol
 
 from bargein_protocol import Code
-from bargein_protocol.errors import TOO_BIG
+from bargein_protocol.errors import INVALID_DATA, TOO_BIG
 
 from .connection import Connection
 
@@ -42,11 +45,27 @@ MAX_FRAGMENTS = 4096
 MAX_PONG_BYTES = 256 * 1024
 
 
+class _ServerProtocol(ServerProtocol):
+    """The protocol of `websockets`, with one rule of RFC 6455 that it reads more strictly."""
+
+    def recv_frame(self, frame: Frame) -> None:
+        """Take a frame. A peer may close in the middle of a message (section 5.4: control frames)."""
+        if frame.opcode is Opcode.CLOSE:
+            self.current_size = None
+        super().recv_frame(frame)
+
+
 class BargeinProtocol(WebSocketsSansIOProtocol):
     """See the module."""
 
     connection: Connection | None = None
     paused = False
+
+    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
+        super().__init__(config, server_state, app_state)
+        self.conn = _ServerProtocol(
+            extensions=self.conn.available_extensions, max_size=config.ws_max_size, logger=self.logger
+        )
 
     def connection_made(self, transport: BaseTransport) -> None:
         """Called by the loop."""
@@ -105,8 +124,13 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
             return
         frame = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
         self.frames = []
-        if not self.close_sent:
-            self.connection.receive(frame, self.curr_msg_data_type == "text")
+        if self.close_sent:
+            return
+        text = self.curr_msg_data_type == "text"
+        if text and not _is_utf8(frame):
+            self._fail(INVALID_DATA)
+        else:
+            self.connection.receive(frame, text)
 
     def pause_writing(self) -> None:
         """Called by the transport."""
@@ -130,6 +154,14 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
         if self.connection is not None:
             self.connection.disconnected()
+
+
+def _is_utf8(frame: bytes) -> bool:
+    try:
+        frame.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class TransportWire:

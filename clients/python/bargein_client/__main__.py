@@ -1,0 +1,8 @@
+"""`python -m bargein_client` is the command `bargein`."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""Hands output over: to the client that is attached, or to the log alone.
+
+This is the step in which output gets its number (contract 2), counts as taken by a live socket
+(contract 7), and in which a turn whose agent has returned gets its end (contract 1).
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from bargein_protocol import Snapshot
+
+from .stream import Stream
+from .table import TurnTable
+from .turns import COMPLETED, State, Turn
+
+
+class Delivery:
+    """See the module."""
+
+    __slots__ = ("_stream", "_table")
+
+    def __init__(self, stream: Stream, table: TurnTable) -> None:
+        self._stream = stream
+        self._table = table
+
+    def next_frame(self, output: bool = True) -> bytes | None:
+        """Return the next frame for the client; it counts as written in this step.
+
+        Args:
+            output: False while the transport is full: then only what must not wait is returned.
+        """
+        stream = self._stream
+        frame = stream.next_ready()
+        if frame is not None or not output:
+            return frame
+        if not stream.live:
+            return self._next_replayed()
+        turn = self._table.current
+        if turn is None or turn.held_until is not None:
+            return None
+        frame = self._commit_next(turn)
+        if frame is not None:
+            turn.hearing.taken = turn.fold.last_output_seq
+            if turn.deferred is not None or turn.hold_wanted:
+                self._table.settle(turn)
+            return frame
+        return stream.next_ready()
+
+    def drain_to_log(self) -> None:
+        """Write what waits to the log alone: nobody is there to read it."""
+        while (turn := self._table.current) is not None and turn.held_until is None:
+            if self._commit_next(turn) is None and turn is self._table.current:
+                return
+            if turn.deferred is not None or turn.hold_wanted:
+                self._table.settle(turn)
+
+    def send_snapshot(self, after: int) -> None:
+        """Take the place of a replay: tell the turns as they stand, from those after a number on."""
+        # One that has not ended is told in any case: what is missing here is over for the client.
+        turns = [
+            turn
+            for turn in self._table.turns.values()
+            if turn.fold.last_seq > after or turn.state is not State.ENDED
+        ]
+        self._stream.answer(Snapshot(seq=self._stream.top, turns=[turn.fold.folded() for turn in turns]))
+        for turn in turns:
+            turn.hearing.taken = turn.fold.last_output_seq
+        self._stream.finish_replay()
+
+    def _commit_next(self, turn: Turn) -> bytes | None:
+        """Number the turn's next output, or its end when none waits and the agent is done."""
+        output = turn.take()
+        if output is None:
+            if turn.state is State.FINISHING:
+                self._table.end(turn, turn.ending or COMPLETED)
+                self._table.pass_on()
+            return None
+        if isinstance(output, str):
+            try:
+                seq, frame = self._stream.commit_text(turn.id, output)
+            except UnicodeEncodeError:
+                # The seam of two chunks can leave half a surrogate pair behind.
+                output = output.encode("utf-8", "replace").decode()
+                seq, frame = self._stream.commit_text(turn.id, output)
+            turn.fold.add_text(seq, output)
+            return frame
+        live = self._stream.live
+        event = self._stream.commit(replace(output, turn_id=turn.id))
+        turn.fold.apply(event)
+        return self._stream.next_ready() if live else b""
+
+    def _next_replayed(self) -> bytes | None:
+        try:
+            entry = self._stream.next_replayed()
+        except KeyError:
+            self.send_snapshot(self._stream.replayed)
+            entry = None
+        if entry is None:
+            return self._stream.next_ready()
+        frame, turn_id, seq = entry
+        turn = self._table.turns.get(turn_id)
+        if turn is not None:
+            turn.hearing.taken = max(turn.hearing.taken, min(seq, turn.fold.last_output_seq))
+        return frame

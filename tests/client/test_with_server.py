@@ -1,0 +1,238 @@
+"""The client and the real server, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bargein_protocol as bp
+from bargein_client import SessionReplaced, SessionRestarted, SessionResumed, TurnSnapshot, connect
+from bargein_client.session import ClientSession
+from bargein_server import Output, Turn
+from client_script import Surroundings, patiently, until
+from relay import Relay, relay
+from serving import serving
+
+
+class Storyteller:
+    """An agent that says a word whenever the test lets it."""
+
+    def __init__(self) -> None:
+        self.words: asyncio.Queue[str | None] = asyncio.Queue()
+        self.heard: list[str] = []
+
+    async def __call__(self, turn: Turn) -> AsyncIterator[Output]:
+        self.heard.append(" | ".join(str(message["content"]) for message in turn.history.messages()))
+        if turn.text == "legal":
+            async with turn.uninterruptible():
+                yield "protected "
+                while (word := await self.words.get()) is not None:
+                    yield word
+            yield "never said"
+        while (word := await self.words.get()) is not None:
+            yield word
+
+
+def talk_through(line: Relay) -> AbstractAsyncContextManager[ClientSession]:
+    """Connect over a relay; waiting to reconnect takes no time."""
+    url = f"ws://127.0.0.1:{line.port}/v1/session"
+    return connect(url, environment=Surroundings().environment(), give_up_after_s=float("inf"))
+
+
+async def say(agent: Storyteller, session: ClientSession, *words: str) -> None:
+    """Have words said, and wait until the current turn's text ends with them."""
+    turn = session.current
+    assert turn is not None
+    for word in words:
+        agent.words.put_nowait(word)
+    await until(lambda: turn.text.endswith("".join(words)))
+
+
+async def test_an_interrupt_cuts_and_history_is_what_was_read() -> None:
+    """The next turn is told what the user got, and nothing more."""
+    agent = Storyteller()
+    async with serving(agent) as server, connect(server.url) as session:
+        turn = await patiently(session.send("story"))
+        agent.words.put_nowait("once ")
+        agent.words.put_nowait("upon ")
+        read = ""
+        async for event in turn:
+            if isinstance(event, bp.TextDelta):
+                read += event.text
+            if read.endswith("upon "):
+                break
+        await say(agent, session, "unread ")
+        answer = await patiently(turn.interrupt(reason="enough"))
+        assert answer.outcome == "interrupted"
+        ended = await patiently(turn.wait())
+        assert (ended.status, ended.reason, ended.heard.text) == ("interrupted", "enough", "once upon ")
+        assert [type(event) async for event in turn] == [bp.TurnEnded]
+        again = await patiently(session.send("go on"))
+        await until(lambda: len(agent.heard) == 2)
+        assert "unread" not in agent.heard[1]
+        agent.words.put_nowait(None)
+        assert (await patiently(again.wait())).status == "completed"
+
+
+async def test_a_new_input_supersedes() -> None:
+    """The old turn ends, the new one is accepted."""
+    agent = Storyteller()
+    async with serving(agent) as server, connect(server.url) as session:
+        old = await patiently(session.send("story"))
+        await say(agent, session, "once ")
+        new = await patiently(session.send("stop", on_busy="interrupt"))
+        assert (await patiently(old.wait())).reason == "superseded"
+        agent.words.put_nowait(None)
+        assert (await patiently(new.wait())).status == "completed"
+
+
+async def test_a_protected_section_is_heard_to_its_end() -> None:
+    """The interrupt is deferred, and what was kept back meanwhile is delivered."""
+    agent = Storyteller()
+    async with serving(agent) as server, connect(server.url) as session:
+        turn = await patiently(session.send("legal"))
+        await until(lambda: turn.text == "protected ")
+        interrupting = asyncio.create_task(turn.interrupt())
+        assert (await patiently(interrupting)).outcome == "deferred"
+        agent.words.put_nowait("to the end")
+        agent.words.put_nowait(None)
+        assert (await patiently(turn.wait())).status == "interrupted"
+        text = "".join([event.text async for event in turn if isinstance(event, bp.TextDelta)])
+        assert text == "protected to the end"
+
+
+async def test_an_interrupt_right_after_the_input() -> None:
+    """Before anything of the turn is known here."""
+    agent = Storyteller()
+    async with serving(agent) as server, connect(server.url) as session:
+        turn = session.submit("story")
+        answer = await patiently(turn.interrupt())
+        assert answer.outcome == "interrupted"
+        assert (await patiently(turn.wait())).status == "interrupted"
+
+
+async def test_a_broken_line_loses_nothing() -> None:
+    """The turn goes on at the server, and its words come once and in order."""
+    agent = Storyteller()
+    async with (
+        serving(agent) as server,
+        relay(server.port) as line,
+        talk_through(line) as session,
+    ):
+        stream = session.events()
+        turn = await patiently(session.send("story"))
+        words = ""
+        for number in range(5):
+            await say(agent, session, f"{number}a ")
+            line.cut()
+            agent.words.put_nowait(f"{number}b ")
+            words += f"{number}a {number}b "
+            await until(lambda words=words: turn.text == words)  # type: ignore[misc]
+        agent.words.put_nowait(None)
+        assert (await patiently(turn.wait())).status == "completed"
+        assert "".join([e.text async for e in turn if isinstance(e, bp.TextDelta)]) == words
+        resumed = 0
+        while resumed < 5:
+            resumed += isinstance(await patiently(anext(stream)), SessionResumed)
+
+
+async def test_an_interrupt_while_the_line_is_down() -> None:
+    """It is the first thing said on the next line, and the replay is not rendered."""
+    agent = Storyteller()
+    async with (
+        serving(agent) as server,
+        relay(server.port) as line,
+        talk_through(line) as session,
+    ):
+        turn = await patiently(session.send("story"))
+        await say(agent, session, "once ")
+        line.cut()
+        await until(lambda: not session.connected)
+        interrupting = asyncio.create_task(turn.interrupt())
+        agent.words.put_nowait("missed ")
+        assert (await patiently(interrupting)).outcome == "interrupted"
+        assert (await patiently(turn.wait())).status == "interrupted"
+        assert [type(e) async for e in turn if isinstance(e, bp.TextDelta)] == []
+
+
+async def test_a_server_that_lost_everything() -> None:
+    """A restart: the turn fails as `session_lost`, and the next input works."""
+    agent = Storyteller()
+    async with AsyncExitStack() as first, serving(agent) as second:
+        server = await first.enter_async_context(serving(agent))
+        async with (
+            relay(server.port) as line,
+            talk_through(line) as session,
+        ):
+            stream = session.events()
+            turn = await patiently(session.send("story"))
+            await say(agent, session, "once ")
+            line.target = second.port
+            line.cut()
+            lost = await patiently(turn.wait())
+            assert (lost.status, lost.reason) == ("failed", "session_lost")
+            while not isinstance(await patiently(anext(stream)), SessionRestarted):
+                pass
+            again = await patiently(session.send("again"))
+            await patiently(again.interrupt())
+
+
+async def test_a_log_that_ran_over_gives_a_snapshot() -> None:
+    """The state comes instead of the events, and the text is whole."""
+    agent = Storyteller()
+    async with (
+        serving(agent, log_events=8) as server,
+        relay(server.port) as line,
+        talk_through(line) as session,
+    ):
+        turn = await patiently(session.send("story"))
+        await say(agent, session, "once ")
+        target, line.target = line.target, 9
+        line.cut()
+        await until(lambda: not session.connected)
+        for number in range(40):
+            agent.words.put_nowait(f"{number} ")
+        await until(agent.words.empty)
+        line.target = target
+        agent.words.put_nowait(None)
+        assert (await patiently(turn.wait())).status == "completed"
+        assert turn.text == "once " + "".join(f"{number} " for number in range(40))
+        assert [event for event in [event async for event in turn] if isinstance(event, TurnSnapshot)]
+
+
+async def test_the_guide_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """The first example of the guide does what it says."""
+    guide = (Path(__file__).parents[2] / "clients" / "python" / "README.md").read_text("utf-8")
+    example = guide.split("```python\n")[1].split("```")[0]
+    agent = Storyteller()
+    agent.words.put_nowait("once ")
+    agent.words.put_nowait(None)
+    async with serving(agent) as server:
+        program = example.replace("ws://localhost:8000/v1/session", server.url)
+        scope: dict[str, Any] = {}
+        exec(compile(program.replace("asyncio.run(main())", ""), "README.md", "exec"), scope)
+        await patiently(scope["main"]())
+    shown = capsys.readouterr().out.splitlines()
+    assert "TextDelta" in shown[-2]
+    assert "TurnEnded" in shown[-1]
+
+
+async def test_the_newest_connection_wins() -> None:
+    """The older one is told so and does not come back."""
+    async with serving(Storyteller()) as server, connect(server.url) as session:
+        core = session._core
+        core_resume = bp.Resume(
+            session_id=core.session_id or bp.SessionId(""),
+            token=core._token,
+            cursor=bp.Cursor(epoch=core._epoch, seq=bp.NO_SEQ),
+        )
+        async with server.connect() as other:
+            await other.send(bp.JSON.encode(bp.SessionOpen(resume=core_resume)).decode())
+            await other.until("session.opened")
+            with pytest.raises(SessionReplaced):
+                await patiently(session.closed())
