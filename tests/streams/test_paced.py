@@ -57,14 +57,14 @@ async def test_the_rate_is_positive() -> None:
 
 async def test_audio_is_made_a_little_ahead_of_the_ear() -> None:
     """Chunks of half a second, one second ahead; the player stands still while it has none."""
-    source = Source(*range(8), pause=None)
+    source = Source(*range(10), pause=None)
     stream = paced_to_playback(source.stream, lambda _: 0.5, ahead_s=1)
     times = []
     async for chunk in stream:
         times.append(now())
         if chunk == 4:
             await asyncio.sleep(10)
-    assert times == [0, 0, 0, 0.5, 1, 11, 11, 11]
+    assert times == [0, 0, 0, 0.5, 1, 11, 11, 11, 11.5, 12]
 
 
 async def test_audio_follows_what_the_listener_reports() -> None:
