@@ -54,7 +54,7 @@ class Served:
     def __init__(self, number: int, now: float) -> None:
         self.log = TruthfulLog()
         self.running: dict[bp.TurnId, int] = {}  # with the depth of its sections
-        self.cleaning: set[bp.TurnId] = set()
+        self.cleaning: dict[bp.TurnId, None] = {}  # in the order of their cancels
         ids = count(1)
         self.core = Session(
             bp.SessionId(f"s{number}"), bp.Epoch(f"e{number}"), self.log, JSON, LIMITS,
@@ -75,7 +75,7 @@ class Served:
                     self.running[command.turn_id] = 0
                 elif isinstance(command, CancelTurn):
                     del self.running[command.turn_id]
-                    self.cleaning.add(command.turn_id)
+                    self.cleaning[command.turn_id] = None
 
 
 class Conversation(RuleBasedStateMachine):
@@ -292,7 +292,7 @@ class Conversation(RuleBasedStateMachine):
     def clean_up(self) -> None:
         for served in self.ever:
             while served.cleaning:
-                served.core.cleaned_up(served.cleaning.pop(), self.now)
+                served.core.cleaned_up(served.cleaning.popitem()[0], self.now)
         self.pump()
 
     # --- what must hold --------------------------------------------------------------------------

@@ -341,8 +341,8 @@ class ClientCore:
         self.turns.decide(event.interrupt_id, VERDICTS[event.outcome])
 
     def _error(self, event: bp.ErrorEvent) -> None:
-        if event.code == "unknown_call" and event.ref_id is not None:
-            self._outbox.tool_settled(bp.CallId(event.ref_id))
+        if event.code == "unknown_call":
+            self._outbox.tool_settled(bp.CallId(event.ref_id or ""))
         if event.ref_id not in self._lost:
             self._refused(event)
 
