@@ -327,7 +327,7 @@ class ClientCore:
         if event.seq:
             turn.fold.apply(event)
         if request is None and known:
-            return  # the numbered copy of an answer that came first as the answer to a resend
+            return  # the numbered copy of what came first as the answer to a resend
         self.turns.deliver(turn, event)
         if request is not None:
             self._outcomes.append((request.id, event))

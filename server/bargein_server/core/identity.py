@@ -18,19 +18,21 @@ OVERLAP_S = 60.0
 class Identity:
     """A session's public id and the hash of its secret."""
 
-    __slots__ = ("_current", "_previous", "_previous_until", "session_id")
+    __slots__ = ("_current", "_previous", "_previous_until", "_proven", "session_id")
 
     def __init__(self, session_id: SessionId) -> None:
         self.session_id = session_id
         self._current = b""
         self._previous = b""
         self._previous_until = 0.0
+        self._proven = b""  # what the client showed last
 
     def rotate(self, token: Token, now: float) -> None:
         """Make `token` the one that is good."""
-        # One that the client has not confirmed must not push out the one that it may still have.
-        if not (self._previous and now <= self._previous_until):
-            self._previous, self._previous_until = self._current, now + OVERLAP_S
+        # The one before is that which the client has just shown, which need not be the last that it
+        # was sent: its answers may have been lost twice.
+        self._previous, self._previous_until = self._proven or self._current, now + OVERLAP_S
+        self._proven = b""
         self._current = _digest(token)
 
     def confirm(self) -> None:
@@ -40,10 +42,12 @@ class Identity:
     def proves(self, token: Token, now: float) -> bool:
         """Return whether the token is good."""
         digest = _digest(token)
-        if self._current and hmac.compare_digest(digest, self._current):
-            return True
-        overlaps = bool(self._previous) and now <= self._previous_until
-        return overlaps and hmac.compare_digest(digest, self._previous)
+        good = bool(self._current) and hmac.compare_digest(digest, self._current)
+        if not good and self._previous and now <= self._previous_until:
+            good = hmac.compare_digest(digest, self._previous)
+        if good:
+            self._proven = digest
+        return good
 
 
 def _digest(token: Token) -> bytes:

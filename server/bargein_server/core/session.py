@@ -89,7 +89,7 @@ class Session:
     # --- connections -----------------------------------------------------------------------------
 
     def refuses(self, token: Token, cursor: Cursor, now: float) -> str | None:
-        """Return why a resume cannot be granted, None when it can. Nothing changes."""
+        """Return why a resume cannot be granted, None when it can; `attach` comes next in that case."""
         if self._requests.closed:
             return "unknown_session"
         if not self.identity.proves(token, now):
