@@ -11,6 +11,7 @@ from bargein_protocol import (
     Epoch,
     ErrorEvent,
     Heartbeat,
+    InputAccepted,
     InputId,
     InputText,
     Interrupt,
@@ -376,3 +377,18 @@ def test_merged_metadata_is_bounded() -> None:
     talk.send(SessionUpdate(metadata={"one more": 1}))
     assert [event.code for event in talk.of(ErrorEvent)] == ["bad_event"]
     assert len(talk.session.metadata) == 1024
+
+
+def test_an_input_whose_turn_is_forgotten_before_its_answer_was_read_is_answered_all_the_same() -> None:
+    """Many inputs of one resume overran the log and the memory: each has one answer, before the snapshot."""
+    talk = Talk(log_events=16, history_turns=4)
+    talk.detach()
+    pending: list[PendingEvent] = [InputText(id=InputId(f"i{n}"), text="x") for n in range(20)]
+    mark = talk.mark()
+    types = resume(talk, 0, pending)
+    [snapshot] = talk.of(Snapshot)
+    answers = [event for event in talk.events[mark:] if isinstance(event, InputAccepted)]
+    assert all(answer.duplicate and not answer.seq for answer in answers)
+    told = [answer.input_id for answer in answers] + [folded.input_id for folded in snapshot.turns]
+    assert sorted(map(str, told)) == sorted(event.id for event in pending)
+    assert types[-2:] == ["snapshot", "replay.done"]

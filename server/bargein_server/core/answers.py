@@ -6,6 +6,8 @@ number, and nothing happens twice (contract 4).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from msgspec.structs import replace
 
 from bargein_protocol import InputAccepted, InputQueued, InputRejected, InterruptResult, Seq
@@ -37,3 +39,9 @@ class Answers:
         if isinstance(answer, (InputAccepted, InputQueued)):
             return replace(answer, seq=Seq(0), duplicate=True)
         return replace(answer, duplicate=True)
+
+    def numbered_after(self, seq: Seq) -> Iterator[InputAccepted | InputQueued]:
+        """Yield the answers to inputs that were numbered after `seq`."""
+        for answer in self._by_id.values():
+            if isinstance(answer, (InputAccepted, InputQueued)) and answer.seq > seq:
+                yield answer

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from bargein_protocol import Snapshot
+from bargein_protocol import NO_SEQ, Seq, Snapshot
 
+from .answers import Answers
 from .stream import Stream
 from .table import TurnTable
 from .turns import COMPLETED, State, Turn
@@ -18,9 +19,10 @@ from .turns import COMPLETED, State, Turn
 class Delivery:
     """See the module."""
 
-    __slots__ = ("_stream", "_table")
+    __slots__ = ("_answers", "_stream", "_table")
 
-    def __init__(self, stream: Stream, table: TurnTable) -> None:
+    def __init__(self, stream: Stream, table: TurnTable, answers: Answers) -> None:
+        self._answers = answers
         self._stream = stream
         self._table = table
 
@@ -55,7 +57,7 @@ class Delivery:
             if turn.deferred is not None or turn.hold_wanted:
                 self._table.settle(turn)
 
-    def send_snapshot(self, after: int) -> None:
+    def send_snapshot(self, after: Seq) -> None:
         """Take the place of a replay: tell the turns as they stand, from those after a number on."""
         # One that has not ended is told in any case: what is missing here is over for the client.
         turns = [
@@ -63,6 +65,9 @@ class Delivery:
             for turn in self._table.turns.values()
             if turn.fold.last_seq > after or turn.state is not State.ENDED
         ]
+        for answer in self._answers.numbered_after(after):
+            if answer.turn_id not in self._table.turns:  # nothing else tells of it any more (contract 4)
+                self._stream.answer(replace(answer, seq=NO_SEQ, duplicate=True))
         self._stream.answer(Snapshot(seq=self._stream.top, turns=[turn.fold.folded() for turn in turns]))
         for turn in turns:
             turn.hearing.taken = turn.fold.last_output_seq

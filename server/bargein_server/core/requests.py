@@ -70,14 +70,14 @@ class Requests:
 
     __slots__ = ("_answers", "_early", "_stream", "_table", "_tools", "closed", "draining", "metadata")
 
-    def __init__(self, stream: Stream, table: TurnTable, tools: Tools) -> None:
+    def __init__(self, stream: Stream, table: TurnTable, tools: Tools, answers: Answers) -> None:
         self.metadata: dict[str, Any] = {}
         self.closed = False
         self.draining = False
         self._stream = stream
         self._table = table
         self._tools = tools
-        self._answers = Answers()
+        self._answers = answers
         self._early: dict[InputId, Interrupt] = {}  # interrupts for inputs that were not seen yet
 
     def handle(self, event: ClientEvent) -> None:

@@ -30,6 +30,7 @@ from bargein_protocol import (
 from bargein_protocol.errors import SESSION_LOST
 
 from ..settings import Settings
+from .answers import Answers
 from .checks import TEXT_PIECE, checked_output, split_text
 from .commands import Command, Expire
 from .delivery import Delivery
@@ -75,10 +76,11 @@ class Session:
         self._settings = settings
         self._stream = Stream(epoch, log, codec)
         self._table = TurnTable(self._stream, settings, new_turn_id)
-        self._delivery = Delivery(self._stream, self._table)
+        answers = Answers()
+        self._delivery = Delivery(self._stream, self._table, answers)
         self.next_frame = self._delivery.next_frame
         self.tools = Tools(self._table)
-        self._requests = Requests(self._stream, self._table, self.tools)
+        self._requests = Requests(self._stream, self._table, self.tools, answers)
         self._presence = Presence(self._stream, self._table, settings, now)
 
     @property

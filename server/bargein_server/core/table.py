@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import TypeVar
 
 from bargein_protocol import (
     InputAccepted,
@@ -31,6 +32,7 @@ from .commands import CancelTurn, Command, StartTurn
 from .stream import Stream
 from .turns import CLIENT_GONE, SUPERSEDED, Ending, State, Step, Turn
 
+E = TypeVar("E", bound=TurnEvent)
 InputAnswer = InputAccepted | InputQueued | InputRejected
 
 
@@ -91,8 +93,7 @@ class TurnTable:
         """Accept an input that was interrupted before it came: its turn ends without a start."""
         turn = Turn(self._new_id(), event, False)
         self._remember(turn)
-        answer = InputAccepted(turn_id=turn.id, input_id=event.id)
-        self._commit(turn, answer)
+        answer = self._commit(turn, InputAccepted(turn_id=turn.id, input_id=event.id))
         self._waiting.appendleft(turn)
         self.end(turn, ending)
         return answer
@@ -122,8 +123,7 @@ class TurnTable:
     def _accept(self, event: InputText, barges_in: bool) -> InputAccepted:
         turn = self.current = Turn(self._new_id(), event, barges_in)
         self._remember(turn)
-        answer = InputAccepted(turn_id=turn.id, input_id=event.id)
-        self._commit(turn, answer)
+        answer = self._commit(turn, InputAccepted(turn_id=turn.id, input_id=event.id))
         self.pass_on()
         return answer
 
@@ -131,9 +131,7 @@ class TurnTable:
         self._remember(turn)
         position = 1 if in_front else len(self._waiting) + 1
         (self._waiting.appendleft if in_front else self._waiting.append)(turn)
-        answer = InputQueued(turn_id=turn.id, input_id=turn.input.id, position=position)
-        self._commit(turn, answer)
-        return answer
+        return self._commit(turn, InputQueued(turn_id=turn.id, input_id=turn.input.id, position=position))
 
     # --- how it loses it -------------------------------------------------------------------------
 
@@ -215,8 +213,10 @@ class TurnTable:
 
     # --- the books -------------------------------------------------------------------------------
 
-    def _commit(self, turn: Turn, event: TurnEvent) -> None:
-        turn.fold.apply(self._stream.commit(event))
+    def _commit(self, turn: Turn, event: E) -> E:
+        numbered = self._stream.commit(event)
+        turn.fold.apply(numbered)
+        return numbered
 
     def _remember(self, turn: Turn) -> None:
         self.turns[turn.id] = turn
