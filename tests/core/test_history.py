@@ -6,7 +6,6 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec import json
 
 from bargein_protocol import (
     AgentOutput,
@@ -28,6 +27,7 @@ from bargein_protocol import (
 from bargein_server.core.history import INTERRUPTED, about_tokens
 from bargein_server.core.turns import Ending, State
 from talk import Talk
+from valid_history import check_valid
 
 CALLS = st.sampled_from([CallId("a"), CallId("b"), CallId("c")])
 ARGUMENTS = st.sampled_from(['{"x":1}', '{"x":', "1}", "[]", "", "nonsense", '"\\ud800"', "[" * 5000])
@@ -58,31 +58,6 @@ ACTIONS = st.one_of(
     st.tuples(st.just("interrupt"), PLAYED),
     st.tuples(st.sampled_from(["finish", "ask", "queue", "line", "drop", "cleaned"]), st.none()),
 )
-
-
-def check_valid(messages: list[dict[str, Any]], own: str) -> None:
-    """Hold messages against what chat completions demand."""
-    assert messages[-1] == {"role": "user", "content": own}
-    waits: list[str] = []
-    for message in messages:
-        role = message["role"]
-        if role == "tool":
-            assert message["tool_call_id"] == waits.pop(0)
-            assert isinstance(message["content"], str)
-            continue
-        assert waits == [], "a call without its result right after its message"
-        if role == "user":
-            assert set(message) == {"role", "content"}
-            continue
-        assert role == "assistant"
-        waits = [call["id"] for call in message.get("tool_calls", ())]
-        assert len(set(waits)) == len(waits)
-        assert message["content"] or (waits and message["content"] is None)
-        for call in message.get("tool_calls", ()):
-            assert (call["type"], bool(call["function"]["name"])) == ("function", True)
-            json.decode(call["function"]["arguments"].encode())
-    assert waits == []
-    json.encode(messages)
 
 
 class Conversation:
