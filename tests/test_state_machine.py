@@ -205,8 +205,12 @@ class Conversation(RuleBasedStateMachine):
     def new_id(self) -> str:
         return f"r{next(self.numbers)}"
 
+    def may_ask(self) -> bool:
+        """Whether the client may have one more request without an answer."""
+        return len(self.asked) - len(self.answers) < bp.MAX_PENDING
+
     @rule(on_busy=ON_BUSY)
-    @precondition(lambda self: len(self.turns) < 40)
+    @precondition(lambda self: len(self.turns) < 40 and self.may_ask())
     def ask(self, on_busy: bp.OnBusy | None) -> None:
         request_id = self.new_id()
         self.asked.add(request_id)
@@ -214,7 +218,7 @@ class Conversation(RuleBasedStateMachine):
         self.turns.append(self.client.send_input(event))
 
     @rule(which=st.integers(0, 3), force=st.booleans(), chars=st.none() | st.integers(0, 20))
-    @precondition(lambda self: self.turns)
+    @precondition(lambda self: self.turns and self.may_ask())
     def interrupt(self, which: int, force: bool, chars: int | None) -> None:
         """Cut a turn: running, waiting, not answered yet, or over long ago."""
         turn = self.turns[-1 - which % len(self.turns)]

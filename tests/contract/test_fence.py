@@ -126,3 +126,16 @@ def test_the_interrupts_own_reason_is_the_reason_of_the_end() -> None:
     talk.interrupt(second)
     assert [talk.end_of(turn).reason for turn in (first, second)] == ["barge_in", "client"]
     assert all(isinstance(event.heard, type(None)) for event in talk.of(InterruptResult))
+
+
+def test_output_after_the_agent_returned_reaches_nobody() -> None:
+    """Its generator is done; a child task that goes on emitting comes too late, though the end still waits."""
+    talk = Talk()
+    turn = talk.ask()
+    talk.open = False
+    talk.emit(turn, "said")
+    talk.finish(turn)
+    assert not talk.emit(turn, "stale")
+    talk.open = True
+    talk.flush()
+    assert [event.text for event in talk.of(TextDelta)] == ["said"]
