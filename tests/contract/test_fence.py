@@ -129,7 +129,7 @@ def test_the_interrupts_own_reason_is_the_reason_of_the_end() -> None:
 
 
 def test_output_after_the_agent_returned_reaches_nobody() -> None:
-    """Its generator is done; a child task that goes on emitting comes too late, though the end still waits."""
+    """Its generator is done; a child task that emits comes too late, though the end still waits."""
     talk = Talk()
     turn = talk.ask()
     talk.open = False

@@ -392,3 +392,15 @@ def test_an_input_whose_turn_is_forgotten_before_its_answer_was_read_is_answered
     told = [answer.input_id for answer in answers] + [folded.input_id for folded in snapshot.turns]
     assert sorted(map(str, told)) == sorted(event.id for event in pending)
     assert types[-2:] == ["snapshot", "replay.done"]
+
+
+def test_a_turn_that_is_done_ends_when_the_line_is_lost() -> None:
+    """What waited goes to the log, so the next input's turn starts while the client is away."""
+    talk = Talk()
+    turn, waiting = talk.ask(), talk.ask(on_busy="queue")
+    talk.open = False
+    talk.emit(turn, "waiting")
+    talk.finish(turn)
+    assert talk.started() == [turn]
+    talk.detach()
+    assert talk.started() == [turn, waiting]

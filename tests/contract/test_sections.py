@@ -186,3 +186,38 @@ def test_a_section_is_spared_when_nobody_listens() -> None:
     talk.attach(cursor=0)
     assert texts(talk)[-1] == "inside"
     assert talk.end_of(turn).status == "interrupted"
+
+
+def test_an_agent_that_returns_inside_a_section_of_which_all_is_written_is_interrupted() -> None:
+    """The interrupt that waited takes effect, not the agent's return."""
+    talk = Talk()
+    turn = talk.ask()
+    talk.enter_section(turn)
+    talk.emit(turn, "inside")
+    talk.interrupt(turn)
+    talk.finish(turn)
+    assert talk.end_of(turn).status == "interrupted"
+
+
+def test_an_old_agent_cannot_protect_the_turn_that_runs_now() -> None:
+    """Nor can it end the section of another."""
+    talk = Talk()
+    old = talk.ask()
+    new = talk.ask()
+    assert not talk.enter_section(old)
+    assert talk.enter_section(new)
+    talk.leave_section(old)
+    assert talk.interrupt(new).outcome == "deferred"
+
+
+def test_a_section_that_waited_for_the_line_is_over_when_the_line_is_lost() -> None:
+    """Its output goes to the log, and the interrupt that waited for it takes effect there."""
+    talk = Talk()
+    turn = talk.ask()
+    talk.open = False
+    talk.enter_section(turn)
+    talk.emit(turn, "inside")
+    talk.leave_section(turn)
+    assert talk.interrupt(turn).outcome == "deferred"
+    talk.detach()
+    assert talk.cancelled() == [turn]
