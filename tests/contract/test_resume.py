@@ -404,3 +404,14 @@ def test_a_turn_that_is_done_ends_when_the_line_is_lost() -> None:
     assert talk.started() == [turn]
     talk.detach()
     assert talk.started() == [turn, waiting]
+
+
+def test_what_a_snapshot_tells_counts_as_taken() -> None:
+    """As a replay does: without reports it is heard."""
+    talk = Talk(log_events=16)
+    turn = talk.ask()
+    talk.detach()
+    talk.emit(turn, *(f"{n} " for n in range(50)))
+    talk.attach(cursor=2)
+    talk.interrupt(turn)
+    assert talk.end_of(turn).heard.text.endswith("48 49 ")
