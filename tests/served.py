@@ -41,17 +41,17 @@ class Served:
         cleaning: The turns whose tasks clean up.
         calls: The tool calls that have begun, by their id, with their turn and what came of them.
         tokens: Every secret that was given out.
-        confirmed: Whether a frame came since the last one was.
+        shown: What the client last resumed with, while no frame has come since.
         closed: The session asked for its connection to be closed.
     """
 
     def __init__(self, number: int, now: float) -> None:
         self.log = TruthfulLog()
         self.running: dict[bp.TurnId, int] = {}
-        self.cleaning: set[bp.TurnId] = set()
+        self.cleaning: dict[bp.TurnId, None] = {}  # in the order of their cancels
         self.calls: dict[bp.CallId, tuple[bp.TurnId, str | None]] = {}
         self.tokens: list[bp.Token] = []
-        self.confirmed = False
+        self.shown: bp.Token | None = None
         self.closed = False
         ids = count(1)
         self.core = Session(
@@ -59,11 +59,16 @@ class Served:
             lambda: bp.TurnId(f"t{number}_{next(ids)}"), now,
         )  # fmt: skip
 
-    def attach(self, token: bp.Token, now: float, **how: Any) -> None:
+    def attach(self, token: bp.Token, now: float, *, resume: bp.Resume | None, **how: Any) -> None:
         """Let a client drive the session."""
         self.tokens.append(token)
-        self.confirmed = False
-        self.core.attach(JSON, token, now, **how)
+        self.shown = resume.token if resume is not None else None
+        self.core.attach(JSON, token, now, resume=resume, **how)
+
+    def receive(self, event: bp.ClientEvent, now: float) -> None:
+        """Read a frame, which shows that the client has the newest token."""
+        self.shown = None
+        self.core.receive(event, now)
 
     def drain(self, open_line: bool) -> list[bytes]:
         """Do what the shell does after each call; returns the frames that it wrote."""
@@ -79,7 +84,7 @@ class Served:
                     self.running[command.turn_id] = 0
                 elif isinstance(command, CancelTurn):
                     del self.running[command.turn_id]
-                    self.cleaning.add(command.turn_id)
+                    self.cleaning[command.turn_id] = None
                 elif isinstance(command, CloseConnection):
                     self.closed = True
 
@@ -157,11 +162,13 @@ class Served:
 
     def check_strangers(self, now: float) -> None:
         """Nobody resumes the session without its token, or from a number that was never given."""
-        start = bp.Cursor(epoch=bp.Epoch("other"), seq=bp.Seq(0))
-        assert self.core.refuses(self.tokens[-1], start, now) is not None
-        old = self.tokens[: -1 if self.confirmed else -2]
         epoch = self.core._stream.epoch
-        for token in (*old, bp.Token("guess"), bp.Token("")):
-            assert self.core.refuses(token, bp.Cursor(epoch=epoch, seq=bp.Seq(0)), now) is not None
-        ahead = bp.Cursor(epoch=epoch, seq=bp.Seq(self.log.top + 1))
-        assert self.core.refuses(self.tokens[-1], ahead, now) is not None
+        assert self._refuses(self.tokens[-1], bp.Epoch("other"), 0, now)
+        assert self._refuses(self.tokens[-1], epoch, self.log.top + 1, now)
+        for token in (*self.tokens[:-1], bp.Token("guess"), bp.Token("")):
+            assert token == self.shown or self._refuses(token, epoch, 0, now)
+
+    def _refuses(self, token: bp.Token, epoch: bp.Epoch, seq: int, now: float) -> bool:
+        cursor = bp.Cursor(epoch=epoch, seq=bp.Seq(seq))
+        resume = bp.Resume(session_id=self.core.identity.session_id, token=token, cursor=cursor)
+        return self.core.refuses(resume, now) is not None

@@ -31,6 +31,8 @@ from bargein_protocol import (
     OnBusy,
     PendingEvent,
     Played,
+    Resume,
+    Seq,
     ServerEvent,
     SessionId,
     SessionOpened,
@@ -67,6 +69,7 @@ class Talk:
         self.commands: list[Command] = []
         self._ids = count(1)
         self._tokens = count(1)
+        self._token = Token("")
         turn_ids = count(1)
         self.session = Session(
             SessionId("s"),
@@ -82,14 +85,22 @@ class Talk:
     # --- the shell -------------------------------------------------------------------------------
 
     def attach(
-        self, cursor: int | None = None, pending: Sequence[PendingEvent] = (), refused: str | None = None
+        self,
+        cursor: int | None = None,
+        pending: Sequence[PendingEvent] = (),
+        refused: str | None = None,
+        shown: Token | None = None,
     ) -> Token:
-        """Attach a client; with a cursor it resumes. Returns its token."""
-        token = Token(f"token{next(self._tokens)}")
-        at = None if cursor is None else Cursor(epoch=Epoch("e"), seq=cursor)  # type: ignore[arg-type]
-        self.session.attach(JSON, token, self.now, cursor=at, pending=pending, refused=refused)
+        """Attach a client; with a cursor it resumes, with the last token or another. Returns its new one."""
+        resume = None if cursor is None else self.resume(shown or self._token, cursor)
+        self._token = Token(f"token{next(self._tokens)}")
+        self.session.attach(JSON, self._token, self.now, resume=resume, pending=pending, refused=refused)
         self.flush()
-        return token
+        return self._token
+
+    def resume(self, token: Token, seq: int = 0, epoch: str = "e") -> Resume:
+        """Return what a client asks for when it comes back."""
+        return Resume(session_id=SessionId("s"), token=token, cursor=Cursor(epoch=Epoch(epoch), seq=Seq(seq)))
 
     def detach(self) -> None:
         """Lose the line."""

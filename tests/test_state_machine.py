@@ -71,8 +71,7 @@ class Conversation(RuleBasedStateMachine):
             assert isinstance(event, bp.SessionOpen)
             self.open_session(event)
         else:
-            self.attached.confirmed = True
-            self.attached.core.receive(event, self.now)
+            self.attached.receive(event, self.now)
         self.pump()
 
     def open_session(self, event: bp.SessionOpen) -> None:
@@ -81,7 +80,7 @@ class Conversation(RuleBasedStateMachine):
             served = self.sessions.get(resume.session_id)
             refused = "unknown_session"
             if served is not None:
-                refused = served.core.refuses(resume.token, resume.cursor, self.now)
+                refused = served.core.refuses(resume, self.now)
             if refused is not None:
                 served = None
         if served is None:
@@ -91,7 +90,7 @@ class Conversation(RuleBasedStateMachine):
         self.attached = served
         served.attach(
             bp.Token(f"token{next(self.numbers)}"), self.now,
-            cursor=resume.cursor if resume is not None and refused is None else None,
+            resume=resume if refused is None else None,
             pending=event.pending or (), refused=refused,
         )  # fmt: skip
 

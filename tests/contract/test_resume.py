@@ -7,8 +7,6 @@ from collections.abc import Sequence
 import pytest
 
 from bargein_protocol import (
-    Cursor,
-    Epoch,
     ErrorEvent,
     Heartbeat,
     InputAccepted,
@@ -19,7 +17,6 @@ from bargein_protocol import (
     InterruptResult,
     PendingEvent,
     ReplayDone,
-    Seq,
     SessionClose,
     SessionUpdate,
     Snapshot,
@@ -228,20 +225,18 @@ def test_resume_is_proven_whole_or_refused(token: str, epoch: str, seq: int, rea
     talk = Talk()
     talk.ask()
     talk.detach()
-    cursor = Cursor(epoch=Epoch(epoch), seq=Seq(seq))
-    assert talk.session.refuses(Token(token), cursor, talk.now) == reason
+    assert talk.session.refuses(talk.resume(Token(token), seq, epoch), talk.now) == reason
 
 
 def test_a_token_is_replaced_and_the_old_one_stays_good_until_the_next_frame() -> None:
     """A lost `session.opened` locks nobody out; after a frame, or a minute, only the new one counts."""
     talk = Talk()
-    cursor = Cursor(epoch=Epoch("e"), seq=Seq(0))
     first = talk.opened().token
     talk.detach()
     second = talk.attach(cursor=0)
 
     def good(token: Token, later: float = 0.0) -> bool:
-        return talk.session.refuses(token, cursor, talk.now + later) is None
+        return talk.session.refuses(talk.resume(token), talk.now + later) is None
 
     assert good(first)
     assert good(second)
@@ -291,8 +286,7 @@ def test_a_closed_session_cannot_be_resumed() -> None:
     talk = Talk()
     talk.send(SessionClose())
     assert [type(command) for command in talk.commands] == [CloseConnection, Expire]
-    cursor = Cursor(epoch=Epoch("e"), seq=Seq(0))
-    assert talk.session.refuses(talk.opened().token, cursor, talk.now) == "unknown_session"
+    assert talk.session.refuses(talk.resume(talk.opened().token), talk.now) == "unknown_session"
 
 
 def test_a_silent_session_sends_heartbeats_with_what_the_agent_does() -> None:
@@ -350,13 +344,12 @@ def test_a_snapshot_holds_every_turn_that_has_not_ended() -> None:
 def test_a_client_that_lost_two_answers_in_a_row_is_not_locked_out() -> None:
     """The token that it confirmed stays good until its next frame, whatever was sent meanwhile."""
     talk = Talk()
-    cursor = Cursor(epoch=Epoch("e"), seq=Seq(0))
     known = talk.opened().token
     talk.send(SessionUpdate(metadata={}))
     for _ in range(3):
         talk.detach()
-        assert talk.session.refuses(known, cursor, talk.now) is None
-        talk.attach(cursor=0)
+        assert talk.session.refuses(talk.resume(known), talk.now) is None
+        talk.attach(cursor=0, shown=known)
 
 
 def test_what_a_broken_line_swallowed_was_not_heard() -> None:

@@ -18,7 +18,7 @@ def identity() -> Identity:
     identity = Identity(SessionId("s"))
     identity.rotate(ONE, 0)
     identity.confirm()
-    identity.rotate(TWO, 100)
+    identity.rotate(TWO, 100, ONE)
     return identity
 
 
@@ -48,7 +48,7 @@ def test_a_frame_voids_the_token_before(identity: Identity) -> None:
 
 def test_only_one_token_before_is_good(identity: Identity) -> None:
     """The one before that was replaced twice."""
-    identity.rotate(THREE, 101)
+    identity.rotate(THREE, 101, TWO)
     assert [identity.proves(token, 101) for token in (ONE, TWO, THREE)] == [False, True, True]
 
 

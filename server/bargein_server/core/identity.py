@@ -18,21 +18,25 @@ OVERLAP_S = 60.0
 class Identity:
     """A session's public id and the hash of its secret."""
 
-    __slots__ = ("_current", "_previous", "_previous_until", "_proven", "session_id")
+    __slots__ = ("_current", "_previous", "_previous_until", "session_id")
 
     def __init__(self, session_id: SessionId) -> None:
         self.session_id = session_id
         self._current = b""
         self._previous = b""
         self._previous_until = 0.0
-        self._proven = b""  # what the client showed last
 
-    def rotate(self, token: Token, now: float) -> None:
-        """Make `token` the one that is good."""
-        # The one before is that which the client has just shown, which need not be the last that it
-        # was sent: its answers may have been lost twice.
-        self._previous, self._previous_until = self._proven or self._current, now + OVERLAP_S
-        self._proven = b""
+    def rotate(self, token: Token, now: float, shown: Token | None = None) -> None:
+        """Make `token` the one that is good.
+
+        Args:
+            token: The new one.
+            now: The time.
+            shown: What the client has just proved itself with. It need not be the last that it was
+                sent: the answers that held the others may have been lost.
+        """
+        self._previous = _digest(shown) if shown is not None else b""
+        self._previous_until = now + OVERLAP_S
         self._current = _digest(token)
 
     def confirm(self) -> None:
@@ -45,8 +49,6 @@ class Identity:
         good = bool(self._current) and hmac.compare_digest(digest, self._current)
         if not good and self._previous and now <= self._previous_until:
             good = hmac.compare_digest(digest, self._previous)
-        if good:
-            self._proven = digest
         return good
 
 

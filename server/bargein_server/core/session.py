@@ -16,11 +16,11 @@ from bargein_protocol import (
     ClientEvent,
     Code,
     Codec,
-    Cursor,
     Epoch,
     GoAway,
     Limits,
     PendingEvent,
+    Resume,
     SessionId,
     SessionOpened,
     Token,
@@ -90,15 +90,15 @@ class Session:
 
     # --- connections -----------------------------------------------------------------------------
 
-    def refuses(self, token: Token, cursor: Cursor, now: float) -> str | None:
-        """Return why a resume cannot be granted, None when it can; `attach` comes next in that case."""
+    def refuses(self, resume: Resume, now: float) -> str | None:
+        """Return why a resume cannot be granted, None when it can."""
         if self._requests.closed:
             return "unknown_session"
-        if not self.identity.proves(token, now):
+        if not self.identity.proves(resume.token, now):
             return "bad_token"
-        if cursor.epoch != self._stream.epoch:
+        if resume.cursor.epoch != self._stream.epoch:
             return "epoch_changed"
-        return "cursor_ahead" if cursor.seq > self._stream.top else None
+        return "cursor_ahead" if resume.cursor.seq > self._stream.top else None
 
     def attach(
         self,
@@ -106,7 +106,7 @@ class Session:
         token: Token,
         now: float,
         *,
-        cursor: Cursor | None = None,
+        resume: Resume | None = None,
         pending: Sequence[PendingEvent] = (),
         refused: str | None = None,
     ) -> None:
@@ -116,14 +116,15 @@ class Session:
             codec: What its frames are encoded in.
             token: The secret for the next resume.
             now: The time.
-            cursor: Where a granted resume goes on; None for a session that the client never saw.
+            resume: What was granted; None for a session that the client never saw.
             pending: What the client got no answer to. It is applied before the replay, so that an
                 interrupt made offline ends its turn before stale output is shown.
             refused: Why another session could not be resumed; then nothing of `pending` is applied.
         """
         self._table.now = now
         self._presence.attached(now)
-        self.identity.rotate(token, now)
+        self.identity.rotate(token, now, resume.token if resume is not None else None)
+        cursor = resume.cursor if resume is not None else None
         self._stream.attach(codec)
         self._answer_open(token, cursor is not None, refused)
         whole = cursor is None or self._stream.replay_from(cursor)

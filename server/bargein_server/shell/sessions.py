@@ -87,13 +87,12 @@ class Sessions:
         elif live.connection is not None:
             live.connection.replaced()  # the newest connection wins
         live.connection = connection
-        resume = event.resume if refused is None else None
         pending: Sequence[PendingEvent] = event.pending or ()
         live.core.attach(
             codec,
             Token(secrets.token_urlsafe(32)),
             now,
-            cursor=resume.cursor if resume is not None else None,
+            resume=event.resume if refused is None else None,
             pending=pending,
             refused=refused,
         )
@@ -112,7 +111,7 @@ class Sessions:
         live = self._live.get(resume.session_id)
         if live is None or live.context.principal != principal:
             return None, "unknown_session"  # whose it is, is nobody else's business
-        refused = live.core.refuses(resume.token, resume.cursor, now)
+        refused = live.core.refuses(resume, now)
         return (live, None) if refused is None else (None, refused)
 
     def _create(self, codec: Codec, principal: str | None, now: float) -> LiveSession:
