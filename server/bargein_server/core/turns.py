@@ -81,6 +81,7 @@ SUPERSEDED = Ending("interrupted", "superseded")
 CLIENT_GONE = Ending("interrupted", "client_gone")
 SESSION_CLOSED = Ending("interrupted", "session_closed")
 NO_OUTPUT = Ending("failed", "no_output", True)
+OVERLOAD = Ending("failed", "overload", True)
 SHUTDOWN = Ending("failed", "shutdown", True)
 
 
