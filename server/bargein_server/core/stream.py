@@ -23,6 +23,7 @@ from bargein_protocol import (
     Codec,
     Cursor,
     Epoch,
+    FoldedTurn,
     Numbered,
     ReplayDone,
     Seq,
@@ -32,6 +33,7 @@ from bargein_protocol import (
 )
 
 from .log import ReplayLog
+from .snapshots import encode_snapshot
 
 N = TypeVar("N", bound=Numbered)
 
@@ -100,6 +102,12 @@ class Stream:
         """Make an unnumbered event ready; without a client it is dropped."""
         if self._codec is not None:
             self._ready.append(self._codec.encode(event))
+            self.handed += 1
+
+    def answer_with_snapshot(self, turns: list[FoldedTurn]) -> None:
+        """Make a snapshot ready; without a client it is dropped."""
+        if self._codec is not None:
+            self._ready.append(encode_snapshot(self.top, turns, self._codec.encode))
             self.handed += 1
 
     def commit(self, event: N) -> N:
