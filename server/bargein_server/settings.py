@@ -60,6 +60,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         history_chars: And about how much they hold, in characters.
         model_connections: Connections to model servers, of the whole process.
         model_keepalive: And how many of them are kept when idle.
+        metrics: Whether `/metrics` is served, for Prometheus; needs `bargein[metrics]`.
     """
 
     on_busy: OnBusy = "interrupt"
@@ -95,6 +96,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     history_chars: PositiveCount = 1024 * 1024
     model_connections: PositiveCount = 100
     model_keepalive: Count = 50
+    metrics: bool = False
 
 
 class SettingsError(ValueError):
