@@ -54,6 +54,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         output_bytes: Output of a turn that may wait to be written before the agent is not pulled.
         answer_bytes: Answers that may wait in the transport of a client that does not read; beyond
             it the connection is aborted.
+        in_flight_bytes: Bytes that may be on their way to a client before output waits, for producers
+            faster than the line; 0 sets no cap. At most this much arrives in a round trip (Linux).
         log_events: Frames of a session that can be replayed.
         log_bytes: And their size.
         history_turns: Turns of a session that are remembered.
@@ -90,6 +92,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     frame_bytes: Bytes = 256 * 1024
     output_bytes: Bytes = 64 * 1024
     answer_bytes: Bytes = 1024 * 1024
+    in_flight_bytes: Count = 0
     log_events: PositiveCount = 4096
     log_bytes: Bytes = 1024 * 1024
     history_turns: PositiveCount = 256
