@@ -63,6 +63,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         model_calls: Model calls at a time, of all turns, through the client that turns are given.
         model_wait_s: How long one more waits for its place; then its turn fails with `overload`.
         model_keepalive: Idle connections to model servers that are kept for the next call.
+        metrics: Whether `/metrics` is served, for Prometheus; needs `bargein[metrics]`.
     """
 
     on_busy: OnBusy = "interrupt"
@@ -100,6 +101,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     model_calls: PositiveCount = 50
     model_wait_s: PositiveSeconds = 25.0
     model_keepalive: Count = 50
+    metrics: bool = False
 
 
 class SettingsError(ValueError):
