@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
+from msgspec import msgpack
 from websockets.asyncio.client import ClientConnection, connect
 
 from bargein_server import Agent, Authenticator, Output, Settings, Turn, create_app
@@ -27,7 +28,7 @@ Frame = dict[str, Any]
 
 
 class RawClient:
-    """A client that sends and receives JSON.
+    """A client that sends and receives JSON, or MessagePack when that was negotiated.
 
     Attributes:
         frames: What was received, oldest first.
@@ -36,16 +37,19 @@ class RawClient:
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
         self.frames: list[Frame] = []
+        packed = socket.subprotocol == "bargein.v1.msgpack"
+        self._encode: Callable[[Frame], str | bytes] = msgpack.encode if packed else json.dumps
+        self._decode: Callable[[Any], Frame] = msgpack.decode if packed else json.loads
 
     async def send(self, *events: Frame | str | bytes) -> None:
         """Send events; text and bytes go as they are."""
         for event in events:
-            await self.socket.send(json.dumps(event) if isinstance(event, dict) else event)
+            await self.socket.send(self._encode(event) if isinstance(event, dict) else event)
 
     async def receive(self) -> Frame:
         """Return the next event."""
         async with asyncio.timeout(WAIT_S):
-            frame: Frame = json.loads(await self.socket.recv())
+            frame = self._decode(await self.socket.recv())
         self.frames.append(frame)
         return frame
 

@@ -24,7 +24,7 @@ from .client_events import (
     TurnHold,
     TurnResume,
 )
-from .codec import CODECS, JSON, Codec, JsonCodec, negotiate
+from .codec import CODECS, JSON, MESSAGEPACK, Codec, JsonCodec, MessagePackCodec, negotiate
 from .errors import CODES, Action, Code, DecodeError, ProtocolError, code_named, code_of_close
 from .folded import AudioSpan, FoldedLane, FoldedProgress, FoldedTool, FoldedTurn, ToolState
 from .server_events import (
@@ -100,6 +100,7 @@ __all__ = [
     "CODES",
     "JSON",
     "MAX_PENDING",
+    "MESSAGEPACK",
     "NO_SEQ",
     "NO_TURN",
     "Action",
@@ -138,6 +139,7 @@ __all__ = [
     "JsonCodec",
     "LaneFold",
     "Limits",
+    "MessagePackCodec",
     "Numbered",
     "NumberedEvent",
     "OnBusy",
