@@ -131,7 +131,7 @@ async def serving(
     app = create_app(agent, limits, authenticator=authenticator, origins=origins)
     config = uvicorn_config(app, limits, "127.0.0.1", 0, "critical")
     if wire == "asgi":
-        config.ws = "websockets-sansio"
+        config.http, config.ws = "h11", "websockets-sansio"
     ports: list[int] = []
     server = Server(config, lambda: shut_down_sessions(app), ports.append)
     # Not `serve()`, which takes the process's signal handlers.

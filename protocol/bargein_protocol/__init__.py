@@ -27,6 +27,7 @@ from .client_events import (
 from .codec import CODECS, JSON, MESSAGEPACK, Codec, JsonCodec, MessagePackCodec, negotiate
 from .errors import CODES, Action, Code, DecodeError, ProtocolError, code_named, code_of_close
 from .folded import AudioSpan, FoldedLane, FoldedProgress, FoldedTool, FoldedTurn, ToolState
+from .http import BatchAnswer, BatchInput, BatchRequest, BatchResult, TurnRequest
 from .server_events import (
     AgentOutput,
     AudioDelta,
@@ -107,6 +108,10 @@ __all__ = [
     "AgentOutput",
     "AudioDelta",
     "AudioSpan",
+    "BatchAnswer",
+    "BatchInput",
+    "BatchRequest",
+    "BatchResult",
     "CallId",
     "ClientEvent",
     "ClientInfo",
@@ -187,6 +192,7 @@ __all__ = [
     "TurnHeld",
     "TurnHold",
     "TurnId",
+    "TurnRequest",
     "TurnResume",
     "TurnResumed",
     "TurnStarted",
