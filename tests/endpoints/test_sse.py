@@ -115,13 +115,16 @@ async def test_a_turn_that_ended_meanwhile_ends_the_stream_at_once(wire: WireKin
 
 async def test_an_input_that_is_rejected_ends_the_stream(wire: WireKind) -> None:
     """The answer is told, and nothing follows."""
-    async with serving(counting, wire) as server, http(server) as client:
-        async with client.stream("/v1/turns", {"text": "x"}) as stream:
-            opened = await stream.until("session.opened")
-            await stream.until("text.delta")
-            body = {"text": "y", "on_busy": "reject", "resume": resume(opened, 0)}
-            async with client.stream("/v1/turns", body) as rejected:
-                assert "busy" in [frame.get("code") for frame in await rejected.end()]
+    async with (
+        serving(counting, wire) as server,
+        http(server) as client,
+        client.stream("/v1/turns", {"text": "x"}) as stream,
+    ):
+        opened = await stream.until("session.opened")
+        await stream.until("text.delta")
+        body = {"text": "y", "on_busy": "reject", "resume": resume(opened, 0)}
+        async with client.stream("/v1/turns", body) as rejected:
+            assert "busy" in [frame.get("code") for frame in await rejected.end()]
 
 
 @pytest.mark.parametrize(
@@ -182,15 +185,18 @@ async def test_closing_the_request_is_a_lost_client(wire: WireKind, setting: str
 async def test_a_silent_agent_is_kept_alive_by_comments(wire: WireKind) -> None:
     """No event is told, and the line is not idle."""
     agent = Gate()
-    async with serving(agent, wire, heartbeat_s=0.05) as server, http(server) as client:
-        async with client.stream("/v1/turns", {"text": "x"}) as stream:
-            await stream.until("turn.started")
-            for _ in range(2):
-                message = await stream.receive()
-                assert message is not None
-                assert (message.kind, message.data) == ("", "heartbeat")
-            agent.let(None)
-            await stream.until("turn.ended")
+    async with (
+        serving(agent, wire, heartbeat_s=0.05) as server,
+        http(server) as client,
+        client.stream("/v1/turns", {"text": "x"}) as stream,
+    ):
+        await stream.until("turn.started")
+        for _ in range(2):
+            message = await stream.receive()
+            assert message is not None
+            assert (message.kind, message.data) == ("", "heartbeat")
+        agent.let(None)
+        await stream.until("turn.ended")
 
 
 async def test_a_client_that_does_not_read_stops_the_agent_and_no_interrupt(wire: WireKind) -> None:
@@ -203,23 +209,26 @@ async def test_a_client_that_does_not_read_stops_the_agent_and_no_interrupt(wire
             yield "x" * 8192
             pulled += 1
 
-    async with serving(gushing, wire) as server, http(server) as client:
-        async with client.stream("/v1/turns", {"text": "x", "id": "i1"}) as stream:
-            opened = await stream.until("session.opened")
-            [live] = server.sessions
-            seen: list[int] = []
+    async with (
+        serving(gushing, wire) as server,
+        http(server) as client,
+        client.stream("/v1/turns", {"text": "x", "id": "i1"}) as stream,
+    ):
+        opened = await stream.until("session.opened")
+        [live] = server.sessions
+        seen: list[int] = []
 
-            def stands_still() -> bool:
-                seen.append(pulled)
-                return live.core.full and seen[-1000:] == [pulled] * 1000
+        def stands_still() -> bool:
+            seen.append(pulled)
+            return live.core.full and seen[-1000:] == [pulled] * 1000
 
-            await until(stands_still, "full buffers")
-            stalled = pulled
-            path = f"/v1/sessions/{opened['session_id']}/interrupt"
-            answer = await client.post(path, {"id": "x1", "input_id": "i1"}, token(opened))
-            assert answer.json()["outcome"] == "interrupted"
-            assert pulled <= stalled + 1
-            assert (await stream.end())[-1]["status"] == "interrupted"
+        await until(stands_still, "full buffers")
+        stalled = pulled
+        path = f"/v1/sessions/{opened['session_id']}/interrupt"
+        answer = await client.post(path, {"id": "x1", "input_id": "i1"}, token(opened))
+        assert answer.json()["outcome"] == "interrupted"
+        assert pulled <= stalled + 1
+        assert (await stream.end())[-1]["status"] == "interrupted"
 
 
 async def interrupt_a_turn(server: Serving, stream: Stream, body: dict[str, Any]) -> dict[str, Any]:
@@ -317,19 +326,20 @@ async def test_only_an_event_stream_is_driven_by_requests(wire: WireKind) -> Non
 
 async def test_shutdown_ends_the_streams(wire: WireKind) -> None:
     """Turns are told their end, streams that would go on are told to come back, and the server stops."""
-    async with serving(counting, wire) as server, http(server) as client:
-        async with (
-            client.stream("/v1/turns", {"text": "x"}) as turn,
-            client.stream("/v1/sessions", {}) as session,
-        ):
-            opened = await turn.until("session.opened")
-            await session.until("session.opened")
-            path = f"/v1/sessions/{opened['session_id']}/events"
-            async with client.stream(path, headers=token(opened)) as follower:
-                await follower.until("replay.done")
-                server.server.should_exit = True
-                end = (await turn.end())[-1]
-                assert (end["status"], end["reason"]) == ("failed", "shutdown")
-                for stream in (session, follower):
-                    await stream.end()
-                    assert stream.messages[-1].data["name"] == "restart"
+    async with (
+        serving(counting, wire) as server,
+        http(server) as client,
+        client.stream("/v1/turns", {"text": "x"}) as turn,
+        client.stream("/v1/sessions", {}) as session,
+    ):
+        opened = await turn.until("session.opened")
+        await session.until("session.opened")
+        path = f"/v1/sessions/{opened['session_id']}/events"
+        async with client.stream(path, headers=token(opened)) as follower:
+            await follower.until("replay.done")
+            server.server.should_exit = True
+            end = (await turn.end())[-1]
+            assert (end["status"], end["reason"]) == ("failed", "shutdown")
+            for stream in (session, follower):
+                await stream.end()
+                assert stream.messages[-1].data["name"] == "restart"

@@ -179,6 +179,7 @@ class Following:
         self._live = live
         self._follower = follower
         self._silent = True
+        self._ending: Code | None = None
         self._beat = live.loop.call_later(live.settings.heartbeat_s / 2, self._keep_alive)
         live.followers.add(self)
         self._streams = sessions.streams
@@ -193,12 +194,15 @@ class Following:
                 self._silent = False
                 wire.write([frame])
         except FellOff:
-            self.close(SLOW_CONSUMER)
+            self._ending = SLOW_CONSUMER
+        if self._ending is not None and wire.writable:
+            wire.close(self._ending)
+            self._stop()
 
     def close(self, code: Code) -> None:
-        """End the stream with a code."""
-        self._wire.close(code)
-        self._stop()
+        """End the stream with a code, after everything that the log has."""
+        self._ending = code
+        self.writable_again()
 
     def disconnected(self) -> None:
         """Take note that the request is gone."""
