@@ -56,12 +56,16 @@ class Settings(Struct, frozen=True, kw_only=True):
         output_bytes: Output of a turn that may wait to be written before the agent is not pulled.
         answer_bytes: Answers that may wait in the transport of a client that does not read; beyond
             it the connection is aborted.
+        in_flight_bytes: Bytes that may be on their way to a client before output waits, for producers
+            faster than the line; 0 sets no cap. At most this much arrives in a round trip (Linux).
         log_events: Frames of a session that can be replayed.
         log_bytes: And their size.
         history_turns: Turns of a session that are remembered.
         history_chars: And about how much they hold, in characters.
-        model_connections: Connections to model servers, of the whole process.
-        model_keepalive: And how many of them are kept when idle.
+        model_calls: Model calls at a time, of all turns, through the client that turns are given.
+        model_wait_s: How long one more waits for its place; then its turn fails with `overload`.
+        model_keepalive: Idle connections to model servers that are kept for the next call.
+        metrics: Whether `/metrics` is served, for Prometheus; needs `bargein[metrics]`.
     """
 
     on_busy: OnBusy = "interrupt"
@@ -92,12 +96,15 @@ class Settings(Struct, frozen=True, kw_only=True):
     frame_bytes: Bytes = 256 * 1024
     output_bytes: Bytes = 64 * 1024
     answer_bytes: Bytes = 1024 * 1024
+    in_flight_bytes: Count = 0
     log_events: PositiveCount = 4096
     log_bytes: Bytes = 1024 * 1024
     history_turns: PositiveCount = 256
     history_chars: PositiveCount = 1024 * 1024
-    model_connections: PositiveCount = 100
+    model_calls: PositiveCount = 50
+    model_wait_s: PositiveSeconds = 25.0
     model_keepalive: Count = 50
+    metrics: bool = False
 
 
 class SettingsError(ValueError):

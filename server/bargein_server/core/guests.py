@@ -18,10 +18,10 @@ from bargein_protocol import (
     ReplayDone,
     Seq,
     ServerEvent,
-    Snapshot,
 )
 
 from .requests import Requests
+from .snapshots import bounded_snapshot
 from .stream import Stream
 from .table import TurnTable
 from .turns import State
@@ -62,7 +62,7 @@ class Follower:
             self._told = True
             turns = [turn.fold.folded() for turn in self._table.told_after(self._after)]
             self._after = self._stream.top
-            return self._codec.encode(Snapshot(seq=self._after, turns=turns))
+            return self._codec.encode(bounded_snapshot(self._after, turns))
         if self._after < self._stream.top:
             seq = Seq(self._after + 1)
             try:

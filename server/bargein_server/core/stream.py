@@ -32,6 +32,7 @@ from bargein_protocol import (
 )
 
 from .log import ReplayLog
+from .observer import NOBODY, Observer
 
 N = TypeVar("N", bound=Numbered)
 
@@ -47,9 +48,12 @@ class Stream:
         aside: Where answers go instead while somebody asks who is not the attached client.
     """
 
-    __slots__ = ("_codec", "_log", "_log_codec", "_ready", "_replayed", "aside", "epoch", "handed", "live")
+    __slots__ = (
+        "_codec", "_log", "_log_codec", "_observer", "_ready", "_replayed", "aside", "epoch", "handed",
+        "live",
+    )  # fmt: skip
 
-    def __init__(self, epoch: Epoch, log: ReplayLog, codec: Codec) -> None:
+    def __init__(self, epoch: Epoch, log: ReplayLog, codec: Codec, observer: Observer = NOBODY) -> None:
         self.epoch = epoch
         self.live = False
         self.handed = 0
@@ -59,6 +63,7 @@ class Stream:
         self._codec: Codec | None = None
         self._ready: deque[bytes] = deque()
         self._replayed: Seq = NO_SEQ
+        self._observer = observer
 
     @property
     def attached(self) -> bool:
@@ -118,6 +123,9 @@ class Stream:
         elif self._codec is not None:
             self._ready.append(self._codec.encode(event))
             self.handed += 1
+        else:
+            return
+        self._observer.answered(event)
 
     def commit(self, event: N) -> N:
         """Number an event, log it, and make its frame ready for a live client.

@@ -32,6 +32,7 @@ class Call:
     Attributes:
         request: The request.
         sessions: All sessions.
+        door: Where it came in.
         visitor: Who asks.
         receive: Of ASGI.
         send: Of ASGI.
@@ -45,7 +46,7 @@ class Call:
         self.visitor = visitor
         self.receive = receive
         self.send = send
-        self._door = door
+        self.door = door
 
     async def body(self, limit: int) -> bytes:
         """Return the body, which must be JSON.
@@ -102,7 +103,7 @@ class Call:
         elif (badge := self.request.cookies.get(COOKIE)) is not None:
             live = self.sessions.find_by_badge(session_id, badge)
         else:
-            raise Refused(401, f"the session's token is needed: {TOKEN_HEADER}")
+            raise self.door.refusal(401, f"the session's token is needed: {TOKEN_HEADER}")
         if live is None:
             raise Refused(404, "no such session, or its token is wrong")
         return live
@@ -114,7 +115,7 @@ class Call:
             Refused: It is still not known who asks.
         """
         if not self.visitor.introduce(credential):
-            raise Refused(401, "a bearer token is needed")
+            raise self.door.refusal(401, "a bearer token is needed")
 
     def cursor(self) -> Cursor | None:
         """Return what `Last-Event-ID` says, None without one.
@@ -133,8 +134,8 @@ class Call:
 
     def _count(self, size: int) -> None:
         address = self.request.client.host if self.request.client is not None else ""
-        if not self._door.rates.take(address, size, self.sessions.loop.time()):
-            raise Refused(429, "too many requests", RETRY_AFTER_S)
+        if not self.door.rates.take(address, size, self.sessions.loop.time()):
+            raise self.door.refusal(429, "too many requests", RETRY_AFTER_S)
 
 
 def check(opening: SessionOpen) -> bytes:

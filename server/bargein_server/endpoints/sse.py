@@ -64,14 +64,14 @@ async def _stream(call: Call, opening: SessionOpen, until: InputId | None) -> No
             # A turn that was asked for in one session is not begun in another.
             raise Refused(404, f"the session cannot be resumed: {refused}")
         if sessions.draining and opening.resume is None:
-            raise Refused(503, "the server is shutting down", RETRY_AFTER_S)
+            raise call.door.refusal(503, "the server is shutting down", RETRY_AFTER_S)
     wire = EventStreamWire(call.send)
     connection = StreamConnection(wire, sessions, call.visitor, until)
     connection.receive(frame, True)
     live = connection.live
     if live is None:
         connection.disconnected()
-        raise Refused(503, "the server is full", RETRY_AFTER_S)
+        raise call.door.refusal(503, "the server is full", RETRY_AFTER_S)
     wire.epoch = live.core.guests.cursor.epoch
     headers = {
         PROTOCOL_HEADER: "1",
