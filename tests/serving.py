@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal
@@ -112,6 +113,7 @@ async def serving(
     *,
     authenticator: Authenticator | None = None,
     origins: Sequence[str] = (),
+    listener: socket.socket | None = None,
     **settings: Any,
 ) -> AsyncIterator[Serving]:
     """Serve an agent in this event loop until the block ends.
@@ -121,6 +123,7 @@ async def serving(
         wire: `transport` as `bargein-server` does it, or `asgi` as any other server would.
         authenticator: Who may come in.
         origins: Web origins that may come in.
+        listener: Where to listen, instead of a socket of our own.
         settings: The limits.
     """
     limits = Settings(**{"drain_s": 0.0, **settings})
@@ -131,7 +134,9 @@ async def serving(
     ports: list[int] = []
     server = Server(config, lambda: shut_down_sessions(app), ports.append)
     # Not `serve()`, which takes the process's signal handlers.
-    task = asyncio.create_task(server._serve([listening_socket("127.0.0.1", 0, limits.stalled_s)]))
+    task = asyncio.create_task(
+        server._serve([listener or listening_socket("127.0.0.1", 0, limits.stalled_s)])
+    )
     try:
         await until(lambda: ports or task.done(), "the server")
         yield Serving(server, app, ports[0])

@@ -44,6 +44,7 @@ from bargein_protocol import (
 from bargein_server.core.commands import CancelTurn, Command, StartTurn
 from bargein_server.core.log import MemoryLog
 from bargein_server.core.session import Session
+from bargein_server.core.slots import Claim, Slots
 from bargein_server.core.turns import COMPLETED, Ending
 from bargein_server.settings import Settings
 
@@ -61,12 +62,14 @@ class Talk:
         commands: What the shell was asked to do.
     """
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, slots: Slots | None = None, **settings: Any) -> None:
         self.settings = Settings(**settings)
         self.now = 100.0
         self.open = True
         self.events: list[ServerEvent | UnknownEvent] = []
         self.commands: list[Command] = []
+        self.slots = slots or Slots(self.settings.turns, self.settings.waiting_turns)
+        self.claim = Claim(self.slots, self._admitted)
         self._ids = count(1)
         self._tokens = count(1)
         self._token = Token("")
@@ -77,6 +80,7 @@ class Talk:
             MemoryLog(self.settings.log_events, self.settings.log_bytes),
             JSON,
             self.settings,
+            self.claim,
             lambda: TurnId(f"t{next(turn_ids)}"),
             self.now,
         )
@@ -101,6 +105,10 @@ class Talk:
     def resume(self, token: Token, seq: int = 0, epoch: str = "e") -> Resume:
         """Return what a client asks for when it comes back."""
         return Resume(session_id=SessionId("s"), token=token, cursor=Cursor(epoch=Epoch(epoch), seq=Seq(seq)))
+
+    def _admitted(self) -> None:
+        self.session.admitted(self.now)
+        self.flush()
 
     def detach(self) -> None:
         """Lose the line."""

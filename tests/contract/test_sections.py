@@ -37,7 +37,7 @@ def test_it_waits_until_the_output_is_written() -> None:
     assert talk.of(TurnEnded) == []
     talk.open = True
     talk.flush()
-    assert texts(talk) == ["legal ", "sentence"]
+    assert texts(talk) == ["legal sentence"]
     assert talk.end_of(turn).heard.text == "legal sentence"
 
 

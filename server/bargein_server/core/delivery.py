@@ -34,8 +34,12 @@ class Delivery:
         """
         stream = self._stream
         frame = stream.next_ready()
-        if frame is not None or not output:
+        if frame is not None:
             return frame
+        if not output:
+            if self._table.current is not None:
+                self._table.current.choked = True
+            return None
         if not stream.live:
             return self._next_replayed()
         turn = self._table.current
@@ -77,6 +81,7 @@ class Delivery:
         """Number the turn's next output, or its end when none waits and the agent is done."""
         output = turn.take()
         if output is None:
+            turn.choked = False
             if turn.state is State.FINISHING:
                 self._table.end(turn, turn.ending or COMPLETED)
                 self._table.pass_on()

@@ -36,6 +36,8 @@ async def _serve(
     await websocket.accept(subprotocol)
     protocol = websocket.scope.get("extensions", {}).get(EXTENSION)
     if isinstance(protocol, BargeinProtocol) and not protocol.conn.extensions:
+        if sessions.settings.in_flight_bytes:
+            protocol.cap_in_flight(sessions.settings.in_flight_bytes)
         connection = Connection(TransportWire(protocol, codec.text), codec, sessions, visitor)
         protocol.attach(connection)
         await connection.lost

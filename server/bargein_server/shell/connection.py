@@ -53,6 +53,8 @@ class Connection:
         self._closing = False
         self._past_full = 0  # bytes of answers that were written since the buffer is full
         self._visitor = visitor if visitor is not None else anybody()
+        # A quarter of what may be in flight, so that its cap is passed by little.
+        self._write_bytes = min(WRITE_BYTES, sessions.settings.in_flight_bytes // 4 or WRITE_BYTES)
         now = sessions.loop.time()
         self._messages = TokenBucket(sessions.settings.messages_per_s, now)
         self._bytes = TokenBucket(sessions.settings.bytes_per_s, now)
@@ -135,7 +137,7 @@ class Connection:
             size += len(frame)
             if not writable:
                 self._past_full += len(frame)
-            if size >= WRITE_BYTES:
+            if size >= self._write_bytes:
                 wire.write(frames)
                 frames, size = [], 0
                 writable = wire.writable

@@ -25,6 +25,7 @@ from bargein_protocol import (
 from ..agent import Agent
 from ..core.log import MemoryLog
 from ..core.session import Session
+from ..core.slots import Claim, Slots
 from ..settings import Settings
 from .live import LiveSession
 from .pacer import Pacer
@@ -48,6 +49,7 @@ class Sessions:
     Attributes:
         abandoned: Tasks of turns that did not end after two cancels.
         background: Tasks that outlive their turns: tools that an interrupt does not stop.
+        slots: Those that the turns of all sessions share.
         context: What every turn's context is a copy of.
         draining: Whether the server stops.
     """
@@ -57,6 +59,7 @@ class Sessions:
         self.settings = settings
         self.loop = asyncio.get_running_loop()
         self.pacer = Pacer(self.loop)
+        self.slots = Slots(settings.turns, settings.waiting_turns)
         self.abandoned: set[asyncio.Task[Any]] = set()
         self.background: set[asyncio.Task[Any]] = set()
         self.context: Context = copy_context()
@@ -123,6 +126,7 @@ class Sessions:
             MemoryLog(settings.log_events, settings.log_bytes),
             codec,
             settings,
+            Claim(self.slots, partial(self._granted, session_id)),
             _turn_ids(),
             now,
         )
@@ -130,6 +134,16 @@ class Sessions:
             core.shut_down(now)  # an input is told `shutting_down`, as in every session
         live = self._live[session_id] = LiveSession(core, self, principal)
         return live
+
+    def _granted(self, session_id: SessionId) -> None:
+        # In a step of its own: it was given back from within another session's.
+        self.loop.call_soon(self._admit, session_id)
+
+    def _admit(self, session_id: SessionId) -> None:
+        live = self._live.get(session_id)
+        if live is not None:
+            live.core.admitted(self.loop.time())
+            live.changed()
 
     def http_client(self) -> httpx2.AsyncClient:
         """Return the one HTTP client of the server, made when it is first asked for."""
