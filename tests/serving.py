@@ -64,6 +64,25 @@ class RawClient:
         return self.socket.close_code or 0, self.socket.close_reason or ""
 
 
+async def request(
+    port: int, path: str, method: str = "GET", body: bytes = b"", **headers: str
+) -> tuple[int, dict[str, str], bytes]:
+    """Send an HTTP request by hand; returns the status, the headers in lower case, and the body."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        lines = [f"{method} {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", "Connection: close"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        lines.append(f"Content-Length: {len(body)}")
+        writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+        async with asyncio.timeout(WAIT_S):
+            head, _, content = (await reader.read()).partition(b"\r\n\r\n")
+    finally:
+        writer.close()
+    first, *rest = head.decode("latin-1").split("\r\n")
+    pairs = (line.partition(": ") for line in rest)
+    return int(first.split()[1]), {name.lower(): value for name, _, value in pairs}, content
+
+
 class Serving:
     """A server that runs.
 
@@ -86,6 +105,12 @@ class Serving:
         """The sessions; made with the first connection."""
         sessions: Sessions = self.app.state.sessions
         return sessions
+
+    async def request(
+        self, path: str, method: str = "GET", body: bytes = b"", **headers: str
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Send an HTTP request by hand; returns the status, the headers in lower case, and the body."""
+        return await request(self.port, path, method, body, **headers)
 
     @asynccontextmanager
     async def connect(

@@ -37,6 +37,7 @@ from .delivery import Delivery
 from .history import History
 from .identity import Identity
 from .log import ReplayLog
+from .observer import NOBODY, Observer
 from .presence import Presence
 from .requests import Requests
 from .slots import Claim
@@ -58,6 +59,7 @@ class Session:
         claim: To one of the slots that the turns of all sessions share.
         new_turn_id: Makes ids that are unique in the session.
         now: The time, in seconds, of any clock that does not go back.
+        observer: Is told what happens.
 
     Attributes:
         tools: The tool calls of its turns.
@@ -74,11 +76,12 @@ class Session:
         claim: Claim,
         new_turn_id: Callable[[], TurnId],
         now: float,
+        observer: Observer = NOBODY,
     ) -> None:
         self.identity = Identity(session_id)
         self._settings = settings
-        self._stream = Stream(epoch, log, codec)
-        self._table = TurnTable(self._stream, settings, claim, new_turn_id)
+        self._stream = Stream(epoch, log, codec, observer)
+        self._table = TurnTable(self._stream, settings, claim, new_turn_id, observer)
         answers = Answers()
         self._delivery = Delivery(self._stream, self._table, answers)
         self.next_frame = self._delivery.next_frame
@@ -124,6 +127,7 @@ class Session:
                 interrupt made offline ends its turn before stale output is shown.
             refused: Why another session could not be resumed; then nothing of `pending` is applied.
         """
+        self._table.observer.reading()
         self._table.now = now
         self._presence.attached(now)
         self.identity.rotate(token, now, resume.token if resume is not None else None)
@@ -170,6 +174,7 @@ class Session:
 
     def receive(self, event: ClientEvent, now: float) -> None:
         """Take an event from the attached client."""
+        self._table.observer.reading()
         self._table.now = now
         self.identity.confirm()
         self._presence.heard(now)

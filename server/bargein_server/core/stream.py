@@ -32,6 +32,7 @@ from bargein_protocol import (
 )
 
 from .log import ReplayLog
+from .observer import NOBODY, Observer
 
 N = TypeVar("N", bound=Numbered)
 
@@ -46,9 +47,11 @@ class Stream:
         handed: How many frames were ready for or handed to clients; shows whether it was silent.
     """
 
-    __slots__ = ("_codec", "_log", "_log_codec", "_ready", "_replayed", "epoch", "handed", "live")
+    __slots__ = (
+        "_codec", "_log", "_log_codec", "_observer", "_ready", "_replayed", "epoch", "handed", "live",
+    )  # fmt: skip
 
-    def __init__(self, epoch: Epoch, log: ReplayLog, codec: Codec) -> None:
+    def __init__(self, epoch: Epoch, log: ReplayLog, codec: Codec, observer: Observer = NOBODY) -> None:
         self.epoch = epoch
         self.live = False
         self.handed = 0
@@ -57,6 +60,7 @@ class Stream:
         self._codec: Codec | None = None
         self._ready: deque[bytes] = deque()
         self._replayed: Seq = NO_SEQ
+        self._observer = observer
 
     @property
     def attached(self) -> bool:
@@ -101,6 +105,7 @@ class Stream:
         if self._codec is not None:
             self._ready.append(self._codec.encode(event))
             self.handed += 1
+            self._observer.answered(event)
 
     def commit(self, event: N) -> N:
         """Number an event, log it, and make its frame ready for a live client.

@@ -30,6 +30,7 @@ from bargein_protocol.errors import AT_CAPACITY, BUSY, QUEUE_FULL, Code
 
 from ..settings import Settings
 from .commands import CancelTurn, Command, StartTurn
+from .observer import NOBODY, Observer
 from .slots import Claim
 from .stream import Stream
 from .turns import CLIENT_GONE, SUPERSEDED, Ending, State, Step, Turn
@@ -52,15 +53,21 @@ class TurnTable:
         claim: To one of the slots that the turns of all sessions share.
         commands: What the shell is to do.
         now: The last time that anybody told.
+        observer: Is told what becomes of turns.
     """
 
     __slots__ = (
         "_chars", "_cleaning", "_new_id", "_settings", "_stream", "_waiting", "by_input", "claim", "commands",
-        "current", "last", "now", "turns",
+        "current", "last", "now", "observer", "turns",
     )  # fmt: skip
 
     def __init__(
-        self, stream: Stream, settings: Settings, claim: Claim, new_id: Callable[[], TurnId]
+        self,
+        stream: Stream,
+        settings: Settings,
+        claim: Claim,
+        new_id: Callable[[], TurnId],
+        observer: Observer = NOBODY,
     ) -> None:
         self.claim = claim
         self.current: Turn | None = None
@@ -72,6 +79,7 @@ class TurnTable:
         self._stream = stream
         self._settings = settings
         self._new_id = new_id
+        self.observer = observer
         self._waiting: deque[Turn] = deque()
         self._cleaning: set[TurnId] = set()
         self._chars = 0
@@ -92,6 +100,7 @@ class TurnTable:
             if len(self._waiting) >= self._settings.queued_inputs:
                 return _rejected(event, QUEUE_FULL)
             return self._enqueue(Turn(self._new_id(), event, False))
+        self.observer.turn_cut(current)
         if not current.guarded:
             self.end(current, SUPERSEDED)
             return self._accept(event, True)
@@ -175,6 +184,7 @@ class TurnTable:
             retryable=ending.retryable,
         )
         self._commit(turn, event)
+        self.observer.turn_ended(turn, event, ran)
         if ran:
             self._cleaning.add(turn.id)
             self.commands.append(CancelTurn(turn.id, ending.reason))
@@ -244,6 +254,7 @@ class TurnTable:
     def _remember(self, turn: Turn) -> None:
         self.turns[turn.id] = turn
         self.by_input[turn.input.id] = turn
+        self.observer.turn_asked(turn)
 
     def _forget_old(self, ended: Turn) -> None:
         ended.kept_chars = _length(ended)

@@ -19,7 +19,7 @@ async def issue_ticket(request: Request, door: Door) -> Response:
     except Refused as refused:
         return denial(refused)
     if principal is None:
-        return denial(Refused(401, "a bearer token is needed"))
+        return denial(door.refusal(401, "a bearer token is needed"))
     ticket = door.tickets.issue(principal, asyncio.get_running_loop().time())
     expires = int(door.tickets.lifetime_s * 1000)
     return JSONResponse({"ticket": ticket, "expires_in_ms": expires}, 201, NO_STORE)

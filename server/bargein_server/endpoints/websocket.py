@@ -23,7 +23,7 @@ async def serve_session(websocket: WebSocket, sessions: Sessions, door: Door) ->
     local = (websocket.scope.get("server") or ("", None))[0]
     try:
         if chosen is None:
-            raise Refused(400, "unknown subprotocol")
+            raise door.refusal(400, "unknown subprotocol")
         with door.admit(websocket.headers, websocket.url.scheme, offered, address, local) as visitor:
             await _serve(websocket, sessions, visitor, *chosen)
     except Refused as refused:

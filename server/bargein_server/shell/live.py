@@ -16,6 +16,7 @@ from ..agent import Agent
 from ..core.commands import CancelTurn, CloseConnection, Command, DeliverAnswer, StartTurn
 from ..core.session import Session
 from ..settings import Settings
+from ..telemetry import SessionTelemetry
 from .runner import Runner
 
 if TYPE_CHECKING:
@@ -55,10 +56,14 @@ class LiveSession:
 
     Attributes:
         connection: The one that drives the session; None while the client is away.
+        telemetry: Is told what happens.
     """
 
-    def __init__(self, core: Session, sessions: Sessions, principal: str | None = None) -> None:
+    def __init__(
+        self, core: Session, sessions: Sessions, principal: str | None, telemetry: SessionTelemetry
+    ) -> None:
         self.core = core
+        self.telemetry = telemetry
         self.context = Context(core, principal)
         self.connection: Connection | None = None
         self.loop = sessions.loop
@@ -174,6 +179,7 @@ class LiveSession:
         """Take note that a connection is gone; an older one than the current changes nothing."""
         if self.connection is connection:
             self.connection = None
+            self.telemetry.detached()
             self.core.detach(self.loop.time())
             self.changed()
 
@@ -192,6 +198,7 @@ class LiveSession:
     def runner_ended(self, turn_id: TurnId) -> None:
         """Take note that a turn's task has ended or was abandoned (contract 5)."""
         del self._runners[turn_id]
+        self.telemetry.task_over(turn_id)
         self.core.cleaned_up(turn_id, self.loop.time())
         self.changed()
 

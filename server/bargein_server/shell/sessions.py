@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import Context, copy_context
 from functools import partial
 from itertools import count
@@ -27,6 +27,7 @@ from ..core.log import MemoryLog
 from ..core.session import Session
 from ..core.slots import Claim, Slots
 from ..settings import Settings
+from ..telemetry import NO_TELEMETRY, Telemetry
 from .live import LiveSession
 from .pacer import Pacer
 
@@ -42,6 +43,8 @@ RECONNECTS_PER_S = 1000.0
 # How often a draining server looks whether slow clients have taken their last frames.
 POLL_S = 0.05
 
+NO_TRACE: Mapping[str, str] = {}
+
 
 class Sessions:
     """See the module. It belongs to the event loop in which it was made.
@@ -52,11 +55,13 @@ class Sessions:
         slots: Those that the turns of all sessions share.
         context: What every turn's context is a copy of.
         draining: Whether the server stops.
+        telemetry: Is told what happens.
     """
 
-    def __init__(self, agent: Agent, settings: Settings) -> None:
+    def __init__(self, agent: Agent, settings: Settings, telemetry: Telemetry = NO_TELEMETRY) -> None:
         self.agent = agent
         self.settings = settings
+        self.telemetry = telemetry
         self.loop = asyncio.get_running_loop()
         self.pacer = Pacer(self.loop)
         self.slots = Slots(settings.turns, settings.waiting_turns)
@@ -74,9 +79,21 @@ class Sessions:
         return iter(list(self._live.values()))
 
     def open(
-        self, event: SessionOpen, connection: Connection, codec: Codec, principal: str | None = None
+        self,
+        event: SessionOpen,
+        connection: Connection,
+        codec: Codec,
+        principal: str | None = None,
+        trace: Mapping[str, str] = NO_TRACE,
     ) -> LiveSession | None:
         """Attach a connection to the session that its first frame asks for, else to a fresh one.
+
+        Args:
+            event: The first frame.
+            connection: The connection.
+            codec: What its frames are encoded in.
+            principal: Who it is.
+            trace: The W3C trace context that came with it, by header.
 
         Returns:
             None when a fresh one is needed and there are too many.
@@ -90,6 +107,7 @@ class Sessions:
         elif live.connection is not None:
             live.connection.replaced()  # the newest connection wins
         live.connection = connection
+        live.telemetry.attached(refused or ("resumed" if event.resume is not None else "fresh"), trace)
         pending: Sequence[PendingEvent] = event.pending or ()
         live.core.attach(
             codec,
@@ -104,7 +122,8 @@ class Sessions:
     def forget(self, live: LiveSession) -> None:
         """Drop a session that has ended; its tasks go on cleaning up."""
         live.stop_timer()
-        self._live.pop(live.core.identity.session_id, None)
+        if self._live.pop(live.core.identity.session_id, None) is not None:
+            live.telemetry.closed("expired" if live.connection is None else "closed")
 
     def _resumable(
         self, resume: Resume | None, principal: str | None, now: float
@@ -120,6 +139,7 @@ class Sessions:
     def _create(self, codec: Codec, principal: str | None, now: float) -> LiveSession:
         settings = self.settings
         session_id = SessionId("s_" + secrets.token_hex(12))
+        telemetry = self.telemetry.session(session_id, principal)
         core = Session(
             session_id,
             Epoch(secrets.token_hex(4)),
@@ -129,10 +149,11 @@ class Sessions:
             Claim(self.slots, partial(self._granted, session_id)),
             _turn_ids(),
             now,
+            telemetry,
         )
         if self.draining:
             core.shut_down(now)  # an input is told `shutting_down`, as in every session
-        live = self._live[session_id] = LiveSession(core, self, principal)
+        live = self._live[session_id] = LiveSession(core, self, principal, telemetry)
         return live
 
     def _granted(self, session_id: SessionId) -> None:
@@ -155,7 +176,9 @@ class Sessions:
                     'turn.http_client() needs httpx2: pip install "bargein[openai]"'
                 ) from error
             self._http_client = create_http_client(
-                max_connections=self.settings.model_connections, max_keepalive=self.settings.model_keepalive
+                max_connections=self.settings.model_calls,
+                max_keepalive=self.settings.model_keepalive,
+                wait_s=self.settings.model_wait_s,
             )
         return self._http_client
 
@@ -190,6 +213,8 @@ class Sessions:
         if self._http_client is not None:
             client, self._http_client = self._http_client, None
             await client.aclose()
+        for live in self:
+            live.telemetry.closed("shutdown")
         return sum(not task.done() for task in tasks)
 
     async def _turns_over(self, deadline: float) -> None:
