@@ -172,6 +172,7 @@ class Link:
 
     def send_close(self, code: Code) -> None:
         """Take a close frame into the transport's buffer."""
+        self.oracle.trace.note(self._name, "is closed", code.name.encode())
         if not self.dead:
             self._buffer.append(code)
             self._transmit()
@@ -226,9 +227,10 @@ class Link:
         if frame is None:
             self._lose()
         elif not self.dead:
-            self._read(frame)
+            self.read(frame)
 
-    def _read(self, frame: bytes) -> None:
+    def read(self, frame: bytes) -> None:
+        """Have the server read a frame now."""
         connection, text = self.connection, not frame.startswith(b"\x00")
         self.oracle.trace.note(self._name, "is read", frame)
         attached, closing = connection._live, connection._closing
@@ -274,7 +276,7 @@ class Link:
     def _last_words(self, frames: list[bytes | None]) -> None:
         for frame in frames:
             if frame is not None and not self.dead:
-                self._read(frame)
+                self.read(frame)
 
     def aborted(self) -> None:
         """The server drops the connection: its end is told in a later step, the client learns of it soon."""

@@ -60,7 +60,7 @@ class Result(Struct):
     seconds: float
 
 
-class _Watched(Sessions):
+class WatchedSessions(Sessions):
     """The real sessions; who enters them is noted."""
 
     oracle: Oracle
@@ -211,7 +211,7 @@ class World:
 
     def _serve(self) -> None:
         """Start the server."""
-        self.sessions = _Watched(self.agents, self.settings)
+        self.sessions = WatchedSessions(self.agents, self.settings)
         self.sessions.oracle = self.oracle
         self._up = True
 
