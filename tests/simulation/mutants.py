@@ -161,8 +161,8 @@ MUTANTS = [
         "the turns of a snapshot",
         Delivery,
         "send_snapshot",
-        "turn.fold.last_seq > after or turn.state is not State.ENDED",
-        "turn.state is not State.ENDED",
+        "for turn in turns])",
+        "for turn in turns if turn.fold.ended is None])",
     ),
     Mutant(
         "answers to what is pending",

@@ -12,7 +12,12 @@ from bargein_server.agents import calls
 from bargein_server.core.log import ReplayLog
 from bargein_server.shell import sessions
 
-_PACKAGES = ("bargein_server.shell", "bargein_server.agents", "bargein_server.streams")
+_PACKAGES = (
+    "bargein_server.shell",
+    "bargein_server.agents",
+    "bargein_server.streams",
+    "bargein_server.telemetry",
+)
 
 DECISION_S = 5.0
 """How long a tool waits for the user's leave; the usual time is longer than most runs."""

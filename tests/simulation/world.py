@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from msgspec import Struct
@@ -17,7 +17,7 @@ from bargein_protocol.errors import ABNORMAL, RESTART
 from bargein_server.settings import Settings, settings_from
 from bargein_server.shell.connection import Connection
 from bargein_server.shell.live import LiveSession
-from bargein_server.shell.sessions import Sessions
+from bargein_server.shell.sessions import NO_TRACE, Sessions
 
 from .agents import Agents
 from .loop import SimulatedLoop, Stuck
@@ -66,10 +66,15 @@ class WatchedSessions(Sessions):
     oracle: Oracle
 
     def open(
-        self, event: bp.SessionOpen, connection: Connection, codec: bp.Codec, principal: str | None = None
+        self,
+        event: bp.SessionOpen,
+        connection: Connection,
+        codec: bp.Codec,
+        principal: str | None = None,
+        trace: Mapping[str, str] = NO_TRACE,
     ) -> LiveSession | None:
         """Attach a connection."""
-        live = super().open(event, connection, codec, principal)
+        live = super().open(event, connection, codec, principal, trace)
         if live is not None:
             self.oracle.opened(live, event)
         return live
@@ -98,6 +103,10 @@ def draw_settings(chance: random.Random) -> Settings:
             "history_turns": chance.choice([1, 3, 256]),
             "history_chars": chance.choice([100, 10_000, 1024 * 1024]),
             "stalled_s": chance.choice([5.0, 20.0]),
+            "idle_s": chance.choice([20.0, 1000.0]),
+            "turns": chance.choice([1, 2, 1000, 1000]),
+            "waiting_turns": chance.choice([0, 2, 1000]),
+            "waiting_s": chance.choice([1.0, 60.0]),
         }
     )
 
@@ -135,6 +144,7 @@ class World:
         self.links: list[Link] = []
         self.agents = Agents(self.oracle)
         self._up = True
+        self._servers: list[WatchedSessions] = []
 
     def run(self) -> Result:
         """Let everything happen, then see that nothing is left."""
@@ -164,8 +174,9 @@ class World:
         """End the tasks of a run that was stopped in the middle, or they would complain when collected."""
         self.oracle.over = True
         for _ in range(100):
-            for live in self.sessions:
-                self.sessions.forget(live)
+            for server in self._servers:
+                for live in server:
+                    server.forget(live)
             self.loop.calm()
             tasks = asyncio.all_tasks(self.loop)
             if not tasks:
@@ -213,6 +224,7 @@ class World:
         """Start the server."""
         self.sessions = WatchedSessions(self.agents, self.settings)
         self.sessions.oracle = self.oracle
+        self._servers.append(self.sessions)
         self._up = True
 
     async def _restart(self) -> None:
@@ -231,10 +243,7 @@ class World:
             if not link.dead:
                 link.connection.close(RESTART)
         await asyncio.sleep(self.chance.random() * 3)
-        # The process is over: what it still holds goes with it.
-        for live in self.sessions:
-            self.sessions.forget(live)
-        self._serve()
+        self._serve()  # nobody comes back to the old sessions, which are forgotten in their time
 
     async def _check(self) -> None:
         """Look at everything now and then."""
@@ -254,12 +263,12 @@ class World:
         cleanups = 2 * (limits.cleanup_grace_s + limits.cleanup_kill_s)
         # Sockets that nobody reads, turns of those who went away, what agents do behind the fence.
         until = self.loop.time() + 30.0 + limits.away_s + limits.resume_s + cleanups
-        while self.links or len(self.sessions) or len(asyncio.all_tasks()) > 1:
+        while self.links or any(map(len, self._servers)) or len(asyncio.all_tasks()) > 1:
             await asyncio.sleep(CHECK_S)
             self._check_now()
             if self.loop.time() > until:
                 break
-        self.oracle.expect(not len(self.sessions), "sessions that nobody wants are kept")
+        self.oracle.expect(not any(map(len, self._servers)), "sessions that nobody wants are kept")
         self.oracle.expect(not self.links, "sockets that nobody reads are kept")
 
     def _check_residue(self) -> None:
