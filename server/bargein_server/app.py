@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
+from functools import cache
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -14,6 +15,7 @@ from starlette.types import Lifespan
 from starlette.websockets import WebSocket
 
 from .agent import Agent, check_agent
+from .endpoints.page import Page, page_folder
 from .endpoints.tickets import issue_ticket
 from .endpoints.websocket import serve_session
 from .guard.authentication import Authenticator
@@ -67,14 +69,23 @@ def create_app(
     async def ticket_endpoint(request: Request) -> Response:
         return await issue_ticket(request, door)
 
+    page = _page()
     app = Starlette(
         routes=[
+            Route("/", page.index),
+            Route("/static/{path:path}", page.file),
             WebSocketRoute(SESSION_PATH, session_endpoint),
             Route(TICKET_PATH, ticket_endpoint, methods=["POST"]),
         ],
         lifespan=_lifespan(agent, sessions),
     )
     return app
+
+
+@cache
+def _page() -> Page:
+    """The page's files: read once, however many applications a process makes."""
+    return Page(page_folder())
 
 
 def _lifespan(agent: Agent, sessions: Callable[[Starlette], Sessions]) -> Lifespan[Starlette]:
