@@ -13,11 +13,13 @@ class Relay:
     Attributes:
         port: Where clients connect.
         target: The server's port; may change while it runs.
+        delay_s: How long bytes of the server take from now on.
     """
 
     def __init__(self, target: int) -> None:
         self.target = target
         self.port = 0
+        self.delay_s = 0.0
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -35,13 +37,15 @@ class Relay:
             return
         self._writers.add(back)
         for source, sink in ((reader, back), (there, writer)):
-            task = asyncio.create_task(self._pass(source, sink))
+            task = asyncio.create_task(self._pass(source, sink, source is there))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, down: bool) -> None:
         try:
             while data := await source.read(65_536):
+                if down and self.delay_s:
+                    await asyncio.sleep(self.delay_s)
                 sink.write(data)
                 await sink.drain()
         except OSError:

@@ -87,8 +87,11 @@ export class Call {
     for (const [index, [name, value]] of entries.entries()) {
       const at = 2 * index;
       while (this.#fields.children.length < at + 2) this.#fields.append(el("dt"), el("dd"));
-      say(this.#fields.children[at], name);
-      say(this.#fields.children[at + 1], readable(value).slice(0, LONGEST_SHOWN));
+      const [term, given] = [...this.#fields.children].slice(at, at + 2);
+      if (term && given) {
+        say(term, name);
+        say(given, readable(value).slice(0, LONGEST_SHOWN));
+      }
     }
     while (this.#fields.children.length > 2 * entries.length) this.#fields.lastChild?.remove();
   }

@@ -6,8 +6,10 @@
 
 import { svg } from "./dom.js";
 
-/** @type {Record<string, string>} */
+/** @type {{[name: string]: string | undefined}} */
 const PATHS = {
+  // @ts-expect-error no prototype: a status may name its icon "constructor"
+  __proto__: null,
   dot: "M12 12h.01",
   eye: "M2 12s4-7 10-7 10 7 10 7-4 7-10 7-10-7-10-7z M12 9a3 3 0 1 0 0 6 3 3 0 0 0 0-6z",
   search: "M11 4a7 7 0 1 0 0 14 7 7 0 0 0 0-14z M16 16l5 5",
@@ -37,7 +39,7 @@ const PATHS = {
  * @param {string} name
  */
 export function icon(name) {
-  const path = svg("path", { d: Object.hasOwn(PATHS, name) ? PATHS[name] : PATHS.dot });
+  const path = svg("path", { d: PATHS[name] ?? "M12 12h.01" });
   return svg("svg", { viewBox: "0 0 24 24", class: "icon", "aria-hidden": "true" }, path);
 }
 

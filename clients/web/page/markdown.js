@@ -63,7 +63,7 @@ export function markdown(text) {
 function lastBlock(tokens) {
   for (let index = tokens.length - 1; index >= 0; index--) {
     const token = tokens[index];
-    if (token.level === 0 && token.nesting >= 0 && token.map !== null) return index;
+    if (token?.level === 0 && token.nesting >= 0 && token.map !== null) return index;
   }
   return 0;
 }
@@ -89,7 +89,7 @@ function offsetOfLine(text, line) {
 function build(tokens, root) {
   const stack = [root];
   for (const token of tokens) {
-    const parent = stack[stack.length - 1];
+    const parent = stack.at(-1) ?? root;
     if (token.hidden) continue;
     if (token.nesting === 1) {
       const element = opened(token);
@@ -159,7 +159,7 @@ function picture(token) {
 
 /** @param {Token} token */
 function codeBlock(token) {
-  const language = token.info.trim().split(/\s+/)[0].slice(0, 20);
+  const language = (token.info.trim().split(/\s+/)[0] ?? "").slice(0, 20);
   return el(
     "figure",
     { class: "code" },

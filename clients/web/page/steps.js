@@ -15,7 +15,7 @@ import { icon } from "./icons.js";
 const MOST_SHOWN = 500;
 
 export class Steps {
-  #list = el("ol");
+  #list = el("ol", { tabindex: 0, "aria-label": "Steps" });
   #now = el("span", { class: "now" });
   #count = el("span", { class: "count" });
   /** The thought that is being thought. @type {{element: HTMLElement, text: string} | null} */
@@ -55,6 +55,9 @@ export class Steps {
         this.#thought = null;
         return true;
       case "tool.call":
+        this.#said = `Using ${event.name}`;
+        applyToCall(this.#call(event.call_id), event);
+        return true;
       case "tool.call.delta":
       case "tool.confirm":
       case "tool.running":

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { el, say } from "./dom.js";
+import { el } from "./dom.js";
 import { icon } from "./icons.js";
 import { Voice } from "./voice.js";
 import { inWords, outcome, place, refusal } from "./words.js";
@@ -16,7 +16,7 @@ import { inWords, outcome, place, refusal } from "./words.js";
 export class TurnView {
   #confirmed = el("span", { class: "confirmed" });
   #skeleton = el("div", { class: "skeleton", "aria-hidden": "true" }, el("i"), el("i"), el("i"));
-  #lanes = el("div", { class: "lanes", hidden: true });
+  #lanes = el("div", { class: "lanes" });
   /** @type {Map<string, Voice>} */
   #byName = new Map();
   #answer = el("div", { class: "answer" });
@@ -38,7 +38,7 @@ export class TurnView {
     /** @type {Ended | null} */
     this.ended = null;
     const user = el("div", { class: "user" }, el("span", { class: "sr-only" }, "You said: "), input ?? "", this.#confirmed);
-    this.#answer.append(this.#skeleton, this.voice.element, this.#lanes, this.#suggestions, this.#outcome);
+    this.#answer.append(this.#skeleton, this.voice.element, this.#suggestions, this.#outcome);
     this.element = el("article", { class: "turn", "aria-label": "Exchange" }, input === null ? null : user, this.#answer);
     this.#confirm("clock", "Sending");
   }
@@ -93,7 +93,6 @@ export class TurnView {
     this.#skeleton.hidden = this.#hasSpoken || this.ended !== null || "queued" in this.element.dataset;
     this.voice.render();
     for (const voice of this.#byName.values()) voice.render();
-    this.#lanes.hidden = this.#byName.size === 0;
   }
 
   /** What the user refused to wait for: the server did not take the input. @param {string} code */
@@ -122,7 +121,6 @@ export class TurnView {
     this.#skeleton.hidden = true;
     this.voice.end(ended.status === "interrupted" ? heard : null, when);
     for (const voice of this.#byName.values()) voice.end(null, when);
-    this.#lanes.hidden = this.#byName.size === 0;
     this.#close(outcome(ended, ended.status === "interrupted" ? heard : this.voice.said, tookMs), ended.status === "failed");
   }
 
@@ -132,7 +130,7 @@ export class TurnView {
     this.#byName.clear();
     this.#lanes.replaceChildren();
     this.voice = new Voice(this.desk);
-    this.#answer.insertBefore(this.voice.element, this.#lanes);
+    this.#skeleton.after(this.voice.element);
     if (state.started) this.#confirm("check", "Received");
     for (const [source, lane] of Object.entries(state.lanes)) {
       for (const event of eventsOf(lane)) this.apply(/** @type {any} */ ({ ...event, source }), "restored");
@@ -152,6 +150,7 @@ export class TurnView {
     let voice = this.#byName.get(source);
     if (voice === undefined) {
       voice = new Voice(this.desk);
+      if (this.#byName.size === 0) this.voice.insert(this.#lanes);
       this.#byName.set(source, voice);
       this.#lanes.append(el("section", { class: "lane", "aria-label": source }, el("h3", {}, source), voice.element));
     }

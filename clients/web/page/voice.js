@@ -131,13 +131,18 @@ export class Voice {
       const card = known ? null : cardFor(call, this.desk);
       if (card !== null) {
         this.#cards.set(call.callId, card);
-        this.#finishPiece();
-        this.body.append(card.element);
+        this.insert(card.element);
       } else if (!known && call.state === "running" && call.runsIn === "client" && !this.#refused.has(call.callId)) {
         this.#refused.add(call.callId);
         if (when === "live") this.desk.answer(call.callId, { error: "this page has no such tool" });
       }
     }
+  }
+
+  /** Puts an element into the body, where the voice is now. @param {HTMLElement} element */
+  insert(element) {
+    this.#finishPiece();
+    this.body.append(element);
   }
 
   /** What comes from now on stands below. */
@@ -147,7 +152,7 @@ export class Voice {
   }
 
   #showText() {
-    const piece = this.#isPieceOver ? this.#newPiece() : this.#pieces[this.#pieces.length - 1];
+    const piece = (this.#isPieceOver ? null : this.#pieces.at(-1)) ?? this.#newPiece();
     piece.stream.update(this.text.slice(piece.from));
     this.shown = this.text.length;
   }
