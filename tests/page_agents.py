@@ -51,7 +51,9 @@ async def flood(turn: Turn) -> AsyncIterator[Output]:
     """Write 10,000 pieces as fast as they are taken: paragraphs, lists, code, and one long paragraph."""
     for number in range(10_000):
         if number % 250 == 0 and number < 7500:
-            yield ["\n\n## Part\n\n", "\n\n- item ", "\n\n```python\n", "\n```\n\nAnd so on "][number // 250 % 4]
+            yield ["\n\n## Part\n\n", "\n\n- item ", "\n\n```python\n", "\n```\n\nAnd so on "][
+                number // 250 % 4
+            ]
         yield f"piece{number} " if number % 40 else f"piece{number}\n"
         if number % 20 == 0:
             await asyncio.sleep(0.002)

@@ -61,26 +61,25 @@ async def test_a_broken_line_is_mended_without_a_gap(browser: Browser) -> None:
 
 async def test_a_restarted_server_is_found_again(browser: Browser) -> None:
     """The turn that ran is over and says what to do; the conversation can go on."""
-    async with relay(0) as line:
-        async with serving(chatter) as server:
-            line.target = server.port
-            async with person(browser, line.port) as chat:
-                turn = await chat.say("talk")
-                await chat.speaking(turn)
-                async with serving(chatter) as another:
-                    line.target = another.port
-                    line.cut()
-                    await chat.ended(turn, "failed")
-                    again = turn.get_by_role("button", name="Send again")
-                    await again.wait_for()
-                    assert "forgotten" in (await chat.page.locator("#banner").text_content() or "")
-                    await chat.connected()
-                    following = await chat.say("short")
-                    await chat.ended(following, "completed")
+    async with relay(0) as line, serving(chatter) as server:
+        line.target = server.port
+        async with person(browser, line.port) as chat:
+            turn = await chat.say("talk")
+            await chat.speaking(turn)
+            async with serving(chatter) as another:
+                line.target = another.port
+                line.cut()
+                await chat.ended(turn, "failed")
+                again = turn.get_by_role("button", name="Send again")
+                await again.wait_for()
+                assert "forgotten" in (await chat.page.locator("#banner").text_content() or "")
+                await chat.connected()
+                following = await chat.say("short")
+                await chat.ended(following, "completed")
 
 
 async def test_silence_does_not_wait_for_the_line(browser: Browser) -> None:
-    """From the frame after the click on, the answer's text stays as it is, though more of it still arrives."""
+    """From the frame after the click on the answer stays as it is, though more of it still arrives."""
     async with serving(chatter) as server, relay(server.port) as line, person(browser, line.port) as chat:
         turn = await chat.say("talk")
         await chat.speaking(turn, 50)
@@ -116,7 +115,9 @@ async def test_two_tabs_on_one_conversation(browser: Browser) -> None:
             turn = await chat.say("short")
             await chat.ended(turn, "completed")
             async with context.expect_page() as opened:
-                await chat.page.evaluate("window.dispatchEvent(new Event('pagehide')); void window.open(location.href)")
+                await chat.page.evaluate(
+                    "window.dispatchEvent(new Event('pagehide')); void window.open(location.href)"
+                )
             second = await opened.value
             await second.wait_for_selector("#connection[data-state=open]")
             await chat.state("replaced")

@@ -1,4 +1,4 @@
-"""What the page costs: bytes, the first paint, and frames while a long answer streams. The figures are printed."""
+"""What the page costs: bytes, the first paint, frames while a long answer streams; printed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ async def test_it_is_painted_soon(browser: Browser, capsys: pytest.CaptureFixtur
             await chat.page.reload()
             await chat.connected()
             times.append(
-                await chat.page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+                await chat.page.evaluate(
+                    "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+                )
             )
     with capsys.disabled():
         print(f"\npage: first contentful paint {sorted(times)[2]:.0f} ms (median of 5)")
@@ -50,7 +52,7 @@ async def test_it_is_painted_soon(browser: Browser, capsys: pytest.CaptureFixtur
 async def test_a_flood_of_text_leaves_the_page_alive(
     browser: Browser, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """10,000 pieces in one answer: all are shown, and no task of the page keeps a frame for more than 50 ms."""
+    """10,000 pieces in one answer: all are shown, and nine frames of ten come within 50 ms."""
     async with serving(flood) as server, person(browser, server.port) as chat:
         await chat.page.evaluate(
             """() => {
@@ -72,8 +74,10 @@ async def test_a_flood_of_text_leaves_the_page_alive(
     with capsys.disabled():
         print(
             f"\npage: 10,000 deltas in {sum(gaps) / 1000:.1f} s: frames p50 {ordered[len(gaps) // 2]:.0f} ms,"
-            f" p99 {ordered[len(gaps) * 99 // 100]:.0f} ms, longest {ordered[-1]:.0f} ms;"
+            f" p90 {ordered[len(gaps) * 9 // 10]:.0f} ms, longest {ordered[-1]:.0f} ms;"
             f" tasks above 50 ms: {[round(task) for task in tasks]}"
         )
     assert all(f"piece{number}" in text for number in range(0, 10_000, 99))
-    assert ordered[-1] < 500
+    # What other processes take of a busy machine is in these figures, too.
+    assert ordered[len(gaps) * 9 // 10] <= 50
+    assert ordered[-1] < 300

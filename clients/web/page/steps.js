@@ -52,7 +52,7 @@ export class Steps {
         this.#progress(event);
         return true;
       case "step.ended":
-        this.#thought = null;
+        this.#finishThought();
         return true;
       case "tool.call":
         this.#said = `Using ${event.name}`;
@@ -92,10 +92,15 @@ export class Steps {
 
   /** @param {string} kind @param {string} text */
   #add(kind, text) {
-    this.#thought = null;
+    this.#finishThought();
     const words = el("div", {}, text);
     this.#append(el("li", { class: "step" }, icon(kind), words));
     return words;
+  }
+
+  #finishThought() {
+    if (this.#thought !== null) say(this.#thought.element, this.#thought.text);
+    this.#thought = null;
   }
 
   /** @param {HTMLElement} item */
@@ -135,7 +140,7 @@ export class Steps {
     if (call === undefined) {
       call = new Call(callId, "");
       this.calls.set(callId, call);
-      this.#thought = null;
+      this.#finishThought();
       this.#append(call.element);
     }
     return call;
