@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /**
- * Writes `clients/web/bargein/events.d.ts`, the types of all events, from `protocol/schema.json`.
+ * Writes what the JavaScript client knows of events from `protocol/schema.json`: `events.d.ts`, their types, and
+ * `shapes.js`, what each event of the server must look like.
  *
  *     node scripts/web_types.js            write it
  *     node scripts/web_types.js --check    exit with 1 when it is stale
@@ -8,12 +9,12 @@
 
 "use strict";
 
-const { readFileSync, writeFileSync } = require("node:fs");
+const { existsSync, readFileSync, writeFileSync } = require("node:fs");
 const { createRequire } = require("node:module");
 const path = require("node:path");
 
 const root = path.join(__dirname, "..");
-const target = path.join(root, "clients/web/bargein/events.d.ts");
+const folder = path.join(root, "clients/web/bargein");
 const BANNER = `/**
  * The events of the bargein wire protocol, version 1.
  *
@@ -21,12 +22,57 @@ const BANNER = `/**
  */
 `;
 
-async function generated() {
+async function types(schema) {
   // The package lives beside the client, whose development dependency it is.
   const { compile } = createRequire(path.join(root, "clients/web/package.json"))("json-schema-to-typescript");
-  const schema = JSON.parse(readFileSync(path.join(root, "protocol/schema.json"), "utf-8"));
   const options = { bannerComment: BANNER, additionalProperties: false, unreachableDefinitions: true };
   return compile(narrowed(schema), "AnyWireEvent", { ...options, maxItems: -1 });
+}
+
+/** A line for each object: its fields, by name, each `[presence, shape]`; see `codec.js` for how they are read. */
+function shapes({ $defs }) {
+  const wanted = new Map();
+  const add = (ref) => {
+    const name = ref.split("/").at(-1);
+    if (wanted.has(name)) return name;
+    wanted.set(name, null);
+    const { properties, required } = $defs[name];
+    const fields = Object.entries(properties).filter(([field]) => field !== "type");
+    wanted.set(name, Object.fromEntries(fields.map(([field, part]) => [field, [...presence(part, required.includes(field), add)]])));
+    return name;
+  };
+  const tags = Object.entries($defs.ServerEvent.discriminator.mapping).map(([tag, ref]) => [tag, add(ref)]);
+  const line = ([name, value]) => `  ${JSON.stringify(name)}: ${JSON.stringify(value)},\n`;
+  return `${BANNER}
+/** @type {Record<string, string>} */
+export const EVENTS = {
+${tags.map(line).join("")}};
+
+/** @type {Record<string, Record<string, [number, any]>>} */
+export const OBJECTS = {
+${[...wanted].map(line).join("")}};
+`;
+}
+
+/** Whether a field must be there (0), may be absent (1), or may also be null (2), and what it holds. */
+function* presence(part, isRequired, add) {
+  const [inner, none] = part.anyOf ?? [part];
+  yield none?.type === "null" ? 2 : isRequired ? 0 : 1;
+  yield shape(inner, add);
+}
+
+function shape(part, add) {
+  if (part.$ref !== undefined) return ["object", add(part.$ref)];
+  if (part.enum !== undefined) return ["enum", ...part.enum];
+  if (part.contentEncoding === "base64") return ["bytes", part.maxLength];
+  if (part.type === "string") return ["string", part.minLength ?? 0, part.maxLength];
+  if (part.type === "integer" || part.type === "number") return [part.type, part.minimum, part.maximum];
+  if (part.type === "array") return ["list", part.maxItems, shape(part.items, add)];
+  if (part.type === "object" && part.additionalProperties !== undefined) {
+    return ["map", part.maxProperties, part.propertyNames.maxLength, shape(part.additionalProperties, add)];
+  }
+  if (part.type === "object") return ["map", part.maxProperties, Number.MAX_SAFE_INTEGER, ["any"]];
+  return part.type === "boolean" ? ["boolean"] : ["any"];
 }
 
 /** Free-form values are unknown, and so are the values of free-form objects. */
@@ -55,14 +101,16 @@ async function main(args) {
     console.log("usage: node scripts/web_types.js [--check]");
     return 2;
   }
-  const text = await generated();
+  const schema = JSON.parse(readFileSync(path.join(root, "protocol/schema.json"), "utf-8"));
+  const files = { "events.d.ts": await types(schema), "shapes.js": shapes(schema) };
+  const isStale = ([name, text]) => !existsSync(path.join(folder, name)) || readFileSync(path.join(folder, name), "utf-8") !== text;
+  const stale = Object.entries(files).filter(isStale);
   if (args.length === 0) {
-    writeFileSync(target, text);
-  } else if (readFileSync(target, "utf-8") !== text) {
-    console.error("events.d.ts is stale: run node scripts/web_types.js");
-    return 1;
+    for (const [name, text] of stale) writeFileSync(path.join(folder, name), text);
+    return 0;
   }
-  return 0;
+  for (const [name] of stale) console.error(`${name} is stale: run node scripts/web_types.js`);
+  return stale.length > 0 ? 1 : 0;
 }
 
 main(process.argv.slice(2)).then((status) => {

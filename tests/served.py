@@ -11,6 +11,7 @@ from bargein_server.core.calls import Begun
 from bargein_server.core.commands import CancelTurn, CloseConnection, StartTurn
 from bargein_server.core.log import MemoryLog
 from bargein_server.core.session import Session
+from bargein_server.core.slots import Claim, Slots
 from bargein_server.core.turns import State, Turn
 from bargein_server.settings import Settings
 from valid_history import check_valid
@@ -45,7 +46,7 @@ class Served:
         closed: The session asked for its connection to be closed.
     """
 
-    def __init__(self, number: int, now: float) -> None:
+    def __init__(self, number: int, slots: Slots, now: float) -> None:
         self.log = TruthfulLog()
         self.running: dict[bp.TurnId, int] = {}
         self.cleaning: dict[bp.TurnId, None] = {}  # in the order of their cancels
@@ -56,8 +57,11 @@ class Served:
         ids = count(1)
         self.core = Session(
             bp.SessionId(f"s{number}"), bp.Epoch(f"e{number}"), self.log, JSON, LIMITS,
-            lambda: bp.TurnId(f"t{number}_{next(ids)}"), now,
+            Claim(slots, self._admitted), lambda: bp.TurnId(f"t{number}_{next(ids)}"), now,
         )  # fmt: skip
+
+    def _admitted(self) -> None:
+        self.core.admitted(self.core._table.now)
 
     def attach(self, token: bp.Token, now: float, *, resume: bp.Resume | None, **how: Any) -> None:
         """Let a client drive the session."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
+from msgspec import msgpack
 from websockets.asyncio.client import ClientConnection, connect
 
 from bargein_server import Agent, Authenticator, Output, Settings, Turn, create_app
@@ -27,7 +29,7 @@ Frame = dict[str, Any]
 
 
 class RawClient:
-    """A client that sends and receives JSON.
+    """A client that sends and receives JSON, or MessagePack when that was negotiated.
 
     Attributes:
         frames: What was received, oldest first.
@@ -36,16 +38,19 @@ class RawClient:
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
         self.frames: list[Frame] = []
+        packed = socket.subprotocol == "bargein.v1.msgpack"
+        self._encode: Callable[[Frame], str | bytes] = msgpack.encode if packed else json.dumps
+        self._decode: Callable[[Any], Frame] = msgpack.decode if packed else json.loads
 
     async def send(self, *events: Frame | str | bytes) -> None:
         """Send events; text and bytes go as they are."""
         for event in events:
-            await self.socket.send(json.dumps(event) if isinstance(event, dict) else event)
+            await self.socket.send(self._encode(event) if isinstance(event, dict) else event)
 
     async def receive(self) -> Frame:
         """Return the next event."""
         async with asyncio.timeout(WAIT_S):
-            frame: Frame = json.loads(await self.socket.recv())
+            frame = self._decode(await self.socket.recv())
         self.frames.append(frame)
         return frame
 
@@ -61,6 +66,25 @@ class RawClient:
         async with asyncio.timeout(WAIT_S):
             await self.socket.wait_closed()
         return self.socket.close_code or 0, self.socket.close_reason or ""
+
+
+async def request(
+    port: int, path: str, method: str = "GET", body: bytes = b"", **headers: str
+) -> tuple[int, dict[str, str], bytes]:
+    """Send an HTTP request by hand; returns the status, the headers in lower case, and the body."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        lines = [f"{method} {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", "Connection: close"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        lines.append(f"Content-Length: {len(body)}")
+        writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+        async with asyncio.timeout(WAIT_S):
+            head, _, content = (await reader.read()).partition(b"\r\n\r\n")
+    finally:
+        writer.close()
+    first, *rest = head.decode("latin-1").split("\r\n")
+    pairs = (line.partition(": ") for line in rest)
+    return int(first.split()[1]), {name.lower(): value for name, _, value in pairs}, content
 
 
 class Serving:
@@ -85,6 +109,12 @@ class Serving:
         """The sessions; made with the first connection."""
         sessions: Sessions = self.app.state.sessions
         return sessions
+
+    async def request(
+        self, path: str, method: str = "GET", body: bytes = b"", **headers: str
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Send an HTTP request by hand; returns the status, the headers in lower case, and the body."""
+        return await request(self.port, path, method, body, **headers)
 
     @asynccontextmanager
     async def connect(
@@ -112,6 +142,7 @@ async def serving(
     *,
     authenticator: Authenticator | None = None,
     origins: Sequence[str] = (),
+    listener: socket.socket | None = None,
     **settings: Any,
 ) -> AsyncIterator[Serving]:
     """Serve an agent in this event loop until the block ends.
@@ -121,17 +152,20 @@ async def serving(
         wire: `transport` as `bargein-server` does it, or `asgi` as any other server would.
         authenticator: Who may come in.
         origins: Web origins that may come in.
+        listener: Where to listen, instead of a socket of our own.
         settings: The limits.
     """
     limits = Settings(**{"drain_s": 0.0, **settings})
     app = create_app(agent, limits, authenticator=authenticator, origins=origins)
     config = uvicorn_config(app, limits, "127.0.0.1", 0, "critical")
     if wire == "asgi":
-        config.ws = "websockets-sansio"
+        config.http, config.ws = "h11", "websockets-sansio"
     ports: list[int] = []
     server = Server(config, lambda: shut_down_sessions(app), ports.append)
     # Not `serve()`, which takes the process's signal handlers.
-    task = asyncio.create_task(server._serve([listening_socket("127.0.0.1", 0, limits.stalled_s)]))
+    task = asyncio.create_task(
+        server._serve([listener or listening_socket("127.0.0.1", 0, limits.stalled_s)])
+    )
     try:
         await until(lambda: ports or task.done(), "the server")
         yield Serving(server, app, ports[0])

@@ -44,6 +44,7 @@ from bargein_protocol import (
 from bargein_server.core.commands import CancelTurn, Command, StartTurn
 from bargein_server.core.log import MemoryLog
 from bargein_server.core.session import Session
+from bargein_server.core.slots import Claim, Slots
 from bargein_server.core.turns import COMPLETED, Ending
 from bargein_server.settings import Settings
 
@@ -61,12 +62,14 @@ class Talk:
         commands: What the shell was asked to do.
     """
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, slots: Slots | None = None, **settings: Any) -> None:
         self.settings = Settings(**settings)
         self.now = 100.0
         self.open = True
         self.events: list[ServerEvent | UnknownEvent] = []
         self.commands: list[Command] = []
+        self.slots = slots or Slots(self.settings.turns, self.settings.waiting_turns)
+        self.claim = Claim(self.slots, self._admitted)
         self._ids = count(1)
         self._tokens = count(1)
         self._token = Token("")
@@ -77,6 +80,7 @@ class Talk:
             MemoryLog(self.settings.log_events, self.settings.log_bytes),
             JSON,
             self.settings,
+            self.claim,
             lambda: TurnId(f"t{next(turn_ids)}"),
             self.now,
         )
@@ -102,6 +106,10 @@ class Talk:
         """Return what a client asks for when it comes back."""
         return Resume(session_id=SessionId("s"), token=token, cursor=Cursor(epoch=Epoch(epoch), seq=Seq(seq)))
 
+    def _admitted(self) -> None:
+        self.session.admitted(self.now)
+        self.flush()
+
     def detach(self) -> None:
         """Lose the line."""
         self.session.detach(self.now)
@@ -124,6 +132,8 @@ class Talk:
             self.now = max(self.now, due)
             self.session.tick(self.now)
             self.flush()
+            after = self.session.next_deadline()
+            assert after is None or after > self.now, "a tick left undone what was due"
         self.now = end
 
     # --- the client ------------------------------------------------------------------------------
@@ -160,12 +170,13 @@ class Talk:
                 id=interrupt_id, turn_id=turn, input_id=input_id, played=played, reason=reason, force=force
             )
         )
-        [result] = [
+        answers = [
             event
             for event in self.events[before:]
             if isinstance(event, InterruptResult) and event.interrupt_id == interrupt_id
         ]
-        return result
+        assert len(answers) == 1, f"expected one answer to the interrupt, got {answers}"
+        return answers[0]
 
     # --- the agent -------------------------------------------------------------------------------
 
@@ -212,8 +223,9 @@ class Talk:
 
     def end_of(self, turn: TurnId) -> TurnEnded:
         """Return the one end of a turn."""
-        [ended] = [event for event in self.of(TurnEnded) if event.turn_id == turn]
-        return ended
+        ends = [event for event in self.of(TurnEnded) if event.turn_id == turn]
+        assert len(ends) == 1, f"expected one end of {turn}, got {ends}"
+        return ends[0]
 
     def opened(self) -> SessionOpened:
         """Return the last `session.opened`."""

@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
@@ -16,7 +17,7 @@ from websockets.asyncio.client import connect
 
 from bargein_server import Settings, __version__
 from bargein_server.cli import AgentNotFound, load_agent, main
-from serving import RawClient
+from serving import RawClient, request
 from waiting import WAIT_S
 
 HELLO = """
@@ -107,6 +108,28 @@ async def test_it_prints_where_it_listens_and_how_to_talk_to_it(hello: Path) -> 
         assert url.startswith("ws://localhost:")
         assert process.stdout is not None
         assert (await process.stdout.readline()).decode() == f"talk to it:  bargein chat {url}\n"
+
+
+@pytest.mark.parametrize("how", ["flag", "variable"])
+async def test_metrics_are_switched_on(hello: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By `--metrics` or BARGEIN_METRICS; a flag overrules the variable."""
+    if how == "variable":
+        monkeypatch.setenv("BARGEIN_METRICS", "true")
+    flag = ["--metrics"] if how == "flag" else []
+    async with command("hello:agent", *flag, cwd=hello) as (_, url):
+        assert (await request(urlsplit(url).port or 0, "/metrics"))[0] == 200
+    async with command("hello:agent", "--no-metrics", cwd=hello) as (_, url):
+        assert (await request(urlsplit(url).port or 0, "/metrics"))[0] == 404
+
+
+def test_metrics_without_their_package_are_a_wrong_call(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line that says what to install."""
+    monkeypatch.delitem(sys.modules, "bargein_server.telemetry.metrics", raising=False)
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    error = said(capsys, "--metrics")
+    assert error.endswith('metrics needs prometheus_client: pip install "bargein[metrics]"\n')
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

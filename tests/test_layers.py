@@ -56,7 +56,13 @@ IMPURE = {
     "time", "urllib", "uuid",
 }  # fmt: skip
 
-ONLY_IN = {"openai": {"agents"}, "xllamacpp": {"agents"}, "starlette": {"app", "endpoints", "shell"}}
+ONLY_IN = {
+    "openai": {"agents"},
+    "xllamacpp": {"agents"},
+    "starlette": {"app", "endpoints", "shell"},
+    "prometheus_client": {"telemetry"},
+    "opentelemetry": {"telemetry"},
+}
 """Rooms that may import a library whose use is kept in one place."""
 
 

@@ -20,12 +20,17 @@ def limits(name: str) -> tuple[float | None, float | None, float | None]:
 
 
 NUMBERS = [name for name in FIELDS if limits(name)[2] is not None]
-CHOICES = {"on_busy": ("interrupt", "queue", "reject"), "cleanup": ("overlap", "wait")}
+CHOICES = {
+    "on_busy": ("interrupt", "queue", "reject"),
+    "cleanup": ("overlap", "wait"),
+    "stream_closed": ("away", "interrupt"),
+}
+SWITCHES = ("metrics",)
 
 
-def test_every_setting_is_a_bounded_number_or_a_choice() -> None:
+def test_every_setting_is_a_bounded_number_a_choice_or_a_switch() -> None:
     """And has a default, so that no setting is needed."""
-    assert set(NUMBERS) | set(CHOICES) == set(FIELDS)
+    assert set(NUMBERS) | set(CHOICES) | set(SWITCHES) == set(FIELDS)
     assert not any(field.default is NODEFAULT for field in FIELDS.values())
     assert settings_from({}) == Settings()
 
@@ -62,6 +67,16 @@ def test_a_choice_is_one_of_its_words(name: str) -> None:
         settings_from({name: "other"})
 
 
+@pytest.mark.parametrize("name", SWITCHES)
+def test_a_switch_is_on_or_off(name: str) -> None:
+    """Off by default; any other word is refused by name."""
+    assert getattr(settings_from({}), name) is False
+    for word, value in ((True, True), ("true", True), ("1", True), ("false", False), ("0", False)):
+        assert getattr(settings_from({name: word}), name) is value
+    with pytest.raises(SettingsError, match=f"for setting `{name}`"):
+        settings_from({name: "maybe"})
+
+
 def test_an_unknown_setting_is_refused_by_name() -> None:
     """A slip of the pen is not ignored."""
     with pytest.raises(SettingsError, match=r"^unknown setting 'hold'$"):
@@ -71,11 +86,11 @@ def test_an_unknown_setting_is_refused_by_name() -> None:
 @pytest.mark.parametrize("name", FIELDS)
 def test_every_setting_is_an_environment_variable(name: str) -> None:
     """`BARGEIN_` and its name in capitals; other variables are none of ours."""
-    value: Any = CHOICES[name][1] if name in CHOICES else "5000"
+    value: Any = CHOICES[name][1] if name in CHOICES else "true" if name in SWITCHES else "5000"
     environment = {f"BARGEIN_{name.upper()}": value, "PATH": "/bin", "BARGEIN_": "x", f"{name.upper()}": "1"}
     given = settings_from_environment(environment)
     assert given == {name: value}
-    assert str(getattr(settings_from(given), name)).removesuffix(".0") == value
+    assert str(getattr(settings_from(given), name)).lower().removesuffix(".0") == value
 
 
 def test_no_environment_is_no_settings() -> None:

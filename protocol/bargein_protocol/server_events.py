@@ -114,9 +114,15 @@ class Snapshot(_ServerEvent, frozen=True, kw_only=True, tag="snapshot"):
 
 
 class Heartbeat(_ServerEvent, frozen=True, kw_only=True, tag="heartbeat"):
-    """The server is alive; `message` says what the agent is doing, when it said so."""
+    """The server is alive.
+
+    Args:
+        message: What the agent is doing, when it said so.
+        position: How many must go first before the turn runs, while it waits for a place on the server.
+    """
 
     message: Message | None = None
+    position: Count | None = None
 
 
 class Pong(_ServerEvent, frozen=True, kw_only=True, tag="pong"):

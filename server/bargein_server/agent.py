@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from msgspec.structs import replace
 
@@ -47,6 +47,8 @@ from .core.messages import Message as Message
 from .core.messages import NamedCall as NamedCall
 from .core.messages import calls_message as calls_message
 from .core.messages import result_message as result_message
+from .core.spans import Attribute as Attribute
+from .core.spans import Span as Span
 
 if TYPE_CHECKING:
     import httpx2
@@ -162,6 +164,10 @@ class TurnHost(Protocol):
 
     def add_usage(self, input_tokens: int, output_tokens: int) -> None:
         """Add to the turn's usage."""
+        ...
+
+    def span(self, name: str, kind: str, attributes: Mapping[str, Attribute]) -> Span:
+        """Begin a piece of work that a trace shows."""
         ...
 
 
@@ -326,6 +332,18 @@ class Turn:
     def add_usage(self, input_tokens: int, output_tokens: int) -> None:
         """Add the tokens of a model call; `turn.ended` tells the sum."""
         self._host.add_usage(input_tokens, output_tokens)
+
+    def span(
+        self, name: str, attributes: Mapping[str, Attribute], kind: Literal["client", "internal"] = "internal"
+    ) -> Span:
+        """Begin a piece of work that a trace shows, as a child of the current span; end it with `end()`.
+
+        Args:
+            name: What it is, in few different words.
+            attributes: By OpenTelemetry's names, without anything that users or models said.
+            kind: `client` for a request to another server.
+        """
+        return self._host.span(name, kind, attributes)
 
 
 Agent = Callable[[Turn], AsyncIterator[Output]]

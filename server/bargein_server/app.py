@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager
 from functools import cache
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
@@ -15,16 +18,33 @@ from starlette.types import Lifespan
 from starlette.websockets import WebSocket
 
 from .agent import Agent, check_agent
+from .endpoints import sse
+from .endpoints.call import SESSION_HEADER, TOKEN_HEADER, HttpEndpoint
 from .endpoints.page import Page, page_folder
+from .endpoints.probes import health, readiness, show_metrics
 from .endpoints.tickets import issue_ticket
 from .endpoints.websocket import serve_session
 from .guard.authentication import Authenticator
 from .guard.door import Door
 from .settings import Settings
 from .shell.sessions import Sessions
+from .telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from .telemetry.metrics import Metrics
 
 SESSION_PATH = "/v1/session"
 TICKET_PATH = "/v1/tickets"
+HEALTH_PATH = "/healthz"
+READY_PATH = "/readyz"
+METRICS_PATH = "/metrics"
+
+
+class NotInstalled(ImportError):
+    """A setting needs a package that is missing; the message says how to install it."""
+
+    def __init__(self, setting: str, error: ImportError) -> None:
+        super().__init__(f'{setting} needs {error.name}: pip install "bargein[{setting}]"', name=error.name)
 
 
 def create_app(
@@ -51,20 +71,24 @@ def create_app(
 
     Raises:
         NotAnAgent: `agent` is not an async generator function.
+        NotInstalled: `metrics` is set, and what it needs is missing.
     """
     check_agent(agent)
     limits = settings if settings is not None else Settings()
     door = Door(limits, authenticator, origins, lambda: asyncio.get_running_loop().time())
 
-    def sessions(app: Starlette) -> Sessions:
+    def sessions() -> Sessions:
         # Made by the first who asks inside the event loop: a mounted application has no lifespan.
         existing: Sessions | None = getattr(app.state, "sessions", None)
         if existing is None or existing.loop is not asyncio.get_running_loop():
-            existing = app.state.sessions = Sessions(agent, limits)
+            existing = app.state.sessions = Sessions(agent, limits, telemetry)
         return existing
 
+    metrics = _metrics(sessions, door) if limits.metrics else None
+    telemetry = Telemetry([metrics] if metrics is not None else [])
+
     async def session_endpoint(websocket: WebSocket) -> None:
-        await serve_session(websocket, sessions(app), door)
+        await serve_session(websocket, sessions(), door)
 
     async def ticket_endpoint(request: Request) -> Response:
         return await issue_ticket(request, door)
@@ -76,7 +100,10 @@ def create_app(
             Route("/static/{path:path}", page.file),
             WebSocketRoute(SESSION_PATH, session_endpoint),
             Route(TICKET_PATH, ticket_endpoint, methods=["POST"]),
+            *_http_routes(sessions, door),
+            *_probes(sessions, door, metrics),
         ],
+        middleware=[_cors(origins)] if origins else [],
         lifespan=_lifespan(agent, sessions),
     )
     return app
@@ -88,11 +115,68 @@ def _page() -> Page:
     return Page(page_folder())
 
 
-def _lifespan(agent: Agent, sessions: Callable[[Starlette], Sessions]) -> Lifespan[Starlette]:
+def _http_routes(sessions: Callable[[], Sessions], door: Door) -> Iterator[Route]:
+    for path, method, handler in (
+        ("/v1/turns", "POST", sse.start_turn),
+        ("/v1/sessions", "POST", sse.open_session),
+        ("/v1/sessions/{session_id}/interrupt", "POST", sse.interrupt_turn),
+        ("/v1/sessions/{session_id}/events", "POST", sse.send_event),
+        ("/v1/sessions/{session_id}/events", "GET", sse.follow_session),
+    ):
+        yield Route(path, HttpEndpoint(sessions, door, handler), methods=[method])
+
+
+def _cors(origins: Collection[str]) -> Middleware:
+    """Return what tells browsers that pages of these origins may read the answers."""
+    return Middleware(
+        CORSMiddleware,
+        allow_origins=tuple(origins),
+        allow_credentials="*" not in origins,
+        allow_methods=("GET", "POST"),
+        allow_headers=("Authorization", "Content-Type", "Last-Event-ID", TOKEN_HEADER),
+        expose_headers=("Retry-After", SESSION_HEADER),
+    )
+
+
+def _metrics(sessions: Callable[[], Sessions], door: Door) -> Metrics:
+    try:
+        from .telemetry.metrics import Metrics
+    except ImportError as error:
+        raise NotInstalled("metrics", error) from None
+
+    def gauges() -> dict[str, float]:
+        here = sessions()
+        return {
+            "bargein_abandoned_tasks": len(here.abandoned),
+            "bargein_background_tasks": len(here.background),
+            "bargein_slots_taken": here.slots.taken,
+            "bargein_slots_waiting": here.slots.waiting,
+            "bargein_draining": here.draining,
+        }
+
+    return Metrics(gauges, lambda: door.refusals)
+
+
+def _probes(sessions: Callable[[], Sessions], door: Door, metrics: Metrics | None) -> list[Route]:
+    async def healthz(request: Request) -> Response:
+        return health()
+
+    async def readyz(request: Request) -> Response:
+        return readiness(sessions().draining)
+
+    async def scrape(request: Request) -> Response:
+        assert metrics is not None
+        return show_metrics(request, door, metrics)
+
+    routes = [Route(HEALTH_PATH, healthz), Route(READY_PATH, readyz)]
+    return routes if metrics is None else [*routes, Route(METRICS_PATH, scrape)]
+
+
+def _lifespan(agent: Agent, sessions: Callable[[], Sessions]) -> Lifespan[Starlette]:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         startup, shutdown = getattr(agent, "startup", None), getattr(agent, "shutdown", None)
-        sessions(app)
+        sessions()
         if startup is not None:
             await startup()
         try:

@@ -18,7 +18,7 @@ import msgspec
 
 from . import __version__
 from .agent import Agent, NotAnAgent
-from .app import SESSION_PATH, create_app, shut_down_sessions
+from .app import SESSION_PATH, NotInstalled, create_app, shut_down_sessions
 from .guard.authentication import BearerTokens
 from .settings import Settings, SettingsError, settings_from, settings_from_environment
 from .shell.listener import listening_socket
@@ -27,6 +27,8 @@ from .shell.server import Server, uvicorn_config
 log = logging.getLogger("bargein.server")
 
 AGENTS = ("demo", "tone", "openai", "local")
+
+_SWITCHES = {"metrics": "serve /metrics for Prometheus"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise NotProtected(options.host)
         authenticator = BearerTokens(tokens) if tokens else None
         app = create_app(agent, settings, authenticator=authenticator, origins=options.origin)
-    except (SettingsError, NotAnAgent, AgentNotFound, BadTokens, NotProtected) as error:
+    except (SettingsError, NotAnAgent, NotInstalled, AgentNotFound, BadTokens, NotProtected) as error:
         parser.error(str(error))
     _configure_logging(options.log_level)
 
@@ -160,8 +162,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"bargein-server {__version__}")
     limits = parser.add_argument_group("limits (seconds, bytes, counts)")
     for field in msgspec.structs.fields(Settings):
-        flag = "--" + field.name.replace("_", "-")
-        limits.add_argument(flag, dest=f"setting_{field.name}", metavar="N", help=f"default {field.default}")
+        flag, dest = "--" + field.name.replace("_", "-"), f"setting_{field.name}"
+        if field.type is bool:
+            parser.add_argument(
+                flag, dest=dest, action=argparse.BooleanOptionalAction, help=_SWITCHES[field.name]
+            )
+        else:
+            limits.add_argument(flag, dest=dest, metavar="N", help=f"default {field.default}")
     return parser
 
 
@@ -176,7 +183,7 @@ def _given_settings(options: argparse.Namespace) -> dict[str, str]:
     for name in Settings.__struct_fields__:
         value = getattr(options, f"setting_{name}")
         if value is not None:
-            given[name] = value
+            given[name] = str(value).lower() if isinstance(value, bool) else value
     return given
 
 

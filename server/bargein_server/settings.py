@@ -34,9 +34,15 @@ class Settings(Struct, frozen=True, kw_only=True):
         hold_s: An undecided hold resumes after this long.
         away_s: How long a turn goes on while its client is away; then it is interrupted.
         resume_s: How long a session without a turn waits for its client to come back.
+        idle_s: A session whose client sends nothing for this long, while no turn runs, is closed.
+        stream_closed: What becomes of a turn whose event stream its client closes. `away`: it goes on
+            as after any lost connection. `interrupt`: it is interrupted.
         drain_s: How long turns may go on when the server is told to stop.
         open_s: A connection that has not sent its first frame after this long is closed.
         heartbeat_s: At most this long passes without a frame to the client.
+        turns: Turns that run at a time, of all sessions.
+        waiting_turns: Turns that may wait until one of those ends; beyond it inputs are rejected.
+        waiting_s: How long a turn waits for that before it fails.
         queued_inputs: Inputs of a session that may wait behind a running turn.
         head_s: How long the head of a request may take, the handshake's included.
         stalled_s: A connection whose peer acknowledges nothing for this long is dropped (Linux).
@@ -50,12 +56,16 @@ class Settings(Struct, frozen=True, kw_only=True):
         output_bytes: Output of a turn that may wait to be written before the agent is not pulled.
         answer_bytes: Answers that may wait in the transport of a client that does not read; beyond
             it the connection is aborted.
+        in_flight_bytes: Bytes that may be on their way to a client before output waits, for producers
+            faster than the line; 0 sets no cap. At most this much arrives in a round trip (Linux).
         log_events: Frames of a session that can be replayed.
         log_bytes: And their size.
         history_turns: Turns of a session that are remembered.
         history_chars: And about how much they hold, in characters.
-        model_connections: Connections to model servers, of the whole process.
-        model_keepalive: And how many of them are kept when idle.
+        model_calls: Model calls at a time, of all turns, through the client that turns are given.
+        model_wait_s: How long one more waits for its place; then its turn fails with `overload`.
+        model_keepalive: Idle connections to model servers that are kept for the next call.
+        metrics: Whether `/metrics` is served, for Prometheus; needs `bargein[metrics]`.
     """
 
     on_busy: OnBusy = "interrupt"
@@ -66,6 +76,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     hold_s: PositiveSeconds = 2.0
     away_s: Seconds = 120.0
     resume_s: Seconds = 300.0
+    idle_s: PositiveSeconds = 21_600.0
+    stream_closed: Literal["away", "interrupt"] = "away"
     drain_s: Seconds = 3.0
     open_s: PositiveSeconds = 10.0
     heartbeat_s: PositiveSeconds = 15.0
@@ -77,16 +89,22 @@ class Settings(Struct, frozen=True, kw_only=True):
     connections_per_address: PositiveCount = 1000
     messages_per_s: PositiveCount = 500
     bytes_per_s: Bytes = 4 * 1024 * 1024
+    turns: PositiveCount = 1000
+    waiting_turns: Count = 1000
+    waiting_s: PositiveSeconds = 60.0
     queued_inputs: Count = 8
     frame_bytes: Bytes = 256 * 1024
     output_bytes: Bytes = 64 * 1024
     answer_bytes: Bytes = 1024 * 1024
+    in_flight_bytes: Count = 0
     log_events: PositiveCount = 4096
     log_bytes: Bytes = 1024 * 1024
     history_turns: PositiveCount = 256
     history_chars: PositiveCount = 1024 * 1024
-    model_connections: PositiveCount = 100
+    model_calls: PositiveCount = 50
+    model_wait_s: PositiveSeconds = 25.0
     model_keepalive: Count = 50
+    metrics: bool = False
 
 
 class SettingsError(ValueError):

@@ -9,6 +9,7 @@ import pytest
 from bargein_protocol import JSON, Epoch, InputId, InputText, OnBusy, TurnId
 from bargein_server.core.commands import CancelTurn, StartTurn
 from bargein_server.core.log import MemoryLog
+from bargein_server.core.slots import Claim, Slots
 from bargein_server.core.stream import Stream
 from bargein_server.core.table import InputAnswer, TurnTable
 from bargein_server.core.turns import CLIENT_GONE, COMPLETED, SHUTDOWN, SUPERSEDED, Misuse, State, Step, Turn
@@ -24,6 +25,7 @@ class Floor:
         self.table = TurnTable(
             self.stream,
             Settings(**settings),  # type: ignore[arg-type]
+            Claim(Slots(1000, 0), lambda: None),
             lambda: TurnId(f"t{next(ids)}"),
         )
         self._inputs = count(1)

@@ -192,5 +192,5 @@ def test_words_of_the_text_exist() -> None:
     named = set(re.findall(r"`([a-z]+\.[a-z.]+)`", README))
     legal = set(EVENTS) | {"limits.pending", "limits.frame_bytes", "turn.ended.heard", "turn.ended.reason"}
     assert {name for name in named if not name.startswith("bargein.") and not name.endswith(".json")} <= (
-        legal | {"heartbeat.message"}
+        legal | {"heartbeat.message", "heartbeat.position"}
     )

@@ -219,3 +219,20 @@ async def test_no_turn_begins_while_the_server_stops() -> None:
         line.send(InputText(id=InputId("late"), text="x"))
         assert [event.code for event in line.events if isinstance(event, InputRejected)] == ["shutting_down"]
     assert not [task for live in sessions for task in live.tasks()]
+
+
+async def test_sessions_share_the_slots_of_the_server() -> None:
+    """A turn of one starts when a turn of another ends, without anybody sending anything."""
+    sessions = serve(patient, turns=1)
+    first, second, third = Line(sessions), Line(sessions), Line(sessions)
+    running = first.ask()
+    waiting = second.ask()
+    third.ask()
+    assert sessions.slots.waiting == 2
+    third.send(SessionClose())
+    first.interrupt(running)
+    await second.until("text.delta")
+    assert second.types().count("turn.started") == 1
+    second.interrupt(waiting)
+    await second.until("turn.ended")
+    assert (sessions.slots.taken, sessions.slots.waiting) == (0, 0)

@@ -13,28 +13,21 @@
  * @module
  */
 
-/** @import { AnyEvent, ClientEvent, ClientInfo, Cursor, Input, Interrupt, JsonObject, Limits, Outcome, PendingEvent } from "./types.js" */
-/** @import { Played, ResumeState, ServerEventOf, SessionOpen, ToolAnswer } from "./types.js" */
-/** @import { Phase } from "./phases.js" */
+/** @import { AnyEvent, ClientInfo, Cursor, Outcome, ResumeState, ServerEventOf, SessionOpen } from "./types.js" */
 /** @import { TrackedTurn } from "./tracked.js" */
 
+import { Asking, MAX_PENDING, withoutNulls } from "./asking.js";
 import { row } from "./codes.js";
-import { ServerViolation, TooLarge, TooManyPending } from "./errors.js";
+import { ServerViolation } from "./errors.js";
 import { BOUNDS } from "./inbox.js";
-import { countCharacters, isNumbered, sizeOnWire, turnOf } from "./kinds.js";
-import { Outbox } from "./outbox.js";
+import { isNumbered, turnOf } from "./kinds.js";
 import { check, gapBefore } from "./phases.js";
-import { lostEnd, TurnTable, VERDICTS } from "./turntable.js";
-
-const MAX_INPUT_CHARS = 65_536;
-const MAX_PENDING = 64;
-const MAX_OUTGOING = 1024;
+import { lostEnd, VERDICTS } from "./turntable.js";
 
 /** One session as its client sees it. */
-export class ClientCore {
+export class ClientCore extends Asking {
   /** @type {SessionOpen} */
   #opening;
-  #outbox = new Outbox();
   /** @type {Set<string>} */
   #inOpening = new Set();
   /** @type {Set<string>} */
@@ -43,8 +36,6 @@ export class ClientCore {
   #gapAfter = null;
   /** @type {number | null} */
   #gapResumed = null;
-  /** @type {ClientEvent[]} */
-  #outgoing = [];
   /** @type {Outcome[]} */
   #outcomes = [];
 
@@ -56,16 +47,13 @@ export class ClientCore {
    * @param {import("./inbox.js").Bounds} [options.bounds] How much waits for one consumer.
    */
   constructor({ auth = null, client = null, wants = null, bounds = BOUNDS } = {}) {
+    super(bounds);
     this.#opening = withoutNulls({ type: "session.open", auth, client, wants });
-    /** How far the line is. @type {Phase} */
-    this.phase = "offline";
     /** The session's public name; null before the first `session.opened`. @type {string | null} */
     this.sessionId = null;
     /** What resumes the session: a secret. */
     this.token = "";
     this.epoch = "";
-    /** What the server accepts; null before the first `session.opened`. @type {Limits | null} */
-    this.limits = null;
     /** The last number that was taken. */
     this.lastSeq = 0;
     /** How many events came twice and were dropped. */
@@ -74,8 +62,6 @@ export class ClientCore {
     this.heartbeatMs = 0;
     /** When the server asked to be called again; null when it did not. @type {number | null} */
     this.reconnectAfterMs = null;
-    /** The turns that have not ended. */
-    this.turns = new TurnTable(bounds);
   }
 
   /**
@@ -89,8 +75,8 @@ export class ClientCore {
     this.limits = state.limits;
     this.epoch = state.cursor.epoch;
     this.lastSeq = state.cursor.seq;
-    for (const request of state.pending) this.#outbox.add(request, MAX_PENDING);
-    if (Object.keys(state.metadata).length > 0) this.#outbox.merge(state.metadata);
+    for (const request of state.pending) this.outbox.add(request, MAX_PENDING);
+    if (Object.keys(state.metadata).length > 0) this.outbox.merge(state.metadata);
   }
 
   // --- for the owner of the line -------------------------------------------------------------------
@@ -105,7 +91,7 @@ export class ClientCore {
     this.#inOpening = new Set();
     if (this.sessionId !== null && this.limits !== null) {
       opening = { ...opening, resume: { session_id: this.sessionId, token: this.token, cursor: this.cursor } };
-      const pending = this.#outbox.pending(opening, this.limits.frame_bytes);
+      const pending = this.outbox.pending(opening, this.limits.frame_bytes);
       if (pending.length > 0) opening = { ...opening, pending };
       this.#inOpening = new Set(pending.map((request) => request.id));
     }
@@ -113,13 +99,13 @@ export class ClientCore {
     this.#gapResumed = this.#gapAfter;
     this.reconnectAfterMs = null;
     this.phase = "opening";
-    this.#outgoing = [opening];
+    this.toSend = [opening];
   }
 
   /** The line is gone. What matters and may not have arrived is sent again on the next one. */
   detach() {
     this.phase = "offline";
-    this.#outgoing = [];
+    this.toSend = [];
   }
 
   /**
@@ -150,14 +136,14 @@ export class ClientCore {
 
   /** What to send now, in order, once. */
   outgoing() {
-    const events = this.#outgoing;
-    this.#outgoing = [];
+    const events = this.toSend;
+    this.toSend = [];
     return events;
   }
 
   /** The next event to send; undefined when there is none. */
   nextOutgoing() {
-    return this.#outgoing.shift();
+    return this.toSend.shift();
   }
 
   /** Answers to requests, and ends of turns. */
@@ -174,147 +160,12 @@ export class ClientCore {
 
   /** The requests that wait for an answer. */
   get pending() {
-    return [...this.#outbox.unanswered.values()];
+    return [...this.outbox.unanswered.values()];
   }
 
   /** The application parameters that were given so far. */
   get metadata() {
-    return this.#outbox.metadata;
-  }
-
-  // --- for the application -------------------------------------------------------------------------
-
-  /**
-   * Asks for a turn. An input that is meant to interrupt mutes what runs (contract 2); when that is not
-   * what the server does with it, what was kept is delivered.
-   *
-   * Throws `TooManyPending` and `TooLarge`; then nothing was sent.
-   *
-   * @param {Input} event
-   */
-  sendInput(event) {
-    const characters = countCharacters(event.text);
-    if (characters > MAX_INPUT_CHARS) throw new TooLarge(characters, MAX_INPUT_CHARS, "characters");
-    this.#admit(event);
-    if (event.on_busy == null || event.on_busy === "interrupt") {
-      for (const turn of this.turns.notQueued()) {
-        const played = turn.taken();
-        if (played !== null && turn.turnId !== null) {
-          turn.implied = true;
-          this.#report(turn.turnId, played);
-        }
-        this.turns.mute(turn, event.id);
-      }
-    }
-    if (this.#isReady) this.#outgoing.push(event);
-    return this.turns.add(event.id, event.text);
-  }
-
-  /**
-   * Ends a turn and mutes it from now on; the core fills in which turn and what was played.
-   *
-   * @param {Interrupt} event
-   * @param {TrackedTurn} turn
-   */
-  interrupt(event, turn) {
-    const which = turn.turnId === null ? { input_id: turn.inputId } : { turn_id: turn.turnId };
-    event = withoutNulls({ ...event, ...which });
-    if (event.played == null) {
-      // What still arrives is not shown, so a live socket's word on what was heard is too much.
-      const played = turn.taken();
-      turn.implied ||= played !== null;
-      if (played !== null) event = { ...event, played };
-    } else {
-      turn.reported = true;
-    }
-    this.#admit(event);
-    if (this.#isReady) this.#outgoing.push(event);
-    this.turns.mute(turn, event.id);
-  }
-
-  /** Stops a turn's output. Offline it is dropped: a hold is about now. @param {TrackedTurn} turn */
-  hold(turn) {
-    if (turn.turnId !== null && this.#isReady) this.#emit({ type: "turn.hold", turn_id: turn.turnId });
-  }
-
-  /** Lets a held turn go on. Offline it is dropped: an undecided hold ends by itself. @param {TrackedTurn} turn */
-  resume(turn) {
-    if (turn.turnId !== null && this.#isReady) this.#emit({ type: "turn.resume", turn_id: turn.turnId });
-  }
-
-  /**
-   * Reports what was heard of a turn so far; nothing can have been heard of one without an id.
-   *
-   * @param {TrackedTurn} turn
-   * @param {Played} played
-   */
-  playback(turn, played) {
-    if (turn.turnId === null) return;
-    turn.reported = true;
-    this.#report(turn.turnId, played);
-  }
-
-  /** Merges application parameters into the session's metadata; a null removes its key. @param {JsonObject} metadata */
-  update(metadata) {
-    /** @type {ClientEvent} */
-    const event = { type: "session.update", metadata };
-    this.#checkSize(event);
-    if (this.#isReady) this.#emit(event);
-    this.#outbox.merge(metadata);
-  }
-
-  /** Gives a call what it waits for. @param {ToolAnswer} event */
-  answerTool(event) {
-    this.#checkSize(event);
-    if (this.#isReady) this.#emit(event);
-    this.#outbox.keepTool(event);
-  }
-
-  /** Asks the server for a sign of life; offline it is dropped. @param {string} id */
-  ping(id) {
-    if (this.#isReady) this.#emit({ type: "ping", id });
-  }
-
-  /** Ends the session for good; does nothing while there is no line. */
-  closeSession() {
-    if (this.phase !== "offline") this.#outgoing.push({ type: "session.close" });
-  }
-
-  // --- sending ---------------------------------------------------------------------------------------
-
-  get #isReady() {
-    return this.phase === "live" || this.phase === "replaying";
-  }
-
-  /** @param {ClientEvent} event */
-  #emit(event) {
-    if (this.#outgoing.length >= MAX_OUTGOING) throw new TooManyPending(MAX_OUTGOING);
-    this.#outgoing.push(event);
-  }
-
-  /** @param {ClientEvent} event */
-  #checkSize(event) {
-    const size = sizeOnWire(event);
-    if (this.limits !== null && size > this.limits.frame_bytes) {
-      throw new TooLarge(size, this.limits.frame_bytes, "bytes");
-    }
-  }
-
-  /** Keeps a request until it is answered; the caller sends it, on this line or on the next. @param {PendingEvent} event */
-  #admit(event) {
-    this.#checkSize(event);
-    this.#outbox.add(event, Math.min(MAX_PENDING, this.limits?.pending ?? MAX_PENDING));
-  }
-
-  /**
-   * @param {string} turnId
-   * @param {Played} played
-   */
-  #report(turnId, played) {
-    const known = this.#outbox.report(turnId, played);
-    if (!this.#isReady) return;
-    this.#outgoing = this.#outgoing.filter((e) => e.type !== "playback" || e.turn_id !== turnId);
-    this.#outgoing.push(known);
+    return this.outbox.metadata;
   }
 
   // --- receiving -------------------------------------------------------------------------------------
@@ -339,7 +190,7 @@ export class ClientCore {
       case "input.rejected":
         return this.#refused(event, event.input_id);
       case "error":
-        if (event.code === "unknown_call") this.#outbox.toolSettled(event.ref_id ?? "");
+        if (event.code === "unknown_call") this.outbox.toolSettled(event.ref_id ?? "");
         if (!this.#lost.has(event.ref_id)) this.#refused(event, event.ref_id ?? "");
         return;
       default:
@@ -368,8 +219,7 @@ export class ClientCore {
     this.heartbeatMs = event.heartbeat_ms;
     this.phase = event.resumed ? "replaying" : "live";
     if (!event.resumed) this.lastSeq = 0;
-    this.turns.tell(event);
-    this.#outgoing.push(...this.#outbox.afterOpen(this.#inOpening, event.limits.frame_bytes));
+    this.toSend.push(...this.outbox.afterOpen(this.#inOpening, event.limits.frame_bytes));
   }
 
   /** The resume was refused: ends everything here that has no other end any more. @param {string} reason */
@@ -378,7 +228,7 @@ export class ClientCore {
     for (const turn of this.turns.inFlight()) this.#end(turn, lostEnd(turn));
     this.turns.forgetEnded();
     const { name: code, reason: message } = row("session_lost");
-    for (const { id } of this.#outbox.lose()) {
+    for (const { id } of this.outbox.lose()) {
       // The server says the same of those that it saw; its copies are dropped, see `#handle`.
       this.#lost.add(id);
       this.#refused({ type: "error", code, message, ref_id: id, retryable: true }, id);
@@ -397,7 +247,7 @@ export class ClientCore {
     this.lastSeq = event.seq;
     const over = this.turns.replace(event);
     for (const { turn_id, input_id } of event.turns) {
-      if (input_id == null || this.#outbox.answer(input_id) === undefined) continue;
+      if (input_id == null || this.outbox.answer(input_id) === undefined) continue;
       const tracked = this.turns.ofInput(input_id);
       /** @type {AnyEvent} */
       const accepted = { type: "input.accepted", turn_id, input_id, duplicate: true };
@@ -411,7 +261,7 @@ export class ClientCore {
   #inputAnswered(event) {
     const known = this.turns.knows(event.turn_id);
     const turn = this.turns.bind(event.turn_id, event.input_id);
-    const request = this.#outbox.answer(event.input_id);
+    const request = this.outbox.answer(event.input_id);
     turn.queued = event.type === "input.queued";
     if (event.seq) turn.fold.apply(event);
     if (request === undefined && known) return; // the numbered copy of what came first as the answer to a resend
@@ -423,7 +273,7 @@ export class ClientCore {
 
   /** @param {ServerEventOf<"interrupt.result">} event */
   #interruptResult(event) {
-    if (this.#outbox.answer(event.interrupt_id) === undefined) return; // answered before
+    if (this.outbox.answer(event.interrupt_id) === undefined) return; // answered before
     this.turns.tell(event);
     this.#outcomes.push({ id: event.interrupt_id, tracked: null, event });
     this.turns.decide(event.interrupt_id, VERDICTS[event.outcome] ?? "nothing");
@@ -436,7 +286,7 @@ export class ClientCore {
    * @param {string} id
    */
   #refused(event, id) {
-    if (this.#outbox.answer(id) !== undefined || this.#lost.has(id)) {
+    if (this.outbox.answer(id) !== undefined || this.#lost.has(id)) {
       const tracked = this.turns.ofInput(id);
       this.#outcomes.push({ id, tracked, event });
       this.turns.decide(id, "nothing");
@@ -454,7 +304,7 @@ export class ClientCore {
       return;
     }
     if (event.type === "turn.started") turn.queued = false;
-    else if (event.type === "tool.result" || event.type === "tool.running") this.#outbox.toolSettled(event.call_id);
+    else if (event.type === "tool.result" || event.type === "tool.running") this.outbox.toolSettled(event.call_id);
     this.turns.deliver(turn, event);
   }
 
@@ -463,25 +313,14 @@ export class ClientCore {
    * @param {ServerEventOf<"turn.ended">} ended
    */
   #end(turn, ended) {
-    for (const callId of turn.fold.callIds()) this.#outbox.toolSettled(callId);
+    for (const callId of turn.fold.callIds()) this.outbox.toolSettled(callId);
     if (turn.implied && !turn.muted) {
       // It was spoken for when an interrupt was sent, and then it went on after all.
       const whole = turn.spared || ended.status !== "interrupted";
       const seq = whole ? turn.fold.state.last_output_seq : turn.takenSeq;
-      this.#report(turn.fold.state.turn_id, { seq });
+      this.report(turn.fold.state.turn_id, { seq });
     }
     this.turns.end(turn, ended);
     this.#outcomes.push({ id: turn.inputId, tracked: turn, event: ended });
   }
 }
-
-/**
- * @template {object} T
- * @param {T} fields
- * @returns {any}
- */
-function withoutNulls(fields) {
-  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== null && value !== undefined));
-}
-
-

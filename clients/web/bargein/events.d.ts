@@ -333,11 +333,12 @@ export interface FoldedProgress {
   label?: string | null;
 }
 /**
- * The server is alive; `message` says what the agent is doing, when it said so.
+ * The server is alive.
  */
 export interface Heartbeat {
   type: "heartbeat";
   message?: string | null;
+  position?: number | null;
 }
 /**
  * Answers `ping`.

@@ -109,8 +109,8 @@ export class TurnFold {
         reason: state.reason ?? "",
         last_seq: state.last_output_seq,
         heard: state.heard ?? {},
-        usage: state.usage,
-        retryable: state.retryable,
+        ...(state.usage === null ? {} : { usage: state.usage }),
+        ...(state.retryable ? { retryable: true } : {}),
       };
     }
     return fold;

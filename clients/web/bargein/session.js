@@ -33,6 +33,8 @@ export class Session {
   /** @type {BargeinError | null} */
   #error = null;
   #isPumping = false;
+  /** @type {unknown} */
+  #closeTimer = null;
   /** @type {ConnectionState} */
   #state = { state: "connecting" };
 
@@ -176,7 +178,7 @@ export class Session {
       this.#pump();
       const stop = () => this.#lifeline.stop(new SessionClosed());
       if (this.#core.phase === "offline") stop();
-      else this.#environment.setTimer(stop, CLOSE_TIMEOUT_MS);
+      else this.#closeTimer = this.#environment.setTimer(stop, CLOSE_TIMEOUT_MS);
     }
     await this.#over.promise;
   }
@@ -290,6 +292,7 @@ export class Session {
   /** The session is over: everyone who waits is told. @param {BargeinError} error */
   #finish(error) {
     this.#error = error;
+    if (this.#closeTimer !== null) this.#environment.clearTimer(this.#closeTimer);
     this.#core.detach();
     for (const turn of this.#turns.values()) turn.fail(error);
     this.#turns.clear();

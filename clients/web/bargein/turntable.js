@@ -285,12 +285,11 @@ export function lostEnd(turn) {
   const { turn_id, last_output_seq: seq } = turn.fold.state;
   return {
     type: "turn.ended",
-    seq: 0,
     turn_id,
     status: "failed",
     reason: "session_lost",
     last_seq: seq,
-    heard: { seq, text: turn.fold.text },
+    heard: { seq, text: turn.fold.text, audio_ms: 0 },
     retryable: true,
   };
 }

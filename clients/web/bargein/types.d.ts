@@ -111,14 +111,17 @@ export type TurnEvent =
 /** The events of a turn by name; `*` is every one of them. */
 export type TurnEvents = { [T in TurnEvent["type"]]: Extract<TurnEvent, { type: T }> } & { "*": TurnEvent };
 
+/** What the library keeps to itself stands in `state` and in its own events. */
+type DeliveredEvent = Exclude<ServerEvent, { type: "session.opened" | "replay.done" | "snapshot" }>;
+
 /** The events of a session by name. */
 export type SessionEvents = {
-  [T in ServerEvent["type"]]: ServerEventOf<T>;
+  [T in DeliveredEvent["type"]]: ServerEventOf<T>;
 } & {
   [T in LocalEvent["type"]]: LocalEventOf<T>;
 } & {
   /** Every event that is delivered: all but the output of turns that were interrupted here. */
-  "*": Sent<ServerEvent> | LocalEvent;
+  "*": Sent<DeliveredEvent> | LocalEvent;
   /** The connection changed. */
   state: ConnectionState;
   /** A turn began to be known: one that was asked for here, or one that a resume brought. */

@@ -9,7 +9,9 @@
 
 /** @import { AnyEvent, ClientEvent, Line, LineEnd, LineListener } from "./types.js" */
 
+import { decode, encode } from "./codec.js";
 import { codeOfClose, row } from "./codes.js";
+import { ServerViolation } from "./errors.js";
 
 const SUBPROTOCOL = "bargein.v1.json";
 const TICKET_ITEM = "bargein.ticket.";
@@ -60,7 +62,7 @@ export class WebSocketLine {
   /** @param {ClientEvent} event */
   send(event) {
     // A socket that is closing throws away what it is given; the core sends it again on the next line.
-    if (this.#socket?.readyState === 1) this.#socket.send(JSON.stringify(event));
+    if (this.#socket?.readyState === 1) this.#socket.send(encode(event));
   }
 
   abort() {
@@ -74,9 +76,10 @@ export class WebSocketLine {
     /** @type {AnyEvent} */
     let event;
     try {
-      event = JSON.parse(/** @type {string} */ (data));
-    } catch {
-      this.#end({ code: row("abnormal"), why: "expected an event, got a frame that is not JSON" });
+      event = decode(data);
+    } catch (error) {
+      if (!(error instanceof ServerViolation)) throw error;
+      this.#end({ code: row("abnormal"), why: error.message });
       return;
     }
     this.#listener?.received(event);

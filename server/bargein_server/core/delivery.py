@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from bargein_protocol import NO_SEQ, Seq, Snapshot
+from bargein_protocol import NO_SEQ, Seq
 
 from .answers import Answers
+from .snapshots import bounded_snapshot
 from .stream import Stream
 from .table import TurnTable
 from .turns import COMPLETED, State, Turn
@@ -34,8 +35,12 @@ class Delivery:
         """
         stream = self._stream
         frame = stream.next_ready()
-        if frame is not None or not output:
+        if frame is not None:
             return frame
+        if not output:
+            if self._table.current is not None:
+                self._table.current.choked = True
+            return None
         if not stream.live:
             return self._next_replayed()
         turn = self._table.current
@@ -59,16 +64,11 @@ class Delivery:
 
     def send_snapshot(self, after: Seq) -> None:
         """Take the place of a replay: tell the turns as they stand, from those after a number on."""
-        # One that has not ended is told in any case: what is missing here is over for the client.
-        turns = [
-            turn
-            for turn in self._table.turns.values()
-            if turn.fold.last_seq > after or turn.state is not State.ENDED
-        ]
+        turns = self._table.told_after(after)
         for answer in self._answers.numbered_after(after):
             if answer.turn_id not in self._table.turns:  # nothing else tells of it any more (contract 4)
                 self._stream.answer(replace(answer, seq=NO_SEQ, duplicate=True))
-        self._stream.answer(Snapshot(seq=self._stream.top, turns=[turn.fold.folded() for turn in turns]))
+        self._stream.answer(bounded_snapshot(self._stream.top, [turn.fold.folded() for turn in turns]))
         for turn in turns:
             turn.hearing.taken = turn.fold.last_output_seq
         self._stream.finish_replay()
@@ -77,6 +77,7 @@ class Delivery:
         """Number the turn's next output, or its end when none waits and the agent is done."""
         output = turn.take()
         if output is None:
+            turn.choked = False
             if turn.state is State.FINISHING:
                 self._table.end(turn, turn.ending or COMPLETED)
                 self._table.pass_on()

@@ -150,9 +150,11 @@ class Requests:
             # What is known of the ended turn now; for the other outcomes `turn.ended` will tell.
             heard = turn.hearing.heard(turn.fold.voice)
             result = replace(result, outcome="already_ended", heard=heard)
-        elif turn.guarded and not event.force:
-            result = replace(result, outcome="deferred")
-            table.defer(turn, _ending(event))
+        else:
+            table.observer.turn_cut(turn)
+            if turn.guarded and not event.force:
+                result = replace(result, outcome="deferred")
+                table.defer(turn, _ending(event))
         # Without the text: a thousand answers would hold as many copies of it.
         self._answers.remember(event.id, replace(result, heard=None))
         # The answer and the end leave in one write, the answer first (contract 3).

@@ -27,22 +27,25 @@ from bargein_protocol import (
     TurnId,
     Usage,
 )  # fmt: skip
-from bargein_protocol.errors import SESSION_LOST
+from bargein_protocol.errors import EXPIRED, SESSION_LOST
 
 from ..settings import Settings
 from .answers import Answers
 from .checks import TEXT_PIECE, checked_output, split_text
-from .commands import Command, Expire
+from .commands import CloseConnection, Command, Expire
 from .delivery import Delivery
+from .guests import Guests
 from .history import History
 from .identity import Identity
 from .log import ReplayLog
+from .observer import NOBODY, Observer
 from .presence import Presence
 from .requests import Requests
+from .slots import Claim
 from .stream import Stream
 from .table import TurnTable
 from .tools import Tools
-from .turns import NO_OUTPUT, SHUTDOWN, Ending, State, Step, Turn
+from .turns import NO_OUTPUT, OVERLOAD, SHUTDOWN, Ending, State, Step, Turn
 
 
 class Session:
@@ -54,11 +57,14 @@ class Session:
         log: An empty replay log.
         codec: What frames are logged in until a client attaches.
         settings: The limits.
+        claim: To one of the slots that the turns of all sessions share.
         new_turn_id: Makes ids that are unique in the session.
         now: The time, in seconds, of any clock that does not go back.
+        observer: Is told what happens.
 
     Attributes:
         tools: The tool calls of its turns.
+        guests: For those who take part without driving it.
         next_frame: `Delivery.next_frame`, without a step between: it is called for every token.
     """
 
@@ -69,18 +75,21 @@ class Session:
         log: ReplayLog,
         codec: Codec,
         settings: Settings,
+        claim: Claim,
         new_turn_id: Callable[[], TurnId],
         now: float,
+        observer: Observer = NOBODY,
     ) -> None:
         self.identity = Identity(session_id)
         self._settings = settings
-        self._stream = Stream(epoch, log, codec)
-        self._table = TurnTable(self._stream, settings, new_turn_id)
+        self._stream = Stream(epoch, log, codec, observer)
+        self._table = TurnTable(self._stream, settings, claim, new_turn_id, observer)
         answers = Answers()
         self._delivery = Delivery(self._stream, self._table, answers)
         self.next_frame = self._delivery.next_frame
         self.tools = Tools(self._table)
         self._requests = Requests(self._stream, self._table, self.tools, answers)
+        self.guests = Guests(self._stream, self._table, self._requests)
         self._presence = Presence(self._stream, self._table, settings, now)
 
     @property
@@ -121,6 +130,7 @@ class Session:
                 interrupt made offline ends its turn before stale output is shown.
             refused: Why another session could not be resumed; then nothing of `pending` is applied.
         """
+        self._table.observer.reading()
         self._table.now = now
         self._presence.attached(now)
         self.identity.rotate(token, now, resume.token if resume is not None else None)
@@ -167,8 +177,10 @@ class Session:
 
     def receive(self, event: ClientEvent, now: float) -> None:
         """Take an event from the attached client."""
+        self._table.observer.reading()
         self._table.now = now
         self.identity.confirm()
+        self._presence.heard(now)
         self._requests.handle(event)
 
     def reject_frame(self, code: Code, detail: str, ref_id: str | None) -> None:
@@ -274,6 +286,11 @@ class Session:
         self._table.now = now
         self._table.cleaned_up(turn_id)
 
+    def admitted(self, now: float) -> None:
+        """Take note that the claim has got its slot: the turn that waited for it may start."""
+        self._table.now = now
+        self._table.pass_on()
+
     def turn(self, turn_id: TurnId) -> Turn:
         """Return a turn that a command named."""
         return self._table.turns[turn_id]
@@ -304,6 +321,8 @@ class Session:
                 times.append(turn.held_until)
             if turn.state is State.RUNNING:
                 times.append(turn.progress_at + self._settings.no_output_s)
+            elif self._table.claim.waits:
+                times.append(turn.progress_at + self._settings.waiting_s)
         return min(times)
 
     def tick(self, now: float) -> None:
@@ -317,8 +336,13 @@ class Session:
                 self._delivery.drain_to_log()
         if turn is not None and turn.state is State.RUNNING:
             self._check_output(turn, now)
+        elif turn is not None and table.claim.waits and now - turn.progress_at >= self._settings.waiting_s:
+            table.end(turn, OVERLOAD)
+            table.pass_on()
         if self._presence.tick(now):
             self._requests.closed = True
+            if self._stream.attached:
+                table.commands.append(CloseConnection(EXPIRED))
             table.commands.append(Expire())
 
     def _check_output(self, turn: Turn, now: float) -> None:

@@ -1,9 +1,10 @@
 """The turns of a session: who has the floor, who waits for it, and how it passes on.
 
 At most one turn is *current*. It has its id from the step in which its input was accepted, and runs
-as soon as the cleanup of earlier turns allows: at most one old cleanup beside it, or none when the
-agent's turns share state (contract 5). `end` is the fence: in one step it purges what waits, numbers
-the one `turn.ended` and asks the shell to cancel the task (contracts 1 to 3).
+as soon as the server has a slot for it and the cleanup of earlier turns allows: at most one old
+cleanup beside it, or none when the agent's turns share state (contract 5). `end` is the fence: in one
+step it purges what waits, numbers the one `turn.ended` and asks the shell to cancel the task
+(contracts 1 to 3).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from bargein_protocol import (
     InputQueued,
     InputRejected,
     InputText,
+    Seq,
     TurnEnded,
     TurnEvent,
     TurnHeld,
@@ -25,15 +27,20 @@ from bargein_protocol import (
     TurnResumed,
     TurnStarted,
 )
-from bargein_protocol.errors import BUSY, QUEUE_FULL, Code
+from bargein_protocol.errors import AT_CAPACITY, BUSY, QUEUE_FULL, Code
 
 from ..settings import Settings
 from .commands import CancelTurn, Command, StartTurn
+from .observer import NOBODY, Observer
+from .slots import Claim
 from .stream import Stream
 from .turns import CLIENT_GONE, SUPERSEDED, Ending, State, Step, Turn
 
 E = TypeVar("E", bound=TurnEvent)
 InputAnswer = InputAccepted | InputQueued | InputRejected
+
+# When to ask a full server again: turns end by the second, not by the minute.
+RETRY_AFTER_S = 5.0
 
 
 class TurnTable:
@@ -44,16 +51,26 @@ class TurnTable:
         last: The turn that ended last, None before the first end.
         turns: Every remembered turn, oldest first.
         by_input: The same by the id of the input.
+        claim: To one of the slots that the turns of all sessions share.
         commands: What the shell is to do.
         now: The last time that anybody told.
+        observer: Is told what becomes of turns.
     """
 
     __slots__ = (
-        "_chars", "_cleaning", "_new_id", "_settings", "_stream", "_waiting", "by_input", "commands",
-        "current", "last", "now", "turns",
+        "_chars", "_cleaning", "_new_id", "_settings", "_stream", "_waiting", "by_input", "claim", "commands",
+        "current", "last", "now", "observer", "turns",
     )  # fmt: skip
 
-    def __init__(self, stream: Stream, settings: Settings, new_id: Callable[[], TurnId]) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        settings: Settings,
+        claim: Claim,
+        new_id: Callable[[], TurnId],
+        observer: Observer = NOBODY,
+    ) -> None:
+        self.claim = claim
         self.current: Turn | None = None
         self.last: Turn | None = None
         self.turns: dict[TurnId, Turn] = {}
@@ -63,6 +80,7 @@ class TurnTable:
         self._stream = stream
         self._settings = settings
         self._new_id = new_id
+        self.observer = observer
         self._waiting: deque[Turn] = deque()
         self._cleaning: set[TurnId] = set()
         self._chars = 0
@@ -73,6 +91,8 @@ class TurnTable:
         """Give an input a turn, or say why not. The answer is numbered when there is a turn."""
         current = self.current
         if current is None:
+            if not self.claim.room:
+                return _rejected(event, AT_CAPACITY, int(RETRY_AFTER_S * 1000))
             return self._accept(event, False)
         policy = event.on_busy or self._settings.on_busy
         if policy == "reject":
@@ -81,6 +101,7 @@ class TurnTable:
             if len(self._waiting) >= self._settings.queued_inputs:
                 return _rejected(event, QUEUE_FULL)
             return self._enqueue(Turn(self._new_id(), event, False))
+        self.observer.turn_cut(current)
         if not current.guarded:
             self.end(current, SUPERSEDED)
             return self._accept(event, True)
@@ -102,9 +123,14 @@ class TurnTable:
         """Let the next turn have the floor, and start it when the cleanup of others allows."""
         if self.current is None and self._waiting:
             self.current = self._waiting.popleft()
+            if self.claim.contested and not self.current.barges_in:
+                self.claim.drop()  # it queues anew, behind the sessions that wait
         turn = self.current
+        if turn is None:
+            self.claim.drop()
+            return
         room = 0 if self._settings.cleanup == "wait" else 1
-        if turn is not None and turn.state is State.QUEUED and len(self._cleaning) <= room:
+        if turn.state is State.QUEUED and len(self._cleaning) <= room and self.claim.take():
             turn.advance(Step.START)
             self.turns[turn.id] = self.turns.pop(turn.id)  # history is in the order of the starts
             turn.progress_at = self.now
@@ -116,14 +142,29 @@ class TurnTable:
         self._cleaning.discard(turn_id)
         self.pass_on()
 
+    def told_after(self, seq: Seq) -> list[Turn]:
+        """Return the turns that a snapshot tells to who knows everything up to a number.
+
+        One that has not ended is told in any case: what is missing there is over for the client.
+        """
+        return [
+            turn for turn in self.turns.values() if turn.fold.last_seq > seq or turn.state is not State.ENDED
+        ]
+
     def cleans(self, turn_id: TurnId) -> bool:
         """Whether the task of an ended turn still cleans up."""
         return turn_id in self._cleaning
 
-    def _accept(self, event: InputText, barges_in: bool) -> InputAccepted:
+    def _accept(self, event: InputText, barges_in: bool) -> InputAccepted | InputQueued:
         turn = self.current = Turn(self._new_id(), event, barges_in)
         self._remember(turn)
-        answer = self._commit(turn, InputAccepted(turn_id=turn.id, input_id=event.id))
+        answer: InputAccepted | InputQueued
+        if self.claim.take():
+            answer = self._commit(turn, InputAccepted(turn_id=turn.id, input_id=event.id))
+        else:
+            position = self.claim.position
+            answer = self._commit(turn, InputQueued(turn_id=turn.id, input_id=event.id, position=position))
+            turn.progress_at = self.now
         self.pass_on()
         return answer
 
@@ -153,6 +194,7 @@ class TurnTable:
             retryable=ending.retryable,
         )
         self._commit(turn, event)
+        self.observer.turn_ended(turn, event, ran)
         if ran:
             self._cleaning.add(turn.id)
             self.commands.append(CancelTurn(turn.id, ending.reason))
@@ -168,6 +210,7 @@ class TurnTable:
         for turn in [self.current, *self._waiting]:
             if turn is not None:
                 self.end(turn, ending)
+        self.claim.drop()
 
     def defer(self, turn: Turn, ending: Ending) -> None:
         """Let a turn end when its section is over; the purge spares the section's output."""
@@ -221,6 +264,7 @@ class TurnTable:
     def _remember(self, turn: Turn) -> None:
         self.turns[turn.id] = turn
         self.by_input[turn.input.id] = turn
+        self.observer.turn_asked(turn)
 
     def _forget_old(self, ended: Turn) -> None:
         ended.kept_chars = _length(ended)
@@ -250,5 +294,5 @@ def _length(turn: Turn) -> int:
     return length
 
 
-def _rejected(event: InputText, code: Code) -> InputRejected:
-    return InputRejected(input_id=event.id, code=code.name)
+def _rejected(event: InputText, code: Code, retry_after_ms: int | None = None) -> InputRejected:
+    return InputRejected(input_id=event.id, code=code.name, retry_after_ms=retry_after_ms)

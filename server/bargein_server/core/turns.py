@@ -16,10 +16,12 @@ from collections import deque
 from enum import Enum
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from bargein_protocol import (
     AgentOutput,
     InputText,
+    TextDelta,
     TurnFold,
     TurnId,
     TurnStatus,
@@ -81,11 +83,16 @@ SUPERSEDED = Ending("interrupted", "superseded")
 CLIENT_GONE = Ending("interrupted", "client_gone")
 SESSION_CLOSED = Ending("interrupted", "session_closed")
 NO_OUTPUT = Ending("failed", "no_output", True)
+OVERLOAD = Ending("failed", "overload", True)
 SHUTDOWN = Ending("failed", "shutdown", True)
 
 
 # What a waiting piece of text costs beside its characters: the frame around it.
 FRAME_BYTES = 64
+
+# Text deltas that wait for a slow client are joined up to this length, in characters. Longer ones
+# would save little more and make an interrupt's seams coarse.
+JOINED_TEXT = 1024
 
 
 class _Waiting:
@@ -104,6 +111,7 @@ class Turn:
 
     Attributes:
         input: What asked for it.
+        choked: Whether its client took no more and output waits: then text is joined.
         barges_in: Whether its input was to interrupt; then a later such input replaces it.
         fold: All of its numbered events.
         hearing: What was heard of it.
@@ -118,9 +126,9 @@ class Turn:
     """
 
     __slots__ = (
-        "_protected", "_waiting", "barges_in", "calls", "deferred", "ending", "fold", "hearing", "held_until",
-        "hold_wanted", "id", "input", "kept_chars", "progress_at", "queued_bytes", "sections", "state",
-        "usage",
+        "_protected", "_waiting", "barges_in", "calls", "choked", "deferred", "ending", "fold", "hearing",
+        "held_until", "hold_wanted", "id", "input", "kept_chars", "progress_at", "queued_bytes", "sections",
+        "state", "usage",
     )  # fmt: skip
 
     def __init__(self, turn_id: TurnId, asked_by: InputText, barges_in: bool) -> None:
@@ -138,6 +146,7 @@ class Turn:
         self.progress_at = 0.0
         self.usage: Usage | None = None
         self.queued_bytes = 0
+        self.choked = False
         self.kept_chars = 0
         self.calls: TurnCalls | None = None
         self._waiting: deque[str | _Waiting] = deque()
@@ -175,16 +184,43 @@ class Turn:
         if self.sections:
             self.put(text, len(text) + FRAME_BYTES)
         elif self.deferred is None:
-            self._waiting.append(text)
-            self.queued_bytes += len(text) + FRAME_BYTES
+            waiting = self._waiting
+            if self.choked and waiting and isinstance(last := waiting[-1], str) and _fits(last, text):
+                waiting[-1] = last + text
+                self.queued_bytes += len(text)
+            else:
+                waiting.append(text)
+                self.queued_bytes += len(text) + FRAME_BYTES
 
     def put(self, output: str | AgentOutput, size: int) -> None:
         """Let output of about `size` bytes wait to be written."""
         protected = self.sections > 0
         if protected or self.deferred is None:  # what follows a section falls to the interrupt that waits
+            self.queued_bytes += size
+            if self.choked and self._join(output, size, protected):
+                return
             self._waiting.append(_Waiting(output, size, protected))
             self._protected += protected
-            self.queued_bytes += size
+
+    def _join(self, output: str | AgentOutput, size: int, protected: bool) -> bool:
+        """Join text to that of the same source which waits last; returns whether that was possible."""
+        last = self._waiting[-1] if self._waiting else None
+        if last is None or isinstance(last, str) or last.protected is not protected:
+            return False
+        before = last.output
+        if isinstance(before, str) and isinstance(output, str) and _fits(before, output):
+            last.output = before + output
+        elif (
+            isinstance(before, TextDelta)
+            and isinstance(output, TextDelta)
+            and before.source == output.source
+            and _fits(before.text, output.text)
+        ):
+            last.output = replace(before, text=before.text + output.text)
+        else:
+            return False
+        last.size += size
+        return True
 
     def take(self) -> str | AgentOutput | None:
         """Return the output that is next to be written, None when none waits."""
@@ -209,3 +245,7 @@ class Turn:
         self._waiting.extend(spared)
         self._protected = len(spared)
         self.queued_bytes = sum(waiting.size for waiting in spared)
+
+
+def _fits(before: str, after: str) -> bool:
+    return len(before) + len(after) <= JOINED_TEXT

@@ -12,7 +12,7 @@ from ..shell.asgi_wire import AsgiWire
 from ..shell.connection import Connection
 from ..shell.sessions import Sessions
 from ..shell.uvicorn_protocol import EXTENSION, BargeinProtocol, TransportWire
-from .tickets import denial
+from .answers import denial
 
 
 async def serve_session(websocket: WebSocket, sessions: Sessions, door: Door) -> None:
@@ -23,7 +23,7 @@ async def serve_session(websocket: WebSocket, sessions: Sessions, door: Door) ->
     local = (websocket.scope.get("server") or ("", None))[0]
     try:
         if chosen is None:
-            raise Refused(400, "unknown subprotocol")
+            raise door.refusal(400, "unknown subprotocol")
         with door.admit(websocket.headers, websocket.url.scheme, offered, address, local) as visitor:
             await _serve(websocket, sessions, visitor, *chosen)
     except Refused as refused:
@@ -36,6 +36,8 @@ async def _serve(
     await websocket.accept(subprotocol)
     protocol = websocket.scope.get("extensions", {}).get(EXTENSION)
     if isinstance(protocol, BargeinProtocol) and not protocol.conn.extensions:
+        if sessions.settings.in_flight_bytes:
+            protocol.cap_in_flight(sessions.settings.in_flight_bytes)
         connection = Connection(TransportWire(protocol, codec.text), codec, sessions, visitor)
         protocol.attach(connection)
         await connection.lost

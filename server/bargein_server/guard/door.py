@@ -5,6 +5,7 @@ What is refused is refused in HTTP, before the upgrade, with a status that says 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -12,6 +13,7 @@ from ..settings import Settings
 from .admission import Connections
 from .authentication import TICKET_ITEM, Authenticator, Tickets
 from .origins import may_connect
+from .rates import AddressRates
 
 RETRY_AFTER_S = 5
 
@@ -38,11 +40,13 @@ class Visitor:
     Attributes:
         principal: Who it is; None while that is not known, or when nobody asks.
         known: Whether it may open a session; if not, its first frame must tell who it is.
+        trace: The W3C trace context of its request, by header; empty without one.
     """
 
     def __init__(self, principal: str | None, known: bool, prove: Callable[[str], str | None]) -> None:
         self.principal = principal
         self.known = known
+        self.trace: Mapping[str, str] = {}
         self._prove = prove
 
     def introduce(self, credential: str | None) -> bool:
@@ -58,6 +62,15 @@ def anybody() -> Visitor:
     return Visitor(None, True, lambda credential: None)
 
 
+def trace_of(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the headers of a W3C trace context, if there is one.
+
+    Args:
+        headers: Names in lower case, or without regard to case.
+    """
+    return {name: headers[name][:512] for name in ("traceparent", "tracestate") if name in headers}
+
+
 class Door:
     """See the module.
 
@@ -66,6 +79,9 @@ class Door:
         authenticator: Knows who clients are; None lets everybody in, as nobody.
         origins: Web origins that may connect beside the server's own.
         clock: The time in seconds.
+
+    Attributes:
+        refusals: How many requests were refused so far, by status.
     """
 
     def __init__(
@@ -79,7 +95,9 @@ class Door:
         self._origins = frozenset(origins)
         self._clock = clock
         self.tickets = Tickets(settings.ticket_s)
+        self.refusals: Counter[int] = Counter()
         self.connections = Connections(settings.connections, settings.connections_per_address)
+        self.rates = AddressRates(settings.messages_per_s, settings.bytes_per_s)
 
     @contextmanager
     def admit(
@@ -98,17 +116,23 @@ class Door:
             Refused: It may not come in.
         """
         if not may_connect(headers.get("origin"), headers.get("host"), scheme, local, self._origins):
-            raise Refused(403, "this origin may not connect")
+            raise self.refusal(403, "this origin may not connect")
         if self.connections.is_full():
-            raise Refused(503, "the server is full", RETRY_AFTER_S)
+            raise self.refusal(503, "the server is full", RETRY_AFTER_S)
         if self.connections.has_enough(address):
-            raise Refused(429, "too many connections from this address", RETRY_AFTER_S)
+            raise self.refusal(429, "too many connections from this address", RETRY_AFTER_S)
         visitor = self._visitor(headers, subprotocols)
+        visitor.trace = trace_of(headers)
         self.connections.enter(address)
         try:
             yield visitor
         finally:
             self.connections.leave(address)
+
+    def refusal(self, status: int, reason: str, retry_after_s: int | None = None) -> Refused:
+        """Return what to raise, and count it."""
+        self.refusals[status] += 1
+        return Refused(status, reason, retry_after_s)
 
     def bearer(self, headers: Mapping[str, str]) -> str | None:
         """Return whose token the `Authorization` header holds (RFC 6750), None when there is none.
@@ -121,8 +145,17 @@ class Door:
             return None
         principal = self._authenticator.principal_of(token.strip()) if scheme.lower() == "bearer" else None
         if principal is None:
-            raise Refused(401, "the token is wrong")
+            raise self.refusal(401, "the token is wrong")
         return principal
+
+    def authenticate(self, headers: Mapping[str, str]) -> None:
+        """Let a single request in, as `admit` does a connection.
+
+        Raises:
+            Refused: A bearer token is needed, and there is none or it is nobody's.
+        """
+        if self._authenticator is not None and self.bearer(headers) is None:
+            raise self.refusal(401, "a bearer token is needed")
 
     def _visitor(self, headers: Mapping[str, str], subprotocols: Sequence[str]) -> Visitor:
         if self._authenticator is None:
@@ -135,7 +168,7 @@ class Door:
             if offered:
                 principal = self.tickets.redeem(offered[0], self._clock())
                 if principal is None:
-                    raise Refused(401, "the ticket is wrong, used or too old")
+                    raise self.refusal(401, "the ticket is wrong, used or too old")
         return Visitor(principal, principal is not None, self._prove)
 
     def _prove(self, credential: str) -> str | None:

@@ -17,6 +17,7 @@ from bargein_protocol.errors import (
     OPEN_TIMEOUT,
     OVERLOADED,
     REPLACED,
+    SLOW_CONSUMER,
     UNAUTHORIZED,
     WRONG_CODEC,
     Action,
@@ -51,14 +52,18 @@ class Connection:
         self._sessions = sessions
         self._live: LiveSession | None = None
         self._closing = False
+        self._closed_with = "peer"
         self._past_full = 0  # bytes of answers that were written since the buffer is full
         self._visitor = visitor if visitor is not None else anybody()
+        # A quarter of what may be in flight, so that its cap is passed by little.
+        self._write_bytes = min(WRITE_BYTES, sessions.settings.in_flight_bytes // 4 or WRITE_BYTES)
         now = sessions.loop.time()
         self._messages = TokenBucket(sessions.settings.messages_per_s, now)
         self._bytes = TokenBucket(sessions.settings.bytes_per_s, now)
         self._open_timer: asyncio.TimerHandle | None = sessions.loop.call_later(
             sessions.settings.open_s, self._not_opened
         )
+        sessions.telemetry.connected()
 
     # --- in --------------------------------------------------------------------------------------
 
@@ -99,7 +104,8 @@ class Connection:
         if not self._visitor.introduce(first.auth):
             self.close(UNAUTHORIZED)
             return
-        live = self._live = self._sessions.open(first, self, self._codec, self._visitor.principal)
+        who = self._visitor
+        live = self._live = self._sessions.open(first, self, self._codec, who.principal, who.trace)
         if live is None:
             self.close(OVERLOADED)
             return
@@ -135,7 +141,7 @@ class Connection:
             size += len(frame)
             if not writable:
                 self._past_full += len(frame)
-            if size >= WRITE_BYTES:
+            if size >= self._write_bytes:
                 wire.write(frames)
                 frames, size = [], 0
                 writable = wire.writable
@@ -144,6 +150,7 @@ class Connection:
         if self._past_full > self._sessions.settings.answer_bytes:
             log.warning("connection aborted: the client does not read its answers")
             self._closing = True
+            self._closed_with = SLOW_CONSUMER.name
             wire.abort()
             self._live.lost(self)
 
@@ -159,6 +166,7 @@ class Connection:
         """End the connection with a code; the session lives on."""
         if not self._closing:
             self._closing = True
+            self._closed_with = code.name
             self._stop_open_timer()
             self._wire.close(code)
             if self._live is not None:
@@ -175,6 +183,7 @@ class Connection:
         self._stop_open_timer()
         if not self.lost.done():
             self.lost.set_result(None)
+            self._sessions.telemetry.disconnected(self._closed_with)
         if self._live is not None:
             self._live.lost(self)
 

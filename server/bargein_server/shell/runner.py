@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import Context, copy_context
 from time import perf_counter
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from bargein_protocol import TurnId, Usage
 
 from ..agent import Output, Turn, TurnClosed, TurnFailed
+from ..core.spans import Attribute, Span
 from ..core.turns import COMPLETED, Ending
 from .calls import RunnerCalls
 from .upstream import TURN_STREAMS, TurnStreams
@@ -63,10 +64,12 @@ class Runner:
         self._timer: asyncio.TimerHandle | None = None
         self._finished = False
         self._reported = False
+        self._spoken = False
 
     def start(self, context: Context) -> None:
         """Create the task. The context is the server's, so that nothing of another turn leaks in."""
         context.run(TURN_STREAMS.set, self._streams)
+        self._live.telemetry.turn_started(self._id, context)
         self.task = self._live.loop.create_task(self._run(), context=context, name=f"turn {self._id}")
         self.task.add_done_callback(self._done)
 
@@ -94,6 +97,7 @@ class Runner:
     def _abandon(self) -> None:
         assert self.task is not None
         log.warning("turn %s does not end after two cancels and is abandoned", self._id)
+        self._live.telemetry.turn_abandoned(self._id)
         self._live.abandon(self.task)
         self._drop_children()
         self._report()
@@ -171,6 +175,8 @@ class Runner:
                 return
             if not core.emit(turn_id, output, clock()):
                 return  # a swallowed cancel: the fence is closed, aclose() comes next
+            if not self._spoken:
+                self._speak(output)
             now = perf_counter()
             live.emitted(now)
             try:
@@ -196,7 +202,14 @@ class Runner:
             await self._live.pullable()
         if self.stopped or not self._core.emit(self._id, output, self._live.loop.time()):
             raise TurnClosed("the turn has ended")
+        if not self._spoken:
+            self._speak(output)
         self._live.emitted(perf_counter())
+
+    def _speak(self, output: Output | None) -> None:
+        if output:  # the deltas of chat completions are empty now and then
+            self._spoken = True
+            self._live.telemetry.turn_output(self._id)
 
     def section(self) -> AbstractAsyncContextManager[None]:
         """Return an uninterruptible section."""
@@ -235,3 +248,7 @@ class Runner:
     def add_usage(self, input_tokens: int, output_tokens: int) -> None:
         """Add to the turn's usage."""
         self._core.add_usage(self._id, Usage(input_tokens=input_tokens, output_tokens=output_tokens))
+
+    def span(self, name: str, kind: str, attributes: Mapping[str, Attribute]) -> Span:
+        """Begin a piece of work that a trace shows."""
+        return self._live.telemetry.span(name, kind, attributes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import Context, copy_context
 from functools import partial
 from itertools import count
@@ -21,11 +21,14 @@ from bargein_protocol import (
     Token,
     TurnId,
 )
+from bargein_protocol.errors import RESTART
 
 from ..agent import Agent
 from ..core.log import MemoryLog
 from ..core.session import Session
+from ..core.slots import Claim, Slots
 from ..settings import Settings
+from ..telemetry import NO_TELEMETRY, Telemetry
 from .live import LiveSession
 from .pacer import Pacer
 
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     import httpx2
 
     from .connection import Connection
+    from .event_stream import Following, StreamConnection
 
 
 # How many clients a server that starts can take back in a second, with their handshakes.
@@ -41,6 +45,8 @@ RECONNECTS_PER_S = 1000.0
 # How often a draining server looks whether slow clients have taken their last frames.
 POLL_S = 0.05
 
+NO_TRACE: Mapping[str, str] = {}
+
 
 class Sessions:
     """See the module. It belongs to the event loop in which it was made.
@@ -48,19 +54,25 @@ class Sessions:
     Attributes:
         abandoned: Tasks of turns that did not end after two cancels.
         background: Tasks that outlive their turns: tools that an interrupt does not stop.
+        slots: Those that the turns of all sessions share.
+        streams: The event streams that are open. Nobody else closes them when the server stops.
         context: What every turn's context is a copy of.
         draining: Whether the server stops.
+        telemetry: Is told what happens.
     """
 
-    def __init__(self, agent: Agent, settings: Settings) -> None:
+    def __init__(self, agent: Agent, settings: Settings, telemetry: Telemetry = NO_TELEMETRY) -> None:
         self.agent = agent
         self.settings = settings
+        self.telemetry = telemetry
         self.loop = asyncio.get_running_loop()
         self.pacer = Pacer(self.loop)
+        self.slots = Slots(settings.turns, settings.waiting_turns)
         self.abandoned: set[asyncio.Task[Any]] = set()
         self.background: set[asyncio.Task[Any]] = set()
         self.context: Context = copy_context()
         self.draining = False
+        self.streams: set[StreamConnection | Following] = set()
         self._live: dict[SessionId, LiveSession] = {}
         self._http_client: httpx2.AsyncClient | None = None
 
@@ -71,15 +83,27 @@ class Sessions:
         return iter(list(self._live.values()))
 
     def open(
-        self, event: SessionOpen, connection: Connection, codec: Codec, principal: str | None = None
+        self,
+        event: SessionOpen,
+        connection: Connection,
+        codec: Codec,
+        principal: str | None = None,
+        trace: Mapping[str, str] = NO_TRACE,
     ) -> LiveSession | None:
         """Attach a connection to the session that its first frame asks for, else to a fresh one.
+
+        Args:
+            event: The first frame.
+            connection: The connection.
+            codec: What its frames are encoded in.
+            principal: Who it is.
+            trace: The W3C trace context that came with it, by header.
 
         Returns:
             None when a fresh one is needed and there are too many.
         """
         now = self.loop.time()
-        live, refused = self._resumable(event.resume, principal, now)
+        live, refused = self.resumable(event.resume, principal, now)
         if live is None:
             if len(self._live) >= self.settings.sessions:
                 return None
@@ -87,6 +111,7 @@ class Sessions:
         elif live.connection is not None:
             live.connection.replaced()  # the newest connection wins
         live.connection = connection
+        live.telemetry.attached(refused or ("resumed" if event.resume is not None else "fresh"), trace)
         pending: Sequence[PendingEvent] = event.pending or ()
         live.core.attach(
             codec,
@@ -100,16 +125,28 @@ class Sessions:
 
     def forget(self, live: LiveSession) -> None:
         """Drop a session that has ended; its tasks go on cleaning up."""
-        live.stop_timer()
-        self._live.pop(live.core.identity.session_id, None)
+        live.forgotten()
+        if self._live.pop(live.core.identity.session_id, None) is not None:
+            live.telemetry.closed("expired" if live.connection is None else "closed")
 
-    def _resumable(
+    def find(self, session_id: SessionId, principal: str | None) -> LiveSession | None:
+        """Return a session of this principal; None when there is none, or it is somebody else's."""
+        live = self._live.get(session_id)
+        return live if live is not None and live.context.principal == principal else None
+
+    def find_by_badge(self, session_id: SessionId, badge: str) -> LiveSession | None:
+        """Return the session that a badge is for, None when it is for none."""
+        live = self._live.get(session_id)
+        return live if live is not None and live.knows_badge(badge) else None
+
+    def resumable(
         self, resume: Resume | None, principal: str | None, now: float
     ) -> tuple[LiveSession | None, str | None]:
+        """Return the session that can be resumed, or why none can."""
         if resume is None:
             return None, None
-        live = self._live.get(resume.session_id)
-        if live is None or live.context.principal != principal:
+        live = self.find(resume.session_id, principal)
+        if live is None:
             return None, "unknown_session"  # whose it is, is nobody else's business
         refused = live.core.refuses(resume, now)
         return (live, None) if refused is None else (None, refused)
@@ -117,19 +154,32 @@ class Sessions:
     def _create(self, codec: Codec, principal: str | None, now: float) -> LiveSession:
         settings = self.settings
         session_id = SessionId("s_" + secrets.token_hex(12))
+        telemetry = self.telemetry.session(session_id, principal)
         core = Session(
             session_id,
             Epoch(secrets.token_hex(4)),
             MemoryLog(settings.log_events, settings.log_bytes),
             codec,
             settings,
+            Claim(self.slots, partial(self._granted, session_id)),
             _turn_ids(),
             now,
+            telemetry,
         )
         if self.draining:
             core.shut_down(now)  # an input is told `shutting_down`, as in every session
-        live = self._live[session_id] = LiveSession(core, self, principal)
+        live = self._live[session_id] = LiveSession(core, self, principal, telemetry)
         return live
+
+    def _granted(self, session_id: SessionId) -> None:
+        # In a step of its own: it was given back from within another session's.
+        self.loop.call_soon(self._admit, session_id)
+
+    def _admit(self, session_id: SessionId) -> None:
+        live = self._live.get(session_id)
+        if live is not None:
+            live.core.admitted(self.loop.time())
+            live.changed()
 
     def http_client(self) -> httpx2.AsyncClient:
         """Return the one HTTP client of the server, made when it is first asked for."""
@@ -141,7 +191,9 @@ class Sessions:
                     'turn.http_client() needs httpx2: pip install "bargein[openai]"'
                 ) from error
             self._http_client = create_http_client(
-                max_connections=self.settings.model_connections, max_keepalive=self.settings.model_keepalive
+                max_connections=self.settings.model_calls,
+                max_keepalive=self.settings.model_keepalive,
+                wait_s=self.settings.model_wait_s,
             )
         return self._http_client
 
@@ -173,9 +225,13 @@ class Sessions:
             for task in self.background:
                 task.cancel()
             await asyncio.wait(self.background, timeout=self.settings.cleanup_kill_s)
+        for stream in tuple(self.streams):
+            stream.close(RESTART)
         if self._http_client is not None:
             client, self._http_client = self._http_client, None
             await client.aclose()
+        for live in self:
+            live.telemetry.closed("shutdown")
         return sum(not task.done() for task in tasks)
 
     async def _turns_over(self, deadline: float) -> None:

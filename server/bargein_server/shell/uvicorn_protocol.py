@@ -16,6 +16,7 @@ versions and a test says which one is missing.
 from __future__ import annotations
 
 import asyncio
+import socket
 from asyncio.transports import BaseTransport
 from collections.abc import Sequence
 from typing import Any, cast
@@ -30,6 +31,7 @@ from bargein_protocol import Code
 from bargein_protocol.errors import INVALID_DATA, TOO_BIG
 
 from .connection import Connection
+from .in_flight import InFlight
 
 EXTENSION = "bargein.protocol"
 
@@ -59,6 +61,7 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
     """See the module."""
 
     connection: Connection | None = None
+    in_flight: InFlight | None = None
     paused = False
 
     def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
@@ -71,6 +74,10 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
         """Called by the loop."""
         super().connection_made(transport)
         cast(asyncio.Transport, transport).set_write_buffer_limits(high=HIGH_WATER)
+        accepted = transport.get_extra_info("socket")
+        if accepted is not None and accepted.family != socket.AF_UNIX:
+            # asyncio does it for sockets that say they are TCP; those of uvicorn's workers do not.
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop."""
@@ -141,7 +148,20 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
         """Called by the transport."""
         self.paused = False
         super().resume_writing()
-        if self.connection is not None:
+        self.go_on()
+
+    def cap_in_flight(self, cap: int) -> None:
+        """Hold output back while so many bytes are not acknowledged."""
+        self.in_flight = InFlight(self.transport, cap, self.go_on)
+
+    @property
+    def takes_output(self) -> bool:
+        """Whether output may be written."""
+        return not self.paused and (self.in_flight is None or not self.in_flight.full)
+
+    def go_on(self) -> None:
+        """Let the connection write what waits, if it may."""
+        if self.connection is not None and self.takes_output:
             self.connection.writable_again()
 
     def keepalive_timeout(self) -> None:
@@ -152,6 +172,8 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop."""
         super().connection_lost(exc)
+        if self.in_flight is not None:
+            self.in_flight.stop()
         if self.connection is not None:
             self.connection.disconnected()
 
@@ -181,8 +203,8 @@ class TransportWire:
 
     @property
     def writable(self) -> bool:
-        """Whether the transport's buffer is below its mark."""
-        return not self._protocol.paused
+        """Whether the transport's buffer is below its mark, and what is in flight below its cap."""
+        return self._protocol.takes_output
 
     @property
     def backlog(self) -> int:

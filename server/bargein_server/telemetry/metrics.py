@@ -1,0 +1,250 @@
+"""Metrics in the text format of Prometheus.
+
+Each application has a registry of its own. Labels have few values that are known beforehand: nothing
+that a client or an agent made up becomes one. Gauges are read when they are asked for, from what the
+server counts anyhow.
+
+Importing this module imports prometheus_client, which only the extra `metrics` brings: import it late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import Context
+from typing import Any
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from bargein_protocol import (
+    ErrorEvent,
+    Heartbeat,
+    InputRejected,
+    InterruptResult,
+    ReplayDone,
+    ServerEvent,
+    Snapshot,
+    TurnId,
+    code_named,
+)
+
+from .sinks import REASONS, SessionRecord, Sink, TurnRecord
+
+FENCE_S = (50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 0.1, 0.5, 1, 5)
+"""Buckets for what takes microseconds, unless it waits for a section."""
+
+CLEANUP_S = (50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 5e-3, 10e-3, 50e-3, 0.1, 0.25, 0.5, 1, 2, 2.5, 5)
+"""Buckets for cleanups, with the bounds of the grace period and of the second cancel."""
+
+FIRST_OUTPUT_S = (1e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30)
+TURN_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 900)
+
+Gauges = Callable[[], Mapping[str, float]]
+
+
+class Metrics(Sink):
+    """See the module.
+
+    Args:
+        gauges: Returns what the server has of `GAUGES` at the moment.
+        refusals: Returns how many requests were refused so far, by HTTP status.
+    """
+
+    content_type = "text/plain; version=0.0.4; charset=utf-8"
+
+    GAUGES: Mapping[str, str] = {
+        "bargein_abandoned_tasks": "Tasks of turns that do not end after two cancels.",
+        "bargein_background_tasks": "Tools that outlived their turns.",
+        "bargein_slots_taken": "Turns that run, of the server's `turns`.",
+        "bargein_slots_waiting": "Sessions whose turn waits for a slot, of its `waiting_turns`.",
+        "bargein_draining": "1 while the server stops.",
+    }
+
+    def __init__(self, gauges: Gauges, refusals: Callable[[], Mapping[int, int]]) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        registry.register(_Scrape(self, gauges, refusals))
+        self.open = {"attached": 0, "away": 0}
+        self.connections = 0
+        self.running: dict[TurnId, TurnRecord] = {}
+        self.waiting: dict[TurnId, TurnRecord] = {}
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"bargein_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: Iterable[float], *labels: str) -> Histogram:
+            return Histogram(
+                f"bargein_{name}_seconds", text, labels, buckets=tuple(buckets), registry=registry
+            )
+
+        self._connections = counter("connections_opened", "Connections that were accepted.")
+        self._closed = counter("connections_closed", "Connections that ended, by the server's code.", "code")
+        self._sessions = counter(
+            "sessions_opened", "First frames, by what came of them: fresh, resumed, or why not.", "result"
+        )
+        self._sessions_closed = counter("sessions_closed", "Sessions that ended, by reason.", "reason")
+        self._asked = counter("turns_asked", "Inputs that got a turn.")
+        self._ended = counter("turns", "Turns that ended, by status and reason.", "status", "reason")
+        self._abandoned = counter("turns_abandoned", "Turns whose task did not end after two cancels.")
+        self._interrupts = counter("interrupts", "Answers to interrupts, by outcome.", "outcome")
+        self._rejected = counter("inputs_rejected", "Inputs that got no turn, by code.", "code")
+        self._errors = counter("errors", "Error events, by code.", "code")
+        self._replays = counter("replays", "Resumes, by what the client was given.", "kind")
+        self._heartbeats = counter("heartbeats", "Heartbeats.")
+        self._tokens = counter("model_tokens", "Tokens of model calls, as agents told them.", "kind")
+        self._first = histogram("first_output", "From the input to the agent's first output.", FIRST_OUTPUT_S)
+        self._turn = histogram("turn", "From the input to the turn's end, by status.", TURN_S, "status")
+        self._fence = histogram(
+            "interrupt_fence",
+            "From the step that read an interrupt, or an input that interrupts, to the fence.",
+            FENCE_S,
+        )
+        self._cleanup = histogram(
+            "interrupt_cleanup", "From the fence to the end of the agent's task.", CLEANUP_S
+        )
+
+    def text(self) -> bytes:
+        """Return all of them as Prometheus reads them."""
+        return generate_latest(self.registry)
+
+    def connected(self) -> None:
+        self.connections += 1
+        self._connections.inc()
+
+    def disconnected(self, code: str) -> None:
+        self.connections -= 1
+        self._closed.labels(code).inc()
+
+    def session_opened(self, session: SessionRecord) -> None:
+        self.open["away"] += 1
+
+    def session_attached(self, session: SessionRecord, result: str) -> None:
+        self.open["attached"] += 1
+        self.open["away"] -= 1
+        self._sessions.labels(result).inc()
+
+    def session_detached(self, session: SessionRecord) -> None:
+        self.open["attached"] -= 1
+        self.open["away"] += 1
+
+    def session_closed(self, session: SessionRecord, reason: str, now: float) -> None:
+        self.open["away"] -= 1
+        self._sessions_closed.labels(reason).inc()
+
+    def answered(self, session: SessionRecord, event: ServerEvent) -> None:
+        count = _COUNTS.get(type(event))
+        if count is not None:
+            count(self, event)
+
+    def turn_asked(self, session: SessionRecord, turn: TurnRecord) -> None:
+        self._asked.inc()
+        self.waiting[turn.turn.id] = turn
+
+    def turn_started(self, session: SessionRecord, turn: TurnRecord, context: Context) -> None:
+        if turn.ended_at is None:
+            self.running[turn.turn.id] = self.waiting.pop(turn.turn.id)
+
+    def turn_output(self, session: SessionRecord, turn: TurnRecord) -> None:
+        assert turn.output_at is not None
+        self._first.observe(turn.output_at - turn.asked_at)
+
+    def turn_ended(self, session: SessionRecord, turn: TurnRecord) -> None:
+        event, ended_at = turn.event, turn.ended_at
+        assert event is not None
+        assert ended_at is not None
+        self.running.pop(event.turn_id, None)
+        self.waiting.pop(event.turn_id, None)
+        self._ended.labels(event.status, event.reason if event.reason in REASONS else "other").inc()
+        self._turn.labels(event.status).observe(ended_at - turn.asked_at)
+        if event.status == "interrupted" and turn.cut_at is not None:
+            self._fence.observe(ended_at - turn.cut_at)
+        if event.usage is not None:
+            self._tokens.labels("input").inc(event.usage.input_tokens)
+            self._tokens.labels("output").inc(event.usage.output_tokens)
+
+    def turn_over(self, session: SessionRecord, turn: TurnRecord) -> None:
+        assert turn.event is not None
+        if turn.abandoned:
+            self._abandoned.inc()
+        if turn.event.status == "interrupted" and turn.started_at is not None:
+            assert turn.over_at is not None
+            assert turn.ended_at is not None
+            self._cleanup.observe(turn.over_at - turn.ended_at)
+
+    def _count_rejected(self, event: InputRejected) -> None:
+        self._rejected.labels(_known(event.code)).inc()
+
+    def _count_error(self, event: ErrorEvent) -> None:
+        self._errors.labels(_known(event.code)).inc()
+
+    def _count_interrupt(self, event: InterruptResult) -> None:
+        self._interrupts.labels("duplicate" if event.duplicate else event.outcome).inc()
+
+    def _count_replay(self, event: ReplayDone) -> None:
+        self._replays.labels("replay").inc()
+
+    def _count_snapshot(self, event: Snapshot) -> None:
+        self._replays.labels("snapshot").inc()
+
+    def _count_heartbeat(self, event: Heartbeat) -> None:
+        self._heartbeats.inc()
+
+
+_COUNTS: dict[type, Callable[[Metrics, Any], None]] = {
+    InputRejected: Metrics._count_rejected,
+    ErrorEvent: Metrics._count_error,
+    InterruptResult: Metrics._count_interrupt,
+    ReplayDone: Metrics._count_replay,
+    Snapshot: Metrics._count_snapshot,
+    Heartbeat: Metrics._count_heartbeat,
+}
+
+
+def _known(code: str) -> str:
+    return code if code_named(code) is not None else "other"
+
+
+class _Scrape(Collector):
+    """What is read when it is asked for."""
+
+    def __init__(self, metrics: Metrics, gauges: Gauges, refusals: Callable[[], Mapping[int, int]]) -> None:
+        self._metrics = metrics
+        self._gauges = gauges
+        self._refusals = refusals
+
+    def collect(self) -> Iterable[GaugeMetricFamily | CounterMetricFamily]:
+        metrics = self._metrics
+        sessions = GaugeMetricFamily(
+            "bargein_sessions", "Sessions, by whether a connection drives them.", labels=["state"]
+        )
+        for state, count in metrics.open.items():
+            sessions.add_metric([state], count)
+        yield sessions
+        turns = GaugeMetricFamily(
+            "bargein_turns_open", "Turns that run, and that wait for their start.", labels=["state"]
+        )
+        turns.add_metric(["running"], len(metrics.running))
+        turns.add_metric(["waiting"], len(metrics.waiting))
+        yield turns
+        queued = sum(record.turn.queued_bytes for record in metrics.running.values())
+        yield GaugeMetricFamily("bargein_connections", "Connections that are open.", metrics.connections)
+        yield GaugeMetricFamily("bargein_queued_bytes", "Output that waits to be written, about.", queued)
+        for name, value in self._gauges().items():
+            yield GaugeMetricFamily(name, Metrics.GAUGES[name], value)
+        refused = CounterMetricFamily(
+            "bargein_requests_refused", "Requests that were refused, by HTTP status.", labels=["status"]
+        )
+        for status, count in self._refusals().items():
+            refused.add_metric([str(status)], count)
+        yield refused

@@ -1,0 +1,182 @@
+"""Keeps the times of turns, and hands what happened to the sinks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextvars import Context
+from time import perf_counter
+
+from bargein_protocol import InterruptResult, ServerEvent, SessionId, TurnEnded, TurnId
+
+from ..core.observer import Observer
+from ..core.spans import NO_SPAN, Attribute, Span
+from ..core.turns import Turn
+from .sinks import SessionRecord, Sink, TurnRecord
+
+
+class SessionTelemetry(Observer):
+    """Is told what happens in a session, by its core and its shell. This one does nothing with it."""
+
+    __slots__ = ()
+
+    def attached(self, result: str, trace: Mapping[str, str]) -> None:
+        """A connection drives the session.
+
+        Args:
+            result: `fresh`, `resumed`, or why another session could not be resumed.
+            trace: The W3C trace context of the handshake, by header; empty without one.
+        """
+
+    def detached(self) -> None:
+        """Its connection is gone."""
+
+    def closed(self, reason: str) -> None:
+        """The session is over: `closed`, `expired` or `shutdown`. The first time counts."""
+
+    def turn_started(self, turn_id: TurnId, context: Context) -> None:
+        """The agent is about to run in this context; what is set in it, the agent sees."""
+
+    def turn_output(self, turn_id: TurnId) -> None:
+        """The agent gave its first output."""
+
+    def turn_abandoned(self, turn_id: TurnId) -> None:
+        """Its task did not end after two cancels."""
+
+    def task_over(self, turn_id: TurnId) -> None:
+        """Its task has ended, or was abandoned."""
+
+    def span(self, name: str, kind: str, attributes: Mapping[str, Attribute]) -> Span:
+        """Begin a piece of work of the current span; see `Turn.span`."""
+        return NO_SPAN
+
+
+_NOTHING = SessionTelemetry()
+
+
+class Telemetry:
+    """What the sessions of a server have in common.
+
+    Args:
+        sinks: Where it goes; without any, nothing is kept and nothing is done.
+    """
+
+    def __init__(self, sinks: Sequence[Sink] = ()) -> None:
+        self._sinks = tuple(sinks)
+
+    def session(self, session_id: SessionId, principal: str | None) -> SessionTelemetry:
+        """Return who is to be told of a new session."""
+        return _Recorder(self._sinks, session_id, principal) if self._sinks else _NOTHING
+
+    def connected(self) -> None:
+        """A connection was accepted."""
+        for sink in self._sinks:
+            sink.connected()
+
+    def disconnected(self, code: str) -> None:
+        """It is gone: the name of the code that the server closed it with, or `peer`."""
+        for sink in self._sinks:
+            sink.disconnected(code)
+
+
+NO_TELEMETRY = Telemetry()
+
+
+class _Recorder(SessionTelemetry):
+    __slots__ = ("_closed", "_read_at", "_session", "_sinks", "_turns")
+
+    def __init__(self, sinks: tuple[Sink, ...], session_id: SessionId, principal: str | None) -> None:
+        self._sinks = sinks
+        self._session = SessionRecord(session_id, principal, perf_counter())
+        self._turns: dict[TurnId, TurnRecord] = {}  # those that are not over
+        self._read_at = self._session.opened_at
+        self._closed = False
+        for sink in sinks:
+            sink.session_opened(self._session)
+
+    # --- the session -----------------------------------------------------------------------------
+
+    def attached(self, result: str, trace: Mapping[str, str]) -> None:
+        self._session.trace = trace
+        self._session.connections += 1
+        self._session.attached = True
+        for sink in self._sinks:
+            sink.session_attached(self._session, result)
+
+    def detached(self) -> None:
+        if self._session.attached:
+            self._session.attached = False
+            for sink in self._sinks:
+                sink.session_detached(self._session)
+
+    def closed(self, reason: str) -> None:
+        self.detached()
+        if not self._closed:
+            self._closed = True
+            now = perf_counter()
+            for sink in self._sinks:
+                sink.session_closed(self._session, reason, now)
+
+    def reading(self) -> None:
+        self._read_at = perf_counter()
+
+    def answered(self, event: ServerEvent) -> None:
+        self._session.interrupts += isinstance(event, InterruptResult)
+        for sink in self._sinks:
+            sink.answered(self._session, event)
+
+    # --- its turns -------------------------------------------------------------------------------
+
+    def turn_asked(self, turn: Turn) -> None:
+        record = self._turns[turn.id] = TurnRecord(turn, self._read_at)
+        self._session.turns += 1
+        for sink in self._sinks:
+            sink.turn_asked(self._session, record)
+
+    def turn_started(self, turn_id: TurnId, context: Context) -> None:
+        record = self._turns[turn_id]
+        record.started_at = perf_counter()
+        for sink in self._sinks:
+            sink.turn_started(self._session, record, context)
+
+    def turn_output(self, turn_id: TurnId) -> None:
+        record = self._turns[turn_id]
+        record.output_at = perf_counter()
+        for sink in self._sinks:
+            sink.turn_output(self._session, record)
+
+    def turn_cut(self, turn: Turn) -> None:
+        record = self._turns[turn.id]
+        if record.cut_at is None:
+            record.cut_at = self._read_at
+
+    def turn_ended(self, turn: Turn, event: TurnEnded, ran: bool) -> None:
+        record = self._turns[turn.id]
+        record.ended_at, record.event = perf_counter(), event
+        for sink in self._sinks:
+            sink.turn_ended(self._session, record)
+        # The start itself may still be to come: a turn can begin and end in one step of the core.
+        if record.over_at is not None or (record.started_at is None and not ran):
+            self._over(record)
+
+    def turn_abandoned(self, turn_id: TurnId) -> None:
+        self._turns[turn_id].abandoned = True
+
+    def task_over(self, turn_id: TurnId) -> None:
+        record = self._turns[turn_id]
+        record.over_at = perf_counter()
+        if record.ended_at is not None:
+            self._over(record)
+
+    def _over(self, record: TurnRecord) -> None:
+        if record.over_at is None or (record.ended_at is not None and record.over_at < record.ended_at):
+            record.over_at = record.ended_at
+        del self._turns[record.turn.id]
+        for sink in self._sinks:
+            sink.turn_over(self._session, record)
+
+    def span(self, name: str, kind: str, attributes: Mapping[str, Attribute]) -> Span:
+        for sink in self._sinks:
+            span = sink.span(name, kind, attributes)
+            if span is not NO_SPAN:
+                return span
+        return NO_SPAN

@@ -1,0 +1,116 @@
+"""`/healthz`, `/readyz` and `/metrics`: who may ask, and what they say."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bargein_server import BearerTokens, Output, Settings, Turn, create_app
+from bargein_server.app import NotInstalled, shut_down_sessions
+from serving import WireKind, ask, counting, echo, serving
+from waiting import until
+
+TOKENS = BearerTokens({"ann-secret": "ann"})
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+async def test_a_probe_needs_no_token(path: str, wire: WireKind) -> None:
+    """200 and `ok`, never from a cache; any other method is 405."""
+    async with serving(echo, wire, authenticator=TOKENS) as server:
+        status, headers, body = await server.request(path)
+        assert (status, json.loads(body)) == (200, {"status": "ok"})
+        assert headers["content-type"] == "application/json"
+        assert headers["cache-control"] == "no-store"
+        assert (await server.request(path, "HEAD"))[::2] == (200, b"")
+        assert (await server.request(path, "POST"))[0] == 405
+
+
+async def test_a_server_that_drains_is_alive_but_not_ready() -> None:
+    """So that a balancer sends nobody new while the turns complete."""
+    async with serving(counting, drain_s=30) as server, server.connect() as client:
+        turn = await ask(client)
+        stopping = asyncio.create_task(shut_down_sessions(server.app))
+        await client.until("goaway")
+        status, _, body = await server.request("/readyz")
+        assert (status, json.loads(body)) == (503, {"status": "draining"})
+        assert (await server.request("/healthz"))[0] == 200
+        await client.send({"type": "interrupt", "id": "x", "turn_id": turn})
+        await client.until("turn.ended", status="interrupted")
+        assert await stopping == 0
+
+
+async def test_metrics_are_served_when_they_are_asked_for(wire: WireKind) -> None:
+    """In the text format of Prometheus, with those of the process; not there otherwise."""
+    async with serving(echo, wire, metrics=True) as server:
+        status, headers, body = await server.request("/metrics")
+        assert status == 200
+        assert headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+        assert b"bargein_turns_open" in body
+        assert b"process_resident_memory_bytes" in body or sys.platform != "linux"
+    async with serving(echo, wire) as server:
+        assert (await server.request("/metrics"))[0] == 404
+
+
+async def test_metrics_are_for_who_may_connect() -> None:
+    """Where clients need a token, Prometheus needs one too."""
+    async with serving(echo, authenticator=TOKENS, metrics=True) as server:
+        status, headers, _ = await server.request("/metrics")
+        assert (status, headers["www-authenticate"]) == (401, "Bearer")
+        assert (await server.request("/metrics", Authorization="Bearer wrong"))[0] == 401
+        status, _, body = await server.request("/metrics", Authorization="Bearer ann-secret")
+        assert status == 200
+        assert b'bargein_requests_refused_total{status="401"} 2.0' in body
+
+
+async def test_two_applications_in_one_process_count_for_themselves() -> None:
+    """Each has a registry of its own."""
+    async with serving(echo, metrics=True) as one, serving(echo, metrics=True) as other:
+        async with one.connect() as client:
+            await ask(client)
+            await client.until("turn.ended")
+        assert b"bargein_turns_asked_total 1.0" in (await one.request("/metrics"))[2]
+        assert b"bargein_turns_asked_total 0.0" in (await other.request("/metrics"))[2]
+
+
+async def test_a_scrape_sees_what_waits_and_what_is_stuck() -> None:
+    """Gauges are read in the moment of the scrape."""
+    stuck = asyncio.Event()
+
+    async def stubborn(turn: Turn) -> AsyncIterator[Output]:
+        yield "word "
+        while not stuck.is_set():
+            try:
+                await stuck.wait()
+            except asyncio.CancelledError:
+                continue
+
+    limits = {"metrics": True, "cleanup_grace_s": 0.0, "cleanup_kill_s": 0.0, "turns": 1}
+    async with serving(stubborn, **limits) as server, server.connect() as client:  # type: ignore[arg-type]
+        turn = await ask(client)
+        await client.send({"type": "input.text", "id": "i2", "text": "then", "on_busy": "queue"})
+        await client.until("input.queued")
+        body = (await server.request("/metrics"))[2]
+        assert b'bargein_turns_open{state="running"} 1.0' in body
+        assert b'bargein_turns_open{state="waiting"} 1.0' in body
+        assert b"bargein_slots_taken 1.0" in body
+        await client.send({"type": "interrupt", "id": "x", "turn_id": turn})
+        await until(lambda: server.sessions.abandoned)
+        body = (await server.request("/metrics"))[2]
+        assert b"bargein_abandoned_tasks 1.0" in body
+        assert b"bargein_turns_abandoned_total 1.0" in body
+        stuck.set()
+        await until(lambda: not server.sessions.abandoned)
+
+
+def test_metrics_without_their_package_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line, when the application is made."""
+    monkeypatch.delitem(sys.modules, "bargein_server.telemetry.metrics", raising=False)
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with pytest.raises(
+        NotInstalled, match=r'^metrics needs prometheus_client: pip install "bargein\[metrics\]"$'
+    ):
+        create_app(echo, Settings(metrics=True))
