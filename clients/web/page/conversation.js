@@ -34,6 +34,7 @@ const MOST_EXCHANGES = 200;
  * @typedef {object} Speaker
  * @property {(turnId: string, event: TurnEvent, view: TurnView) => void} take An event of a turn that came now.
  * @property {() => void} hush Silence, now.
+ * @property {boolean} isSpeaking Whether there is something to hush.
  * @property {(turnId: string) => PlaybackReport | null} played What was played of a turn; null when it speaks nothing of it.
  */
 
@@ -76,6 +77,11 @@ export class Conversation {
     return turn == null || this.#isCut(turn) ? undefined : this.#exchangeOf(turn.id, turn.inputId);
   }
 
+  /** Whether there is something to stop. */
+  get isSpeaking() {
+    return this.speaking !== undefined || this.speakers.some((speaker) => speaker.isSpeaking);
+  }
+
   get journals() {
     return this.#exchanges.map((exchange) => exchange.journal);
   }
@@ -114,6 +120,7 @@ export class Conversation {
     const session = this.#session;
     if (session === null) return false;
     const current = session.current;
+    for (const speaker of this.speakers) speaker.hush();
     const cut = current !== null && !this.#isCut(current) ? this.#silence(current) : null;
     if (cut !== null && current !== null) this.#report(current, cut.played);
     let turn;
@@ -133,6 +140,8 @@ export class Conversation {
   /** Stops what is being said; what already stops is left alone. */
   stop() {
     const turn = this.#session?.current;
+    // A turn may have ended and still be played: then there is nothing to interrupt but the loudspeaker.
+    if (turn == null) for (const speaker of this.speakers) speaker.hush();
     if (turn == null || this.#isCut(turn)) return;
     const { played, exchange } = this.#silence(turn);
     this.changed();
@@ -260,8 +269,9 @@ export class Conversation {
 
   /** @param {SessionEvents["*"]} event */
   #received(event) {
-    if (!("turn_id" in event) || event.turn_id == null || event.type === "session.opened") return;
-    if (event.type === "interrupt.result") return;
+    // These name a turn and are none of its events.
+    if (["session.opened", "interrupt.result"].includes(event.type)) return;
+    if (!("turn_id" in event) || event.turn_id == null) return;
     let turnEvent = /** @type {TurnEvent} */ (event);
     const inputId = "input_id" in event ? (event.input_id ?? null) : null;
     const exchange = this.#exchangeOf(event.turn_id, inputId) ?? this.#add(null, inputId);

@@ -13,6 +13,7 @@ import { byId } from "./dom.js";
 import { placeIcons } from "./icons.js";
 import { Inspector } from "./inspector.js";
 import { listenForCopies } from "./markdown.js";
+import { Sound } from "./sound.js";
 import { forget, Journal, keep, kept } from "./store.js";
 import { Tabs } from "./tabs.js";
 
@@ -25,6 +26,7 @@ const scroller = byId("scroller");
 const log = byId("log");
 const latest = byId("latest");
 const welcome = byId("welcome");
+const soundButton = byId("toggle-sound");
 const announcer = new Announcer(byId("announcer"));
 
 /** @type {Session | null} */
@@ -35,10 +37,12 @@ let left = null;
 let token;
 let isPinned = true;
 
+const sound = new Sound({ report: (turnId, report) => conversation.tellPlayed(turnId, report), changed });
+/** @type {Conversation} */
 const conversation = new Conversation({
   log,
   announcer,
-  speakers: [],
+  speakers: [sound],
   changed,
   onCut: (cut) => inspector.picture(cut),
   drawn: () => {
@@ -57,7 +61,9 @@ const banner = new Banner({ takeOver, retry: () => reopen(left, conversation.jou
 const tabs = new Tabs(() => (session === null ? null : keeping()));
 
 function changed() {
-  composer.speaking = conversation.speaking !== undefined;
+  composer.speaking = conversation.isSpeaking;
+  soundButton.hidden = !sound.isWanted;
+  soundButton.setAttribute("aria-pressed", String(sound.isOn && sound.isAllowed));
   composer.able = session !== null;
   welcome.hidden = log.childElementCount > 0;
 }
@@ -149,6 +155,7 @@ latest.addEventListener("click", () => {
   scroller.scrollTop = scroller.scrollHeight;
   composer.focus();
 });
+soundButton.addEventListener("click", () => sound.turn(!sound.isOn || !sound.isAllowed));
 byId("restart").addEventListener("click", restart);
 welcome.addEventListener("click", (event) => {
   const button = event.target instanceof Element ? event.target.closest("button") : null;

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { seconds } from "./call.js";
 import { el } from "./dom.js";
 import { icon } from "./icons.js";
 import { Voice } from "./voice.js";
@@ -122,6 +123,24 @@ export class TurnView {
     this.voice.end(ended.status === "interrupted" ? heard : null, when);
     for (const voice of this.#byName.values()) voice.end(null, when);
     this.#close(outcome(ended, ended.status === "interrupted" ? heard : this.voice.said, tookMs), ended.status === "failed");
+  }
+
+  /** The loudspeaker has played so much of it. @param {number} ms */
+  soundPlayed(ms) {
+    this.voice.playedTo(ms);
+    this.frames.request(this);
+  }
+
+  /** The loudspeaker is done with it. @param {number} ms @param {boolean} wasCut Before all was played. */
+  soundEnded(ms, wasCut) {
+    this.voice.playedTo(wasCut ? ms : null);
+    if (wasCut && this.ended?.status === "completed") {
+      const heard = inWords(this.voice.heardWords);
+      this.voice.cutSound();
+      this.element.dataset.status = "interrupted";
+      this.#close(`Stopped after ${heard} · ${seconds(ms)} of sound`, false);
+    }
+    this.frames.request(this);
   }
 
   /** Puts the whole state in place of what was shown. @param {Fold} state */

@@ -63,9 +63,21 @@ export class Voice {
     else if (this.steps.apply(event) && event.type.startsWith("tool.")) this.#attend(when);
   }
 
-  /** Sound of the turn was played up to here. @param {number} ms */
+  /** Sound of the turn was played up to here; null: all that came counts. @param {number | null} ms */
   playedTo(ms) {
     this.#playedMs = ms;
+  }
+
+  /** The words of which sound was played. */
+  get heardWords() {
+    const played = this.#playedMs;
+    const begun = played === null ? this.#spans.at(-1) : this.#spans.findLast((span) => span.startMs < played);
+    return this.#words.slice(0, begun?.to ?? 0);
+  }
+
+  /** The sound was cut here, after the server had ended the turn. */
+  cutSound() {
+    if (this.text === "" && this.#words !== "") this.#cut(this.heardWords, "live");
   }
 
   render() {
@@ -83,8 +95,7 @@ export class Voice {
    */
   end(heard, when) {
     this.steps.end(when === "live");
-    if (heard === null) this.#playedMs = null;
-    else this.#cut(heard, when);
+    if (heard !== null) this.#cut(heard, when);
     this.render();
   }
 
@@ -117,11 +128,9 @@ export class Voice {
 
   #renderWords() {
     if (!this.#heardWords.isConnected) this.body.append(el("p", { class: "spoken" }, this.#heardWords, this.#aheadWords));
-    const played = this.#playedMs;
-    const begun = played === null ? this.#spans.at(-1) : this.#spans.findLast((span) => span.startMs < played);
-    const at = begun?.to ?? 0;
-    say(this.#heardWords, this.#words.slice(0, at));
-    say(this.#aheadWords, this.#words.slice(at));
+    const heard = this.heardWords;
+    say(this.#heardWords, heard);
+    say(this.#aheadWords, this.#words.slice(heard.length));
   }
 
   /** Gives calls the cards that they need, and an answer to those that want what the page cannot do. @param {When} when */
