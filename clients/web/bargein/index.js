@@ -36,6 +36,8 @@ export { Turn } from "./turn.js";
  * @property {string} [token] A credential; it travels in the first frame, never in the URL.
  * @property {() => Promise<string>} [ticket] Asked for a fresh ticket before each connection, for servers that
  *   ask who is there. It is good once.
+ * @property {import("./dial.js").Transport} [transport] `websocket`, `sse` for Server-Sent Events, or `auto`: a
+ *   WebSocket, and Server-Sent Events where none gets through.
  * @property {ResumeState | null} [resume] What `Session.resumeState` gave on an earlier page. When the server has
  *   lost that session, this is a fresh one, and a `client.restarted` says so.
  * @property {ClientInfo} [client] What this program calls itself, for the server's logs.

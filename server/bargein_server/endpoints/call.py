@@ -95,15 +95,18 @@ class Call:
         """
         session_id = SessionId(self.request.path_params["session_id"])
         token = self.request.headers.get(TOKEN_HEADER)
-        if token is not None:
+        badge = self.request.cookies.get(COOKIE)
+        if badge is not None and (token is None or not self.visitor.known):
+            # A browser that came with a ticket, which is good once, is known by this alone from then on.
+            live = self.sessions.find_by_badge(session_id, badge)
+        elif token is not None:
             self.introduce(None)
             live = self.sessions.find(session_id, self.visitor.principal)
-            if live is not None and not live.core.identity.proves(Token(token), self.sessions.loop.time()):
-                live = None
-        elif (badge := self.request.cookies.get(COOKIE)) is not None:
-            live = self.sessions.find_by_badge(session_id, badge)
         else:
             raise self.door.refusal(401, f"the session's token is needed: {TOKEN_HEADER}")
+        now = self.sessions.loop.time()
+        if live is not None and token is not None and not live.core.identity.proves(Token(token), now):
+            live = None
         if live is None:
             raise Refused(404, "no such session, or its token is wrong")
         return live
