@@ -34,6 +34,7 @@ const MOST_EXCHANGES = 200;
  * @typedef {object} Speaker
  * @property {(turnId: string, event: TurnEvent, view: TurnView) => void} take An event of a turn that came now.
  * @property {() => void} hush Silence, now.
+ * @property {(isHeld: boolean) => void} pause Silence for the moment, or on from there.
  * @property {boolean} isSpeaking Whether there is something to hush.
  * @property {(turnId: string) => PlaybackReport | null} played What was played of a turn; null when it speaks nothing of it.
  */
@@ -155,11 +156,13 @@ export class Conversation {
 
   /** Suspects that the user begins to speak: the answer pauses. */
   hold() {
+    for (const speaker of this.speakers) speaker.pause(true);
     this.#session?.current?.hold().catch(() => {});
   }
 
   /** It was nothing: the answer goes on. */
   goOn() {
+    for (const speaker of this.speakers) speaker.pause(false);
     this.#session?.current?.resume().catch(() => {});
   }
 

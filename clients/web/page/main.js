@@ -12,7 +12,9 @@ import { Conversation } from "./conversation.js";
 import { byId } from "./dom.js";
 import { placeIcons } from "./icons.js";
 import { Inspector } from "./inspector.js";
+import { canListen, Listening } from "./listening.js";
 import { listenForCopies } from "./markdown.js";
+import { canRead, Reading } from "./reading.js";
 import { Sound } from "./sound.js";
 import { forget, Journal, keep, kept } from "./store.js";
 import { Tabs } from "./tabs.js";
@@ -27,6 +29,8 @@ const log = byId("log");
 const latest = byId("latest");
 const welcome = byId("welcome");
 const soundButton = byId("toggle-sound");
+const readingButton = byId("toggle-reading");
+const listeningButton = byId("toggle-listening");
 const announcer = new Announcer(byId("announcer"));
 
 /** @type {Session | null} */
@@ -38,11 +42,20 @@ let token;
 let isPinned = true;
 
 const sound = new Sound({ report: (turnId, report) => conversation.tellPlayed(turnId, report), changed });
+const reading = new Reading({ report: (turnId, report) => conversation.tellPlayed(turnId, report), changed });
+const listening = new Listening({
+  hold: () => conversation.hold(),
+  goOn: () => conversation.goOn(),
+  stop: () => conversation.stop(),
+  send: (text) => conversation.send(text),
+  failed: (words) => banner.tell(words, ["All right", () => banner.hide()]),
+  changed,
+});
 /** @type {Conversation} */
 const conversation = new Conversation({
   log,
   announcer,
-  speakers: [sound],
+  speakers: [sound, reading],
   changed,
   onCut: (cut) => inspector.picture(cut),
   drawn: () => {
@@ -65,6 +78,10 @@ function changed() {
   soundButton.hidden = !sound.isWanted;
   soundButton.setAttribute("aria-pressed", String(sound.isOn && sound.isAllowed));
   composer.able = session !== null;
+  readingButton.hidden = !reading.isAble;
+  readingButton.setAttribute("aria-pressed", String(reading.isOn));
+  listeningButton.hidden = !canListen;
+  listeningButton.setAttribute("aria-pressed", String(listening.isOn));
   welcome.hidden = log.childElementCount > 0;
 }
 
@@ -156,6 +173,9 @@ latest.addEventListener("click", () => {
   composer.focus();
 });
 soundButton.addEventListener("click", () => sound.turn(!sound.isOn || !sound.isAllowed));
+readingButton.addEventListener("click", () => reading.turn(!reading.isOn));
+listeningButton.addEventListener("click", () => listening.turn(!listening.isOn));
+if (canRead) speechSynthesis.addEventListener?.("voiceschanged", changed);
 byId("restart").addEventListener("click", restart);
 welcome.addEventListener("click", (event) => {
   const button = event.target instanceof Element ? event.target.closest("button") : null;

@@ -13,6 +13,7 @@
 /** @import { TurnView } from "./turn_view.js" */
 
 const REPORT_MS = 500;
+const MOST_TURNS = 32;
 /** Rates that speech has; an event tells its samples and its milliseconds, which are rounded. */
 const RATES = [8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000];
 
@@ -81,8 +82,13 @@ export class Sound {
       if (event.status === "interrupted" && turnId === this.#playing) this.hush();
       else this.#tell({ type: "end", turn: turnId });
     } else if (turnId === this.#playing && (event.type === "turn.held" || event.type === "turn.resumed")) {
-      this.#tell({ type: event.type === "turn.held" ? "pause" : "go" });
+      this.pause(event.type === "turn.held");
     }
+  }
+
+  /** @param {boolean} isHeld */
+  pause(isHeld) {
+    if (this.#playing !== null) this.#tell({ type: isHeld ? "pause" : "go" });
   }
 
   /** Not one more sample, from the next block on. */
@@ -106,6 +112,7 @@ export class Sound {
     if (account === undefined) {
       account = { view, rate: rateOf(samples.length, duration_ms), sent: 0, played: 0, dropped: 0, isHushed: false };
       this.#accounts.set(turnId, account);
+      if (this.#accounts.size > MOST_TURNS) this.#accounts.delete(/** @type {string} */ (this.#accounts.keys().next().value));
       view.voice.playedTo(0);
       this.#playing = turnId;
       this.#open(account.rate);

@@ -4,7 +4,6 @@
  * @module
  */
 
-import { seconds } from "./call.js";
 import { el } from "./dom.js";
 import { icon } from "./icons.js";
 import { Voice } from "./voice.js";
@@ -134,13 +133,16 @@ export class TurnView {
   /** The loudspeaker is done with it. @param {number} ms @param {boolean} wasCut Before all was played. */
   soundEnded(ms, wasCut) {
     this.voice.playedTo(wasCut ? ms : null);
-    if (wasCut && this.ended?.status === "completed") {
-      const heard = inWords(this.voice.heardWords);
-      this.voice.cutSound();
-      this.element.dataset.status = "interrupted";
-      this.#close(`Stopped after ${heard} · ${seconds(ms)} of sound`, false);
-    }
+    if (wasCut && this.voice.text === "") this.cutLate(this.voice.heardWords);
     this.frames.request(this);
+  }
+
+  /** It was cut while it was played or read aloud, when the server had already ended it. @param {string} heard */
+  cutLate(heard) {
+    if (this.ended?.status !== "completed") return;
+    this.voice.cut(heard, "live");
+    this.element.dataset.status = "interrupted";
+    this.#close(`Stopped after ${inWords(heard)}`, false);
   }
 
   /** Puts the whole state in place of what was shown. @param {Fold} state */

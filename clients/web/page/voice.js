@@ -75,11 +75,6 @@ export class Voice {
     return this.#words.slice(0, begun?.to ?? 0);
   }
 
-  /** The sound was cut here, after the server had ended the turn. */
-  cutSound() {
-    if (this.text === "" && this.#words !== "") this.#cut(this.heardWords, "live");
-  }
-
   render() {
     this.steps.render();
     for (const card of this.#cards.values()) card.render();
@@ -95,12 +90,12 @@ export class Voice {
    */
   end(heard, when) {
     this.steps.end(when === "live");
-    if (heard !== null) this.#cut(heard, when);
+    if (heard !== null) this.cut(heard, when);
     this.render();
   }
 
-  /** @param {string} heard @param {When} when */
-  #cut(heard, when) {
+  /** Marks where it was cut, and takes back what was not heard. @param {string} heard @param {When} when */
+  cut(heard, when) {
     if (this.text === "" && this.#words !== "") {
       const rest = this.#words.slice(heard.length);
       this.body.replaceChildren(el("p", {}, heard, cutMark(), when === "live" ? unheard(rest) : null));
