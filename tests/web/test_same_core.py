@@ -1,4 +1,4 @@
-"""Both clients do the same: what the Python core does in random conversations, the JavaScript core must do."""
+"""Both clients do the same: what the Python core does in random conversations, the other one must do."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STEPS = 150
 
 
 class Recorder:
-    """Talks at random with an honest server over a bad line, and writes down what was done and what came of it.
+    """Talks at random with an honest server over a bad line, and writes down what came of it.
 
     The steps are those of `protocol/conversations.json`.
     """
@@ -41,8 +41,8 @@ class Recorder:
         """Return the steps of a conversation."""
         self.connect()
         acts = {
-            self.deliver_up: 9, self.deliver_down: 12, self.connect: 5, self.say: 8, self.read: 4, self.ask: 4,
-            self.interrupt: 3, self.control: 2, self.finish: 2, self.cut: 2, self.garble: 1,
+            self.deliver_up: 9, self.deliver_down: 12, self.connect: 5, self.say: 8, self.read: 4,
+            self.ask: 4, self.interrupt: 3, self.control: 2, self.finish: 2, self.cut: 2, self.garble: 1,
         }  # fmt: skip
         for act in self.chance.choices(list(acts), list(acts.values()), k=STEPS):
             act()
