@@ -16,10 +16,10 @@ from starlette.websockets import WebSocket
 
 from .agent import Agent, check_agent
 from .endpoints.probes import health, readiness, show_metrics
-from .endpoints.tickets import issue_ticket
+from .endpoints.tickets import denial, issue_ticket
 from .endpoints.websocket import serve_session
 from .guard.authentication import Authenticator
-from .guard.door import Door
+from .guard.door import Door, Refused
 from .settings import Settings
 from .shell.sessions import Sessions
 from .telemetry import Telemetry
@@ -92,10 +92,16 @@ def create_app(
             WebSocketRoute(SESSION_PATH, session_endpoint),
             Route(TICKET_PATH, ticket_endpoint, methods=["POST"]),
             *_probes(sessions, door, metrics),
+            WebSocketRoute("/{path:path}", _no_session_here),
         ],
         lifespan=_lifespan(agent, sessions),
     )
     return app
+
+
+async def _no_session_here(websocket: WebSocket) -> None:
+    """Refuse a handshake for another path; Starlette would answer 403, which is about who asks."""
+    await websocket.send_denial_response(denial(Refused(404, f"sessions are at {SESSION_PATH}")))
 
 
 def _metrics(sessions: Callable[[], Sessions], door: Door) -> Metrics:
