@@ -10,8 +10,16 @@ from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_websocket
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidProxy,
+    InvalidStatus,
+    InvalidURI,
+    ProxyError,
+)
 from websockets.typing import Subprotocol
+from websockets.uri import parse_uri
 
 from bargein_protocol import JSON, ClientEvent, Code, DecodeError, ServerEvent, UnknownEvent, code_of_close
 from bargein_protocol.errors import ABNORMAL, FORBIDDEN, OVERLOADED, UNAUTHORIZED
@@ -23,6 +31,9 @@ MAX_FRAME_BYTES = 16 * 1024 * 1024
 take six bytes for each."""
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 2.0
+
+NOT_A_URL = "this is not a WebSocket URL"
+NOT_FOUND = 404
 
 _STATUS_CODES = {401: UNAUTHORIZED, 403: FORBIDDEN, 429: OVERLOADED, 503: OVERLOADED}
 
@@ -112,6 +123,10 @@ async def dial(url: str, headers: Mapping[str, str]) -> Line:
     Raises:
         LineEnded: It could not be made; the code says whether to try again.
     """
+    try:
+        parse_uri(url)
+    except (InvalidURI, ValueError):
+        raise LineEnded(ABNORMAL, NOT_A_URL, final=True) from None
     options: dict[str, Any] = {"proxy": None} if is_loopback(url) else {}
     try:
         websocket = await open_websocket(
@@ -128,15 +143,21 @@ async def dial(url: str, headers: Mapping[str, str]) -> Line:
             create_connection=_HeardConnection,
             **options,
         )
-    except (InvalidURI, ValueError):
-        raise LineEnded(ABNORMAL, "this is not a WebSocket URL", final=True) from None
+    except (InvalidProxy, ValueError):
+        raise LineEnded(ABNORMAL, "the proxy in the environment is no URL of a proxy", final=True) from None
+    except ImportError:
+        raise LineEnded(ABNORMAL, "a SOCKS proxy needs the package python-socks", final=True) from None
     except InvalidStatus as refused:
         status = refused.response.status_code
         code = _STATUS_CODES.get(status, ABNORMAL)
         why = code.reason if status in _STATUS_CODES else f"the server answered with HTTP status {status}"
+        if status == NOT_FOUND:
+            why = "the server serves no sessions at this path"
         raise LineEnded(code, why, status, final=code is ABNORMAL and status < 500) from None
     except TimeoutError:
         raise LineEnded(ABNORMAL, f"no answer within {OPEN_TIMEOUT_S:g} s") from None
+    except ProxyError:
+        raise LineEnded(ABNORMAL, "the proxy in the environment does not let us through") from None
     except (OSError, InvalidHandshake) as error:
         raise LineEnded(ABNORMAL, _plain(error)) from error
     assert isinstance(websocket, _HeardConnection)
