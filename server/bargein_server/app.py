@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
@@ -15,6 +17,8 @@ from starlette.types import Lifespan
 from starlette.websockets import WebSocket
 
 from .agent import Agent, check_agent
+from .endpoints import sse
+from .endpoints.call import SESSION_HEADER, TOKEN_HEADER, HttpEndpoint
 from .endpoints.probes import health, readiness, show_metrics
 from .endpoints.tickets import denial, issue_ticket
 from .endpoints.websocket import serve_session
@@ -91,9 +95,11 @@ def create_app(
         routes=[
             WebSocketRoute(SESSION_PATH, session_endpoint),
             Route(TICKET_PATH, ticket_endpoint, methods=["POST"]),
+            *_http_routes(sessions, door),
             *_probes(sessions, door, metrics),
             WebSocketRoute("/{path:path}", _no_session_here),
         ],
+        middleware=[_cors(origins)] if origins else [],
         lifespan=_lifespan(agent, sessions),
     )
     return app
@@ -102,6 +108,29 @@ def create_app(
 async def _no_session_here(websocket: WebSocket) -> None:
     """Refuse a handshake for another path; Starlette would answer 403, which is about who asks."""
     await websocket.send_denial_response(denial(Refused(404, f"sessions are at {SESSION_PATH}")))
+
+
+def _http_routes(sessions: Callable[[], Sessions], door: Door) -> Iterator[Route]:
+    for path, method, handler in (
+        ("/v1/turns", "POST", sse.start_turn),
+        ("/v1/sessions", "POST", sse.open_session),
+        ("/v1/sessions/{session_id}/interrupt", "POST", sse.interrupt_turn),
+        ("/v1/sessions/{session_id}/events", "POST", sse.send_event),
+        ("/v1/sessions/{session_id}/events", "GET", sse.follow_session),
+    ):
+        yield Route(path, HttpEndpoint(sessions, door, handler), methods=[method])
+
+
+def _cors(origins: Collection[str]) -> Middleware:
+    """Return what tells browsers that pages of these origins may read the answers."""
+    return Middleware(
+        CORSMiddleware,
+        allow_origins=tuple(origins),
+        allow_credentials="*" not in origins,
+        allow_methods=("GET", "POST"),
+        allow_headers=("Authorization", "Content-Type", "Last-Event-ID", TOKEN_HEADER),
+        expose_headers=("Retry-After", SESSION_HEADER),
+    )
 
 
 def _metrics(sessions: Callable[[], Sessions], door: Door) -> Metrics:

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..guard.door import Door, Refused
-from .tickets import NO_STORE, denial
+from .answers import HEADERS, denial
 
 if TYPE_CHECKING:
     from ..telemetry.metrics import Metrics
@@ -35,14 +35,14 @@ _DRAINING = json.encode(Health("draining"))
 
 def health() -> Response:
     """Answer 200: the process lives, and its event loop turns."""
-    return Response(_OK, 200, NO_STORE, "application/json")
+    return Response(_OK, 200, HEADERS, "application/json")
 
 
 def readiness(draining: bool) -> Response:
     """Answer 200 when new clients may come, 503 when not."""
     if draining:
-        return Response(_DRAINING, 503, NO_STORE, "application/json")
-    return Response(_OK, 200, NO_STORE, "application/json")
+        return Response(_DRAINING, 503, HEADERS, "application/json")
+    return Response(_OK, 200, HEADERS, "application/json")
 
 
 def show_metrics(request: Request, door: Door, metrics: Metrics) -> Response:
@@ -51,4 +51,4 @@ def show_metrics(request: Request, door: Door, metrics: Metrics) -> Response:
         door.authenticate(request.headers)
     except Refused as refused:
         return denial(refused)
-    return Response(metrics.text(), 200, {**NO_STORE, "Content-Type": metrics.content_type})
+    return Response(metrics.text(), 200, {**HEADERS, "Content-Type": metrics.content_type})

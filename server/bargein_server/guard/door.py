@@ -13,6 +13,7 @@ from ..settings import Settings
 from .admission import Connections
 from .authentication import TICKET_ITEM, Authenticator, Tickets
 from .origins import may_connect
+from .rates import AddressRates
 
 RETRY_AFTER_S = 5
 
@@ -96,6 +97,7 @@ class Door:
         self.tickets = Tickets(settings.ticket_s)
         self.refusals: Counter[int] = Counter()
         self.connections = Connections(settings.connections, settings.connections_per_address)
+        self.rates = AddressRates(settings.messages_per_s, settings.bytes_per_s)
 
     @contextmanager
     def admit(

@@ -1,0 +1,47 @@
+"""Answers over HTTP: events of the protocol as JSON, with the status that says the same."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from bargein_protocol import JSON, Code, ErrorEvent, ServerEvent, errors
+
+from ..guard.door import Refused
+
+PROTOCOL_HEADER = "Bargein-Protocol"
+"""On every answer of ours, so that a client can tell it from one that a proxy gave."""
+
+HEADERS = {"Cache-Control": "no-store", PROTOCOL_HEADER: "1"}
+
+_CODES: dict[int, Code] = {
+    400: errors.BAD_FRAME,
+    401: errors.UNAUTHORIZED,
+    403: errors.FORBIDDEN,
+    404: errors.SESSION_LOST,
+    408: errors.OPEN_TIMEOUT,
+    409: errors.NOT_RUNNING,
+    413: errors.TOO_BIG,
+    415: errors.WRONG_CODEC,
+    422: errors.BAD_EVENT,
+    429: errors.FLOODED,
+    503: errors.OVERLOADED,
+}
+_RETRYABLE = (408, 429, 503)
+
+
+def json_answer(event: ServerEvent, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return an event as an answer."""
+    return Response(JSON.encode(event), status, {**HEADERS, **(headers or {})}, "application/json")
+
+
+def denial(refused: Refused) -> Response:
+    """Return the answer to a request that was refused: an `error` of the protocol."""
+    headers = {}
+    if refused.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if refused.retry_after_s is not None:
+        headers["Retry-After"] = str(refused.retry_after_s)
+    event = ErrorEvent(
+        code=_CODES[refused.status].name, message=refused.reason, retryable=refused.status in _RETRYABLE
+    )
+    return json_answer(event, refused.status, headers)
