@@ -18,9 +18,10 @@ from starlette.websockets import WebSocket
 
 from .agent import Agent, check_agent
 from .endpoints import sse
+from .endpoints.answers import denial
 from .endpoints.call import SESSION_HEADER, TOKEN_HEADER, HttpEndpoint
 from .endpoints.probes import health, readiness, show_metrics
-from .endpoints.tickets import denial, issue_ticket
+from .endpoints.tickets import issue_ticket
 from .endpoints.websocket import serve_session
 from .guard.authentication import Authenticator
 from .guard.door import Door, Refused
