@@ -53,6 +53,11 @@ class Settings(Struct, frozen=True, kw_only=True):
         messages_per_s: Messages that a client may send in a second; twice as many at once.
         bytes_per_s: And their size.
         frame_bytes: The largest frame that is read.
+        batch_inputs: Inputs of one batch.
+        batch_bytes: And the size of its body.
+        batch_concurrency: How many of them are answered at a time.
+        batch_item_s: How long each may take.
+        batch_s: How long all of them may take.
         output_bytes: Output of a turn that may wait to be written before the agent is not pulled.
         answer_bytes: Answers that may wait in the transport of a client that does not read; beyond
             it the connection is aborted.
@@ -94,6 +99,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     waiting_s: PositiveSeconds = 60.0
     queued_inputs: Count = 8
     frame_bytes: Bytes = 256 * 1024
+    batch_inputs: PositiveCount = 1000
+    batch_bytes: Bytes = 4 * 1024 * 1024
+    batch_concurrency: PositiveCount = 8
+    batch_item_s: PositiveSeconds = 120.0
+    batch_s: PositiveSeconds = 600.0
     output_bytes: Bytes = 64 * 1024
     answer_bytes: Bytes = 1024 * 1024
     in_flight_bytes: Count = 0
