@@ -11,7 +11,9 @@ from client_script import (
     drain,
     ended,
     kinds,
+    opened,
     queued,
+    replay_done,
     result,
     said,
     started,
@@ -44,7 +46,7 @@ def test_what_was_kept_of_a_deferred_interrupt_is_delivered() -> None:
     assert said(drain(turn.inbox)) == said(drain(client.everything)) == "one two three "
 
 
-@pytest.mark.parametrize("outcome", ["interrupted", "already_ended"])
+@pytest.mark.parametrize("outcome", ["interrupted", "already_ended", "unknown_turn"])
 def test_a_turn_that_is_over_stays_silent(outcome: bp.Outcome) -> None:
     """Whatever ended it, the user asked for silence."""
     client = Client().open()
@@ -53,6 +55,19 @@ def test_a_turn_that_is_over_stays_silent(outcome: bp.Outcome) -> None:
     client.interrupt(turn)
     client.take(result("x_1", outcome, "t_1"), text(4, "t_1", "two "), ended(5, "t_1"))
     assert said(drain(turn.inbox)) == ""
+
+
+def test_a_turn_that_was_interrupted_offline_and_forgotten_stays_silent() -> None:
+    """It ended while the line was down, the server does not know it any more, and its end is replayed."""
+    client = Client().open()
+    turn = client.running("one ")
+    drain(turn.inbox)
+    client.core.detach()
+    client.interrupt(turn)
+    client.core.attach()
+    client.take(opened(resumed=True, token="k_2"), result("x_1", "unknown_turn"))
+    client.take(text(4, "t_1", "two "), ended(5, "t_1"), replay_done(5))
+    assert said(drain(turn.inbox)) == said(drain(client.everything)) == ""
 
 
 def test_an_interrupt_before_the_turn_has_an_id() -> None:
