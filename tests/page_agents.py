@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from bargein_protocol import Data, ToolCall, ToolCallDelta
+from bargein_protocol import Data, ToolCall, ToolCallDelta, ToolOutput, ToolResult, ToolRunning
 from bargein_server import Output, Turn
 
 EVIL = """\
@@ -69,3 +69,15 @@ async def evil(turn: Turn) -> AsyncIterator[Output]:
     for start in range(0, len(EVIL), 7):
         yield EVIL[start : start + 7]
         await asyncio.sleep(0.001)
+
+
+async def lonely(turn: Turn) -> AsyncIterator[Output]:
+    """Call a tool that no page has, in the page."""
+    call_id = turn.calls.claim()
+    answer = turn.calls.expect(call_id, ToolOutput)
+    yield ToolCall(call_id=call_id, name="open_garage")
+    await turn.calls.begin(call_id, "open_garage", {})
+    yield ToolRunning(call_id=call_id, arguments={}, runs_in="client")
+    told = await answer
+    turn.calls.settle(ToolResult(call_id=call_id, error=told.error, status="failed"))
+    yield str(told.error)

@@ -24,6 +24,16 @@ def browser() -> TestClient:
     return TestClient(create_app(echo))
 
 
+def files_here() -> set[str]:
+    """Return the files of the checkout that are to be served."""
+    return {
+        file.relative_to(page_folder()).as_posix()
+        for part in FOLDERS
+        for file in (page_folder() / part).rglob("*")
+        if file.suffix in TYPES
+    }
+
+
 def test_the_page_stands_at_the_root(browser: TestClient) -> None:
     """HTML, with a policy that lets nothing in from elsewhere, and nothing run but files of the page."""
     answer = browser.get("/")
@@ -38,13 +48,8 @@ def test_the_page_stands_at_the_root(browser: TestClient) -> None:
 
 def test_every_file_is_served_and_only_those(browser: TestClient) -> None:
     """Under its path below `/static/`, with its type; declarations and paths that climb are not."""
-    files = [
-        file.relative_to(page_folder()).as_posix()
-        for part in FOLDERS
-        for file in (page_folder() / part).rglob("*")
-        if file.suffix in TYPES
-    ]
-    assert {"page/main.js", "bargein/index.js", "vendor/markdown-it.js"} <= set(files)
+    files = files_here()
+    assert {"page/main.js", "bargein/index.js", "vendor/markdown-it.js"} <= files
     for file in files:
         answer = browser.get(f"/static/{file}")
         assert answer.status_code == 200
@@ -73,44 +78,36 @@ def test_what_a_browser_has_is_not_sent_again(browser: TestClient) -> None:
     assert int(packed.headers["content-length"]) < len(gzip.compress(plain.content, 1)) + 100
 
 
+def build(kind: str, folder: Path) -> Path:
+    """Build a wheel as pip would; `kind` is `wheel` or `editable`."""
+    script = f"import sys; from hatchling.build import build_{kind}; build_{kind}(sys.argv[1])"
+    subprocess.run(
+        [sys.executable, "-c", script, folder], check=True, capture_output=True, cwd=ROOT, timeout=60
+    )
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
 def test_a_wheel_carries_the_page(tmp_path: Path) -> None:
     """Installed without the checkout, the server finds the same files inside its package."""
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pip",
-            "wheel",
-            "-q",
-            "--no-deps",
-            "--no-build-isolation",
-            "-w",
-            tmp_path,
-            ROOT,
-        ],
-        check=True,
-        capture_output=True,
-        timeout=100,
-    )
-    (wheel,) = tmp_path.glob("*.whl")
     installed = tmp_path / "installed"
-    with zipfile.ZipFile(wheel) as archive:
+    with zipfile.ZipFile(build("wheel", tmp_path)) as archive:
         archive.extractall(installed)
     script = (
         "from bargein_server.endpoints.page import Page, page_folder\n"
-        "print(page_folder()); print(*sorted(Page(page_folder()).assets), sep='\\n')"
+        "print(page_folder(), *sorted(Page(page_folder()).assets), sep='\\n')"
     )
     said = subprocess.run(
         [sys.executable, "-c", script],
         check=True, capture_output=True, text=True, cwd=tmp_path, env={"PYTHONPATH": str(installed)},
     )  # fmt: skip
-    folder, *files = said.stdout.split("\n")
-    assert folder == str(installed / "bargein_server" / "web")
-    here = {
-        file.relative_to(page_folder()).as_posix()
-        for part in FOLDERS
-        for file in (page_folder() / part).rglob("*")
-        if file.suffix in TYPES
-    }
-    assert {file for file in files if file} == here
-    assert (installed / "bargein_server" / "web" / "vendor" / "LICENSES.txt").exists()
+    web = installed / "bargein_server" / "web"
+    assert said.stdout.split("\n")[:-1] == [str(web), *sorted(files_here())]
+    assert (web / "vendor" / "LICENSES.txt").exists()
+
+
+def test_an_editable_install_has_no_copy_of_the_page(tmp_path: Path) -> None:
+    """The files of the checkout are served, so that who changes one sees it."""
+    with zipfile.ZipFile(build("editable", tmp_path)) as archive:
+        assert not [name for name in archive.namelist() if name.endswith((".js", ".html"))]
+    assert page_folder() == ROOT / "clients" / "web"

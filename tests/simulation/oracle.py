@@ -204,7 +204,7 @@ class Truth(MemoryLog):
         waits = end.reason == "superseded" or end.reason == self._reasons[turn]
         self._oracle.expect(not (waits and turn in self._protected), f"{turn} was cut in a section")
 
-        silent = end.reason != "no_output" or self._oracle.kinds.get(turn) in SILENT
+        silent = end.reason != "no_output" or self._oracle.kinds.get(turn, SILENT[0]) in SILENT
         self._oracle.expect(silent, f"{turn} failed for its silence, and it was not silent")
 
     def _check_output(self, turn: bp.TurnId, event: bp.TurnEvent) -> None:
@@ -216,9 +216,10 @@ class Truth(MemoryLog):
             self._oracle.expect(turn not in self._held, f"{turn} spoke while it was held")
         if isinstance(event, bp.TextDelta):
             self._oracle.expect(STALE not in event.text, f"{turn} said something stale")
-            if event.text == SECTION_BEGINS:
+            begins, ends = event.text.rfind(SECTION_BEGINS), event.text.rfind(SECTION_ENDS)
+            if begins > ends:
                 self._protected.add(turn)
-            elif event.text == SECTION_ENDS:
+            elif begins < ends:
                 self._protected.discard(turn)
 
     def fold(self, turn_id: bp.TurnId, upto: int) -> bp.TurnFold:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from msgspec import Struct
 
 import bargein_protocol as bp
-from bargein_client import Backoff, BargeinError, ClientSession, ClientTurn
+from bargein_client import Backoff, BargeinError, ClientSession, ClientTurn, SessionReplaced
 from bargein_client.inbox import Bounds
 from bargein_client.lifeline import Environment
 from bargein_server.core.turns import MAX_TURN_CHARS
@@ -126,6 +126,8 @@ class User:
         """Leave: after everything is over, in the middle, or without a word."""
         session, how = self._session, self._chance.random()
         assert session is not None
+        replaced = session._over.done() and isinstance(session._over.result(), SessionReplaced)
+        self._world.oracle.expect(not replaced, f"{self.name} was replaced, and nobody else was there")
         if self._link is not None:
             self._link.line.read_again()
         if how < 0.6:
