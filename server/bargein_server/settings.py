@@ -53,6 +53,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         connections_per_address: And how many of them from one address.
         messages_per_s: Messages that a client may send in a second; twice as many at once.
         bytes_per_s: And their size.
+        requests_per_s: Requests over HTTP that may come from one address in a second; twice as many at
+            once. For their size the limit is `bytes_per_s`.
         head_bytes: The largest head of a request that is read.
         frame_bytes: The largest frame that is read.
         frame_pieces: Fragments of it; whoever means well needs none.
@@ -100,6 +102,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     connections_per_address: PositiveCount = 1000
     messages_per_s: PositiveCount = 500
     bytes_per_s: Bytes = 4 * 1024 * 1024
+    requests_per_s: PositiveCount = 1000
     turns: PositiveCount = 1000
     waiting_turns: Count = 1000
     waiting_s: PositiveSeconds = 60.0
