@@ -20,6 +20,7 @@ from starlette.websockets import WebSocket
 from .agent import Agent, check_agent
 from .endpoints import sse
 from .endpoints.answers import denial
+from .endpoints.batch import answer_batch
 from .endpoints.call import SESSION_HEADER, TOKEN_HEADER, HttpEndpoint
 from .endpoints.page import Page, page_folder
 from .endpoints.probes import health, readiness, show_metrics
@@ -125,6 +126,7 @@ def _page() -> Page:
 def _http_routes(sessions: Callable[[], Sessions], door: Door) -> Iterator[Route]:
     for path, method, handler in (
         ("/v1/turns", "POST", sse.start_turn),
+        ("/v1/batch", "POST", answer_batch),
         ("/v1/sessions", "POST", sse.open_session),
         ("/v1/sessions/{session_id}/interrupt", "POST", sse.interrupt_turn),
         ("/v1/sessions/{session_id}/events", "POST", sse.send_event),

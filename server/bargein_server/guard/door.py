@@ -97,7 +97,7 @@ class Door:
         self.tickets = Tickets(settings.ticket_s)
         self.refusals: Counter[int] = Counter()
         self.connections = Connections(settings.connections, settings.connections_per_address)
-        self.rates = AddressRates(settings.messages_per_s, settings.bytes_per_s)
+        self.rates = AddressRates(settings.requests_per_s, settings.bytes_per_s)
 
     @contextmanager
     def admit(
