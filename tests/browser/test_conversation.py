@@ -59,7 +59,7 @@ async def test_an_answer_can_be_cut(browser: Browser, how: str) -> None:
 async def test_the_server_knows_what_was_on_the_screen(browser: Browser) -> None:
     """What the history keeps of a cut answer is, to the character, what the page has shown."""
     async with serving(chatter) as server, person(browser, server.port) as chat:
-        turn = await chat.say("talk")
+        turn = await chat.say("fast")  # there is always something that came and is not drawn
         await chat.speaking(turn, 80)
         await chat.page.keyboard.press("Escape")
         await chat.ended(turn, "interrupted")
@@ -78,6 +78,11 @@ async def test_a_protected_section_is_heard_to_its_end(browser: Browser) -> None
         await chat.ended(turn, "interrupted")
         shown = await turn.locator(".text").text_content() or ""
         assert shown.replace("✂", "").split() == [f"clause{number}" for number in range(60)]
+        recalled = await chat.say("recall")
+        await chat.ended(recalled, "completed")
+        assert (await recalled.locator(".text").text_content() or "").split() == shown.replace(
+            "✂", ""
+        ).split()
 
 
 async def test_inputs_wait_in_line(browser: Browser) -> None:

@@ -45,8 +45,6 @@ export class Conversation {
   #exchanges = [];
   /** @type {Session | null} */
   #session = null;
-  /** The turns that this page has reported the playback of. @type {Set<string>} */
-  #reported = new Set();
   /** @type {Map<string, Cut>} */
   #cuts = new Map();
 
@@ -110,7 +108,6 @@ export class Conversation {
     for (const { view } of this.#exchanges) view.element.remove();
     this.#exchanges = [];
     this.#cuts.clear();
-    this.#reported.clear();
     this.#session = null;
   }
 
@@ -214,7 +211,6 @@ export class Conversation {
   /** @param {Turn} turn @param {PlaybackReport | null} report */
   #report(turn, report) {
     if (report === null || turn.id === null) return;
-    this.#reported.add(turn.id);
     try {
       turn.reportPlayback(report);
     } catch {
@@ -315,8 +311,8 @@ export class Conversation {
     view.end(ended, when, tookMs);
     if (when === "restored") return;
     const turn = this.#turns.get(ended.turn_id);
-    // Once a part was reported, what is shown of the rest must be, too.
-    if (turn !== undefined && this.#reported.has(ended.turn_id) && view.voice.text !== "") {
+    // The interrupt told what was shown until then; the rest was to be heard, and was.
+    if (turn !== undefined && spared && view.voice.text !== "") {
       this.#report(turn, { chars: countCharacters(view.voice.shownText) });
     }
     const how = ended.status === "failed" ? failure(ended.reason) : outcome(ended, ended.heard?.text ?? "", null);
