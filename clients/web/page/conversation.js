@@ -88,9 +88,10 @@ export class Conversation {
   /** Talks through this session from now on. @param {Session} session */
   use(session) {
     this.#session = session;
-    session.on("*", (event) => this.#received(event));
-    session.on("event", (event) => this.#sawRaw(/** @type {any} */ (event)));
-    session.on("turn", (turn) => this.#watch(turn));
+    const isMine = () => this.#session === session;
+    session.on("*", (event) => isMine() && this.#received(event));
+    session.on("event", (event) => isMine() && this.#sawRaw(/** @type {any} */ (event)));
+    session.on("turn", (turn) => isMine() && this.#watch(turn));
     for (const turn of session.turns) this.#watch(turn);
     this.changed();
   }
@@ -105,6 +106,7 @@ export class Conversation {
 
   /** Takes everything off the screen. */
   clear() {
+    for (const speaker of this.speakers) speaker.hush();
     for (const { view } of this.#exchanges) view.element.remove();
     this.#exchanges = [];
     this.#cuts.clear();
