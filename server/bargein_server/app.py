@@ -27,7 +27,7 @@ from .endpoints.probes import health, readiness, show_metrics
 from .endpoints.tickets import issue_ticket
 from .endpoints.websocket import serve_session
 from .guard.authentication import Authenticator
-from .guard.door import Door, Refused
+from .guard.door import TRACE_HEADERS, Door, Refused
 from .settings import Settings
 from .shell.sessions import Sessions
 from .telemetry import Telemetry
@@ -142,7 +142,7 @@ def _cors(origins: Collection[str]) -> Middleware:
         allow_origins=tuple(origins),
         allow_credentials="*" not in origins,
         allow_methods=("GET", "POST"),
-        allow_headers=("Authorization", "Content-Type", "Last-Event-ID", TOKEN_HEADER),
+        allow_headers=("Authorization", "Content-Type", "Last-Event-ID", TOKEN_HEADER, *TRACE_HEADERS),
         expose_headers=("Retry-After", SESSION_HEADER),
     )
 
