@@ -8,6 +8,8 @@ import { el } from "./dom.js";
 
 /** The least time between two announcements of an answer, in milliseconds. */
 const PAUSE_MS = 2500;
+/** The longest announcement, in characters: nobody listens to more without being asked. */
+const MOST_SAID = 1500;
 const SENTENCE_END = /[.!?…:;。！？]["”’)]*\s|\n/g;
 
 export class Announcer {
@@ -24,7 +26,8 @@ export class Announcer {
   /** Says something now. @param {string} words */
   say(words) {
     if (words.trim() === "") return;
-    this.region.append(el("p", {}, words));
+    const all = words.length <= MOST_SAID ? words : `${words.slice(0, MOST_SAID)}… The rest is on the page.`;
+    this.region.append(el("p", {}, all));
     while (this.region.children.length > 4) this.region.firstChild?.remove();
   }
 
