@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -18,12 +19,15 @@ from starlette.websockets import WebSocket
 
 from .agent import Agent, check_agent
 from .endpoints import sse
+from .endpoints.answers import denial
+from .endpoints.batch import answer_batch
 from .endpoints.call import SESSION_HEADER, TOKEN_HEADER, HttpEndpoint
+from .endpoints.page import Page, page_folder
 from .endpoints.probes import health, readiness, show_metrics
 from .endpoints.tickets import issue_ticket
 from .endpoints.websocket import serve_session
 from .guard.authentication import Authenticator
-from .guard.door import Door
+from .guard.door import TRACE_HEADERS, Door, Refused
 from .settings import Settings
 from .shell.sessions import Sessions
 from .telemetry import Telemetry
@@ -91,12 +95,16 @@ def create_app(
     async def ticket_endpoint(request: Request) -> Response:
         return await issue_ticket(request, door)
 
+    page = _page()
     app = Starlette(
         routes=[
+            Route("/", page.index),
+            Route("/static/{path:path}", page.file),
             WebSocketRoute(SESSION_PATH, session_endpoint),
             Route(TICKET_PATH, ticket_endpoint, methods=["POST"]),
             *_http_routes(sessions, door),
             *_probes(sessions, door, metrics),
+            WebSocketRoute("/{path:path}", _no_session_here),
         ],
         middleware=[_cors(origins)] if origins else [],
         lifespan=_lifespan(agent, sessions),
@@ -104,9 +112,21 @@ def create_app(
     return app
 
 
+async def _no_session_here(websocket: WebSocket) -> None:
+    """Refuse a handshake for another path; Starlette would answer 403, which is about who asks."""
+    await websocket.send_denial_response(denial(Refused(404, f"sessions are at {SESSION_PATH}")))
+
+
+@cache
+def _page() -> Page:
+    """The page's files: read once, however many applications a process makes."""
+    return Page(page_folder())
+
+
 def _http_routes(sessions: Callable[[], Sessions], door: Door) -> Iterator[Route]:
     for path, method, handler in (
         ("/v1/turns", "POST", sse.start_turn),
+        ("/v1/batch", "POST", answer_batch),
         ("/v1/sessions", "POST", sse.open_session),
         ("/v1/sessions/{session_id}/interrupt", "POST", sse.interrupt_turn),
         ("/v1/sessions/{session_id}/events", "POST", sse.send_event),
@@ -122,7 +142,7 @@ def _cors(origins: Collection[str]) -> Middleware:
         allow_origins=tuple(origins),
         allow_credentials="*" not in origins,
         allow_methods=("GET", "POST"),
-        allow_headers=("Authorization", "Content-Type", "Last-Event-ID", TOKEN_HEADER),
+        allow_headers=("Authorization", "Content-Type", "Last-Event-ID", TOKEN_HEADER, *TRACE_HEADERS),
         expose_headers=("Retry-After", SESSION_HEADER),
     )
 

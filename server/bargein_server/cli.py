@@ -26,7 +26,7 @@ from .shell.server import Server, uvicorn_config
 
 log = logging.getLogger("bargein.server")
 
-AGENTS = ("demo", "openai", "local")
+AGENTS = ("demo", "tone", "openai", "local")
 
 _SWITCHES = {"metrics": "serve /metrics for Prometheus"}
 
@@ -53,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         url = f"ws://{_url_host(options.host)}:{port}{SESSION_PATH}"
         print(f"bargein serves {options.target or options.agent} at {url}", flush=True)
         print(f"talk to it:  bargein chat {url}", flush=True)
+        print(f"or open      http://{_url_host(options.host)}:{port}/", flush=True)
 
     uvicorn_level = "debug" if options.log_level == "debug" else "warning"
     config = uvicorn_config(app, settings, options.host, options.port, uvicorn_level)
@@ -122,6 +123,10 @@ def _agent(options: argparse.Namespace) -> Agent:
         from .agents.demo import demo
 
         return demo
+    if options.agent == "tone":
+        from .agents.tone import tone
+
+        return tone
     try:
         if options.agent == "openai":
             from .agents.openai import OpenAIAgent

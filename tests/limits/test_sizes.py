@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 
@@ -12,9 +13,12 @@ from bargein_protocol import JSON, Ping, Pong, Snapshot
 from bargein_protocol.errors import FLOODED
 from bargein_server import Output, Turn
 from bargein_server.core.turns import FRAME_BYTES
+from bargein_server.shell.uvicorn_protocol import BargeinProtocol
 from fakes import Line, serve
+from raw_websocket import frame, rest, upgraded
 from serving import echo, serving
 from talk import Talk
+from waiting import WAIT_S
 
 
 async def silent(turn: Turn) -> AsyncIterator[Output]:
@@ -91,6 +95,54 @@ def test_history_chars(chars: int, remembered: int) -> None:
         talk.finish(turn)
     last = talk.ask("?")
     assert len([m for m in talk.heard_by_next(last) if m["content"].startswith("x")]) == remembered
+
+
+@pytest.mark.parametrize(("more", "status"), [(0, b"404"), (1, b"431")])
+@pytest.mark.parametrize("pieces", [1, 2])
+async def test_head_bytes(more: int, status: bytes, pieces: int) -> None:
+    """A larger head is refused by its own status, whether it comes in one read or not."""
+    begin, end = b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX: ", b"\r\n\r\n"
+    head = begin + b"x" * (2048 + more - len(begin) - len(end)) + end
+    async with serving(echo, head_bytes=2048) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        for start in range(0, len(head), len(head) // pieces + 1):
+            writer.write(head[start : start + len(head) // pieces + 1])
+            await writer.drain()
+            await asyncio.sleep(0)
+        assert (await reader.read()).split()[1] == status
+        writer.close()
+
+
+async def test_frame_pieces() -> None:
+    """A message in one more piece closes the connection with 1009."""
+    ping = json.dumps({"type": "ping", "id": "p"}).encode()
+    async with serving(echo, frame_pieces=64) as server, upgraded(server) as (reader, writer):
+        writer.write(frame(1, final=False) + frame(0, final=False) * 62 + frame(0, ping))
+        async with asyncio.timeout(WAIT_S):
+            await reader.readuntil(b'"pong"')
+        writer.write(frame(1, final=False) + frame(0, final=False) * 63 + frame(0, ping))
+        assert (1009).to_bytes(2, "big") in await rest(reader)
+
+
+async def test_pong_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer for which more than so many wait is dropped; all pongs of one read are written as one."""
+    answer, waiting = BargeinProtocol.handle_ping, []
+
+    def observed(protocol: BargeinProtocol) -> None:
+        answer(protocol)
+        if not protocol.transport.is_closing():
+            waiting.append(protocol.transport.get_write_buffer_size())
+
+    monkeypatch.setattr(BargeinProtocol, "handle_ping", observed)
+    async with serving(echo, pong_bytes=4096) as server, upgraded(server) as (reader, writer):
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        [protocol] = server.server.server_state.connections
+        with contextlib.suppress(ConnectionError):
+            while not protocol.transport.is_closing():
+                writer.write(frame(9, bytes(125)) * 100)
+                await writer.drain()
+                await asyncio.sleep(0)
+    assert 0 < max(waiting) <= 4096
 
 
 # `in_flight_bytes`, which needs a real socket, is in tests/shell/test_in_flight.py.

@@ -9,9 +9,12 @@ from collections.abc import AsyncIterator, Callable
 import httpx2
 import pytest
 
-from bargein_protocol import Heartbeat, TurnEnded, TurnHold, TurnResumed
+from bargein_protocol import Heartbeat, ToolResult, TurnEnded, TurnHold, TurnResumed
 from bargein_protocol.errors import OPEN_TIMEOUT
 from bargein_server import Output, Turn
+from bargein_server.agent import NamedCall
+from bargein_server.agents.calls import Calls
+from bargein_server.agents.tools import tool, toolset
 from bargein_server.core.commands import CloseConnection, Expire
 from bargein_server.core.slots import Slots
 from bargein_server.guard.authentication import Tickets
@@ -163,6 +166,32 @@ async def test_drain_s() -> None:
     await asyncio.sleep(2 * LITTLE)
     assert [end.reason for end in line.ends()] == ["shutdown"]
     await stopping
+
+
+@pytest.mark.virtual_time
+async def test_confirm_s() -> None:
+    """A tool call that the user does not decide is not allowed."""
+    ran: list[str] = []
+
+    async def pay() -> str:
+        """Pay."""
+        ran.append("paid")
+        return "paid"
+
+    async def agent(turn: Turn) -> AsyncIterator[Output]:
+        call = NamedCall(turn.calls.claim("c"), "pay", "{}")
+        async for output in Calls(turn, toolset([tool(confirm=True)(pay)]), [call]).outputs():
+            yield output
+
+    line = Line(serve(agent, confirm_s=7))
+    line.ask()
+    await line.until("tool.confirm")
+    await asyncio.sleep(7 - LITTLE)
+    assert "tool.result" not in line.types()
+    await asyncio.sleep(2 * LITTLE)
+    await line.until("turn.ended")
+    [result] = [event for event in line.events if isinstance(event, ToolResult)]
+    assert (result.status, ran) == ("cancelled", [])
 
 
 @pytest.mark.virtual_time

@@ -9,7 +9,6 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime, tzinfo
 from unittest.mock import patch
 
-from bargein_server.agents import calls
 from bargein_server.core.log import ReplayLog
 from bargein_server.shell import sessions
 
@@ -19,9 +18,6 @@ _PACKAGES = (
     "bargein_server.streams",
     "bargein_server.telemetry",
 )
-
-DECISION_S = 5.0
-"""How long a tool waits for the user's leave; the usual time is longer than most runs."""
 
 
 class Secrets:
@@ -74,5 +70,4 @@ def seeded(
                     stack.enter_context(patch.object(module, attribute, drawn[attribute]))
         if new_log is not None:
             stack.enter_context(patch.object(sessions, "MemoryLog", new_log))
-        stack.enter_context(patch.object(calls, "DECISION_S", DECISION_S))
         yield

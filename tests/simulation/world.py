@@ -98,6 +98,7 @@ def draw_settings(chance: random.Random) -> Settings:
             "messages_per_s": chance.choice([5, 50, 500]),
             "output_bytes": chance.choice([1024, 8192, 65536]),
             "answer_bytes": chance.choice([1024, 65536, 1024 * 1024]),
+            "confirm_s": 5.0,  # the usual time is longer than most runs
             "log_events": chance.choice([1, 16, 64, 4096]),
             "log_bytes": chance.choice([1024, 16384, 1024 * 1024]),
             "history_turns": chance.choice([1, 3, 256]),

@@ -1,11 +1,13 @@
 /** @import { AnyEvent, Fold, InterruptOptions, Played, PlaybackReport, ServerEventOf } from "./types.js" */
 /** @import { TurnEvent, TurnEvents } from "./types.js" */
+/** @import { ClientCore } from "./core.js" */
 /** @import { BargeinError } from "./errors.js" */
 /** @import { Session } from "./session.js" */
 /** @import { TrackedTurn } from "./tracked.js" */
 
 import { Emitter } from "./emitter.js";
 import { Answer, Feed } from "./feed.js";
+import { isRendered } from "./kinds.js";
 
 /**
  * The answer to one input. Made by `Session.send` or a resume, never by hand.
@@ -23,6 +25,7 @@ export class Turn {
   #feed;
   #emitter = /** @type {Emitter<TurnEvents>} */ (new Emitter());
   #endTaken = false;
+  #isIterated = false;
   /** @type {Answer<ServerEventOf<"input.accepted" | "input.queued">>} */
   #accepted = new Answer();
   /** @type {Answer<ServerEventOf<"turn.ended">>} */
@@ -36,6 +39,7 @@ export class Turn {
     this.#session = session;
     this.#tracked = tracked;
     this.#feed = new Feed(tracked.inbox);
+    tracked.isRendered = () => this.#isIterated || this.#isListened;
     if (tracked.turnId !== null) this.#settleAccepted();
   }
 
@@ -100,6 +104,7 @@ export class Turn {
 
   /** @returns {AsyncGenerator<TurnEvent, void, void>} */
   async *[Symbol.asyncIterator]() {
+    this.#isIterated = true;
     while (!this.#endTaken) {
       const event = await this.#feed.next();
       if (event === null) return;
@@ -121,9 +126,15 @@ export class Turn {
    * @param {InterruptOptions} [options]
    * @returns {Promise<ServerEventOf<"interrupt.result">>} The server's answer: `interrupted`, `already_ended`,
    *   `deferred` (it takes effect later) or `unknown_turn`, and what was `heard` where the turn is over.
-   *   Rejects with `InputRejected`, `InterruptRefused`, `TooManyPending` or `SessionClosed`.
+   *   Rejects with `InputRejected`, `InterruptRefused`, `TooManyPending` or `SessionClosed`; who does not ask
+   *   need not catch.
    */
-  async interrupt(options = {}) {
+  interrupt(options = {}) {
+    return quietly(this.#interrupt(options));
+  }
+
+  /** @param {InterruptOptions} options */
+  async #interrupt(options) {
     if (this.#tracked.over && this.id === null) await this.accepted; // rejects with what became of the input
     const result = await this.#session.interruptTracked(this.#tracked, options);
     if (result.outcome !== "interrupted" || result.heard) return result;
@@ -137,15 +148,13 @@ export class Turn {
    * final, `resume` takes it back, and the server resumes by itself after about 2 s. Without a line it
    * does nothing.
    */
-  async hold() {
-    await this.accepted;
-    this.#session.act((core) => core.hold(this.#tracked));
+  hold() {
+    return this.#whenAccepted((core) => core.hold(this.#tracked));
   }
 
   /** Lets a held turn go on from the exact place; nothing of it is lost. */
-  async resume() {
-    await this.accepted;
-    this.#session.act((core) => core.resume(this.#tracked));
+  resume() {
+    return this.#whenAccepted((core) => core.resume(this.#tracked));
   }
 
   /** Reports what the user has received so far; also welcome after the end of the turn. @param {PlaybackReport} report */
@@ -153,23 +162,26 @@ export class Turn {
     this.#session.act((core) => core.playback(this.#tracked, played(report)));
   }
 
+  /** @param {(core: ClientCore) => void} what */
+  #whenAccepted(what) {
+    return quietly(this.accepted.then(() => this.#session.act(what)));
+  }
+
   // --- for the session -------------------------------------------------------------------------------
 
-  /**
-   * Gives listeners what waits for them.
-   *
-   * @param {(event: AnyEvent) => boolean} isHeardElsewhere Whether the session has listeners for it.
-   */
-  drain(isHeardElsewhere) {
+  /** Gives listeners what waits for them. */
+  drain() {
+    const isListened = this.#isListened;
     let event;
     while ((event = this.#tracked.listened.take()) !== undefined) {
-      const type = /** @type {keyof TurnEvents} */ (event.type);
-      if (this.#emitter.has(type) || this.#emitter.has("*") || isHeardElsewhere(event)) {
-        this.#tracked.shownSeq = this.#tracked.listened.takenSeq;
-      }
-      this.#emitter.emit(type, /** @type {any} */ (event));
+      if (isListened) this.#tracked.shownSeq = this.#tracked.listened.takenSeq;
+      this.#emitter.emit(/** @type {keyof TurnEvents} */ (event.type), /** @type {any} */ (event));
       this.#emitter.emit("*", /** @type {any} */ (event));
     }
+  }
+
+  get #isListened() {
+    return this.#emitter.hasAny(isRendered) || this.#session.isListened;
   }
 
   /** @param {AnyEvent} event */
@@ -202,4 +214,16 @@ export class Turn {
 export function played({ seq, audioMs, chars }) {
   const fields = { seq, audio_ms: audioMs, chars };
   return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
+}
+
+/**
+ * A promise whose rejection is reported to nobody but those who ask: a stop button that is not interested in the
+ * outcome must not fail for the lack of a `catch`.
+ *
+ * @template T
+ * @param {Promise<T>} promise
+ */
+function quietly(promise) {
+  promise.catch(() => {});
+  return promise;
 }

@@ -23,6 +23,9 @@ TOKEN_HEADER = "Bargein-Session-Token"
 SESSION_HEADER = "Bargein-Session"
 COOKIE = "bargein_session"
 
+SLOWEST_BYTES_PER_S = 32 * 1024
+"""A body may take as long as its largest would on such a line, beside the time that any may take."""
+
 T = TypeVar("T")
 
 
@@ -61,7 +64,7 @@ class Call:
             raise Refused(415, "expected a body of application/json")
         body = bytearray()
         try:
-            async with asyncio.timeout(self.sessions.settings.open_s):
+            async with asyncio.timeout(self.sessions.settings.open_s + limit / SLOWEST_BYTES_PER_S):
                 async for chunk in request.stream():
                     body += chunk
                     if len(body) > limit:
@@ -94,16 +97,15 @@ class Call:
             Refused: There is none, or the secret is missing or wrong; which of them is nobody's business.
         """
         session_id = SessionId(self.request.path_params["session_id"])
-        token = self.request.headers.get(TOKEN_HEADER)
-        if token is not None:
+        badge, token = self.request.cookies.get(COOKIE), self.request.headers.get(TOKEN_HEADER)
+        if badge is None and token is None:
+            raise self.door.refusal(401, f"the session's token is needed: {TOKEN_HEADER}")
+        live = self.sessions.find_by_badge(session_id, badge) if badge is not None else None
+        if live is None and token is not None:
             self.introduce(None)
             live = self.sessions.find(session_id, self.visitor.principal)
             if live is not None and not live.core.identity.proves(Token(token), self.sessions.loop.time()):
                 live = None
-        elif (badge := self.request.cookies.get(COOKIE)) is not None:
-            live = self.sessions.find_by_badge(session_id, badge)
-        else:
-            raise self.door.refusal(401, f"the session's token is needed: {TOKEN_HEADER}")
         if live is None:
             raise Refused(404, "no such session, or its token is wrong")
         return live
@@ -128,8 +130,8 @@ class Call:
             return None
         epoch, _, seq = given.rpartition(".")
         try:
-            return msgspec.convert({"epoch": epoch, "seq": int(seq)}, Cursor)
-        except (ValueError, msgspec.ValidationError):
+            return msgspec.convert({"epoch": epoch, "seq": msgspec.json.decode(seq)}, Cursor)
+        except (msgspec.MsgspecError, UnicodeError):
             raise Refused(422, "expected a Last-Event-ID of the form epoch.seq") from None
 
     def _count(self, size: int) -> None:

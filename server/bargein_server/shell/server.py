@@ -26,15 +26,21 @@ def uvicorn_config(
     Compression is off: for frames of a token it costs three times the processor and memory and saves
     nothing, and the direct write path cannot use it.
     """
-    http = type("HttpProtocol", (HeadTimeoutProtocol,), {"head_s": settings.head_s})
+    of_heads = {"head_s": settings.head_s, "head_bytes": settings.head_bytes}
+    http = type("HttpProtocol", (HeadTimeoutProtocol,), of_heads)
+    of_frames = {"max_pieces": settings.frame_pieces, "max_pong_bytes": settings.pong_bytes}
+    websocket = type("WebSocketProtocol", (BargeinProtocol,), of_frames)
     return uvicorn.Config(
         app,
         host=host,
         port=port,
         http=http,
-        ws=BargeinProtocol,
+        ws=websocket,
         ws_max_size=settings.frame_bytes,
         ws_per_message_deflate=False,
+        # A peer that stands still, with nothing on its way that it would have to acknowledge.
+        ws_ping_interval=settings.stalled_s / 2,
+        ws_ping_timeout=settings.stalled_s,
         timeout_graceful_shutdown=5,
         log_level=log_level,
         access_log=False,
