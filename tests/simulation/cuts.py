@@ -197,7 +197,9 @@ class CutRun:
     # --- the run ---------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        settings = Settings(cleanup_grace_s=1.0, cleanup_kill_s=0.5, no_output_s=20.0, drain_s=0.0)
+        settings = Settings(
+            cleanup_grace_s=1.0, cleanup_kill_s=0.5, no_output_s=20.0, drain_s=0.0, confirm_s=5.0
+        )
         agent = await self._stage(self.oracle)
         sessions = WatchedSessions(agent, settings)
         sessions.oracle = self.oracle
