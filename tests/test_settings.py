@@ -21,7 +21,7 @@ def limits(name: str) -> tuple[float | None, float | None, float | None]:
 
 NUMBERS = [name for name in FIELDS if limits(name)[2] is not None]
 CHOICES = {"on_busy": ("interrupt", "queue", "reject"), "cleanup": ("overlap", "wait")}
-SWITCHES = ("metrics",)
+SWITCHES = ("metrics", "traces")
 
 
 def test_every_setting_is_a_bounded_number_a_choice_or_a_switch() -> None:

@@ -22,7 +22,7 @@ from .guard.authentication import Authenticator
 from .guard.door import Door
 from .settings import Settings
 from .shell.sessions import Sessions
-from .telemetry import Telemetry
+from .telemetry.setup import set_up
 
 if TYPE_CHECKING:
     from .telemetry.metrics import Metrics
@@ -32,13 +32,6 @@ TICKET_PATH = "/v1/tickets"
 HEALTH_PATH = "/healthz"
 READY_PATH = "/readyz"
 METRICS_PATH = "/metrics"
-
-
-class NotInstalled(ImportError):
-    """A setting needs a package that is missing; the message says how to install it."""
-
-    def __init__(self, setting: str, error: ImportError) -> None:
-        super().__init__(f'{setting} needs {error.name}: pip install "bargein[{setting}]"', name=error.name)
 
 
 def create_app(
@@ -65,7 +58,7 @@ def create_app(
 
     Raises:
         NotAnAgent: `agent` is not an async generator function.
-        NotInstalled: `metrics` is set, and what it needs is missing.
+        NotInstalled: `metrics` or `traces` is set, and what they need is missing.
     """
     check_agent(agent)
     limits = settings if settings is not None else Settings()
@@ -78,8 +71,7 @@ def create_app(
             existing = app.state.sessions = Sessions(agent, limits, telemetry)
         return existing
 
-    metrics = _metrics(sessions, door) if limits.metrics else None
-    telemetry = Telemetry([metrics] if metrics is not None else [])
+    telemetry, metrics = set_up(limits, lambda: _gauges(sessions()), lambda: door.refusals)
 
     async def session_endpoint(websocket: WebSocket) -> None:
         await serve_session(websocket, sessions(), door)
@@ -98,23 +90,14 @@ def create_app(
     return app
 
 
-def _metrics(sessions: Callable[[], Sessions], door: Door) -> Metrics:
-    try:
-        from .telemetry.metrics import Metrics
-    except ImportError as error:
-        raise NotInstalled("metrics", error) from None
-
-    def gauges() -> dict[str, float]:
-        here = sessions()
-        return {
-            "bargein_abandoned_tasks": len(here.abandoned),
-            "bargein_background_tasks": len(here.background),
-            "bargein_slots_taken": here.slots.taken,
-            "bargein_slots_waiting": here.slots.waiting,
-            "bargein_draining": here.draining,
-        }
-
-    return Metrics(gauges, lambda: door.refusals)
+def _gauges(sessions: Sessions) -> dict[str, float]:
+    return {
+        "bargein_abandoned_tasks": len(sessions.abandoned),
+        "bargein_background_tasks": len(sessions.background),
+        "bargein_slots_taken": sessions.slots.taken,
+        "bargein_slots_waiting": sessions.slots.waiting,
+        "bargein_draining": sessions.draining,
+    }
 
 
 def _probes(sessions: Callable[[], Sessions], door: Door, metrics: Metrics | None) -> list[Route]:

@@ -63,6 +63,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         model_connections: Connections to model servers, of the whole process.
         model_keepalive: And how many of them are kept when idle.
         metrics: Whether `/metrics` is served, for Prometheus; needs `bargein[metrics]`.
+        traces: Whether turns are traced with OpenTelemetry; needs `bargein[otel]`.
     """
 
     on_busy: OnBusy = "interrupt"
@@ -100,6 +101,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     model_connections: PositiveCount = 100
     model_keepalive: Count = 50
     metrics: bool = False
+    traces: bool = False
 
 
 class SettingsError(ValueError):

@@ -1,0 +1,45 @@
+"""Traces over the whole line: a client's `traceparent` reaches the agent's spans."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from opentelemetry import trace
+
+from bargein_server import Output, Turn
+from serving import WireKind, ask, serving
+from tracing import PARENT_ID, TRACE_ID, TRACEPARENT, Tracing, parent_of
+from waiting import until
+
+
+@pytest.fixture
+def tracing(monkeypatch: pytest.MonkeyPatch) -> Tracing:
+    """The tracing of the process, as an application sets it up."""
+    tracing = Tracing()
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: tracing.provider)
+    monkeypatch.setattr(trace, "get_tracer", tracing.provider.get_tracer)
+    return tracing
+
+
+async def agent(turn: Turn) -> AsyncIterator[Output]:
+    """Traces something of its own."""
+    with trace.get_tracer("author").start_as_current_span("work"):
+        pass
+    yield "word"
+
+
+@pytest.mark.parametrize("traces", [True, False])
+async def test_the_handshake_is_the_parent(wire: WireKind, tracing: Tracing, traces: bool) -> None:
+    """Of the turns of its session, when turns are traced; without, the author's spans are roots."""
+    async with (
+        serving(agent, wire, traces=traces) as server,
+        server.connect(additional_headers={"traceparent": TRACEPARENT}) as client,
+    ):
+        await ask(client)
+        await client.until("turn.ended")
+        if traces:
+            await until(lambda: tracing.spans("turn"))
+    assert tracing.tree() == ({"turn", "turn/work"} if traces else {"work"})
+    if traces:
+        assert parent_of(tracing.one("turn")) == (TRACE_ID, PARENT_ID)
