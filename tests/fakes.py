@@ -102,8 +102,9 @@ class Line:
         before = len(self.events)
         self.send(InputText(id=input_id, text=text))
         answers = [event for event in self.events[before:] if isinstance(event, (InputAccepted, InputQueued))]
-        [turn_id] = [event.turn_id for event in answers if event.input_id == input_id]
-        return turn_id
+        turns = [event.turn_id for event in answers if event.input_id == input_id]
+        assert len(turns) == 1, f"expected one answer to the input, got {answers}"
+        return turns[0]
 
     def interrupt(self, turn: TurnId) -> None:
         self.send(Interrupt(id=InterruptId(f"x{next(self._ids)}"), turn_id=turn))

@@ -132,6 +132,8 @@ class Talk:
             self.now = max(self.now, due)
             self.session.tick(self.now)
             self.flush()
+            after = self.session.next_deadline()
+            assert after is None or after > self.now, "a tick left undone what was due"
         self.now = end
 
     # --- the client ------------------------------------------------------------------------------
@@ -168,12 +170,13 @@ class Talk:
                 id=interrupt_id, turn_id=turn, input_id=input_id, played=played, reason=reason, force=force
             )
         )
-        [result] = [
+        answers = [
             event
             for event in self.events[before:]
             if isinstance(event, InterruptResult) and event.interrupt_id == interrupt_id
         ]
-        return result
+        assert len(answers) == 1, f"expected one answer to the interrupt, got {answers}"
+        return answers[0]
 
     # --- the agent -------------------------------------------------------------------------------
 
@@ -220,8 +223,9 @@ class Talk:
 
     def end_of(self, turn: TurnId) -> TurnEnded:
         """Return the one end of a turn."""
-        [ended] = [event for event in self.of(TurnEnded) if event.turn_id == turn]
-        return ended
+        ends = [event for event in self.of(TurnEnded) if event.turn_id == turn]
+        assert len(ends) == 1, f"expected one end of {turn}, got {ends}"
+        return ends[0]
 
     def opened(self) -> SessionOpened:
         """Return the last `session.opened`."""

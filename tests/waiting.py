@@ -12,13 +12,17 @@ WAIT_S = 10.0
 """How long a test waits for what takes milliseconds; only a failure takes this long."""
 
 
+class TooLate(AssertionError):
+    """What was waited for did not come. A mutant is not caught by it: too slow is not wrong."""
+
+
 async def until(condition: Callable[[], T], what: str = "the condition") -> T:
     """Let the loop run until the condition is true; returns its value."""
     loop = asyncio.get_running_loop()
     end = loop.time() + WAIT_S
     while not (value := condition()):
         if loop.time() > end:
-            raise AssertionError(f"waited {WAIT_S} s for {what}")
+            raise TooLate(f"waited {WAIT_S} s for {what}")
         await asyncio.sleep(0)
     return value
 
@@ -29,4 +33,4 @@ async def in_virtual_time(condition: Callable[[], T], what: str = "the condition
         if value := condition():
             return value
         await asyncio.sleep(0.01)
-    raise AssertionError(f"waited for {what}")
+    raise TooLate(f"waited for {what}")

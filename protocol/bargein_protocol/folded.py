@@ -99,6 +99,7 @@ class FoldedTurn(Struct, kw_only=True, omit_defaults=True):
         retryable: Whether the same input may succeed when sent again; as in its `turn.ended`.
         last_seq: The last number that is folded in.
         last_output_seq: The last number before its `turn.ended`.
+        cut: Whether thoughts, data, and the arguments and outputs of tools were left out for their size.
         lanes: By source; the empty source is the turn's own voice.
     """
 
@@ -113,4 +114,5 @@ class FoldedTurn(Struct, kw_only=True, omit_defaults=True):
     last_output_seq: SeqField = NO_SEQ
     heard: Heard | None = None
     usage: Usage | None = None
+    cut: bool = False
     lanes: Annotated[dict[Source, FoldedLane], Meta(max_length=MAX_LANES)] = field(default_factory=dict)

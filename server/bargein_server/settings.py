@@ -60,8 +60,9 @@ class Settings(Struct, frozen=True, kw_only=True):
         log_bytes: And their size.
         history_turns: Turns of a session that are remembered.
         history_chars: And about how much they hold, in characters.
-        model_connections: Connections to model servers, of the whole process.
-        model_keepalive: And how many of them are kept when idle.
+        model_calls: Model calls at a time, of all turns, through the client that turns are given.
+        model_wait_s: How long one more waits for its place; then its turn fails with `overload`.
+        model_keepalive: Idle connections to model servers that are kept for the next call.
         metrics: Whether `/metrics` is served, for Prometheus; needs `bargein[metrics]`.
         traces: Whether turns are traced with OpenTelemetry; needs `bargein[otel]`.
     """
@@ -98,7 +99,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     log_bytes: Bytes = 1024 * 1024
     history_turns: PositiveCount = 256
     history_chars: PositiveCount = 1024 * 1024
-    model_connections: PositiveCount = 100
+    model_calls: PositiveCount = 50
+    model_wait_s: PositiveSeconds = 25.0
     model_keepalive: Count = 50
     metrics: bool = False
     traces: bool = False

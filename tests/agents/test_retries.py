@@ -54,6 +54,23 @@ class Answer:
         return error
 
 
+async def test_a_model_call_waits_for_a_place_and_then_fails_as_overload(upstream: Upstream) -> None:
+    """At the limit it runs; one more waits its time, is not tried again, and may be sent again later."""
+    async with create_http_client(max_connections=1, wait_s=20) as http_client:
+        first = Answer(upstream, http_client)
+        call = await first_call(upstream)
+        call.open()
+        second = Answer(upstream, http_client)
+        failure = await second.over()
+        assert failure is not None
+        assert (failure.reason, failure.retryable) == ("overload", True)
+        assert 20 <= now() < 25
+        assert len(upstream.calls) == 1
+        call.text("done")
+        call.finish()
+        assert await first.over() is None
+
+
 async def first_call(upstream: Upstream) -> Call:
     """Wait for the first request, busily: the SDK prepares it in a thread, while virtual time would fly."""
     await until(lambda: upstream.calls, "the first request")

@@ -27,6 +27,17 @@ def test_what_waited_is_purged() -> None:
     assert talk.of(Status) == []
 
 
+def test_what_is_purged_is_not_kept() -> None:
+    """An ended turn holds no output that nobody will ever read."""
+    talk = Talk()
+    turn = talk.ask()
+    talk.open = False
+    talk.emit(turn, "waiting", Status(message="waiting too"))
+    talk.interrupt(turn)
+    ended = talk.session.turn(turn)
+    assert (ended.queued_bytes, ended.take()) == (0, None)
+
+
 def test_a_purge_leaves_no_hole() -> None:
     """Numbers are contiguous across a purge, because nothing is numbered before it is handed over."""
     talk = Talk()

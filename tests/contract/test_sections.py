@@ -104,8 +104,11 @@ def test_an_input_that_would_interrupt_waits() -> None:
     waiting = talk.ask(on_busy="queue")
     talk.enter_section(turn)
     barging = talk.ask("now!")
-    assert talk.of(InputQueued)[-1].position == 1
+    assert (talk.of(InputQueued)[-1].turn_id, talk.of(InputQueued)[-1].position) == (barging, 1)
+    assert talk.emit(turn, "protected")
+    assert talk.started() == [turn]
     talk.leave_section(turn)
+    assert texts(talk) == ["protected"]
     assert talk.end_of(turn).reason == "superseded"
     assert talk.started() == [turn, barging]
     talk.finish(barging)

@@ -84,7 +84,8 @@ async def test_what_waits_is_handed_over_in_portions() -> None:
     line.wire.__class__ = FillingWire
     line.wire.writes.clear()
     line.block(False)
-    [frames] = line.wire.writes
+    assert len(line.wire.writes) == 1
+    frames = line.wire.writes[0]
     assert WRITE_BYTES <= frames * 1050 < WRITE_BYTES + 2 * 1050
     line.interrupt(turn)
     line.block(False)

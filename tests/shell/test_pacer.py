@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from time import perf_counter
 
 import pytest
 
+from bargein_server import Output, Turn
 from bargein_server.shell.pacer import ROUND_S, SLICE_S, Pacer
+from fakes import Line, serve
 
 
 async def test_the_round_changes_once_the_loop_has_run() -> None:
@@ -63,3 +67,23 @@ async def test_the_more_turns_are_busy_the_shorter_is_the_slice_of_each(busy: in
     pacer.watch()
     await asyncio.sleep(0)
     assert pacer.slice_s == SLICE_S
+
+
+async def test_an_agent_that_never_suspends_lets_the_loop_run() -> None:
+    """Others have their turn while it speaks, many times (contract 12)."""
+    rounds = 0
+    speaking = True
+
+    async def agent(turn: Turn) -> AsyncIterator[Output]:
+        nonlocal speaking
+        end = perf_counter() + 500 * SLICE_S
+        while perf_counter() < end:
+            yield "x"
+        speaking = False
+
+    line = Line(serve(agent))
+    line.ask()
+    while speaking:
+        await asyncio.sleep(0)
+        rounds += 1
+    assert rounds > 50

@@ -146,12 +146,14 @@ async def test_a_cleanup_has_its_grace_then_a_second_cancel_then_it_is_abandoned
     await line.until("text.delta")
     start = loop.time()
     line.interrupt(turn)
-    await asyncio.sleep(2.4)
-    assert not sessions.abandoned
-    await asyncio.sleep(0.2)
-    assert len(sessions.abandoned) == 1
-    assert cancels == [pytest.approx(0), pytest.approx(2)]
-    release.set()
+    try:
+        await asyncio.sleep(2.4)
+        assert not sessions.abandoned
+        await asyncio.sleep(0.2)
+        assert len(sessions.abandoned) == 1
+        assert cancels == [pytest.approx(0), pytest.approx(2)]
+    finally:
+        release.set()
     await until(lambda: not sessions.abandoned)
 
 

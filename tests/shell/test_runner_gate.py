@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from bargein_protocol import TurnHold, TurnResume
 from bargein_server import Output, Turn
 from fakes import Line, serve
 from waiting import until
@@ -58,3 +59,29 @@ async def test_an_agent_that_was_not_pulled_has_its_whole_time_for_the_next_outp
     line.block(False)
     await asyncio.sleep(25)
     assert [end.status for end in line.ends()] == ["completed"]
+
+
+async def test_the_generator_of_a_held_turn_stands_still() -> None:
+    """It is not pulled, so an agent that never waits makes nothing that must be kept (contract 10)."""
+    made = 0
+
+    async def agent(turn: Turn) -> AsyncIterator[Output]:
+        nonlocal made
+        while True:
+            made += 1
+            yield f"{made} "
+
+    line = Line(serve(agent, hold_s=1000, no_output_s=1000))
+    turn = line.ask()
+    await line.until("text.delta")
+    line.send(TurnHold(turn_id=turn))
+    await asyncio.sleep(0)
+    held_at = made
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert made == held_at
+    said = line.texts()
+    line.send(TurnResume(turn_id=turn))
+    await line.until("text.delta", len(said) + 1)
+    line.interrupt(turn)
+    assert "".join(line.texts()).split() == [str(n) for n in range(1, len(line.texts()) + 1)]

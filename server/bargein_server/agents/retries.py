@@ -78,7 +78,13 @@ def failing_upstream() -> Iterator[None]:
     try:
         yield
     except FAILURES as error:
-        raise TurnFailed("upstream", retryable=_may_pass(error)) from error
+        reason = "overload" if _found_no_place(error) else "upstream"
+        raise TurnFailed(reason, retryable=_may_pass(error)) from error
+
+
+def _found_no_place(failure: BaseException) -> bool:
+    """Whether the request never left: other model calls of this server took all places."""
+    return isinstance(failure.__cause__, httpx2.PoolTimeout)
 
 
 def _may_pass(failure: BaseException) -> bool:
@@ -89,6 +95,8 @@ def _may_pass(failure: BaseException) -> bool:
 
 def _passes(failure: Failure) -> bool:
     """Whether the same request may succeed at once; garbage is likely to be garbage again."""
+    if _found_no_place(failure):
+        return False  # it has waited long enough
     if isinstance(failure, (openai.APIStatusError, openai.APIConnectionError, StreamCut)):
         said = failure.response.headers.get("x-should-retry") if isinstance(
             failure, openai.APIStatusError) else None  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from bargein_protocol import NO_SEQ, Seq, Snapshot
+from bargein_protocol import NO_SEQ, Seq
 
 from .answers import Answers
 from .stream import Stream
@@ -72,7 +72,7 @@ class Delivery:
         for answer in self._answers.numbered_after(after):
             if answer.turn_id not in self._table.turns:  # nothing else tells of it any more (contract 4)
                 self._stream.answer(replace(answer, seq=NO_SEQ, duplicate=True))
-        self._stream.answer(Snapshot(seq=self._stream.top, turns=[turn.fold.folded() for turn in turns]))
+        self._stream.answer_with_snapshot([turn.fold.folded() for turn in turns])
         for turn in turns:
             turn.hearing.taken = turn.fold.last_output_seq
         self._stream.finish_replay()

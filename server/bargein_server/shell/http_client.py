@@ -26,8 +26,8 @@ import httpx2
 from ..agent import TurnClosed
 from .upstream import TURN_STREAMS, TurnStreams
 
-TIMEOUT_S = httpx2.Timeout(600.0, connect=5.0, pool=30.0)
-"""Seconds: a reasoning model may be silent for minutes, a free place in the pool may not."""
+ANSWER_S, CONNECT_S = 600.0, 5.0
+"""A reasoning model may be silent for minutes; a connection that is not made by then will not be."""
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
@@ -132,22 +132,24 @@ def _retrieve(closing: asyncio.Task[None]) -> None:
         closing.exception()
 
 
-def create_http_client(max_connections: int = 100, max_keepalive: int = 50) -> TurnClient:
+def create_http_client(
+    max_connections: int = 50, max_keepalive: int = 50, wait_s: float = 25.0
+) -> TurnClient:
     """Return the client that `turn.http_client()` hands out; the caller closes it with `aclose()`.
 
     HTTP/1.1 only. Proxies come from the environment as for any other client, except that loopback
     addresses are always reached directly.
 
     Args:
-        max_connections: Connections at a time, busy and idle. One more request waits up to 30 s for
-            a place, then fails.
+        max_connections: Connections at a time, busy and idle. One more request waits for a place.
+        wait_s: How long it waits, in seconds; then it fails with `httpx2.PoolTimeout`.
         max_keepalive: Idle connections kept for the next request.
     """
     limits = httpx2.Limits(max_connections=max_connections, max_keepalive_connections=max_keepalive)
     return TurnClient(
         http2=False,
         limits=limits,
-        timeout=TIMEOUT_S,
+        timeout=httpx2.Timeout(ANSWER_S, connect=CONNECT_S, pool=wait_s),
         follow_redirects=True,
         mounts={f"all://{host}": None for host in _LOOPBACK},
     )

@@ -176,7 +176,9 @@ class Sessions:
                     'turn.http_client() needs httpx2: pip install "bargein[openai]"'
                 ) from error
             self._http_client = create_http_client(
-                max_connections=self.settings.model_connections, max_keepalive=self.settings.model_keepalive
+                max_connections=self.settings.model_calls,
+                max_keepalive=self.settings.model_keepalive,
+                wait_s=self.settings.model_wait_s,
             )
         return self._http_client
 

@@ -1,0 +1,105 @@
+"""Every guard is missed when it is taken out: by an assertion of a test of its own clause."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mutation import ROOT, Edit, Mutant, Stale, cases, copy_packages, judge, load, survives
+from verdicts import ASSERTION, PASSED
+
+MUTANTS = load(Path(__file__).parent)
+CLAUSES = 13
+
+HARMLESS = "contract/test_fence.py::test_what_waited_is_purged"
+SESSION = "server/bargein_server/core/session.py"
+EMIT = "    def emit(self, turn_id: TurnId, output: str | AgentOutput | None, now: float) -> bool:\n"
+
+
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """How the tests of all mutants go on a copy that nobody changed."""
+    sources = tmp_path_factory.mktemp("unchanged")
+    copy_packages(sources)
+    return judge(sources, tuple(sorted({test for mutant in MUTANTS for test in mutant.caught_by})))
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: f"{mutant.clause}: {mutant.guard}")
+def test_a_guard_that_is_taken_out_is_missed(
+    mutant: Mutant, unchanged: dict[str, str], tmp_path: Path
+) -> None:
+    """Its tests pass with it and fail without it, by an assertion and by nothing else."""
+    for test in mutant.caught_by:
+        of_test = cases(test, unchanged)
+        assert of_test, f"there is no test {test}"
+        assert set(of_test) == {PASSED}, of_test
+    copy_packages(tmp_path, mutant.edits)
+    verdicts = judge(tmp_path, mutant.caught_by)
+    assert [why for test in mutant.caught_by if (why := survives(test, verdicts))] == []
+
+
+def test_every_clause_has_its_mutants() -> None:
+    """None of the contract's clauses is without a guard that is known to be tested."""
+    assert {mutant.clause for mutant in MUTANTS} >= set(range(1, CLAUSES + 1))
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert f"\n{CLAUSES}. **" in readme
+    assert f"\n{CLAUSES + 1}. **" not in readme
+
+
+@pytest.mark.parametrize(
+    ("new", "why"),
+    [
+        (EMIT + "        # harmless\n", "passed without the guard"),
+        (EMIT + "        raise RuntimeError\n", "failed by something else than an assertion"),
+        (EMIT + "        assert False\n", "failed by something else than an assertion"),
+        ("    no Python\n", "0 cases ran"),
+    ],
+    ids=["harmless", "an error", "an assertion of the package", "it cannot be imported"],
+)
+def test_the_check_sees_a_survivor(new: str, why: str, tmp_path: Path) -> None:
+    """What breaks a test in another way than by its assertion proves nothing."""
+    copy_packages(tmp_path, (Edit(SESSION, EMIT, new),))
+    reason = survives(HARMLESS, judge(tmp_path, (HARMLESS,)))
+    assert reason is not None
+    assert why in reason
+
+
+FAILING = """
+import pytest
+from waiting import TooLate
+
+def test_assertion(): assert 1 == 2
+def test_nothing_raised():
+    with pytest.raises(ValueError): pass
+def test_passed(): pass
+def test_too_late(): raise TooLate
+def test_error(): raise ValueError
+def test_failed(): pytest.fail("x")
+@pytest.mark.timeout(0.01)
+def test_time_out():
+    while True: pass
+@pytest.fixture
+def broken(): assert False
+def test_fixture(broken): pass
+"""
+
+
+def test_only_a_failed_assertion_of_a_test_counts(tmp_path: Path) -> None:
+    """Not a time-out, not an error, and not what a fixture asserts."""
+    copy_packages(tmp_path)
+    (tmp_path / "test_failing.py").write_text(FAILING)
+    verdicts = judge(tmp_path, (str(tmp_path / "test_failing.py"),))
+    names = {verdict: set[str]() for verdict in (PASSED, ASSERTION)}
+    for test, verdict in verdicts.items():
+        names.setdefault(verdict, set()).add(test.partition("::test_")[2])
+    assert names[ASSERTION] == {"assertion", "nothing_raised"}
+    assert names[PASSED] == {"passed"}
+    assert len(verdicts) == 8
+
+
+@pytest.mark.parametrize("old", ["not in the file", "turn"])
+def test_the_check_sees_a_stale_entry(old: str, tmp_path: Path) -> None:
+    """The text of a guard stands in its file exactly once."""
+    with pytest.raises(Stale):
+        copy_packages(tmp_path, (Edit(SESSION, old, ""),))
