@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
+from msgspec import json
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,6 +17,7 @@ from starlette.types import Lifespan
 from starlette.websockets import WebSocket
 
 from .agent import Agent, check_agent
+from .documents import asyncapi, openapi
 from .endpoints.probes import health, readiness, show_metrics
 from .endpoints.tickets import issue_ticket
 from .endpoints.websocket import serve_session
@@ -32,6 +35,7 @@ TICKET_PATH = "/v1/tickets"
 HEALTH_PATH = "/healthz"
 READY_PATH = "/readyz"
 METRICS_PATH = "/metrics"
+DOCUMENTS = {"/v1/openapi.json": openapi, "/v1/asyncapi.json": asyncapi}
 
 
 def create_app(
@@ -84,6 +88,7 @@ def create_app(
             WebSocketRoute(SESSION_PATH, session_endpoint),
             Route(TICKET_PATH, ticket_endpoint, methods=["POST"]),
             *_probes(sessions, door, metrics),
+            *(_document(path, make) for path, make in DOCUMENTS.items()),
         ],
         lifespan=_lifespan(agent, sessions),
     )
@@ -113,6 +118,17 @@ def _probes(sessions: Callable[[], Sessions], door: Door, metrics: Metrics | Non
 
     routes = [Route(HEALTH_PATH, healthz), Route(READY_PATH, readyz)]
     return routes if metrics is None else [*routes, Route(METRICS_PATH, scrape)]
+
+
+def _document(path: str, make: Callable[[], dict[str, Any]]) -> Route:
+    @cache
+    def text() -> bytes:
+        return json.encode(make())
+
+    async def show(request: Request) -> Response:
+        return Response(text(), media_type="application/json")
+
+    return Route(path, show)
 
 
 def _lifespan(agent: Agent, sessions: Callable[[], Sessions]) -> Lifespan[Starlette]:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from bargein_protocol import NO_SEQ, Seq
 
 from .answers import Answers
+from .snapshots import bounded_snapshot
 from .stream import Stream
 from .table import TurnTable
 from .turns import COMPLETED, State, Turn
@@ -72,7 +73,7 @@ class Delivery:
         for answer in self._answers.numbered_after(after):
             if answer.turn_id not in self._table.turns:  # nothing else tells of it any more (contract 4)
                 self._stream.answer(replace(answer, seq=NO_SEQ, duplicate=True))
-        self._stream.answer_with_snapshot([turn.fold.folded() for turn in turns])
+        self._stream.answer(bounded_snapshot(self._stream.top, [turn.fold.folded() for turn in turns]))
         for turn in turns:
             turn.hearing.taken = turn.fold.last_output_seq
         self._stream.finish_replay()

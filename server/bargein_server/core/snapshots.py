@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from msgspec.structs import replace
 
-from bargein_protocol import FoldedLane, FoldedTool, FoldedTurn, Seq, Snapshot
+from bargein_protocol import JSON, FoldedLane, FoldedTool, FoldedTurn, Seq, Snapshot
 
 SNAPSHOT_BYTES = 8 * 1024 * 1024
 
 
-def encode_snapshot(
-    seq: Seq, turns: list[FoldedTurn], encode: Callable[[Snapshot], bytes], most: int = SNAPSHOT_BYTES
-) -> bytes:
-    """Return the frame of a snapshot, cut when it would be longer than `most` bytes.
+def bounded_snapshot(seq: Seq, turns: list[FoldedTurn], most: int = SNAPSHOT_BYTES) -> Snapshot:
+    """Return a snapshot of turns, cut when it would be longer than `most` bytes of JSON.
 
     Of the oldest turns first, what can be large and is not the answer is left out: thoughts, data, and
     the arguments and outputs of tools. Text is kept, so a frame of very long texts may still be longer.
     """
-    frame = encode(Snapshot(seq=seq, turns=turns))
-    if len(frame) <= most:
-        return frame
-
-    def size(turn: FoldedTurn) -> int:
-        return len(encode(Snapshot(seq=seq, turns=[turn])))
-
-    excess, turns = len(frame) - most, list(turns)
+    sizes = [len(JSON.encode(Snapshot(seq=seq, turns=[turn]))) for turn in turns]
+    excess, bounded = sum(sizes) - most, list(turns)
     for place, turn in enumerate(turns):
         if excess > 0:
-            turns[place] = _lightened(turn)
-            excess -= size(turn) - size(turns[place])
-    return encode(Snapshot(seq=seq, turns=turns))
+            bounded[place] = _lightened(turn)
+            excess -= sizes[place] - len(JSON.encode(Snapshot(seq=seq, turns=[bounded[place]])))
+    return Snapshot(seq=seq, turns=bounded)
 
 
 def _lightened(turn: FoldedTurn) -> FoldedTurn:

@@ -23,19 +23,16 @@ from bargein_protocol import (
     Codec,
     Cursor,
     Epoch,
-    FoldedTurn,
     Numbered,
     ReplayDone,
     Seq,
     ServerEvent,
-    Snapshot,
     TextDelta,
     TurnId,
 )
 
 from .log import ReplayLog
 from .observer import NOBODY, Observer
-from .snapshots import encode_snapshot
 
 N = TypeVar("N", bound=Numbered)
 
@@ -109,13 +106,6 @@ class Stream:
             self._ready.append(self._codec.encode(event))
             self.handed += 1
             self._observer.answered(event)
-
-    def answer_with_snapshot(self, turns: list[FoldedTurn]) -> None:
-        """Make a snapshot ready; without a client it is dropped."""
-        if self._codec is not None:
-            self._ready.append(encode_snapshot(self.top, turns, self._codec.encode))
-            self.handed += 1
-            self._observer.answered(Snapshot(seq=self.top, turns=turns))
 
     def commit(self, event: N) -> N:
         """Number an event, log it, and make its frame ready for a live client.

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from ..guard.door import Door, Refused
-
-NO_STORE = {"Cache-Control": "no-store"}
+from .answers import Ticket, answer, denial
 
 
 async def issue_ticket(request: Request, door: Door) -> Response:
@@ -21,15 +20,4 @@ async def issue_ticket(request: Request, door: Door) -> Response:
     if principal is None:
         return denial(door.refusal(401, "a bearer token is needed"))
     ticket = door.tickets.issue(principal, asyncio.get_running_loop().time())
-    expires = int(door.tickets.lifetime_s * 1000)
-    return JSONResponse({"ticket": ticket, "expires_in_ms": expires}, 201, NO_STORE)
-
-
-def denial(refused: Refused) -> Response:
-    """Return the answer to a request that was refused."""
-    headers = dict(NO_STORE)
-    if refused.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    if refused.retry_after_s is not None:
-        headers["Retry-After"] = str(refused.retry_after_s)
-    return JSONResponse({"error": refused.reason}, refused.status, headers)
+    return answer(Ticket(ticket, int(door.tickets.lifetime_s * 1000)), 201)

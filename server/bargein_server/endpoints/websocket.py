@@ -12,7 +12,7 @@ from ..shell.asgi_wire import AsgiWire
 from ..shell.connection import Connection
 from ..shell.sessions import Sessions
 from ..shell.uvicorn_protocol import EXTENSION, BargeinProtocol, TransportWire
-from .tickets import denial
+from .answers import denial
 
 
 async def serve_session(websocket: WebSocket, sessions: Sessions, door: Door) -> None:
