@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+
+from memory_net import Cut, Direction, How
 
 
 class Relay:
@@ -13,11 +17,14 @@ class Relay:
     Attributes:
         port: Where clients connect.
         target: The server's port; may change while it runs.
+        carried: Bytes that passed on the last line, by direction.
     """
 
     def __init__(self, target: int) -> None:
         self.target = target
         self.port = 0
+        self.carried: dict[Direction, int] = {"up": 0, "down": 0}
+        self._next_cut: Cut | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -25,6 +32,10 @@ class Relay:
         """Break every line without a word; new ones may come."""
         for writer in self._writers:
             writer.transport.abort()
+
+    def cut_next(self, direction: Direction, after: int, how: How) -> None:
+        """Break the next line after so many bytes in a direction."""
+        self._next_cut = Cut(direction, after, how)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
@@ -34,16 +45,38 @@ class Relay:
             writer.transport.abort()
             return
         self._writers.add(back)
-        for source, sink in ((reader, back), (there, writer)):
-            task = asyncio.create_task(self._pass(source, sink))
+        carried: dict[Direction, int] = {"up": 0, "down": 0}
+        self.carried = carried
+        cut, self._next_cut = self._next_cut, None
+        ways: list[tuple[Direction, asyncio.StreamReader, asyncio.StreamWriter]]
+        ways = [("up", reader, back), ("down", there, writer)]
+        for way, source, sink in ways:
+            pair = (writer, back)
+            cut_here = cut if cut is not None and cut.direction == way else None
+            task = asyncio.create_task(self._pass(way, source, sink, carried, pair, cut_here))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _pass(
+        self,
+        way: Direction,
+        source: asyncio.StreamReader,
+        sink: asyncio.StreamWriter,
+        carried: dict[Direction, int],
+        pair: tuple[asyncio.StreamWriter, asyncio.StreamWriter],
+        cut: Cut | None,
+    ) -> None:
         try:
             while data := await source.read(65_536):
+                if cut is not None:
+                    data = data[: cut.after - carried[way]]
+                carried[way] += len(data)
                 sink.write(data)
                 await sink.drain()
+                if cut is not None and carried[way] == cut.after:
+                    for writer in pair:
+                        _break(writer, cut.how)
+                    return
         except OSError:
             pass
         finally:
@@ -56,6 +89,18 @@ class Relay:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+
+def _break(writer: asyncio.StreamWriter, how: How) -> None:
+    """End a connection; `silence` is for cables in memory, where time is virtual."""
+    if how == "rst":
+        # RFC 9293 section 3.10.4: a close that does not linger is a reset.
+        writer.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )
+        writer.transport.abort()
+    else:
+        writer.close()
 
 
 @asynccontextmanager

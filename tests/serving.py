@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
+from msgspec import msgpack
 from websockets.asyncio.client import ClientConnection, connect
 
 from bargein_server import Agent, Authenticator, Output, Settings, Turn, create_app
@@ -28,7 +29,7 @@ Frame = dict[str, Any]
 
 
 class RawClient:
-    """A client that sends and receives JSON.
+    """A client that sends and receives JSON, or MessagePack when that was negotiated.
 
     Attributes:
         frames: What was received, oldest first.
@@ -37,16 +38,19 @@ class RawClient:
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
         self.frames: list[Frame] = []
+        packed = socket.subprotocol == "bargein.v1.msgpack"
+        self._encode: Callable[[Frame], str | bytes] = msgpack.encode if packed else json.dumps
+        self._decode: Callable[[Any], Frame] = msgpack.decode if packed else json.loads
 
     async def send(self, *events: Frame | str | bytes) -> None:
         """Send events; text and bytes go as they are."""
         for event in events:
-            await self.socket.send(json.dumps(event) if isinstance(event, dict) else event)
+            await self.socket.send(self._encode(event) if isinstance(event, dict) else event)
 
     async def receive(self) -> Frame:
         """Return the next event."""
         async with asyncio.timeout(WAIT_S):
-            frame: Frame = json.loads(await self.socket.recv())
+            frame = self._decode(await self.socket.recv())
         self.frames.append(frame)
         return frame
 
@@ -155,7 +159,7 @@ async def serving(
     app = create_app(agent, limits, authenticator=authenticator, origins=origins)
     config = uvicorn_config(app, limits, "127.0.0.1", 0, "critical")
     if wire == "asgi":
-        config.ws = "websockets-sansio"
+        config.http, config.ws = "h11", "websockets-sansio"
     ports: list[int] = []
     server = Server(config, lambda: shut_down_sessions(app), ports.append)
     # Not `serve()`, which takes the process's signal handlers.

@@ -20,7 +20,11 @@ def limits(name: str) -> tuple[float | None, float | None, float | None]:
 
 
 NUMBERS = [name for name in FIELDS if limits(name)[2] is not None]
-CHOICES = {"on_busy": ("interrupt", "queue", "reject"), "cleanup": ("overlap", "wait")}
+CHOICES = {
+    "on_busy": ("interrupt", "queue", "reject"),
+    "cleanup": ("overlap", "wait"),
+    "stream_closed": ("away", "interrupt"),
+}
 SWITCHES = ("metrics", "traces")
 
 

@@ -7,12 +7,17 @@ import selectors
 from selectors import BaseSelector, SelectorKey
 from typing import Any
 
-# Time for real sockets on the loopback to deliver what is on its way before the clock jumps.
-_REAL_WAIT_S = 0.001
 
+class JumpingSelector(BaseSelector):
+    """Waits a moment for real sockets; when nothing came, moves the clock to the next deadline.
 
-class _JumpingSelector(BaseSelector):
-    """Waits a moment for real sockets; when nothing came, moves the clock to the next deadline."""
+    Attributes:
+        real_wait_s: Time for real sockets on the loopback to deliver what is on its way before the
+            clock jumps, in seconds.
+        now: The virtual time in seconds.
+    """
+
+    real_wait_s = 0.001
 
     def __init__(self) -> None:
         self._inner = selectors.DefaultSelector()
@@ -27,7 +32,7 @@ class _JumpingSelector(BaseSelector):
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         if timeout is None:
             return self._inner.select(None)
-        ready = self._inner.select(min(timeout, _REAL_WAIT_S) if timeout > 0 else 0)
+        ready = self._inner.select(min(timeout, self.real_wait_s) if timeout > 0 else 0)
         if not ready and timeout > 0:
             self.now += timeout
         return ready
@@ -42,8 +47,8 @@ class _JumpingSelector(BaseSelector):
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """See the module."""
 
-    def __init__(self) -> None:
-        self._clock = _JumpingSelector()
+    def __init__(self, clock: JumpingSelector | None = None) -> None:
+        self._clock = clock if clock is not None else JumpingSelector()
         super().__init__(self._clock)
 
     def time(self) -> float:

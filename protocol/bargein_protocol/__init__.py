@@ -24,9 +24,10 @@ from .client_events import (
     TurnHold,
     TurnResume,
 )
-from .codec import CODECS, JSON, Codec, JsonCodec, negotiate
+from .codec import CODECS, JSON, MESSAGEPACK, Codec, JsonCodec, MessagePackCodec, negotiate
 from .errors import CODES, Action, Code, DecodeError, ProtocolError, code_named, code_of_close
 from .folded import AudioSpan, FoldedLane, FoldedProgress, FoldedTool, FoldedTurn, ToolState
+from .http import BatchAnswer, BatchInput, BatchRequest, BatchResult, TurnRequest
 from .server_events import (
     AgentOutput,
     AudioDelta,
@@ -100,12 +101,17 @@ __all__ = [
     "CODES",
     "JSON",
     "MAX_PENDING",
+    "MESSAGEPACK",
     "NO_SEQ",
     "NO_TURN",
     "Action",
     "AgentOutput",
     "AudioDelta",
     "AudioSpan",
+    "BatchAnswer",
+    "BatchInput",
+    "BatchRequest",
+    "BatchResult",
     "CallId",
     "ClientEvent",
     "ClientInfo",
@@ -138,6 +144,7 @@ __all__ = [
     "JsonCodec",
     "LaneFold",
     "Limits",
+    "MessagePackCodec",
     "Numbered",
     "NumberedEvent",
     "OnBusy",
@@ -185,6 +192,7 @@ __all__ = [
     "TurnHeld",
     "TurnHold",
     "TurnId",
+    "TurnRequest",
     "TurnResume",
     "TurnResumed",
     "TurnStarted",

@@ -6,10 +6,13 @@ whatever the peer sent.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any, Protocol
 
 import msgspec
+from msgspec import inspect
 
 from .client_events import ClientEvent, InputText, SessionOpen, SessionUpdate, ToolOutput
 from .errors import BAD_EVENT, BAD_FRAME, UNKNOWN_TYPE, Code, DecodeError
@@ -17,6 +20,7 @@ from .server_events import ServerEvent, UnknownEvent
 from .types import MAX_DEPTH, MAX_ID_CHARS, MAX_INT, MAX_NAME_CHARS, Seq, TurnId
 
 _DETAIL_CHARS = 200
+_MAX_DOUBLE = sys.float_info.max
 
 # What a decoder raises on hostile input: deep nesting is a RecursionError, a lone surrogate or bad
 # UTF-8 a UnicodeError, and none of them is an error of msgspec.
@@ -95,17 +99,17 @@ class _Header(msgspec.Struct):
         return None
 
 
-class JsonCodec:
-    """JSON in text frames; `bytes` fields are base64 (RFC 4648 section 4, with padding)."""
+class _StructCodec:
+    """What codecs have in common: the structs are the same, the bytes are not.
 
-    subprotocol = "bargein.v1.json"
-    text = True
+    Args:
+        library: `msgspec.json` or `msgspec.msgpack`.
+    """
 
-    def __init__(self) -> None:
-        self._client: msgspec.json.Decoder[ClientEvent] = msgspec.json.Decoder(ClientEvent)
-        self._server: msgspec.json.Decoder[ServerEvent] = msgspec.json.Decoder(ServerEvent)
-        self._header: msgspec.json.Decoder[_Header] = msgspec.json.Decoder(_Header)
-        self.encode = msgspec.json.Encoder().encode
+    def __init__(self, library: Any) -> None:
+        self._client: msgspec.json.Decoder[ClientEvent] = library.Decoder(ClientEvent)
+        self._server: msgspec.json.Decoder[ServerEvent] = library.Decoder(ServerEvent)
+        self._header: msgspec.json.Decoder[_Header] = library.Decoder(_Header)
 
     def decode_client(self, frame: bytes) -> ClientEvent:
         """Return what a client sent."""
@@ -114,9 +118,9 @@ class JsonCodec:
         except _HOSTILE as error:
             raise self._why(frame, error, _CLIENT_TYPES) from None
         for value in _open_values(event):
-            if not _within_depth(value):
-                detail = f"expected at most {MAX_DEPTH} nested levels, got more"
-                raise DecodeError(BAD_EVENT, detail, self._header.decode(frame).ref_id())
+            fault = _fault(value)
+            if fault is not None:
+                raise DecodeError(BAD_EVENT, fault, self._header.decode(frame).ref_id())
         return event
 
     def decode_server(self, frame: bytes) -> ServerEvent | UnknownEvent:
@@ -157,22 +161,32 @@ def _open_values(event: ClientEvent) -> Sequence[object]:
     return ()
 
 
-def _within_depth(value: object) -> bool:
-    """Return whether a value can be copied and encoded again wherever the stack stands.
+def _fault(value: object) -> str | None:
+    """Return why a value cannot be copied and encoded again wherever the stack stands, None if it can.
 
     A decoder takes what fits the stack at that moment; deeper in the server it would not fit.
+    MessagePack has values that JSON has not; another codec could not write them.
     """
-    level = [value] if isinstance(value, (dict, list)) else []
+    level = [value]
     for _ in range(MAX_DEPTH):
-        if not level:
-            return True
-        level = [
-            child
-            for parent in level
-            for child in (parent.values() if isinstance(parent, dict) else parent)
-            if isinstance(child, (dict, list))
-        ]
-    return not level
+        inner: list[object] = []
+        for one in level:
+            if isinstance(one, dict):
+                if not all(isinstance(key, str) for key in one):
+                    return "expected keys that are strings, got others"
+                inner += one.values()
+            elif isinstance(one, list):
+                inner += one
+            elif not (
+                one is None or isinstance(one, (str, int)) or (isinstance(one, float) and isfinite(one))
+            ):
+                return "expected values that JSON can hold, got others"
+        if not inner:
+            return None
+        level = inner
+    if any(isinstance(one, (dict, list)) for one in level):
+        return f"expected at most {MAX_DEPTH} nested levels, got more"
+    return None
 
 
 def _decode_error(code: Code, error: Exception, ref_id: str | None) -> DecodeError:
@@ -188,8 +202,81 @@ def _types(union: object) -> frozenset[str]:
 _CLIENT_TYPES = _types(ClientEvent)
 _SERVER_TYPES = _types(ServerEvent)
 
+
+class JsonCodec(_StructCodec):
+    """JSON in text frames; `bytes` fields are base64 (RFC 4648 section 4, with padding)."""
+
+    subprotocol = "bargein.v1.json"
+    text = True
+
+    def __init__(self) -> None:
+        super().__init__(msgspec.json)
+        self.encode = msgspec.json.Encoder().encode
+
+
+class MessagePackCodec(_StructCodec):
+    """MessagePack in binary frames: the same maps as in JSON; `bytes` fields are raw."""
+
+    subprotocol = "bargein.v1.msgpack"
+    text = False
+
+    def __init__(self) -> None:
+        super().__init__(msgspec.msgpack)
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.json.Decoder().decode
+
+    def encode(self, event: ClientEvent | ServerEvent) -> bytes:
+        """Return the frame's payload."""
+        if type(event) in _WITH_OPEN_VALUES:
+            # What the application put there is told as in JSON, so that a client learns the same
+            # whichever codec it chose. No such event holds audio.
+            told = self._decode(JSON.encode(event))
+            try:
+                return self._encode(told)
+            except OverflowError:
+                return self._encode(_with_short_integers(told))
+        return self._encode(event)
+
+
+def _with_short_integers(value: Any) -> Any:
+    """Return a JSON value with doubles in place of integers that MessagePack cannot hold."""
+    if isinstance(value, dict):
+        return {key: _with_short_integers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_short_integers(item) for item in value]
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        try:
+            return float(value)
+        except OverflowError:
+            return _MAX_DOUBLE if value > 0 else -_MAX_DOUBLE
+    return value
+
+
+def _holds_open_values(info: inspect.Type) -> bool:
+    match info:
+        case inspect.AnyType():
+            return True
+        case inspect.UnionType():
+            return any(map(_holds_open_values, info.types))
+        case inspect.ListType():
+            return _holds_open_values(info.item_type)
+        case inspect.DictType():
+            return _holds_open_values(info.value_type)
+        case inspect.StructType():
+            return any(_holds_open_values(field.type) for field in info.fields)
+    return False
+
+
+_WITH_OPEN_VALUES = frozenset(
+    struct
+    for union in (ClientEvent, ServerEvent)
+    for struct in union.__args__
+    if _holds_open_values(inspect.type_info(struct))
+)
+
 JSON: Codec = JsonCodec()
-CODECS: dict[str, Codec] = {codec.subprotocol: codec for codec in (JSON,)}
+MESSAGEPACK: Codec = MessagePackCodec()
+CODECS: dict[str, Codec] = {codec.subprotocol: codec for codec in (JSON, MESSAGEPACK)}
 
 
 def negotiate(offered: Sequence[str]) -> tuple[Codec, str | None] | None:
@@ -209,4 +296,4 @@ def negotiate(offered: Sequence[str]) -> tuple[Codec, str | None] | None:
     return None
 
 
-__all__ = ["CODECS", "JSON", "Codec", "JsonCodec", "negotiate"]
+__all__ = ["CODECS", "JSON", "MESSAGEPACK", "Codec", "JsonCodec", "MessagePackCodec", "negotiate"]

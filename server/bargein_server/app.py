@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from msgspec import json
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
@@ -18,6 +20,8 @@ from starlette.websockets import WebSocket
 
 from .agent import Agent, check_agent
 from .documents import asyncapi, openapi
+from .endpoints import sse
+from .endpoints.call import SESSION_HEADER, TOKEN_HEADER, Handler, HttpEndpoint
 from .endpoints.probes import health, readiness, show_metrics
 from .endpoints.tickets import issue_ticket
 from .endpoints.websocket import serve_session
@@ -87,12 +91,37 @@ def create_app(
         routes=[
             WebSocketRoute(SESSION_PATH, session_endpoint),
             Route(TICKET_PATH, ticket_endpoint, methods=["POST"]),
+            *_http_routes(sessions, door),
             *_probes(sessions, door, metrics),
             *(_document(path, make) for path, make in DOCUMENTS.items()),
         ],
+        middleware=[_cors(origins)] if origins else [],
         lifespan=_lifespan(agent, sessions),
     )
     return app
+
+
+def _http_routes(sessions: Callable[[], Sessions], door: Door) -> Iterator[Route]:
+    handler: Handler
+    for path, methods, handler in (
+        ("/v1/turns", ("POST",), sse.start_turn),
+        ("/v1/sessions", ("POST",), sse.open_session),
+        ("/v1/sessions/{session_id}/interrupt", ("POST",), sse.interrupt_turn),
+        ("/v1/sessions/{session_id}/events", ("GET", "POST"), sse.session_events),
+    ):
+        yield Route(path, HttpEndpoint(sessions, door, handler), methods=methods)
+
+
+def _cors(origins: Collection[str]) -> Middleware:
+    """Return what tells browsers that pages of these origins may read the answers."""
+    return Middleware(
+        CORSMiddleware,
+        allow_origins=tuple(origins),
+        allow_credentials="*" not in origins,
+        allow_methods=("GET", "POST"),
+        allow_headers=("Authorization", "Content-Type", "Last-Event-ID", TOKEN_HEADER),
+        expose_headers=("Retry-After", SESSION_HEADER),
+    )
 
 
 def _gauges(sessions: Sessions) -> dict[str, float]:
@@ -101,6 +130,7 @@ def _gauges(sessions: Sessions) -> dict[str, float]:
         "bargein_background_tasks": len(sessions.background),
         "bargein_slots_taken": sessions.slots.taken,
         "bargein_slots_waiting": sessions.slots.waiting,
+        "bargein_event_streams": len(sessions.streams),
         "bargein_draining": sessions.draining,
     }
 

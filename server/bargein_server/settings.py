@@ -35,6 +35,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         away_s: How long a turn goes on while its client is away; then it is interrupted.
         resume_s: How long a session without a turn waits for its client to come back.
         idle_s: A session whose client sends nothing for this long, while no turn runs, is closed.
+        stream_closed: What becomes of a turn whose event stream its client closes. `away`: it goes on
+            as after any lost connection. `interrupt`: it is interrupted.
         drain_s: How long turns may go on when the server is told to stop.
         open_s: A connection that has not sent its first frame after this long is closed.
         heartbeat_s: At most this long passes without a frame to the client.
@@ -76,6 +78,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     away_s: Seconds = 120.0
     resume_s: Seconds = 300.0
     idle_s: PositiveSeconds = 21_600.0
+    stream_closed: Literal["away", "interrupt"] = "away"
     drain_s: Seconds = 3.0
     open_s: PositiveSeconds = 10.0
     heartbeat_s: PositiveSeconds = 15.0

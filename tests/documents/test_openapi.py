@@ -15,12 +15,14 @@ from starlette.routing import Route
 
 from bargein_server import BearerTokens, Settings, create_app
 from bargein_server.documents import openapi
-from serving import echo, serving
+from event_source import http
+from serving import Serving, echo, serving
 
 DOCUMENT: dict[str, Any] = openapi()
 TOKENS = BearerTokens({"secret": "tester"})
-FUZZ_S = 60.0
-"""How long schemathesis may take at most; it needs a third of it."""
+HOOKS = Path(__file__).parent.parent / "fuzzing.py"
+FUZZ_S = 110.0
+"""How long schemathesis may take at most; on a quiet machine it needs a tenth of it."""
 
 
 def test_it_is_legal_openapi() -> None:
@@ -57,22 +59,58 @@ async def test_the_server_hands_it_out() -> None:
     assert json.loads(body) == DOCUMENT
 
 
+async def fuzz(server: Serving, folder: Path, *arguments: str, **environment: str) -> str:
+    """Run schemathesis; return what it says when it finds something."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{server.port}/v1/openapi.json",
+        "--max-examples", "10", "--phases", "coverage,fuzzing", "--seed", "1", "--no-color",
+        "--generation-database", "none", *arguments,
+        cwd=folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        env={**os.environ, "NO_PROXY": "127.0.0.1", "SCHEMATHESIS_HOOKS": str(HOOKS), **environment},
+    )  # fmt: skip
+    try:
+        output, _ = await asyncio.wait_for(process.communicate(), FUZZ_S)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return output.decode() if process.returncode else ""
+
+
 @pytest.mark.parametrize("token", ["secret", "wrong"])
 async def test_schemathesis_finds_nothing(token: str, tmp_path: Path) -> None:
     """What it makes of the document, legal and illegal, is answered as the document says."""
-    async with serving(echo, authenticator=TOKENS, metrics=True) as server:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "schemathesis.cli", "run",
-            f"http://127.0.0.1:{server.port}/v1/openapi.json",
-            "--header", f"Authorization: Bearer {token}",
-            "--max-examples", "60", "--seed", "1", "--no-color", "--generation-database", "none",
-            cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, "NO_PROXY": "127.0.0.1"},
+    async with serving(echo, authenticator=TOKENS, metrics=True, idle_s=0.01) as server:
+        found = await fuzz(server, tmp_path, "--header", f"Authorization: Bearer {token}")
+    assert not found, found
+
+
+@pytest.mark.parametrize(
+    ("path", "unchecked", "brings"),
+    [
+        # A wrong token is 404: that a session is there is nobody's business.
+        ("interrupt", "ignored_auth", {"session.opened"}),
+        # And what is no event is taken all the same, and answered on the stream.
+        ("events", "ignored_auth,negative_data_rejection", {"session.opened", "error"}),
+    ],
+)
+async def test_schemathesis_finds_nothing_inside_a_session(
+    path: str, unchecked: str, brings: set[str], tmp_path: Path
+) -> None:
+    """With a session that an event stream drives, and its token."""
+    async with (
+        serving(echo, heartbeat_s=1) as server,
+        http(server) as client,
+        client.stream("/v1/sessions", {}) as stream,
+    ):
+        opened = await stream.until("session.opened")
+        reading = asyncio.create_task(stream.end())
+        found = await fuzz(
+            server, tmp_path, "--include-path-regex", f"session_id./{path}", "--exclude-method", "GET",
+            "--exclude-checks", unchecked, "--header", f"Bargein-Session-Token: {opened['token']}",
+            BARGEIN_SESSION=opened["session_id"],
         )  # fmt: skip
-        try:
-            output, _ = await asyncio.wait_for(process.communicate(), FUZZ_S)
-        finally:
-            if process.returncode is None:
-                process.kill()
-    text = output.decode()
-    assert process.returncode == 0, text
+        reading.cancel()
+        await asyncio.wait({reading})
+        assert not found, found
+        assert brings <= {frame["type"] for frame in stream.frames}, "it came through"

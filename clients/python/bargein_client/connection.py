@@ -13,7 +13,17 @@ from websockets.asyncio.client import connect as open_websocket
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.typing import Subprotocol
 
-from bargein_protocol import JSON, ClientEvent, Code, DecodeError, ServerEvent, UnknownEvent, code_of_close
+from bargein_protocol import (
+    CODECS,
+    JSON,
+    ClientEvent,
+    Code,
+    Codec,
+    DecodeError,
+    ServerEvent,
+    UnknownEvent,
+    code_of_close,
+)
 from bargein_protocol.errors import ABNORMAL, FORBIDDEN, OVERLOADED, UNAUTHORIZED
 
 from .errors import LineEnded, ServerViolation
@@ -73,6 +83,7 @@ class WebSocketLine:
 
     def __init__(self, websocket: _HeardConnection) -> None:
         self._websocket = websocket
+        self._codec = CODECS.get(websocket.subprotocol or "", JSON)
 
     @property
     def heard_at(self) -> float:
@@ -82,7 +93,7 @@ class WebSocketLine:
     async def send(self, event: ClientEvent) -> None:
         """Write an event; waits while the line is full."""
         try:
-            await self._websocket.send(JSON.encode(event), text=True)
+            await self._websocket.send(self._codec.encode(event), text=self._codec.text)
         except ConnectionClosed as closed:
             raise _ended(closed) from None
 
@@ -93,7 +104,7 @@ class WebSocketLine:
         except ConnectionClosed as closed:
             raise _ended(closed) from None
         try:
-            return JSON.decode_server(frame)
+            return self._codec.decode_server(frame)
         except DecodeError as error:
             raise ServerViolation(f"expected an event, got one that does not decode: {error}") from None
 
@@ -106,8 +117,13 @@ class WebSocketLine:
         await self._websocket.wait_closed()
 
 
-async def dial(url: str, headers: Mapping[str, str]) -> Line:
+async def dial(url: str, headers: Mapping[str, str], codec: Codec = JSON) -> Line:
     """Make a connection.
+
+    Args:
+        url: Where to.
+        headers: Further headers of the handshake.
+        codec: What is preferred; a server that does not know it gets JSON.
 
     Raises:
         LineEnded: It could not be made; the code says whether to try again.
@@ -116,7 +132,7 @@ async def dial(url: str, headers: Mapping[str, str]) -> Line:
     try:
         websocket = await open_websocket(
             url,
-            subprotocols=[Subprotocol(JSON.subprotocol)],
+            subprotocols=[Subprotocol(name) for name in dict.fromkeys((codec.subprotocol, JSON.subprotocol))],
             compression=None,
             additional_headers=dict(headers),
             open_timeout=OPEN_TIMEOUT_S,

@@ -64,12 +64,7 @@ class Delivery:
 
     def send_snapshot(self, after: Seq) -> None:
         """Take the place of a replay: tell the turns as they stand, from those after a number on."""
-        # One that has not ended is told in any case: what is missing here is over for the client.
-        turns = [
-            turn
-            for turn in self._table.turns.values()
-            if turn.fold.last_seq > after or turn.state is not State.ENDED
-        ]
+        turns = self._table.told_after(after)
         for answer in self._answers.numbered_after(after):
             if answer.turn_id not in self._table.turns:  # nothing else tells of it any more (contract 4)
                 self._stream.answer(replace(answer, seq=NO_SEQ, duplicate=True))

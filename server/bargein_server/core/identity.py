@@ -43,10 +43,14 @@ class Identity:
         """Take note that the client has the current token; the one before is void."""
         self._previous = b""
 
+    def is_current(self, token: Token) -> bool:
+        """Return whether it is the newest token."""
+        return bool(self._current) and hmac.compare_digest(_digest(token), self._current)
+
     def proves(self, token: Token, now: float) -> bool:
         """Return whether the token is good."""
         digest = _digest(token)
-        good = bool(self._current) and hmac.compare_digest(digest, self._current)
+        good = self.is_current(token)
         if not good and self._previous and now <= self._previous_until:
             good = hmac.compare_digest(digest, self._previous)
         return good

@@ -34,6 +34,7 @@ from .answers import Answers
 from .checks import TEXT_PIECE, checked_output, split_text
 from .commands import CloseConnection, Command, Expire
 from .delivery import Delivery
+from .guests import Guests
 from .history import History
 from .identity import Identity
 from .log import ReplayLog
@@ -63,6 +64,7 @@ class Session:
 
     Attributes:
         tools: The tool calls of its turns.
+        guests: For those who take part without driving it.
         next_frame: `Delivery.next_frame`, without a step between: it is called for every token.
     """
 
@@ -87,6 +89,7 @@ class Session:
         self.next_frame = self._delivery.next_frame
         self.tools = Tools(self._table)
         self._requests = Requests(self._stream, self._table, self.tools, answers)
+        self.guests = Guests(self._stream, self._table, self._requests)
         self._presence = Presence(self._stream, self._table, settings, now)
 
     @property

@@ -45,16 +45,19 @@ class Stream:
         live: Whether a client is attached and has everything that was numbered, so that what is
             numbered next can be handed to it.
         handed: How many frames were ready for or handed to clients; shows whether it was silent.
+        aside: Where answers go instead while somebody asks who is not the attached client.
     """
 
     __slots__ = (
-        "_codec", "_log", "_log_codec", "_observer", "_ready", "_replayed", "epoch", "handed", "live",
+        "_codec", "_log", "_log_codec", "_observer", "_ready", "_replayed", "aside", "epoch", "handed",
+        "live",
     )  # fmt: skip
 
     def __init__(self, epoch: Epoch, log: ReplayLog, codec: Codec, observer: Observer = NOBODY) -> None:
         self.epoch = epoch
         self.live = False
         self.handed = 0
+        self.aside: list[ServerEvent] | None = None
         self._log = log
         self._log_codec = codec  # of the client that was last attached: the likeliest to come back
         self._codec: Codec | None = None
@@ -71,6 +74,19 @@ class Stream:
     def top(self) -> Seq:
         """The last number."""
         return self._log.top
+
+    @property
+    def first(self) -> Seq:
+        """The oldest number that the log still has; one more than `top` when it has none."""
+        return self._log.first
+
+    def logged(self, seq: Seq, codec: Codec) -> bytes:
+        """Return a frame of the log.
+
+        Raises:
+            KeyError: It has fallen off, or is not there yet.
+        """
+        return self._log.read(seq, codec)[0]
 
     @property
     def replayed(self) -> Seq:
@@ -102,10 +118,14 @@ class Stream:
 
     def answer(self, event: ServerEvent) -> None:
         """Make an unnumbered event ready; without a client it is dropped."""
-        if self._codec is not None:
+        if self.aside is not None:
+            self.aside.append(event)
+        elif self._codec is not None:
             self._ready.append(self._codec.encode(event))
             self.handed += 1
-            self._observer.answered(event)
+        else:
+            return
+        self._observer.answered(event)
 
     def commit(self, event: N) -> N:
         """Number an event, log it, and make its frame ready for a live client.

@@ -19,6 +19,7 @@ from bargein_protocol import (
     InputQueued,
     InputRejected,
     InputText,
+    Seq,
     TurnEnded,
     TurnEvent,
     TurnHeld,
@@ -140,6 +141,15 @@ class TurnTable:
         """Take note that the task of an ended turn is gone, or given up."""
         self._cleaning.discard(turn_id)
         self.pass_on()
+
+    def told_after(self, seq: Seq) -> list[Turn]:
+        """Return the turns that a snapshot tells to who knows everything up to a number.
+
+        One that has not ended is told in any case: what is missing there is over for the client.
+        """
+        return [
+            turn for turn in self.turns.values() if turn.fold.last_seq > seq or turn.state is not State.ENDED
+        ]
 
     def cleans(self, turn_id: TurnId) -> bool:
         """Whether the task of an ended turn still cleans up."""

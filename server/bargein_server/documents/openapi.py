@@ -4,70 +4,78 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Struct
+from bargein_protocol import Action, ClientEvent, ErrorEvent, ServerEvent, __version__
 
-from bargein_protocol import __version__
+from ..endpoints.call import COOKIE, TOKEN_HEADER
+from .routes import ROUTES, Answer, Media, Route
+from .schemas import REF, Schema, schemas_of
 
-from ..endpoints.answers import Health, Refusal, Ticket
-from .schemas import Schema, schemas_of
+_JSON = "application/json"
 
-JSON = "application/json"
+_CLOSE: Schema = {
+    "description": "What a close frame says on a socket.",
+    "type": "object",
+    "properties": {
+        "number": {"type": "integer"},
+        "name": {"type": "string"},
+        "reason": {"type": "string"},
+        "action": {"enum": [action.value for action in Action]},
+    },
+    "required": ["number", "name", "reason", "action"],
+}
 
-_REFUSED = {401: "The bearer token is missing or wrong."}
-
-
-class _Route(Struct, frozen=True):
-    """One method of one path.
-
-    Args:
-        summary: What it does.
-        answers: What it answers, by status: a description, and a struct, `object` or `text/plain`.
-        token: Whether it is for who may connect.
-    """
-
-    path: str
-    method: str
-    name: str
-    summary: str
-    answers: dict[int, tuple[str, type[Struct] | str]]
-    token: bool = False
-
-
-ROUTES = (
-    _Route(
-        "/v1/tickets", "post", "issueTicket",
-        "A ticket for a browser, in exchange for a bearer token. It is good once, and not for long.",
-        {201: ("The ticket.", Ticket), 401: (_REFUSED[401], Refusal)},
-        token=True,
-    ),
-    _Route("/healthz", "get", "getHealth", "Whether the process lives.", {200: ("It does.", Health)}),
-    _Route(
-        "/readyz", "get", "getReadiness", "Whether new clients may come.",
-        {200: ("They may.", Health), 503: ("They may not: the server drains.", Health)},
-    ),
-    _Route(
-        "/metrics", "get", "getMetrics", "Metrics for Prometheus.",
-        {
-            200: ("All metrics, as text.", "text/plain"),
-            401: (_REFUSED[401], Refusal),
-            404: ("Metrics are not served.", "text/plain"),
+_SSE: Schema = {
+    "description": "One event of the stream. After `close`, which says why, nothing more comes.",
+    "type": "object",
+    "properties": {
+        "event": {"type": "string", "description": "The `type` of the event, or `close`."},
+        "id": {"type": "string", "description": "The cursor after it; for `Last-Event-ID`."},
+        "data": {
+            "type": "string",
+            "contentMediaType": _JSON,
+            "contentSchema": {"anyOf": [{"$ref": "#/components/schemas/ServerEvent"}, _CLOSE]},
         },
-        token=True,
-    ),
-    _Route("/v1/openapi.json", "get", "getOpenAPI", "This document.", {200: ("The document.", "object")}),
-    _Route(
-        "/v1/asyncapi.json", "get", "getAsyncAPI", "What the WebSocket speaks.",
-        {200: ("The document.", "object")},
-    ),
-)  # fmt: skip
+    },
+    "required": ["event", "data"],
+}
+"""OpenAPI 3.2 would say that with `itemSchema`; validators read it here."""
+
+_MEDIA: dict[Media, tuple[str, Schema]] = {
+    Media.TEXT: ("text/plain", {"type": "string"}),
+    Media.DOCUMENT: (_JSON, {"type": "object"}),
+    Media.EVENTS: ("text/event-stream", _SSE),
+}
+
+_UNIONS: dict[Any, str] = {ClientEvent: "ClientEvent", ServerEvent: "ServerEvent"}
+
+_PARAMETERS: dict[str, Schema] = {
+    "session_id": {
+        "name": "session_id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1},
+    },
+    "Last-Event-ID": {
+        "name": "Last-Event-ID", "in": "header", "description": "The id of the last event that came.",
+        "schema": {"type": "string", "pattern": r"^[A-Za-z0-9_-]{1,64}\.[0-9]{1,15}$"},
+        "example": "5b021235.17",
+    },
+    "from": {
+        "name": "from", "in": "query", "description": "Where to begin without `Last-Event-ID`.",
+        "schema": {"enum": ["start", "now"], "default": "start"},
+    },
+}  # fmt: skip
+
+_SECURITY = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "Where the server knows its clients."},
+    "session": {
+        "type": "apiKey", "in": "header", "name": TOKEN_HEADER, "description": "The session's secret.",
+    },
+    "badge": {
+        "type": "apiKey", "in": "cookie", "name": COOKIE, "description": "What a browser was given for it.",
+    },
+}  # fmt: skip
 
 
 def openapi() -> dict[str, Any]:
     """Return the document."""
-    structs = {
-        answer for route in ROUTES for _, answer in route.answers.values() if not isinstance(answer, str)
-    }
-    _, definitions = schemas_of(sorted(structs, key=lambda struct: struct.__name__))
     paths: dict[str, Any] = {}
     for route in ROUTES:
         paths.setdefault(route.path, {})[route.method] = _operation(route)
@@ -80,28 +88,55 @@ def openapi() -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
-        "components": {
-            "schemas": definitions,
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
-        },
+        "components": {"schemas": _schemas(), "securitySchemes": _SECURITY},
     }
 
 
-def _operation(route: _Route) -> Schema:
-    return {
+def _schemas() -> dict[str, Schema]:
+    types: dict[Any, None] = {ClientEvent: None, ServerEvent: None, ErrorEvent: None}
+    for route in ROUTES:
+        if route.body is not None:
+            types[route.body] = None
+        types.update((answer.body, None) for answer in route.answers if not isinstance(answer.body, Media))
+    types.pop(None, None)
+    wanted, definitions = schemas_of(types)
+    unions = {_UNIONS[kind]: schema for kind, schema in zip(types, wanted, strict=True) if kind in _UNIONS}
+    return dict(sorted({**unions, **definitions}.items()))
+
+
+def _operation(route: Route) -> Schema:
+    described: Schema = {
         "operationId": route.name,
         "summary": route.summary,
-        "security": [{"bearer": []}] if route.token else [],
-        "responses": {
-            str(status): {"description": description, "content": _content(answer)}
-            for status, (description, answer) in route.answers.items()
-        },
+        "security": [{scheme: [] for scheme in schemes} for schemes in route.security],
+        "responses": {str(answer.status): _response(answer) for answer in route.answers},
     }
+    if route.parameters:
+        described["parameters"] = [_PARAMETERS[name] for name in route.parameters]
+    if route.body is not None:
+        described["requestBody"] = {"required": True, "content": {_JSON: {"schema": _body(route.body)}}}
+    return described
 
 
-def _content(answer: type[Struct] | str) -> Schema:
-    if answer == "object":
-        return {JSON: {"schema": {"type": "object"}}}
-    if isinstance(answer, str):
-        return {answer: {"schema": {"type": "string"}}}
-    return {JSON: {"schema": {"$ref": f"#/components/schemas/{answer.__name__}"}}}
+def _response(answer: Answer) -> Schema:
+    described: Schema = {"description": answer.meaning}
+    if isinstance(answer.body, Media):
+        kind, schema = _MEDIA[answer.body]
+        described["content"] = {kind: {"schema": schema}}
+    elif answer.body is not None:
+        described["content"] = {_JSON: {"schema": _reference(answer.body)}}
+    return described
+
+
+def _body(kind: Any) -> Schema:
+    if kind in _UNIONS or not kind.__struct_config__.tag:
+        return _reference(kind)
+    # Where the path says what a body is, its `type` may be left out.
+    _, definitions = schemas_of([kind])
+    schema = dict(definitions[kind.__name__])
+    schema["required"] = [name for name in schema["required"] if name != kind.__struct_config__.tag_field]
+    return schema
+
+
+def _reference(kind: Any) -> Schema:
+    return {"$ref": REF.format(name=_UNIONS.get(kind) or kind.__name__)}

@@ -1,23 +1,33 @@
-"""What is answered over HTTP: the bodies, and the headers that all answers have."""
+"""Answers over HTTP: events of the protocol and other bodies as JSON, with the status that says the same."""
 
 from __future__ import annotations
 
 from msgspec import Struct, json
 from starlette.responses import Response
 
-from ..guard.door import Refused
+from bargein_protocol import Code, ErrorEvent, errors
 
-NO_STORE = {"Cache-Control": "no-store"}
+from ..guard.door import Door, Refused
 
+PROTOCOL_HEADER = "Bargein-Protocol"
+"""On every answer of ours, so that a client can tell it from one that a proxy gave."""
 
-class Refusal(Struct, frozen=True):
-    """Why a request was refused.
+HEADERS = {"Cache-Control": "no-store", PROTOCOL_HEADER: "1"}
 
-    Args:
-        error: For people.
-    """
-
-    error: str
+_CODES: dict[int, Code] = {
+    400: errors.BAD_FRAME,
+    401: errors.UNAUTHORIZED,
+    403: errors.FORBIDDEN,
+    404: errors.SESSION_LOST,
+    408: errors.OPEN_TIMEOUT,
+    409: errors.NOT_RUNNING,
+    413: errors.TOO_BIG,
+    415: errors.WRONG_CODEC,
+    422: errors.BAD_EVENT,
+    429: errors.FLOODED,
+    503: errors.OVERLOADED,
+}
+_RETRYABLE = (408, 429, 503)
 
 
 class Ticket(Struct, frozen=True):
@@ -42,16 +52,20 @@ class Health(Struct, frozen=True):
     status: str
 
 
-def answer(body: Struct, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Return an answer with this body as JSON."""
-    return Response(json.encode(body), status, {**NO_STORE, **(headers or {})}, "application/json")
+def json_answer(body: Struct, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return an event, or another body, as an answer."""
+    return Response(json.encode(body), status, {**HEADERS, **(headers or {})}, "application/json")
 
 
-def denial(refused: Refused) -> Response:
-    """Return the answer to a request that was refused."""
+def denial(refused: Refused, door: Door) -> Response:
+    """Return the answer to a request that was refused: an `error` of the protocol. The door counts it."""
+    door.refusals[refused.status] += 1
     headers = {}
     if refused.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if refused.retry_after_s is not None:
         headers["Retry-After"] = str(refused.retry_after_s)
-    return answer(Refusal(refused.reason), refused.status, headers)
+    event = ErrorEvent(
+        code=_CODES[refused.status].name, message=refused.reason, retryable=refused.status in _RETRYABLE
+    )
+    return json_answer(event, refused.status, headers)

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..guard.door import Door, Refused
-from .answers import NO_STORE, Health, answer, denial
+from .answers import HEADERS, Health, denial, json_answer
 
 if TYPE_CHECKING:
     from ..telemetry.metrics import Metrics
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 def health() -> Response:
     """Answer 200: the process lives, and its event loop turns."""
-    return answer(Health("ok"))
+    return json_answer(Health("ok"))
 
 
 def readiness(draining: bool) -> Response:
     """Answer 200 when new clients may come, 503 when not."""
-    return answer(Health("draining"), 503) if draining else answer(Health("ok"))
+    return json_answer(Health("draining"), 503) if draining else json_answer(Health("ok"))
 
 
 def show_metrics(request: Request, door: Door, metrics: Metrics) -> Response:
@@ -33,5 +33,5 @@ def show_metrics(request: Request, door: Door, metrics: Metrics) -> Response:
     try:
         door.authenticate(request.headers)
     except Refused as refused:
-        return denial(refused)
-    return Response(metrics.text(), 200, {**NO_STORE, "Content-Type": metrics.content_type})
+        return denial(refused, door)
+    return Response(metrics.text(), 200, {**HEADERS, "Content-Type": metrics.content_type})

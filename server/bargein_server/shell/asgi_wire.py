@@ -1,4 +1,4 @@
-"""The wire on plain ASGI, for servers other than uvicorn and for test clients.
+"""The wires on plain ASGI: WebSockets of servers other than uvicorn, test clients, and event streams.
 
 ASGI has no write that does not wait, so a writer task stands between: a frame that the server has
 accepted but not written can trail an interrupt by one. Clients drop it by its turn id.
@@ -7,7 +7,9 @@ accepted but not written can trail an interrupt by one. Clients drop it by its t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -18,17 +20,22 @@ from .connection import Connection
 HIGH_WATER = 4096
 
 
-class AsgiWire:
-    """A `Wire` on a Starlette WebSocket; `run` must be awaited for frames to leave.
+class Writer(Protocol):
+    """Who writes to a wire: a connection that drives a session, or one that follows it."""
 
-    Args:
-        websocket: The socket, accepted.
-        text: Whether frames are text frames.
-    """
+    def writable_again(self) -> None:
+        """Go on writing."""
+        ...
 
-    def __init__(self, websocket: WebSocket, text: bool) -> None:
-        self._websocket = websocket
-        self._text = text
+    def disconnected(self) -> None:
+        """Take note that the peer is gone."""
+        ...
+
+
+class TaskWire(ABC):
+    """A `Wire` with a task that writes; a subclass must have `_serve` awaited for frames to leave."""
+
+    def __init__(self) -> None:
         self._frames: list[bytes] = []
         self._backlog = 0
         self._close: Code | None = None
@@ -61,24 +68,68 @@ class AsgiWire:
             self._wanted.set()
 
     def abort(self) -> None:
-        """Drop what was not written; the socket is closed when `run` ends."""
+        """Drop what was not written; the socket is closed when the tasks have ended."""
         self._aborted = True
         self._frames.clear()
         self._gone.set()
 
-    async def run(self, connection: Connection) -> None:
-        """Read and write until the socket is gone. Cancelling it drops the connection."""
-        self._drained = connection.writable_again
-        tasks = {asyncio.create_task(self._read(connection)), asyncio.create_task(self._write())}
+    @abstractmethod
+    async def _send(self, frames: list[bytes]) -> None:
+        """Write frames, with `_sent` after each that has left."""
+
+    @abstractmethod
+    async def _send_close(self, code: Code) -> None:
+        """Say why nothing more comes."""
+
+    async def _serve(self, writer: Writer, reading: Coroutine[Any, Any, None]) -> None:
+        """Write until the peer is gone, which is when `reading` ends. Cancelling it drops the connection."""
+        self._drained = writer.writable_again
+        tasks = {asyncio.create_task(reading), asyncio.create_task(self._write())}
         gone = asyncio.create_task(self._gone.wait())
         try:
             await asyncio.wait({*tasks, gone}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             # First, and without an await before it: whoever cancels us may do so twice.
-            connection.disconnected()
+            writer.disconnected()
             for task in (*tasks, gone):
                 task.add_done_callback(_retrieve)
                 task.cancel()
+
+    async def _write(self) -> None:
+        try:
+            while not self._aborted:
+                await self._wanted.wait()
+                self._wanted.clear()
+                while self._frames:
+                    frames, self._frames = self._frames, []
+                    await self._send(frames)
+                    self._drained()
+                if self._close is not None:
+                    await self._send_close(self._close)
+                    return
+        except (OSError, RuntimeError, WebSocketDisconnect):
+            return  # the peer is gone, which ASGI servers say in any of these ways
+
+    def _sent(self, size: int) -> None:
+        self._backlog -= size
+
+
+class AsgiWire(TaskWire):
+    """A `Wire` on a Starlette WebSocket; `run` must be awaited for frames to leave.
+
+    Args:
+        websocket: The socket, accepted.
+        text: Whether frames are text frames.
+    """
+
+    def __init__(self, websocket: WebSocket, text: bool) -> None:
+        super().__init__()
+        self._websocket = websocket
+        self._text = text
+
+    async def run(self, connection: Connection) -> None:
+        """Read and write until the socket is gone. Cancelling it drops the connection."""
+        await self._serve(connection, self._read(connection))
 
     async def _read(self, connection: Connection) -> None:
         while True:
@@ -88,30 +139,18 @@ class AsgiWire:
             text = message.get("text")
             connection.receive(message["bytes"] if text is None else text.encode(), text is not None)
 
-    async def _write(self) -> None:
-        try:
-            while not self._aborted:
-                await self._wanted.wait()
-                self._wanted.clear()
-                await self._write_frames()
-                if self._close is not None:
-                    await self._websocket.close(self._close.number, self._close.reason)
-                    return
-        except (OSError, RuntimeError, WebSocketDisconnect):
-            return  # the peer is gone, which ASGI servers say in any of these ways
+    async def _send(self, frames: list[bytes]) -> None:
+        for frame in frames:
+            if self._aborted:
+                return
+            if self._text:
+                await self._websocket.send_text(frame.decode())
+            else:
+                await self._websocket.send_bytes(frame)
+            self._sent(len(frame))
 
-    async def _write_frames(self) -> None:
-        while self._frames:
-            frames, self._frames = self._frames, []
-            for frame in frames:
-                if self._aborted:
-                    return
-                if self._text:
-                    await self._websocket.send_text(frame.decode())
-                else:
-                    await self._websocket.send_bytes(frame)
-                self._backlog -= len(frame)
-            self._drained()
+    async def _send_close(self, code: Code) -> None:
+        await self._websocket.close(code.number, code.reason)
 
 
 def _nothing() -> None:

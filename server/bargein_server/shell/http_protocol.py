@@ -1,6 +1,7 @@
 """uvicorn's HTTP protocol with a time limit on request heads.
 
 uvicorn has none: a peer that sends half a head, or nothing at all, would hold its connection for ever.
+Its buffer is as small as that of WebSockets, because what it holds of an event stream cannot be purged.
 It rests on `conn`, `transport` and `loop` of uvicorn's class and on h11's public states.
 """
 
@@ -10,6 +11,8 @@ import asyncio
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from .asgi_wire import HIGH_WATER
 
 
 class HeadTimeoutProtocol(H11Protocol):
@@ -25,6 +28,7 @@ class HeadTimeoutProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called by the loop."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=HIGH_WATER)
         self._head_timer = self.loop.call_later(self.head_s, self._head_is_late)
 
     def data_received(self, data: bytes) -> None:

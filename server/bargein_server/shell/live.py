@@ -7,10 +7,14 @@ done before anything else happens (contract 3).
 from __future__ import annotations
 
 import asyncio
+import hmac
+import secrets
+from hashlib import sha256
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from bargein_protocol import Code, SessionId, TurnId
+from bargein_protocol.errors import CLOSED
 
 from ..agent import Agent
 from ..core.commands import CancelTurn, CloseConnection, Command, DeliverAnswer, StartTurn
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     import httpx2
 
     from .connection import Connection
+    from .event_stream import Following
     from .sessions import Sessions
 
 # Output that follows a flush sooner than this waits for the end of the loop's iteration, so that
@@ -56,6 +61,7 @@ class LiveSession:
 
     Attributes:
         connection: The one that drives the session; None while the client is away.
+        followers: Those that only read it.
         telemetry: Is told what happens.
     """
 
@@ -66,6 +72,7 @@ class LiveSession:
         self.telemetry = telemetry
         self.context = Context(core, principal)
         self.connection: Connection | None = None
+        self.followers: set[Following] = set()
         self.loop = sessions.loop
         self.pacer = sessions.pacer
         self._sessions = sessions
@@ -75,6 +82,21 @@ class LiveSession:
         self._flushed_at = 0.0
         self._flush_due = False
         self._close: Code | None = None
+        self._badge = b""
+
+    def new_badge(self) -> str:
+        """Return a secret for a browser, which lets it follow and interrupt; the one before is void.
+
+        It is no token: it cannot resume, and outlives tokens. Only who was let in as the session's
+        principal is given one, so that it proves that, too.
+        """
+        badge = secrets.token_urlsafe(32)
+        self._badge = sha256(badge.encode()).digest()
+        return badge
+
+    def knows_badge(self, badge: str) -> bool:
+        """Whether this is the badge that was given last."""
+        return hmac.compare_digest(sha256(badge.encode("utf-8", "replace")).digest(), self._badge)
 
     @property
     def agent(self) -> Agent:
@@ -136,6 +158,9 @@ class LiveSession:
                 connection.close(code)
         if self._waiters and not self.core.full:
             self._wake()
+        if self.followers:
+            for follower in tuple(self.followers):
+                follower.writable_again()
 
     def _carry_out(self, command: Command) -> None:
         match command:
@@ -220,8 +245,10 @@ class LiveSession:
         self.core.tick(self.loop.time())
         self.changed()
 
-    def stop_timer(self) -> None:
-        """Let nothing be due any more: the session was forgotten."""
+    def forgotten(self) -> None:
+        """Let nothing be due any more: the session is over."""
+        for follower in tuple(self.followers):
+            follower.close(CLOSED)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

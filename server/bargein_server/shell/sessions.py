@@ -21,6 +21,7 @@ from bargein_protocol import (
     Token,
     TurnId,
 )
+from bargein_protocol.errors import RESTART
 
 from ..agent import Agent
 from ..core.log import MemoryLog
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     import httpx2
 
     from .connection import Connection
+    from .event_stream import Following, StreamConnection
 
 
 # How many clients a server that starts can take back in a second, with their handshakes.
@@ -53,6 +55,7 @@ class Sessions:
         abandoned: Tasks of turns that did not end after two cancels.
         background: Tasks that outlive their turns: tools that an interrupt does not stop.
         slots: Those that the turns of all sessions share.
+        streams: The event streams that are open. Nobody else closes them when the server stops.
         context: What every turn's context is a copy of.
         draining: Whether the server stops.
         telemetry: Is told what happens.
@@ -69,6 +72,7 @@ class Sessions:
         self.background: set[asyncio.Task[Any]] = set()
         self.context: Context = copy_context()
         self.draining = False
+        self.streams: set[StreamConnection | Following] = set()
         self._live: dict[SessionId, LiveSession] = {}
         self._http_client: httpx2.AsyncClient | None = None
 
@@ -99,7 +103,7 @@ class Sessions:
             None when a fresh one is needed and there are too many.
         """
         now = self.loop.time()
-        live, refused = self._resumable(event.resume, principal, now)
+        live, refused = self.resumable(event.resume, principal, now)
         if live is None:
             if len(self._live) >= self.settings.sessions:
                 return None
@@ -121,17 +125,28 @@ class Sessions:
 
     def forget(self, live: LiveSession) -> None:
         """Drop a session that has ended; its tasks go on cleaning up."""
-        live.stop_timer()
+        live.forgotten()
         if self._live.pop(live.core.identity.session_id, None) is not None:
             live.telemetry.closed("expired" if live.connection is None else "closed")
 
-    def _resumable(
+    def find(self, session_id: SessionId, principal: str | None) -> LiveSession | None:
+        """Return a session of this principal; None when there is none, or it is somebody else's."""
+        live = self._live.get(session_id)
+        return live if live is not None and live.context.principal == principal else None
+
+    def find_by_badge(self, session_id: SessionId, badge: str) -> LiveSession | None:
+        """Return the session that a badge is for, None when it is for none."""
+        live = self._live.get(session_id)
+        return live if live is not None and live.knows_badge(badge) else None
+
+    def resumable(
         self, resume: Resume | None, principal: str | None, now: float
     ) -> tuple[LiveSession | None, str | None]:
+        """Return the session that can be resumed, or why none can."""
         if resume is None:
             return None, None
-        live = self._live.get(resume.session_id)
-        if live is None or live.context.principal != principal:
+        live = self.find(resume.session_id, principal)
+        if live is None:
             return None, "unknown_session"  # whose it is, is nobody else's business
         refused = live.core.refuses(resume, now)
         return (live, None) if refused is None else (None, refused)
@@ -210,6 +225,8 @@ class Sessions:
             for task in self.background:
                 task.cancel()
             await asyncio.wait(self.background, timeout=self.settings.cleanup_kill_s)
+        for stream in tuple(self.streams):
+            stream.close(RESTART)
         if self._http_client is not None:
             client, self._http_client = self._http_client, None
             await client.aclose()

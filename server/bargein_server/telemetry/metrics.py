@@ -66,6 +66,7 @@ class Metrics(Sink):
         "bargein_background_tasks": "Tools that outlived their turns.",
         "bargein_slots_taken": "Turns that run, of the server's `turns`.",
         "bargein_slots_waiting": "Sessions whose turn waits for a slot, of its `waiting_turns`.",
+        "bargein_event_streams": "Event streams over HTTP that are open, followers included.",
         "bargein_draining": "1 while the server stops.",
     }
 

@@ -1,0 +1,119 @@
+/**
+ * Events and their JSON text. What a server may say is held against `shapes.js`, so that whatever comes after can
+ * rely on it; unknown fields and types are let through.
+ *
+ * @module
+ */
+
+/** @import { AnyEvent, ClientEvent } from "./types.js" */
+
+import { ServerViolation } from "./errors.js";
+import { countCharacters } from "./kinds.js";
+import { EVENTS, OBJECTS } from "./shapes.js";
+
+/** @typedef {[string, [number, any]][]} Fields By name: whether it must be there, and what it holds. */
+
+/** @type {Fields} */
+const UNKNOWN = [["seq", [1, ["integer", 0, Number.MAX_SAFE_INTEGER]]], ["turn_id", [1, ["string", 0, 64]]]];
+/** @type {Map<string | undefined, Fields>} */
+const FIELDS = new Map(Object.entries(OBJECTS).map(([name, fields]) => [name, Object.entries(fields)]));
+
+/** @param {ClientEvent} event */
+export function encode(event) {
+  return JSON.stringify(event);
+}
+
+/**
+ * The event that a frame of the server holds. Throws a `ServerViolation` for one that holds none.
+ *
+ * @param {unknown} frame
+ * @returns {AnyEvent}
+ */
+export function decode(frame) {
+  let event;
+  try {
+    event = JSON.parse(/** @type {string} */ (frame));
+  } catch {
+    throw new ServerViolation("expected an event, got a frame that is not JSON");
+  }
+  if (!isObject(event) || typeof event.type !== "string") throw new ServerViolation("expected an event with a type");
+  const name = Object.hasOwn(EVENTS, event.type) ? EVENTS[event.type] : undefined;
+  checkFields(event, FIELDS.get(name) ?? UNKNOWN, event.type);
+  return /** @type {AnyEvent} */ (event);
+}
+
+/**
+ * @param {any} value
+ * @param {Fields} fields
+ * @param {string} where
+ */
+function checkFields(value, fields, where) {
+  for (const [field, [presence, shape]] of fields) {
+    const given = value[field];
+    if (given === undefined ? presence > 0 : given === null && presence === 2) continue;
+    checkValue(given, shape, `${where}.${field}`);
+  }
+}
+
+/**
+ * @param {any} value
+ * @param {any[]} shape
+ * @param {string} where
+ */
+function checkValue(value, shape, where) {
+  const [kind, first, second, third] = shape;
+  switch (kind) {
+    case "any":
+      return expect(value !== undefined, where);
+    case "boolean":
+      return expect(typeof value === "boolean", where);
+    case "string":
+      return expect(typeof value === "string" && value.length >= first && isAtMost(value, second), where);
+    case "bytes":
+      return expect(typeof value === "string" && value.length <= first && isBase64(value), where);
+    case "integer":
+      return expect(Number.isSafeInteger(value) && value >= first && value <= second, where);
+    case "number":
+      return expect(typeof value === "number" && value >= first && value <= second, where);
+    case "enum":
+      return expect(shape.indexOf(value) > 0, where);
+    case "object":
+      expect(isObject(value), where);
+      return checkFields(value, FIELDS.get(first) ?? [], where);
+    case "list":
+      expect(Array.isArray(value) && value.length <= first, where);
+      return value.forEach((/** @type {any} */ item) => checkValue(item, second, where));
+    case "map":
+      expect(isObject(value) && Object.keys(value).length <= first, where);
+      for (const [key, item] of Object.entries(value)) {
+        expect(isAtMost(key, second), where);
+        checkValue(item, third, where);
+      }
+  }
+}
+
+/**
+ * @param {boolean} isRight
+ * @param {string} where
+ */
+function expect(isRight, where) {
+  if (!isRight) throw new ServerViolation(`expected another value in ${where}`);
+}
+
+/**
+ * @param {string} text
+ * @param {number} characters
+ */
+function isAtMost(text, characters) {
+  return text.length <= characters || countCharacters(text) <= characters;
+}
+
+/** @param {string} text */
+function isBase64(text) {
+  return text.length % 4 === 0 && /^[A-Za-z0-9+/]*={0,2}$/.test(text);
+}
+
+/** @param {unknown} value @returns {value is Record<string, any>} */
+function isObject(value) {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

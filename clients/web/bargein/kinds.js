@@ -1,0 +1,84 @@
+/**
+ * Which events are what (protocol/README.md sections 10 and 11), and how their text is measured.
+ *
+ * @module
+ */
+
+/** @import { AnyEvent } from "./types.js" */
+
+const UNNUMBERED = new Set([
+  "session.opened", "replay.done", "snapshot", "heartbeat", "pong", "goaway", "error", "input.rejected",
+  "interrupt.result",
+]);
+const OUTPUT = new Set([
+  "status", "thought", "text.delta", "audio.delta", "tool.call", "tool.call.delta", "tool.confirm",
+  "tool.running", "tool.result", "step.ended", "progress", "data",
+]);
+const NUMBERED = new Set([
+  ...OUTPUT, "input.accepted", "input.queued", "turn.started", "turn.held", "turn.resumed", "turn.ended",
+  "speech.started", "speech.stopped", "transcript.delta", "transcript.done",
+]);
+
+/** Whether this version knows the type; of an unknown one only the number counts. @param {string} type */
+export function isKnown(type) {
+  return NUMBERED.has(type) || UNNUMBERED.has(type);
+}
+
+/** Whether the event has a place in the session's stream. @param {AnyEvent} event */
+export function isNumbered(event) {
+  return !UNNUMBERED.has(event.type) && !event.type.startsWith("client.");
+}
+
+/** Whether the event is rendered: output of an agent, or what stands for it. @param {AnyEvent} event */
+export function isOutput(event) {
+  return OUTPUT.has(event.type) || event.type === "client.turn_snapshot" || isUnknown(event);
+}
+
+/** Whether only a newer version knows what it is. @param {AnyEvent} event */
+export function isUnknown(event) {
+  return !isKnown(event.type) && !event.type.startsWith("client.");
+}
+
+/**
+ * The turn that the event belongs to, "" for none. An `interrupt.result` names a turn, too, but is not
+ * one of its events.
+ *
+ * @param {AnyEvent} event
+ * @returns {string}
+ */
+export function turnOf(event) {
+  return isNumbered(event) || event.type === "client.turn_snapshot" ? (event.turn_id ?? "") : "";
+}
+
+/**
+ * How many characters a text has: Unicode code points, as everywhere in the protocol.
+ *
+ * @param {string} text
+ */
+export function countCharacters(text) {
+  let count = text.length;
+  for (let i = 0; i < text.length - 1; i++) {
+    if ((text.charCodeAt(i) & 0xfc00) === 0xd800 && (text.charCodeAt(i + 1) & 0xfc00) === 0xdc00) count--;
+  }
+  return count;
+}
+
+/**
+ * The first `count` characters of a text.
+ *
+ * @param {string} text
+ * @param {number} count
+ */
+export function firstCharacters(text, count) {
+  if (text.length <= count) return text;
+  let end = 0;
+  for (; count > 0 && end < text.length; count--) end += (text.codePointAt(end) ?? 0) > 0xffff ? 2 : 1;
+  return text.slice(0, end);
+}
+
+const encoder = new TextEncoder();
+
+/** How many bytes an event takes on the wire. @param {unknown} event */
+export function sizeOnWire(event) {
+  return encoder.encode(JSON.stringify(event)).length;
+}

@@ -1,0 +1,72 @@
+/**
+ * What may come when: the rules that every server event is held against before it changes anything.
+ *
+ *     phase       session.opened          replay.done, snapshot   numbered            others
+ *     offline     dropped                 dropped                 dropped             dropped
+ *     opening     to live or replaying    violation               violation           taken
+ *     replaying   violation               to live; taken          taken, without hole taken
+ *     live        violation               violation               taken, without hole taken
+ *
+ * "Dropped" is what comes after the line is gone. Numbers are contiguous: one that was seen is a duplicate
+ * and harmless, one too far leaves a gap; see `gapBefore`.
+ *
+ * @module
+ */
+
+/** @import { AnyEvent } from "./types.js" */
+
+import { ServerViolation } from "./errors.js";
+import { isNumbered, isUnknown } from "./kinds.js";
+
+/** How far a line is. @typedef {"offline" | "opening" | "replaying" | "live"} Phase */
+
+/**
+ * Holds an event against the table; throws a `ServerViolation` when it does not fit.
+ *
+ * @param {AnyEvent} event What came.
+ * @param {Phase} phase How far the line is.
+ * @param {number} lastSeq The last number that was taken.
+ * @param {string} epoch The epoch of that number.
+ */
+export function check(event, phase, lastSeq, epoch) {
+  if (event.type === "session.opened") {
+    if (phase !== "opening") violation("expected one session.opened on a connection, got a second one");
+    if (event.resumed && event.epoch !== epoch) violation("expected a resumed session to keep its epoch");
+  } else if (event.type === "replay.done" || event.type === "snapshot") {
+    if (phase !== "replaying") violation("expected a replay only after a resume");
+    if (event.type === "snapshot" && (event.seq ?? 0) < lastSeq) {
+      violation(`expected a snapshot of ${lastSeq} or later, got ${event.seq}`);
+    }
+  } else if (isNumbered(event)) {
+    if (phase === "opening") violation("expected session.opened before the first numbered event");
+    checkNumber(event);
+  }
+}
+
+/**
+ * How many numbers are missing between the last one that was taken and this event.
+ *
+ * @param {AnyEvent} event
+ * @param {number} lastSeq
+ */
+export function gapBefore(event, lastSeq) {
+  if (event.type === "replay.done") return Math.max(0, (event.seq ?? 0) - lastSeq);
+  return isNumbered(event) ? Math.max(0, (event.seq ?? 0) - lastSeq - 1) : 0;
+}
+
+/** @param {AnyEvent} event */
+function checkNumber(event) {
+  if (isUnknown(event)) return;
+  const ofTurn = !event.type.startsWith("speech.") && !event.type.startsWith("transcript.");
+  if (ofTurn && !event.turn_id) violation("expected the id of a turn, got none");
+  const isAnswerAgain = event.duplicate && (event.type === "input.accepted" || event.type === "input.queued");
+  if (!event.seq && !isAnswerAgain) violation("expected a number, got none");
+}
+
+/**
+ * @param {string} message
+ * @returns {never}
+ */
+function violation(message) {
+  throw new ServerViolation(message);
+}

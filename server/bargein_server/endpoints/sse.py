@@ -1,0 +1,139 @@
+"""Turns and sessions over HTTP: `/v1/turns` and `/v1/sessions`, as Server-Sent Events."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+
+from msgspec.structs import replace
+from starlette.responses import Response
+
+from bargein_protocol import (
+    JSON,
+    ErrorEvent,
+    InputId,
+    InputText,
+    Interrupt,
+    SessionOpen,
+    Token,
+    TurnRequest,
+)
+
+from ..guard.door import RETRY_AFTER_S, Refused
+from ..shell.event_stream import HEADERS, EventStreamWire, Following, StreamConnection
+from ..shell.live import LiveSession
+from .answers import PROTOCOL_HEADER, json_answer
+from .call import COOKIE, SESSION_HEADER, TOKEN_HEADER, Call, check
+
+
+async def start_turn(call: Call) -> None:
+    """`POST /v1/turns`: ask for a turn, and stream until it has ended."""
+    asked = await call.decoded(TurnRequest)
+    call.introduce(asked.auth)
+    question = InputText(
+        id=asked.id or InputId("in_" + secrets.token_hex(8)),
+        text=asked.text,
+        on_busy=asked.on_busy,
+        metadata=asked.metadata,
+    )
+    opening = SessionOpen(
+        resume=asked.resume,
+        pending=[*(asked.pending or ()), question],
+        client=asked.client,
+        wants=asked.wants,
+    )
+    await _stream(call, opening, question.id)
+
+
+async def open_session(call: Call) -> None:
+    """`POST /v1/sessions`: drive a session; what goes up comes to its `events`."""
+    opening = await call.decoded(SessionOpen)
+    call.introduce(opening.auth)
+    await _stream(call, replace(opening, auth=None), None)
+
+
+async def _stream(call: Call, opening: SessionOpen, until: InputId | None) -> None:
+    sessions = call.sessions
+    cursor = call.cursor()
+    if opening.resume is not None and cursor is not None:
+        opening = replace(opening, resume=replace(opening.resume, cursor=cursor))
+    frame = check(opening)
+    if until is not None:
+        _, refused = sessions.resumable(opening.resume, call.visitor.principal, sessions.loop.time())
+        if refused is not None:
+            # A turn that was asked for in one session is not begun in another.
+            raise Refused(404, f"the session cannot be resumed: {refused}")
+        if sessions.draining and opening.resume is None:
+            raise Refused(503, "the server is shutting down", RETRY_AFTER_S)
+    wire = EventStreamWire(call.send)
+    connection = StreamConnection(wire, sessions, call.visitor, until)
+    connection.receive(frame, True)
+    live = connection.live
+    if live is None:
+        connection.disconnected()
+        raise Refused(503, "the server is full", RETRY_AFTER_S)
+    wire.epoch = live.core.guests.cursor.epoch
+    headers = {
+        PROTOCOL_HEADER: "1",
+        SESSION_HEADER: live.context.id,
+        "Set-Cookie": _cookie(call, live),
+    }
+    await wire.run(connection, headers, call.receive)
+
+
+def _cookie(call: Call, live: LiveSession) -> str:
+    """Return what lets a browser's `EventSource`, which can set no header, follow the session."""
+    path = f"{call.request.scope.get('root_path', '')}/v1/sessions/{live.context.id}"
+    secure = "; Secure" if call.request.url.scheme == "https" else ""
+    return f"{COOKIE}={live.new_badge()}; Path={path}; HttpOnly; SameSite=Strict{secure}"
+
+
+async def interrupt_turn(call: Call) -> Response:
+    """`POST /v1/sessions/{id}/interrupt`: end a turn, whoever drives the session."""
+    event = await call.decoded(Interrupt)
+    live = call.session()
+    [answer] = live.core.guests.ask(event, call.sessions.loop.time())
+    live.changed()
+    return json_answer(answer, 409 if isinstance(answer, ErrorEvent) else 200)
+
+
+async def session_events(call: Call) -> Response | None:
+    """`/v1/sessions/{id}/events`: one route, so that a wrong method is told all the right ones."""
+    return await (send_event if call.request.method == "POST" else follow_session)(call)
+
+
+async def send_event(call: Call) -> Response:
+    """`POST /v1/sessions/{id}/events`: the way up of an event stream; answers come down on it."""
+    frame = await call.body(call.sessions.settings.frame_bytes)
+    live = call.session()
+    token = call.request.headers.get(TOKEN_HEADER)
+    if token is None or not live.core.identity.is_current(Token(token)):
+        # An event that was under way when its client came back must not confirm the new token.
+        raise Refused(404, "expected the newest token of the session")
+    connection = live.connection
+    if not isinstance(connection, StreamConnection):
+        raise Refused(409, "no event stream drives this session")
+    connection.receive(frame, True)
+    return Response(status_code=202, headers={PROTOCOL_HEADER: "1", "Cache-Control": "no-store"})
+
+
+async def follow_session(call: Call) -> Response | None:
+    """`GET /v1/sessions/{id}/events`: read a session that somebody else drives."""
+    live = call.session()
+    guests = live.core.guests
+    cursor = call.cursor()
+    start = call.request.query_params.get("from", "start")
+    if start not in ("start", "now"):
+        raise Refused(422, "expected from=start or from=now")
+    if cursor is None and start == "now":
+        cursor = guests.cursor
+    follower = guests.follow(JSON, cursor)
+    if follower is None:
+        raise Refused(404, "the session has another numbering")
+    headers: Mapping[str, str] = {PROTOCOL_HEADER: "1", SESSION_HEADER: live.context.id}
+    if call.request.method == "HEAD":
+        return Response(headers={**HEADERS, **headers})
+    wire = EventStreamWire(call.send)
+    wire.epoch = guests.cursor.epoch
+    await wire.run(Following(wire, call.sessions, live, follower), headers, call.receive)
+    return None
