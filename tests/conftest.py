@@ -26,6 +26,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "virtual_time: run on a loop whose clock is virtual")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of the tests of the page."""
+    parser.addoption("--screenshots", metavar="FOLDER", help="where the pictures of the page are kept")
+
+
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, LoopFactory]:
     """Choose the loops of a test."""
     if item.get_closest_marker("virtual_time") is not None:

@@ -17,12 +17,14 @@ class Relay:
     Attributes:
         port: Where clients connect.
         target: The server's port; may change while it runs.
+        delay_s: How long bytes of the server take from now on.
         carried: Bytes that passed on the last line, by direction.
     """
 
     def __init__(self, target: int) -> None:
         self.target = target
         self.port = 0
+        self.delay_s = 0.0
         self.carried: dict[Direction, int] = {"up": 0, "down": 0}
         self._next_cut: Cut | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -71,6 +73,8 @@ class Relay:
                 if cut is not None:
                     data = data[: cut.after - carried[way]]
                 carried[way] += len(data)
+                if way == "down" and self.delay_s:
+                    await asyncio.sleep(self.delay_s)
                 sink.write(data)
                 await sink.drain()
                 if cut is not None and carried[way] == cut.after:

@@ -120,7 +120,7 @@ async def read(stream: AsyncIterator[T], into: list[T], pause: bool = True) -> N
 
 
 @types.coroutine
-def _stepped(
+def stepped(
     coroutine: Coroutine[Any, Any, T], suspended: Callable[[int, Any], None]
 ) -> Generator[Any, Any, T]:
     """Run a coroutine, and say at each suspension how many there were and what it waits for."""
@@ -162,7 +162,7 @@ async def run(
                 task.cancel()
 
     async def body() -> None:
-        await _stepped(reader(), suspended)
+        await stepped(reader(), suspended)
 
     task = asyncio.create_task(body())
     await asyncio.wait({task})

@@ -91,6 +91,11 @@ class Calls(Protocol):
     whatever became of the frames (contract 8).
     """
 
+    @property
+    def confirm_s(self) -> float:
+        """How long a call waits for the user's decision, in seconds."""
+        ...
+
     def claim(self, wanted: str = "") -> CallId:
         """Return an id for a call: `wanted` unless another call of the session has it."""
         ...

@@ -22,6 +22,7 @@ from .agent import Agent, check_agent
 from .documents import asyncapi, openapi
 from .endpoints import sse
 from .endpoints.call import SESSION_HEADER, TOKEN_HEADER, Handler, HttpEndpoint
+from .endpoints.page import Page, page_folder
 from .endpoints.probes import health, readiness, show_metrics
 from .endpoints.tickets import issue_ticket
 from .endpoints.websocket import serve_session
@@ -87,8 +88,11 @@ def create_app(
     async def ticket_endpoint(request: Request) -> Response:
         return await issue_ticket(request, door)
 
+    page = _page()
     app = Starlette(
         routes=[
+            Route("/", page.index),
+            Route("/static/{path:path}", page.file),
             WebSocketRoute(SESSION_PATH, session_endpoint),
             Route(TICKET_PATH, ticket_endpoint, methods=["POST"]),
             *_http_routes(sessions, door),
@@ -99,6 +103,12 @@ def create_app(
         lifespan=_lifespan(agent, sessions),
     )
     return app
+
+
+@cache
+def _page() -> Page:
+    """The page's files: read once, however many applications a process makes."""
+    return Page(page_folder())
 
 
 def _http_routes(sessions: Callable[[], Sessions], door: Door) -> Iterator[Route]:

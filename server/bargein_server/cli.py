@@ -28,7 +28,7 @@ from .telemetry.setup import NotInstalled, export
 
 log = logging.getLogger("bargein.server")
 
-AGENTS = ("demo", "openai", "local")
+AGENTS = ("demo", "tone", "openai", "local")
 
 _SWITCHES = {
     "metrics": "serve /metrics for Prometheus",
@@ -63,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             print(f"bargein serves {agent_name} at {url}", flush=True)
             print(f"talk to it:  bargein chat {url}", flush=True)
+            print(f"or open      http://{_url_host(options.host)}:{port}/", flush=True)
 
     uvicorn_level = "debug" if options.log_level == "debug" else "warning"
     config = uvicorn_config(app, settings, options.host, options.port, uvicorn_level)
@@ -132,6 +133,10 @@ def _agent(options: argparse.Namespace) -> Agent:
         from .agents.demo import demo
 
         return demo
+    if options.agent == "tone":
+        from .agents.tone import tone
+
+        return tone
     try:
         if options.agent == "openai":
             from .agents.openai import OpenAIAgent

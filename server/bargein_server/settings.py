@@ -37,6 +37,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         idle_s: A session whose client sends nothing for this long, while no turn runs, is closed.
         stream_closed: What becomes of a turn whose event stream its client closes. `away`: it goes on
             as after any lost connection. `interrupt`: it is interrupted.
+        confirm_s: How long a tool call waits for the user's decision; then it is not allowed.
         drain_s: How long turns may go on when the server is told to stop.
         open_s: A connection that has not sent its first frame after this long is closed.
         heartbeat_s: At most this long passes without a frame to the client.
@@ -52,7 +53,11 @@ class Settings(Struct, frozen=True, kw_only=True):
         connections_per_address: And how many of them from one address.
         messages_per_s: Messages that a client may send in a second; twice as many at once.
         bytes_per_s: And their size.
+        head_bytes: The largest head of a request that is read.
         frame_bytes: The largest frame that is read.
+        frame_pieces: Fragments of it; whoever means well needs none.
+        pong_bytes: Pongs that may wait in the transport of a peer that does not read them; beyond it the
+            connection is aborted.
         output_bytes: Output of a turn that may wait to be written before the agent is not pulled.
         answer_bytes: Answers that may wait in the transport of a client that does not read; beyond
             it the connection is aborted.
@@ -79,6 +84,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     resume_s: Seconds = 300.0
     idle_s: PositiveSeconds = 21_600.0
     stream_closed: Literal["away", "interrupt"] = "away"
+    confirm_s: PositiveSeconds = 300.0
     drain_s: Seconds = 3.0
     open_s: PositiveSeconds = 10.0
     heartbeat_s: PositiveSeconds = 15.0
@@ -94,7 +100,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     waiting_turns: Count = 1000
     waiting_s: PositiveSeconds = 60.0
     queued_inputs: Count = 8
+    head_bytes: Bytes = 64 * 1024
     frame_bytes: Bytes = 256 * 1024
+    frame_pieces: PositiveCount = 4096
+    pong_bytes: Bytes = 256 * 1024
     output_bytes: Bytes = 64 * 1024
     answer_bytes: Bytes = 1024 * 1024
     in_flight_bytes: Count = 0

@@ -56,6 +56,22 @@ async def test_a_session_is_its_principals(wire: WireKind) -> None:
             assert ends.json()["outcome"] == "interrupted"
 
 
+async def test_a_browser_that_came_with_a_ticket_drives_by_cookie(wire: WireKind) -> None:
+    """A ticket is good once: what goes up after it needs the cookie of the stream, and the right secret."""
+    async with serving(counting, wire, authenticator=TOKENS) as server, http(server) as client:
+        ticket = (await client.post("/v1/tickets", {}, ANN)).json()["ticket"]
+        async with client.stream("/v1/sessions", {"type": "session.open", "auth": ticket}) as stream:
+            opened = await stream.until("session.opened")
+            place = f"/v1/sessions/{opened['session_id']}/events"
+            cookie = {"Cookie": stream.response.headers["set-cookie"].partition(";")[0]}
+            wrong = {"Bargein-Session-Token": "no"}
+            ping = {"type": "ping", "id": "p"}
+            for headers, status in ((secret(opened), 401), (cookie, 404), (cookie | wrong, 404)):
+                assert (await client.post(place, ping, headers)).status_code == status
+            assert (await client.post(place, ping, cookie | secret(opened))).status_code == 202
+            await stream.until("pong")
+
+
 async def test_the_secret_of_a_session_is_needed(wire: WireKind) -> None:
     """401 without one, 404 with a wrong one: whether the session exists is nobody's business."""
     async with serving(counting, wire) as server, http(server) as client:

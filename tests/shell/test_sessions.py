@@ -85,6 +85,24 @@ async def test_the_newest_connection_drives_the_session() -> None:
     assert len(old.events) == seen
 
 
+@pytest.mark.parametrize("lost", [False, True])
+async def test_a_connection_that_was_overtaken_by_a_newer_one_gets_nothing(lost: bool) -> None:
+    """Its client had given it up; what it sent was still on its way, with the token that both showed."""
+    sessions = serve(patient)
+    first = Line(sessions)
+    first.ask()
+    first.drop()
+    again = resume(opened(first), 0)
+    older, newer = Line(sessions), Line(sessions)
+    newer.send(again)
+    if lost:
+        newer.drop()
+    older.send(again)
+    assert (older.events, older.wire.closed, newer.wire.closed) == ([], REPLACED, None)
+    last = back(sessions, resume(opened(newer), 0))
+    assert opened(last).resumed
+
+
 async def test_a_resume_goes_on_where_the_line_was_lost() -> None:
     """The numbers continue, and so does the turn, with its task."""
     go_on = asyncio.Event()

@@ -290,6 +290,16 @@ test("a listener that asks for something is served in the same step", () => {
   assert.deepEqual(interrupts.map(({ turn_id, played }) => [turn_id, played]), [["t_1", { seq: 3 }]]);
 });
 
+test("an interrupt that nobody awaits may fail without harm", async () => {
+  const world = new World().open();
+  const turn = world.session.send("one");
+  turn.interrupt(); // an unhandled rejection would end this program
+  turn.hold();
+  world.close(4409);
+  await assert.rejects(turn.interrupt(), SessionReplaced);
+  await new Promise((resolve) => setImmediate(resolve));
+});
+
 test("a listener that throws disturbs nobody", (t) => {
   const world = new World().open();
   const uncaught = [];

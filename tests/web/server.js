@@ -25,6 +25,25 @@ export async function until(condition, what = "a condition") {
   }
 }
 
+/** The events of a turn, to its end. */
+export async function read(turn) {
+  const events = [];
+  for await (const event of turn) events.push(event);
+  return events;
+}
+
+/** The text in a list of events. */
+export function said(events) {
+  return events.map((event) => (event.type === "text.delta" ? event.text : "")).join("");
+}
+
+/** Checks that a text counts without a gap, and returns how far. */
+export function numbersUpTo(text) {
+  const words = text.trim().split(" ").map(Number);
+  assert.deepEqual(words, words.map((_, n) => n), "nothing is missing, doubled or out of order");
+  return words.length;
+}
+
 /** Starts a server with the agent of `agents.py`; it ends with the test. */
 export async function startServer(t, { port = 0, options = [] } = {}) {
   const command = ["-m", "bargein_server", "agents:talker", "--port", String(port), "--drain-s", "0", ...options];

@@ -1,34 +1,14 @@
 /** The client and the real server, over real sockets. */
 
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import path from "node:path";
 import { after, test } from "node:test";
 
 import { InputRejected, SessionClosed, SessionReplaced } from "../../clients/web/bargein/index.js";
-import { startRelay, startServer, talkTo, until } from "./server.js";
+import { numbersUpTo, read, said, startRelay, startServer, talkTo, until } from "./server.js";
 
 const endings = [];
 const { url, port } = await startServer({ after: (end) => endings.push(end) });
 after(() => Promise.all(endings.map((end) => end())));
-
-/** The events of a turn, to its end. */
-async function read(turn) {
-  const events = [];
-  for await (const event of turn) events.push(event);
-  return events;
-}
-
-function said(events) {
-  return events.map((event) => (event.type === "text.delta" ? event.text : "")).join("");
-}
-
-function numbersUpTo(text) {
-  const words = text.trim().split(" ").map(Number);
-  assert.deepEqual(words, words.map((_, n) => n), "nothing is missing, doubled or out of order");
-  return words.length;
-}
 
 test("a conversation", async (t) => {
   const session = await talkTo(t, url);
@@ -250,24 +230,4 @@ test("a session that is closed is over on both sides", async (t) => {
   assert.equal(session.state.state, "closed");
   assert.equal((await turn.ended).reason, "session_closed");
   assert.equal(session.resumeState(), null);
-});
-
-test("a server that asks who is there: a token, a ticket, and neither", async (t) => {
-  const folder = mkdtempSync(path.join(tmpdir(), "bargein-"));
-  t.after(() => rmSync(folder, { recursive: true }));
-  const file = path.join(folder, "tokens");
-  writeFileSync(file, "ada secret-of-ada-0123456789\n");
-  const { url, port } = await startServer(t, { options: ["--tokens", file] });
-  const ticket = async () => {
-    const headers = { Authorization: "Bearer secret-of-ada-0123456789" };
-    const answer = await fetch(`http://127.0.0.1:${port}/v1/tickets`, { method: "POST", headers });
-    return (await answer.json()).ticket;
-  };
-  const relay = await startRelay(t, port);
-  const session = await talkTo(t, relay.url, { ticket });
-  relay.cut(); // a ticket is good once: the next connection needs the next one
-  await until(() => session.state.state === "reconnecting");
-  assert.equal(said(await read(session.send("count 2"))), "0 1 ");
-  await talkTo(t, url, { token: "secret-of-ada-0123456789" });
-  await assert.rejects(talkTo(t, url), (error) => error.name === "ConnectError" && error.code.name === "unauthorized");
 });

@@ -34,6 +34,9 @@ take six bytes for each."""
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 2.0
 
+_NO_BLOCK = (401, 407, 429)
+"""Who asks for a credential or for patience would ask for it over HTTP, too."""
+
 _STATUS_CODES = {401: UNAUTHORIZED, 403: FORBIDDEN, 429: OVERLOADED, 503: OVERLOADED}
 
 
@@ -146,17 +149,30 @@ async def dial(url: str, headers: Mapping[str, str], codec: Codec = JSON) -> Lin
         )
     except (InvalidURI, ValueError):
         raise LineEnded(ABNORMAL, "this is not a WebSocket URL", final=True) from None
-    except InvalidStatus as refused:
-        status = refused.response.status_code
-        code = _STATUS_CODES.get(status, ABNORMAL)
-        why = code.reason if status in _STATUS_CODES else f"the server answered with HTTP status {status}"
-        raise LineEnded(code, why, status, final=code is ABNORMAL and status < 500) from None
+    except InvalidStatus as error:
+        status = error.response.status_code
+        blocked = status not in _NO_BLOCK and not is_ours(error.response.headers)
+        raise refused(status, blocked=blocked) from None
     except TimeoutError:
-        raise LineEnded(ABNORMAL, f"no answer within {OPEN_TIMEOUT_S:g} s") from None
+        raise LineEnded(ABNORMAL, f"no answer within {OPEN_TIMEOUT_S:g} s", blocked=True) from None
     except (OSError, InvalidHandshake) as error:
-        raise LineEnded(ABNORMAL, _plain(error)) from error
+        # A connection that is cut in the handshake was there: something did not like the upgrade.
+        blocked = isinstance(error, (ConnectionResetError, ConnectionAbortedError, InvalidHandshake))
+        raise LineEnded(ABNORMAL, _plain(error), blocked=blocked) from error
     assert isinstance(websocket, _HeardConnection)
     return WebSocketLine(websocket)
+
+
+def refused(status: int, *, blocked: bool = False) -> LineEnded:
+    """Return what an HTTP status means in place of a connection."""
+    code = _STATUS_CODES.get(status, ABNORMAL)
+    why = code.reason if status in _STATUS_CODES else f"the server answered with HTTP status {status}"
+    return LineEnded(code, why, status, final=code is ABNORMAL and status < 500, blocked=blocked)
+
+
+def is_ours(headers: Mapping[str, str]) -> bool:
+    """Whether an answer came from a server of ours, and not from something on the way."""
+    return "bargein-protocol" in headers
 
 
 def is_loopback(url: str) -> bool:

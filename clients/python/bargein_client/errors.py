@@ -137,11 +137,21 @@ class LineEnded(BargeinError):
         why: A short text for people.
         status: The HTTP status when the handshake was answered with one, else None.
         final: Whether the next attempt would end in the same way.
+        blocked: Whether something on the way, and not the server, seems to let no WebSocket through.
     """
 
-    def __init__(self, code: Code, why: str, status: int | None = None, *, final: bool = False) -> None:
+    def __init__(
+        self,
+        code: Code,
+        why: str,
+        status: int | None = None,
+        *,
+        final: bool = False,
+        blocked: bool = False,
+    ) -> None:
         super().__init__(why)
         self.code = code
         self.why = why
         self.status = status
+        self.blocked = blocked
         self.final = final or code.action is Action.STOP

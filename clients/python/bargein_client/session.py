@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any, ParamSpec
 from weakref import WeakSet
 
 import bargein_protocol as bp
 
 from .backoff import Backoff
-from .connection import CLOSE_TIMEOUT_S, Dial, dial
+from .connection import CLOSE_TIMEOUT_S, Dial
 from .core import ClientCore, Outcome
 from .errors import BargeinError, InputRejected, InterruptRefused, SessionClosed
 from .events import SessionEvent
@@ -21,6 +20,7 @@ from .inbox import Bounds
 from .lifeline import Environment, Lifeline
 from .phases import Phase
 from .tracked import TrackedTurn
+from .transports import CodecName, Dialer, Transport
 from .turn import ClientTurn
 
 P = ParamSpec("P")
@@ -37,6 +37,8 @@ async def connect(
     give_up_after_s: float = 300.0,
     client: bp.ClientInfo | None = None,
     bounds: Bounds | None = None,
+    transport: Transport = "auto",
+    codec: CodecName = "json",
     environment: Environment | None = None,
 ) -> AsyncIterator[ClientSession]:
     """Open a session and close it for good on the way out.
@@ -51,6 +53,9 @@ async def connect(
         give_up_after_s: How long to try in one outage, in seconds; the session is lost then.
         client: What this program calls itself, for the server's logs.
         bounds: How much may wait for one consumer that reads slowly.
+        transport: `websocket`; `sse`: event streams over plain HTTP, which need `bargein[sse]`; `auto`:
+            WebSockets, and event streams where a proxy lets no WebSocket through.
+        codec: What frames on a WebSocket are written in; MessagePack carries audio a quarter smaller.
         environment: Where ids, chance and time come from.
 
     Raises:
@@ -59,7 +64,7 @@ async def connect(
     core = ClientCore(auth=token, client=client or bp.ClientInfo(name="bargein-python"), bounds=bounds)
     session = ClientSession(
         url,
-        partial(dial, url, dict(headers or {})),
+        Dialer(url, headers or {}, transport, codec),
         core,
         environment or Environment(),
         backoff=(backoff or Backoff()) if reconnect else None,

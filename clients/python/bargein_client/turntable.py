@@ -27,7 +27,7 @@ VERDICTS: dict[bp.Outcome, Verdict] = {
     "interrupted": "ends",
     "already_ended": "ends",
     "deferred": "spares",
-    "unknown_turn": "nothing",
+    "unknown_turn": "ends",  # it ended so long ago that the server has forgotten it
 }
 
 

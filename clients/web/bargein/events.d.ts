@@ -259,6 +259,7 @@ export interface FoldedTurn {
   last_output_seq?: number;
   heard?: Heard | null;
   usage?: Usage | null;
+  cut?: boolean;
   lanes?: {
     [k: string]: FoldedLane;
   };

@@ -47,6 +47,7 @@ export class TurnFold {
       last_output_seq: 0,
       heard: null,
       usage: null,
+      cut: false,
       lanes: Object.create(null),
     };
     this.state.lanes[""] = emptyLane();

@@ -36,12 +36,16 @@ export { Turn } from "./turn.js";
  * @property {string} [token] A credential; it travels in the first frame, never in the URL.
  * @property {() => Promise<string>} [ticket] Asked for a fresh ticket before each connection, for servers that
  *   ask who is there. It is good once.
+ * @property {import("./dial.js").Transport} [transport] `websocket`, `sse` for Server-Sent Events, or `auto`: a
+ *   WebSocket, and Server-Sent Events where none gets through.
  * @property {ResumeState | null} [resume] What `Session.resumeState` gave on an earlier page. When the server has
  *   lost that session, this is a fresh one, and a `client.restarted` says so.
  * @property {ClientInfo} [client] What this program calls itself, for the server's logs.
  * @property {string[]} [wants] What it can show, such as `text`; everything when absent.
  * @property {(event: SessionEvents["*"]) => void} [onEvent] A listener for `*` from the very beginning.
  * @property {(state: import("./types.js").ConnectionState) => void} [onState] A listener for `state` from the beginning.
+ * @property {(session: Session) => void} [onSession] Gets the session before it is open, to listen to everything from
+ *   the beginning, and to send at once: what is sent waits for the line.
  * @property {boolean} [reconnect] Whether to come back by itself when the line breaks; true when absent.
  * @property {number} [giveUpAfterMs] How long to try in one outage; 300,000 when absent.
  * @property {typeof WebSocket} [WebSocket] A constructor, where there is no global one.
@@ -72,6 +76,7 @@ export async function connect(url, options = {}) {
   });
   if (options.onEvent) session.on("*", options.onEvent);
   if (options.onState) session.on("state", options.onState);
+  options.onSession?.(session);
   await session.open();
   return session;
 }

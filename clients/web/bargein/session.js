@@ -120,8 +120,8 @@ export class Session {
    *
    * @param {InterruptOptions} [options]
    */
-  async interrupt(options) {
-    return (await this.current?.interrupt(options)) ?? null;
+  interrupt(options) {
+    return this.current?.interrupt(options) ?? Promise.resolve(null);
   }
 
   /**

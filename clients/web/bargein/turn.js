@@ -1,5 +1,6 @@
 /** @import { AnyEvent, Fold, InterruptOptions, Played, PlaybackReport, ServerEventOf } from "./types.js" */
 /** @import { TurnEvent, TurnEvents } from "./types.js" */
+/** @import { ClientCore } from "./core.js" */
 /** @import { BargeinError } from "./errors.js" */
 /** @import { Session } from "./session.js" */
 /** @import { TrackedTurn } from "./tracked.js" */
@@ -121,9 +122,15 @@ export class Turn {
    * @param {InterruptOptions} [options]
    * @returns {Promise<ServerEventOf<"interrupt.result">>} The server's answer: `interrupted`, `already_ended`,
    *   `deferred` (it takes effect later) or `unknown_turn`, and what was `heard` where the turn is over.
-   *   Rejects with `InputRejected`, `InterruptRefused`, `TooManyPending` or `SessionClosed`.
+   *   Rejects with `InputRejected`, `InterruptRefused`, `TooManyPending` or `SessionClosed`; who does not ask
+   *   need not catch.
    */
-  async interrupt(options = {}) {
+  interrupt(options = {}) {
+    return quietly(this.#interrupt(options));
+  }
+
+  /** @param {InterruptOptions} options */
+  async #interrupt(options) {
     if (this.#tracked.over && this.id === null) await this.accepted; // rejects with what became of the input
     const result = await this.#session.interruptTracked(this.#tracked, options);
     if (result.outcome !== "interrupted" || result.heard) return result;
@@ -137,20 +144,23 @@ export class Turn {
    * final, `resume` takes it back, and the server resumes by itself after about 2 s. Without a line it
    * does nothing.
    */
-  async hold() {
-    await this.accepted;
-    this.#session.act((core) => core.hold(this.#tracked));
+  hold() {
+    return this.#whenAccepted((core) => core.hold(this.#tracked));
   }
 
   /** Lets a held turn go on from the exact place; nothing of it is lost. */
-  async resume() {
-    await this.accepted;
-    this.#session.act((core) => core.resume(this.#tracked));
+  resume() {
+    return this.#whenAccepted((core) => core.resume(this.#tracked));
   }
 
   /** Reports what the user has received so far; also welcome after the end of the turn. @param {PlaybackReport} report */
   reportPlayback(report) {
     this.#session.act((core) => core.playback(this.#tracked, played(report)));
+  }
+
+  /** @param {(core: ClientCore) => void} what */
+  #whenAccepted(what) {
+    return quietly(this.accepted.then(() => this.#session.act(what)));
   }
 
   // --- for the session -------------------------------------------------------------------------------
@@ -202,4 +212,16 @@ export class Turn {
 export function played({ seq, audioMs, chars }) {
   const fields = { seq, audio_ms: audioMs, chars };
   return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
+}
+
+/**
+ * A promise whose rejection is reported to nobody but those who ask: a stop button that is not interested in the
+ * outcome must not fail for the lack of a `catch`.
+ *
+ * @template T
+ * @param {Promise<T>} promise
+ */
+function quietly(promise) {
+  promise.catch(() => {});
+  return promise;
 }

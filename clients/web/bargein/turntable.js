@@ -29,7 +29,7 @@ export const VERDICTS = {
   interrupted: "ends",
   already_ended: "ends",
   deferred: "spares",
-  unknown_turn: "nothing",
+  unknown_turn: "ends", // it ended so long ago that the server has forgotten it
 };
 
 export class TurnTable {

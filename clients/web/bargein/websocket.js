@@ -33,12 +33,13 @@ export class WebSocketLine {
    * @param {LineListener} listener
    * @param {typeof WebSocket} Socket
    * @param {() => number} now
+   * @param {number} patienceMs How long it may take to open.
    */
-  constructor(url, ticket, listener, Socket, now) {
+  constructor(url, ticket, listener, Socket, now, patienceMs = OPEN_TIMEOUT_MS) {
     this.#listener = listener;
     this.#now = now;
     this.heardAt = now();
-    this.#timer = setTimeout(() => this.#end({ code: row("abnormal"), why: "no answer in time" }), OPEN_TIMEOUT_MS);
+    this.#timer = setTimeout(() => this.#end({ code: row("abnormal"), why: "no answer in time" }), patienceMs);
     const socket = new Socket(url, ticket === null ? [SUBPROTOCOL] : [SUBPROTOCOL, TICKET_ITEM + ticket]);
     this.#socket = socket;
     socket.onopen = () => {

@@ -21,9 +21,6 @@ from .tools import BadCall, Tool, ToolError
 
 log = logging.getLogger("bargein.tools")
 
-DECISION_S = 300.0
-"""How long a call waits for the client to allow it; then it is not allowed."""
-
 NOT_ALLOWED = "not allowed by the user"
 
 
@@ -85,7 +82,7 @@ class Calls:
         decision = self._turn.calls.expect(call_id, ToolDecision)
         try:
             await self._crew.say(ToolConfirm(call_id=call_id, arguments=given))
-            async with asyncio.timeout(DECISION_S):
+            async with asyncio.timeout(self._turn.calls.confirm_s):
                 return (await decision).allow
         except TimeoutError:
             return False

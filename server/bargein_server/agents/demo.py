@@ -1,21 +1,22 @@
 """An agent that needs nothing: no key, no model, no network.
 
 It shows what clients can show: a status, thoughts, look-ups that run side by side as tool calls,
-text that streams, a section that cannot be interrupted, and how it takes up what was cut off.
+text that streams, a section that cannot be interrupted, and how it takes up what was cut off; and
+what `showcase` has: a draft to edit, a question, a team, formatted text.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from datetime import datetime
 
 from bargein_protocol import CallId, ToolCall, ToolCallDelta, ToolResult, ToolRunning
 
 from ..agent import Output, Turn
+from .showcase import FORMATTED, booking, draft, spoken, team
 
-WORDS_PER_SECOND = 18.0
 SCISSORS = "\u2702"
 
 STORY = (
@@ -32,9 +33,24 @@ STORY = (
 )
 HELP = (
     "I am the demo agent, and I am here to be cut off. Say anything while I talk, press Ctrl-C in the "
-    "terminal, or the stop button on the page. Ask for a story if you want something long, say count "
-    "for numbers, legal for a sentence that cannot be interrupted, or fail to see how an error looks."
+    "terminal, or Escape on the page. Ask for a **story** if you want something long, **count** for "
+    "numbers, **legal** for a sentence that cannot be interrupted, **email** for a draft that you can edit, "
+    "**book** for a question, **team** for three agents side by side, **format** for headings and code, or "
+    "**fail** to see how an error looks."
 )
+SUGGESTIONS = [
+    "Tell me a story",
+    "Draft an email",
+    "Ask your team",
+    "Book a seat",
+    "Show the format",
+    "Legal",
+]
+SCENES: dict[str, Callable[[Turn], AsyncGenerator[Output, None]]] = {
+    "email": draft,
+    "book": booking,
+    "team": team,
+}
 TERMS = (
     "This sentence is protected: by listening to it you agree that an interruption is kept waiting "
     "until it is over, and not one word longer."
@@ -53,21 +69,30 @@ async def demo(turn: Turn) -> AsyncIterator[Output]:
         raise RuntimeError("the demo agent was asked to fail")
     if "legal" in asked:
         async with turn.uninterruptible():
-            async for word in _spoken(TERMS):
+            async for word in spoken(TERMS):
                 yield word
         yield "\n\nFrom here on you can stop me again. "
+    scene = next((scene for word, scene in SCENES.items() if word in asked), None)
+    if scene is not None:
+        async with aclosing(scene(turn)) as outputs:
+            async for output in outputs:
+                yield output
+        return
     yield turn.thought("Let me look a few things up side by side. ")
     yield turn.status("Looking things up", "search")
     await asyncio.gather(*(_look_up(turn, name, seconds, find) for name, seconds, find in _LOOK_UPS))
     yield turn.status("Answering", "speech")
-    async for word in _spoken(_answer(turn, asked, cut)):
+    async for word in spoken(_answer(turn, asked, cut)):
         yield word
+    yield turn.data("suggestions", SUGGESTIONS)
 
 
 def _answer(turn: Turn, asked: str, cut: str | None) -> str:
     opening = f"You stopped me after \u201c{cut}\u201d, so I let that go. " if cut else ""
     if "story" in asked:
         return opening + STORY
+    if "format" in asked:
+        return FORMATTED
     if "count" in asked:
         return opening + " ".join(f"{number}," for number in range(1, 400)) + " and that is enough."
     if "legal" in asked or "help" in asked or "?" not in turn.text:
@@ -86,12 +111,6 @@ def _what_was_cut(turn: Turn) -> str | None:
     ]
     content = str(before[-1].get("content") or "") if before else ""
     return " ".join(content[:-1].split()[-4:]) or None if content.endswith("\u2702") else None
-
-
-async def _spoken(text: str) -> AsyncIterator[str]:
-    for word in text.split(" "):
-        yield word + " "
-        await asyncio.sleep(random.uniform(0.5, 1.5) / WORDS_PER_SECOND)
 
 
 async def _look_up(turn: Turn, name: str, seconds: float, find: Callable[[Turn], object]) -> None:

@@ -94,16 +94,15 @@ class Call:
             Refused: There is none, or the secret is missing or wrong; which of them is nobody's business.
         """
         session_id = SessionId(self.request.path_params["session_id"])
-        token = self.request.headers.get(TOKEN_HEADER)
-        if token is not None:
+        badge, token = self.request.cookies.get(COOKIE), self.request.headers.get(TOKEN_HEADER)
+        if badge is None and token is None:
+            raise Refused(401, f"the session's token is needed: {TOKEN_HEADER}")
+        live = self.sessions.find_by_badge(session_id, badge) if badge is not None else None
+        if live is None and token is not None:
             self.introduce(None)
             live = self.sessions.find(session_id, self.visitor.principal)
             if live is not None and not live.core.identity.proves(Token(token), self.sessions.loop.time()):
                 live = None
-        elif (badge := self.request.cookies.get(COOKIE)) is not None:
-            live = self.sessions.find_by_badge(session_id, badge)
-        else:
-            raise Refused(401, f"the session's token is needed: {TOKEN_HEADER}")
         if live is None:
             raise Refused(404, "no such session, or its token is wrong")
         return live

@@ -27,6 +27,11 @@ class RunnerCalls:
         self._answers: dict[CallId, asyncio.Future[Any]] = {}
         self._stopped = False
 
+    @property
+    def confirm_s(self) -> float:
+        """How long a call waits for the user's decision."""
+        return self._live.settings.confirm_s
+
     def claim(self, wanted: str = "") -> CallId:
         """Return an id for a call."""
         return self._live.core.tools.claim(self._id, wanted)

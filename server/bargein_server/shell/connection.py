@@ -43,10 +43,15 @@ class Connection:
         codec: What its frames are encoded in.
         sessions: Where its first frame finds a session.
         visitor: Who is at the other end; None for anybody.
+
+    Attributes:
+        lost: Done when the socket is gone.
+        number: A newer connection has a higher one.
     """
 
     def __init__(self, wire: Wire, codec: Codec, sessions: Sessions, visitor: Visitor | None = None) -> None:
         self.lost = sessions.loop.create_future()
+        self.number = next(sessions.connection_numbers)
         self._wire = wire
         self._codec = codec
         self._sessions = sessions

@@ -61,6 +61,7 @@ class LiveSession:
 
     Attributes:
         connection: The one that drives the session; None while the client is away.
+        newest: The number of the newest one that has driven it.
         followers: Those that only read it.
         telemetry: Is told what happens.
     """
@@ -72,6 +73,7 @@ class LiveSession:
         self.telemetry = telemetry
         self.context = Context(core, principal)
         self.connection: Connection | None = None
+        self.newest = 0
         self.followers: set[Following] = set()
         self.loop = sessions.loop
         self.pacer = sessions.pacer

@@ -27,13 +27,16 @@ def uvicorn_config(
     Compression is off: for frames of a token it costs three times the processor and memory and saves
     nothing, and the direct write path cannot use it.
     """
-    http = type("HttpProtocol", (HeadTimeoutProtocol,), {"head_s": settings.head_s})
+    of_heads = {"head_s": settings.head_s, "head_bytes": settings.head_bytes}
+    http = type("HttpProtocol", (HeadTimeoutProtocol,), of_heads)
+    of_frames = {"max_pieces": settings.frame_pieces, "max_pong_bytes": settings.pong_bytes}
+    websocket = type("WebSocketProtocol", (BargeinProtocol,), of_frames)
     return uvicorn.Config(
         app,
         host=host,
         port=port,
         http=http,
-        ws=BargeinProtocol,
+        ws=websocket,
         ws_max_size=settings.frame_bytes,
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=5,

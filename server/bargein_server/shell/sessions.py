@@ -58,6 +58,7 @@ class Sessions:
         streams: The event streams that are open. Nobody else closes them when the server stops.
         context: What every turn's context is a copy of.
         draining: Whether the server stops.
+        connection_numbers: Tell in which order connections were made.
         telemetry: Is told what happens.
     """
 
@@ -73,6 +74,7 @@ class Sessions:
         self.context: Context = copy_context()
         self.draining = False
         self.streams: set[StreamConnection | Following] = set()
+        self.connection_numbers = count(1)
         self._live: dict[SessionId, LiveSession] = {}
         self._http_client: httpx2.AsyncClient | None = None
 
@@ -100,7 +102,8 @@ class Sessions:
             trace: The W3C trace context that came with it, by header.
 
         Returns:
-            None when a fresh one is needed and there are too many.
+            None when a fresh one is needed and there are too many, or when a newer connection has driven
+            the session already; then this one was closed.
         """
         now = self.loop.time()
         live, refused = self.resumable(event.resume, principal, now)
@@ -108,9 +111,13 @@ class Sessions:
             if len(self._live) >= self.settings.sessions:
                 return None
             live = self._create(codec, principal, now)
+        elif connection.number < live.newest:
+            # The newest connection wins, also when an older one was held up on its way and speaks last.
+            connection.replaced()
+            return None
         elif live.connection is not None:
-            live.connection.replaced()  # the newest connection wins
-        live.connection = connection
+            live.connection.replaced()
+        live.connection, live.newest = connection, connection.number
         live.telemetry.attached(refused or ("resumed" if event.resume is not None else "fresh"), trace)
         pending: Sequence[PendingEvent] = event.pending or ()
         live.core.attach(

@@ -30,6 +30,7 @@ from websockets.server import ServerProtocol
 from bargein_protocol import Code
 from bargein_protocol.errors import INVALID_DATA, TOO_BIG
 
+from ..settings import Settings
 from .connection import Connection
 from .in_flight import InFlight
 
@@ -38,13 +39,6 @@ EXTENSION = "bargein.protocol"
 # Bytes in the transport's buffer above which no more output is written. Small, because an interrupt
 # can purge what is still ours and not what the transport has.
 HIGH_WATER = 4096
-
-# A message in more pieces than this comes from nobody who means well: whoever has 256 KiB to send has
-# no reason for fragments of less than 64 bytes.
-MAX_FRAGMENTS = 4096
-
-# Pongs are written past a full buffer. A peer that floods pings and reads no pongs is dropped here.
-MAX_PONG_BYTES = 256 * 1024
 
 
 class _ServerProtocol(ServerProtocol):
@@ -58,8 +52,15 @@ class _ServerProtocol(ServerProtocol):
 
 
 class BargeinProtocol(WebSocketsSansIOProtocol):
-    """See the module."""
+    """See the module.
 
+    Attributes:
+        max_pieces: Fragments that a message may have.
+        max_pong_bytes: Pongs that may wait for a peer that does not read them.
+    """
+
+    max_pieces = Settings().frame_pieces
+    max_pong_bytes = Settings().pong_bytes
     connection: Connection | None = None
     in_flight: InFlight | None = None
     paused = False
@@ -89,7 +90,7 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
 
     def handle_cont(self, event: Frame) -> None:
         """Take a fragment; the bytes of a message are bounded, its empty fragments are not."""
-        if len(self.frames) >= MAX_FRAGMENTS:
+        if len(self.frames) >= self.max_pieces:
             self._fail(TOO_BIG)
         else:
             super().handle_cont(event)
@@ -97,7 +98,7 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
     def handle_ping(self) -> None:
         """Answer, unless the peer does not read its answers."""
         super().handle_ping()
-        if self.paused and self.transport.get_write_buffer_size() > MAX_PONG_BYTES:
+        if self.paused and self.transport.get_write_buffer_size() > self.max_pong_bytes:
             self.transport.abort()
 
     def _fail(self, code: Code) -> None:

@@ -1,0 +1,110 @@
+/**
+ * How the page is connected: a word in the header, and a bar when the user should know or do something.
+ *
+ * @module
+ */
+
+import { byId, el, say } from "./dom.js";
+import { closing } from "./words.js";
+
+/** @import { ConnectionState } from "../bargein/types.js" */
+
+export class Banner {
+  #badge = byId("connection");
+  #word = byId("connection-word");
+  #bar = byId("banner");
+  /** @type {ReturnType<typeof setInterval> | undefined} */
+  #clock;
+  /** A countdown is not worth a screen reader's interruption at each second. */
+  #said = "";
+
+  /**
+   * @param {object} acts What the bar's buttons do.
+   * @param {() => void} acts.takeOver
+   * @param {() => void} acts.retry
+   * @param {() => void} acts.restart
+   * @param {(token: string) => void} acts.login
+   */
+  constructor(acts) {
+    this.acts = acts;
+  }
+
+  /** @param {ConnectionState} connection */
+  show(connection) {
+    clearInterval(this.#clock);
+    this.#badge.dataset.state = connection.state;
+    switch (connection.state) {
+      case "open":
+        this.#word.textContent = "Connected";
+        return this.hide();
+      case "connecting":
+        this.#word.textContent = "Connecting";
+        return this.hide();
+      case "reconnecting":
+        this.#word.textContent = "Reconnecting";
+        return this.#countDown(connection.retryAt);
+      case "replaced":
+        this.#word.textContent = "Elsewhere";
+        return this.tell("This conversation goes on in another tab or window.", ["Take over here", this.acts.takeOver]);
+      case "closed":
+        this.#word.textContent = "Closed";
+        if (connection.reason === "unauthorized") return this.#askToken();
+        return this.tell(closing(connection.reason), ["Try again", this.acts.retry], ["New conversation", this.acts.restart]);
+    }
+  }
+
+  /** The connection could not be made at all. */
+  unreachable() {
+    clearInterval(this.#clock);
+    this.#badge.dataset.state = "closed";
+    this.#word.textContent = "Not connected";
+    this.tell("The server cannot be reached. Is it running?", ["Try again", this.acts.retry]);
+  }
+
+  hide() {
+    this.#bar.hidden = true;
+    this.#said = "";
+  }
+
+  /**
+   * Shows a sentence with things to do.
+   *
+   * @param {string} words
+   * @param {...[string, () => void]} actions
+   */
+  tell(words, ...actions) {
+    const buttons = actions.map(([name, act]) => el("button", { type: "button", onclick: () => act() }, name));
+    this.#bar.replaceChildren(el("p", { role: "status" }, words), ...buttons);
+    this.#bar.hidden = false;
+    this.#said = words;
+  }
+
+  /** @param {number} retryAt */
+  #countDown(retryAt) {
+    const offline = navigator.onLine === false;
+    const words = offline ? "You are offline. Waiting for the network." : "The connection is lost.";
+    if (this.#said !== words) this.tell(words);
+    if (offline) return;
+    const left = el("span", { class: "countdown", "aria-hidden": "true" });
+    this.#bar.querySelector(".countdown")?.remove();
+    this.#bar.append(left);
+    const tick = () => {
+      const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
+      say(left, seconds > 0 ? `Trying again in ${seconds} s` : "Trying now…");
+    };
+    tick();
+    this.#clock = setInterval(tick, 250);
+  }
+
+  #askToken() {
+    const field = el("input", { type: "password", autocomplete: "off", "aria-label": "Token", placeholder: "Token" });
+    const form = el("form", {}, field, el("button", { type: "submit", class: "primary" }, "Enter"));
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      if (field.value !== "") this.acts.login(field.value);
+    });
+    this.tell(closing("unauthorized"));
+    this.#bar.append(form);
+    field.focus();
+  }
+}

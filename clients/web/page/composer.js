@@ -1,0 +1,83 @@
+/**
+ * Where the user types: Enter sends, Shift+Enter begins a line, Escape stops the answer.
+ *
+ * @module
+ */
+
+import { byId, say } from "./dom.js";
+
+export class Composer {
+  #form = /** @type {HTMLFormElement} */ (byId("composer"));
+  #field = /** @type {HTMLTextAreaElement} */ (byId("message"));
+  #send = /** @type {HTMLButtonElement} */ (byId("send"));
+  #stop = /** @type {HTMLButtonElement} */ (byId("stop"));
+  #hint = byId("hint");
+
+  /** @param {{send(text: string): boolean, stop(): void}} owner `send` tells whether the text was taken. */
+  constructor(owner) {
+    this.owner = owner;
+    this.#form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#submit();
+    });
+    this.#field.addEventListener("input", () => this.#fit());
+    this.#field.addEventListener("keydown", (event) => {
+      // An Enter that ends the writing of a composed character is no Enter.
+      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+        event.preventDefault();
+        this.#submit();
+      }
+    });
+    // On pressing, not on letting go: silence is due at once. A click without a press comes from a keyboard.
+    this.#stop.addEventListener("pointerdown", (event) => {
+      if (event.button === 0) owner.stop();
+    });
+    this.#stop.addEventListener("click", () => owner.stop());
+    document.addEventListener("keydown", (event) => {
+      if (event.key === "Escape" && !event.defaultPrevented && !this.#stop.hidden) {
+        event.preventDefault();
+        owner.stop();
+      }
+    });
+  }
+
+  get text() {
+    return this.#field.value;
+  }
+
+  set text(text) {
+    this.#field.value = text;
+    this.#fit();
+  }
+
+  focus() {
+    this.#field.focus({ preventScroll: true });
+  }
+
+  /** Shows whether the agent speaks, so that there is something to stop. @param {boolean} speaks */
+  set speaking(speaks) {
+    if (this.#stop.hidden !== speaks) return;
+    const hadFocus = document.activeElement === this.#stop;
+    this.#stop.hidden = !speaks;
+    this.#field.placeholder = speaks ? "Say something to interrupt" : "Write a message";
+    say(this.#hint, speaks ? "Enter interrupts · Esc stops" : "Enter sends · Shift+Enter for a new line");
+    if (hadFocus && !speaks) this.focus();
+  }
+
+  /** @param {boolean} able */
+  set able(able) {
+    this.#send.disabled = !able;
+  }
+
+  #submit() {
+    const text = this.#field.value.trim();
+    if (text === "" || this.#send.disabled || !this.owner.send(text)) return;
+    this.text = "";
+    this.focus();
+  }
+
+  #fit() {
+    this.#field.style.height = "auto";
+    this.#field.style.height = `${Math.min(this.#field.scrollHeight, 200)}px`;
+  }
+}

@@ -1,0 +1,357 @@
+/**
+ * Between the session and the screen: each exchange has a view, events find theirs, and what the user
+ * does becomes requests. Silence comes first: a view is frozen in the step in which the user asks, and
+ * only then is the server told.
+ *
+ * @module
+ */
+
+import { countCharacters, InputRejected } from "../bargein/index.js";
+import { Frames } from "./frames.js";
+import { Journal } from "./store.js";
+import { TurnView } from "./turn_view.js";
+import { failure, outcome } from "./words.js";
+
+/** @import { PlaybackReport, SessionEvents, TurnEvent } from "../bargein/types.js" */
+/** @import { Session, Turn } from "../bargein/index.js" */
+/** @import { Announcer } from "./announcer.js" */
+/** @import { Cut, Desk, Ended, When } from "./types.js" */
+
+const MOST_EXCHANGES = 200;
+
+/**
+ * @typedef {object} Exchange
+ * @property {TurnView} view
+ * @property {Journal} journal
+ * @property {string | null} inputId
+ * @property {string | null} turnId
+ * @property {boolean} spared Its interrupt has to wait: what comes of it is to be heard to the end.
+ */
+
+/**
+ * What plays or speaks turns beside the screen.
+ *
+ * @typedef {object} Speaker
+ * @property {(turnId: string, event: TurnEvent, view: TurnView) => void} take An event of a turn that came now.
+ * @property {() => void} hush Silence, now.
+ * @property {(isHeld: boolean) => void} pause Silence for the moment, or on from there.
+ * @property {boolean} isSpeaking Whether there is something to hush.
+ * @property {(turnId: string) => PlaybackReport | null} played What was played of a turn; null when it speaks nothing of it.
+ */
+
+/** @implements {Desk} */
+export class Conversation {
+  /** @type {Exchange[]} */
+  #exchanges = [];
+  /** @type {Session | null} */
+  #session = null;
+  /** The turns that this page has reported the playback of. @type {Set<string>} */
+  #reported = new Set();
+  /** @type {Map<string, Cut>} */
+  #cuts = new Map();
+
+  /**
+   * @param {object} parts
+   * @param {HTMLElement} parts.log Where exchanges stand.
+   * @param {Announcer} parts.announcer
+   * @param {Speaker[]} parts.speakers
+   * @param {() => void} parts.changed The conversation has changed: who speaks, what there is to keep.
+   * @param {(cut: Cut) => void} parts.onCut An interrupt has gone a step further.
+   * @param {() => void} parts.drawn Something was drawn.
+   */
+  constructor({ log, announcer, speakers, changed, onCut, drawn }) {
+    this.log = log;
+    this.announcer = announcer;
+    this.speakers = speakers;
+    this.changed = changed;
+    this.onCut = onCut;
+    this.frames = new Frames(() => {
+      const view = this.speaking?.view;
+      if (view !== undefined) announcer.follow(view.voice);
+      drawn();
+    });
+  }
+
+  /** The exchange whose turn runs or is to run next; undefined when there is none. */
+  get speaking() {
+    const turn = this.#session?.current;
+    return turn == null || this.#isCut(turn) ? undefined : this.#exchangeOf(turn.id, turn.inputId);
+  }
+
+  /** Whether there is something to stop. */
+  get isSpeaking() {
+    return this.speaking !== undefined || this.speakers.some((speaker) => speaker.isSpeaking);
+  }
+
+  get journals() {
+    return this.#exchanges.map((exchange) => exchange.journal);
+  }
+
+  /** Talks through this session from now on. @param {Session} session */
+  use(session) {
+    this.#session = session;
+    session.on("*", (event) => this.#received(event));
+    session.on("event", (event) => this.#sawRaw(/** @type {any} */ (event)));
+    session.on("turn", (turn) => this.#watch(turn));
+    for (const turn of session.turns) this.#watch(turn);
+    this.changed();
+  }
+
+  /** Shows exchanges of an earlier page. @param {Journal[]} journals */
+  restore(journals) {
+    for (const journal of journals) {
+      const exchange = this.#add(journal.input, journal.inputId, journal);
+      for (const event of journal.events) this.#show(exchange, event, "restored");
+    }
+  }
+
+  /** Takes everything off the screen. */
+  clear() {
+    for (const { view } of this.#exchanges) view.element.remove();
+    this.#exchanges = [];
+    this.#cuts.clear();
+    this.#reported.clear();
+    this.#session = null;
+  }
+
+  // --- what the user does ----------------------------------------------------------------------------
+
+  /** Sends what the user said; it interrupts what is being said. False when it could not be sent. @param {string} text */
+  send(text) {
+    const session = this.#session;
+    if (session === null) return false;
+    const current = session.current;
+    for (const speaker of this.speakers) speaker.hush();
+    const cut = current !== null && !this.#isCut(current) ? this.#silence(current) : null;
+    if (cut !== null && current !== null) this.#report(current, cut.played);
+    let turn;
+    try {
+      turn = session.send(text);
+    } catch {
+      if (cut !== null) cut.exchange.view.thaw();
+      return false;
+    }
+    const exchange = this.#exchangeOf(turn.id, turn.inputId) ?? this.#add(text, turn.inputId);
+    exchange.view.element.scrollIntoView({ block: "end" });
+    if (cut !== null) this.#thawUnlessReplaced(turn, cut.exchange);
+    this.changed();
+    return true;
+  }
+
+  /** Stops what is being said; what already stops is left alone. */
+  stop() {
+    const turn = this.#session?.current;
+    // A turn may have ended and still be played: then there is nothing to interrupt but the loudspeaker.
+    if (turn == null) for (const speaker of this.speakers) speaker.hush();
+    if (turn == null || this.#isCut(turn)) return;
+    const { played, exchange } = this.#silence(turn);
+    this.changed();
+    turn.interrupt({ ...(played === null ? {} : { played }) }).then(
+      (result) => {
+        if (result.outcome === "deferred" || result.outcome === "unknown_turn") this.#goOn(exchange);
+      },
+      () => this.#goOn(exchange),
+    );
+  }
+
+  /** Suspects that the user begins to speak: the answer pauses. */
+  hold() {
+    for (const speaker of this.speakers) speaker.pause(true);
+    this.#session?.current?.hold().catch(() => {});
+  }
+
+  /** It was nothing: the answer goes on. */
+  goOn() {
+    for (const speaker of this.speakers) speaker.pause(false);
+    this.#session?.current?.resume().catch(() => {});
+  }
+
+  /** @param {string} callId @param {boolean} allow */
+  decide(callId, allow) {
+    this.#session?.toolDecision(callId, allow);
+  }
+
+  /** @param {string} callId @param {{output: unknown} | {error: string}} result */
+  answer(callId, result) {
+    if ("error" in result) this.#session?.toolOutput(callId, null, result);
+    else this.#session?.toolOutput(callId, result.output);
+  }
+
+  /** Tells the server what was heard of a turn. @param {string} turnId @param {PlaybackReport} report */
+  tellPlayed(turnId, report) {
+    const turn = this.#turns.get(turnId);
+    if (turn !== undefined) this.#report(turn, report);
+  }
+
+  // --- silence ---------------------------------------------------------------------------------------
+
+  /** Freezes a turn on the screen and in the loudspeaker. @param {Turn} turn */
+  #silence(turn) {
+    const askedAt = performance.now();
+    const exchange = this.#exchangeOf(turn.id, turn.inputId) ?? this.#add(turn.input, turn.inputId);
+    exchange.view.freeze();
+    for (const speaker of this.speakers) speaker.hush();
+    this.announcer.hush();
+    /** @type {Cut} */
+    const cut = {
+      turnId: turn.id ?? "", askedAt, silentAt: null, answeredAt: null, outcome: null, endedAt: null, late: [],
+    };
+    this.#cuts.set(turn.inputId ?? turn.id ?? "", cut);
+    if (turn.id !== null) this.#cuts.set(turn.id, cut);
+    requestAnimationFrame(() => this.#step(cut, { silentAt: performance.now() }));
+    return { exchange, cut, played: this.#playedOf(turn, exchange) };
+  }
+
+  /** @param {Turn} turn @param {Exchange} exchange @returns {PlaybackReport | null} */
+  #playedOf(turn, { view }) {
+    for (const speaker of this.speakers) {
+      const played = turn.id === null ? null : speaker.played(turn.id);
+      if (played !== null) return played;
+    }
+    return view.voice.text === "" ? null : { chars: countCharacters(view.voice.shownText) };
+  }
+
+  /** @param {Turn} turn @param {PlaybackReport | null} report */
+  #report(turn, report) {
+    if (report === null || turn.id === null) return;
+    this.#reported.add(turn.id);
+    try {
+      turn.reportPlayback(report);
+    } catch {
+      // The session is over: there is nobody to tell.
+    }
+  }
+
+  /** @param {Turn} turn */
+  #isCut(turn) {
+    return this.#cuts.has(turn.inputId ?? "") || this.#cuts.has(turn.id ?? "");
+  }
+
+  /** The turn is to be heard to its end all the same. @param {Exchange} exchange */
+  #goOn(exchange) {
+    if (exchange.view.ended !== null) return;
+    exchange.spared = true;
+    exchange.view.thaw();
+  }
+
+  /** @param {Turn} turn The new one. @param {Exchange} before The one that it was to replace. */
+  #thawUnlessReplaced(turn, before) {
+    turn.accepted.then(
+      (answer) => answer.type === "input.queued" && this.#goOn(before),
+      () => this.#goOn(before),
+    );
+  }
+
+  /** @param {Cut} cut @param {Partial<Cut>} news */
+  #step(cut, news) {
+    Object.assign(cut, news);
+    this.onCut(cut);
+  }
+
+  // --- what comes ------------------------------------------------------------------------------------
+
+  /** @type {Map<string, Turn>} */
+  #turns = new Map();
+
+  /** @param {Turn} turn */
+  #watch(turn) {
+    turn.accepted.then(
+      () => turn.id !== null && this.#turns.set(turn.id, turn),
+      (error) => this.#refused(turn, error),
+    );
+    turn.ended.then(() => this.changed(), () => {});
+  }
+
+  /** @param {Turn} turn @param {unknown} error */
+  #refused(turn, error) {
+    const exchange = this.#exchangeOf(turn.id, turn.inputId);
+    if (exchange === undefined || exchange.view.ended !== null) return;
+    exchange.view.refuse(error instanceof InputRejected ? error.code : "session_lost");
+    this.changed();
+  }
+
+  /** @param {SessionEvents["*"]} event */
+  #received(event) {
+    // These name a turn and are none of its events.
+    if (["session.opened", "interrupt.result"].includes(event.type)) return;
+    if (!("turn_id" in event) || event.turn_id == null) return;
+    let turnEvent = /** @type {TurnEvent} */ (event);
+    const inputId = "input_id" in event ? (event.input_id ?? null) : null;
+    const exchange = this.#exchangeOf(event.turn_id, inputId) ?? this.#add(null, inputId);
+    exchange.turnId = event.turn_id;
+    exchange.inputId ??= inputId;
+    if (turnEvent.type === "turn.ended" && exchange.spared) turnEvent = heardWhole(turnEvent, exchange.view);
+    exchange.journal.add(turnEvent);
+    for (const speaker of this.speakers) speaker.take(event.turn_id, turnEvent, exchange.view);
+    this.#show(exchange, turnEvent, "live");
+    if (/^(?:turn|input)\./.test(event.type)) this.changed();
+  }
+
+  /** Counts what was on its way when the user interrupted. @param {{type: string, turn_id?: string | null, seq?: number, outcome?: string}} event */
+  #sawRaw(event) {
+    if (event.type === "interrupt.result") {
+      const cut = this.#cuts.get(event.turn_id ?? "");
+      if (cut !== undefined) this.#step(cut, { answeredAt: performance.now(), outcome: event.outcome ?? null });
+      return;
+    }
+    const cut = event.turn_id == null || !event.seq ? undefined : this.#cuts.get(event.turn_id);
+    if (cut === undefined || cut.endedAt !== null || /^(?:turn|input)\./.test(event.type)) return;
+    cut.late.push(performance.now());
+  }
+
+  /** @param {Exchange} exchange @param {TurnEvent} event @param {When} when */
+  #show(exchange, event, when) {
+    if ("turn_id" in event) exchange.turnId ??= event.turn_id;
+    if (event.type === "client.turn_snapshot") exchange.view.replace(event.state);
+    else if (event.type === "turn.ended") this.#end(exchange, event, when);
+    else exchange.view.apply(event, when);
+  }
+
+  /** @param {Exchange} exchange @param {Ended} ended @param {When} when */
+  #end({ view, spared }, ended, when) {
+    const cut = this.#cuts.get(ended.turn_id) ?? null;
+    if (cut !== null) this.#step(cut, { endedAt: performance.now() });
+    const tookMs = cut === null || spared ? null : performance.now() - cut.askedAt;
+    view.end(ended, when, tookMs);
+    if (when === "restored") return;
+    const turn = this.#turns.get(ended.turn_id);
+    // Once a part was reported, what is shown of the rest must be, too.
+    if (turn !== undefined && this.#reported.has(ended.turn_id) && view.voice.text !== "") {
+      this.#report(turn, { chars: countCharacters(view.voice.shownText) });
+    }
+    const how = ended.status === "failed" ? failure(ended.reason) : outcome(ended, ended.heard?.text ?? "", null);
+    this.announcer.end(view.voice, ended.status === "completed" ? "" : how, ended.status === "interrupted");
+    this.frames.request(view);
+  }
+
+  /** @param {string | null | undefined} turnId @param {string | null} inputId */
+  #exchangeOf(turnId, inputId) {
+    return this.#exchanges.findLast(
+      (exchange) =>
+        (turnId != null && exchange.turnId === turnId) || (inputId !== null && exchange.inputId === inputId),
+    );
+  }
+
+  /** @param {string | null} input @param {string | null} inputId @param {Journal} [journal] */
+  #add(input, inputId, journal = new Journal(input, inputId)) {
+    /** @type {Exchange} */
+    const exchange = { view: new TurnView(input, this.frames, this), journal, inputId, turnId: null, spared: false };
+    this.#exchanges.push(exchange);
+    this.log.append(exchange.view.element);
+    if (this.#exchanges.length > MOST_EXCHANGES) this.#exchanges.shift()?.view.element.remove();
+    return exchange;
+  }
+}
+
+/**
+ * The end of a turn that was to be heard to its end: the server knows only of the report that came with the
+ * interrupt, and is told the rest after this.
+ *
+ * @param {Ended} ended
+ * @param {TurnView} view
+ * @returns {Ended}
+ */
+function heardWhole(ended, view) {
+  view.voice.render();
+  return { ...ended, heard: { ...ended.heard, text: view.voice.said } };
+}

@@ -1,0 +1,51 @@
+/**
+ * The page's icons, drawn with one stroke on a field of 24 by 24.
+ *
+ * @module
+ */
+
+import { svg } from "./dom.js";
+
+/** @type {{[name: string]: string | undefined}} */
+const PATHS = {
+  // @ts-expect-error no prototype: a status may name its icon "constructor"
+  __proto__: null,
+  dot: "M12 12h.01",
+  eye: "M2 12s4-7 10-7 10 7 10 7-4 7-10 7-10-7-10-7z M12 9a3 3 0 1 0 0 6 3 3 0 0 0 0-6z",
+  search: "M11 4a7 7 0 1 0 0 14 7 7 0 0 0 0-14z M16 16l5 5",
+  speech: "M4 5h16v11H10l-5 4v-4H4z",
+  pencil: "M4 20l1-4L16 5l3 3L8 19z M14 7l3 3",
+  team: "M9 6a3 3 0 1 0 0 6 3 3 0 0 0 0-6z M3 20c0-4 3-6 6-6s6 2 6 6 M16 6a3 3 0 0 1 0 6 M18 14c2 1 3 3 3 6",
+  music: "M9 18V5l11-2v12 M6 15a3 3 0 1 0 0 6 3 3 0 0 0 0-6z M17 12a3 3 0 1 0 0 6 3 3 0 0 0 0-6z",
+  tool: "M14 6a4 4 0 0 0 5 5l-9 9a2 2 0 0 1-4-4l9-9z",
+  thought: "M9 18h6 M10 21h4 M12 3a6 6 0 0 0-4 10c1 1 1 2 1 3h6c0-1 0-2 1-3a6 6 0 0 0-4-10z",
+  check: "M5 12l5 5L20 7",
+  cross: "M6 6l12 12 M18 6L6 18",
+  cut: "M6 5a3 3 0 1 0 0 6 3 3 0 0 0 0-6z M6 13a3 3 0 1 0 0 6 3 3 0 0 0 0-6z M9 9l12 8 M9 15l12-8",
+  clock: "M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18z M12 7v5l3 2",
+  warning: "M12 4l9 16H3z M12 10v4 M12 17h.01",
+  send: "M5 12h14 M13 6l6 6-6 6",
+  stop: "M7 7h10v10H7z",
+  sound: "M4 9v6h4l5 4V5L8 9z M16 9a4 4 0 0 1 0 6 M18 6a8 8 0 0 1 0 12",
+  microphone: "M12 3a3 3 0 0 0-3 3v6a3 3 0 0 0 6 0V6a3 3 0 0 0-3-3z M6 12a6 6 0 0 0 12 0 M12 18v3",
+  inspector: "M4 6h16 M4 12h10 M4 18h13",
+  plus: "M12 5v14 M5 12h14",
+  question: "M9 9a3 3 0 1 1 4 3c-1 .5-1 1-1 2 M12 17h.01 M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18z",
+};
+
+/**
+ * An icon; one that is not known is a dot. It says nothing to a screen reader: what stands beside it does.
+ *
+ * @param {string} name
+ */
+export function icon(name) {
+  const path = svg("path", { d: PATHS[name] ?? "M12 12h.01" });
+  return svg("svg", { viewBox: "0 0 24 24", class: "icon", "aria-hidden": "true" }, path);
+}
+
+/** Puts icons where the page asks for them with `data-icon`. @param {ParentNode} root */
+export function placeIcons(root) {
+  for (const place of root.querySelectorAll("[data-icon]")) {
+    place.prepend(icon(place.getAttribute("data-icon") ?? ""));
+  }
+}

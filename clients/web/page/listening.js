@@ -1,0 +1,102 @@
+/**
+ * Listens to the user with the browser's own speech recognition.
+ *
+ * A first sound may be a cough: it only holds the answer. Words make it an interruption and become the next
+ * input; when none come, the answer goes on from the exact place. Where the browser cannot listen, none of
+ * this exists.
+ *
+ * @module
+ */
+
+/** How long a sound may take to become words, below the two seconds after which a server ends a hold. */
+const DECIDE_MS = 1800;
+
+/** The browser's recogniser; undefined where there is none. @type {(new () => any) | undefined} */
+const Recogniser = /** @type {any} */ (globalThis).SpeechRecognition ?? /** @type {any} */ (globalThis).webkitSpeechRecognition;
+
+/** Whether the browser can listen. */
+export const canListen = Recogniser !== undefined;
+
+export class Listening {
+  /** @type {any} */
+  #recogniser = null;
+  #isHeld = false;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #deadline;
+
+  /**
+   * @param {object} owner
+   * @param {() => void} owner.hold Sound: the user may be beginning to speak.
+   * @param {() => void} owner.goOn It was nothing.
+   * @param {() => void} owner.stop It is speech: the answer is to end.
+   * @param {(text: string) => void} owner.send What was said.
+   * @param {(words: string) => void} owner.failed
+   * @param {() => void} owner.changed
+   */
+  constructor(owner) {
+    this.owner = owner;
+  }
+
+  get isOn() {
+    return this.#recogniser !== null;
+  }
+
+  /** @param {boolean} on */
+  turn(on) {
+    if (on && Recogniser !== undefined) this.#start(new Recogniser());
+    else this.#end();
+    this.owner.changed();
+  }
+
+  /** @param {any} recogniser */
+  #start(recogniser) {
+    this.#recogniser = recogniser;
+    recogniser.continuous = true;
+    recogniser.interimResults = true;
+    recogniser.lang = navigator.language;
+    recogniser.onspeechstart = () => this.#suspect();
+    recogniser.onresult = (/** @type {any} */ event) => this.#heard(event);
+    recogniser.onerror = (/** @type {any} */ { error }) => {
+      if (error === "no-speech" || error === "aborted") return;
+      this.#end();
+      this.owner.failed(error === "not-allowed" ? "The browser does not let this page listen." : "Listening does not work here.");
+      this.owner.changed();
+    };
+    // Browsers stop listening after a while; the user has not said that they may.
+    recogniser.onend = () => this.#recogniser === recogniser && recogniser.start();
+    recogniser.start();
+  }
+
+  #end() {
+    const recogniser = this.#recogniser;
+    this.#recogniser = null;
+    recogniser?.abort();
+    this.#decide(false);
+  }
+
+  #suspect() {
+    if (this.#isHeld) return;
+    this.#isHeld = true;
+    this.owner.hold();
+    this.#deadline = setTimeout(() => this.#decide(false), DECIDE_MS);
+  }
+
+  /** @param {boolean} isSpeech */
+  #decide(isSpeech) {
+    if (!this.#isHeld) return;
+    this.#isHeld = false;
+    clearTimeout(this.#deadline);
+    if (isSpeech) this.owner.stop();
+    else this.owner.goOn();
+  }
+
+  /** @param {any} event */
+  #heard(event) {
+    for (let i = event.resultIndex; i < event.results.length; i++) {
+      const text = event.results[i][0].transcript.trim();
+      if (text === "") continue;
+      this.#decide(true);
+      if (event.results[i].isFinal) this.owner.send(text);
+    }
+  }
+}

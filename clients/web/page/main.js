@@ -1,0 +1,197 @@
+/**
+ * The chat page: puts its parts together and connects.
+ *
+ * @module
+ */
+
+import { AccessDenied, connect, SessionClosed } from "../bargein/index.js";
+import { Announcer } from "./announcer.js";
+import { Banner } from "./banner.js";
+import { Composer } from "./composer.js";
+import { Conversation } from "./conversation.js";
+import { byId } from "./dom.js";
+import { placeIcons } from "./icons.js";
+import { Inspector } from "./inspector.js";
+import { canListen, Listening } from "./listening.js";
+import { listenForCopies } from "./markdown.js";
+import { canRead, Reading } from "./reading.js";
+import { Sound } from "./sound.js";
+import { forget, Journal, keep, kept } from "./store.js";
+import { Tabs } from "./tabs.js";
+
+/** @import { ConnectionState, ResumeState } from "../bargein/types.js" */
+/** @import { Session } from "../bargein/index.js" */
+
+const NEAR_END_PX = 60;
+
+const scroller = byId("scroller");
+const log = byId("log");
+const latest = byId("latest");
+const welcome = byId("welcome");
+const soundButton = byId("toggle-sound");
+const readingButton = byId("toggle-reading");
+const listeningButton = byId("toggle-listening");
+const announcer = new Announcer(byId("announcer"));
+
+/** @type {Session | null} */
+let session = null;
+/** What a session that is not open any more left to go on with. @type {ResumeState | null} */
+let left = null;
+/** @type {string | undefined} */
+let token;
+let isPinned = true;
+
+const sound = new Sound({ report: (turnId, report) => conversation.tellPlayed(turnId, report), changed });
+const reading = new Reading({ report: (turnId, report) => conversation.tellPlayed(turnId, report), changed });
+const listening = new Listening({
+  hold: () => conversation.hold(),
+  goOn: () => conversation.goOn(),
+  stop: () => conversation.stop(),
+  send: (text) => conversation.send(text),
+  failed: (words) => banner.tell(words, ["All right", () => banner.hide()]),
+  changed,
+});
+/** @type {Conversation} */
+const conversation = new Conversation({
+  log,
+  announcer,
+  speakers: [sound, reading],
+  changed,
+  onCut: (cut) => inspector.picture(cut),
+  drawn: () => {
+    if (isPinned) scroller.scrollTop = scroller.scrollHeight;
+  },
+});
+const inspector = new Inspector(conversation.frames);
+const composer = new Composer({
+  send: (text) => {
+    isPinned = true;
+    return conversation.send(text);
+  },
+  stop: () => conversation.stop(),
+});
+const banner = new Banner({ takeOver, retry: () => reopen(left, conversation.journals), restart, login });
+const tabs = new Tabs(() => (session === null ? null : keeping()));
+
+function changed() {
+  composer.speaking = conversation.isSpeaking;
+  soundButton.hidden = !sound.isWanted;
+  soundButton.setAttribute("aria-pressed", String(sound.isOn && sound.isAllowed));
+  composer.able = session !== null;
+  readingButton.hidden = !reading.isAble;
+  readingButton.setAttribute("aria-pressed", String(reading.isOn));
+  listeningButton.hidden = !canListen;
+  listeningButton.setAttribute("aria-pressed", String(listening.isOn));
+  welcome.hidden = log.childElementCount > 0;
+}
+
+/** @param {ConnectionState} state */
+function connectionChanged(state) {
+  banner.show(state);
+  if (state.state === "replaced" || state.state === "closed") end();
+  else if (state.state !== "connecting") save();
+}
+
+/** The session can be talked to no more; what it leaves serves to take it over again. */
+function end() {
+  session = null;
+  changed();
+}
+
+/** @param {ResumeState | null} resume */
+async function open(resume) {
+  left = resume;
+  banner.show({ state: "connecting" });
+  try {
+    await connect("v1/session", {
+      resume,
+      client: { name: "bargein-page" },
+      ...(token === undefined ? {} : { token }),
+      onSession: (made) => {
+        session = made;
+        made.on("event", (event) => inspector.add("down", event));
+        made.on("sent", (event) => inspector.add("up", event));
+        made.on("state", connectionChanged);
+        made.on("client.restarted", () => {
+          banner.tell("The server has forgotten this conversation. You can go on, but it starts afresh.", ["All right", () => banner.hide()]);
+        });
+        conversation.use(made);
+      },
+    });
+  } catch (error) {
+    end();
+    if (!(error instanceof AccessDenied) && !(error instanceof SessionClosed)) banner.unreachable();
+  }
+}
+
+/** @param {ResumeState | null} resume @param {Journal[]} journals */
+function reopen(resume, journals) {
+  conversation.clear();
+  conversation.restore(journals);
+  open(resume);
+}
+
+/** Lets this tab drive the conversation that another one drives. */
+async function takeOver() {
+  const other = left === null ? null : await tabs.ask(left.session_id);
+  const journals = other?.turns.map((turn) => Object.assign(new Journal(turn.input, turn.inputId), turn));
+  reopen(other?.resume ?? left, journals ?? conversation.journals);
+}
+
+function restart() {
+  session?.close().catch(() => {});
+  session = null;
+  forget();
+  conversation.clear();
+  open(null);
+  composer.focus();
+}
+
+/** @param {string} given */
+function login(given) {
+  token = given;
+  open(null);
+}
+
+/** What this tab needs to go on: where the session is, and what is on the screen, of the same moment. */
+function keeping() {
+  left = session?.resumeState() ?? left;
+  return { resume: left, turns: conversation.journals, draft: composer.text };
+}
+
+function save() {
+  keep(keeping());
+}
+
+scroller.addEventListener("scroll", () => {
+  isPinned = scroller.scrollTop + scroller.clientHeight >= scroller.scrollHeight - NEAR_END_PX;
+  latest.hidden = isPinned;
+});
+latest.addEventListener("click", () => {
+  isPinned = true;
+  scroller.scrollTop = scroller.scrollHeight;
+  composer.focus();
+});
+soundButton.addEventListener("click", () => sound.turn(!sound.isOn || !sound.isAllowed));
+readingButton.addEventListener("click", () => reading.turn(!reading.isOn));
+listeningButton.addEventListener("click", () => listening.turn(!listening.isOn));
+if (canRead) speechSynthesis.addEventListener?.("voiceschanged", changed);
+byId("restart").addEventListener("click", restart);
+welcome.addEventListener("click", (event) => {
+  const button = event.target instanceof Element ? event.target.closest("button") : null;
+  if (button?.textContent) conversation.send(button.textContent);
+});
+addEventListener("pagehide", save);
+addEventListener("visibilitychange", () => {
+  if (document.visibilityState === "hidden") save();
+});
+
+placeIcons(document);
+listenForCopies(log);
+const before = kept();
+if (before !== null) {
+  composer.text = before.draft;
+  conversation.restore(before.turns);
+}
+open(before?.resume ?? null);
+composer.focus();

@@ -1,0 +1,185 @@
+/**
+ * Markdown that grows, as elements.
+ *
+ * `markdown-it` reads it, and the elements are made from its tokens: no HTML is written or parsed, so
+ * what a model says can be anything and stays text. HTML in it is shown as it stands, links go to the
+ * web or to a mail program or are no links, and pictures are named instead of loaded.
+ *
+ * While text streams in, only the last block can change. The blocks before it are settled: they are
+ * neither read nor touched again.
+ *
+ * @module
+ */
+
+import MarkdownIt from "../vendor/markdown-it.js";
+import { el } from "./dom.js";
+import { morphChildren } from "./morph.js";
+
+/** @import { Token } from "../vendor/markdown-it.js" */
+
+const reader = new MarkdownIt({ html: false, linkify: true, typographer: false });
+// A bare "name.py" is a file more often than a site of Paraguay.
+reader.linkify.set({ fuzzyLink: false, fuzzyEmail: false });
+const SAFE_LINK = /^(?:https?:|mailto:)/i;
+
+/** Text that grows in an element. */
+export class MarkdownStream {
+  #settled = 0;
+  #settledNodes = 0;
+
+  /** @param {HTMLElement} element Where it is shown; nothing else may stand in it. */
+  constructor(element) {
+    this.element = element;
+    /** What is shown. */
+    this.text = "";
+  }
+
+  /** Shows a text, which begins with what was shown before. @param {string} text */
+  update(text) {
+    if (text === this.text) return;
+    if (!text.startsWith(this.text.slice(0, this.#settled))) this.#settled = this.#settledNodes = 0;
+    this.text = text;
+    const rest = text.slice(this.#settled);
+    const tokens = reader.parse(rest, {});
+    const last = lastBlock(tokens);
+    const fresh = new DocumentFragment();
+    build(tokens.slice(0, last), fresh);
+    const whole = fresh.childNodes.length;
+    build(tokens.slice(last), fresh);
+    morphChildren(this.element, fresh, this.#settledNodes);
+    this.#settledNodes += whole;
+    this.#settled += offsetOfLine(rest, tokens[last]?.map?.[0] ?? 0);
+  }
+}
+
+/** Shows a text that does not grow. @param {string} text */
+export function markdown(text) {
+  const fragment = new DocumentFragment();
+  build(reader.parse(text, {}), fragment);
+  return fragment;
+}
+
+/** The index of the token that opens the last block. @param {Token[]} tokens */
+function lastBlock(tokens) {
+  for (let index = tokens.length - 1; index >= 0; index--) {
+    const token = tokens[index];
+    if (token?.level === 0 && token.nesting >= 0 && token.map !== null) return index;
+  }
+  return 0;
+}
+
+/** @param {string} text @param {number} line */
+function offsetOfLine(text, line) {
+  let offset = 0;
+  for (; line > 0; line--) {
+    const end = /\r\n?|\n/g;
+    end.lastIndex = offset;
+    if (end.exec(text) === null) return offset;
+    offset = end.lastIndex;
+  }
+  return offset;
+}
+
+/**
+ * Adds what tokens stand for to a node.
+ *
+ * @param {Token[]} tokens
+ * @param {Node} root
+ */
+function build(tokens, root) {
+  const stack = [root];
+  for (const token of tokens) {
+    const parent = stack.at(-1) ?? root;
+    if (token.hidden) continue;
+    if (token.nesting === 1) {
+      const element = opened(token);
+      parent.appendChild(element);
+      stack.push(token.type === "table_open" ? /** @type {Element} */ (element.firstChild) : element);
+    } else if (token.nesting === -1) {
+      stack.pop();
+    } else if (token.type === "inline") {
+      build(token.children ?? [], parent);
+    } else {
+      parent.appendChild(leaf(token));
+    }
+  }
+}
+
+/** @param {Token} token */
+function opened(token) {
+  if (token.type === "link_open") return link(token.attrGet("href") ?? "");
+  if (token.type === "table_open") {
+    return el("div", { class: "table", role: "region", "aria-label": "Table", tabindex: 0 }, el("table"));
+  }
+  // Headings of an answer stand below those of the page.
+  const tag = token.type === "heading_open" ? `h${Math.min(6, Number(token.tag[1]) + 2)}` : token.tag;
+  const element = document.createElement(tag);
+  const align = /^text-align:(left|center|right)$/.exec(token.attrGet("style") ?? "");
+  if (align !== null) element.className = `to-${align[1]}`;
+  if (token.type === "ordered_list_open") {
+    const start = Number(token.attrGet("start") ?? 1);
+    if (start !== 1) element.setAttribute("start", String(start));
+  }
+  return element;
+}
+
+/** @param {Token} token @returns {Node} */
+function leaf(token) {
+  switch (token.type) {
+    case "code_inline":
+      return el("code", {}, token.content);
+    case "fence":
+    case "code_block":
+      return codeBlock(token);
+    case "hardbreak":
+      return el("br");
+    case "softbreak":
+      return document.createTextNode("\n");
+    case "hr":
+      return el("hr");
+    case "image":
+      return picture(token);
+    default:
+      return document.createTextNode(token.content);
+  }
+}
+
+/** @param {string} href */
+function link(href) {
+  if (!SAFE_LINK.test(href)) return el("span");
+  return el("a", { href, target: "_blank", rel: "noopener noreferrer" });
+}
+
+/** @param {Token} token */
+function picture(token) {
+  const place = link(token.attrGet("src") ?? "");
+  place.append(`[picture: ${token.content || "without a name"}]`);
+  return place;
+}
+
+/** @param {Token} token */
+function codeBlock(token) {
+  const language = (token.info.trim().split(/\s+/)[0] ?? "").slice(0, 20);
+  return el(
+    "figure",
+    { class: "code" },
+    el("figcaption", {}, el("span", {}, language || "text"), el("button", { type: "button", class: "copy" }, "Copy")),
+    el("pre", { tabindex: 0 }, el("code", {}, token.content)),
+  );
+}
+
+/** Lets the buttons of code blocks copy, wherever they are in an element. @param {HTMLElement} root */
+export function listenForCopies(root) {
+  root.addEventListener("click", async (event) => {
+    const button = event.target instanceof Element ? event.target.closest("button.copy") : null;
+    const code = button?.closest("figure")?.querySelector("code");
+    if (button == null || code == null) return;
+    try {
+      await navigator.clipboard.writeText(code.textContent ?? "");
+      button.textContent = "Copied";
+    } catch {
+      button.textContent = "Select it: the browser does not let pages copy";
+    }
+    setTimeout(() => (button.textContent = "Copy"), 1500);
+  });
+}

@@ -1,0 +1,238 @@
+/**
+ * One exchange on the screen: what the user said, and the answer as it comes.
+ *
+ * @module
+ */
+
+import { el } from "./dom.js";
+import { icon } from "./icons.js";
+import { Voice } from "./voice.js";
+import { inWords, outcome, place, refusal } from "./words.js";
+
+/** @import { Fold, TurnEvent } from "../bargein/types.js" */
+/** @import { Frames } from "./frames.js" */
+/** @import { Desk, Ended, Output, When } from "./types.js" */
+
+export class TurnView {
+  #confirmed = el("span", { class: "confirmed" });
+  #skeleton = el("div", { class: "skeleton", "aria-hidden": "true" }, el("i"), el("i"), el("i"));
+  #lanes = el("div", { class: "lanes" });
+  /** @type {Map<string, Voice>} */
+  #byName = new Map();
+  #answer = el("div", { class: "answer" });
+  #outcome = el("footer", { class: "ended", hidden: true });
+  #suggestions = el("div", { class: "suggestions", hidden: true });
+  #isFrozen = false;
+  #hasSpoken = false;
+
+  /**
+   * @param {string | null} input What the user said, where that is known.
+   * @param {Frames} frames
+   * @param {Desk} desk
+   */
+  constructor(input, frames, desk) {
+    this.input = input;
+    this.frames = frames;
+    this.desk = desk;
+    this.voice = new Voice(desk);
+    /** @type {Ended | null} */
+    this.ended = null;
+    const user = el("div", { class: "user" }, el("span", { class: "sr-only" }, "You said: "), input ?? "", this.#confirmed);
+    this.#answer.append(this.#skeleton, this.voice.element, this.#suggestions, this.#outcome);
+    this.element = el("article", { class: "turn", "aria-label": "Exchange" }, input === null ? null : user, this.#answer);
+    this.#confirm("clock", "Sending");
+  }
+
+  /** Takes an event of its turn in; it is drawn in the next frame. @param {TurnEvent} event @param {When} when */
+  apply(event, when) {
+    switch (event.type) {
+      case "input.accepted":
+        this.#confirm("check", "Received");
+        break;
+      case "input.queued":
+        this.#confirm("clock", place(event.position));
+        this.element.dataset.queued = "";
+        break;
+      case "turn.started":
+        this.#confirm("check", "Received");
+        delete this.element.dataset.queued;
+        break;
+      case "turn.held":
+      case "turn.resumed":
+        this.element.classList.toggle("held", event.type === "turn.held");
+        break;
+      case "turn.ended":
+      case "client.turn_snapshot":
+        break;
+      case "data":
+        if (event.name === "suggestions") this.#suggest(event.value);
+        break;
+      default:
+        if ("source" in event || isOutput(event)) this.#hear(/** @type {Output} */ (event), when);
+    }
+    this.frames.request(this);
+  }
+
+  /** Shows no more of it until `thaw`: the step of the interrupt itself (section 5 of the protocol). */
+  freeze() {
+    this.#isFrozen = true;
+    this.frames.cancel(this);
+    this.element.classList.add("silenced");
+  }
+
+  /** The server goes on with it: a protected section is to be heard. */
+  thaw() {
+    this.#isFrozen = false;
+    this.element.classList.remove("silenced");
+    this.frames.request(this);
+  }
+
+  /** Draws what is new. */
+  render() {
+    if (this.#isFrozen) return;
+    this.#skeleton.hidden = this.#hasSpoken || this.ended !== null || "queued" in this.element.dataset;
+    this.voice.render();
+    for (const voice of this.#byName.values()) voice.render();
+  }
+
+  /** What the user refused to wait for: the server did not take the input. @param {string} code */
+  refuse(code) {
+    this.#confirm("warning", "Not sent");
+    this.element.dataset.status = "failed";
+    this.#skeleton.hidden = true;
+    this.#close(refusal(code), true);
+  }
+
+  /**
+   * Shows how it ended.
+   *
+   * @param {Ended} ended
+   * @param {When} when
+   * @param {number | null} tookMs From the request to the end, for an interrupt of this page.
+   */
+  end(ended, when, tookMs = null) {
+    this.#isFrozen = false;
+    this.frames.cancel(this);
+    this.ended = ended;
+    this.element.classList.remove("silenced", "held");
+    delete this.element.dataset.queued;
+    this.element.dataset.status = ended.status;
+    const heard = ended.heard?.text ?? "";
+    this.#skeleton.hidden = true;
+    this.voice.end(ended.status === "interrupted" ? heard : null, when);
+    for (const voice of this.#byName.values()) voice.end(null, when);
+    this.#close(outcome(ended, ended.status === "interrupted" ? heard : this.voice.said, tookMs), ended.status === "failed");
+  }
+
+  /** The loudspeaker has played so much of it. @param {number} ms */
+  soundPlayed(ms) {
+    this.voice.playedTo(ms);
+    this.frames.request(this);
+  }
+
+  /** The loudspeaker is done with it. @param {number} ms @param {boolean} wasCut Before all was played. */
+  soundEnded(ms, wasCut) {
+    this.voice.playedTo(wasCut ? ms : null);
+    if (wasCut && this.voice.text === "") this.cutLate(this.voice.heardWords);
+    this.frames.request(this);
+  }
+
+  /** It was cut while it was played or read aloud, when the server had already ended it. @param {string} heard */
+  cutLate(heard) {
+    if (this.ended?.status !== "completed") return;
+    this.voice.cut(heard, "live");
+    this.element.dataset.status = "interrupted";
+    this.#close(`Stopped after ${inWords(heard)}`, false);
+  }
+
+  /** Puts the whole state in place of what was shown. @param {Fold} state */
+  replace(state) {
+    this.voice.element.remove();
+    this.#byName.clear();
+    this.#lanes.replaceChildren();
+    this.voice = new Voice(this.desk);
+    this.#skeleton.after(this.voice.element);
+    if (state.started) this.#confirm("check", "Received");
+    for (const [source, lane] of Object.entries(state.lanes)) {
+      for (const event of eventsOf(lane)) this.apply(/** @type {any} */ ({ ...event, source }), "restored");
+    }
+    this.frames.request(this);
+  }
+
+  /** @param {Output} event @param {When} when */
+  #hear(event, when) {
+    this.#hasSpoken = true;
+    this.#voiceOf(event.source ?? "").apply(event, when);
+  }
+
+  /** @param {string} source */
+  #voiceOf(source) {
+    if (source === "") return this.voice;
+    let voice = this.#byName.get(source);
+    if (voice === undefined) {
+      voice = new Voice(this.desk);
+      if (this.#byName.size === 0) this.voice.insert(this.#lanes);
+      this.#byName.set(source, voice);
+      this.#lanes.append(el("section", { class: "lane", "aria-label": source }, el("h3", {}, source), voice.element));
+    }
+    return voice;
+  }
+
+  /** @param {string} name @param {string} words */
+  #confirm(name, words) {
+    this.#confirmed.replaceChildren(icon(name), el("span", { class: name === "check" ? "sr-only" : "" }, ` ${words}`));
+  }
+
+  /** @param {unknown} value */
+  #suggest(value) {
+    const texts = Array.isArray(value) ? value.filter((text) => typeof text === "string").slice(0, 8) : [];
+    this.#suggestions.hidden = texts.length === 0;
+    this.#suggestions.replaceChildren(
+      ...texts.map((text) => el("button", { type: "button", onclick: () => this.desk.send(text) }, text)),
+    );
+  }
+
+  /** @param {string} words @param {boolean} failed */
+  #close(words, failed) {
+    const { input } = this;
+    const again =
+      failed && input !== null
+        ? el("button", { type: "button", onclick: () => this.desk.send(input) }, "Send again")
+        : null;
+    const kind = failed ? "warning" : this.element.dataset.status === "interrupted" ? "cut" : "check";
+    this.#outcome.hidden = false;
+    this.#outcome.replaceChildren(icon(kind), el("span", {}, words), ...(again === null ? [] : [again]));
+  }
+}
+
+/** What was shown of the turn's own voice, in a few words, for screen readers. @param {TurnView} view */
+export function summary(view) {
+  return inWords(view.voice.said);
+}
+
+/** @param {TurnEvent} event */
+function isOutput(event) {
+  return /^(?:status|thought|text\.delta|audio\.delta|tool\.|step\.|progress)/.test(event.type);
+}
+
+/** Events that would have led to a lane. @param {Fold["lanes"][string]} lane */
+function eventsOf(lane) {
+  const events = [];
+  if (lane.status !== null) events.push({ type: "status", message: lane.status });
+  if (lane.thoughts !== "") events.push({ type: "thought", text: lane.thoughts });
+  for (const { call_id, name, arguments: written, given, state, output, error, duration_ms } of lane.tools) {
+    events.push({ type: "tool.call", call_id, name });
+    if (written !== "") events.push({ type: "tool.call.delta", call_id, arguments: written });
+    if (state === "confirming") events.push({ type: "tool.confirm", call_id, arguments: given ?? {} });
+    else if (given !== null) events.push({ type: "tool.running", call_id, arguments: given });
+    if (state !== "called" && state !== "confirming" && state !== "running") {
+      const status = state === "background" ? "running" : state;
+      events.push({ type: "tool.result", call_id, output, error, status, duration_ms });
+    }
+  }
+  if (lane.progress !== null) events.push({ type: "progress", ...lane.progress });
+  if (lane.text !== "") events.push({ type: "text.delta", text: lane.text });
+  for (const span of lane.audio) events.push({ type: "audio.delta", ...span });
+  for (const [name, value] of Object.entries(lane.data)) events.push({ type: "data", name, value });
+  return events;
+}

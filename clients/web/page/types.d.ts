@@ -1,0 +1,35 @@
+/** What the parts of the page tell each other. */
+
+import type { FoldedTool, ServerEventOf, TurnEvent } from "../bargein/types.js";
+
+export type ToolState = NonNullable<FoldedTool["state"]>;
+
+/** What an agent says. */
+export type Output = Extract<TurnEvent, { source?: string | null }>;
+export type Ended = ServerEventOf<"turn.ended">;
+
+/** What the views ask of whoever talks to the server. */
+export interface Desk {
+  /** Allows or denies a call. */
+  decide(callId: string, allow: boolean): void;
+  /** Gives the result of a tool that runs here. */
+  answer(callId: string, result: { output: unknown } | { error: string }): void;
+  /** Sends words as if they were typed. */
+  send(text: string): void;
+}
+
+/** Whether events tell what happens now, or what happened before this page was there. */
+export type When = "live" | "restored";
+
+/** How an interrupt of this page went, in milliseconds of `performance.now()`. */
+export interface Cut {
+  turnId: string;
+  askedAt: number;
+  /** The first frame on the screen after it. */
+  silentAt: number | null;
+  answeredAt: number | null;
+  outcome: string | null;
+  endedAt: number | null;
+  /** Events of the turn that were on their way and were not shown. */
+  late: number[];
+}

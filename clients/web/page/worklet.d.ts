@@ -1,0 +1,6 @@
+/** What the audio thread has, which TypeScript's DOM does not declare. */
+
+declare class AudioWorkletProcessor {
+  readonly port: MessagePort;
+}
+declare function registerProcessor(name: string, processor: new () => AudioWorkletProcessor): void;

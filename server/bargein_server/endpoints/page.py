@@ -1,0 +1,112 @@
+"""`GET /` and `GET /static/…`: the chat page, for browsers.
+
+The page is a handful of static files which the wheel carries inside this package and a checkout
+keeps in `clients/web`. They are read once and answered from memory, compressed where the browser
+takes it. Nothing in them comes from elsewhere, and the policy in the headers sees to that: no inline
+script or style, no other origin, no string that becomes HTML.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+POLICY = "; ".join(
+    [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+        "trusted-types 'none'",
+    ]
+)
+
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(self)",
+    "Cache-Control": "no-cache",  # asked for each time, answered 304 while it is the same
+    "Vary": "Accept-Encoding",
+}
+
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+"""What is served; other files of the folders are not."""
+
+FOLDERS = ("page", "bargein", "vendor")
+"""The parts of `clients/web` that a browser needs."""
+
+
+class Asset:
+    """A file of the page.
+
+    Attributes:
+        etag: A strong validator (RFC 9110 section 8.8.3) of the bytes, without quotes.
+    """
+
+    def __init__(self, body: bytes, media_type: str) -> None:
+        self.body = body
+        self.media_type = media_type
+        self.compressed = gzip.compress(body, 9, mtime=0)
+        self.etag = sha256(body).hexdigest()[:32]
+
+    def answer(self, headers: Mapping[str, str]) -> Response:
+        """Answer a request with these headers: the file, or 304 to a browser that has it."""
+        zipped = "gzip" in headers.get("accept-encoding", "")
+        tag = f'"{self.etag}-gzip"' if zipped else f'"{self.etag}"'
+        answer = {**HEADERS, "ETag": tag, "Content-Type": self.media_type}
+        known = [item.strip().removeprefix("W/") for item in headers.get("if-none-match", "").split(",")]
+        if tag in known or known == ["*"]:
+            return Response(status_code=304, headers=answer)
+        if zipped:
+            answer["Content-Encoding"] = "gzip"
+        return Response(self.compressed if zipped else self.body, headers=answer)
+
+
+class Page:
+    """The files of the page, read from a folder.
+
+    Args:
+        folder: A folder with those of `FOLDERS`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.assets = {
+            file.relative_to(folder).as_posix(): Asset(file.read_bytes(), TYPES[file.suffix])
+            for part in FOLDERS
+            for file in sorted((folder / part).rglob("*"))
+            if file.suffix in TYPES
+        }
+
+    async def index(self, request: Request) -> Response:
+        """Answer `/`."""
+        return self.assets["page/index.html"].answer(request.headers)
+
+    async def file(self, request: Request) -> Response:
+        """Answer `/static/{path}`."""
+        asset = self.assets.get(request.path_params["path"])
+        return asset.answer(request.headers) if asset is not None else Response("not found", 404, HEADERS)
+
+
+def page_folder() -> Path:
+    """Return where the page's files are: in the installed package, or in the checkout."""
+    package = Path(__file__).parent.parent
+    installed = package / "web"
+    return installed if installed.is_dir() else package.parent.parent / "clients" / "web"

@@ -1,0 +1,146 @@
+"""Lines that are slow, break, or are taken over."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser
+
+from chat_page import person
+from page_agents import chatter
+from relay import relay
+from serving import serving
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+WORDS = "(turn) => (turn.querySelector('.text')?.textContent ?? '').replace('✂', '').trim().split(/\\s+/)"
+
+
+def assert_whole(words: list[str]) -> None:
+    """No word is missing, none comes twice."""
+    assert words == [f"word{number}" for number in range(1, len(words) + 1)]
+
+
+async def test_a_reload_in_mid_answer_goes_on(browser: Browser) -> None:
+    """The conversation stands there again, and the answer goes on without a gap."""
+    async with serving(chatter) as server, person(browser, server.port) as chat:
+        first = await chat.say("short")
+        await chat.ended(first, "completed")
+        turn = await chat.say("talk")
+        await chat.speaking(turn, 50)
+        await chat.page.reload()
+        await chat.connected()
+        assert await chat.turns.count() == 2
+        assert await chat.turns.first.locator(".text strong").text_content() == "short"
+        turn = chat.turns.nth(1)
+        assert "talk" in (await turn.locator(".user").text_content() or "")
+        await chat.speaking(turn, 600)
+        await chat.page.keyboard.press("Escape")
+        await chat.ended(turn, "interrupted")
+        assert_whole(await turn.evaluate(WORDS))
+        assert chat.faults == []
+
+
+async def test_a_broken_line_is_mended_without_a_gap(browser: Browser) -> None:
+    """The page says that it reconnects, and then goes on as if nothing had been."""
+    async with serving(chatter) as server, relay(server.port) as line, person(browser, line.port) as chat:
+        turn = await chat.say("talk")
+        await chat.speaking(turn, 50)
+        line.cut()
+        await chat.state("reconnecting")
+        await chat.page.locator("#banner").wait_for()
+        await chat.connected()
+        await chat.page.locator("#banner").wait_for(state="hidden")
+        await chat.speaking(turn, 600)
+        await chat.page.keyboard.press("Escape")
+        await chat.ended(turn, "interrupted")
+        assert_whole(await turn.evaluate(WORDS))
+
+
+async def test_a_restarted_server_is_found_again(browser: Browser) -> None:
+    """The turn that ran is over and says what to do; the conversation can go on."""
+    async with relay(0) as line, serving(chatter) as server:
+        line.target = server.port
+        async with person(browser, line.port) as chat:
+            turn = await chat.say("talk")
+            await chat.speaking(turn)
+            async with serving(chatter) as another:
+                line.target = another.port
+                line.cut()
+                await chat.ended(turn, "failed")
+                again = turn.get_by_role("button", name="Send again")
+                await again.wait_for()
+                assert "forgotten" in (await chat.page.locator("#banner").text_content() or "")
+                await chat.connected()
+                following = await chat.say("short")
+                await chat.ended(following, "completed")
+
+
+async def test_silence_does_not_wait_for_the_line(browser: Browser) -> None:
+    """From the frame after the click on the answer stays as it is, though more of it still arrives."""
+    async with serving(chatter) as server, relay(server.port) as line, person(browser, line.port) as chat:
+        turn = await chat.say("talk")
+        await chat.speaking(turn, 50)
+        line.delay_s = 0.8
+        await asyncio.sleep(0)  # frames that are on their way now arrive late, the interrupt's answer too
+        changes = await chat.page.evaluate(
+            """async () => {
+                const turn = [...document.querySelectorAll(".turn")].at(-1);
+                const stop = document.getElementById("stop");
+                stop.dispatchEvent(new PointerEvent("pointerdown", { button: 0, bubbles: true }));
+                await new Promise(requestAnimationFrame);
+                const body = turn.querySelector(".body");
+                const before = body.textContent;
+                let changes = 0;
+                const watch = new MutationObserver((records) => (changes += records.length));
+                watch.observe(body, { childList: true, characterData: true, subtree: true });
+                const ended = () => turn.dataset.status !== undefined;
+                while (!ended() && body.textContent === before) await new Promise(requestAnimationFrame);
+                watch.disconnect();
+                return { changes, same: body.textContent.replace("✂", "") === before, ended: ended() };
+            }"""
+        )
+        assert changes["ended"]
+        assert changes["same"]
+        line.delay_s = 0.0
+
+
+async def test_two_tabs_on_one_conversation(browser: Browser) -> None:
+    """The newest wins, the other one says so, and can take the conversation back with all that was said."""
+    context = await browser.new_context()
+    try:
+        async with serving(chatter) as server, person(browser, server.port, context=context) as chat:
+            turn = await chat.say("short")
+            await chat.ended(turn, "completed")
+            async with context.expect_page() as opened:
+                await chat.page.evaluate(
+                    "window.dispatchEvent(new Event('pagehide')); void window.open(location.href)"
+                )
+            second = await opened.value
+            await second.wait_for_selector("#connection[data-state=open]")
+            await chat.state("replaced")
+            assert "another tab" in (await chat.page.locator("#banner").text_content() or "")
+            await second.fill("#message", "short")
+            await second.press("#message", "Enter")
+            await second.locator(".turn[data-status=completed]").nth(1).wait_for()
+            await chat.page.get_by_role("button", name="Take over here").click()
+            await chat.connected()
+            await second.wait_for_selector("#connection[data-state=replaced]")
+            assert await chat.turns.count() == 2
+            third = await chat.say("short")
+            await chat.ended(third, "completed")
+    finally:
+        await context.close()
+
+
+async def test_a_server_that_is_not_there(browser: Browser, tmp_path: Path) -> None:
+    """The page says what is wrong and what to do, and comes back when the server does."""
+    async with serving(chatter) as server, relay(server.port) as line, person(browser, line.port) as chat:
+        line.target = 1
+        line.cut()
+        await chat.state("reconnecting")
+        await chat.page.locator("#banner .countdown").wait_for()
+        line.target = server.port
+        await chat.connected()

@@ -1,0 +1,240 @@
+"""One conversation, three ways to carry it; and what is tried when WebSockets are blocked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+import bargein_protocol as bp
+from bargein_client import ConnectError, connect
+from bargein_client.session import ClientSession
+from bargein_protocol import AudioDelta
+from bargein_server import BearerTokens, Output, Turn
+from client_script import Surroundings, patiently, until
+from relay import relay
+from serving import counting, serving
+
+WAYS: list[dict[str, Any]] = [
+    {"transport": "websocket", "codec": "json"},
+    {"transport": "websocket", "codec": "msgpack"},
+    {"transport": "sse"},
+]
+ways = pytest.mark.parametrize("way", WAYS, ids=["json", "msgpack", "sse"])
+
+
+class Script:
+    """An agent that goes on whenever the test lets it."""
+
+    def __init__(self) -> None:
+        self.steps: asyncio.Queue[Output | None] = asyncio.Queue()
+        self.histories: list[Any] = []
+
+    def say(self, *steps: Output | None) -> None:
+        for step in steps:
+            self.steps.put_nowait(step)
+
+    async def __call__(self, turn: Turn) -> AsyncIterator[Output]:
+        self.histories.append(turn.history.messages())
+        yield turn.status("thinking")
+        yield turn.thought("hm")
+        while (step := await self.steps.get()) is not None:
+            yield step
+
+
+def talk(port: int, way: dict[str, Any]) -> AbstractAsyncContextManager[ClientSession]:
+    return connect(
+        f"ws://127.0.0.1:{port}/v1/session",
+        environment=Surroundings().environment(),
+        give_up_after_s=float("inf"),
+        **way,
+    )
+
+
+async def converse(way: dict[str, Any]) -> tuple[list[bp.FoldedTurn], list[Any]]:
+    """Have the scripted conversation; return its turns, folded, and what the agent was told before each.
+
+    A turn whose line is cut in the middle, one that is interrupted in the middle, and one to the end.
+    """
+    agent = Script()
+    async with (
+        serving(agent) as server,
+        relay(server.port) as line,
+        talk(line.port, way) as session,
+    ):
+        cut = await patiently(session.send("one"))
+        agent.say("It was ", "a dark ")
+        await until(lambda: cut.text == "It was a dark ")
+        line.cut()
+        agent.say("night.", AudioDelta(audio=b"\0\1" * 240, start_ms=0, duration_ms=10, text="night"))
+        agent.say(bp.Data(name="mood", value={"dark": [1, None, 2.5]}), None)
+        await patiently(cut.wait())
+
+        interrupted = await patiently(session.send("two"))
+        agent.say("Never ", "mind ")
+        async for event in interrupted:
+            if isinstance(event, bp.TextDelta) and event.text == "mind ":
+                break
+        answer = await patiently(interrupted.interrupt(reason="enough"))
+        assert answer.outcome == "interrupted"
+        assert (await patiently(interrupted.wait())).heard.text == "Never mind "
+        agent.steps = asyncio.Queue()
+
+        last = await patiently(session.send("three"))
+        agent.say("Fin.", None)
+        await patiently(last.wait())
+        return [turn.folded() for turn in (cut, interrupted, last)], agent.histories
+
+
+def without_names(turn: bp.FoldedTurn) -> bp.FoldedTurn:
+    """Return a turn without the ids that each session makes anew."""
+    return structs.replace(turn, turn_id=bp.TurnId("t"), input_id=bp.InputId("i"))
+
+
+@ways
+async def test_the_transcript_is_the_same_whichever_way(way: dict[str, Any]) -> None:
+    """With an interrupt in the middle and a resume after a cut; and the agent is told the same history."""
+    turns, histories = await converse(way)
+    texts = [turn.lanes[""].text for turn in turns]
+    assert texts == ["It was a dark night.", "Never mind ", "Fin."]
+    assert [(turn.status, turn.reason) for turn in turns] == [
+        ("completed", "completed"), ("interrupted", "enough"), ("completed", "completed"),
+    ]  # fmt: skip
+    lane = turns[0].lanes[""]
+    assert (lane.status, lane.thoughts, lane.data) == ("thinking", "hm", {"mood": {"dark": [1, None, 2.5]}})
+    assert lane.audio == [bp.AudioSpan(start_ms=0, duration_ms=10, text="night")]
+    reference, told = await converse(WAYS[0])
+    assert list(map(without_names, turns)) == list(map(without_names, reference))
+    assert histories == told
+
+
+@ways
+async def test_a_credential_reaches_every_request(way: dict[str, Any]) -> None:
+    """In the first frame alone, and not in a URL."""
+    tokens = BearerTokens({"secret": "ann"})
+    async with serving(counting, authenticator=tokens) as server:
+        url = f"ws://127.0.0.1:{server.port}/v1/session"
+        async with connect(url, token="secret", **way) as session:
+            turn = await patiently(session.send("x"))
+            assert (await patiently(turn.interrupt())).outcome == "interrupted"
+        with pytest.raises(ConnectError) as refused:
+            async with connect(url, token="wrong", **way):
+                pass
+        assert "authentication" in str(refused.value)
+        assert len(server.sessions) == 0
+
+
+# --- blocked WebSockets -------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def proxy(port: int, answer: bytes | None) -> AsyncIterator[tuple[int, list[str]]]:
+    """Run a proxy that passes requests on, but answers upgrades itself, or cuts them when it has no answer.
+
+    Yields:
+        Its port, and the first line of each request.
+    """
+    asked: list[str] = []
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        asked.append(head.split(b"\r\n")[0].decode())
+        if b"upgrade: websocket" in head.lower():
+            if answer is not None:
+                writer.write(answer)
+                await writer.drain()
+                writer.close()
+            else:
+                writer.transport.abort()
+            return
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        back.write(head)
+        for source, sink in ((reader, back), (there, writer)):
+            task = asyncio.create_task(pass_on(source, sink))
+            tasks.add(task)
+
+    async def pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        try:
+            while data := await source.read(65_536):
+                sink.write(data)
+                await sink.drain()
+        except OSError:
+            pass
+        finally:
+            sink.transport.abort()
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield listener.sockets[0].getsockname()[1], asked
+    finally:
+        listener.close()
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+def status(line: str) -> bytes:
+    return f"HTTP/1.1 {line}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [status("403 Forbidden"), status("404 Not Found"), status("426 Upgrade Required"),
+     status("502 Bad Gateway"), status("200 OK"), b"SSH-2.0-nonsense\r\n\r\n", None],
+    ids=["403", "404", "426", "502", "200", "nonsense", "cut"],
+)  # fmt: skip
+async def test_where_websockets_are_blocked_event_streams_are_used(answer: bytes | None) -> None:
+    """By itself, and for good: the socket is tried once."""
+    async with serving(counting) as server, proxy(server.port, answer) as (port, asked):
+        async with connect(f"ws://127.0.0.1:{port}/v1/session") as session:
+            turn = await patiently(session.send("x"))
+            assert (await patiently(turn.interrupt())).outcome == "interrupted"
+        assert [line for line in asked if line.startswith("GET")] == ["GET /v1/session HTTP/1.1"]
+        assert "POST /v1/sessions HTTP/1.1" in asked
+
+
+@pytest.mark.parametrize("line", ["401 Unauthorized", "407 Proxy Authentication Required", "429 Slow Down"])
+async def test_who_asks_for_something_else_is_not_worked_around(line: str) -> None:
+    """A credential or patience is wanted, and would be over HTTP, too."""
+    async with serving(counting) as server, proxy(server.port, status(line)) as (port, asked):
+        with pytest.raises(ConnectError) as refused:
+            async with connect(f"ws://127.0.0.1:{port}/v1/session"):
+                pass
+        assert refused.value.status == int(line[:3])
+        assert len(asked) == 1
+
+
+async def test_what_the_server_itself_refuses_stays_refused() -> None:
+    """A 403 of ours is about the client, and no other way is tried."""
+    async with serving(counting) as server, relay(server.port) as line:
+        with pytest.raises(ConnectError) as refused:
+            async with connect(
+                f"ws://127.0.0.1:{line.port}/v1/session", headers={"Origin": "https://evil.example"}
+            ):
+                pass
+        assert refused.value.status == 403
+
+
+async def test_a_place_without_a_server_of_ours_is_told_as_it_was_seen_first() -> None:
+    """The error names what the handshake got, not what the second attempt got."""
+    async with serving(counting) as server, proxy(server.port, status("404 Not Found")) as (port, asked):
+        with pytest.raises(ConnectError) as refused:
+            async with connect(f"ws://127.0.0.1:{port}/elsewhere"):
+                pass
+        assert refused.value.status == 404
+        assert len(asked) == 2
+
+
+async def test_websockets_can_be_insisted_on() -> None:
+    """Then nothing else is tried."""
+    async with serving(counting) as server, proxy(server.port, status("403 Forbidden")) as (port, asked):
+        with pytest.raises(ConnectError):
+            async with connect(f"ws://127.0.0.1:{port}/v1/session", transport="websocket"):
+                pass
+        assert len(asked) == 1

@@ -1,0 +1,25 @@
+"""No limit without a test at it and one past it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from bargein_server import Settings
+
+ELSEWHERE = {
+    "in_flight_bytes": "shell/test_in_flight.py::test_output_waits_from_the_cap_on",
+}
+CHOICES = {"on_busy", "cleanup", "stream_closed", "metrics"}
+"""Settings that are no limits."""
+
+
+def test_every_limit_of_the_settings_has_its_test_here() -> None:
+    """By its name; a new setting without one is missed."""
+    here = Path(__file__).parent
+    source = "\n".join(path.read_text() for path in here.glob("test_*.py"))
+    named = {name for test in re.findall(r"def test_(\w+)\(", source) for name in test.split("_and_")}
+    for place in ELSEWHERE.values():
+        file, _, test = place.partition("::")
+        assert f"def {test}(" in (here.parent / file).read_text()
+    assert set(Settings.__struct_fields__) - CHOICES - set(ELSEWHERE) - named == set()

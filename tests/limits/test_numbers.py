@@ -1,0 +1,161 @@
+"""Every number of the settings: so many pass, one more does not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from bargein_protocol import (
+    InputAccepted,
+    InputId,
+    InputQueued,
+    InputRejected,
+    InputText,
+    Ping,
+    Pong,
+    Snapshot,
+)
+from bargein_protocol.errors import FLOODED, OVERLOADED
+from bargein_server import Output, Turn
+from bargein_server.shell.http_client import create_http_client
+from fakes import Line, serve
+from serving import echo, serving
+from talk import Talk
+from upstream import Upstream
+from waiting import until
+
+
+async def patient(turn: Turn) -> AsyncIterator[Output]:
+    """Says a word and waits for its end."""
+    yield "word "
+    await asyncio.Event().wait()
+
+
+def answers(lines: list[Line]) -> list[str]:
+    """What each line's input was answered."""
+    kinds = (InputAccepted, InputQueued, InputRejected)
+    tags = []
+    for line in lines:
+        [answer] = [event for event in line.events if isinstance(event, kinds)]
+        tags.append(str(type(answer).__struct_config__.tag).removeprefix("input."))
+    return tags
+
+
+async def test_turns_and_waiting_turns() -> None:
+    """So many run, so many wait, one more is rejected."""
+    sessions = serve(patient, turns=2, waiting_turns=3)
+    lines = [Line(sessions) for _ in range(6)]
+    for number, line in enumerate(lines):
+        line.send(InputText(id=InputId(f"i{number}"), text="x"))
+    assert answers(lines) == ["accepted"] * 2 + ["queued"] * 3 + ["rejected"]
+    [rejected] = [event for event in lines[-1].events if isinstance(event, InputRejected)]
+    assert (rejected.code, rejected.retry_after_ms) == ("at_capacity", 5000)
+    await sessions.shut_down()
+
+
+def test_queued_inputs() -> None:
+    """So many wait behind a turn of their session."""
+    talk = Talk(queued_inputs=3)
+    talk.ask()
+    for _ in range(3):
+        talk.ask(on_busy="queue")
+    assert talk.of(InputRejected) == []
+    talk.ask(on_busy="queue")
+    assert [event.code for event in talk.of(InputRejected)] == ["queue_full"]
+
+
+async def test_sessions() -> None:
+    """One more is closed with 1013."""
+    sessions = serve(echo, sessions=2)
+    lines = [Line(sessions) for _ in range(3)]
+    for line in lines:
+        line.send(Ping(id="p"))
+    assert [line.wire.closed for line in lines] == [None, None, OVERLOADED]
+
+
+@pytest.mark.parametrize(("name", "status"), [("connections", 503), ("connections_per_address", 429)])
+async def test_connections_and_connections_per_address(name: str, status: int) -> None:
+    """One more is refused before the upgrade, and told when to come back."""
+    limit: dict[str, Any] = {name: 2}
+    async with serving(echo, **limit) as server, AsyncExitStack() as stack:
+        for _ in range(2):
+            await stack.enter_async_context(server.connect())
+        with pytest.raises(InvalidStatus) as refused:
+            await stack.enter_async_context(server.connect())
+        response = refused.value.response
+        assert (response.status_code, response.headers["Retry-After"]) == (status, "5")
+
+
+@pytest.mark.virtual_time
+async def test_messages_per_s() -> None:
+    """Twice as many at once, then so many in a second."""
+    sessions = serve(echo, messages_per_s=10)
+    line = Line(sessions)
+    for _ in range(20):
+        line.send(Ping(id="p"))
+    await asyncio.sleep(1)
+    for _ in range(10):
+        line.send(Ping(id="p"))
+    assert sum(isinstance(event, Pong) for event in line.events) == 30
+    assert line.wire.closed is None
+    line.send(Ping(id="one more"))
+    assert line.wire.closed is FLOODED
+
+
+@pytest.mark.parametrize(("missing", "snapshots"), [(16, 0), (17, 1)])
+def test_log_events(missing: int, snapshots: int) -> None:
+    """So many frames can be replayed; whoever misses more gets a snapshot."""
+    talk = Talk(log_events=16)
+    turn = talk.ask()
+    seen = talk.numbers()[-1]
+    talk.detach()
+    talk.emit(turn, *(f"{n} " for n in range(missing)))
+    talk.attach(cursor=seen)
+    assert len(talk.of(Snapshot)) == snapshots
+
+
+def test_history_turns() -> None:
+    """So many turns are remembered."""
+    talk = Talk(history_turns=3)
+    for number in range(4):
+        turn = talk.ask(f"question {number}")
+        talk.emit(turn, f"answer {number}")
+        if number < 3:
+            talk.finish(turn)
+    told = [message["content"] for message in talk.heard_by_next(turn)]
+    assert told[0] == "question 0"
+    talk.finish(turn)
+    turn = talk.ask("question 4")
+    told = [message["content"] for message in talk.heard_by_next(turn)]
+    assert told[0] == "question 1"
+
+
+async def test_model_calls() -> None:
+    """So many requests leave, one more waits until another is answered."""
+    async with Upstream() as upstream, create_http_client(max_connections=2) as client:
+        tasks = [asyncio.create_task(client.get(upstream.url)) for _ in range(3)]
+        first, second = await upstream.call(), await upstream.call()
+        await asyncio.sleep(0)
+        assert len(upstream.calls) == 2
+        first.reply(200, {})
+        third = await upstream.call()
+        second.reply(200, {})
+        third.reply(200, {})
+        await asyncio.gather(*tasks)
+
+
+@pytest.mark.parametrize(("keepalive", "connections"), [(1, 1), (0, 2)])
+async def test_model_keepalive(keepalive: int, connections: int) -> None:
+    """So many idle connections are kept for the next call."""
+    async with Upstream() as upstream, create_http_client(max_keepalive=keepalive) as client:
+        for _ in range(2):
+            task = asyncio.create_task(client.get(upstream.url))
+            (await upstream.call()).reply(200, {})
+            await task
+        await until(lambda: len(upstream.calls) == 2)
+        assert len({call.connection for call in upstream.calls}) == connections

@@ -1,0 +1,148 @@
+"""Every size of the settings: what is as large as it passes, what is one larger does not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bargein_protocol import JSON, Ping, Pong, Snapshot
+from bargein_protocol.errors import FLOODED
+from bargein_server import Output, Turn
+from bargein_server.core.turns import FRAME_BYTES
+from bargein_server.shell.uvicorn_protocol import BargeinProtocol
+from fakes import Line, serve
+from raw_websocket import frame, rest, upgraded
+from serving import echo, serving
+from talk import Talk
+from waiting import WAIT_S
+
+
+async def silent(turn: Turn) -> AsyncIterator[Output]:
+    """Waits for its end."""
+    await asyncio.Event().wait()
+    yield "never"
+
+
+@pytest.mark.virtual_time
+async def test_bytes_per_s() -> None:
+    """Twice as many at once, then so many in a second."""
+    frame = JSON.encode(Ping(id="p" * 50))
+    line = Line(serve(silent, bytes_per_s=32 * len(frame)))
+    for _ in range(64):
+        line.connection.receive(frame, True)
+    await asyncio.sleep(1)
+    for _ in range(32):
+        line.connection.receive(frame, True)
+    assert line.wire.closed is None
+    line.connection.receive(b" ", True)
+    assert line.wire.closed is FLOODED
+
+
+async def test_frame_bytes() -> None:
+    """One more closes the connection with 1009."""
+    async with serving(echo, frame_bytes=2048) as server, server.connect() as client:
+        bare = len(json.dumps({"type": "ping", "id": "p", "x": ""}))
+        await client.send(json.dumps({"type": "ping", "id": "p", "x": "x" * (2048 - bare)}))
+        await client.until("pong")
+        await client.send(json.dumps({"type": "ping", "id": "p", "x": "x" * (2049 - bare)}))
+        assert (await client.closed())[0] == 1009
+
+
+@pytest.mark.parametrize(("fewer", "full"), [(1, False), (0, True)])
+def test_output_bytes(fewer: int, full: bool) -> None:
+    """The agent is not pulled while so much waits."""
+    talk = Talk(output_bytes=2048)
+    turn = talk.ask()
+    talk.open = False
+    talk.emit(turn, "x" * (2048 - FRAME_BYTES - fewer))
+    assert talk.session.full is full
+
+
+@pytest.mark.parametrize(("more", "aborted"), [(0, False), (1, True)])
+async def test_answer_bytes(more: int, aborted: bool) -> None:
+    """A client that reads nothing gets so much, and is then dropped."""
+    pong = len(JSON.encode(Pong(id="p" * 50)))
+    line = Line(serve(silent, answer_bytes=32 * pong))
+    line.send(Ping(id="first"))
+    line.block()
+    for _ in range(32 + more):
+        line.send(Ping(id="p" * 50))
+    assert line.wire.aborted is aborted
+
+
+@pytest.mark.parametrize(("size", "snapshots"), [(900, 0), (1100, 1)])
+def test_log_bytes(size: int, snapshots: int) -> None:
+    """So much can be replayed; whoever misses more gets a snapshot."""
+    talk = Talk(log_bytes=1024)
+    turn = talk.ask()
+    seen = talk.numbers()[-1]
+    talk.detach()
+    talk.emit(turn, "x" * (size // 2), "x" * (size // 2 - 150))
+    talk.attach(cursor=seen)
+    assert len(talk.of(Snapshot)) == snapshots
+
+
+@pytest.mark.parametrize(("chars", "remembered"), [(1000, 2), (1200, 1)])
+def test_history_chars(chars: int, remembered: int) -> None:
+    """Turns are remembered while their texts together are not longer."""
+    talk = Talk(history_chars=2200)
+    for _ in range(2):
+        turn = talk.ask("x" * chars)
+        talk.finish(turn)
+    last = talk.ask("?")
+    assert len([m for m in talk.heard_by_next(last) if m["content"].startswith("x")]) == remembered
+
+
+@pytest.mark.parametrize(("more", "status"), [(0, b"404"), (1, b"431")])
+@pytest.mark.parametrize("pieces", [1, 2])
+async def test_head_bytes(more: int, status: bytes, pieces: int) -> None:
+    """A larger head is refused by its own status, whether it comes in one read or not."""
+    begin, end = b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX: ", b"\r\n\r\n"
+    head = begin + b"x" * (2048 + more - len(begin) - len(end)) + end
+    async with serving(echo, head_bytes=2048) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        for start in range(0, len(head), len(head) // pieces + 1):
+            writer.write(head[start : start + len(head) // pieces + 1])
+            await writer.drain()
+            await asyncio.sleep(0)
+        assert (await reader.read()).split()[1] == status
+        writer.close()
+
+
+async def test_frame_pieces() -> None:
+    """A message in one more piece closes the connection with 1009."""
+    ping = json.dumps({"type": "ping", "id": "p"}).encode()
+    async with serving(echo, frame_pieces=64) as server, upgraded(server) as (reader, writer):
+        writer.write(frame(1, final=False) + frame(0, final=False) * 62 + frame(0, ping))
+        async with asyncio.timeout(WAIT_S):
+            await reader.readuntil(b'"pong"')
+        writer.write(frame(1, final=False) + frame(0, final=False) * 63 + frame(0, ping))
+        assert (1009).to_bytes(2, "big") in await rest(reader)
+
+
+async def test_pong_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer for which more than so many wait is dropped; all pongs of one read are written as one."""
+    answer, waiting = BargeinProtocol.handle_ping, []
+
+    def observed(protocol: BargeinProtocol) -> None:
+        answer(protocol)
+        if not protocol.transport.is_closing():
+            waiting.append(protocol.transport.get_write_buffer_size())
+
+    monkeypatch.setattr(BargeinProtocol, "handle_ping", observed)
+    async with serving(echo, pong_bytes=4096) as server, upgraded(server) as (reader, writer):
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        [protocol] = server.server.server_state.connections
+        with contextlib.suppress(ConnectionError):
+            while not protocol.transport.is_closing():
+                writer.write(frame(9, bytes(125)) * 100)
+                await writer.drain()
+                await asyncio.sleep(0)
+    assert 0 < max(waiting) <= 4096
+
+
+# `in_flight_bytes`, which needs a real socket, is in tests/shell/test_in_flight.py.

@@ -1,0 +1,227 @@
+"""Every duration of the settings: just before it nothing happens, just after it what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+
+import httpx2
+import pytest
+
+from bargein_protocol import Heartbeat, ToolResult, TurnEnded, TurnHold, TurnResumed
+from bargein_protocol.errors import OPEN_TIMEOUT
+from bargein_server import Output, Turn
+from bargein_server.agent import NamedCall
+from bargein_server.agents.calls import Calls
+from bargein_server.agents.tools import tool, toolset
+from bargein_server.core.commands import CloseConnection, Expire
+from bargein_server.core.slots import Slots
+from bargein_server.guard.authentication import Tickets
+from bargein_server.shell.http_client import create_http_client
+from fakes import Line, serve
+from serving import echo, serving
+from talk import Talk
+from upstream import Upstream
+from waiting import until
+
+LITTLE = 0.01
+LONG = 1e6
+
+
+def ended(talk: Talk) -> list[str]:
+    return [event.reason for event in talk.of(TurnEnded)]
+
+
+def around(talk: Talk, seconds: float, seen: Callable[[], object]) -> tuple[object, object]:
+    """Return what is seen just before and just after a time has passed."""
+    talk.wait(seconds - LITTLE)
+    before = seen()
+    talk.wait(2 * LITTLE)
+    return before, seen()
+
+
+def test_no_output_s() -> None:
+    """A turn that yields nothing fails."""
+    talk = Talk(no_output_s=7)
+    talk.ask()
+    assert around(talk, 7, lambda: ended(talk)) == ([], ["no_output"])
+
+
+def test_hold_s() -> None:
+    """A hold that nobody decides resumes."""
+    talk = Talk(hold_s=7)
+    talk.send(TurnHold(turn_id=talk.ask()))
+    assert around(talk, 7, lambda: len(talk.of(TurnResumed))) == (0, 1)
+
+
+def test_away_s() -> None:
+    """A turn whose client is away is interrupted."""
+    talk = Talk(away_s=7, no_output_s=LONG)
+    turn = talk.ask()
+    talk.detach()
+    assert around(talk, 7, lambda: talk.emit(turn, "x")) == (True, False)
+
+
+def test_resume_s() -> None:
+    """A session without a turn is forgotten."""
+    talk = Talk(resume_s=7)
+    talk.detach()
+    assert around(talk, 7, lambda: list(talk.commands)) == ([], [Expire()])
+
+
+def test_idle_s() -> None:
+    """A session that nobody uses is closed."""
+    talk = Talk(idle_s=7)
+    closes = [CloseConnection, Expire]
+    assert around(talk, 7, lambda: [type(command) for command in talk.commands]) == ([], closes)
+
+
+def test_waiting_s() -> None:
+    """A turn that finds no slot fails."""
+    slots = Slots(1, 1)
+    first, second = (Talk(slots, waiting_s=7, no_output_s=LONG) for _ in range(2))
+    first.ask()
+    second.ask()
+    assert around(second, 7, lambda: ended(second)) == ([], ["overload"])
+
+
+def test_heartbeat_s() -> None:
+    """A silent session is never longer without a frame."""
+    talk = Talk(heartbeat_s=7, no_output_s=LONG)
+    talk.ask()
+    talk.wait(7 - LITTLE)
+    talk.wait(2 * LITTLE)
+    assert len(talk.of(Heartbeat)) == 1
+    talk.wait(3.5 - 3 * LITTLE)
+    assert len(talk.of(Heartbeat)) == 1
+    talk.wait(4 * LITTLE)
+    assert len(talk.of(Heartbeat)) == 2
+
+
+def test_ticket_s() -> None:
+    """A ticket is good for its time, both ends included."""
+    tickets = Tickets(7)
+    assert tickets.redeem(tickets.issue("me", 0), 7) == "me"
+    assert tickets.redeem(tickets.issue("me", 0), 7 + LITTLE) is None
+
+
+async def stubborn(turn: Turn) -> AsyncIterator[Output]:
+    """Takes no cancel and says when each came."""
+    cancels = turn.session.state["cancels"] = []
+    while not turn.session.state.get("released"):
+        try:
+            await asyncio.sleep(LONG)
+        except asyncio.CancelledError:
+            cancels.append(asyncio.get_running_loop().time())
+    yield "never"
+
+
+@pytest.mark.virtual_time
+async def test_cleanup_grace_s_and_cleanup_kill_s() -> None:
+    """The second cancel comes after the one, the task is given up after both."""
+    sessions = serve(stubborn, cleanup_grace_s=7, cleanup_kill_s=3)
+    line = Line(sessions)
+    turn = line.ask()
+    [live] = sessions
+    await until(lambda: "cancels" in live.context.state)
+    began = asyncio.get_running_loop().time()
+    line.interrupt(turn)
+    await asyncio.sleep(10 - LITTLE)
+    assert len(sessions.abandoned) == 0
+    await asyncio.sleep(2 * LITTLE)
+    [abandoned] = sessions.abandoned
+    first, second = live.context.state["cancels"]
+    assert first - began < LITTLE
+    assert abs(second - began - 7) < LITTLE
+    live.context.state["released"] = True
+    abandoned.cancel()
+    await asyncio.wait({abandoned})
+
+
+@pytest.mark.virtual_time
+async def test_open_s() -> None:
+    """A connection whose first frame does not come is closed."""
+    line = Line(serve(echo, open_s=7))
+    await asyncio.sleep(7 - LITTLE)
+    closed = [line.wire.closed]
+    await asyncio.sleep(2 * LITTLE)
+    assert [*closed, line.wire.closed] == [None, OPEN_TIMEOUT]
+
+
+@pytest.mark.virtual_time
+async def test_drain_s() -> None:
+    """Turns may go on for so long when the server is told to stop."""
+
+    async def patient(turn: Turn) -> AsyncIterator[Output]:
+        yield "x"
+        await asyncio.sleep(LONG)
+
+    sessions = serve(patient, drain_s=7, no_output_s=LONG)
+    line = Line(sessions)
+    line.ask()
+    stopping = asyncio.create_task(sessions.shut_down())
+    await asyncio.sleep(7 - LITTLE)
+    assert line.ends() == []
+    await asyncio.sleep(2 * LITTLE)
+    assert [end.reason for end in line.ends()] == ["shutdown"]
+    await stopping
+
+
+@pytest.mark.virtual_time
+async def test_confirm_s() -> None:
+    """A tool call that the user does not decide is not allowed."""
+    ran: list[str] = []
+
+    async def pay() -> str:
+        """Pay."""
+        ran.append("paid")
+        return "paid"
+
+    async def agent(turn: Turn) -> AsyncIterator[Output]:
+        call = NamedCall(turn.calls.claim("c"), "pay", "{}")
+        async for output in Calls(turn, toolset([tool(confirm=True)(pay)]), [call]).outputs():
+            yield output
+
+    line = Line(serve(agent, confirm_s=7))
+    line.ask()
+    await line.until("tool.confirm")
+    await asyncio.sleep(7 - LITTLE)
+    assert "tool.result" not in line.types()
+    await asyncio.sleep(2 * LITTLE)
+    await line.until("turn.ended")
+    [result] = [event for event in line.events if isinstance(event, ToolResult)]
+    assert (result.status, ran) == ("cancelled", [])
+
+
+@pytest.mark.virtual_time
+async def test_head_s() -> None:
+    """A head that is not whole in time ends its connection."""
+    async with serving(echo, head_s=7) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET / HT")
+        loop, began = asyncio.get_running_loop(), asyncio.get_running_loop().time()
+        assert await reader.read() == b""
+        assert 7 - LITTLE <= loop.time() - began < 7 + 1
+        writer.close()
+
+
+@pytest.mark.virtual_time
+async def test_model_wait_s() -> None:
+    """A model call that finds no place fails after its time."""
+    async with Upstream() as upstream, create_http_client(max_connections=1, wait_s=7) as client:
+        first = asyncio.create_task(client.get(upstream.url))
+        call = await upstream.call()
+        loop, began = asyncio.get_running_loop(), asyncio.get_running_loop().time()
+        with pytest.raises(httpx2.PoolTimeout):
+            await client.get(upstream.url)
+        assert 7 - LITTLE <= loop.time() - began < 7 + 1
+        call.reply(200, {})
+        await first
+
+
+async def test_stalled_s() -> None:
+    """The kernel drops a connection whose peer acknowledges nothing; it is told in milliseconds."""
+    async with serving(echo, stalled_s=7) as server:
+        [listener] = [sock for asyncio_server in server.server.servers for sock in asyncio_server.sockets]
+        assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7000

@@ -1,0 +1,83 @@
+"""Agents that show what the page must bear."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from bargein_protocol import Data, ToolCall, ToolCallDelta, ToolOutput, ToolResult, ToolRunning
+from bargein_server import Output, Turn
+
+EVIL = """\
+<script>document.title = "owned"</script>
+<img src=x onerror="document.title='owned'">
+<svg onload="document.title='owned'"></svg>
+[a](javascript:document.title='owned') [b](JaVaScRiPt:alert(1)) [c](data:text/html,<script>1</script>)
+![p](https://elsewhere.invalid/p.png) <https://safe.example/>
+
+| <b onclick="x()">h</b> | javascript:alert(1) |
+|---|---|
+| <iframe src="javascript:1"></iframe> | `<script>` |
+
+```html"><script>document.title='owned'</script>
+<script>document.title = "owned"</script>
+```
+"""
+
+
+async def chatter(turn: Turn) -> AsyncIterator[Output]:
+    """Speak for ever, a hundred words a second, unless the user says one of the words below."""
+    if turn.text == "short":
+        yield "A **short** answer."
+        return
+    if turn.text == "recall":
+        yield str(turn.history.messages(mark="")[-2]["content"])
+        return
+    if turn.text == "wait":
+        await asyncio.Event().wait()
+    if turn.text == "legal":
+        async with turn.uninterruptible():
+            for number in range(60):
+                yield f"clause{number} "
+                await asyncio.sleep(0.01)
+    number = 0
+    while True:
+        number += 1
+        yield f"word{number} "
+        await asyncio.sleep(0.01)
+
+
+async def flood(turn: Turn) -> AsyncIterator[Output]:
+    """Write 10,000 pieces as fast as they are taken: paragraphs, lists, code, and one long paragraph."""
+    for number in range(10_000):
+        if number % 250 == 0 and number < 7500:
+            yield ["\n\n## Part\n\n", "\n\n- item ", "\n\n```python\n", "\n```\n\nAnd so on "][
+                number // 250 % 4
+            ]
+        yield f"piece{number} " if number % 40 else f"piece{number}\n"
+        if number % 20 == 0:
+            await asyncio.sleep(0.002)
+
+
+async def evil(turn: Turn) -> AsyncIterator[Output]:
+    """Try to run a script in the page, through everything that it shows."""
+    yield turn.status(EVIL[:60], 'x"><script>')
+    yield turn.thought(EVIL)
+    yield ToolCall(call_id="c1", name="<img src=x onerror=alert(1)>")  # type: ignore[arg-type]
+    yield ToolCallDelta(call_id="c1", arguments='{"<script>": "<script>document.title=1</script>')  # type: ignore[arg-type]
+    yield Data(name="suggestions", value=["<script>document.title='owned'</script>"])
+    for start in range(0, len(EVIL), 7):
+        yield EVIL[start : start + 7]
+        await asyncio.sleep(0.001)
+
+
+async def lonely(turn: Turn) -> AsyncIterator[Output]:
+    """Call a tool that no page has, in the page."""
+    call_id = turn.calls.claim()
+    answer = turn.calls.expect(call_id, ToolOutput)
+    yield ToolCall(call_id=call_id, name="open_garage")
+    await turn.calls.begin(call_id, "open_garage", {})
+    yield ToolRunning(call_id=call_id, arguments={}, runs_in="client")
+    told = await answer
+    turn.calls.settle(ToolResult(call_id=call_id, error=told.error, status="failed"))
+    yield str(told.error)

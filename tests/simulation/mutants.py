@@ -1,0 +1,265 @@
+"""Guards that can be taken out of the server and of the client, to see whether anybody misses them."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from typing import Any
+
+from msgspec import Struct
+
+from bargein_client.core import ClientCore
+from bargein_client.inbox import Inbox
+from bargein_client.outbox import Outbox
+from bargein_server.core.delivery import Delivery
+from bargein_server.core.identity import Identity
+from bargein_server.core.log import MemoryLog
+from bargein_server.core.presence import Presence
+from bargein_server.core.requests import Requests
+from bargein_server.core.session import Session
+from bargein_server.core.stream import Stream
+from bargein_server.core.table import TurnTable
+from bargein_server.core.turns import Turn
+from bargein_server.shell.connection import Connection
+from bargein_server.shell.live import LiveSession
+from bargein_server.shell.runner import Runner
+
+
+class Mutant(Struct):
+    """A change to the source of a function.
+
+    Args:
+        what: What is missing after it.
+        owner: Whose method it is.
+        name: Which.
+        before: What stood there.
+        after: What stands there now.
+    """
+
+    what: str
+    owner: type
+    name: str
+    before: str
+    after: str
+
+    def planted(self) -> Any:
+        """Return the changed function.
+
+        Raises:
+            ValueError: The source does not have what is to be changed, or more than once.
+        """
+        function: Any = getattr(self.owner, self.name)
+        source = textwrap.dedent(inspect.getsource(function))
+        if source.count(self.before) != 1:
+            raise ValueError(f"{self.owner.__name__}.{self.name} has changed: change the mutant, too")
+        changed = source.replace(self.before, self.after)
+        scope: dict[str, Any] = {}
+        exec(f"from __future__ import annotations\n{changed}", function.__globals__, scope)
+        return scope[self.name]
+
+
+MUTANTS = [
+    Mutant(
+        "the fence",
+        Session,
+        "emit",
+        "or turn.id != turn_id or turn.state is not State.RUNNING",
+        "",
+    ),
+    Mutant(
+        "the purge",
+        Turn,
+        "purge",
+        "self._waiting.clear()",
+        "return",
+    ),
+    Mutant(
+        "one answer",
+        Requests,
+        "_answered",
+        "if answer is None:",
+        "if True:",
+    ),
+    Mutant(
+        "which turn",
+        Requests,
+        "_target",
+        "event.turn_id is None and event.input_id is None",
+        "True",
+    ),
+    Mutant(
+        "silence first",
+        Requests,
+        "_interrupt",
+        "self._stream.answer(result)",
+        "self._stream.answer(result); self._stream.answer(result)",
+    ),
+    Mutant(
+        "the token",
+        Identity,
+        "proves",
+        "return good",
+        "return True",
+    ),
+    Mutant(
+        "the end of an old token",
+        Identity,
+        "confirm",
+        'self._previous = b""',
+        "pass",
+    ),
+    Mutant(
+        "a number in a replay",
+        Stream,
+        "next_replayed",
+        "seq = Seq(self._replayed + 1)",
+        "seq = Seq(min(self._replayed + 2, self._log.top))",
+    ),
+    Mutant(
+        "the cursor",
+        Stream,
+        "replay_from",
+        "self._replayed = cursor.seq",
+        "self._replayed = Seq(max(0, cursor.seq - 1))",
+    ),
+    Mutant(
+        "heartbeats",
+        Presence,
+        "_check_silence",
+        "self._stream.answer",
+        "str",
+    ),
+    Mutant(
+        "trimming",
+        MemoryLog,
+        "_trim",
+        "drop = max(",
+        "return\n    drop = max(",
+    ),
+    Mutant(
+        "sections",
+        TurnTable,
+        "ask",
+        "if not current.guarded:",
+        "if True:",
+    ),
+    Mutant(
+        "holds",
+        Delivery,
+        "next_frame",
+        "turn is None or turn.held_until is not None",
+        "turn is None",
+    ),
+    Mutant(
+        "forgetting turns",
+        TurnTable,
+        "_forget_old",
+        "if self._too_many()",
+        "if False",
+    ),
+    Mutant(
+        "the turns of a snapshot",
+        Delivery,
+        "send_snapshot",
+        "for turn in turns])",
+        "for turn in turns if turn.fold.ended is None])",
+    ),
+    Mutant(
+        "answers to what is pending",
+        Session,
+        "attach",
+        "self._requests.handle(event)",
+        "pass",
+    ),
+    Mutant(
+        "the end of those who went away",
+        Presence,
+        "tick",
+        "self._table.client_gone()",
+        "pass",
+    ),
+    Mutant(
+        "no_output",
+        Session,
+        "_check_output",
+        "self._table.end(turn, NO_OUTPUT)",
+        "return",
+    ),
+    Mutant(
+        "the report of a cleanup",
+        Runner,
+        "_report",
+        "self._live.runner_ended(self._id)",
+        "pass",
+    ),
+    Mutant(
+        "waking those who wait",
+        LiveSession,
+        "flush",
+        "self._wake()",
+        "pass",
+    ),
+    Mutant(
+        "the bound of answers",
+        Connection,
+        "write_out",
+        "self._past_full > self._sessions.settings.answer_bytes",
+        "False",
+    ),
+    Mutant(
+        "muting in the client",
+        Inbox,
+        "mute",
+        "if turn_id not in self._aside:",
+        "if False:",
+    ),
+    Mutant(
+        "what is pending in the client",
+        ClientCore,
+        "attach",
+        "pending=pending or None",
+        "pending=None",
+    ),
+    Mutant(
+        "pauses of agents that never pause",
+        Runner,
+        "_pull",
+        "elif now - started > pacer.slice_s:",
+        "elif False:",
+    ),
+    Mutant(
+        "the end of a task that broke",
+        Runner,
+        "_done",
+        "if not (self.stopped or self._finished):",
+        "if False:",
+    ),
+    Mutant(
+        "the cancel",
+        Runner,
+        "stop",
+        "self.task.cancel(reason)",
+        "pass",
+    ),
+    Mutant(
+        "replacing a connection",
+        Connection,
+        "replaced",
+        "self.close(REPLACED)",
+        "pass",
+    ),
+    Mutant(
+        "keeping requests in the client",
+        Outbox,
+        "add",
+        "self.unanswered[request.id] = request",
+        "pass",
+    ),
+    Mutant(
+        "the cursor of the client",
+        ClientCore,
+        "receive",
+        "self.last_seq = event.seq",
+        "pass",
+    ),
+]

@@ -1,0 +1,393 @@
+"""Connections in memory that delay, split, choke, drop and cut: the simulation's `Wire` and `Line`.
+
+A connection has two directions. In each, frames come in order, some time after they were sent, several
+at once or one by one. Towards the client there are three places where a frame can wait, as there are in
+earnest: the transport's buffer (`SimulatedWire.backlog`), the network, and the client's own buffer,
+which fills when the client does not read. A cut loses what is under way from some frame on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal, TypeVar
+
+from msgspec import Struct
+
+import bargein_protocol as bp
+from bargein_client.errors import LineEnded
+from bargein_protocol import JSON, Code, DecodeError
+from bargein_protocol.errors import ABNORMAL
+from bargein_server.shell.connection import Connection
+from bargein_server.shell.sessions import Sessions
+
+from .loop import SimulatedLoop
+from .oracle import Oracle
+from .witness import Witness
+
+T = TypeVar("T")
+
+Cut = Literal["reset", "silence"]
+"""How a connection breaks: both ends learn of it soon, or neither does."""
+
+CLOSE_S = 10.0
+"""How long the server waits for the answer to its close frame."""
+
+
+class Weather(Struct):
+    """What a network is like.
+
+    Args:
+        delay_s: The longest delay of a frame, in seconds.
+        window: Bytes that may be under way to a client.
+        high_water: Bytes in the transport's buffer above which it is not writable.
+        unread: Frames that a client's own buffer holds.
+        split: How likely it is that what came together is found in two polls.
+    """
+
+    delay_s: float
+    window: int
+    high_water: int
+    unread: int
+    split: float
+
+
+class SimulatedWire:
+    """The server's end of a connection (`shell.wire.Wire`)."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self.backlog = 0
+        self.past_full = 0
+        self.wrote_in = 0
+        self.paused = False
+        self.closed = False
+
+    @property
+    def writable(self) -> bool:
+        """Whether the buffer is below its mark."""
+        return not self.paused
+
+    def write(self, frames: Sequence[bytes]) -> None:
+        """Put frames into the buffer."""
+        self._link.oracle.expect(not self.closed, "written after the close")
+        for frame in frames:
+            self._link.written(frame)
+        if not self._link.dead:
+            self._link.send_down(frames)
+
+    def close(self, code: Code) -> None:
+        """Put a close frame behind everything."""
+        if not self.closed:
+            self.closed = True
+            self._link.send_close(code)
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        self.closed = True
+        self._link.aborted()
+
+
+class Link:
+    """One connection, both of its ends.
+
+    Attributes:
+        wire: The server's end.
+        line: The client's end.
+        dead: The server's socket is gone.
+    """
+
+    def __init__(
+        self,
+        loop: SimulatedLoop,
+        chance: random.Random,
+        weather: Weather,
+        oracle: Oracle,
+        sessions: Sessions,
+        witness: Witness,
+    ) -> None:
+        self.oracle = oracle
+        self.dead = False
+        self.line = SimulatedLine(self, loop, witness)
+        self.wire = SimulatedWire(self)
+        self._loop = loop
+        self._chance = chance
+        self._weather = weather
+        self._sessions = sessions
+        self._name = witness.name
+        self._severed = False
+        self._buffer: deque[bytes | Code] = deque()
+        self._down: deque[tuple[float, bytes | Code]] = deque()
+        self._flight = 0
+        self._waking = False
+        self._up: deque[tuple[float, bytes | None]] = deque()
+        self._told_at: float | None = None
+        self._live = False
+        self._ends_next: bp.TurnId | None = None
+        self.connection = Connection(self.wire, JSON, sessions)
+
+    def _delay(self) -> float:
+        return self._chance.random() ** 3 * self._weather.delay_s
+
+    # --- down: from the server to the client ------------------------------------------------------
+
+    def written(self, frame: bytes) -> None:
+        """Hold what the server writes against the contract, also when it reaches nobody."""
+        oracle, event = self.oracle, JSON.decode_server(frame)
+        oracle.trace.note(self._name, "is written", frame)
+        if self._ends_next is not None:
+            ends = isinstance(event, bp.TurnEnded) and event.turn_id == self._ends_next
+            oracle.expect(ends, f"{type(event).__name__} stands between an interrupt's answer and the end")
+            self._ends_next = None
+        if isinstance(event, bp.SessionOpened):
+            oracle.told_token(event.session_id, event.token)
+            self._live = not event.resumed
+        elif isinstance(event, bp.ReplayDone):
+            self._live = True
+        elif isinstance(event, bp.InterruptResult) and event.outcome == "interrupted" and not event.duplicate:
+            self._ends_next = event.turn_id if self._live else None
+        self.check()
+        if self.connection._live is not None:
+            self._told_at = self._loop.time()
+
+    def send_down(self, frames: Sequence[bytes]) -> None:
+        """Take frames into the transport's buffer."""
+        self._buffer.extend(frames)
+        wire = self.wire
+        size = sum(map(len, frames))
+        if wire.paused:
+            # Each step's answers are written whole; with the first byte too many the connection is aborted.
+            most, same_step = self._sessions.settings.answer_bytes, wire.wrote_in == self._loop.steps
+            self.oracle.expect(
+                same_step or wire.past_full <= most, f"{wire.past_full} bytes wait past a full buffer"
+            )
+            wire.past_full += size
+            wire.wrote_in = self._loop.steps
+        wire.backlog += size
+        self._transmit()
+        wire.paused = wire.paused or wire.backlog > self._weather.high_water
+
+    def send_close(self, code: Code) -> None:
+        """Take a close frame into the transport's buffer."""
+        self.oracle.trace.note(self._name, "is closed", code.name.encode())
+        if not self.dead:
+            self._buffer.append(code)
+            self._transmit()
+            self._loop.arrive(self._loop.time() + CLOSE_S, self._lose)
+
+    def _transmit(self) -> None:
+        """Move what there is room for from the buffer into the network."""
+        now, buffer = self._loop.time(), self._buffer
+        while buffer and self._flight < self._weather.window:
+            item = buffer.popleft()
+            if isinstance(item, bytes):
+                self.wire.backlog -= len(item)
+                self._flight += len(item)
+            due = max(now + self._delay(), self._down[-1][0] if self._down else 0.0)
+            self._down.append((due, item))
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the next frame arrive when it is due."""
+        if self._down and not self._waking and not self._severed and self.line.has_room:
+            self._waking = True
+            self._loop.arrive(self._down[0][0], self._arrive)
+
+    def _arrive(self) -> None:
+        self._waking = False
+        now = self._loop.time()
+        while self._down and self._down[0][0] <= now and self.line.has_room and not self._severed:
+            _, item = self._down.popleft()
+            if isinstance(item, bytes):
+                self._flight -= len(item)
+            self.line.put(item)
+            if self._chance.random() < self._weather.split:
+                break
+        self._transmit()
+        if self.wire.paused and self.wire.backlog <= self._weather.high_water // 4:
+            self.wire.paused, self.wire.past_full = False, 0
+            if not self.dead:
+                self.connection.writable_again()
+
+    # --- up: from the client to the server --------------------------------------------------------
+
+    def send_up(self, frame: bytes | None) -> None:
+        """Take a frame into the network; None is the end."""
+        due = max(self._loop.time() + self._delay(), self._up[-1][0] if self._up else 0.0)
+        self._up.append((due, frame))
+        self._loop.arrive(due, self._arrive_up)
+
+    def _arrive_up(self) -> None:
+        if self._severed or not self._up:
+            return
+        _, frame = self._up.popleft()
+        if frame is None:
+            self._lose()
+        elif not self.dead:
+            self.read(frame)
+
+    def read(self, frame: bytes) -> None:
+        """Have the server read a frame now."""
+        connection, text = self.connection, not frame.startswith(b"\x00")
+        self.oracle.trace.note(self._name, "is read", frame)
+        attached, closing = connection._live, connection._closing
+        connection.receive(frame, text)
+        if connection._live is None or closing or connection._closing or not text:
+            return
+        try:
+            event = JSON.decode_client(frame)
+        except DecodeError:
+            return
+        if attached is not None or not isinstance(event, bp.SessionOpen):
+            self.oracle.confirmed(connection._live.core.identity.session_id)
+
+    def check(self) -> None:
+        """Hold the silence of the server against its bound."""
+        if self._told_at is not None and not self.connection._closing and not self.dead:
+            silence, bound = self._loop.time() - self._told_at, self._sessions.settings.heartbeat_s + 0.01
+            self.oracle.expect(silence <= bound, f"{self._name} is told nothing for {silence} s")
+
+    # --- ends -------------------------------------------------------------------------------------
+
+    def cut(self, how: Cut) -> None:
+        """Break the connection; what is under way is lost from some frame on."""
+        if self._severed:
+            return
+        self.oracle.trace.note(self._name, "is cut", how.encode())
+        self._severed = True
+        now = self._loop.time()
+        self._loop.arrive(now + self._delay(), partial(self._last_words, self._survivors(self._up)))
+        for leaving in self._survivors(self._down):
+            self.line.put(leaving)
+        soon = how == "reset"
+        later = self._weather.delay_s if soon else self._sessions.settings.stalled_s
+        self._loop.arrive(now + self._weather.delay_s + self._chance.random() * later, self._lose)
+        if soon:
+            self._loop.arrive(now + self._delay(), self.line.lose)
+
+    def _survivors(self, queue: deque[tuple[float, T]]) -> list[T]:
+        kept = [item for _, item in queue][: self._chance.randint(0, len(queue))]
+        queue.clear()
+        return kept
+
+    def _last_words(self, frames: list[bytes | None]) -> None:
+        for frame in frames:
+            if frame is not None and not self.dead:
+                self.read(frame)
+
+    def aborted(self) -> None:
+        """The server drops the connection: its end is told in a later step, the client learns of it soon."""
+        self._buffer.clear()
+        self._loop.arrive(self._loop.time(), self._lose)
+        if not self._severed:
+            self._loop.arrive(self._loop.time() + self._delay(), self.line.lose)
+
+    def hung_up(self) -> None:
+        """The client drops the connection."""
+        if not self._severed:
+            self.send_up(None)
+            self._down.clear()
+            self._buffer.clear()
+
+    def _lose(self) -> None:
+        """The server's socket is gone."""
+        if not self.dead:
+            self.dead = True
+            self.wire.closed = True
+            self._buffer.clear()
+            self.oracle.trace.note(self._name, "is lost")
+            self.connection.disconnected()
+            if not self._severed:
+                self._severed = True
+                self._loop.arrive(self._loop.time() + self._delay(), self.line.lose)
+
+
+class SimulatedLine:
+    """The client's end of a connection (`bargein_client.connection.Line`).
+
+    Attributes:
+        heard_at: When something came last.
+        reading: Whether the client reads.
+    """
+
+    def __init__(self, link: Link, loop: SimulatedLoop, witness: Witness) -> None:
+        self.heard_at = loop.time()
+        self.reading = True
+        self._link = link
+        self._loop = loop
+        self._witness = witness
+        self._came: deque[bytes | Code] = deque()
+        self._over: Code | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the client's own buffer takes one more frame."""
+        return len(self._came) < self._link._weather.unread
+
+    def put(self, item: bytes | Code) -> None:
+        """Something came."""
+        if self._over is None:
+            self.heard_at = self._loop.time()
+            self._came.append(item)
+            self._tell()
+
+    def lose(self) -> None:
+        """The socket is gone."""
+        if self._over is None:
+            self._over = ABNORMAL
+            self._tell()
+
+    def read_again(self, reading: bool = True) -> None:
+        """Let the client read or not."""
+        self.reading = reading
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def send(self, event: bp.ClientEvent) -> None:
+        """Write an event."""
+        self.send_frame(JSON.encode(event))
+
+    def send_frame(self, frame: bytes) -> None:
+        """Write a frame; one that begins with a zero byte is a binary one."""
+        if self._over is not None:
+            raise LineEnded(self._over, self._over.reason)
+        if not self._link._severed:
+            self._link.send_up(frame)
+
+    async def receive(self) -> bp.ServerEvent | bp.UnknownEvent:
+        """Return the next event."""
+        while not (self.reading and self._came):
+            if self._over is not None and not self._came:
+                raise LineEnded(self._over, self._over.reason)
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        item = self._came.popleft()
+        self._link.wake()
+        if isinstance(item, Code):
+            self._over = item
+            self._link.hung_up()
+            raise LineEnded(item, item.reason)
+        event = JSON.decode_server(item)
+        self._witness.received(item, event)
+        return event
+
+    def abort(self) -> None:
+        """Cut the line now."""
+        if self._over is None:
+            self._over = ABNORMAL
+            self._link.hung_up()
+            self._came.clear()
+            self._tell()
+
+    async def wait_gone(self) -> None:
+        """Nothing is left of it."""

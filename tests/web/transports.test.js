@@ -1,0 +1,121 @@
+/** The same sessions over Server-Sent Events, and how a client gets in. */
+
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import http from "node:http";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after, test } from "node:test";
+
+import { SessionReplaced } from "../../clients/web/bargein/index.js";
+import { numbersUpTo, read, said, startRelay, startServer, talkTo, until } from "./server.js";
+
+const endings = [];
+const { url, port } = await startServer({ after: (end) => endings.push(end) });
+after(() => Promise.all(endings.map((end) => end())));
+
+/** Counts how often sockets were asked for, and lets none open. */
+function blockedSockets() {
+  const sockets = { count: 0 };
+  class Blocked extends EventTarget {
+    constructor() {
+      super();
+      sockets.count += 1;
+      queueMicrotask(() => this.onclose?.({ code: 1006, reason: "" }));
+    }
+    close() {}
+  }
+  return [sockets, Blocked];
+}
+
+test("a conversation with an interrupt in the middle, over an event stream", async (t) => {
+  const session = await talkTo(t, url, { transport: "sse" });
+  const events = await read(session.send("hello there"));
+  assert.deepEqual(
+    events.map((event) => event.type),
+    ["input.accepted", "turn.started", "thought", "tool.call", "tool.confirm", "tool.result", "text.delta", "turn.ended"],
+  );
+  const turn = session.send("count");
+  await until(() => turn.text.length > 50);
+  const result = await turn.interrupt({ reason: "barge_in" });
+  assert.equal(result.outcome, "interrupted");
+  assert.equal((await turn.ended).reason, "barge_in");
+  session.update({ name: "ada" });
+  assert.equal(said(await read(session.send("metadata"))), "ada");
+  await session.close();
+  assert.equal(session.state.state, "closed");
+});
+
+test("an event stream that is cut is resumed without a gap", async (t) => {
+  const relay = await startRelay(t, port);
+  const session = await talkTo(t, relay.url, { transport: "sse" });
+  const turn = session.send("slowly");
+  for (const length of [10, 40]) {
+    await until(() => turn.text.length > length);
+    relay.cut();
+  }
+  assert.equal(numbersUpTo(said(await read(turn))), 40);
+});
+
+test("a network that lets no WebSocket through costs nothing but the attempt", async (t) => {
+  const relay = await startRelay(t, port);
+  const [sockets, WebSocket] = blockedSockets();
+  const session = await talkTo(t, relay.url, { WebSocket });
+  assert.equal(said(await read(session.send("count 3"))), "0 1 2 ");
+  relay.cut();
+  await until(() => session.state.state === "reconnecting");
+  assert.equal(said(await read(session.send("count 3"))), "0 1 2 ");
+  assert.equal(sockets.count, 1, "what worked is taken again");
+});
+
+test("a session begun on a socket goes on over an event stream, and the newest connection wins", async (t) => {
+  const first = await talkTo(t, url, { transport: "websocket" });
+  const turn = first.send("slowly");
+  await until(() => turn.text.length > 20);
+  const resume = JSON.parse(JSON.stringify(first.resumeState()));
+  const second = await talkTo(t, url, { transport: "sse", resume });
+  assert.ok((await first.closed) instanceof SessionReplaced);
+  const [again] = second.turns;
+  await again.ended;
+  assert.equal(numbersUpTo(again.text), 40);
+  const third = await talkTo(t, url, { transport: "websocket", resume: JSON.parse(JSON.stringify(second.resumeState())) });
+  assert.ok((await second.closed) instanceof SessionReplaced, "a stream tells why it ends, too");
+  assert.equal(third.id, second.id);
+});
+
+test("what no server of ours says ends the line, not the program", async (t) => {
+  const server = http.createServer((request, response) => {
+    response.writeHead(200, { "Content-Type": "text/event-stream" });
+    response.end("event: session.opened\ndata: {\"type\":\"session.opened\"}\n\n");
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.after(() => server.close());
+  const address = `http://127.0.0.1:${server.address().port}`;
+  await assert.rejects(talkTo(t, address, { transport: "sse" }), { name: "ConnectError", why: /session.opened.session_id/ });
+});
+
+test("a server that asks who is there: a token, a ticket, and neither", async (t) => {
+  const folder = mkdtempSync(path.join(tmpdir(), "bargein-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const file = path.join(folder, "tokens");
+  writeFileSync(file, "ada secret-of-ada-0123456789\n");
+  const { url, port } = await startServer(t, { options: ["--tokens", file] });
+  const ticket = async () => {
+    const headers = { Authorization: "Bearer secret-of-ada-0123456789" };
+    const answer = await fetch(`http://127.0.0.1:${port}/v1/tickets`, { method: "POST", headers });
+    return (await answer.json()).ticket;
+  };
+  const relay = await startRelay(t, port);
+  const session = await talkTo(t, relay.url, { ticket });
+  relay.cut(); // a ticket is good once: the next connection needs the next one
+  await until(() => session.state.state === "reconnecting");
+  assert.equal(said(await read(session.send("count 2"))), "0 1 ");
+  await talkTo(t, url, { token: "secret-of-ada-0123456789" });
+  for (const transport of ["auto", "websocket", "sse"]) {
+    await assert.rejects(talkTo(t, url, { transport }), (error) => error.name === "ConnectError" && error.code.name === "unauthorized");
+  }
+  const streaming = await talkTo(t, url, { transport: "sse", token: "secret-of-ada-0123456789" });
+  assert.equal(said(await read(streaming.send("count 2"))), "0 1 ");
+});
