@@ -1,7 +1,7 @@
 """Hooks of schemathesis, which loads this file into its own process.
 
-A number such as 7.0 is an integer by JSON Schema, and none by the protocol, which no schema can say. And
-a made-up session is never there, so BARGEIN_SESSION names one that is.
+A number such as 7.0 is an integer by JSON Schema, and none by the protocol, which no schema can say. A
+made-up session is never there: BARGEIN_SESSION names one that is, BARGEIN_SESSION_TOKEN is its secret.
 """
 
 from __future__ import annotations
@@ -30,18 +30,13 @@ def map_body(context: Any, body: Any) -> Any:
 
 
 @schemathesis.hook
-def map_path_parameters(context: Any, parameters: Any) -> Any:
-    """Name the session that is there."""
-    session = os.environ.get("BARGEIN_SESSION")
-    if session is not None and parameters and "session_id" in parameters:
-        return {**parameters, "session_id": session}
-    return parameters
-
-
-@schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
-    """Leave out a cursor that is made up without a look at its pattern, and the end of the session."""
+    """Leave out a cursor that is made up without a look at its pattern; use the session that is there."""
     if case.headers and case.headers.get("Last-Event-ID") == "0":
         del case.headers["Last-Event-ID"]
-    if isinstance(case.body, dict) and case.body.get("type") == "session.close":
-        case.body = {"type": "ping", "id": "p"}
+    session = os.environ.get("BARGEIN_SESSION")
+    if session is not None:
+        case.path_parameters["session_id"] = session
+        case.headers["Bargein-Session-Token"] = os.environ["BARGEIN_SESSION_TOKEN"]
+        if isinstance(case.body, dict) and case.body.get("type") == "session.close":
+            case.body = {"type": "ping", "id": "p"}
