@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec import json
@@ -21,13 +21,14 @@ from starlette.websockets import WebSocket
 from .agent import Agent, check_agent
 from .documents import asyncapi, openapi
 from .endpoints import sse
+from .endpoints.answers import denial
 from .endpoints.call import SESSION_HEADER, TOKEN_HEADER, Handler, HttpEndpoint
 from .endpoints.page import Page, page_folder
 from .endpoints.probes import health, readiness, show_metrics
 from .endpoints.tickets import issue_ticket
 from .endpoints.websocket import serve_session
 from .guard.authentication import Authenticator
-from .guard.door import Door
+from .guard.door import Door, Refused
 from .settings import Settings
 from .shell.sessions import Sessions
 from .telemetry.setup import set_up
@@ -98,11 +99,17 @@ def create_app(
             *_http_routes(sessions, door),
             *_probes(sessions, door, metrics),
             *(_document(path, make) for path, make in DOCUMENTS.items()),
+            WebSocketRoute("/{path:path}", partial(_no_session_here, door)),
         ],
         middleware=[_cors(origins)] if origins else [],
         lifespan=_lifespan(agent, sessions),
     )
     return app
+
+
+async def _no_session_here(door: Door, websocket: WebSocket) -> None:
+    """Refuse a handshake for another path; Starlette would answer 403, which is about who asks."""
+    await websocket.send_denial_response(denial(Refused(404, f"sessions are at {SESSION_PATH}"), door))
 
 
 @cache
