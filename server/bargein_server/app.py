@@ -22,13 +22,14 @@ from .agent import Agent, check_agent
 from .documents import asyncapi, openapi
 from .endpoints import sse
 from .endpoints.answers import denial
+from .endpoints.batch import answer_batch
 from .endpoints.call import SESSION_HEADER, TOKEN_HEADER, Handler, HttpEndpoint
 from .endpoints.page import Page, page_folder
 from .endpoints.probes import health, readiness, show_metrics
 from .endpoints.tickets import issue_ticket
 from .endpoints.websocket import serve_session
 from .guard.authentication import Authenticator
-from .guard.door import Door, Refused
+from .guard.door import TRACE_HEADERS, Door, Refused
 from .settings import Settings
 from .shell.sessions import Sessions
 from .telemetry.setup import set_up
@@ -122,6 +123,7 @@ def _http_routes(sessions: Callable[[], Sessions], door: Door) -> Iterator[Route
     handler: Handler
     for path, methods, handler in (
         ("/v1/turns", ("POST",), sse.start_turn),
+        ("/v1/batch", ("POST",), answer_batch),
         ("/v1/sessions", ("POST",), sse.open_session),
         ("/v1/sessions/{session_id}/interrupt", ("POST",), sse.interrupt_turn),
         ("/v1/sessions/{session_id}/events", ("GET", "POST"), sse.session_events),
@@ -136,7 +138,7 @@ def _cors(origins: Collection[str]) -> Middleware:
         allow_origins=tuple(origins),
         allow_credentials="*" not in origins,
         allow_methods=("GET", "POST"),
-        allow_headers=("Authorization", "Content-Type", "Last-Event-ID", TOKEN_HEADER),
+        allow_headers=("Authorization", "Content-Type", "Last-Event-ID", TOKEN_HEADER, *TRACE_HEADERS),
         expose_headers=("Retry-After", SESSION_HEADER),
     )
 

@@ -14,8 +14,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 from bargein_protocol import __version__
 
+from .batch import run_batch
 from .connection import NOT_A_URL, NOT_FOUND
 from .errors import AccessDenied, BargeinError, ConnectError
+from .event_stream import is_available
 from .oneshot import send_once
 
 DEFAULT_URL = "ws://localhost:8000/v1/session"
@@ -77,6 +79,10 @@ def socket_url(given: str) -> str:
 def _command(options: argparse.Namespace) -> Coroutine[Any, Any, int]:
     url = socket_url(options.url)
     token: str | None = options.token
+    if options.command == "batch":
+        if not is_available():
+            raise MissingExtra(f"batch needs httpx2: {INSTALL}")
+        return run_batch(url, options.file, token=token, concurrency=options.concurrency)
     if options.command == "send":
         return send_once(url, options.text, token=token, as_json=options.json)
     if sys.stdin.isatty() and sys.stdout.isatty():
@@ -110,7 +116,19 @@ def _parser() -> argparse.ArgumentParser:
         "Exit code 0: completed, 1: failed, 130: interrupted.",
     )
     send.add_argument("--json", action="store_true", help="print every event as a line of JSON")
-    for command in (chat, send):
+    batch = commands.add_parser(
+        "batch",
+        help="answer the lines of a file",
+        description="Answer the inputs of a file at the same time: a line is what is said, or a JSON "
+        "object with `text`, `id` and `metadata`. Standard output gets a line of JSON for each, in order. "
+        "Exit code 0: all completed, 1: some failed.",
+    )
+    batch.add_argument("file", type=_utf8, help="the inputs; - for standard input")
+    batch.add_argument(
+        "url", nargs="?", type=_utf8, default=DEFAULT_URL, help=f"the server; {DEFAULT_URL} when left out"
+    )
+    batch.add_argument("--concurrency", type=int, help="how many at a time; as many as the server allows")
+    for command in (chat, send, batch):
         command.add_argument(
             "--token", type=_utf8, help="a credential; better given in the variable BARGEIN_TOKEN"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bargein_protocol import Action, ClientEvent, ErrorEvent, ServerEvent, __version__
+from bargein_protocol import Action, BatchAnswer, ClientEvent, ErrorEvent, ServerEvent, __version__
 
 from ..endpoints.call import COOKIE, TOKEN_HEADER
 from .routes import ROUTES, Answer, Media, Route
@@ -40,10 +40,29 @@ _SSE: Schema = {
 }
 """OpenAPI 3.2 would say that with `itemSchema`; validators read it here."""
 
-_MEDIA: dict[Media, tuple[str, Schema]] = {
-    Media.TEXT: ("text/plain", {"type": "string"}),
-    Media.DOCUMENT: (_JSON, {"type": "object"}),
-    Media.EVENTS: ("text/event-stream", _SSE),
+_RESULT: Schema = {
+    "description": "One result.",
+    "type": "object",
+    "properties": {
+        "event": {"const": "batch.result"},
+        "data": {
+            "type": "string",
+            "contentMediaType": _JSON,
+            "contentSchema": {"$ref": "#/components/schemas/BatchResult"},
+        },
+    },
+    "required": ["event", "data"],
+}
+
+_MEDIA: dict[Media, dict[str, Schema]] = {
+    Media.TEXT: {"text/plain": {"type": "string"}},
+    Media.DOCUMENT: {_JSON: {"type": "object"}},
+    Media.EVENTS: {"text/event-stream": _SSE},
+    Media.RESULTS: {
+        _JSON: {"$ref": "#/components/schemas/BatchAnswer"},
+        "text/event-stream": _RESULT,
+        "application/x-ndjson": {"$ref": "#/components/schemas/BatchResult"},
+    },
 }
 
 _UNIONS: dict[Any, str] = {ClientEvent: "ClientEvent", ServerEvent: "ServerEvent"}
@@ -93,7 +112,7 @@ def openapi() -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Schema]:
-    types: dict[Any, None] = {ClientEvent: None, ServerEvent: None, ErrorEvent: None}
+    types: dict[Any, None] = dict.fromkeys((ClientEvent, ServerEvent, ErrorEvent, BatchAnswer))
     for route in ROUTES:
         if route.body is not None:
             types[route.body] = None
@@ -121,8 +140,7 @@ def _operation(route: Route) -> Schema:
 def _response(answer: Answer) -> Schema:
     described: Schema = {"description": answer.meaning}
     if isinstance(answer.body, Media):
-        kind, schema = _MEDIA[answer.body]
-        described["content"] = {kind: {"schema": schema}}
+        described["content"] = {kind: {"schema": schema} for kind, schema in _MEDIA[answer.body].items()}
     elif answer.body is not None:
         described["content"] = {_JSON: {"schema": _reference(answer.body)}}
     return described

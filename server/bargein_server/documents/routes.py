@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from bargein_protocol import (
+    BatchRequest,
     ClientEvent,
     ErrorEvent,
     Interrupt,
@@ -25,6 +26,7 @@ class Media(Enum):
     TEXT = "text"
     DOCUMENT = "document"
     EVENTS = "events"
+    RESULTS = "results"
 
 
 class Answer(Struct, frozen=True):
@@ -87,9 +89,10 @@ _MEANINGS = {
     415: "The body is not application/json.",
     422: "A field is missing, of the wrong type, or out of bounds.",
     429: "Too many requests, or too many from one address.",
+    500: "The server failed.",
     503: "The server is full, or shuts down.",
 }
-_LET_IN = (401, 403, 429, 503)
+_LET_IN = (401, 403, 429, 500, 503)
 _BODY = (400, 408, 413, 415, 422)
 
 _DRIVEN = Answer(200, "The events, until the turn has ended or the line is lost.", Media.EVENTS)
@@ -99,6 +102,12 @@ ROUTES = (
     Route(
         "/v1/turns", "post", "startTurn", "Ask for a turn, and stream its events until it has ended.",
         (_DRIVEN, *_refused(*_LET_IN, *_BODY, 404)), TurnRequest, ("Last-Event-ID",), CLIENT,
+    ),
+    Route(
+        "/v1/batch", "post", "answerBatch",
+        "Answer many inputs, each in a session of its own: in order, or as they finish in a stream.",
+        (Answer(200, "One result for each input.", Media.RESULTS), *_refused(*_LET_IN, *_BODY)),
+        BatchRequest, (), CLIENT,
     ),
     Route(
         "/v1/sessions", "post", "openSession", "Drive a session; what goes up is posted to its `events`.",

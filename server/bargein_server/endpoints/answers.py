@@ -25,9 +25,10 @@ _CODES: dict[int, Code] = {
     415: errors.WRONG_CODEC,
     422: errors.BAD_EVENT,
     429: errors.FLOODED,
+    500: errors.INTERNAL,
     503: errors.OVERLOADED,
 }
-_RETRYABLE = (408, 429, 503)
+_RETRYABLE = (408, 429, 500, 503)
 
 
 class Ticket(Struct, frozen=True):

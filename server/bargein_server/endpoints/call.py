@@ -23,6 +23,9 @@ TOKEN_HEADER = "Bargein-Session-Token"
 SESSION_HEADER = "Bargein-Session"
 COOKIE = "bargein_session"
 
+SLOWEST_BYTES_PER_S = 32 * 1024
+"""A body may take as long as its largest would on such a line, beside the time that any may take."""
+
 T = TypeVar("T")
 
 
@@ -61,7 +64,7 @@ class Call:
             raise Refused(415, "expected a body of application/json")
         body = bytearray()
         try:
-            async with asyncio.timeout(self.sessions.settings.open_s):
+            async with asyncio.timeout(self.sessions.settings.open_s + limit / SLOWEST_BYTES_PER_S):
                 async for chunk in request.stream():
                     body += chunk
                     if len(body) > limit:
@@ -127,8 +130,8 @@ class Call:
             return None
         epoch, _, seq = given.rpartition(".")
         try:
-            return msgspec.convert({"epoch": epoch, "seq": int(seq)}, Cursor)
-        except (ValueError, msgspec.ValidationError):
+            return msgspec.convert({"epoch": epoch, "seq": msgspec.json.decode(seq)}, Cursor)
+        except (msgspec.MsgspecError, UnicodeError):
             raise Refused(422, "expected a Last-Event-ID of the form epoch.seq") from None
 
     def _count(self, size: int) -> None:

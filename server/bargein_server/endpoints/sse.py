@@ -18,6 +18,7 @@ from bargein_protocol import (
     Token,
     TurnRequest,
 )
+from bargein_protocol.errors import OVERLOADED
 
 from ..guard.door import RETRY_AFTER_S, Refused
 from ..shell.event_stream import HEADERS, EventStreamWire, Following, StreamConnection
@@ -71,7 +72,9 @@ async def _stream(call: Call, opening: SessionOpen, until: InputId | None) -> No
     live = connection.live
     if live is None:
         connection.disconnected()
-        raise Refused(503, "the server is full", RETRY_AFTER_S)
+        if wire.closed is OVERLOADED:
+            raise Refused(503, "the server is full", RETRY_AFTER_S)
+        raise Refused(500, "the server failed")
     wire.epoch = live.core.guests.cursor.epoch
     headers = {
         PROTOCOL_HEADER: "1",

@@ -17,6 +17,9 @@ from .rates import AddressRates
 
 RETRY_AFTER_S = 5
 
+TRACE_HEADERS = ("traceparent", "tracestate")
+"""Those of a W3C trace context."""
+
 
 class Refused(Exception):
     """The handshake is refused.
@@ -68,7 +71,7 @@ def trace_of(headers: Mapping[str, str]) -> Mapping[str, str]:
     Args:
         headers: Names in lower case, or without regard to case.
     """
-    return {name: headers[name][:512] for name in ("traceparent", "tracestate") if name in headers}
+    return {name: headers[name][:512] for name in TRACE_HEADERS if name in headers}
 
 
 class Door:
@@ -97,7 +100,7 @@ class Door:
         self.tickets = Tickets(settings.ticket_s)
         self.refusals: Counter[int] = Counter()
         self.connections = Connections(settings.connections, settings.connections_per_address)
-        self.rates = AddressRates(settings.messages_per_s, settings.bytes_per_s)
+        self.rates = AddressRates(settings.requests_per_s, settings.bytes_per_s)
 
     @contextmanager
     def admit(
