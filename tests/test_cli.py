@@ -202,6 +202,29 @@ def test_every_setting_is_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
         assert "--" + field.name.replace("_", "-") in text
 
 
+@pytest.mark.parametrize("package", ["starlette", "uvicorn"])
+async def test_without_its_extra_it_says_how_to_install_it(package: str, tmp_path: Path) -> None:
+    """The package is there with the client; one line, no traceback."""
+    program = f"import sys; sys.modules[{package!r}] = None; sys.argv[0] = 'bargein-server'\n"
+    program += "from bargein_server.__main__ import main; main()"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, cwd=tmp_path, stderr=asyncio.subprocess.PIPE
+    )
+    _, error = await process.communicate()
+    assert process.returncode == 1
+    assert error.decode().startswith("bargein-server needs ")
+    assert error.decode().endswith(': pip install "bargein[server]"\n')
+    assert error.count(b"\n") == 1
+
+
+def test_the_front_of_the_package_has_all_that_it_names() -> None:
+    """Public names are imported when they are first used, and no others."""
+    import bargein_server
+
+    assert all(hasattr(bargein_server, name) for name in bargein_server.__all__)
+    assert not hasattr(bargein_server, "nothing")
+
+
 def test_it_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
     """`--version`."""
     with pytest.raises(SystemExit):

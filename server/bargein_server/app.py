@@ -19,6 +19,7 @@ from starlette.websockets import WebSocket
 
 from .agent import Agent, check_agent
 from .endpoints import sse
+from .endpoints.answers import denial
 from .endpoints.batch import answer_batch
 from .endpoints.call import SESSION_HEADER, TOKEN_HEADER, HttpEndpoint
 from .endpoints.page import Page, page_folder
@@ -26,7 +27,7 @@ from .endpoints.probes import health, readiness, show_metrics
 from .endpoints.tickets import issue_ticket
 from .endpoints.websocket import serve_session
 from .guard.authentication import Authenticator
-from .guard.door import TRACE_HEADERS, Door
+from .guard.door import TRACE_HEADERS, Door, Refused
 from .settings import Settings
 from .shell.sessions import Sessions
 from .telemetry import Telemetry
@@ -103,11 +104,17 @@ def create_app(
             Route(TICKET_PATH, ticket_endpoint, methods=["POST"]),
             *_http_routes(sessions, door),
             *_probes(sessions, door, metrics),
+            WebSocketRoute("/{path:path}", _no_session_here),
         ],
         middleware=[_cors(origins)] if origins else [],
         lifespan=_lifespan(agent, sessions),
     )
     return app
+
+
+async def _no_session_here(websocket: WebSocket) -> None:
+    """Refuse a handshake for another path; Starlette would answer 403, which is about who asks."""
+    await websocket.send_denial_response(denial(Refused(404, f"sessions are at {SESSION_PATH}")))
 
 
 @cache

@@ -46,7 +46,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         waiting_s: How long a turn waits for that before it fails.
         queued_inputs: Inputs of a session that may wait behind a running turn.
         head_s: How long the head of a request may take, the handshake's included.
-        stalled_s: A connection whose peer acknowledges nothing for this long is dropped (Linux).
+        stalled_s: A connection whose peer acknowledges nothing for this long is dropped (Linux); so is
+            one that does not answer a ping for this long, and a ping is sent in half of it.
         ticket_s: How long a ticket is good.
         sessions: Sessions that are kept, those included whose clients are away.
         connections: Connections that may be open.

@@ -38,6 +38,9 @@ def uvicorn_config(
         ws=websocket,
         ws_max_size=settings.frame_bytes,
         ws_per_message_deflate=False,
+        # A peer that stands still, with nothing on its way that it would have to acknowledge.
+        ws_ping_interval=settings.stalled_s / 2,
+        ws_ping_timeout=settings.stalled_s,
         timeout_graceful_shutdown=5,
         log_level=log_level,
         access_log=False,
