@@ -146,7 +146,8 @@ async def test_a_turn_is_not_begun_in_another_session(
             opened = await stream.until("session.opened")
             body = {"text": "y", "resume": resume(opened, 0) | change}
             answer = await client.post("/v1/turns", body)
-            assert (answer.status_code, answer.json()["code"]) == (404, "session_lost")
+            assert answer.status_code == 404
+            assert answer.json()["code"] == "session_lost"
             assert why in answer.json()["message"]
             await stream.until("text.delta")
         assert len(server.sessions) == 1

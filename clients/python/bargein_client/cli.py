@@ -123,18 +123,17 @@ def _parser() -> argparse.ArgumentParser:
         "object with `text`, `id` and `metadata`. Standard output gets a line of JSON for each, in order. "
         "Exit code 0: all completed, 1: some failed.",
     )
-    batch.add_argument("file", type=_utf8, help="the inputs; - for standard input")
-    batch.add_argument(
-        "url", nargs="?", type=_utf8, default=DEFAULT_URL, help=f"the server; {DEFAULT_URL} when left out"
-    )
-    batch.add_argument("--concurrency", type=int, help="how many at a time; as many as the server allows")
     for command in (chat, send, batch):
         command.add_argument(
             "--token", type=_utf8, help="a credential; better given in the variable BARGEIN_TOKEN"
         )
-    chat.add_argument(
-        "url", nargs="?", type=_utf8, default=DEFAULT_URL, help=f"the server; {DEFAULT_URL} when left out"
-    )
+    batch.add_argument("file", type=_utf8, help="the inputs; - for standard input")
+    batch.add_argument("--concurrency", type=int, help="how many at a time; as many as the server allows")
+    for command in (chat, batch):
+        command.add_argument(
+            "url", nargs="?", type=_utf8, default=DEFAULT_URL,
+            help=f"the server; {DEFAULT_URL} when left out",
+        )  # fmt: skip
     send.add_argument("url", type=_utf8, help="the server, such as localhost:8000")
     send.add_argument("text", type=_utf8, help="what to say")
     return parser
