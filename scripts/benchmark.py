@@ -4,7 +4,7 @@
 
 The floor is a bare uvicorn application that sends one prepared frame and knows no session, no turn
 and no fence: its round trip is what the line itself costs. Server and load run on a core each where
-the system lets them. Rounds alternate between the two servers; the figures are medians of rounds.
+the system lets them. Rounds alternate between the servers; the figures are medians of rounds.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FLAT_OUT_TOKENS = 200_000
 INTERRUPTS = 200
 
 
-# --- the two servers -----------------------------------------------------------------------------
+# --- the servers ---------------------------------------------------------------------------------
 
 
 async def floor(scope: Any, receive: Any, send: Any) -> None:
@@ -73,7 +73,8 @@ def serve(which: str, port: int) -> None:
     if which == "floor":
         uvicorn.run(floor, port=port, log_level="warning", ws_per_message_deflate=False, lifespan="off")
     else:
-        limits = Settings(messages_per_s=10**6)  # the load is one client that never pauses
+        # The load is one client that never pauses.
+        limits = Settings(messages_per_s=10**6, metrics=which == "watched")
         config = uvicorn_config(create_app(agent, limits), limits, "127.0.0.1", port, "warning")
         with suppress(KeyboardInterrupt):
             uvicorn.Server(config).run([listening_socket("127.0.0.1", port, limits.stalled_s)])
@@ -173,12 +174,13 @@ async def measure(ports: dict[str, int], rounds: int) -> dict[str, list[float]]:
         note_times("floor", await round_trips(client))
         note("floor tokens", await flat_out(client, f"flat {FLAT_OUT_TOKENS}"))
         client.close()
-        client = await Client.connect(ports["bargein"], "/v1/session")
-        note_times("trickle", await interrupts(client, "trickle", f"t{n}"))
-        note_times("flat out", await interrupts(client, "endless", f"e{n}"))
-        ask = {"type": "input.text", "id": f"f{n}", "text": f"flat {FLAT_OUT_TOKENS}"}
-        note("tokens", await flat_out(client, json.dumps(ask)))
-        client.close()
+        for which, suffix in (("bargein", ""), ("watched", " watched")):
+            client = await Client.connect(ports[which], "/v1/session")
+            note_times("trickle" + suffix, await interrupts(client, "trickle", f"t{n}"))
+            note_times("flat out" + suffix, await interrupts(client, "endless", f"e{n}"))
+            ask = {"type": "input.text", "id": f"f{n}", "text": f"flat {FLAT_OUT_TOKENS}"}
+            note("tokens" + suffix, await flat_out(client, json.dumps(ask)))
+            client.close()
     return figures
 
 
@@ -189,14 +191,20 @@ def report(figures: dict[str, list[float]]) -> str:
     rows = [
         ("bare round trip, p50 / p99 ms", "floor p50", "floor p99", None),
         ("interrupt → turn.ended, 50 tokens/s, p50 / p99 ms", "trickle p50", "trickle p99", "floor p50"),
+        ("the same with metrics", "trickle watched p50", "trickle watched p99", "floor p50"),
         ("interrupt → turn.ended, flat out, p50 / p99 ms", "flat out p50", "flat out p99", "floor p50"),
+        ("the same with metrics", "flat out watched p50", "flat out watched p99", "floor p50"),
     ]
     lines = ["| what | figure | ratio to the floor |", "|---|---|---|"]
     for title, p50, p99, base in rows:
         ratio = f"{middle[p50] / middle[base]:.2f}" if base else "1"
         lines.append(f"| {title} | {middle[p50]:.2f} / {middle[p99]:.2f} | {ratio} |")
-    ratio = f"{middle['tokens'] / middle['floor tokens']:.2f}"
-    lines.append(f"| tokens per CPU second, flat out, 1 session | {middle['tokens']:,.0f} | {ratio} |")
+    for title, name in (
+        ("tokens per CPU second, flat out, 1 session", "tokens"),
+        ("the same with metrics", "tokens watched"),
+    ):
+        ratio = f"{middle[name] / middle['floor tokens']:.2f}"
+        lines.append(f"| {title} | {middle[name]:,.0f} | {ratio} |")
     versions = f"Python {platform.python_version()}, uvicorn {uvicorn.__version__}"
     lines.append(f"\n{os.cpu_count()} cores, {versions}; rounds differ by up to {noise:.0%}")
     return "\n".join(lines)
@@ -228,7 +236,7 @@ async def run(ports: dict[str, int], rounds: int) -> str:
 
 def run_against_servers(rounds: int) -> str:
     """Start the servers, measure, and stop them."""
-    ports = {"floor": 8931, "bargein": 8932}
+    ports = {"floor": 8931, "bargein": 8932, "watched": 8933}
     with ExitStack() as stack:
         for which, port in ports.items():
             process = subprocess.Popen([sys.executable, __file__, "--serve", which, "--port", str(port)])
@@ -242,7 +250,7 @@ def main() -> None:
     """Parse the command line and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--serve", choices=("floor", "bargein"), help=argparse.SUPPRESS)
+    parser.add_argument("--serve", choices=("floor", "bargein", "watched"), help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:

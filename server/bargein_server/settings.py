@@ -79,6 +79,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         model_wait_s: How long one more waits for its place; then its turn fails with `overload`.
         model_keepalive: Idle connections to model servers that are kept for the next call.
         metrics: Whether `/metrics` is served, for Prometheus; needs `bargein[metrics]`.
+        traces: Whether turns are traced with OpenTelemetry; needs `bargein[otel]`.
     """
 
     on_busy: OnBusy = "interrupt"
@@ -128,6 +129,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     model_wait_s: PositiveSeconds = 25.0
     model_keepalive: Count = 50
     metrics: bool = False
+    traces: bool = False
 
 
 class SettingsError(ValueError):

@@ -127,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--token", type=_utf8, help="a credential; better given in the variable BARGEIN_TOKEN"
         )
-    batch.add_argument("file", help="the inputs; - for standard input")
+    batch.add_argument("file", type=_utf8, help="the inputs; - for standard input")
     batch.add_argument("--concurrency", type=int, help="how many at a time; as many as the server allows")
     for command in (chat, batch):
         command.add_argument(

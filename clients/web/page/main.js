@@ -106,16 +106,19 @@ function end() {
 async function open(resume) {
   left = resume;
   banner.show({ state: "connecting" });
+  /** @type {Session | null} */
+  let mine = null;
   try {
     await connect("v1/session", {
       resume,
       client: { name: "bargein-page" },
       ...(token === undefined ? {} : { token }),
       onSession: (made) => {
-        session = made;
+        session = mine = made;
         made.on("event", (event) => inspector.add("down", event));
         made.on("sent", (event) => inspector.add("up", event));
-        made.on("state", connectionChanged);
+        // One that was left for a new conversation still has its end to tell, and nobody to tell it to.
+        made.on("state", (state) => made === session && connectionChanged(state));
         made.on("client.restarted", () => {
           banner.tell("The server has forgotten this conversation. You can go on, but it starts afresh.", ["All right", () => banner.hide()]);
         });
@@ -123,6 +126,7 @@ async function open(resume) {
       },
     });
   } catch (error) {
+    if (mine !== session && session !== null) return;
     end();
     // What ends a session that was open, a change of the connection has told.
     if (!(error instanceof SessionClosed)) banner.closed(error instanceof ConnectError ? (error.code?.name ?? null) : null);

@@ -40,7 +40,7 @@ async def answer_batch(call: Call) -> None:
     for item in asked.inputs:
         check(SessionOpen(pending=[InputText(id=InputId("in"), text=item.text, metadata=item.metadata)]))
     if call.sessions.draining:
-        raise call.door.refusal(503, "the server is shutting down", RETRY_AFTER_S)
+        raise Refused(503, "the server is shutting down", RETRY_AFTER_S)
     accept = call.request.headers.get("accept", "")
     try:
         async with asyncio.TaskGroup() as group:

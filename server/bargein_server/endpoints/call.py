@@ -99,7 +99,7 @@ class Call:
         session_id = SessionId(self.request.path_params["session_id"])
         badge, token = self.request.cookies.get(COOKIE), self.request.headers.get(TOKEN_HEADER)
         if badge is None and token is None:
-            raise self.door.refusal(401, f"the session's token is needed: {TOKEN_HEADER}")
+            raise Refused(401, f"the session's token is needed: {TOKEN_HEADER}")
         live = self.sessions.find_by_badge(session_id, badge) if badge is not None else None
         if live is None and token is not None:
             self.introduce(None)
@@ -117,7 +117,7 @@ class Call:
             Refused: It is still not known who asks.
         """
         if not self.visitor.introduce(credential):
-            raise self.door.refusal(401, "a bearer token is needed")
+            raise Refused(401, "a bearer token is needed")
 
     def cursor(self) -> Cursor | None:
         """Return what `Last-Event-ID` says, None without one.
@@ -137,7 +137,7 @@ class Call:
     def _count(self, size: int) -> None:
         address = self.request.client.host if self.request.client is not None else ""
         if not self.door.rates.take(address, size, self.sessions.loop.time()):
-            raise self.door.refusal(429, "too many requests", RETRY_AFTER_S)
+            raise Refused(429, "too many requests", RETRY_AFTER_S)
 
 
 def check(opening: SessionOpen) -> bytes:
@@ -186,4 +186,4 @@ class HttpEndpoint:
                 if response is not None:
                     await response(scope, receive, send)
         except Refused as refused:
-            await denial(refused)(scope, receive, send)
+            await denial(refused, self._door)(scope, receive, send)

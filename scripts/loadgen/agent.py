@@ -1,0 +1,29 @@
+"""An agent to put under load: it says as much as its input asks for.
+
+    cd scripts && bargein-server loadgen.agent:agent
+
+"100 tokens at 50/s" is what it obeys; anything else gets 40 tokens at 20 a second. The moments are
+counted from the start, so that a late token makes no later one late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+
+from bargein_server import Output, Turn
+
+TOKEN = "word " * 12
+_ASKED = re.compile(r"(\d+) tokens at (\d+)/s")
+
+
+async def agent(turn: Turn) -> AsyncIterator[Output]:
+    """Yield tokens at a steady rate."""
+    asked = _ASKED.search(turn.text)
+    count, rate = (int(asked[1]), int(asked[2])) if asked else (40, 20)
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    for n in range(count):
+        await asyncio.sleep(start + n / max(rate, 1) - loop.time())
+        yield TOKEN
