@@ -180,13 +180,14 @@ async def dial(
     on_message: Callable[[bytes, float], None],
     on_lost: Callable[[int], None],
 ) -> Line:
-    """Open a line.
+    """Open a line, without a subprotocol when that is empty.
 
     Raises:
         Refused: There is none, and `on_lost` is not called either, or is harmless.
     """
     uri = parse_uri(url)
-    handshake = ClientProtocol(uri, subprotocols=[Subprotocol(subprotocol)], max_size=None)
+    offered = [Subprotocol(subprotocol)] if subprotocol else None
+    handshake = ClientProtocol(uri, subprotocols=offered, max_size=None)
     secure = ssl.create_default_context() if uri.secure else None
     try:
         async with asyncio.timeout(OPEN_TIMEOUT_S):

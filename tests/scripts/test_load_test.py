@@ -25,7 +25,7 @@ from serving import serving
 SHORT: dict[str, Any] = {
     "sessions": 3,
     "ramp_s": 0.1,
-    "duration_s": 1.0,
+    "duration_s": 0.6,
     "turn_every_s": 0.3,
     "barge_in_s": 0.2,
     "texts": ("30 tokens at 100/s",),
@@ -162,7 +162,7 @@ async def test_a_good_server_shows_every_figure(codec: str) -> None:
         assert times["count"] > 0
         assert 0 < times["p50_ms"] <= times["p90_ms"] <= times["p99_ms"] <= times["max_ms"] < 10_000
     assert result["times"]["stale"] == {"count": 0}
-    assert result["tokens"] >= result["tokens_per_s"] > 0
+    assert result["tokens"] + 1 >= result["tokens_per_s"] * SHORT["duration_s"] > 0
     assert result["missed"] == []
 
 
