@@ -3,9 +3,9 @@
     .venv/bin/python scripts/benchmark.py [--rounds 3] [--seconds 5] [--sessions 1,100,500]
 
 The floor is a bare uvicorn application that sends prepared frames and knows no session, no turn and no
-fence. Servers and load run on a core each where there are two. Rounds alternate between the servers;
-figures are medians of rounds, and the last column says how far rounds were apart: run it on a machine
-that does nothing else.
+fence. Ours runs twice, the second time with its metrics on. Servers and load run on a core each where
+there are two. Rounds alternate between the servers; figures are medians of rounds, and the last column
+says how far rounds were apart: run it on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from loadgen.run import loop_factory
 from speed.alone import alone
 from speed.rounds import Figures, Plan, measure
-from speed.servers import FLOOR, OURS, Served, listening, pin, serve, served
+from speed.servers import NAMES, Served, listening, pin, serve, served
 from speed.table import table
 
 
@@ -38,7 +38,7 @@ def main() -> None:
     add("--seconds", type=float, default=5.0, help="of each stretch of tokens that trickle (%(default)s)")
     add("--sessions", type=_sizes, default=(1, 100, 500), help="sizes of the crowds (1,100,500)")
     add("--flat-out", type=_sizes, default=(1, 200), help="and of those that get tokens flat out (1,200)")
-    add("--serve", choices=(FLOOR, OURS), help=argparse.SUPPRESS)
+    add("--serve", choices=NAMES, help=argparse.SUPPRESS)
     add("--port", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:

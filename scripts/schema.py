@@ -1,22 +1,27 @@
-"""Write `protocol/schema.json`, the JSON Schema of all events, from the structs.
+"""Write what describes the protocol to machines into `protocol/`, from the structs.
 
-python scripts/schema.py            write it
-python scripts/schema.py --check    exit with 1 when it is stale
+    schema.json     JSON Schema of all events
+    asyncapi.json   AsyncAPI of the socket
+    openapi.json    OpenAPI of the HTTP side
+
+python scripts/schema.py            write them
+python scripts/schema.py --check    exit with 1 when one is stale
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from bargein_protocol import ClientEvent, ServerEvent
+from bargein_server.documents import asyncapi, openapi
 
-PATH = Path(__file__).parent.parent / "protocol" / "schema.json"
+FOLDER = Path(__file__).parent.parent / "protocol"
 
 
 def definitions() -> dict[str, Any]:
@@ -41,17 +46,33 @@ def text() -> str:
     )
 
 
+def document(contents: Mapping[str, Any]) -> str:
+    """Return a document's text."""
+    return json.dumps(contents, indent=1, ensure_ascii=False) + "\n"
+
+
+FILES: dict[str, Callable[[], str]] = {
+    "schema.json": text,
+    "asyncapi.json": lambda: document(asyncapi()),
+    "openapi.json": lambda: document(openapi()),
+}
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the command and return its exit status."""
     if arguments not in ([], ["--check"]):
         print(__doc__)
         return 2
-    if not arguments:
-        PATH.write_text(text(), "utf-8")
-    elif not PATH.exists() or PATH.read_text("utf-8") != text():
-        print(f"{PATH.name} is stale: run python scripts/schema.py", file=sys.stderr)
-        return 1
-    return 0
+    stale = []
+    for name, contents in FILES.items():
+        path = FOLDER / name
+        if not arguments:
+            path.write_text(contents(), "utf-8")
+        elif not path.exists() or path.read_text("utf-8") != contents():
+            stale.append(name)
+    if stale:
+        print(f"{', '.join(stale)}: stale, run python scripts/schema.py", file=sys.stderr)
+    return 1 if stale else 0
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import shutil
 from collections.abc import AsyncIterator, Sequence
@@ -19,6 +18,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from npm import installed
+
 VERSION = "1.43.0"
 WAIT_S = 60.0
 """For npm and for the start of a process; only a failure takes this long."""
@@ -26,29 +27,12 @@ WAIT_S = 60.0
 Fixture = dict[str, Any]
 
 
-def folder() -> Path:
-    """Return where it is installed."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "bargein" / f"aimock-{VERSION}"
-
-
 async def command_line() -> list[str]:
     """Return the command, installed if need be."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        pytest.fail("this test needs Node.js with npm, for the package @copilotkit/aimock")
-    script = folder() / "node_modules" / "@copilotkit" / "aimock" / "dist" / "cli.js"
-    if not script.is_file():
-        folder().mkdir(parents=True, exist_ok=True)
-        process = await asyncio.create_subprocess_exec(
-            npm, "install", "--prefix", str(folder()), "--no-audit", "--no-fund",
-            f"@copilotkit/aimock@{VERSION}",
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        )  # fmt: skip
-        output, _ = await asyncio.wait_for(process.communicate(), WAIT_S)
-        if process.returncode or not script.is_file():
-            pytest.fail(f"npm could not install @copilotkit/aimock: {output.decode()}")
-    return [node, str(script)]
+    node = shutil.which("node")
+    if node is None:
+        pytest.fail("this test needs Node.js, for the package @copilotkit/aimock")
+    return [node, str(await installed("@copilotkit/aimock", VERSION, "dist/cli.js"))]
 
 
 class Aimock:

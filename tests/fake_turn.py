@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from bargein_protocol import Thought
-from bargein_server.agent import Turn
+from bargein_server.agent import NO_SPAN, Span, Turn
 
 TOKENS_PER_MESSAGE = 10
 
@@ -38,6 +38,7 @@ class FakeTurn:
         roles = ("user", "assistant")
         said = [{"role": roles[n % 2], "content": content} for n, content in enumerate(before)]
         self.text = text
+        self.source = ""
         self.history = FakeHistory([*said, {"role": "user", "content": text}])
         self.usage = (0, 0)
         self._http_client = http_client
@@ -53,6 +54,10 @@ class FakeTurn:
     def add_usage(self, input_tokens: int, output_tokens: int) -> None:
         """Count tokens."""
         self.usage = (self.usage[0] + input_tokens, self.usage[1] + output_tokens)
+
+    def span(self, *what: Any) -> Span:
+        """Begin nothing."""
+        return NO_SPAN
 
     def for_agent(self) -> Turn:
         """Return it as the agent takes it."""

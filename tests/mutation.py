@@ -108,8 +108,9 @@ def judge(sources: Path, tests: tuple[str, ...]) -> dict[str, str]:
 
 
 def cases(test: str, verdicts: dict[str, str]) -> list[str]:
-    """Return the verdicts of all cases of a test."""
-    return [verdict for case, verdict in verdicts.items() if case.partition("[")[0] == f"tests/{test}"]
+    """Return the verdicts of all cases of a test, or of the one that is named in brackets."""
+    named = f"tests/{test}"
+    return [verdict for case, verdict in verdicts.items() if named in (case, case.partition("[")[0])]
 
 
 def survives(test: str, verdicts: dict[str, str]) -> str | None:

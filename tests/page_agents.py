@@ -12,6 +12,7 @@ EVIL = """\
 <script>document.title = "owned"</script>
 <img src=x onerror="document.title='owned'">
 <svg onload="document.title='owned'"></svg>
+[d](/v1/session) [e](tel:1) [f](//elsewhere.invalid/)
 [a](javascript:document.title='owned') [b](JaVaScRiPt:alert(1)) [c](data:text/html,<script>1</script>)
 ![p](https://elsewhere.invalid/p.png) <https://safe.example/>
 
@@ -26,7 +27,7 @@ EVIL = """\
 
 
 async def chatter(turn: Turn) -> AsyncIterator[Output]:
-    """Speak for ever, a hundred words a second, unless the user says one of the words below."""
+    """Speak for ever, or do what the word says that the user says."""
     if turn.text == "short":
         yield "A **short** answer."
         return
@@ -44,7 +45,8 @@ async def chatter(turn: Turn) -> AsyncIterator[Output]:
     while True:
         number += 1
         yield f"word{number} "
-        await asyncio.sleep(0.01)
+        if turn.text != "fast" or number % 20 == 0:
+            await asyncio.sleep(0.01)
 
 
 async def flood(turn: Turn) -> AsyncIterator[Output]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from websockets.asyncio.client import connect
 
 from bargein_server import Settings, __version__
@@ -122,6 +126,105 @@ async def test_metrics_are_switched_on(hello: Path, how: str, monkeypatch: pytes
         assert (await request(urlsplit(url).port or 0, "/metrics"))[0] == 404
 
 
+async def test_logs_as_json(hello: Path) -> None:
+    """Every line of the command is JSON, uvicorn's too; nothing is said anywhere else."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bargein_server", "hello:agent", "--port", "0", "--log-format", "json",
+        "--drain-s", "0", "--log-level", "debug",
+        cwd=hello, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stderr is not None
+    lines: list[dict[str, Any]] = []
+
+    async def next_line(message: str) -> dict[str, Any]:
+        assert process.stderr is not None
+        async with asyncio.timeout(WAIT_S):
+            while not lines or lines[-1]["message"] != message:
+                lines.append(json.loads(await process.stderr.readline()))
+        return lines[-1]
+
+    try:
+        url = (await next_line("server.listening"))["url"]
+        async with connect(url, proxy=None) as socket:
+            await turn_of(RawClient(socket))
+            process.send_signal(signal.SIGTERM)
+            ended = await next_line("turn.ended")
+            assert (ended["status"], ended["reason"]) == ("failed", "shutdown")
+            assert (await next_line("session.ended"))["session_id"] == ended["session_id"]
+        output, rest = await asyncio.wait_for(process.communicate(), WAIT_S)
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert output == b""
+    lines += map(json.loads, rest.splitlines())
+    assert "uvicorn.error" in {line["logger"] for line in lines}
+    assert "hello" not in {line.get("text") for line in lines}
+
+
+async def test_logs_as_text(hello: Path) -> None:
+    """A line for the turn, with its fields, on stderr."""
+    async with (
+        command("hello:agent", "--drain-s", "0", cwd=hello) as (process, url),
+        connect(url, proxy=None) as socket,
+    ):
+        await turn_of(RawClient(socket))
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        async with asyncio.timeout(WAIT_S):
+            text = (await process.stderr.read()).decode()
+    line = r"^INFO bargein.turn: turn.ended turn_id=\w+ .*status=failed reason=shutdown "
+    assert re.search(line, text, re.MULTILINE)
+
+
+async def test_traces_are_sent_where_opentelemetry_is_told(
+    hello: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--traces` alone needs no code: OTLP over HTTP, by the variables of OpenTelemetry."""
+    received: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    async def collect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        size = int(re.search(rb"(?i)content-length: (\d+)", head)[1])  # type: ignore[index]
+        received.set_result(head + await reader.readexactly(size))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    collector = await asyncio.start_server(collect, "127.0.0.1")
+    async with collector:
+        port = collector.sockets[0].getsockname()[1]
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        async with (
+            command("hello:agent", "--traces", "--drain-s", "0", cwd=hello) as (process, url),
+            connect(url, proxy=None) as socket,
+        ):
+            await turn_of(RawClient(socket))
+            process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(WAIT_S):
+                sent = await received
+                await process.wait()
+    head, _, body = sent.partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /v1/traces ")
+    [resource] = ExportTraceServiceRequest.FromString(body).resource_spans
+    names = {item.key: item.value.string_value for item in resource.resource.attributes}
+    assert names["service.name"] == "bargein"
+    assert [span.name for scope in resource.scope_spans for span in scope.spans] == ["turn"]
+
+
+@pytest.mark.parametrize(
+    "missing", ["opentelemetry", "opentelemetry.exporter.otlp.proto.http.trace_exporter"]
+)
+def test_traces_without_their_packages_are_a_wrong_call(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """One line that says what to install."""
+    for module in ("bargein_server.telemetry.traces", "bargein_server.telemetry.export"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, missing, None)
+    error = said(capsys, "--traces")
+    assert error.endswith(f'traces needs {missing}: pip install "bargein[otel]"\n')
+
+
 def test_metrics_without_their_package_are_a_wrong_call(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +303,29 @@ def test_every_setting_is_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     for field in msgspec.structs.fields(Settings):
         assert "--" + field.name.replace("_", "-") in text
+
+
+@pytest.mark.parametrize("package", ["starlette", "uvicorn"])
+async def test_without_its_extra_it_says_how_to_install_it(package: str, tmp_path: Path) -> None:
+    """The package is there with the client; one line, no traceback."""
+    program = f"import sys; sys.modules[{package!r}] = None; sys.argv[0] = 'bargein-server'\n"
+    program += "from bargein_server.__main__ import main; main()"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, cwd=tmp_path, stderr=asyncio.subprocess.PIPE
+    )
+    _, error = await process.communicate()
+    assert process.returncode == 1
+    assert error.decode().startswith("bargein-server needs ")
+    assert error.decode().endswith(': pip install "bargein[server]"\n')
+    assert error.count(b"\n") == 1
+
+
+def test_the_front_of_the_package_has_all_that_it_names() -> None:
+    """Public names are imported when they are first used, and no others."""
+    import bargein_server
+
+    assert all(hasattr(bargein_server, name) for name in bargein_server.__all__)
+    assert not hasattr(bargein_server, "nothing")
 
 
 def test_it_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:

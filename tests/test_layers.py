@@ -27,7 +27,7 @@ PACKAGES = {
 
 _under_core = {"settings", "protocol"}
 _under_shell = {"agent", "core", "guard", "telemetry"} | _under_core
-_under_app = {"endpoints", "agents", "shell"} | _under_shell
+_under_app = {"endpoints", "documents", "agents", "shell"} | _under_shell
 
 ALLOWED: dict[str, set[str]] = {
     "protocol": set(),
@@ -40,6 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "guard": {"core", "telemetry"} | _under_core,
     "shell": _under_shell,
     "endpoints": {"shell"} | _under_shell,
+    "documents": {"endpoints", "protocol"},
     "app": _under_app,
     "cli": {"app", "server"} | _under_app,
     "server": {"app", "agent", "guard", "shell"} | _under_core,

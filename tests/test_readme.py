@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,26 @@ async def test_the_server_and_the_client_talk(tmp_path: Path) -> None:
     assert "status='interrupted'" in output
 
 
+async def test_curl_shows_the_answer(tmp_path: Path) -> None:
+    """The command as it is printed, against the server as it is printed; and the events that it shows."""
+    [(command, shown)] = re.findall(
+        r"^\$ (curl .*)\n((?:.*\n)*?)```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE
+    )
+    async with serving(block(SERVER, "agent")) as server:
+        process = await asyncio.create_subprocess_exec(
+            *shlex.split(command.replace("localhost:8000", f"127.0.0.1:{server.port}")),
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        async with asyncio.timeout(2 * WAIT_S):
+            output = (await process.communicate())[0].decode()
+    for line in shown.splitlines():
+        if line.startswith("event: "):
+            assert line in output.splitlines()
+    assert '"seq":4' in output
+    assert '"text":"You "' in output
+    assert "event: turn.ended" in output
+
+
 def block(source: str, name: str) -> Any:
     """Execute a block and return what it defines."""
     scope: dict[str, Any] = {"Turn": Turn}
@@ -94,4 +115,4 @@ def test_every_file_that_the_readme_names_exists() -> None:
         candidates = [ROOT / name, ROOT / "server" / "bargein_server" / name]
         assert any(path.exists() for path in candidates), name
     for link in re.findall(r"\]\(([^)]+)\)", text):
-        assert (ROOT / link).exists(), link
+        assert (ROOT / link.partition("#")[0]).exists(), link

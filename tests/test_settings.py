@@ -25,7 +25,7 @@ CHOICES = {
     "cleanup": ("overlap", "wait"),
     "stream_closed": ("away", "interrupt"),
 }
-SWITCHES = ("metrics",)
+SWITCHES = ("metrics", "traces")
 
 
 def test_every_setting_is_a_bounded_number_a_choice_or_a_switch() -> None:

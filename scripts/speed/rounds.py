@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from .crowd import Crowd
-from .servers import OURS, Served
+from .servers import FLOOR, Served
 
 FLAT_OUT_TOKENS = 400_000
 TURNS = 1000
@@ -58,8 +58,8 @@ async def measure(servers: Sequence[Served], plan: Plan, tell: Callable[[str], N
                 tell(f"round {n + 1} of {plan.rounds}: {size} sessions flat out, {server.name}")
                 await _flat_out(server, size, figures)
             await _turns(server, figures)
-            if server.name == OURS:
-                tell(f"round {n + 1} of {plan.rounds}: interrupts flat out")
+            if server.name != FLOOR:
+                tell(f"round {n + 1} of {plan.rounds}: interrupts flat out, {server.name}")
                 await _endless(server, plan, figures)
     return figures
 
@@ -96,7 +96,7 @@ async def _trickle(server: Served, size: int, plan: Plan, figures: Figures) -> N
             _note(figures, f"{what} p99 {size}", server, times.quantile(0.99))
     async with Crowd(server, size) as crowd:
         # The floor cleans nothing up; ours takes 0.3 s, and nobody is to wait for that.
-        text = "cleanup" if server.name == OURS else "trickle"
+        text = "cleanup" if server.name != FLOOR else "trickle"
         await crowd.start(text)
         await crowd.barge_in(text, plan.seconds)
         _note(figures, f"again p50 {size}", server, crowd.again.quantile(0.5))

@@ -1,4 +1,4 @@
-"""The two servers: the floor, which is as little as uvicorn can do, and ours.
+"""The servers: the floor, which is as little as uvicorn can do, ours, and ours with its metrics on.
 
 The floor knows no session, no turn and no fence. It sends one prepared frame again and again, and
 answers a stop with another: its round trip is what the line itself costs.
@@ -28,7 +28,7 @@ RATE = 50
 CLEANUP_S = 0.3
 TOKEN_FRAME = '{"type":"text.delta","seq":100000,"turn_id":"t_8432156e_1","text":"' + TOKEN + '"}'
 END_FRAME = '{"type":"turn.ended","seq":100001,"turn_id":"t_8432156e_1","status":"interrupted"}'
-FLOOR, OURS = "floor", "bargein"
+FLOOR, OURS, WATCHED = NAMES = "floor", "bargein", "watched"
 
 
 async def floor(scope: Any, receive: Any, send: Any) -> None:
@@ -80,12 +80,13 @@ async def agent(turn: Turn) -> AsyncIterator[Output]:
 
 
 def serve(which: str, port: int) -> None:
-    """Run one of the servers until it is terminated."""
+    """Run one of them until it is terminated."""
     pin(0)
     if which == FLOOR:
         uvicorn.run(floor, port=port, log_level="warning", ws_per_message_deflate=False, lifespan="off")
         return
-    limits = Settings(messages_per_s=10**6)  # one client, and it never pauses
+    # One of the loads is a single client that never pauses.
+    limits = Settings(messages_per_s=10**6, metrics=which == WATCHED)
     config = uvicorn_config(create_app(agent, limits), limits, "127.0.0.1", port, "warning")
     with suppress(KeyboardInterrupt):
         uvicorn.Server(config).run([listening_socket("127.0.0.1", port, limits.stalled_s)])
@@ -95,14 +96,14 @@ class Served:
     """A server that runs.
 
     Attributes:
-        name: `FLOOR` or `OURS`.
+        name: One of `NAMES`.
         url: Where its socket is.
     """
 
     def __init__(self, name: str, port: int, pid: int) -> None:
         self.name = name
         self.port = port
-        self.url = f"ws://127.0.0.1:{port}{SESSION_PATH if name == OURS else '/'}"
+        self.url = f"ws://127.0.0.1:{port}{'/' if name == FLOOR else SESSION_PATH}"
         self._pid = pid
 
     @property
@@ -113,14 +114,14 @@ class Served:
 
 @contextmanager
 def served(script: Path) -> Iterator[list[Served]]:
-    """Start both, on a core of their own where there are two, and stop them at the end.
+    """Start all, on a core of their own where there are two, and stop them at the end.
 
     Args:
         script: Calls `serve` for `--serve NAME --port PORT`.
     """
     with ExitStack() as stack:
         servers = []
-        for name in (FLOOR, OURS):
+        for name in NAMES:
             with listening_socket("127.0.0.1", 0, 1.0) as probe:
                 port = probe.getsockname()[1]
             process = subprocess.Popen([sys.executable, script, "--serve", name, "--port", str(port)])

@@ -1,5 +1,24 @@
-"""`python -m bargein_server` is `bargein-server`."""
+"""The command `bargein-server`, also as `python -m bargein_server`."""
 
-from .cli import main
+from __future__ import annotations
 
-main()
+import sys
+from collections.abc import Sequence
+
+NEEDED = ("starlette", "uvicorn", "h11")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command, or say how to install what it needs."""
+    try:
+        from .cli import main as serve
+    except ModuleNotFoundError as missing:
+        package = (missing.name or "").partition(".")[0]
+        if package not in NEEDED:
+            raise
+        sys.exit(f'bargein-server needs {package}: pip install "bargein[server]"')
+    serve(arguments)
+
+
+if __name__ == "__main__":
+    main()

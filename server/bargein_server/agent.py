@@ -47,6 +47,7 @@ from .core.messages import Message as Message
 from .core.messages import NamedCall as NamedCall
 from .core.messages import calls_message as calls_message
 from .core.messages import result_message as result_message
+from .core.spans import NO_SPAN as NO_SPAN
 from .core.spans import Attribute as Attribute
 from .core.spans import Span as Span
 

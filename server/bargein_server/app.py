@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager
-from functools import cache
-from typing import TYPE_CHECKING
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
 
+from msgspec import json
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -18,17 +19,20 @@ from starlette.types import Lifespan
 from starlette.websockets import WebSocket
 
 from .agent import Agent, check_agent
+from .documents import asyncapi, openapi
 from .endpoints import sse
-from .endpoints.call import SESSION_HEADER, TOKEN_HEADER, HttpEndpoint
+from .endpoints.answers import denial
+from .endpoints.batch import answer_batch
+from .endpoints.call import SESSION_HEADER, TOKEN_HEADER, Handler, HttpEndpoint
 from .endpoints.page import Page, page_folder
 from .endpoints.probes import health, readiness, show_metrics
 from .endpoints.tickets import issue_ticket
 from .endpoints.websocket import serve_session
 from .guard.authentication import Authenticator
-from .guard.door import Door
+from .guard.door import TRACE_HEADERS, Door, Refused
 from .settings import Settings
 from .shell.sessions import Sessions
-from .telemetry import Telemetry
+from .telemetry.setup import set_up
 
 if TYPE_CHECKING:
     from .telemetry.metrics import Metrics
@@ -38,13 +42,7 @@ TICKET_PATH = "/v1/tickets"
 HEALTH_PATH = "/healthz"
 READY_PATH = "/readyz"
 METRICS_PATH = "/metrics"
-
-
-class NotInstalled(ImportError):
-    """A setting needs a package that is missing; the message says how to install it."""
-
-    def __init__(self, setting: str, error: ImportError) -> None:
-        super().__init__(f'{setting} needs {error.name}: pip install "bargein[{setting}]"', name=error.name)
+DOCUMENTS = {"/v1/openapi.json": openapi, "/v1/asyncapi.json": asyncapi}
 
 
 def create_app(
@@ -71,7 +69,7 @@ def create_app(
 
     Raises:
         NotAnAgent: `agent` is not an async generator function.
-        NotInstalled: `metrics` is set, and what it needs is missing.
+        NotInstalled: `metrics` or `traces` is set, and what they need is missing.
     """
     check_agent(agent)
     limits = settings if settings is not None else Settings()
@@ -84,8 +82,7 @@ def create_app(
             existing = app.state.sessions = Sessions(agent, limits, telemetry)
         return existing
 
-    metrics = _metrics(sessions, door) if limits.metrics else None
-    telemetry = Telemetry([metrics] if metrics is not None else [])
+    telemetry, metrics = set_up(limits, lambda: _gauges(sessions()), lambda: door.refusals)
 
     async def session_endpoint(websocket: WebSocket) -> None:
         await serve_session(websocket, sessions(), door)
@@ -102,11 +99,18 @@ def create_app(
             Route(TICKET_PATH, ticket_endpoint, methods=["POST"]),
             *_http_routes(sessions, door),
             *_probes(sessions, door, metrics),
+            *(_document(path, make) for path, make in DOCUMENTS.items()),
+            WebSocketRoute("/{path:path}", partial(_no_session_here, door)),
         ],
         middleware=[_cors(origins)] if origins else [],
         lifespan=_lifespan(agent, sessions),
     )
     return app
+
+
+async def _no_session_here(door: Door, websocket: WebSocket) -> None:
+    """Refuse a handshake for another path; Starlette would answer 403, which is about who asks."""
+    await websocket.send_denial_response(denial(Refused(404, f"sessions are at {SESSION_PATH}"), door))
 
 
 @cache
@@ -116,14 +120,15 @@ def _page() -> Page:
 
 
 def _http_routes(sessions: Callable[[], Sessions], door: Door) -> Iterator[Route]:
-    for path, method, handler in (
-        ("/v1/turns", "POST", sse.start_turn),
-        ("/v1/sessions", "POST", sse.open_session),
-        ("/v1/sessions/{session_id}/interrupt", "POST", sse.interrupt_turn),
-        ("/v1/sessions/{session_id}/events", "POST", sse.send_event),
-        ("/v1/sessions/{session_id}/events", "GET", sse.follow_session),
+    handler: Handler
+    for path, methods, handler in (
+        ("/v1/turns", ("POST",), sse.start_turn),
+        ("/v1/batch", ("POST",), answer_batch),
+        ("/v1/sessions", ("POST",), sse.open_session),
+        ("/v1/sessions/{session_id}/interrupt", ("POST",), sse.interrupt_turn),
+        ("/v1/sessions/{session_id}/events", ("GET", "POST"), sse.session_events),
     ):
-        yield Route(path, HttpEndpoint(sessions, door, handler), methods=[method])
+        yield Route(path, HttpEndpoint(sessions, door, handler), methods=methods)
 
 
 def _cors(origins: Collection[str]) -> Middleware:
@@ -133,28 +138,20 @@ def _cors(origins: Collection[str]) -> Middleware:
         allow_origins=tuple(origins),
         allow_credentials="*" not in origins,
         allow_methods=("GET", "POST"),
-        allow_headers=("Authorization", "Content-Type", "Last-Event-ID", TOKEN_HEADER),
+        allow_headers=("Authorization", "Content-Type", "Last-Event-ID", TOKEN_HEADER, *TRACE_HEADERS),
         expose_headers=("Retry-After", SESSION_HEADER),
     )
 
 
-def _metrics(sessions: Callable[[], Sessions], door: Door) -> Metrics:
-    try:
-        from .telemetry.metrics import Metrics
-    except ImportError as error:
-        raise NotInstalled("metrics", error) from None
-
-    def gauges() -> dict[str, float]:
-        here = sessions()
-        return {
-            "bargein_abandoned_tasks": len(here.abandoned),
-            "bargein_background_tasks": len(here.background),
-            "bargein_slots_taken": here.slots.taken,
-            "bargein_slots_waiting": here.slots.waiting,
-            "bargein_draining": here.draining,
-        }
-
-    return Metrics(gauges, lambda: door.refusals)
+def _gauges(sessions: Sessions) -> dict[str, float]:
+    return {
+        "bargein_abandoned_tasks": len(sessions.abandoned),
+        "bargein_background_tasks": len(sessions.background),
+        "bargein_slots_taken": sessions.slots.taken,
+        "bargein_slots_waiting": sessions.slots.waiting,
+        "bargein_event_streams": len(sessions.streams),
+        "bargein_draining": sessions.draining,
+    }
 
 
 def _probes(sessions: Callable[[], Sessions], door: Door, metrics: Metrics | None) -> list[Route]:
@@ -170,6 +167,17 @@ def _probes(sessions: Callable[[], Sessions], door: Door, metrics: Metrics | Non
 
     routes = [Route(HEALTH_PATH, healthz), Route(READY_PATH, readyz)]
     return routes if metrics is None else [*routes, Route(METRICS_PATH, scrape)]
+
+
+def _document(path: str, make: Callable[[], dict[str, Any]]) -> Route:
+    @cache
+    def text() -> bytes:
+        return json.encode(make())
+
+    async def show(request: Request) -> Response:
+        return Response(text(), media_type="application/json")
+
+    return Route(path, show)
 
 
 def _lifespan(agent: Agent, sessions: Callable[[], Sessions]) -> Lifespan[Starlette]:

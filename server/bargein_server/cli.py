@@ -18,17 +18,22 @@ import msgspec
 
 from . import __version__
 from .agent import Agent, NotAnAgent
-from .app import SESSION_PATH, NotInstalled, create_app, shut_down_sessions
+from .app import SESSION_PATH, create_app, shut_down_sessions
 from .guard.authentication import BearerTokens
 from .settings import Settings, SettingsError, settings_from, settings_from_environment
 from .shell.listener import listening_socket
 from .shell.server import Server, uvicorn_config
+from .telemetry.logs import JsonFormatter, Line
+from .telemetry.setup import NotInstalled, export
 
 log = logging.getLogger("bargein.server")
 
 AGENTS = ("demo", "tone", "openai", "local")
 
-_SWITCHES = {"metrics": "serve /metrics for Prometheus"}
+_SWITCHES = {
+    "metrics": "serve /metrics for Prometheus",
+    "traces": "trace turns with OpenTelemetry, see OTEL_EXPORTER_OTLP_ENDPOINT",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -44,20 +49,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not tokens and not options.insecure and not _is_loopback(options.host):
             raise NotProtected(options.host)
         authenticator = BearerTokens(tokens) if tokens else None
+        flush = export() if settings.traces else None
         app = create_app(agent, settings, authenticator=authenticator, origins=options.origin)
     except (SettingsError, NotAnAgent, NotInstalled, AgentNotFound, BadTokens, NotProtected) as error:
         parser.error(str(error))
-    _configure_logging(options.log_level)
+    _configure_logging(options.log_level, options.log_format)
 
     def announce(port: int) -> None:
         url = f"ws://{_url_host(options.host)}:{port}{SESSION_PATH}"
-        print(f"bargein serves {options.target or options.agent} at {url}", flush=True)
-        print(f"talk to it:  bargein chat {url}", flush=True)
-        print(f"or open      http://{_url_host(options.host)}:{port}/", flush=True)
+        agent_name = options.target or options.agent
+        if options.log_format == "json":
+            log.info(Line("server.listening", {"agent": agent_name, "url": url}))
+        else:
+            print(f"bargein serves {agent_name} at {url}", flush=True)
+            print(f"talk to it:  bargein chat {url}", flush=True)
+            print(f"or open      http://{_url_host(options.host)}:{port}/", flush=True)
 
     uvicorn_level = "debug" if options.log_level == "debug" else "warning"
     config = uvicorn_config(app, settings, options.host, options.port, uvicorn_level)
-    server = Server(config, lambda: shut_down_sessions(app), announce)
+    server = Server(config, lambda: shut_down_sessions(app), announce, flush)
     try:
         listener = listening_socket(options.host, options.port, settings.stalled_s)
     except OSError as error:
@@ -159,6 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--insecure", action="store_true", help="listen publicly and let everybody in")
     parser.add_argument("--workers", type=int, default=1, help="only 1 for now")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    parser.add_argument("--log-format", default="text", choices=("text", "json"))
     parser.add_argument("--version", action="version", version=f"bargein-server {__version__}")
     limits = parser.add_argument_group("limits (seconds, bytes, counts)")
     for field in msgspec.structs.fields(Settings):
@@ -212,10 +223,12 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _configure_logging(level: str) -> None:
+def _configure_logging(level: str, form: str) -> None:
     """Log what is ours at `level`; others only when something is wrong, unless all is asked for."""
-    others = logging.DEBUG if level == "debug" else logging.WARNING
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=others)
+    handler = logging.StreamHandler()
+    plain = logging.Formatter("%(levelname)s %(name)s: %(message)s")
+    handler.setFormatter(JsonFormatter() if form == "json" else plain)
+    logging.basicConfig(handlers=[handler], level=logging.DEBUG if level == "debug" else logging.WARNING)
     for name in ("bargein", "bargein_server"):
         logging.getLogger(name).setLevel(level.upper())
 

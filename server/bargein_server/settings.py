@@ -46,18 +46,26 @@ class Settings(Struct, frozen=True, kw_only=True):
         waiting_s: How long a turn waits for that before it fails.
         queued_inputs: Inputs of a session that may wait behind a running turn.
         head_s: How long the head of a request may take, the handshake's included.
-        stalled_s: A connection whose peer acknowledges nothing for this long is dropped (Linux).
+        stalled_s: A connection whose peer acknowledges nothing for this long is dropped (Linux); so is
+            one that does not answer a ping for this long, and a ping is sent in half of it.
         ticket_s: How long a ticket is good.
         sessions: Sessions that are kept, those included whose clients are away.
         connections: Connections that may be open.
         connections_per_address: And how many of them from one address.
         messages_per_s: Messages that a client may send in a second; twice as many at once.
         bytes_per_s: And their size.
+        requests_per_s: Requests over HTTP that may come from one address in a second; twice as many at
+            once. For their size the limit is `bytes_per_s`.
         head_bytes: The largest head of a request that is read.
         frame_bytes: The largest frame that is read.
         frame_pieces: Fragments of it; whoever means well needs none.
         pong_bytes: Pongs that may wait in the transport of a peer that does not read them; beyond it the
             connection is aborted.
+        batch_inputs: Inputs of one batch.
+        batch_bytes: And the size of its body.
+        batch_concurrency: How many of them are answered at a time.
+        batch_item_s: How long each may take.
+        batch_s: How long all of them may take.
         output_bytes: Output of a turn that may wait to be written before the agent is not pulled.
         answer_bytes: Answers that may wait in the transport of a client that does not read; beyond
             it the connection is aborted.
@@ -71,6 +79,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         model_wait_s: How long one more waits for its place; then its turn fails with `overload`.
         model_keepalive: Idle connections to model servers that are kept for the next call.
         metrics: Whether `/metrics` is served, for Prometheus; needs `bargein[metrics]`.
+        traces: Whether turns are traced with OpenTelemetry; needs `bargein[otel]`.
     """
 
     on_busy: OnBusy = "interrupt"
@@ -95,6 +104,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     connections_per_address: PositiveCount = 1000
     messages_per_s: PositiveCount = 500
     bytes_per_s: Bytes = 4 * 1024 * 1024
+    requests_per_s: PositiveCount = 1000
     turns: PositiveCount = 1000
     waiting_turns: Count = 1000
     waiting_s: PositiveSeconds = 60.0
@@ -103,6 +113,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     frame_bytes: Bytes = 256 * 1024
     frame_pieces: PositiveCount = 4096
     pong_bytes: Bytes = 256 * 1024
+    batch_inputs: PositiveCount = 1000
+    batch_bytes: Bytes = 4 * 1024 * 1024
+    batch_concurrency: PositiveCount = 8
+    batch_item_s: PositiveSeconds = 120.0
+    batch_s: PositiveSeconds = 600.0
     output_bytes: Bytes = 64 * 1024
     answer_bytes: Bytes = 1024 * 1024
     in_flight_bytes: Count = 0
@@ -114,6 +129,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     model_wait_s: PositiveSeconds = 25.0
     model_keepalive: Count = 50
     metrics: bool = False
+    traces: bool = False
 
 
 class SettingsError(ValueError):

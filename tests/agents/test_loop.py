@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from bargein_protocol import (
-    CallId,
     Progress,
     ServerEvent,
     Status,
@@ -23,23 +21,12 @@ from bargein_protocol import (
     ToolOutput,
     ToolResult,
     ToolRunning,
-    TurnEnded,
 )
 from bargein_server import Turn
-from bargein_server.agents.openai import OpenAIAgent
 from bargein_server.agents.tools import ToolError, tool
-from bargein_server.shell.sessions import Sessions
-from fakes import Line, serve
-from model import Model, Part, call, check_messages, say
-from upstream import Upstream
+from model import Part, call, check_messages, say
+from tool_talk import Serve, add, told
 from waiting import until
-
-Serve = Callable[..., "Conversation"]
-
-
-async def add(a: int, b: int) -> int:
-    """Add two numbers."""
-    return a + b
 
 
 async def fail() -> None:
@@ -50,72 +37,6 @@ async def fail() -> None:
 async def refuse() -> None:
     """Refuse."""
     raise ToolError("there is no such city")
-
-
-class Conversation:
-    """A session with a tool-calling agent, on a line in memory, and the model behind it."""
-
-    def __init__(self, sessions: Sessions, model: Model) -> None:
-        self.sessions = sessions
-        self.model = model
-        self.line = Line(sessions)
-
-    async def ask(self, text: str = "go", *, virtual: bool = False) -> list[Any]:
-        """Ask; return the events of the whole turn. Virtual time moves only when nobody is busy."""
-        start = len(self.line.events)
-        ends = len(self.line.ends())
-        self.line.ask(text)
-        if virtual:  # the SDK prepares its first request in a thread, while virtual time would fly
-            await until(lambda: self.model.requests, "the first request")
-        while virtual and len(self.line.ends()) == ends:
-            await asyncio.sleep(1)
-        await until(lambda: len(self.line.ends()) > ends, "the turn's end")
-        return self.line.events[start:]
-
-    def of(self, kind: type[Any]) -> list[Any]:
-        return [event for event in self.line.events if isinstance(event, kind)]
-
-    @property
-    def end(self) -> TurnEnded:
-        return self.line.ends()[-1]
-
-    @property
-    def result(self) -> ToolResult:
-        [result] = self.of(ToolResult)
-        assert isinstance(result, ToolResult)
-        return result
-
-
-@pytest.fixture
-async def converse() -> AsyncIterator[Serve]:
-    """Makes conversations."""
-    made: list[Conversation] = []
-    servers: list[Upstream] = []
-
-    async def close() -> None:
-        for conversation in made:
-            await conversation.sessions.shut_down()
-        for server in servers:
-            await server.__aexit__()
-
-    def make(*steps: list[Part], tools: list[Any], **options: Any) -> Conversation:
-        model = Model(*steps)
-        server = Upstream(model)
-        servers.append(server)
-        agent: list[OpenAIAgent] = []
-
-        async def lazily(turn: Turn) -> AsyncIterator[Any]:
-            if not agent:
-                await server.__aenter__()
-                agent.append(OpenAIAgent(model="m", base_url=server.url, tools=tools, **options))
-            async for output in agent[0](turn):
-                yield output
-
-        made.append(Conversation(serve(lazily), model))
-        return made[-1]
-
-    yield make
-    await close()
 
 
 def kinds(events: list[ServerEvent]) -> list[str]:
@@ -371,148 +292,6 @@ async def test_a_tool_that_runs_in_the_client(converse: Serve, error: str | None
     await asking
     assert talk.model.results() == [f"error: {error}" if error else '{"lat":1.5}']
     assert talk.line.types().count("error") == 0
-
-
-# Interrupts
-
-
-@contextmanager
-def gate() -> Iterator[threading.Event]:
-    """Hold a thread until the block ends."""
-    event = threading.Event()
-    try:
-        yield event
-    finally:
-        event.set()
-
-
-async def interrupted(talk: Conversation, condition: Callable[[], Any]) -> list[str]:
-    """Interrupt when the condition holds; return what the next turn's model is told of tools."""
-    turn = talk.line.ask()
-    await until(condition, "the moment of the interrupt")
-    talk.line.interrupt(turn)
-    assert talk.end.status == "interrupted"
-    return await told(talk)
-
-
-async def told(talk: Conversation) -> list[str]:
-    """Return what the model is told of tools now."""
-    talk.model.steps.append([say("Yes?")])
-    talk.model.steps[len(talk.model.requests) :] = [[say("Yes?")]]
-    await talk.ask()
-    check_messages(talk.model.requests[-1]["messages"])
-    return talk.model.results()
-
-
-async def test_a_tool_is_cancelled_by_default(converse: Serve) -> None:
-    """It gets a CancelledError, may clean up, and the next turn's model knows."""
-    cleaned = asyncio.Event()
-
-    async def wait() -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await asyncio.sleep(0)
-            cleaned.set()
-
-    talk = converse([call("wait")], tools=[wait])
-    assert await interrupted(talk, lambda: talk.of(ToolRunning)) == ["cancelled"]
-    await cleaned.wait()
-
-
-async def test_a_tool_that_finishes_in_the_background(converse: Serve) -> None:
-    """History says `running`, then the result in its place; it never runs twice."""
-    go, calls = asyncio.Event(), []
-
-    @tool(on_interrupt="finish")
-    async def order(turn: Turn) -> str:
-        calls.append(turn.id)
-        await go.wait()
-        return "ordered"
-
-    talk = converse([call("order")], tools=[order])
-    assert await interrupted(talk, lambda: calls) == ["running"]
-    go.set()
-    await until(lambda: not talk.sessions.background)
-    assert await told(talk) == ["ordered"]
-    assert len(calls) == 1
-
-
-async def test_a_background_tool_is_bounded_by_its_time_out(converse: Serve) -> None:
-    """It is cancelled when it is over, and history says what came of it."""
-    calls = []
-
-    @tool(on_interrupt="finish", timeout_s=0.01)
-    async def hang() -> None:
-        calls.append(1)
-        await asyncio.Event().wait()
-
-    talk = converse([call("hang")], tools=[hang])
-    assert (await interrupted(talk, lambda: calls))[0] in ("running", "error: no result within 0.01 s")
-    await until(lambda: not talk.sessions.background)
-    assert await told(talk) == ["error: no result within 0.01 s"]
-
-
-async def test_a_background_tool_that_yields_goes_on(converse: Serve) -> None:
-    """What it says reaches nobody and holds it up in nothing."""
-    begun, go = asyncio.Event(), asyncio.Event()
-
-    @tool(on_interrupt="finish")
-    async def chatty() -> AsyncIterator[Any]:
-        begun.set()
-        await go.wait()
-        for n in range(100):
-            yield Status(message=str(n))
-        yield "done"
-
-    talk = converse([call("chatty")], tools=[chatty])
-    assert await interrupted(talk, begun.is_set) == ["running"]
-    go.set()
-    await until(lambda: not talk.sessions.background)
-    assert await told(talk) == ["done"]
-    assert talk.of(Status) == []
-
-
-async def test_a_thread_cannot_be_killed(converse: Serve) -> None:
-    """It is `cancelled` for the model, until it returns: a result that exists is never lost."""
-    begun = threading.Event()
-    with gate() as go:
-
-        def order() -> str:
-            begun.set()
-            go.wait(10)
-            return "ordered"
-
-        talk = converse([call("order")], tools=[order])
-        assert await interrupted(talk, begun.is_set) == ["cancelled"]
-    await until(lambda: "ordered" in outputs(talk), "the thread's result")
-    assert await told(talk) == ["ordered"]
-
-
-def outputs(talk: Conversation) -> list[Any]:
-    """Return what the session holds of the first turn's tools."""
-    [live] = talk.sessions
-    return [tool.output for tool in live.core.turn(talk.line.ends()[0].turn_id).fold.voice.tools.values()]
-
-
-async def test_no_tool_begins_when_the_stream_named_it_before_the_fence(converse: Serve) -> None:
-    """The interrupt comes with the model's last words: named, and never run."""
-    ran = []
-
-    async def order() -> None:
-        ran.append(1)
-
-    talk = converse([call("order")], tools=[order])
-    assert await interrupted(talk, lambda: talk.of(ToolCall)) in (["cancelled"], [])
-    assert ran == []
-
-
-async def test_an_interrupt_while_the_client_is_asked(converse: Serve) -> None:
-    """Its late decision finds nobody."""
-    talk = converse([call("add", a=1, b=2)], tools=[tool(confirm=True)(add)])
-    assert await interrupted(talk, lambda: talk.of(ToolConfirm)) == ["cancelled"]
-    talk.line.send(ToolDecision(call_id=CallId(talk.of(ToolConfirm)[0].call_id), allow=True))
-    assert talk.line.types()[-1] == "error"
 
 
 # The final answer

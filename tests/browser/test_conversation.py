@@ -7,6 +7,7 @@ from playwright.async_api import Browser
 
 from chat_page import person
 from page_agents import chatter
+from relay import relay
 from serving import serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -59,7 +60,7 @@ async def test_an_answer_can_be_cut(browser: Browser, how: str) -> None:
 async def test_the_server_knows_what_was_on_the_screen(browser: Browser) -> None:
     """What the history keeps of a cut answer is, to the character, what the page has shown."""
     async with serving(chatter) as server, person(browser, server.port) as chat:
-        turn = await chat.say("talk")
+        turn = await chat.say("fast")  # there is always something that came and is not drawn
         await chat.speaking(turn, 80)
         await chat.page.keyboard.press("Escape")
         await chat.ended(turn, "interrupted")
@@ -78,6 +79,11 @@ async def test_a_protected_section_is_heard_to_its_end(browser: Browser) -> None
         await chat.ended(turn, "interrupted")
         shown = await turn.locator(".text").text_content() or ""
         assert shown.replace("✂", "").split() == [f"clause{number}" for number in range(60)]
+        recalled = await chat.say("recall")
+        await chat.ended(recalled, "completed")
+        assert (await recalled.locator(".text").text_content() or "").split() == shown.replace(
+            "✂", ""
+        ).split()
 
 
 async def test_inputs_wait_in_line(browser: Browser) -> None:
@@ -89,3 +95,32 @@ async def test_inputs_wait_in_line(browser: Browser) -> None:
         await second.locator(".confirmed", has_text="next in line").wait_for()
         await chat.ended(second, "completed")
         assert "clause59" in (await first.locator(".text").text_content() or "")
+
+
+async def test_a_new_conversation_begins_empty(browser: Browser) -> None:
+    """Also in the middle of an answer; nothing of the old one comes back, not after a reload either."""
+    async with serving(chatter) as server, person(browser, server.port) as chat:
+        turn = await chat.say("talk")
+        await chat.speaking(turn)
+        await chat.page.click("#restart")
+        assert await chat.turns.count() == 0
+        turn = await chat.say("short")
+        await chat.ended(turn, "completed")
+        assert await chat.turns.count() == 1
+        assert await chat.page.locator("#banner").is_hidden()
+        await chat.page.reload()
+        await chat.connected()
+        assert await chat.turns.count() == 1
+        assert chat.faults == []
+
+
+async def test_what_is_said_before_the_line_is_up_waits_for_it(browser: Browser) -> None:
+    """It is shown at once, and sent when there is a connection."""
+    async with serving(chatter) as server, relay(server.port) as line, person(browser, line.port) as chat:
+        line.target = 1
+        line.cut()
+        await chat.state("reconnecting")
+        turn = await chat.say("short")
+        await turn.locator(".confirmed", has_text="Sending").wait_for()
+        line.target = server.port
+        await chat.ended(turn, "completed")

@@ -78,6 +78,6 @@ async def test_a_flood_of_text_leaves_the_page_alive(
             f" tasks above 50 ms: {[round(task) for task in tasks]}"
         )
     assert all(f"piece{number}" in text for number in range(0, 10_000, 99))
-    # What other processes take of a busy machine is in these figures, too.
+    # What other processes take of a busy machine is in the longest ones.
     assert ordered[len(gaps) * 9 // 10] <= 50
-    assert ordered[-1] < 300
+    assert ordered[-1] < 1000

@@ -47,6 +47,57 @@ def test_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+@pytest.mark.parametrize("url", ["http://[::1", "localhost:99999", "ws://", "ftp://localhost"])
+def test_what_is_no_url(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line that says so, and no advice to start a server."""
+    assert main(["send", url, "hello"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].endswith(": this is not a WebSocket URL")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["localhost:9", "\udcff"], ["localhost\udcff", "x"], ["localhost:9", "x", "--token", "\udcff"]],
+)
+def test_arguments_that_are_not_utf8(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Which one, and exit code 2 as for any wrong call."""
+    with pytest.raises(SystemExit) as caught:
+        main(["send", *arguments])
+    assert caught.value.code == 2
+    assert "expected UTF-8" in capsys.readouterr().err
+
+
+def test_a_variable_that_is_not_utf8(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is named."""
+    monkeypatch.setenv("BARGEIN_TOKEN", "\udcff")
+    with pytest.raises(SystemExit) as caught:
+        main(["send", "localhost:9", "x"])
+    assert caught.value.code == 2
+    assert "the variable BARGEIN_TOKEN: expected UTF-8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("proxy", "why"),
+    [
+        ("nonsense", "the proxy in the environment is no URL of a proxy"),
+        ("http://[", "the proxy in the environment is no URL of a proxy"),
+        ("ftp://proxy.test:1", "the proxy in the environment is no URL of a proxy"),
+        ("socks5://127.0.0.1:9", "a SOCKS proxy needs the package python-socks"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used(
+    proxy: str, why: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line says what to look at; nothing is asked of the network."""
+    monkeypatch.setenv("https_proxy", proxy)
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert main(["send", "wss://server.test", "x"]) == 1
+    assert capsys.readouterr().err == (f"bargein: cannot connect to wss://server.test/v1/session: {why}\n")
+
+
 async def output(process: asyncio.subprocess.Process) -> tuple[str, str, int | None]:
     """Wait for the end of a process and return what it wrote and its exit code."""
     async with asyncio.timeout(30):
@@ -316,3 +367,15 @@ async def test_a_refused_handshake_hints_at_the_token() -> None:
             _out, err, code = await output(process)
         assert code == 1
         assert "--token" in err
+
+
+async def test_a_path_without_sessions_hints_at_the_path() -> None:
+    """404 is about where, not about who."""
+    async with scripted_server() as server:
+        server.refuse = 404
+        async with on_pipes("send", server.url, "hello") as process:
+            _out, err, code = await output(process)
+        assert code == 1
+        assert "the server serves no sessions at this path" in err
+        assert "it usually is /v1/session" in err
+        assert "--token" not in err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import bargein_protocol as bp
+from bargein_client.core import ClientCore
 from bargein_client.errors import ServerViolation, TooLarge, TooManyPending
 from bargein_client.events import EventsLost
 from client_script import (
@@ -206,3 +207,9 @@ def test_what_the_server_would_not_read_is_not_sent() -> None:
     with pytest.raises(TooLarge):
         client.core.update({"key": "x" * 1000})
     assert client.core.outgoing() == []
+
+
+def test_a_credential_that_cannot_be_written_is_refused_at_once() -> None:
+    """Not by a line that ends without a word."""
+    with pytest.raises(ValueError, match="surrogates"):
+        ClientCore(auth="\udcff")

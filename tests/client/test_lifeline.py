@@ -67,9 +67,9 @@ async def test_a_broken_line_is_resumed(server: ScriptedServer) -> None:
         await line.send(text(3, "t_1", "one "), text(4, "t_1", "two"), ended(5, "t_1"), replay_done(5))
         await patiently(turn.wait())
         assert turn.text == "one two"
-        assert await next_of(stream, Reconnecting) == Reconnecting(attempt=1, delay_s=0.125, code="abnormal")
+        assert await next_of(stream, Reconnecting) == Reconnecting(attempt=1, delay_s=0.25, code="abnormal")
         await next_of(stream, SessionResumed)
-        assert surroundings.slept == [0.125]
+        assert surroundings.slept == [0.25]
 
 
 async def test_requests_without_an_answer_are_sent_again(server: ScriptedServer) -> None:
@@ -227,18 +227,18 @@ async def test_goaway_sets_the_delay(server: ScriptedServer) -> None:
         assert surroundings.slept == [7.0]
         await line.close(RESTART)
         await (await server.line()).open(opened(resumed=True))
-        assert surroundings.slept == [7.0, 0.25]
+        assert surroundings.slept == [7.0, 0.5]
 
 
 async def test_delays_grow_while_the_server_is_away(server: ScriptedServer) -> None:
-    """Full jitter under a bound that doubles from 0.25 s to 10 s."""
+    """Full jitter under a bound that doubles from 0.5 s to 30 s."""
     surroundings = Surroundings(chance=0.999)
     async with talking(server, surroundings) as (session, _line):
         await server.stop()
         await until(lambda: len(surroundings.slept) >= 8)
         await server.start()
         await (await server.line()).open(opened(resumed=True))
-        bounds = [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
+        bounds = [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
         assert surroundings.slept[:8] == pytest.approx([0.999 * bound for bound in bounds])
         await until(lambda: session._core.phase.value != "opening")
 
@@ -252,7 +252,7 @@ async def test_a_line_that_does_not_last_is_no_success(server: ScriptedServer) -
             line = await server.line()
             await line.open(opened(resumed=True))
             await line.send(replay_done(0))
-        assert surroundings.slept == pytest.approx([0.999 * bound for bound in (0.25, 0.5, 1.0, 2.0)])
+        assert surroundings.slept == pytest.approx([0.999 * bound for bound in (0.5, 1.0, 2.0, 4.0)])
 
 
 async def test_a_server_that_stays_away_is_given_up(server: ScriptedServer) -> None:

@@ -18,6 +18,15 @@ from client_script import Surroundings, patiently, until
 from relay import Relay, relay
 from serving import serving
 
+Way = dict[str, Any]
+
+
+@pytest.fixture(params=[{}, {"codec": "msgpack"}, {"transport": "sse"}], ids=["json", "msgpack", "sse"])
+def way(request: pytest.FixtureRequest) -> Way:
+    """How the client connects."""
+    given: Way = request.param
+    return given
+
 
 class Storyteller:
     """An agent that says a word whenever the test lets it."""
@@ -38,10 +47,10 @@ class Storyteller:
             yield word
 
 
-def talk_through(line: Relay) -> AbstractAsyncContextManager[ClientSession]:
+def talk_through(line: Relay, way: Way) -> AbstractAsyncContextManager[ClientSession]:
     """Connect over a relay; waiting to reconnect takes no time."""
     url = f"ws://127.0.0.1:{line.port}/v1/session"
-    return connect(url, environment=Surroundings().environment(), give_up_after_s=float("inf"))
+    return connect(url, environment=Surroundings().environment(), give_up_after_s=float("inf"), **way)
 
 
 async def say(agent: Storyteller, session: ClientSession, *words: str) -> None:
@@ -53,10 +62,10 @@ async def say(agent: Storyteller, session: ClientSession, *words: str) -> None:
     await until(lambda: turn.text.endswith("".join(words)))
 
 
-async def test_an_interrupt_cuts_and_history_is_what_was_read() -> None:
+async def test_an_interrupt_cuts_and_history_is_what_was_read(way: Way) -> None:
     """The next turn is told what the user got, and nothing more."""
     agent = Storyteller()
-    async with serving(agent) as server, connect(server.url) as session:
+    async with serving(agent) as server, connect(server.url, **way) as session:
         turn = await patiently(session.send("story"))
         agent.words.put_nowait("once ")
         agent.words.put_nowait("upon ")
@@ -79,10 +88,10 @@ async def test_an_interrupt_cuts_and_history_is_what_was_read() -> None:
         assert (await patiently(again.wait())).status == "completed"
 
 
-async def test_a_new_input_supersedes() -> None:
+async def test_a_new_input_supersedes(way: Way) -> None:
     """The old turn ends, the new one is accepted."""
     agent = Storyteller()
-    async with serving(agent) as server, connect(server.url) as session:
+    async with serving(agent) as server, connect(server.url, **way) as session:
         old = await patiently(session.send("story"))
         await say(agent, session, "once ")
         new = await patiently(session.send("stop", on_busy="interrupt"))
@@ -91,10 +100,10 @@ async def test_a_new_input_supersedes() -> None:
         assert (await patiently(new.wait())).status == "completed"
 
 
-async def test_a_protected_section_is_heard_to_its_end() -> None:
+async def test_a_protected_section_is_heard_to_its_end(way: Way) -> None:
     """The interrupt is deferred, and what was kept back meanwhile is delivered."""
     agent = Storyteller()
-    async with serving(agent) as server, connect(server.url) as session:
+    async with serving(agent) as server, connect(server.url, **way) as session:
         turn = await patiently(session.send("legal"))
         await until(lambda: turn.text == "protected ")
         interrupting = asyncio.create_task(turn.interrupt())
@@ -106,23 +115,23 @@ async def test_a_protected_section_is_heard_to_its_end() -> None:
         assert text == "protected to the end"
 
 
-async def test_an_interrupt_right_after_the_input() -> None:
+async def test_an_interrupt_right_after_the_input(way: Way) -> None:
     """Before anything of the turn is known here."""
     agent = Storyteller()
-    async with serving(agent) as server, connect(server.url) as session:
+    async with serving(agent) as server, connect(server.url, **way) as session:
         turn = session.submit("story")
         answer = await patiently(turn.interrupt())
         assert answer.outcome == "interrupted"
         assert (await patiently(turn.wait())).status == "interrupted"
 
 
-async def test_a_broken_line_loses_nothing() -> None:
+async def test_a_broken_line_loses_nothing(way: Way) -> None:
     """The turn goes on at the server, and its words come once and in order."""
     agent = Storyteller()
     async with (
         serving(agent) as server,
         relay(server.port) as line,
-        talk_through(line) as session,
+        talk_through(line, way) as session,
     ):
         stream = session.events()
         turn = await patiently(session.send("story"))
@@ -141,13 +150,13 @@ async def test_a_broken_line_loses_nothing() -> None:
             resumed += isinstance(await patiently(anext(stream)), SessionResumed)
 
 
-async def test_an_interrupt_while_the_line_is_down() -> None:
+async def test_an_interrupt_while_the_line_is_down(way: Way) -> None:
     """It is the first thing said on the next line, and the replay is not rendered."""
     agent = Storyteller()
     async with (
         serving(agent) as server,
         relay(server.port) as line,
-        talk_through(line) as session,
+        talk_through(line, way) as session,
     ):
         turn = await patiently(session.send("story"))
         await say(agent, session, "once ")
@@ -160,14 +169,14 @@ async def test_an_interrupt_while_the_line_is_down() -> None:
         assert [type(e) async for e in turn if isinstance(e, bp.TextDelta)] == []
 
 
-async def test_a_server_that_lost_everything() -> None:
+async def test_a_server_that_lost_everything(way: Way) -> None:
     """A restart: the turn fails as `session_lost`, and the next input works."""
     agent = Storyteller()
     async with AsyncExitStack() as first, serving(agent) as second:
         server = await first.enter_async_context(serving(agent))
         async with (
             relay(server.port) as line,
-            talk_through(line) as session,
+            talk_through(line, way) as session,
         ):
             stream = session.events()
             turn = await patiently(session.send("story"))
@@ -182,13 +191,13 @@ async def test_a_server_that_lost_everything() -> None:
             await patiently(again.interrupt())
 
 
-async def test_a_log_that_ran_over_gives_a_snapshot() -> None:
+async def test_a_log_that_ran_over_gives_a_snapshot(way: Way) -> None:
     """The state comes instead of the events, and the text is whole."""
     agent = Storyteller()
     async with (
         serving(agent, log_events=8) as server,
         relay(server.port) as line,
-        talk_through(line) as session,
+        talk_through(line, way) as session,
     ):
         turn = await patiently(session.send("story"))
         await say(agent, session, "once ")
@@ -222,9 +231,9 @@ async def test_the_guide_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert "TurnEnded" in shown[-1]
 
 
-async def test_the_newest_connection_wins() -> None:
+async def test_the_newest_connection_wins(way: Way) -> None:
     """The older one is told so and does not come back."""
-    async with serving(Storyteller()) as server, connect(server.url) as session:
+    async with serving(Storyteller()) as server, connect(server.url, **way) as session:
         core = session._core
         core_resume = bp.Resume(
             session_id=core.session_id or bp.SessionId(""),

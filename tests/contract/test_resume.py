@@ -313,14 +313,6 @@ def test_a_busy_session_sends_none() -> None:
     assert talk.of(Heartbeat) == []
 
 
-def test_metadata_is_merged_and_null_removes() -> None:
-    """What agents read as `turn.session.metadata`."""
-    talk = Talk()
-    talk.send(SessionUpdate(metadata={"a": 1, "b": 2}))
-    talk.send(SessionUpdate(metadata={"b": None, "c": [3]}))
-    assert talk.session.metadata == {"a": 1, "c": [3]}
-
-
 def test_a_hold_of_a_turn_that_is_unknown_after_a_resume_is_an_error() -> None:
     """Errors are answers to the attached client and are not replayed."""
     talk = Talk()
@@ -360,16 +352,6 @@ def test_what_a_broken_line_swallowed_was_not_heard() -> None:
     talk.detach()
     talk.attach(cursor=3, pending=[Interrupt(id=InterruptId("x"), turn_id=turn)])
     assert talk.end_of(turn).heard.text == "arrived "
-
-
-def test_merged_metadata_is_bounded() -> None:
-    """More than 1,024 keys in all is an error, and changes nothing."""
-    talk = Talk()
-    talk.send(SessionUpdate(metadata={f"a{n}": n for n in range(1000)}))
-    talk.send(SessionUpdate(metadata={f"b{n}": n for n in range(24)}))
-    talk.send(SessionUpdate(metadata={"one more": 1}))
-    assert [event.code for event in talk.of(ErrorEvent)] == ["bad_event"]
-    assert len(talk.session.metadata) == 1024
 
 
 def test_an_input_whose_turn_is_forgotten_before_its_answer_was_read_is_answered_all_the_same() -> None:

@@ -20,8 +20,7 @@ from msgspec import structs
 from uvicorn.server import ServerState
 
 import bargein_protocol as bp
-from bargein_client import ConnectError, EventsDropped, SessionRestarted, TurnSnapshot, connect
-from bargein_client.events import EventsLost
+from bargein_client import ConnectError, EventsDropped, EventsLost, SessionRestarted, TurnSnapshot, connect
 from bargein_client.session import ClientSession
 from bargein_client.turn import ClientTurn
 from bargein_server import Output, Settings, Turn, create_app
@@ -208,6 +207,7 @@ async def cut_everywhere(direction: Direction, how: How) -> int:
     return carried[direction]
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("how", ["fin", "rst", "silence"])
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_a_line_that_breaks_anywhere_loses_doubles_and_reorders_nothing(

@@ -130,3 +130,24 @@ async def test_a_client_that_stops_reading_is_dropped_and_its_session_kept() -> 
         [live] = server.sessions
         await until(lambda: live.connection is None, "the end of the connection")
         assert live.core.busy
+
+
+async def test_a_client_that_answers_no_ping_is_dropped_and_its_session_kept() -> None:
+    """It stands still while nothing is on its way that its kernel would acknowledge for it."""
+    async with serving(echo, stalled_s=0.2) as server, upgraded(server) as (reader, writer):
+        writer.write(frame(1, json.dumps({"type": "session.open"}).encode()))
+        async with asyncio.timeout(WAIT_S):
+            await reader.readuntil(b"session.opened")
+        [live] = server.sessions
+        assert live.connection is not None
+        await until(lambda: live.connection is None, "the end of the connection")
+        assert len(server.sessions) == 1
+
+
+async def test_a_client_that_answers_pings_is_kept() -> None:
+    """However little it says."""
+    async with serving(echo, stalled_s=1) as server, server.connect() as client:
+        await client.send({"type": "session.open"})
+        await client.receive()
+        await asyncio.sleep(1.7)  # beyond the time in which the first ping must be answered
+        await ask(client)

@@ -148,8 +148,8 @@ async def test_requests_count_as_connections(wire: WireKind, limits: dict[str, A
 
 
 async def test_an_address_has_a_rate(wire: WireKind) -> None:
-    """As many requests as a socket may send messages; more get 429 and a time to come back."""
-    async with serving(echo, wire, messages_per_s=1) as server, http(server) as client:
+    """Twice as many at once; more get 429 and a time to come back."""
+    async with serving(echo, wire, requests_per_s=1) as server, http(server) as client:
         statuses = [
             (await client.post("/v1/sessions/s_none/interrupt", {"id": "x"})).status_code for _ in range(4)
         ]

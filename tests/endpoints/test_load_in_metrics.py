@@ -118,7 +118,7 @@ async def test_a_chart_shows_a_load_run() -> None:
         ("interrupts_total", "unknown_turn"): 1,
         ("inputs_rejected_total", "busy"): 1,
         ("errors_total", "unknown_type"): 1,
-        ("replays_total", "replay"): 1,
+        ("replays_total", ""): 1,
         ("model_tokens_total", "input"): 10 * (2 * TURNS + 3),
         ("model_tokens_total", "output"): 2 * TURNS + 3,
     }

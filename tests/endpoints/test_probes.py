@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from bargein_server import BearerTokens, Output, Settings, Turn, create_app
-from bargein_server.app import NotInstalled, shut_down_sessions
+from bargein_server.app import shut_down_sessions
+from bargein_server.telemetry.setup import NotInstalled
 from serving import WireKind, ask, counting, echo, serving
 from waiting import until
 

@@ -144,7 +144,8 @@ async def test_a_turn_is_not_begun_in_another_session(
             opened = await stream.until("session.opened")
             body = {"text": "y", "resume": resume(opened, 0) | change}
             answer = await client.post("/v1/turns", body)
-            assert (answer.status_code, answer.json()["code"]) == (404, "session_lost")
+            assert answer.status_code == 404
+            assert answer.json()["code"] == "session_lost"
             assert why in answer.json()["message"]
             await stream.until("text.delta")
         assert len(server.sessions) == 1
@@ -343,3 +344,24 @@ async def test_shutdown_ends_the_streams(wire: WireKind) -> None:
             for stream in (session, follower):
                 await stream.end()
                 assert stream.messages[-1].data["name"] == "restart"
+
+
+async def test_a_protected_section_defers_an_interrupt_over_http(wire: WireKind) -> None:
+    """The answer comes at once, the section to its end, and then the end of the turn."""
+    said = asyncio.Event()
+
+    async def legal(turn: Turn) -> AsyncIterator[Output]:
+        async with turn.uninterruptible():
+            yield "Calls "
+            await said.wait()
+            yield "may be recorded. "
+        yield "never said"
+
+    async with serving(legal, wire) as server, http(server) as client:
+        async with client.stream("/v1/turns", {"text": "x", "id": "i1"}) as stream:
+            result = await interrupt_a_turn(server, stream, {"id": "x1", "input_id": "i1"})
+            assert result["outcome"] == "deferred"
+            said.set()
+            frames = await stream.end()
+        assert [frame["text"] for frame in frames if frame["type"] == "text.delta"][-1] == "may be recorded. "
+        assert (frames[-1]["type"], frames[-1]["status"]) == ("turn.ended", "interrupted")

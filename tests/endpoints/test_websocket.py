@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import pytest
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from bargein_server import Output, Turn
@@ -44,6 +45,16 @@ async def test_an_unknown_subprotocol_is_refused_before_the_upgrade(wire: WireKi
             async with server.connect(subprotocols=["bargein.v9.xml"]):
                 pass
     assert refused.value.response.status_code == 400
+
+
+async def test_another_path_is_not_found(wire: WireKind) -> None:
+    """HTTP 404: it is not a question of who asks."""
+    async with serving(echo, wire) as server:
+        for path in ("/", "/v1/sessions", "/v1/session/"):
+            with pytest.raises(InvalidStatus) as refused:
+                async with connect(f"ws://127.0.0.1:{server.port}{path}", proxy=None):
+                    pass
+            assert refused.value.response.status_code == 404
 
 
 async def test_an_interrupt_cuts_between_chunks_and_the_next_turn_knows_what_was_heard(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bargein_server.guard.rates import BURST_S, TokenBucket
+from bargein_server.guard.rates import BURST_S, MAX_ADDRESSES, AddressRates, TokenBucket
 
 
 def test_a_burst_at_the_limit_passes_and_one_more_does_not() -> None:
@@ -34,3 +34,23 @@ def test_no_more_passes_than_the_rate_and_one_burst(steps: list[tuple[float, flo
         now += wait
         taken += amount if bucket.take(amount, now) else 0
         assert taken <= rate * (now + BURST_S) * (1 + 1e-9)
+
+
+def test_an_address_has_a_rate_of_its_own() -> None:
+    """Of requests and of their bytes; another address is not touched."""
+    rates = AddressRates(1, 100)
+    assert [rates.take("a", 0, 0.0) for _ in range(3)] == [True, True, False]
+    assert [rates.take("b", 100, 0.0) for _ in range(3)] == [True, True, False]
+    assert rates.take("a", 0, 1.0)
+
+
+def test_addresses_that_were_quiet_for_longest_are_forgotten() -> None:
+    """So that what is remembered is bounded."""
+    rates = AddressRates(1, 100)
+    for number in range(MAX_ADDRESSES):
+        rates.take(str(number), 0, 0.0)
+    rates.take("0", 0, 0.0)
+    rates.take("new", 0, 0.0)
+    assert len(rates._buckets) == MAX_ADDRESSES
+    assert not rates.take("0", 0, 0.0)
+    assert rates.take("1", 0, 0.0)

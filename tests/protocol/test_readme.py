@@ -15,6 +15,10 @@ from bargein_protocol import (
     CODES,
     JSON,
     AudioSpan,
+    BatchAnswer,
+    BatchInput,
+    BatchRequest,
+    BatchResult,
     ClientInfo,
     Cursor,
     FoldedLane,
@@ -28,6 +32,7 @@ from bargein_protocol import (
     Played,
     Resume,
     TurnEvent,
+    TurnRequest,
     Usage,
 )
 
@@ -91,7 +96,7 @@ def word(info: inspect.Type) -> str:
                 else f"map of {word(info.value_type)}"
             )
         case inspect.StructType():
-            names = {struct: name for name, struct in OBJECTS.items()}
+            names = {struct: name for name, struct in (OBJECTS | BODIES).items()}
             return names.get(info.cls) or f"`{info.tag}`"
     simple: dict[type, str] = {
         inspect.IntType: "int",
@@ -112,6 +117,12 @@ def written(type_: str) -> str:
     """Return a type of the text in the form of `word`."""
     prefix = "list of " if type_.startswith("list of ") else ""
     return prefix + enumeration(iter(type_.removeprefix(prefix).split(", ")))
+
+
+BODIES: dict[str, type[msgspec.Struct]] = {
+    "turn request": TurnRequest, "batch request": BatchRequest, "batch input": BatchInput,
+    "batch answer": BatchAnswer, "batch result": BatchResult,
+}  # fmt: skip
 
 
 def said_once(struct: type[msgspec.Struct]) -> set[str]:
@@ -142,10 +153,17 @@ def test_the_fields_of_an_object(name: str) -> None:
     check(OBJECTS[name], tables("object")[name])
 
 
+@pytest.mark.parametrize("name", BODIES)
+def test_the_fields_of_a_body(name: str) -> None:
+    """The same for what is sent over HTTP and is no event."""
+    check(BODIES[name], tables("body")[name])
+
+
 def test_nothing_else_is_described() -> None:
     """The text describes no event and no object that does not exist."""
     assert set(tables("event")) == set(EVENTS)
     assert set(tables("object")) == set(OBJECTS)
+    assert set(tables("body")) == set(BODIES)
 
 
 def test_the_bounds_of_strings() -> None:
@@ -167,7 +185,8 @@ def test_the_table_of_codes() -> None:
     ]
 
 
-EXAMPLES = [block for block in re.findall(r"```\n(.*?)```", README, re.DOTALL) if '"type"' in block]
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+EXAMPLES = [block for language, block in BLOCKS if not language and '"type"' in block]
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
@@ -187,10 +206,27 @@ def test_there_are_examples() -> None:
     assert len(EXAMPLES) == 3
 
 
+def test_the_example_over_http() -> None:
+    """Every body is one, and every event that is streamed stands under its type and its cursor."""
+    [example] = [block for language, block in BLOCKS if language == "http"]
+    for body in re.findall(r"^\{.*\}$", example, re.MULTILINE):
+        msgspec.json.decode(body, type=TurnRequest)
+    events = re.findall(r"^event: (.*)\n(?:id: e_1\.(\d+)\n)?data: (.*)$", example, re.MULTILINE)
+    assert len(events) == 3
+    for kind, seq, data in events:
+        event = JSON.decode_server(data.encode())
+        assert JSON.encode(event).decode() == data  # type: ignore[arg-type]
+        assert (wire.tag(type(event)), str(getattr(event, "seq", ""))) == (kind, seq)
+
+
 def test_words_of_the_text_exist() -> None:
     """What looks like a type of an event is one, so that no old name stays behind."""
     named = set(re.findall(r"`([a-z]+\.[a-z.]+)`", README))
-    legal = set(EVENTS) | {"limits.pending", "limits.frame_bytes", "turn.ended.heard", "turn.ended.reason"}
+    legal = (
+        set(EVENTS)
+        | {"batch.result", "resume.cursor"}
+        | {"limits.pending", "limits.frame_bytes", "turn.ended.heard", "turn.ended.reason"}
+    )
     assert {name for name in named if not name.startswith("bargein.") and not name.endswith(".json")} <= (
         legal | {"heartbeat.message", "heartbeat.position"}
     )

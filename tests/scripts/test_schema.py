@@ -22,7 +22,7 @@ def load() -> ModuleType:
 
 
 schema = load()
-DEFINITIONS: dict[str, Any] = json.loads(schema.PATH.read_text("utf-8"))["$defs"]
+DEFINITIONS: dict[str, Any] = json.loads((schema.FOLDER / "schema.json").read_text("utf-8"))["$defs"]
 UNIONS = {"client": "ClientEvent", "server": "ServerEvent"}
 
 
@@ -59,8 +59,8 @@ def fits(value: Any, rule: dict[str, Any]) -> bool:
     raise AssertionError(f"unknown rule {rule}")
 
 
-def test_the_file_is_what_the_structs_say() -> None:
-    """The committed schema is not stale."""
+def test_the_files_are_what_the_structs_say() -> None:
+    """No committed document is stale."""
     assert schema.main(["--check"]) == 0
 
 
@@ -68,13 +68,15 @@ def test_a_stale_file_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The check fails for a missing and for an old file, and writing it mends both."""
-    monkeypatch.setattr(schema, "PATH", tmp_path / "schema.json")
+    monkeypatch.setattr(schema, "FOLDER", tmp_path)
     assert schema.main(["--check"]) == 1
-    (tmp_path / "schema.json").write_text("{}", "utf-8")
-    assert schema.main(["--check"]) == 1
-    assert "schema.json is stale" in capsys.readouterr().err
-    assert schema.main([]) == 0
-    assert schema.main(["--check"]) == 0
+    for name in ("schema.json", "asyncapi.json", "openapi.json"):
+        assert schema.main([]) == 0
+        assert schema.main(["--check"]) == 0
+        (tmp_path / name).write_text("{}", "utf-8")
+        capsys.readouterr()
+        assert schema.main(["--check"]) == 1
+        assert capsys.readouterr().err.startswith(f"{name}: stale")
 
 
 def test_an_unknown_argument_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from heapq import heapify, heappop, heappush
 from itertools import count
-from typing import Any, NoReturn
+from typing import Any
 
 # How much time passes at most in an iteration, and with each look at the clock.
 ITERATION_S = 20e-6
@@ -121,7 +121,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """Return the hash of one more future."""
         return (next(self._serials) * self._scramble) & 0xFFFFFFFF
 
-    def run_in_executor(self, *args: object) -> NoReturn:
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
         """Refuse: what a thread does when follows from no seed."""
         raise RuntimeError("a simulation has no threads")
 

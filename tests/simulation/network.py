@@ -20,7 +20,7 @@ from msgspec import Struct
 import bargein_protocol as bp
 from bargein_client.errors import LineEnded
 from bargein_protocol import JSON, Code, DecodeError
-from bargein_protocol.errors import ABNORMAL
+from bargein_protocol.errors import ABNORMAL, INTERNAL
 from bargein_server.shell.connection import Connection
 from bargein_server.shell.sessions import Sessions
 
@@ -173,6 +173,7 @@ class Link:
     def send_close(self, code: Code) -> None:
         """Take a close frame into the transport's buffer."""
         self.oracle.trace.note(self._name, "is closed", code.name.encode())
+        self.oracle.expect(code is not INTERNAL, f"{self._name} met a fault of the server")
         if not self.dead:
             self._buffer.append(code)
             self._transmit()

@@ -6,6 +6,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime, tzinfo
 from unittest.mock import patch
 
 from bargein_server.core.log import ReplayLog
@@ -34,6 +35,15 @@ class Secrets:
         return self._chance.randbytes(size).hex()
 
 
+class _OneDay(datetime):
+    """A calendar with one moment."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> _OneDay:
+        """Return it."""
+        return cls(2026, 1, 1, tzinfo=tz)
+
+
 @contextmanager
 def seeded(
     chance: random.Random,
@@ -47,7 +57,12 @@ def seeded(
         look_at_clock: Stands for `time.perf_counter`, with which agents are paced.
         new_log: Makes the sessions' replay logs, from their bounds in events and in bytes.
     """
-    drawn = {"perf_counter": look_at_clock, "secrets": Secrets(chance), "random": chance}
+    drawn = {
+        "perf_counter": look_at_clock,
+        "secrets": Secrets(chance),
+        "random": chance,
+        "datetime": _OneDay,
+    }
     with ExitStack() as stack:
         for name, module in sorted(sys.modules.items()):
             if name.startswith(_PACKAGES):

@@ -290,6 +290,21 @@ test("a listener that asks for something is served in the same step", () => {
   assert.deepEqual(interrupts.map(({ turn_id, played }) => [turn_id, played]), [["t_1", { seq: 3 }]]);
 });
 
+for (const [who, listen, played] of [
+  ["who listens to output", (turn) => turn.on("text.delta", () => {}), { seq: 0 }],
+  ["who listens to everything of the session", (turn, session) => session.on("*", () => {}), { seq: 0 }],
+  ["who iterates", (turn) => turn[Symbol.asyncIterator]().next(), { seq: 0 }],
+  ["who waits for the end alone", (turn) => turn.on("turn.ended", () => {}), undefined],
+]) {
+  test(`${who} and got nothing before the interrupt ${played ? "has heard nothing" : "does not say what was heard"}`, () => {
+    const world = new World().open();
+    const turn = world.session.send("one");
+    listen(turn, world.session);
+    turn.interrupt();
+    assert.deepEqual(world.line.sent.at(-1).played, played);
+  });
+}
+
 test("an interrupt that nobody awaits may fail without harm", async () => {
   const world = new World().open();
   const turn = world.session.send("one");

@@ -67,22 +67,19 @@ export async function talkTo(t, url, options = {}) {
   return session;
 }
 
-/** A line to a server that can be cut without a word, and held up. */
-export async function startRelay(t, port) {
+/**
+ * A line to a server that can be cut without a word; with `lifetime`, each connection is cut by itself after
+ * so many bytes from the server.
+ */
+export async function startRelay(t, port, lifetime = () => Infinity) {
   const pairs = new Set();
   const relay = {
     url: "",
     /** Refuses new connections while true. */
     down: false,
-    /** Keeps what the server sends while true. */
-    stalled: false,
     cut() {
       for (const socket of pairs) socket.destroy();
       pairs.clear();
-    },
-    release() {
-      relay.stalled = false;
-      for (const socket of pairs) socket.resume();
     },
   };
   const listener = net.createServer((near) => {
@@ -91,13 +88,21 @@ export async function startRelay(t, port) {
       return;
     }
     const far = net.connect(port, "127.0.0.1");
+    let bytesLeft = lifetime();
     for (const [from, to] of [[near, far], [far, near]]) {
       pairs.add(from);
       from.on("error", () => {});
       from.on("close", () => to.destroy());
       from.on("data", (bytes) => {
-        to.write(bytes);
-        if (relay.stalled && from === far) from.pause();
+        if (from === near) {
+          to.write(bytes);
+        } else if (bytes.length <= bytesLeft) {
+          bytesLeft -= bytes.length;
+          to.write(bytes);
+        } else {
+          to.write(bytes.subarray(0, bytesLeft), () => near.destroy());
+          bytesLeft = 0;
+        }
       });
     }
   });

@@ -58,6 +58,31 @@ test("an event stream that is cut is resumed without a gap", async (t) => {
   assert.equal(numbersUpTo(said(await read(turn))), 40);
 });
 
+for (const transport of ["websocket", "sse"]) {
+  test(`on a line that breaks again and again everything comes once, and heard is what was shown: ${transport}`, async (t) => {
+    let connections = 0;
+    const relay = await startRelay(t, port, () => 2000 + ((++connections * 997) % 3000));
+    const session = await talkTo(t, relay.url, { transport, environment: { random: () => 0 } });
+    for (let n = 0; n < 8; n++) {
+      const turn = session.send(n % 2 ? "count" : "slowly");
+      let [shown, isSilent] = ["", false];
+      turn.on("text.delta", (event) => {
+        assert.ok(!isSilent, "nothing stale");
+        shown += event.text;
+      });
+      if (n % 2) {
+        await until(() => turn.text.length > n * 10 || turn.end !== null);
+        isSilent = true;
+        assert.equal((await turn.interrupt()).outcome, "interrupted");
+      }
+      const { status, heard } = await turn.ended;
+      if (status === "interrupted") assert.equal(heard.text, shown);
+      else assert.equal(numbersUpTo(shown), 40);
+    }
+    assert.ok(connections > 5, `${connections} connections`);
+  });
+}
+
 test("a network that lets no WebSocket through costs nothing but the attempt", async (t) => {
   const relay = await startRelay(t, port);
   const [sockets, WebSocket] = blockedSockets();

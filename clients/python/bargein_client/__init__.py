@@ -24,7 +24,7 @@ from .errors import (
     TooLarge,
     TooManyPending,
 )
-from .events import EventsDropped, Reconnecting, SessionRestarted, SessionResumed, TurnSnapshot
+from .events import EventsDropped, EventsLost, Reconnecting, SessionRestarted, SessionResumed, TurnSnapshot
 from .inbox import Bounds
 from .lifeline import Environment
 from .session import ClientSession, EventStream, connect
@@ -43,6 +43,7 @@ __all__ = [
     "Environment",
     "EventStream",
     "EventsDropped",
+    "EventsLost",
     "InputRejected",
     "InterruptRefused",
     "Reconnecting",

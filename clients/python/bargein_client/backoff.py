@@ -10,7 +10,8 @@ from dataclasses import dataclass
 class Backoff:
     """Exponential growth with full jitter, so that many clients of one server do not come back at once.
 
-    See "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+    The defaults are those of the protocol (section 14, duty 10). See "Exponential Backoff And Jitter",
+    AWS Architecture Blog, 2015.
 
     Args:
         base_s: The longest first delay.
@@ -18,8 +19,8 @@ class Backoff:
         growth: How much longer each delay may be than the one before.
     """
 
-    base_s: float = 0.25
-    cap_s: float = 10.0
+    base_s: float = 0.5
+    cap_s: float = 30.0
     growth: float = 2.0
 
     def longest(self, attempt: int) -> float:

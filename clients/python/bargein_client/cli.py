@@ -14,7 +14,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 from bargein_protocol import __version__
 
+from .batch import run_batch
+from .connection import NOT_A_URL, NOT_FOUND
 from .errors import AccessDenied, BargeinError, ConnectError
+from .event_stream import is_available
 from .oneshot import send_once
 
 DEFAULT_URL = "ws://localhost:8000/v1/session"
@@ -22,8 +25,16 @@ INSTALL = 'pip install "bargein[cli]"'
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0, 1 for a failure, 130 when it was interrupted."""
-    options = _parser().parse_args(arguments)
+    """Run the command and return its exit code: 0, 1 for a failure, 130 when it was interrupted.
+
+    It exits with 2 when it was called wrongly.
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        options.token = _utf8(options.token or os.environ.get("BARGEIN_TOKEN") or "") or None
+    except argparse.ArgumentTypeError as error:
+        parser.error(f"the variable BARGEIN_TOKEN: {error}")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # A terminal that cannot show a character shows another one rather than nothing.
@@ -50,10 +61,16 @@ def socket_url(given: str) -> str:
     """Complete a URL as people type it: `localhost:8000` is enough.
 
     http becomes ws, https becomes wss, and an empty path becomes that of the session.
+
+    Raises:
+        ConnectError: It is no URL at all.
     """
     if "://" not in given:
         given = f"ws://{given}"
-    parts = urlsplit(given)
+    try:
+        parts = urlsplit(given)
+    except ValueError:
+        raise ConnectError(given, NOT_A_URL) from None
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
     path = "/v1/session" if parts.path in ("", "/") else parts.path
     return urlunsplit((scheme, parts.netloc, path, parts.query, ""))
@@ -61,7 +78,11 @@ def socket_url(given: str) -> str:
 
 def _command(options: argparse.Namespace) -> Coroutine[Any, Any, int]:
     url = socket_url(options.url)
-    token: str | None = options.token or os.environ.get("BARGEIN_TOKEN") or None
+    token: str | None = options.token
+    if options.command == "batch":
+        if not is_available():
+            raise MissingExtra(f"batch needs httpx2: {INSTALL}")
+        return run_batch(url, options.file, token=token, concurrency=options.concurrency)
     if options.command == "send":
         return send_once(url, options.text, token=token, as_json=options.json)
     if sys.stdin.isatty() and sys.stdout.isatty():
@@ -95,19 +116,45 @@ def _parser() -> argparse.ArgumentParser:
         "Exit code 0: completed, 1: failed, 130: interrupted.",
     )
     send.add_argument("--json", action="store_true", help="print every event as a line of JSON")
-    for command in (chat, send):
-        command.add_argument("--token", help="a credential; better given in the variable BARGEIN_TOKEN")
-    chat.add_argument("url", nargs="?", default=DEFAULT_URL, help=f"the server; {DEFAULT_URL} when left out")
-    send.add_argument("url", help="the server, such as localhost:8000")
-    send.add_argument("text", help="what to say")
+    batch = commands.add_parser(
+        "batch",
+        help="answer the lines of a file",
+        description="Answer the inputs of a file at the same time: a line is what is said, or a JSON "
+        "object with `text`, `id` and `metadata`. Standard output gets a line of JSON for each, in order. "
+        "Exit code 0: all completed, 1: some failed.",
+    )
+    for command in (chat, send, batch):
+        command.add_argument(
+            "--token", type=_utf8, help="a credential; better given in the variable BARGEIN_TOKEN"
+        )
+    batch.add_argument("file", type=_utf8, help="the inputs; - for standard input")
+    batch.add_argument("--concurrency", type=int, help="how many at a time; as many as the server allows")
+    for command in (chat, batch):
+        command.add_argument(
+            "url", nargs="?", type=_utf8, default=DEFAULT_URL,
+            help=f"the server; {DEFAULT_URL} when left out",
+        )  # fmt: skip
+    send.add_argument("url", type=_utf8, help="the server, such as localhost:8000")
+    send.add_argument("text", type=_utf8, help="what to say")
     return parser
+
+
+def _utf8(given: str) -> str:
+    """Take an argument; what the shell gave that is not UTF-8 comes as half a surrogate pair."""
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError("expected UTF-8") from None
+    return given
 
 
 def _hint(error: BargeinError) -> str | None:
     if isinstance(error, ConnectError):
         if error.status in (401, 403) or error.code is not None:
             return "give a credential with --token or in the variable BARGEIN_TOKEN"
-        if error.status is None:
+        if error.status == NOT_FOUND:
+            return f"it usually is {urlsplit(DEFAULT_URL).path}"
+        if error.status is None and error.why != NOT_A_URL and "proxy" not in error.why.lower():
             return "is the server running? start one with: bargein-server"
     if isinstance(error, AccessDenied):
         return "give a credential with --token or in the variable BARGEIN_TOKEN"

@@ -10,8 +10,16 @@ from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_websocket
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidProxy,
+    InvalidStatus,
+    InvalidURI,
+    ProxyError,
+)
 from websockets.typing import Subprotocol
+from websockets.uri import parse_uri
 
 from bargein_protocol import (
     CODECS,
@@ -34,6 +42,8 @@ take six bytes for each."""
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 2.0
 
+NOT_A_URL = "this is not a WebSocket URL"
+NOT_FOUND = 404
 _NO_BLOCK = (401, 407, 429)
 """Who asks for a credential or for patience would ask for it over HTTP, too."""
 
@@ -131,6 +141,10 @@ async def dial(url: str, headers: Mapping[str, str], codec: Codec = JSON) -> Lin
     Raises:
         LineEnded: It could not be made; the code says whether to try again.
     """
+    try:
+        parse_uri(url)
+    except (InvalidURI, ValueError):
+        raise LineEnded(ABNORMAL, NOT_A_URL, final=True) from None
     options: dict[str, Any] = {"proxy": None} if is_loopback(url) else {}
     try:
         websocket = await open_websocket(
@@ -147,14 +161,20 @@ async def dial(url: str, headers: Mapping[str, str], codec: Codec = JSON) -> Lin
             create_connection=_HeardConnection,
             **options,
         )
-    except (InvalidURI, ValueError):
-        raise LineEnded(ABNORMAL, "this is not a WebSocket URL", final=True) from None
+    except (InvalidProxy, ValueError):
+        raise LineEnded(ABNORMAL, "the proxy in the environment is no URL of a proxy", final=True) from None
+    except ImportError:
+        raise LineEnded(ABNORMAL, "a SOCKS proxy needs the package python-socks", final=True) from None
     except InvalidStatus as error:
         status = error.response.status_code
         blocked = status not in _NO_BLOCK and not is_ours(error.response.headers)
         raise refused(status, blocked=blocked) from None
     except TimeoutError:
         raise LineEnded(ABNORMAL, f"no answer within {OPEN_TIMEOUT_S:g} s", blocked=True) from None
+    except ProxyError:
+        raise LineEnded(
+            ABNORMAL, "the proxy in the environment does not let us through", blocked=True
+        ) from None
     except (OSError, InvalidHandshake) as error:
         # A connection that is cut in the handshake was there: something did not like the upgrade.
         blocked = isinstance(error, (ConnectionResetError, ConnectionAbortedError, InvalidHandshake))
@@ -167,6 +187,8 @@ def refused(status: int, *, blocked: bool = False) -> LineEnded:
     """Return what an HTTP status means in place of a connection."""
     code = _STATUS_CODES.get(status, ABNORMAL)
     why = code.reason if status in _STATUS_CODES else f"the server answered with HTTP status {status}"
+    if status == NOT_FOUND:
+        why = "the server serves no sessions at this path"
     return LineEnded(code, why, status, final=code is ABNORMAL and status < 500, blocked=blocked)
 
 

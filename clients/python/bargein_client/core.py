@@ -45,6 +45,9 @@ class ClientCore:
         client: What the client calls itself.
         bounds: How much waits for one consumer.
 
+    Raises:
+        ValueError: The credential or the client's name is not text that UTF-8 can hold.
+
     Attributes:
         phase: How far the line is.
         session_id: The session's public name; None before the first `session.opened`.
@@ -72,6 +75,7 @@ class ClientCore:
         self.reconnect_after_s: float | None = None
         self.turns = TurnTable(bounds or Bounds())
         self._opening = bp.SessionOpen(auth=auth, client=client)
+        bp.JSON.encode(self._opening)  # what cannot be written is said here and not by a line that ends
         self._token = bp.Token("")
         self._epoch = bp.Epoch("")
         self._outbox = Outbox()

@@ -153,8 +153,8 @@ class EventStreamLine:
             answer = await self._client.post(
                 url, content=JSON.encode(event), headers=headers, timeout=OPEN_TIMEOUT_S
             )
-        except _errors() as error:
-            return LineEnded(ABNORMAL, _plain(error))
+        except stream_errors() as error:
+            return LineEnded(ABNORMAL, plain(error))
         status = answer.status_code
         if status == HTTPStatus.ACCEPTED:
             return None
@@ -181,8 +181,8 @@ class EventStreamLine:
                     ended = self._instead
                 else:
                     ended = refused(response.status_code)
-        except _errors() as error:
-            ended = LineEnded(ABNORMAL, _plain(error)) if self._instead is None else self._instead
+        except stream_errors() as error:
+            ended = LineEnded(ABNORMAL, plain(error)) if self._instead is None else self._instead
         await self._events.put(ended)
         self._stop()
 
@@ -242,13 +242,14 @@ def _closed(data: bytes) -> BargeinError:
     return LineEnded(code, code.reason)
 
 
-def _errors() -> tuple[type[Exception], ...]:
+def stream_errors() -> tuple[type[Exception], ...]:
+    """Return what a request over HTTP fails with."""
     import httpx2
 
     return (httpx2.HTTPError, httpx2.InvalidURL, OSError)
 
 
-def _plain(error: Exception) -> str:
+def plain(error: Exception) -> str:
     """Say what a failed request means to people."""
     import httpx2
 

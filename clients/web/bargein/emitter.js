@@ -27,9 +27,10 @@ export class Emitter {
     };
   }
 
-  /** Whether anybody listens. @param {keyof Events} type */
-  has(type) {
-    return (this.#listeners.get(type)?.size ?? 0) > 0;
+  /** Whether anybody listens to one of these. @param {(type: string) => boolean} isMeant */
+  hasAny(isMeant) {
+    for (const [type, listeners] of this.#listeners) if (listeners.size > 0 && isMeant(String(type))) return true;
+    return false;
   }
 
   /**

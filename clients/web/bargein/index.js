@@ -43,7 +43,6 @@ export { Turn } from "./turn.js";
  * @property {ClientInfo} [client] What this program calls itself, for the server's logs.
  * @property {string[]} [wants] What it can show, such as `text`; everything when absent.
  * @property {(event: SessionEvents["*"]) => void} [onEvent] A listener for `*` from the very beginning.
- * @property {(state: import("./types.js").ConnectionState) => void} [onState] A listener for `state` from the beginning.
  * @property {(session: Session) => void} [onSession] Gets the session before it is open, to listen to everything from
  *   the beginning, and to send at once: what is sent waits for the line.
  * @property {boolean} [reconnect] Whether to come back by itself when the line breaks; true when absent.
@@ -75,7 +74,6 @@ export async function connect(url, options = {}) {
     giveUpAfterMs: options.giveUpAfterMs ?? 300_000,
   });
   if (options.onEvent) session.on("*", options.onEvent);
-  if (options.onState) session.on("state", options.onState);
   options.onSession?.(session);
   await session.open();
   return session;

@@ -34,6 +34,11 @@ export function isOutput(event) {
   return OUTPUT.has(event.type) || event.type === "client.turn_snapshot" || isUnknown(event);
 }
 
+/** Whether who listens to this gets output to render; `*` is every event. @param {string} type */
+export function isRendered(type) {
+  return type === "*" || OUTPUT.has(type);
+}
+
 /** Whether only a newer version knows what it is. @param {AnyEvent} event */
 export function isUnknown(event) {
   return !isKnown(event.type) && !event.type.startsWith("client.");

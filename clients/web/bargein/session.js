@@ -8,6 +8,7 @@ import { codeNamed } from "./codes.js";
 import { Emitter } from "./emitter.js";
 import { BargeinError, InputRejected, InterruptRefused, SessionClosed, SessionReplaced } from "./errors.js";
 import { Answer } from "./feed.js";
+import { isRendered } from "./kinds.js";
 import { Lifeline } from "./lifeline.js";
 import { save } from "./saved.js";
 import { played, Turn } from "./turn.js";
@@ -191,6 +192,11 @@ export class Session {
     return this.#opened.promise;
   }
 
+  /** Whether its listeners get output to render. */
+  get isListened() {
+    return this.#emitter.hasAny(isRendered);
+  }
+
   /** Asks something of the core and sends what comes of it. @param {(core: ClientCore) => void} what */
   act(what) {
     this.#refuseClosed();
@@ -237,9 +243,7 @@ export class Session {
     this.#isPumping = true;
     try {
       for (const tracked of this.#core.turns.open) this.#turnOf(tracked);
-      const isHeard = (/** @type {AnyEvent} */ event) =>
-        this.#emitter.has(/** @type {keyof SessionEvents} */ (event.type)) || this.#emitter.has("*");
-      for (const turn of this.#turns.values()) turn.drain(isHeard);
+      for (const turn of this.#turns.values()) turn.drain();
       let event;
       while ((event = this.#inbox.take()) !== undefined) {
         this.#emitter.emit(/** @type {any} */ (event.type), event);

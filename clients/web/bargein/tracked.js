@@ -34,8 +34,10 @@ export class TrackedTurn {
     this.implied = false;
     /** It ended, or its input was refused; the core has let go of it. */
     this.over = false;
-    /** The last number of its output that a listener was given; 0 while none listens. */
+    /** The last number that listeners were given, while there were any that render. */
     this.shownSeq = 0;
+    /** Whether anyone renders what it says: what was not given to them was not heard. @type {() => boolean} */
+    this.isRendered = () => false;
   }
 
   /** The server's name for it; null until the input is answered. */
@@ -76,6 +78,7 @@ export class TrackedTurn {
    */
   taken() {
     const speaks = Object.values(this.fold.state.lanes).some((lane) => lane.audio.length > 0);
-    return this.reported || !this.takenSeq || speaks ? null : { seq: this.takenSeq };
+    const isKnown = this.takenSeq > 0 || this.isRendered();
+    return this.reported || speaks || !isKnown ? null : { seq: this.takenSeq };
   }
 }

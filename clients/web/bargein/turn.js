@@ -7,6 +7,7 @@
 
 import { Emitter } from "./emitter.js";
 import { Answer, Feed } from "./feed.js";
+import { isRendered } from "./kinds.js";
 
 /**
  * The answer to one input. Made by `Session.send` or a resume, never by hand.
@@ -24,6 +25,7 @@ export class Turn {
   #feed;
   #emitter = /** @type {Emitter<TurnEvents>} */ (new Emitter());
   #endTaken = false;
+  #isIterated = false;
   /** @type {Answer<ServerEventOf<"input.accepted" | "input.queued">>} */
   #accepted = new Answer();
   /** @type {Answer<ServerEventOf<"turn.ended">>} */
@@ -37,6 +39,7 @@ export class Turn {
     this.#session = session;
     this.#tracked = tracked;
     this.#feed = new Feed(tracked.inbox);
+    tracked.isRendered = () => this.#isIterated || this.#isListened;
     if (tracked.turnId !== null) this.#settleAccepted();
   }
 
@@ -101,6 +104,7 @@ export class Turn {
 
   /** @returns {AsyncGenerator<TurnEvent, void, void>} */
   async *[Symbol.asyncIterator]() {
+    this.#isIterated = true;
     while (!this.#endTaken) {
       const event = await this.#feed.next();
       if (event === null) return;
@@ -165,21 +169,19 @@ export class Turn {
 
   // --- for the session -------------------------------------------------------------------------------
 
-  /**
-   * Gives listeners what waits for them.
-   *
-   * @param {(event: AnyEvent) => boolean} isHeardElsewhere Whether the session has listeners for it.
-   */
-  drain(isHeardElsewhere) {
+  /** Gives listeners what waits for them. */
+  drain() {
+    const isListened = this.#isListened;
     let event;
     while ((event = this.#tracked.listened.take()) !== undefined) {
-      const type = /** @type {keyof TurnEvents} */ (event.type);
-      if (this.#emitter.has(type) || this.#emitter.has("*") || isHeardElsewhere(event)) {
-        this.#tracked.shownSeq = this.#tracked.listened.takenSeq;
-      }
-      this.#emitter.emit(type, /** @type {any} */ (event));
+      if (isListened) this.#tracked.shownSeq = this.#tracked.listened.takenSeq;
+      this.#emitter.emit(/** @type {keyof TurnEvents} */ (event.type), /** @type {any} */ (event));
       this.#emitter.emit("*", /** @type {any} */ (event));
     }
+  }
+
+  get #isListened() {
+    return this.#emitter.hasAny(isRendered) || this.#session.isListened;
   }
 
   /** @param {AnyEvent} event */

@@ -47,18 +47,18 @@ export class Banner {
         this.#word.textContent = "Elsewhere";
         return this.tell("This conversation goes on in another tab or window.", ["Take over here", this.acts.takeOver]);
       case "closed":
-        this.#word.textContent = "Closed";
-        if (connection.reason === "unauthorized") return this.#askToken();
-        return this.tell(closing(connection.reason), ["Try again", this.acts.retry], ["New conversation", this.acts.restart]);
+        return this.closed(connection.reason);
     }
   }
 
-  /** The connection could not be made at all. */
-  unreachable() {
+  /** There is no connection, and none will come by itself. @param {string | null} code Why; null when nobody answers. */
+  closed(code) {
     clearInterval(this.#clock);
     this.#badge.dataset.state = "closed";
-    this.#word.textContent = "Not connected";
-    this.tell("The server cannot be reached. Is it running?", ["Try again", this.acts.retry]);
+    this.#word.textContent = code === null ? "Not connected" : "Closed";
+    if (code === "unauthorized") this.#askToken();
+    else if (code === null) this.tell("The server cannot be reached. Is it running?", ["Try again", this.acts.retry]);
+    else this.tell(closing(code), ["Try again", this.acts.retry], ["New conversation", this.acts.restart]);
   }
 
   hide() {

@@ -45,8 +45,6 @@ export class Conversation {
   #exchanges = [];
   /** @type {Session | null} */
   #session = null;
-  /** The turns that this page has reported the playback of. @type {Set<string>} */
-  #reported = new Set();
   /** @type {Map<string, Cut>} */
   #cuts = new Map();
 
@@ -90,9 +88,10 @@ export class Conversation {
   /** Talks through this session from now on. @param {Session} session */
   use(session) {
     this.#session = session;
-    session.on("*", (event) => this.#received(event));
-    session.on("event", (event) => this.#sawRaw(/** @type {any} */ (event)));
-    session.on("turn", (turn) => this.#watch(turn));
+    const isMine = () => this.#session === session;
+    session.on("*", (event) => isMine() && this.#received(event));
+    session.on("event", (event) => isMine() && this.#sawRaw(/** @type {any} */ (event)));
+    session.on("turn", (turn) => isMine() && this.#watch(turn));
     for (const turn of session.turns) this.#watch(turn);
     this.changed();
   }
@@ -107,10 +106,10 @@ export class Conversation {
 
   /** Takes everything off the screen. */
   clear() {
+    for (const speaker of this.speakers) speaker.hush();
     for (const { view } of this.#exchanges) view.element.remove();
     this.#exchanges = [];
     this.#cuts.clear();
-    this.#reported.clear();
     this.#session = null;
   }
 
@@ -214,7 +213,6 @@ export class Conversation {
   /** @param {Turn} turn @param {PlaybackReport | null} report */
   #report(turn, report) {
     if (report === null || turn.id === null) return;
-    this.#reported.add(turn.id);
     try {
       turn.reportPlayback(report);
     } catch {
@@ -315,8 +313,8 @@ export class Conversation {
     view.end(ended, when, tookMs);
     if (when === "restored") return;
     const turn = this.#turns.get(ended.turn_id);
-    // Once a part was reported, what is shown of the rest must be, too.
-    if (turn !== undefined && this.#reported.has(ended.turn_id) && view.voice.text !== "") {
+    // The interrupt told what was shown until then; the rest was to be heard, and was.
+    if (turn !== undefined && spared && view.voice.text !== "") {
       this.#report(turn, { chars: countCharacters(view.voice.shownText) });
     }
     const how = ended.status === "failed" ? failure(ended.reason) : outcome(ended, ended.heard?.text ?? "", null);

@@ -55,9 +55,10 @@ export class Inspector {
   #total = byId("event-count");
   #search = /** @type {HTMLInputElement} */ (byId("event-search"));
 
-  /** @param {Frames} frames */
-  constructor(frames) {
+  /** @param {Frames} frames @param {() => void} toggled It was opened or shut, and what is beside it has another width. */
+  constructor(frames, toggled) {
     this.frames = frames;
+    this.toggled = toggled;
     this.#list.append(this.#rows);
     this.#list.addEventListener("scroll", () => frames.request(this));
     this.#list.addEventListener("click", (event) => this.#click(event));
@@ -83,6 +84,7 @@ export class Inspector {
     this.#drawer.hidden = !open;
     document.body.classList.toggle("inspecting", open);
     this.#toggle.setAttribute("aria-expanded", String(open));
+    this.toggled();
     if (open) {
       this.frames.request(this);
       this.#search.focus();

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { AccessDenied, connect, SessionClosed } from "../bargein/index.js";
+import { connect, ConnectError, SessionClosed } from "../bargein/index.js";
 import { Announcer } from "./announcer.js";
 import { Banner } from "./banner.js";
 import { Composer } from "./composer.js";
@@ -40,6 +40,7 @@ let left = null;
 /** @type {string | undefined} */
 let token;
 let isPinned = true;
+let lastTop = 0;
 
 const sound = new Sound({ report: (turnId, report) => conversation.tellPlayed(turnId, report), changed });
 const reading = new Reading({ report: (turnId, report) => conversation.tellPlayed(turnId, report), changed });
@@ -58,11 +59,9 @@ const conversation = new Conversation({
   speakers: [sound, reading],
   changed,
   onCut: (cut) => inspector.picture(cut),
-  drawn: () => {
-    if (isPinned) scroller.scrollTop = scroller.scrollHeight;
-  },
+  drawn: keepEnd,
 });
-const inspector = new Inspector(conversation.frames);
+const inspector = new Inspector(conversation.frames, keepEnd);
 const composer = new Composer({
   send: (text) => {
     isPinned = true;
@@ -72,6 +71,11 @@ const composer = new Composer({
 });
 const banner = new Banner({ takeOver, retry: () => reopen(left, conversation.journals), restart, login });
 const tabs = new Tabs(() => (session === null ? null : keeping()));
+
+/** Shows the end of the conversation, unless the user looks at something above. */
+function keepEnd() {
+  if (isPinned) scroller.scrollTop = scroller.scrollHeight;
+}
 
 function changed() {
   composer.speaking = conversation.isSpeaking;
@@ -102,16 +106,19 @@ function end() {
 async function open(resume) {
   left = resume;
   banner.show({ state: "connecting" });
+  /** @type {Session | null} */
+  let mine = null;
   try {
     await connect("v1/session", {
       resume,
       client: { name: "bargein-page" },
       ...(token === undefined ? {} : { token }),
       onSession: (made) => {
-        session = made;
+        session = mine = made;
         made.on("event", (event) => inspector.add("down", event));
         made.on("sent", (event) => inspector.add("up", event));
-        made.on("state", connectionChanged);
+        // One that was left for a new conversation still has its end to tell, and nobody to tell it to.
+        made.on("state", (state) => made === session && connectionChanged(state));
         made.on("client.restarted", () => {
           banner.tell("The server has forgotten this conversation. You can go on, but it starts afresh.", ["All right", () => banner.hide()]);
         });
@@ -119,8 +126,10 @@ async function open(resume) {
       },
     });
   } catch (error) {
+    if (mine !== session && session !== null) return;
     end();
-    if (!(error instanceof AccessDenied) && !(error instanceof SessionClosed)) banner.unreachable();
+    // What ends a session that was open, a change of the connection has told.
+    if (!(error instanceof SessionClosed)) banner.closed(error instanceof ConnectError ? (error.code?.name ?? null) : null);
   }
 }
 
@@ -150,7 +159,7 @@ function restart() {
 /** @param {string} given */
 function login(given) {
   token = given;
-  open(null);
+  reopen(left, conversation.journals);
 }
 
 /** What this tab needs to go on: where the session is, and what is on the screen, of the same moment. */
@@ -164,7 +173,11 @@ function save() {
 }
 
 scroller.addEventListener("scroll", () => {
-  isPinned = scroller.scrollTop + scroller.clientHeight >= scroller.scrollHeight - NEAR_END_PX;
+  const { scrollTop, clientHeight, scrollHeight } = scroller;
+  // An answer that grows is no reason to let go of its end; a person who scrolls up is.
+  if (scrollTop + clientHeight >= scrollHeight - NEAR_END_PX) isPinned = true;
+  else if (scrollTop < lastTop) isPinned = false;
+  lastTop = scrollTop;
   latest.hidden = isPinned;
 });
 latest.addEventListener("click", () => {

@@ -27,7 +27,7 @@ export function timeline(cut) {
   /** @param {number} ms */
   const x = (ms) => LEFT + (ms / longest) * (WIDTH - 2 * LEFT);
   const words = marks.map(({ name, ms }) => `${name} at ${ms.toFixed(1)} ms`).join(", ");
-  const lateWords = late.length === 0 ? "" : `; ${late.length} late events were not shown`;
+  const lateWords = late.length === 0 ? "" : `; ${late.length === 1 ? "1 late event was" : `${late.length} late events were`} not shown`;
   const picture = svg(
     "svg",
     { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `The last interrupt: ${words}${lateWords}` },

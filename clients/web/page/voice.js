@@ -110,7 +110,7 @@ export class Voice {
     for (const [index, piece] of this.#pieces.entries()) {
       piece.stream.update(stays.slice(piece.from, this.#pieces[index + 1]?.from));
     }
-    (lastText(this.body) ?? this.body).append(cutMark());
+    lastText(this.body)?.append(cutMark());
     if (shown.length > stays.length) this.body.append(el("p", {}, unheard(shown.slice(stays.length))));
   }
 
@@ -182,6 +182,6 @@ function unheard(text) {
 
 /** The innermost last element with text, where a mark can stand. @param {Element} body */
 function lastText(body) {
-  const blocks = body.querySelectorAll("p, li, h3, h4, h5, h6, td, code");
+  const blocks = body.querySelectorAll(".text :is(p, li, h3, h4, h5, h6, td, code)");
   return blocks[blocks.length - 1] ?? null;
 }

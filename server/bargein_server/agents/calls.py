@@ -14,7 +14,7 @@ import msgspec
 
 from bargein_protocol import CallId, ToolConfirm, ToolDecision, ToolOutput, ToolResult, ToolRunning
 from bargein_protocol.types import ToolStatus
-from bargein_server.agent import BadOutput, NamedCall, Output, Turn, checked_output
+from bargein_server.agent import NO_SPAN, BadOutput, NamedCall, Output, Span, Turn, checked_output
 
 from .crew import Crew
 from .tools import BadCall, Tool, ToolError
@@ -93,8 +93,10 @@ class Calls:
         turn, call_id = self._turn, running.call_id
         answer = turn.calls.expect(call_id, ToolOutput)
         started = asyncio.get_running_loop().time()
+        span = NO_SPAN
         try:
             await turn.calls.begin(call_id, tool.name, running.arguments, source=turn.source)
+            span = _span(turn, tool, call_id)
             self._crew.tell(running)
             async with asyncio.timeout(tool.timeout_s):
                 answered = await answer
@@ -106,10 +108,14 @@ class Calls:
                 status="failed" if failed else "completed",
                 duration_ms=_ms_since(started),
             )
+            if failed:
+                span.fail("tool_error")
         except TimeoutError:
+            span.fail("timeout")
             result = _timed_out(tool, call_id)
         finally:
             answer.cancel()
+            span.end()
         turn.calls.settle(result)
         return result
 
@@ -135,6 +141,7 @@ class Work:
         self._timer: asyncio.TimerHandle | None = None
         self._thread: asyncio.Future[Any] | None = None
         self._started = 0.0
+        self._span: Span = NO_SPAN
 
     async def result(self) -> ToolResult:
         """Run the tool; return what came of it. Cancelling it ends the tool if its author allows."""
@@ -164,12 +171,14 @@ class Work:
         self._crew.tell(running)
         self._started = self._loop.time()
         self._timer = self._loop.call_later(tool.timeout_s, self._expire)
-        if tool.threaded:
-            self._thread = self._loop.run_in_executor(None, copy_context().run, self._in_thread)
-            self._thread.add_done_callback(self._thread_ended)
-            await asyncio.shield(self._thread)
-        else:
-            self._settle("completed", await tool.run(self._function, self._crew.say))
+        self._span = _span(self._turn, tool, running.call_id)
+        with self._span.current():
+            if tool.threaded:
+                self._thread = self._loop.run_in_executor(None, copy_context().run, self._in_thread)
+                self._thread.add_done_callback(self._thread_ended)
+                await asyncio.shield(self._thread)
+            else:
+                self._settle("completed", await tool.run(self._function, self._crew.say))
 
     def _in_thread(self) -> Any:
         if self._turn.reason is not None:  # it waited for a free thread until after the fence
@@ -177,6 +186,7 @@ class Work:
         return self._function()
 
     def _expire(self) -> None:
+        self._span.fail("timeout")
         self._enter(_timed_out(self._tool, self._running.call_id))
         if self._task is not None:
             self._task.cancel()
@@ -199,9 +209,12 @@ class Work:
             if self._turn.reason is None or self._tool.on_interrupt == "finish":
                 self._settle("cancelled")
             else:
+                self._span.end()
                 self._settled.cancel()
 
     def _fail(self, error: BaseException) -> None:
+        if not self._settled.done():
+            self._span.fail(type(error).__name__)
         if isinstance(error, ToolError):
             self._settle("failed", error=str(error)[:4000] or "failed")
         elif not self._settled.done():
@@ -223,8 +236,19 @@ class Work:
 
     def _enter(self, result: ToolResult) -> None:
         if not self._settled.done():
+            self._span.end()
             self._turn.calls.settle(result)
             self._settled.set_result(result)
+
+
+def _span(turn: Turn, tool: Tool, call_id: CallId) -> Span:
+    attributes = {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": tool.name,
+        "gen_ai.tool.type": "function",
+        "gen_ai.tool.call.id": call_id,
+    }
+    return turn.span(f"execute_tool {tool.name}", attributes)
 
 
 def _decoded(arguments: str) -> dict[str, Any]:

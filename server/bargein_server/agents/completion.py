@@ -52,6 +52,11 @@ class Completion:
         self._newest: dict[int, _Announced] = {}
 
     @property
+    def usage(self) -> tuple[int, int]:
+        """The tokens that the server counted: those it read, and those it made."""
+        return self._usage
+
+    @property
     def calls(self) -> list[NamedCall]:
         """The calls in the order in which they were announced; an answer that was said is none of them."""
         return [

@@ -19,6 +19,7 @@ from .calls import Calls
 from .completion import Completion
 from .retries import FAILURES, Retries, StreamCut, failing_upstream, wait_aloud
 from .tools import Tool, toolset
+from .traced import ModelCall
 
 ChunkStream = openai.AsyncStream[ChatCompletionChunk]
 
@@ -144,12 +145,16 @@ class OpenAIAgent:
         """Ask the model once and yield what it says; before its first token, ask again if need be."""
         retries = Retries(self.max_retries)
         while True:
+            call = ModelCall(turn, self.model, self.base_url, self._options)
             try:
-                async with (
-                    await self._ask(turn, said, choice) as stream,
-                    aclosing(self._chunks(stream)) as chunks,
-                ):
+                with call.span.current():
+                    stream = await self._ask(turn, said, choice)
+                async with stream, aclosing(self._chunks(stream)) as chunks:
+                    begun = False
                     async for chunk in chunks:
+                        if not begun:
+                            begun = True
+                            call.began(chunk)
                         for output in step.read(chunk):
                             yield output
                 if step.finish_reason is None:
@@ -157,9 +162,12 @@ class OpenAIAgent:
                     raise StreamCut("the stream ended before the answer did")
                 return
             except FAILURES as failure:
+                call.span.fail(type(failure).__name__)
                 wait_s = None if step.begun else retries.wait_s(failure)
                 if wait_s is None:
                     raise
+            finally:
+                call.end(step)
             step.restart()
             async with aclosing(wait_aloud(wait_s)) as statuses:
                 async for status in statuses:

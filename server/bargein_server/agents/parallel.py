@@ -96,8 +96,11 @@ class SideBySide:
 
     async def _run(self, turn: Turn, agent: Agent) -> None:
         branch = self._branches[turn.source]
+        attributes = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": turn.source}
+        span = turn.span(f"invoke_agent {turn.source}", attributes)
         try:
-            await self._pull(turn, agent, branch)
+            with span.current():  # this task is the branch's own
+                await self._pull(turn, agent, branch)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if self._on_error == "fail" or turn.reason is not None or (task and task.cancelling()):
@@ -106,11 +109,14 @@ class SideBySide:
         except Exception as error:
             # The boundary to the author's code, when its policy is to go on without a branch.
             branch.error = error
+            span.fail(type(error).__name__)
             if self._on_error == "fail":
                 raise
             log.warning("%s failed in turn %s and is left out", turn.source, turn.id, exc_info=error)
         else:
             branch.done = True
+        finally:
+            span.end()
 
     async def _pull(self, turn: Turn, agent: Agent, branch: Branch) -> None:
         generator = agent(turn)

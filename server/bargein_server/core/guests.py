@@ -94,6 +94,7 @@ class Guests:
 
     def ask(self, event: ClientEvent, now: float) -> Sequence[ServerEvent]:
         """Take an event of a guest; return the unnumbered answers to it."""
+        self._table.observer.reading()
         self._table.now = now
         answers: list[ServerEvent] = []
         self._stream.aside = answers

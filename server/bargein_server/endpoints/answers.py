@@ -1,12 +1,13 @@
-"""Answers over HTTP: events of the protocol as JSON, with the status that says the same."""
+"""Answers over HTTP: events of the protocol and other bodies as JSON, with the status that says the same."""
 
 from __future__ import annotations
 
+from msgspec import Struct, json
 from starlette.responses import Response
 
-from bargein_protocol import JSON, Code, ErrorEvent, ServerEvent, errors
+from bargein_protocol import Code, ErrorEvent, errors
 
-from ..guard.door import Refused
+from ..guard.door import Door, Refused
 
 PROTOCOL_HEADER = "Bargein-Protocol"
 """On every answer of ours, so that a client can tell it from one that a proxy gave."""
@@ -24,18 +25,42 @@ _CODES: dict[int, Code] = {
     415: errors.WRONG_CODEC,
     422: errors.BAD_EVENT,
     429: errors.FLOODED,
+    500: errors.INTERNAL,
     503: errors.OVERLOADED,
 }
-_RETRYABLE = (408, 429, 503)
+_RETRYABLE = (408, 429, 500, 503)
 
 
-def json_answer(event: ServerEvent, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Return an event as an answer."""
-    return Response(JSON.encode(event), status, {**HEADERS, **(headers or {})}, "application/json")
+class Ticket(Struct, frozen=True):
+    """A ticket for a browser.
+
+    Args:
+        ticket: The secret: an item of the subprotocol list, or `auth` in the first frame.
+        expires_in_ms: How long it is good.
+    """
+
+    ticket: str
+    expires_in_ms: int
 
 
-def denial(refused: Refused) -> Response:
-    """Return the answer to a request that was refused: an `error` of the protocol."""
+class Health(Struct, frozen=True):
+    """Whether the server does what it is asked.
+
+    Args:
+        status: `ok`; or `draining` while it stops and takes nobody new.
+    """
+
+    status: str
+
+
+def json_answer(body: Struct, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return an event, or another body, as an answer."""
+    return Response(json.encode(body), status, {**HEADERS, **(headers or {})}, "application/json")
+
+
+def denial(refused: Refused, door: Door) -> Response:
+    """Return the answer to a request that was refused: an `error` of the protocol. The door counts it."""
+    door.refusals[refused.status] += 1
     headers = {}
     if refused.status == 401:
         headers["WWW-Authenticate"] = "Bearer"

@@ -23,6 +23,9 @@ TOKEN_HEADER = "Bargein-Session-Token"
 SESSION_HEADER = "Bargein-Session"
 COOKIE = "bargein_session"
 
+SLOWEST_BYTES_PER_S = 32 * 1024
+"""A body may take as long as its largest would on such a line, beside the time that any may take."""
+
 T = TypeVar("T")
 
 
@@ -61,7 +64,7 @@ class Call:
             raise Refused(415, "expected a body of application/json")
         body = bytearray()
         try:
-            async with asyncio.timeout(self.sessions.settings.open_s):
+            async with asyncio.timeout(self.sessions.settings.open_s + limit / SLOWEST_BYTES_PER_S):
                 async for chunk in request.stream():
                     body += chunk
                     if len(body) > limit:
@@ -96,7 +99,7 @@ class Call:
         session_id = SessionId(self.request.path_params["session_id"])
         badge, token = self.request.cookies.get(COOKIE), self.request.headers.get(TOKEN_HEADER)
         if badge is None and token is None:
-            raise self.door.refusal(401, f"the session's token is needed: {TOKEN_HEADER}")
+            raise Refused(401, f"the session's token is needed: {TOKEN_HEADER}")
         live = self.sessions.find_by_badge(session_id, badge) if badge is not None else None
         if live is None and token is not None:
             self.introduce(None)
@@ -114,7 +117,7 @@ class Call:
             Refused: It is still not known who asks.
         """
         if not self.visitor.introduce(credential):
-            raise self.door.refusal(401, "a bearer token is needed")
+            raise Refused(401, "a bearer token is needed")
 
     def cursor(self) -> Cursor | None:
         """Return what `Last-Event-ID` says, None without one.
@@ -127,14 +130,14 @@ class Call:
             return None
         epoch, _, seq = given.rpartition(".")
         try:
-            return msgspec.convert({"epoch": epoch, "seq": int(seq)}, Cursor)
-        except (ValueError, msgspec.ValidationError):
+            return msgspec.convert({"epoch": epoch, "seq": msgspec.json.decode(seq)}, Cursor)
+        except (msgspec.MsgspecError, UnicodeError):
             raise Refused(422, "expected a Last-Event-ID of the form epoch.seq") from None
 
     def _count(self, size: int) -> None:
         address = self.request.client.host if self.request.client is not None else ""
         if not self.door.rates.take(address, size, self.sessions.loop.time()):
-            raise self.door.refusal(429, "too many requests", RETRY_AFTER_S)
+            raise Refused(429, "too many requests", RETRY_AFTER_S)
 
 
 def check(opening: SessionOpen) -> bytes:
@@ -183,4 +186,4 @@ class HttpEndpoint:
                 if response is not None:
                     await response(scope, receive, send)
         except Refused as refused:
-            await denial(refused)(scope, receive, send)
+            await denial(refused, self._door)(scope, receive, send)

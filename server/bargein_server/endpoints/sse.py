@@ -18,6 +18,7 @@ from bargein_protocol import (
     Token,
     TurnRequest,
 )
+from bargein_protocol.errors import OVERLOADED
 
 from ..guard.door import RETRY_AFTER_S, Refused
 from ..shell.event_stream import HEADERS, EventStreamWire, Following, StreamConnection
@@ -64,14 +65,16 @@ async def _stream(call: Call, opening: SessionOpen, until: InputId | None) -> No
             # A turn that was asked for in one session is not begun in another.
             raise Refused(404, f"the session cannot be resumed: {refused}")
         if sessions.draining and opening.resume is None:
-            raise call.door.refusal(503, "the server is shutting down", RETRY_AFTER_S)
+            raise Refused(503, "the server is shutting down", RETRY_AFTER_S)
     wire = EventStreamWire(call.send)
     connection = StreamConnection(wire, sessions, call.visitor, until)
     connection.receive(frame, True)
     live = connection.live
     if live is None:
         connection.disconnected()
-        raise call.door.refusal(503, "the server is full", RETRY_AFTER_S)
+        if wire.closed is OVERLOADED:
+            raise Refused(503, "the server is full", RETRY_AFTER_S)
+        raise Refused(500, "the server failed")
     wire.epoch = live.core.guests.cursor.epoch
     headers = {
         PROTOCOL_HEADER: "1",
@@ -95,6 +98,11 @@ async def interrupt_turn(call: Call) -> Response:
     [answer] = live.core.guests.ask(event, call.sessions.loop.time())
     live.changed()
     return json_answer(answer, 409 if isinstance(answer, ErrorEvent) else 200)
+
+
+async def session_events(call: Call) -> Response | None:
+    """`/v1/sessions/{id}/events`: one route, so that a wrong method is told all the right ones."""
+    return await (send_event if call.request.method == "POST" else follow_session)(call)
 
 
 async def send_event(call: Call) -> Response:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from ..guard.door import Door, Refused
-from .answers import HEADERS, denial
+from .answers import Ticket, denial, json_answer
 
 
 async def issue_ticket(request: Request, door: Door) -> Response:
@@ -16,9 +16,8 @@ async def issue_ticket(request: Request, door: Door) -> Response:
     try:
         principal = door.bearer(request.headers)
     except Refused as refused:
-        return denial(refused)
+        return denial(refused, door)
     if principal is None:
-        return denial(door.refusal(401, "a bearer token is needed"))
+        return denial(Refused(401, "a bearer token is needed"), door)
     ticket = door.tickets.issue(principal, asyncio.get_running_loop().time())
-    expires = int(door.tickets.lifetime_s * 1000)
-    return JSONResponse({"ticket": ticket, "expires_in_ms": expires}, 201, HEADERS)
+    return json_answer(Ticket(ticket, int(door.tickets.lifetime_s * 1000)), 201)

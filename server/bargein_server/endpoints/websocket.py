@@ -23,11 +23,11 @@ async def serve_session(websocket: WebSocket, sessions: Sessions, door: Door) ->
     local = (websocket.scope.get("server") or ("", None))[0]
     try:
         if chosen is None:
-            raise door.refusal(400, "unknown subprotocol")
+            raise Refused(400, "unknown subprotocol")
         with door.admit(websocket.headers, websocket.url.scheme, offered, address, local) as visitor:
             await _serve(websocket, sessions, visitor, *chosen)
     except Refused as refused:
-        await websocket.send_denial_response(denial(refused))
+        await websocket.send_denial_response(denial(refused, door))
 
 
 async def _serve(

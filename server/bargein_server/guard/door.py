@@ -17,6 +17,9 @@ from .rates import AddressRates
 
 RETRY_AFTER_S = 5
 
+TRACE_HEADERS = ("traceparent", "tracestate")
+"""Those of a W3C trace context."""
+
 
 class Refused(Exception):
     """The handshake is refused.
@@ -68,7 +71,7 @@ def trace_of(headers: Mapping[str, str]) -> Mapping[str, str]:
     Args:
         headers: Names in lower case, or without regard to case.
     """
-    return {name: headers[name][:512] for name in ("traceparent", "tracestate") if name in headers}
+    return {name: headers[name][:512] for name in TRACE_HEADERS if name in headers}
 
 
 class Door:
@@ -97,7 +100,7 @@ class Door:
         self.tickets = Tickets(settings.ticket_s)
         self.refusals: Counter[int] = Counter()
         self.connections = Connections(settings.connections, settings.connections_per_address)
-        self.rates = AddressRates(settings.messages_per_s, settings.bytes_per_s)
+        self.rates = AddressRates(settings.requests_per_s, settings.bytes_per_s)
 
     @contextmanager
     def admit(
@@ -116,11 +119,11 @@ class Door:
             Refused: It may not come in.
         """
         if not may_connect(headers.get("origin"), headers.get("host"), scheme, local, self._origins):
-            raise self.refusal(403, "this origin may not connect")
+            raise Refused(403, "this origin may not connect")
         if self.connections.is_full():
-            raise self.refusal(503, "the server is full", RETRY_AFTER_S)
+            raise Refused(503, "the server is full", RETRY_AFTER_S)
         if self.connections.has_enough(address):
-            raise self.refusal(429, "too many connections from this address", RETRY_AFTER_S)
+            raise Refused(429, "too many connections from this address", RETRY_AFTER_S)
         visitor = self._visitor(headers, subprotocols)
         visitor.trace = trace_of(headers)
         self.connections.enter(address)
@@ -128,11 +131,6 @@ class Door:
             yield visitor
         finally:
             self.connections.leave(address)
-
-    def refusal(self, status: int, reason: str, retry_after_s: int | None = None) -> Refused:
-        """Return what to raise, and count it."""
-        self.refusals[status] += 1
-        return Refused(status, reason, retry_after_s)
 
     def bearer(self, headers: Mapping[str, str]) -> str | None:
         """Return whose token the `Authorization` header holds (RFC 6750), None when there is none.
@@ -145,7 +143,7 @@ class Door:
             return None
         principal = self._authenticator.principal_of(token.strip()) if scheme.lower() == "bearer" else None
         if principal is None:
-            raise self.refusal(401, "the token is wrong")
+            raise Refused(401, "the token is wrong")
         return principal
 
     def authenticate(self, headers: Mapping[str, str]) -> None:
@@ -155,7 +153,7 @@ class Door:
             Refused: A bearer token is needed, and there is none or it is nobody's.
         """
         if self._authenticator is not None and self.bearer(headers) is None:
-            raise self.refusal(401, "a bearer token is needed")
+            raise Refused(401, "a bearer token is needed")
 
     def _visitor(self, headers: Mapping[str, str], subprotocols: Sequence[str]) -> Visitor:
         if self._authenticator is None:
@@ -168,7 +166,7 @@ class Door:
             if offered:
                 principal = self.tickets.redeem(offered[0], self._clock())
                 if principal is None:
-                    raise self.refusal(401, "the ticket is wrong, used or too old")
+                    raise Refused(401, "the ticket is wrong, used or too old")
         return Visitor(principal, principal is not None, self._prove)
 
     def _prove(self, credential: str) -> str | None:

@@ -144,6 +144,7 @@ class StreamConnection(Connection):
             return
         if live.core.guests.is_over(until):
             self._closing = True
+            self._closed_with = CLOSED.name
             self._stream.end(CLOSED)
             live.lost(self)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable
@@ -38,8 +39,12 @@ def uvicorn_config(
         ws=websocket,
         ws_max_size=settings.frame_bytes,
         ws_per_message_deflate=False,
+        # A peer that stands still, with nothing on its way that it would have to acknowledge.
+        ws_ping_interval=settings.stalled_s / 2,
+        ws_ping_timeout=settings.stalled_s,
         timeout_graceful_shutdown=5,
         log_level=log_level,
+        log_config=None,  # what uvicorn logs goes where everything goes
         access_log=False,
         server_header=False,
     )
@@ -56,17 +61,26 @@ class Server(uvicorn.Server):
         drain: Awaited before connections are closed; ends the turns within a bound of its own and
             returns how many of their tasks are stuck.
         announce: Called with the port when the server listens.
+        flush: Called in a thread when all is closed. The signal that stopped the server ends the
+            process after that: nothing that waits for its exit would run.
 
     Attributes:
         stuck: How many tasks did not end. An event loop that is closed in the usual way would wait
             for them for ever.
     """
 
-    def __init__(self, config: uvicorn.Config, drain: Drain, announce: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        drain: Drain,
+        announce: Callable[[int], None],
+        flush: Callable[[], object] | None = None,
+    ) -> None:
         super().__init__(config)
         self.stuck = 0
         self._drain = drain
         self._announce = announce
+        self._flush = flush
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then say so."""
@@ -81,3 +95,5 @@ class Server(uvicorn.Server):
             server.close()
         self.stuck = await self._drain()
         await super().shutdown(sockets)
+        if self._flush is not None:
+            await asyncio.to_thread(self._flush)

@@ -66,6 +66,7 @@ class Metrics(Sink):
         "bargein_background_tasks": "Tools that outlived their turns.",
         "bargein_slots_taken": "Turns that run, of the server's `turns`.",
         "bargein_slots_waiting": "Sessions whose turn waits for a slot, of its `waiting_turns`.",
+        "bargein_event_streams": "Event streams over HTTP that are open, followers included.",
         "bargein_draining": "1 while the server stops.",
     }
 
@@ -100,7 +101,8 @@ class Metrics(Sink):
         self._interrupts = counter("interrupts", "Answers to interrupts, by outcome.", "outcome")
         self._rejected = counter("inputs_rejected", "Inputs that got no turn, by code.", "code")
         self._errors = counter("errors", "Error events, by code.", "code")
-        self._replays = counter("replays", "Resumes, by what the client was given.", "kind")
+        self._replays = counter("replays", "Resumes that were brought up to date.")
+        self._snapshots = counter("snapshots", "Those of them that needed a snapshot.")
         self._heartbeats = counter("heartbeats", "Heartbeats.")
         self._tokens = counter("model_tokens", "Tokens of model calls, as agents told them.", "kind")
         self._first = histogram("first_output", "From the input to the agent's first output.", FIRST_OUTPUT_S)
@@ -192,10 +194,10 @@ class Metrics(Sink):
         self._interrupts.labels("duplicate" if event.duplicate else event.outcome).inc()
 
     def _count_replay(self, event: ReplayDone) -> None:
-        self._replays.labels("replay").inc()
+        self._replays.inc()
 
     def _count_snapshot(self, event: Snapshot) -> None:
-        self._replays.labels("snapshot").inc()
+        self._snapshots.inc()
 
     def _count_heartbeat(self, event: Heartbeat) -> None:
         self._heartbeats.inc()

@@ -176,7 +176,7 @@ class _Recorder(SessionTelemetry):
 
     def span(self, name: str, kind: str, attributes: Mapping[str, Attribute]) -> Span:
         for sink in self._sinks:
-            span = sink.span(name, kind, attributes)
+            span = sink.span(self._session, name, kind, attributes)
             if span is not NO_SPAN:
                 return span
         return NO_SPAN

@@ -123,6 +123,6 @@ class Sink:
     def turn_over(self, session: SessionRecord, turn: TurnRecord) -> None:
         """It has its end, and its task has ended or was abandoned."""
 
-    def span(self, name: str, kind: str, attributes: Mapping[str, Attribute]) -> Span:
+    def span(self, session: SessionRecord, name: str, kind: str, attributes: Mapping[str, Attribute]) -> Span:
         """Begin a piece of work; see `Turn.span`."""
         return NO_SPAN

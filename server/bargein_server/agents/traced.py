@@ -1,0 +1,79 @@
+"""What a trace shows of an agent's work, by OpenTelemetry's semantic conventions for generative AI.
+
+https://github.com/open-telemetry/semantic-conventions-genai: how much, how long and with what outcome; never
+what was asked or answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import perf_counter
+from typing import Any
+from urllib.parse import urlsplit
+
+from openai.types.chat import ChatCompletionChunk
+
+from bargein_server.agent import Attribute, Turn
+
+from .completion import Completion
+
+_REQUEST = ("frequency_penalty", "max_tokens", "presence_penalty", "seed", "temperature", "top_p")
+_PORTS = {"http": 80, "https": 443}
+
+
+class ModelCall:
+    """One request to a model and its stream.
+
+    Args:
+        turn: The turn.
+        model: The model's name.
+        base_url: Where it is; None for OpenAI's own.
+        options: Of the request.
+    """
+
+    def __init__(self, turn: Turn, model: str, base_url: str | None, options: Mapping[str, Any]) -> None:
+        attributes: dict[str, Attribute] = {
+            "gen_ai.operation.name": "chat",
+            # The flavour of the API, whoever speaks it.
+            "gen_ai.provider.name": "openai",
+            "gen_ai.request.model": model,
+            "gen_ai.request.stream": True,
+            **_server(base_url or "https://api.openai.com/v1"),
+        }
+        for name in _REQUEST:
+            if isinstance(value := options.get(name), (int, float)):
+                attributes[f"gen_ai.request.{name}"] = value
+        if turn.source:
+            attributes["gen_ai.agent.name"] = turn.source
+        self.span = turn.span(f"chat {model}", attributes, "client")
+        self._asked_at = perf_counter()
+
+    def began(self, chunk: ChatCompletionChunk) -> None:
+        """Take note of the first chunk."""
+        self.span.set(
+            {
+                "gen_ai.response.id": chunk.id or "",
+                "gen_ai.response.model": chunk.model or "",
+                "gen_ai.response.time_to_first_chunk": perf_counter() - self._asked_at,
+            }
+        )
+
+    def end(self, step: Completion) -> None:
+        """Take note of what came, and end it; a call that was cut has no finish reason."""
+        if step.finish_reason is not None:
+            self.span.set({"gen_ai.response.finish_reasons": [step.finish_reason]})
+        input_tokens, output_tokens = step.usage
+        if input_tokens or output_tokens:
+            self.span.set(
+                {"gen_ai.usage.input_tokens": input_tokens, "gen_ai.usage.output_tokens": output_tokens}
+            )
+        self.span.end()
+
+
+def _server(url: str) -> dict[str, Attribute]:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or _PORTS.get(parts.scheme)
+    except ValueError:
+        return {}
+    return {"server.address": parts.hostname, "server.port": port} if parts.hostname and port else {}

@@ -1,0 +1,118 @@
+"""Traces with OpenTelemetry: a span for each turn, and below it those of model calls and tools.
+
+The span of a turn begins when its input is read and ends with the agent's task. It is the current
+span of the agent, so that what the author traces nests in it. Its parent is what the client says: a
+`traceparent` in the metadata of the input (W3C Trace Context), else the header of the handshake.
+Attributes follow the GenAI semantic conventions where they have a name for it. No span and no event
+for a token, and nothing of what was said.
+
+Importing this module imports opentelemetry, which only the extra `otel` brings: import it late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from contextvars import Context
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from ..core import spans
+from ..core.spans import Attribute
+from .sinks import SessionRecord, Sink, TurnRecord
+
+_KINDS = {"client": SpanKind.CLIENT, "internal": SpanKind.INTERNAL}
+_PROPAGATOR = TraceContextTextMapPropagator()
+
+
+class Traces(Sink):
+    """See the module.
+
+    Args:
+        tracer: Makes the spans; that of the process's tracer provider if None.
+    """
+
+    def __init__(self, tracer: trace.Tracer | None = None) -> None:
+        self._tracer = tracer if tracer is not None else trace.get_tracer("bargein")
+
+    def turn_asked(self, session: SessionRecord, turn: TurnRecord) -> None:
+        attributes: dict[str, Attribute] = {
+            "gen_ai.operation.name": "invoke_agent",
+            "gen_ai.conversation.id": session.id,
+            "bargein.turn.id": turn.turn.id,
+            "bargein.input.id": turn.turn.input.id,
+        }
+        parent = _parent(turn.turn.input.metadata, session.trace)
+        span = self._tracer.start_span("turn", parent, SpanKind.SERVER, attributes)
+        turn.span = span
+        if span.get_span_context().is_valid:
+            turn.trace_id = trace.format_trace_id(span.get_span_context().trace_id)
+
+    def turn_started(self, session: SessionRecord, turn: TurnRecord, context: Context) -> None:
+        turn.span.add_event("started")
+        context.run(otel_context.attach, trace.set_span_in_context(turn.span, otel_context.Context()))
+
+    def turn_output(self, session: SessionRecord, turn: TurnRecord) -> None:
+        assert turn.output_at is not None
+        turn.span.set_attribute("bargein.time_to_first_output", turn.output_at - turn.asked_at)
+
+    def turn_ended(self, session: SessionRecord, turn: TurnRecord) -> None:
+        event, span = turn.event, turn.span
+        assert event is not None
+        span.set_attribute("bargein.turn.status", event.status)
+        span.set_attribute("bargein.turn.reason", event.reason)
+        if event.usage is not None:
+            span.set_attribute("gen_ai.usage.input_tokens", event.usage.input_tokens)
+            span.set_attribute("gen_ai.usage.output_tokens", event.usage.output_tokens)
+        if event.status == "interrupted":
+            span.add_event("interrupt", {"bargein.reason": event.reason})
+        elif event.status == "failed":
+            span.set_attribute("error.type", event.reason)
+            span.set_status(Status(StatusCode.ERROR, event.reason))
+
+    def turn_over(self, session: SessionRecord, turn: TurnRecord) -> None:
+        if turn.abandoned:
+            turn.span.add_event("abandoned")
+        turn.span.end()
+
+    def span(
+        self, session: SessionRecord, name: str, kind: str, attributes: Mapping[str, Attribute]
+    ) -> spans.Span:
+        attributes = {"gen_ai.conversation.id": session.id, **attributes}
+        return _Work(self._tracer.start_span(name, None, _KINDS[kind], attributes))
+
+
+class _Work(spans.Span):
+    __slots__ = ("_span",)
+
+    def __init__(self, span: trace.Span) -> None:
+        self._span = span
+
+    def current(self) -> AbstractContextManager[None]:
+        return trace.use_span(  # type: ignore[return-value]
+            self._span, end_on_exit=False, record_exception=False, set_status_on_exception=False
+        )
+
+    def set(self, attributes: Mapping[str, Attribute]) -> None:
+        self._span.set_attributes(attributes)
+
+    def fail(self, kind: str) -> None:
+        self._span.set_attribute("error.type", kind)
+        self._span.set_status(Status(StatusCode.ERROR, kind))
+
+    def end(self) -> None:
+        self._span.end()
+
+
+def _parent(
+    metadata: Mapping[str, object] | None, trace_of_session: Mapping[str, str]
+) -> otel_context.Context:
+    """Return the context of whoever asked; an empty one when nobody says, or says nonsense."""
+    given = metadata if metadata is not None and "traceparent" in metadata else trace_of_session
+    carrier = {
+        name: value for name in ("traceparent", "tracestate") if isinstance(value := given.get(name), str)
+    }
+    return _PROPAGATOR.extract(carrier, otel_context.Context())

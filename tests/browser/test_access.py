@@ -1,0 +1,41 @@
+"""A server that asks who is there."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.async_api import Browser
+
+from bargein_server import BearerTokens
+from chat_page import ChatPage
+from page_agents import chatter
+from serving import serving
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_a_token_is_asked_for(browser: Browser) -> None:
+    """Until it is right, and again after a reload, which then goes on: the token is kept nowhere."""
+    async with serving(chatter, authenticator=BearerTokens({"secret": "ann"})) as server:
+        page = await browser.new_page()
+        try:
+            chat = ChatPage(page, server.port)
+            await page.goto(chat.origin)
+            for token in ("wrong", "secret"):
+                await chat.state("closed")
+                await page.locator("#banner", has_text="asks for a token").wait_for()
+                await page.get_by_label("Token").fill(token)
+                await page.keyboard.press("Enter")
+            await chat.connected()
+            turn = await chat.say("short")
+            await chat.ended(turn, "completed")
+            await page.reload()
+            assert "secret" not in str(await chat.kept())
+            await page.get_by_label("Token").fill("secret")
+            await page.keyboard.press("Enter")
+            await chat.connected()
+            assert await chat.turns.count() == 1
+            turn = await chat.say("recall")
+            await chat.ended(turn, "completed")
+            assert "short" in (await turn.locator(".text").text_content() or "")
+        finally:
+            await page.close()

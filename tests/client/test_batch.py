@@ -1,0 +1,165 @@
+"""`bargein batch` against a real server, and its parts."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import bargein_protocol as bp
+from bargein_client.batch import (
+    MOST_BYTES,
+    MOST_INPUTS,
+    BadLine,
+    ProgressBar,
+    Writer,
+    batch_url,
+    in_requests,
+    read_inputs,
+)
+from bargein_server import BearerTokens, Output, Turn, TurnFailed
+from serving import Serving, serving
+from waiting import WAIT_S
+
+
+async def answering(turn: Turn) -> AsyncIterator[Output]:
+    """Says what it was told, later when it is told `slow`; fails when it is told to."""
+    if turn.text == "fail":
+        raise TurnFailed("upstream", retryable=True)
+    for _ in range(50 if turn.text == "slow" else 0):
+        await asyncio.sleep(0.001)
+    yield f"{turn.text}!"
+
+
+async def batch(server: Serving, *arguments: str, given: str = "") -> tuple[int, list[Any], str]:
+    """Run the command; returns its exit code, its results, and what it said beside them."""
+    url = f"http://127.0.0.1:{server.port}"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bargein_client", "batch", *arguments[:1], url, *arguments[1:],
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(2 * WAIT_S):
+        out, err = await process.communicate(given.encode())
+    assert process.returncode is not None
+    return process.returncode, [json.loads(line) for line in out.splitlines()], err.decode()
+
+
+async def test_lines_are_answered_in_order(tmp_path: Path) -> None:
+    """Plain lines and JSON lines; one that is slow comes where it was asked."""
+    file = tmp_path / "inputs"
+    file.write_text('slow\n\n{"text": "two", "id": "b", "metadata": {"a": 1}}\nthree\n', "utf-8")
+    async with serving(answering) as server:
+        code, results, said = await batch(server, str(file), "--concurrency", "3")
+    assert (code, said) == (0, "")
+    assert [(r["index"], r.get("id"), r["text"]) for r in results] == [
+        (0, None, "slow!"), (1, "b", "two!"), (2, None, "three!"),
+    ]  # fmt: skip
+
+
+async def test_a_failure_is_told_and_loses_no_other() -> None:
+    """Exit code 1; the others are there. The inputs may come from a pipe."""
+    async with serving(answering) as server:
+        code, results, said = await batch(server, "-", given="one\nfail\nthree")
+    assert code == 1
+    assert [r["status"] for r in results] == ["completed", "failed", "completed"]
+    assert results[1]["reason"] == "upstream"
+    assert said == "bargein: 1 of 3 failed\n"
+
+
+async def test_what_cannot_begin_says_why(tmp_path: Path) -> None:
+    """A line that is no input, a file that is not there, a credential that is missing."""
+    async with serving(answering, authenticator=BearerTokens({"secret": "ann"})) as server:
+        code, results, said = await batch(server, "-", given='one\n{"tekst": "x"}\n')
+        assert (code, results) == (1, [])
+        assert "line 2" in said
+        code, results, said = await batch(server, str(tmp_path / "none"))
+        assert (code, results) == (1, [])
+        assert "cannot read" in said
+        code, results, said = await batch(server, "-", given="one")
+        assert (code, results) == (1, [])
+        assert "--token" in said
+        assert (await batch(server, "-", "--token", "secret", given="one"))[0] == 0
+
+
+def result(index: int, status: bp.TurnStatus = "completed") -> bp.BatchResult:
+    return bp.BatchResult(index=index, status=status, reason="r")
+
+
+@given(order=st.permutations(range(8)))
+def test_results_are_written_in_order_as_soon_as_they_can_be(order: list[int]) -> None:
+    """None waits for more than those before it."""
+    written: list[int] = []
+    writer = Writer(lambda ready: written.append(ready.index))
+    for count, index in enumerate(order, 1):
+        writer.add(result(index))
+        here = set(order[:count])
+        assert written == list(range(next(n for n in range(9) if n not in here)))
+    assert written == list(range(8))
+
+
+def test_failures_are_counted() -> None:
+    """Whatever did not complete."""
+    writer = Writer(lambda ready: None)
+    writer.add(result(1, "failed"))
+    writer.add(result(0, "interrupted"))
+    writer.add(result(2))
+    assert (writer.done, writer.failed) == (3, 2)
+
+
+def test_a_long_file_is_sent_in_several_requests() -> None:
+    """By number and by size; none is lost or moved."""
+    short = [bp.BatchInput(text=str(n)) for n in range(2 * MOST_INPUTS + 1)]
+    assert list(map(len, in_requests(short))) == [MOST_INPUTS, MOST_INPUTS, 1]
+    long = [bp.BatchInput(text="x" * (MOST_BYTES // 3))] * 5
+    parts = list(in_requests(long))
+    assert [item for part in parts for item in part] == long
+    assert max(map(len, parts)) == 2
+    assert list(in_requests([])) == []
+
+
+def test_lines_are_inputs() -> None:
+    """What does not begin like an object is what was said."""
+    assert read_inputs(["  a b ", "", ' {"text":"c"}', "[1]"]) == [
+        bp.BatchInput(text="a b"), bp.BatchInput(text="c"), bp.BatchInput(text="[1]"),
+    ]  # fmt: skip
+    with pytest.raises(BadLine) as bad:
+        read_inputs(["a", "{"])
+    assert bad.value.number == 2
+
+
+def test_the_bar_is_for_terminals() -> None:
+    """It is drawn over itself and taken away; elsewhere nothing is written."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    shown, hidden = Terminal(), io.StringIO()
+    for out in (shown, hidden):
+        bar = ProgressBar(4, out)
+        bar.show(1, 0)
+        bar.show(4, 2)
+        bar.clear()
+    drawn = shown.getvalue().split("\r\x1b[K")
+    assert drawn == ["", "█" * 6 + "░" * 18 + " 1/4", "█" * 24 + " 4/4  2 failed", ""]
+    assert hidden.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("socket", "batches"),
+    [
+        ("ws://localhost:8000/v1/session", "http://localhost:8000/v1/batch"),
+        ("wss://a.example/agents/v1/session", "https://a.example/agents/v1/batch"),
+    ],
+)
+def test_batches_are_beside_the_socket(socket: str, batches: str) -> None:
+    """Under the same path."""
+    assert batch_url(socket) == batches

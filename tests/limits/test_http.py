@@ -1,0 +1,89 @@
+"""The limits of the HTTP side: at each a request passes, one past it does not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from bargein_server import Output, Turn
+from bargein_server.guard.rates import AddressRates
+from event_source import http
+from serving import serving
+
+LITTLE = 0.01
+
+
+async def answering(turn: Turn) -> AsyncIterator[Output]:
+    """Says one word, after so many seconds as it was told."""
+    await asyncio.sleep(float(turn.text))
+    yield "done"
+
+
+def batch(*seconds: float, **fields: Any) -> dict[str, Any]:
+    return {"inputs": [{"text": str(s)} for s in seconds], **fields}
+
+
+def test_requests_per_s() -> None:
+    """Twice as many at once, then so many in a second, of each address."""
+    rates = AddressRates(10, 10**9)
+    for address in ("one", "another"):
+        assert [rates.take(address, 1, 0.0) for _ in range(20)] == [True] * 20
+        assert not rates.take(address, 1, 0.0)
+        assert [rates.take(address, 1, 1.0) for _ in range(11)] == [True] * 10 + [False]
+
+
+@pytest.mark.parametrize(("more", "status"), [(0, 200), (1, 413)])
+async def test_batch_inputs(more: int, status: int) -> None:
+    """One more input is refused, and nothing is begun."""
+    async with serving(answering, batch_inputs=3) as server, http(server) as client:
+        assert (await client.post("/v1/batch", batch(*[0.0] * (3 + more)))).status_code == status
+
+
+@pytest.mark.parametrize(("more", "status"), [(0, 200), (1, 413)])
+async def test_batch_bytes(more: int, status: int) -> None:
+    """One byte more is refused."""
+    bare = len(json.dumps(batch(0.0, x="")))
+    async with serving(answering, batch_bytes=2048) as server, http(server) as client:
+        body = json.dumps(batch(0.0, x="x" * (2048 - bare + more)))
+        assert len(body) == 2048 + more
+        answer = await client.post("/v1/batch", body.encode())
+        assert answer.status_code == status
+
+
+async def test_batch_concurrency() -> None:
+    """So many are answered at a time, whatever was asked for."""
+    running = most = 0
+
+    async def counting(turn: Turn) -> AsyncIterator[Output]:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.01)
+        running -= 1
+        yield "done"
+
+    async with serving(counting, batch_concurrency=3) as server, http(server) as client:
+        await client.post("/v1/batch", batch(*[0.0] * 10, concurrency=4))
+    assert most == 3
+
+
+@pytest.mark.virtual_time
+async def test_batch_item_s() -> None:
+    """An input that takes longer fails; the others do not."""
+    async with serving(answering, batch_item_s=1) as server, http(server) as client:
+        answer = await client.post("/v1/batch", batch(1 - LITTLE, 1 + LITTLE))
+        assert [result["reason"] for result in answer.json()["results"]] == ["completed", "timeout"]
+
+
+@pytest.mark.virtual_time
+async def test_batch_s() -> None:
+    """What has no result by then fails; what has one keeps it."""
+    limits: dict[str, Any] = {"batch_s": 2, "batch_concurrency": 1}
+    async with serving(answering, **limits) as server, http(server) as client:
+        answer = await client.post("/v1/batch", batch(1, 0.9, 0.2))
+        reasons = [result["reason"] for result in answer.json()["results"]]
+        assert reasons == ["completed", "completed", "timeout"]
