@@ -57,6 +57,7 @@ class Wrong:
 
     Args:
         stale: Says a token more after each end.
+        late: Says one more between the answer to an interrupt and the end.
         endless: Never ends a turn.
         skips: Leaves a number out before each end.
         twice: Ends each turn twice.
@@ -67,11 +68,13 @@ class Wrong:
         self,
         *,
         stale: bool = False,
+        late: bool = False,
         endless: bool = False,
         skips: bool = False,
         twice: bool = False,
         hangs_up: int = 0,
     ) -> None:
+        self.late = late
         self.stale, self.endless, self.skips, self.twice, self.hangs_up = (
             stale,
             endless,
@@ -116,6 +119,8 @@ class Wrong:
                 outcome = "interrupted" if running.pop(turn, None) else "already_ended"
                 answer = {"type": "interrupt.result", "interrupt_id": event["id"], "turn_id": turn}
                 await socket.send(json.dumps({**answer, "outcome": outcome}))
+                if self.late and outcome == "interrupted":
+                    await numbered("text.delta", turn, text="late")
                 if not self.endless and outcome == "interrupted":
                     await end(turn, "client")
 
@@ -228,9 +233,10 @@ async def test_a_server_that_keeps_the_rules_is_not_blamed() -> None:
     assert result["times"]["interrupt"]["count"] > 0
 
 
-async def test_stale_output_is_found_and_timed() -> None:
-    """Output after the end of its turn is stale, and how long after the interrupt is told."""
-    async with wrong(stale=True) as url:
+@pytest.mark.parametrize("flag", ["stale", "late"])
+async def test_stale_output_is_found_and_timed(flag: str) -> None:
+    """Output after the end of its turn, or once its interrupt was accepted, is stale; it is timed."""
+    async with wrong(**{flag: True}) as url:
         result = await figures_of(url, limits={"stale": 0})
     assert result["stale"] == result["times"]["stale"]["count"] > 0
     assert result["times"]["stale"]["max_ms"] > 0
