@@ -9,7 +9,7 @@ from .figures import TIMES, Figures
 from .histogram import Histogram
 
 WIDTH, HEIGHT = 860, 480
-LEFT, RIGHT, TOP, BOTTOM = 70, 20, 40, 110
+LEFT, RIGHT, TOP, BOTTOM = 70, 40, 40, 110
 SHARES = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999)
 COLOURS = {
     "first-token": "#0969da",

@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run from the command line; returns the exit code: 1 when a limit is missed or nobody came in."""
     options = parse(arguments)
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             result, figures = runner.run(run(options, sys.stderr))
     except KeyboardInterrupt:
         return 130
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if result["missed"] else 0
 
 
-def _loop_factory() -> Any:
+def loop_factory() -> Any:
     """Return uvloop's loop where it is installed, the standard one elsewhere."""
     try:
         import uvloop

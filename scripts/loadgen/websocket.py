@@ -10,7 +10,7 @@ from typing import cast
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidHandshake
-from websockets.http11 import Response
+from websockets.protocol import State
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
@@ -79,20 +79,21 @@ class Line(asyncio.Protocol):
             if not end:
                 self._rest = head
                 return
-            self._shake(head + end)
+            if not self._shake(head + end):
+                return
         self._rest = self._read(buffer, now)
 
-    def _shake(self, head: bytes) -> None:
+    def _shake(self, head: bytes) -> bool:
         self._handshake.receive_data(head)
-        error = self._handshake.handshake_exc
-        if error is None:
+        if self._handshake.state is State.OPEN:
             self.opened.set_result(None)
-            return
-        status = next(
-            (e.status_code for e in self._handshake.events_received() if isinstance(e, Response)), 0
-        )
-        self.opened.set_exception(Refused(f"connect: refused with {status or type(error).__name__}"))
+            return True
+        # A refusal may have a body, which is not waited for; a 101 that is wrong has its reason.
+        status = head[9:12].decode("ascii", "replace")
+        why = type(self._handshake.handshake_exc).__name__ if status == "101" else status
+        self.opened.set_exception(Refused(f"connect: refused with {why}"))
         self.drop()
+        return False
 
     def _read(self, buffer: bytes, now: float) -> bytes:
         """Take whole frames (RFC 6455 section 5.2) from a buffer; returns the rest."""
@@ -180,13 +181,14 @@ async def dial(
     on_message: Callable[[bytes, float], None],
     on_lost: Callable[[int], None],
 ) -> Line:
-    """Open a line.
+    """Open a line, without a subprotocol when that is empty.
 
     Raises:
         Refused: There is none, and `on_lost` is not called either, or is harmless.
     """
     uri = parse_uri(url)
-    handshake = ClientProtocol(uri, subprotocols=[Subprotocol(subprotocol)], max_size=None)
+    offered = [Subprotocol(subprotocol)] if subprotocol else None
+    handshake = ClientProtocol(uri, subprotocols=offered, max_size=None)
     secure = ssl.create_default_context() if uri.secure else None
     try:
         async with asyncio.timeout(OPEN_TIMEOUT_S):

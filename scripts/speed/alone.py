@@ -1,0 +1,91 @@
+"""The codec and the core without a socket, in nanoseconds an event."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from itertools import count
+
+import bargein_protocol as bp
+from bargein_server.core.log import MemoryLog
+from bargein_server.core.session import Session
+from bargein_server.core.slots import Claim, Slots
+from bargein_server.settings import Settings
+
+from .servers import TOKEN
+
+EVENTS = 20_000
+TRIES = 7
+
+
+def alone() -> dict[str, float]:
+    """Return nanoseconds an event by what is done; the best of several tries, since noise only adds."""
+    delta = bp.TextDelta(seq=bp.Seq(100_000), turn_id=bp.TurnId("t_8432156e_1"), text=TOKEN)
+    ask = bp.JSON.encode(bp.InputText(id=bp.InputId("in_1"), text=TOKEN))
+    tasks = {f"{codec.subprotocol}: encode text.delta": _encode(codec, delta) for codec in bp.CODECS.values()}
+    tasks["bargein.v1.json: decode input.text"] = lambda: _repeat(lambda: bp.JSON.decode_client(ask))
+    tasks["core: a token, from emit to the frame"] = _tokens
+    tasks["core: an input and its interrupt, with all answers"] = _interrupts
+    return {name: min(task() for _ in range(TRIES)) * 1e9 / EVENTS for name, task in tasks.items()}
+
+
+def _encode(codec: bp.Codec, event: bp.ServerEvent) -> Callable[[], float]:
+    return lambda: _repeat(lambda: codec.encode(event))
+
+
+def _repeat(act: Callable[[], object]) -> float:
+    """Return the seconds that all events take."""
+    started = time.perf_counter()
+    for _ in range(EVENTS):
+        act()
+    return time.perf_counter() - started
+
+
+def _session() -> Session:
+    limits, ids = Settings(), count(1)
+    session = Session(
+        bp.SessionId("s"),
+        bp.Epoch("e"),
+        MemoryLog(limits.log_events, limits.log_bytes),
+        bp.JSON,
+        limits,
+        Claim(Slots(limits.turns, limits.waiting_turns), lambda: None),
+        lambda: bp.TurnId(f"t_8432156e_{next(ids)}"),
+        0.0,
+    )
+    session.attach(bp.JSON, bp.Token("k"), 0.0)
+    _drain(session)
+    return session
+
+
+def _drain(session: Session) -> None:
+    while session.next_frame(True) is not None:
+        pass
+    session.commands()
+
+
+def _tokens() -> float:
+    session = _session()
+    session.receive(bp.InputText(id=bp.InputId("i"), text="x"), 0.0)
+    _drain(session)
+    turn, emit, next_frame = bp.TurnId("t_8432156e_1"), session.emit, session.next_frame
+
+    def token() -> None:
+        emit(turn, TOKEN, 0.0)
+        next_frame(True)
+
+    return _repeat(token)
+
+
+def _interrupts() -> float:
+    session, ids = _session(), count(1)
+
+    def turn() -> None:
+        n = next(ids)
+        session.receive(bp.InputText(id=bp.InputId(f"i{n}"), text="x"), 0.0)
+        _drain(session)
+        session.receive(bp.Interrupt(id=bp.InterruptId(f"x{n}"), input_id=bp.InputId(f"i{n}")), 0.0)
+        _drain(session)
+        session.cleaned_up(bp.TurnId(f"t_8432156e_{n}"), 0.0)
+
+    return _repeat(turn)
