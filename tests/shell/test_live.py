@@ -158,6 +158,15 @@ async def test_a_deadline_that_comes_nearer_moves_the_timer() -> None:
     assert line.types()[-1] == "turn.resumed"
 
 
+async def test_what_is_due_at_once_does_not_hinder_the_next_message() -> None:
+    """Of a timer without a delay uvloop makes a handle that does not know its time."""
+    line = Line(serve(waits, hold_s=1e-5))
+    turn = line.ask()
+    line.send(TurnHold(turn_id=turn))
+    line.interrupt(turn)
+    assert [end.status for end in line.ends()] == ["interrupted"]
+
+
 @pytest.mark.virtual_time
 async def test_a_silent_agent_is_ended_by_the_timer_and_cancelled() -> None:
     """Nobody has to call for the no-output time to be over."""

@@ -81,6 +81,7 @@ class LiveSession:
         self._runners: dict[TurnId, Runner] = {}
         self._waiters: set[asyncio.Future[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
         self._flushed_at = 0.0
         self._flush_due = False
         self._close: Code | None = None
@@ -235,12 +236,13 @@ class LiveSession:
         """Have `tick` called in time. A timer that is set too early is left alone: it sets itself anew."""
         deadline = self.core.next_deadline()
         if self._timer is not None:
-            if deadline is not None and self._timer.when() <= deadline:
+            if deadline is not None and self._timer_due <= deadline:
                 return
             self._timer.cancel()
             self._timer = None
         if deadline is not None:
-            self._timer = self.loop.call_at(deadline, self._tick)
+            # The time is kept here: uvloop gives a handle without `when()` for what is due already.
+            self._timer, self._timer_due = self.loop.call_at(deadline, self._tick), deadline
 
     def _tick(self) -> None:
         self._timer = None
