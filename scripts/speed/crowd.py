@@ -50,9 +50,11 @@ class Client:
             self._send({"type": "session.open"})
 
     def close(self) -> None:
-        """Cut the line."""
+        """End the session, or its turn would go on without us, and the line."""
         if self._line is not None:
-            self._line.drop()
+            if not self._floor:
+                self._send({"type": "session.close"})
+            self._line.close()
 
     def _take(self, frame: bytes, now: float) -> None:
         if frame.startswith(_TOKEN):

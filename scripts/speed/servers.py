@@ -85,8 +85,16 @@ def serve(which: str, port: int) -> None:
     if which == FLOOR:
         uvicorn.run(floor, port=port, log_level="warning", ws_per_message_deflate=False, lifespan="off")
         return
-    # One of the loads is a single client that never pauses.
-    limits = Settings(messages_per_s=10**6, metrics=which == WATCHED)
+    # One of the loads is a single client that never pauses, and all come from one address.
+    most = 20_000
+    limits = Settings(
+        messages_per_s=10**6,
+        sessions=most,
+        connections=most,
+        connections_per_address=most,
+        turns=most,
+        metrics=which == WATCHED,
+    )
     config = uvicorn_config(create_app(agent, limits), limits, "127.0.0.1", port, "warning")
     with suppress(KeyboardInterrupt):
         uvicorn.Server(config).run([listening_socket("127.0.0.1", port, limits.stalled_s)])

@@ -52,8 +52,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         sessions: Sessions that are kept, those included whose clients are away.
         connections: Connections that may be open.
         connections_per_address: And how many of them from one address.
-        messages_per_s: Messages that a client may send in a second; twice as many at once. A client that
-            comes back sends all that it kept at once, up to some 140: with less it may never get through.
+        messages_per_s: Messages that a client may send in a second; twice as many at once. What a client
+            that resumes sends again does not count: 192 messages.
         bytes_per_s: And their size.
         requests_per_s: Requests over HTTP that may come from one address in a second; twice as many at
             once. For their size the limit is `bytes_per_s`.

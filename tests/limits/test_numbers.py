@@ -11,6 +11,8 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from bargein_protocol import (
+    NO_SEQ,
+    Cursor,
     InputAccepted,
     InputId,
     InputQueued,
@@ -18,10 +20,14 @@ from bargein_protocol import (
     InputText,
     Ping,
     Pong,
+    Resume,
+    SessionOpen,
+    SessionOpened,
     Snapshot,
 )
 from bargein_protocol.errors import FLOODED, OVERLOADED
 from bargein_server import Output, Turn
+from bargein_server.shell.connection import RESENT_MESSAGES
 from bargein_server.shell.http_client import create_http_client
 from fakes import Line, serve
 from serving import echo, serving
@@ -102,6 +108,24 @@ async def test_messages_per_s() -> None:
     for _ in range(10):
         line.send(Ping(id="p"))
     assert sum(isinstance(event, Pong) for event in line.events) == 30
+    assert line.wire.closed is None
+    line.send(Ping(id="one more"))
+    assert line.wire.closed is FLOODED
+
+
+@pytest.mark.virtual_time
+async def test_what_is_sent_again_after_a_resume_is_no_flood() -> None:
+    """Or a slow rate would close a client that says what it kept, and do so again whenever it comes back."""
+    sessions = serve(echo, messages_per_s=10)
+    first = Line(sessions)
+    first.send(SessionOpen())
+    [opened] = [event for event in first.events if isinstance(event, SessionOpened)]
+    first.drop()
+    cursor = Cursor(epoch=opened.epoch, seq=NO_SEQ)
+    line = Line(sessions)
+    line.send(SessionOpen(resume=Resume(session_id=opened.session_id, token=opened.token, cursor=cursor)))
+    for _ in range(RESENT_MESSAGES + 19):  # and twice the rate, of which the opening was one
+        line.send(Ping(id="p"))
     assert line.wire.closed is None
     line.send(Ping(id="one more"))
     assert line.wire.closed is FLOODED

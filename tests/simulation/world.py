@@ -95,8 +95,7 @@ def draw_settings(chance: random.Random) -> Settings:
             "heartbeat_s": chance.choice([1.0, 5.0, 15.0]),
             "queued_inputs": chance.choice([0, 1, 2, 8]),
             "sessions": chance.choice([3, 100]),
-            # With less, what a client has to say after a resume could be a flood each time anew.
-            "messages_per_s": chance.choice([20, 50, 500]),
+            "messages_per_s": chance.choice([5, 50, 500]),
             "output_bytes": chance.choice([1024, 8192, 65536]),
             "answer_bytes": chance.choice([1024, 65536, 1024 * 1024]),
             "confirm_s": 5.0,  # the usual time is longer than most runs

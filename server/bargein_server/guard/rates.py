@@ -24,16 +24,24 @@ class TokenBucket:
         now: The time in seconds.
     """
 
-    __slots__ = ("_at", "_burst", "_level", "_rate")
+    __slots__ = ("_at", "_burst", "_extra", "_level", "_rate")
 
     def __init__(self, rate: float, now: float) -> None:
         self._rate = rate
         self._burst = rate * BURST_S
         self._level = self._burst
+        self._extra = 0.0
         self._at = now
+
+    def add_once(self, amount: float) -> None:
+        """Let so much be taken beside what the rate allows."""
+        self._extra += amount
 
     def take(self, amount: float, now: float) -> bool:
         """Take some; False when that is more than is there, and then nothing is taken."""
+        if amount <= self._extra:
+            self._extra -= amount
+            return True
         level = min(self._burst, self._level + (now - self._at) * self._rate)
         self._at = now
         if amount > level:

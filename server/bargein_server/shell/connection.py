@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from bargein_protocol import ClientEvent, Code, Codec, DecodeError, ErrorEvent, SessionOpen
+from bargein_protocol import MAX_PENDING, ClientEvent, Code, Codec, DecodeError, ErrorEvent, SessionOpen
 from bargein_protocol.errors import (
     FLOODED,
     INTERNAL,
@@ -33,6 +33,10 @@ log = logging.getLogger("bargein.connection")
 
 # What is handed to the transport at once. Beyond it the rest stays where an interrupt can purge it.
 WRITE_BYTES = 16 * 1024
+
+# A client that resumes sends at once what it got no answer to. That is no flood: counted as one, it would
+# be closed, resume, and send the same again, for ever. Requests, tool results, playback, and metadata.
+RESENT_MESSAGES = 3 * MAX_PENDING
 
 
 class Connection:
@@ -114,6 +118,9 @@ class Connection:
         if live is None:
             self.close(OVERLOADED)
             return
+        if first.resume is not None:
+            self._messages.add_once(RESENT_MESSAGES)
+            self._bytes.add_once(RESENT_MESSAGES * self._sessions.settings.frame_bytes)
         if first is not event:
             live.core.receive(event, live.loop.time())
         live.changed()
