@@ -1,68 +1,144 @@
 """Times interrupts and counts tokens, processor and memory, against a floor measured in the same run.
 
-    .venv/bin/python scripts/benchmark.py [--rounds 3] [--seconds 5] [--sessions 1,100,500]
+    .venv/bin/python scripts/benchmark.py [--quick] [--json FILE]
 
 The floor is a bare uvicorn application that sends prepared frames and knows no session, no turn and no
 fence. Ours runs twice, the second time with its metrics on. Servers and load run on a core each where
-there are two. Rounds alternate between the servers; figures are medians of rounds, and the last column
-says how far rounds were apart: run it on a machine that does nothing else.
+there are two. Rounds alternate between the servers, and the last column says how far they were apart:
+run it on a machine that does nothing else. It takes a quarter of an hour.
+
+A server that logs a warning or an error, or a line that is lost, ends the run with exit code 1 and
+without figures.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
+import signal
 import sys
+import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from loadgen.run import loop_factory
+from loadgen.websocket import Refused
 from speed.alone import alone
-from speed.rounds import Figures, Plan, measure
-from speed.servers import NAMES, Served, listening, pin, serve, served
-from speed.table import table
+from speed.figures import Figures
+from speed.footer import footer, load_average, machine
+from speed.memory import memory
+from speed.plan import Plan
+from speed.processes import NAMES, Broken, allow_files, end_with_parent, listening, pin, served
+from speed.rounds import measure
+from speed.servers import serve
+from speed.table import rows, table, value
+
+STARTED = time.monotonic()
+QUICK = Plan(rounds=1, seconds=1.0, interrupts=200)
 
 
-async def run(servers: list[Served], plan: Plan) -> Figures:
-    """Measure servers that are being started."""
-    for server in servers:
-        await listening(server.port)
-    return await measure(servers, plan, lambda what: print(what, file=sys.stderr, flush=True))
+def tell(what: str) -> None:
+    """Say what comes next, and when."""
+    print(f"{time.monotonic() - STARTED:4.0f} s  {what}", file=sys.stderr, flush=True)
 
 
-def main() -> None:
-    """Parse the command line and print the table."""
+async def run(plan: Plan) -> Figures:
+    """Measure everything that needs a server."""
+    figures, start = Figures(), partial(served, Path(__file__))
+    await memory(start, plan, figures, tell)
+    with start() as servers:
+        for server in servers:
+            await listening(server)
+        await measure(servers, plan, figures, tell)
+    return figures
+
+
+def why(error: BaseException) -> list[str]:
+    """Return what went wrong, in words, each thing once."""
+    notes = list(getattr(error, "__notes__", []))
+    if isinstance(error, BaseExceptionGroup):
+        return list(dict.fromkeys([*notes, *(line for inner in error.exceptions for line in why(inner))]))
+    return list(dict.fromkeys([*notes, str(error) or type(error).__name__]))
+
+
+def prepare() -> None:
+    """Make this process one that puts load on another, and that ends its servers when it is ended."""
+    # However we were started: a shell's background job ignores the first one.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    pin(1)
+    allow_files()
+
+
+def main() -> int:
+    """Parse the command line, measure, and print the table; returns the exit code."""
+    options = _options()
+    if options.serve:
+        end_with_parent()
+        serve(options.serve, options.port)
+        return 0
+    plan = QUICK if options.quick else _plan(options)
+    waiting = load_average()
+    prepare()
+    try:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            figures = runner.run(run(plan))
+        by_itself = alone()
+    except KeyboardInterrupt:
+        return 130
+    except (Broken, Refused, TimeoutError, ExceptionGroup) as error:
+        print("no figures:", *why(error), sep="\n", file=sys.stderr)
+        return 1
+    below = footer(figures, plan, waiting)
+    print("\n".join([*table(figures, by_itself, plan), "", *below]))
+    if options.json is not None:
+        raw = {"machine": machine(), "plan": _dict(plan), "rows": _rows(figures, plan), "alone_ns": by_itself}
+        raw |= {"notes": below, **figures.raw()}
+        options.json.write_text(json.dumps(raw) + "\n", "utf-8")
+    return 0
+
+
+def _options() -> Any:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add: Any = parser.add_argument
-    add("--rounds", type=int, default=3)
-    add("--seconds", type=float, default=5.0, help="of each stretch of tokens that trickle (%(default)s)")
-    add("--sessions", type=_sizes, default=(1, 100, 500), help="sizes of the crowds (1,100,500)")
-    add("--flat-out", type=_sizes, default=(1, 200), help="and of those that get tokens flat out (1,200)")
+    default = Plan()
+    add("--quick", action="store_true", help="two minutes, one round: a look, no figures to quote")
+    add("--json", type=Path, metavar="FILE", help="where everything of each round goes")
+    add("--rounds", type=_size, default=default.rounds)
+    add("--seconds", type=float, default=default.seconds, help="of each stretch, at least (%(default)s)")
+    add("--sessions", type=_sizes, default=default.sessions, help="sizes of the crowds (1,100,500)")
+    add("--flat-out", type=_sizes, default=default.flat_out, help="of those that get tokens flat out (1,200)")
+    add("--endless", type=_sizes, default=default.endless, help="of those that interrupt such (1,10)")
+    add("--interrupts", type=_size, default=default.interrupts, help="behind each p99 (%(default)s)")
     add("--serve", choices=NAMES, help=argparse.SUPPRESS)
     add("--port", type=int, default=0, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.serve:
-        serve(options.serve, options.port)
-        return
-    plan = Plan(
-        rounds=options.rounds,
-        seconds=options.seconds,
-        sessions=options.sessions,
-        flat_out=options.flat_out,
-    )
-    with served(Path(__file__)) as servers:
-        pin(1)
-        by_itself = alone()
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            print(table(runner.run(run(servers, plan)), by_itself, plan))
+    return parser.parse_args()
+
+
+def _plan(options: Any) -> Plan:
+    return Plan(**{name: getattr(options, name) for name in Plan.__struct_fields__})
+
+
+def _dict(plan: Plan) -> dict[str, Any]:
+    return {name: getattr(plan, name) for name in Plan.__struct_fields__}
+
+
+def _rows(figures: Figures, plan: Plan) -> list[dict[str, Any]]:
+    return [{"title": row.title} | {name: value(figures, row, name) for name in NAMES} for row in rows(plan)]
+
+
+def _size(text: str) -> int:
+    return _sizes(text)[0]
 
 
 def _sizes(text: str) -> tuple[int, ...]:
     sizes = tuple(int(size) for size in text.split(","))
     if min(sizes) < 1:
-        raise argparse.ArgumentTypeError("expected 1 or more sessions")
+        raise argparse.ArgumentTypeError("expected 1 or more")
     return sizes
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

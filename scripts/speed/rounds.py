@@ -3,80 +3,81 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
-from msgspec import Struct
-
+from .capacity import capacity
 from .crowd import Crowd
-from .servers import FLOOR, Served
+from .figures import Figures
+from .plan import Plan
+from .processes import FLOOR, Served
+from .table import number
 
 FLAT_OUT_TOKENS = 400_000
 TURNS = 1000
 SETTLE_S = 0.5
+TURN_S = 2.0
+"""So long does a turn run on average before its client cuts it off,"""
+SHORTEST_S = 0.02
+"""and so long at least, where a few clients cut in more often."""
+UNHURRIED_S = 0.8
+"""The same where the cleanup takes 0.3 s. No interrupt comes while an earlier one is cleaned up: one
+cleanup overlaps a running turn, and with a second one the turn would rightly wait (contract 5)."""
+CLEANUPS = 10
+
+Tell = Callable[[str], None]
 
 
-class Plan(Struct, frozen=True, kw_only=True):
-    """How much is measured.
-
-    Args:
-        rounds: How often everything but memory is.
-        seconds: How long each stretch of tokens that trickle is watched.
-        sessions: In crowds of these sizes.
-        flat_out: Sessions that get tokens as fast as they can, for each stretch of it.
-    """
-
-    rounds: int = 3
-    seconds: float = 5.0
-    sessions: Sequence[int] = (1, 100, 500)
-    flat_out: Sequence[int] = (1, 200)
-
-
-Figures = dict[tuple[str, str], list[float]]
-"""Values of all rounds by what was measured and of which server. Times are in seconds."""
-
-
-async def measure(servers: Sequence[Served], plan: Plan, tell: Callable[[str], None]) -> Figures:
+async def measure(servers: Sequence[Served], plan: Plan, figures: Figures, tell: Tell) -> None:
     """Run all rounds.
 
     Args:
         servers: The servers, which run.
         plan: How much.
+        figures: Takes what comes out.
         tell: Is told what comes next.
+
+    Raises:
+        Broken: A server or a line failed.
     """
-    figures: Figures = {}
-    for server in servers:
-        tell(f"memory, {server.name}")
-        await _memory(server, max(plan.sessions), plan, figures)
     for n in range(plan.rounds):
         # Who goes first changes, for what warms up or slows down in a round.
         for server in servers if n % 2 else list(reversed(servers)):
+            about = f"round {n + 1} of {plan.rounds}"
             for size in plan.sessions:
-                tell(f"round {n + 1} of {plan.rounds}: {size} sessions, {server.name}")
-                await _trickle(server, size, plan, figures)
+                tell(f"{about}: {number(size)}, {server.name}")
+                with no_garbage():
+                    await _trickle(server, size, plan, figures)
+                    await _cleanup(server, size, plan, figures)
+                server.check()
+            tell(f"{about}: how many sessions, {server.name}")
+            with no_garbage():
+                await capacity(server, plan, figures)
+            server.check()
             for size in plan.flat_out:
-                tell(f"round {n + 1} of {plan.rounds}: {size} sessions flat out, {server.name}")
+                tell(f"{about}: {number(size)} flat out, {server.name}")
                 await _flat_out(server, size, figures)
             await _turns(server, figures)
-            if server.name != FLOOR:
-                tell(f"round {n + 1} of {plan.rounds}: interrupts flat out, {server.name}")
-                await _endless(server, plan, figures)
-    return figures
+            for size in plan.endless if server.name != FLOOR else ():
+                tell(f"{about}: interrupts of {number(size)} flat out, {server.name}")
+                with no_garbage():
+                    await _endless(server, size, plan, figures)
+            server.check()
 
 
-def _note(figures: Figures, what: str, server: Served, value: float) -> None:
-    figures.setdefault((what, server.name), []).append(value)
-
-
-async def _memory(server: Served, size: int, plan: Plan, figures: Figures) -> None:
-    before = server.usage.rss_bytes
-    async with Crowd(server, size) as crowd:
-        await asyncio.sleep(SETTLE_S)
-        _note(figures, "memory idle", server, (server.usage.rss_bytes - before) / size)
-        await crowd.start("trickle")
-        await asyncio.sleep(plan.seconds)
-        _note(figures, "memory streaming", server, (server.usage.rss_bytes - before) / size)
-    await asyncio.sleep(SETTLE_S)
+@contextmanager
+def no_garbage() -> Iterator[None]:
+    """Let this process collect no garbage meanwhile: its own pauses would be blamed on the server."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
 
 
 async def _trickle(server: Served, size: int, plan: Plan, figures: Figures) -> None:
@@ -84,22 +85,28 @@ async def _trickle(server: Served, size: int, plan: Plan, figures: Figures) -> N
     async with Crowd(server, size) as crowd:
         await crowd.start("trickle")
         tokens, used = crowd.tokens, server.usage.cpu_s
-        own = time.process_time()
+        own, began = time.process_time(), time.perf_counter()
         await asyncio.sleep(plan.seconds)
         cpu, came = server.usage.cpu_s - used, crowd.tokens - tokens
-        _note(figures, f"cpu per token {size}", server, cpu / came)
-        _note(figures, f"utilisation {size}", server, cpu / plan.seconds)
-        _note(figures, f"load {size}", server, (time.process_time() - own) / plan.seconds)
-        await crowd.barge_in("trickle", plan.seconds)
-        for what, times in (("ended", crowd.ended), ("first", crowd.first)):
-            _note(figures, f"{what} p50 {size}", server, times.quantile(0.5))
-            _note(figures, f"{what} p99 {size}", server, times.quantile(0.99))
+        lasted = time.perf_counter() - began
+        figures.note(f"cpu per token {size}", server.name, cpu / came)
+        figures.note(f"utilisation {size}", server.name, cpu / lasted)
+        figures.note(f"load {size}", server.name, (time.process_time() - own) / lasted)
+        pause = min(TURN_S, max(SHORTEST_S, TURN_S * size / 100))
+        await crowd.barge_in("trickle", pause, plan.seconds, plan.interrupts_a_round)
+        figures.keep(f"ended {size}", server.name, crowd.ended)
+        figures.keep(f"first {size}", server.name, crowd.first)
+    await asyncio.sleep(SETTLE_S)
+
+
+async def _cleanup(server: Served, size: int, plan: Plan, figures: Figures) -> None:
+    """The floor cleans nothing up; ours takes 0.3 s, and nobody is to wait for that."""
     async with Crowd(server, size) as crowd:
-        # The floor cleans nothing up; ours takes 0.3 s, and nobody is to wait for that.
         text = "cleanup" if server.name != FLOOR else "trickle"
         await crowd.start(text)
-        await crowd.barge_in(text, plan.seconds)
-        _note(figures, f"again p50 {size}", server, crowd.again.quantile(0.5))
+        pause = min(TURN_S, max(UNHURRIED_S, TURN_S * size / 100))
+        await crowd.barge_in(text, pause, plan.seconds, CLEANUPS)
+        figures.keep(f"again {size}", server.name, crowd.again)
     await asyncio.sleep(SETTLE_S)
 
 
@@ -108,7 +115,7 @@ async def _flat_out(server: Served, size: int, figures: Figures) -> None:
         used = server.usage.cpu_s
         each = FLAT_OUT_TOKENS // size
         await crowd.all_say(f"flat {each}")
-        _note(figures, f"flat out {size}", server, each * size / (server.usage.cpu_s - used))
+        figures.note(f"flat out {size}", server.name, each * size / (server.usage.cpu_s - used))
 
 
 async def _turns(server: Served, figures: Figures) -> None:
@@ -117,13 +124,16 @@ async def _turns(server: Served, figures: Figures) -> None:
         used = server.usage.cpu_s
         for _ in range(TURNS):
             await crowd.all_say("flat 1")
-        _note(figures, "cpu per turn", server, (server.usage.cpu_s - used) / TURNS)
+        figures.note("cpu per turn", server.name, (server.usage.cpu_s - used) / TURNS)
 
 
-async def _endless(server: Served, plan: Plan, figures: Figures) -> None:
-    """Interrupts of an agent that never suspends."""
-    async with Crowd(server, 1) as crowd:
+async def _endless(server: Served, size: int, plan: Plan, figures: Figures) -> None:
+    """Interrupts of agents that never suspend."""
+    async with Crowd(server, size) as crowd:
         await crowd.start("endless")
-        await crowd.barge_in("endless", plan.seconds)
-        _note(figures, "endless p50", server, crowd.ended.quantile(0.5))
-        _note(figures, "endless p99", server, crowd.ended.quantile(0.99))
+        own, began = time.process_time(), time.perf_counter()
+        pause = max(SHORTEST_S, TURN_S * size / 100)
+        await crowd.barge_in("endless", pause, plan.seconds, plan.interrupts_a_round)
+        lasted = time.perf_counter() - began
+        figures.keep(f"endless {size}", server.name, crowd.ended)
+        figures.note(f"load endless {size}", server.name, (time.process_time() - own) / lasted)

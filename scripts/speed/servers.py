@@ -7,28 +7,23 @@ answers a stop with another: its round trip is what the line itself costs.
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import uvicorn
 
 from bargein_server import Output, Settings, Turn, create_app
-from bargein_server.app import SESSION_PATH
 from bargein_server.shell.listener import listening_socket
 from bargein_server.shell.server import uvicorn_config
-from loadgen.machine import Usage, usage_of
+
+from .processes import FLOOR, WATCHED, allow_files, pin
 
 TOKEN = "word " * 12
 RATE = 50
 CLEANUP_S = 0.3
 TOKEN_FRAME = '{"type":"text.delta","seq":100000,"turn_id":"t_8432156e_1","text":"' + TOKEN + '"}'
 END_FRAME = '{"type":"turn.ended","seq":100001,"turn_id":"t_8432156e_1","status":"interrupted"}'
-FLOOR, OURS, WATCHED = NAMES = "floor", "bargein", "watched"
 
 
 async def floor(scope: Any, receive: Any, send: Any) -> None:
@@ -44,6 +39,8 @@ async def floor(scope: Any, receive: Any, send: Any) -> None:
                 if n % 32 == 31:
                     await asyncio.sleep(0)
         elif command == "trickle":
+            # The first one at once, not a step later in the task: a floor is as fast as can be.
+            await send({"type": "websocket.send", "text": TOKEN_FRAME})
             stream = asyncio.create_task(_trickle(send))
             continue
         elif stream is not None:
@@ -55,8 +52,8 @@ async def floor(scope: Any, receive: Any, send: Any) -> None:
 
 async def _trickle(send: Any) -> None:
     while True:
-        await send({"type": "websocket.send", "text": TOKEN_FRAME})
         await asyncio.sleep(1 / RATE)
+        await send({"type": "websocket.send", "text": TOKEN_FRAME})
 
 
 async def agent(turn: Turn) -> AsyncIterator[Output]:
@@ -82,6 +79,7 @@ async def agent(turn: Turn) -> AsyncIterator[Output]:
 def serve(which: str, port: int) -> None:
     """Run one of them until it is terminated."""
     pin(0)
+    allow_files()
     if which == FLOOR:
         uvicorn.run(floor, port=port, log_level="warning", ws_per_message_deflate=False, lifespan="off")
         return
@@ -98,59 +96,3 @@ def serve(which: str, port: int) -> None:
     config = uvicorn_config(create_app(agent, limits), limits, "127.0.0.1", port, "warning")
     with suppress(KeyboardInterrupt):
         uvicorn.Server(config).run([listening_socket("127.0.0.1", port, limits.stalled_s)])
-
-
-class Served:
-    """A server that runs.
-
-    Attributes:
-        name: One of `NAMES`.
-        url: Where its socket is.
-    """
-
-    def __init__(self, name: str, port: int, pid: int) -> None:
-        self.name = name
-        self.port = port
-        self.url = f"ws://127.0.0.1:{port}{'/' if name == FLOOR else SESSION_PATH}"
-        self._pid = pid
-
-    @property
-    def usage(self) -> Usage:
-        """What it has used up to now."""
-        return usage_of(self._pid)
-
-
-@contextmanager
-def served(script: Path) -> Iterator[list[Served]]:
-    """Start all, on a core of their own where there are two, and stop them at the end.
-
-    Args:
-        script: Calls `serve` for `--serve NAME --port PORT`.
-    """
-    with ExitStack() as stack:
-        servers = []
-        for name in NAMES:
-            with listening_socket("127.0.0.1", 0, 1.0) as probe:
-                port = probe.getsockname()[1]
-            process = subprocess.Popen([sys.executable, script, "--serve", name, "--port", str(port)])
-            stack.callback(process.wait)
-            stack.callback(process.terminate)
-            servers.append(Served(name, port, process.pid))
-        yield servers
-
-
-async def listening(port: int) -> None:
-    """Wait until a server accepts connections."""
-    async with asyncio.timeout(30):
-        while True:
-            with suppress(OSError):
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.close()
-                return
-            await asyncio.sleep(0.05)
-
-
-def pin(core: int) -> None:
-    """Run on one core, where the system can do that and has two."""
-    if hasattr(os, "sched_setaffinity") and len(os.sched_getaffinity(0)) > 1:
-        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[core]})

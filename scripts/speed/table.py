@@ -1,111 +1,109 @@
-"""Medians of all rounds, their ratios, and how noisy they were."""
+"""The table: floor and ours, their ratios, and how far rounds were apart."""
 
 from __future__ import annotations
 
-import os
-import platform
-from importlib.metadata import version
-from statistics import median
+from typing import NamedTuple
 
-from loadgen.report import BUSY
+from .capacity import GAP_S
+from .figures import Figures, spread
+from .memory import STREAM_S, TURN_TOKENS
+from .plan import Plan
+from .processes import FLOOR, NAMES
 
-from .rounds import Figures, Plan
-from .servers import FLOOR, NAMES, OURS, WATCHED
 
-Row = tuple[str, str, float, int]
-"""A title, what was measured, the factor to the unit in the title, and its decimals."""
+class Row(NamedTuple):
+    """A row.
+
+    Args:
+        title: With the unit.
+        what: What was measured.
+        factor: To the unit in the title.
+        decimals: How many are printed.
+        share: Which quantile of durations it is; None: it is a value.
+        floor: What stands for the floor where that cannot do the same; empty: the same.
+        ratio: Whether floor and ours are to be compared.
+    """
+
+    title: str
+    what: str
+    factor: float = 1.0
+    decimals: int = 0
+    share: float | None = None
+    floor: str = ""
+    ratio: bool = True
 
 
 def rows(plan: Plan) -> list[Row]:
     """Return what the table has."""
     found: list[Row] = []
     for n in plan.sessions:
-        at = f"{n} session{'s' if n > 1 else ''} at 50 tokens/s"
-        found += [
-            (f"interrupt → `turn.ended`, p50 ms, {at}", f"ended p50 {n}", 1e3, 2),
-            (f"the same, p99 ms, {at}", f"ended p99 {n}", 1e3, 2),
-            (
-                f"interrupt → next turn's first token, cleanup takes 300 ms, p50 ms, {at}",
-                f"again p50 {n}",
-                1e3,
-                2,
-            ),
-            (f"time to first token, p50 ms, {at}", f"first p50 {n}", 1e3, 2),
-            (f"processor, seconds per million tokens, {at}", f"cpu per token {n}", 1e6, 1),
-        ]
-    for n in plan.flat_out:
-        found.append(
-            (f"tokens per CPU second, flat out, {n} session{'s' if n > 1 else ''}", f"flat out {n}", 1, 0)
-        )
+        found += _trickling(n)
+    gap = f"p99 gap ≤ {GAP_S * 1e3:g} ms"
+    found += [
+        Row(f"sessions at 50 tokens/s on one core, {gap}", "capacity"),
+        Row("of its core the load used for that, %", "load capacity", 100, ratio=False),
+    ]
+    found += [Row(f"tokens per CPU second, flat out, {number(n)}", f"flat out {n}") for n in plan.flat_out]
+    least = min(plan.sessions)
+    for n in plan.endless:
+        for label, share in (("p50", 0.5), ("p99", 0.99)):
+            title = f"interrupt → `turn.ended`, {label} ms, {number(n)} whose agent never suspends"
+            against = f"floor: p50 of {number(least)} at 50 tokens/s"
+            found.append(Row(f"{title}; {against}", f"endless {n}", 1e3, 2, share, f"ended {least}"))
     return [
         *found,
-        ("processor of a turn of one token, µs", "cpu per turn", 1e6, 0),
-        ("memory of an idle session, KiB", "memory idle", 1 / 1024, 1),
-        (f"memory of one that streams, after {plan.seconds:g} s, KiB", "memory streaming", 1 / 1024, 1),
+        Row("processor of a turn of one token, µs", "cpu per turn", 1e6),
+        Row("memory of an idle session, KiB", "memory idle", 1 / 1024, 1),
+        Row(
+            f"memory of an idle session after a turn of {TURN_TOKENS} tokens, KiB", "memory turn", 1 / 1024, 1
+        ),
+        Row(f"memory of one that streams for {STREAM_S:g} s, KiB", "memory streaming", 1 / 1024, 1),
     ]
 
 
-def table(figures: Figures, alone: dict[str, float], plan: Plan) -> str:
-    """Return the table in Markdown, with the machine, the versions, and the noise."""
+def _trickling(n: int) -> list[Row]:
+    at = f"{number(n)} at 50 tokens/s"
+    again = "interrupt → next turn's first token, cleanup takes 300 ms, p50 ms"
+    return [
+        Row(f"interrupt → `turn.ended`, p50 ms, {at}", f"ended {n}", 1e3, 2, 0.5),
+        Row(f"the same, p99 ms, {at}", f"ended {n}", 1e3, 2, 0.99),
+        Row(f"{again}, {at}", f"again {n}", 1e3, 2, 0.5),
+        Row(f"time to first token, p50 ms, {at}", f"first {n}", 1e3, 2, 0.5),
+        Row(f"processor, seconds per million tokens, {at}", f"cpu per token {n}", 1e6, 1),
+    ]
+
+
+def number(sessions: int) -> str:
+    """Return so many sessions in words."""
+    return f"{sessions} session{'s' if sessions > 1 else ''}"
+
+
+def value(figures: Figures, row: Row, name: str) -> float:
+    """Return what a row says of a server, in its unit."""
+    if row.floor and name == FLOOR:
+        return figures.get(row.floor, name, 0.5) * row.factor
+    return figures.get(row.what, name, row.share) * row.factor
+
+
+def noise(figures: Figures, row: Row) -> float | None:
+    """Return how far rounds are apart in the server where that is most; None of a single one."""
+    rounds = [figures.rounds(row.what, name, row.share) for name in NAMES if not row.floor or name != FLOOR]
+    return max(map(spread, rounds)) if min(map(len, rounds)) > 1 else None
+
+
+def table(figures: Figures, alone: dict[str, float], plan: Plan) -> list[str]:
+    """Return the lines of the tables in Markdown."""
     lines = [
         "| what | floor | bargein | ratio | ratio with metrics | rounds differ |",
         "|---|---|---|---|---|---|",
     ]
-    for title, what, factor, decimals in rows(plan):
-        floor, ours, watched = (median(figures[what, name]) for name in NAMES)
-        ratios = (f"{value / floor:.2f}" if floor > 0 else "" for value in (ours, watched))
-        noise = max(spread(figures[what, name]) for name in NAMES)
-        cells = (f"{value * factor:,.{decimals}f}" for value in (floor, ours))
-        lines.append(f"| {title} | {' | '.join([*cells, *ratios])} | {_noise(noise, plan)} |")
-    lines += _flat_out_interrupts(figures, plan)
+    for row in rows(plan):
+        floor, ours, watched = (value(figures, row, name) for name in NAMES)
+        compared = row.ratio and floor > 0
+        ratios = (f"{of / floor:.2f}" if compared else "" for of in (ours, watched))
+        cells = (f"{of:,.{row.decimals}f}" for of in (floor, ours))
+        differ = noise(figures, row)
+        apart = "?" if differ is None else f"{differ:.0%}"
+        lines.append(f"| {row.title} | {' | '.join([*cells, *ratios])} | {apart} |")
     lines += ["", "| alone | ns an event |", "|---|---|"]
-    lines += [f"| {what} | {ns:,.0f} |" for what, ns in alone.items()]
-    versions = ", ".join(f"{name} {version(name)}" for name in ("uvicorn", "websockets", "uvloop", "msgspec"))
-    machine = f"{os.cpu_count()} cores, {platform.system()} {platform.release()}"
-    lines += [
-        "",
-        f"{machine}, Python {platform.python_version()}, {versions}; medians of {plan.rounds} rounds",
-        *_busy(figures, plan),
-    ]
-    return "\n".join(lines)
-
-
-def _flat_out_interrupts(figures: Figures, plan: Plan) -> list[str]:
-    floor = median(figures[f"ended p50 {min(plan.sessions)}", FLOOR])
-    lines = []
-    for quantile in ("p50", "p99"):
-        what = f"endless {quantile}"
-        ours, watched = (median(figures[what, name]) for name in (OURS, WATCHED))
-        noise = _noise(max(spread(figures[what, name]) for name in (OURS, WATCHED)), plan)
-        title = f"interrupt → `turn.ended`, {quantile} ms, the agent never suspends; floor: p50 of what waits"
-        ratios = f"{ours / floor:.2f} | {watched / floor:.2f}"
-        lines.append(f"| {title} | {floor * 1e3:.2f} | {ours * 1e3:.2f} | {ratios} | {noise} |")
-    return lines
-
-
-def spread(values: list[float]) -> float:
-    """Return how far rounds are apart, as a share of their median; what changes by less is noise."""
-    middle = median(values)
-    return (max(values) - min(values)) / middle if middle > 0 else 0.0
-
-
-def _noise(share: float, plan: Plan) -> str:
-    return f"{share:.0%}" if plan.rounds > 1 else "?"
-
-
-def _busy(figures: Figures, plan: Plan) -> list[str]:
-    """Return how busy servers, load and machine were, and whether that spoils the figures."""
-    most = max(plan.sessions)
-    floor, ours = (median(figures[f"utilisation {most}", name]) for name in (FLOOR, OURS))
-    load = max(median(figures[f"load {most}", name]) for name in NAMES)
-    noise = max(spread(figures[f"ended p50 {n}", name]) for n in plan.sessions for name in NAMES)
-    waiting = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    lines = [
-        f"{most} sessions: {floor:.0%} of the floor's core, {ours:.0%} of ours, {load:.0%} of the load's",
-        f"noise: rounds differ by up to {noise:.0%} in an interrupt's median; load average {waiting:.1f}"
-        if plan.rounds > 1
-        else "noise: unknown, there was one round",
-    ]
-    if load > BUSY:
-        lines.append("THE LOAD WAS THE BOTTLENECK: the servers may be faster")
-    return lines
+    return lines + [f"| {what} | {ns:,.0f} |" for what, ns in alone.items()]

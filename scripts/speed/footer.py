@@ -1,0 +1,107 @@
+"""What stands below the table: on what it was measured, and how far it can be trusted."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+from loadgen.report import BUSY
+
+from .figures import Figures, spread
+from .plan import Plan
+from .processes import FLOOR, NAMES, OURS
+from .table import number
+
+IDLE = 0.5
+"""A load average beyond this before we begin is somebody else's."""
+
+
+def machine() -> str:
+    """Return what this runs on, with versions."""
+    versions = ", ".join(f"{name} {version(name)}" for name in ("uvicorn", "websockets", "uvloop", "msgspec"))
+    return (
+        f"{os.cpu_count()} cores{_model()}, {platform.system()} {platform.release()}, "
+        f"Python {platform.python_version()}, {versions}"
+    )
+
+
+def _model() -> str:
+    """Return the processor's name, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f" ({names[0]})" if names else ""
+
+
+def load_average() -> float:
+    """Return how many processes wanted a core, of the last minute; 0 where the system does not tell."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
+def footer(figures: Figures, plan: Plan, waiting: float) -> list[str]:
+    """Return its lines.
+
+    Args:
+        figures: What was measured.
+        plan: How much.
+        waiting: The load average before it began.
+    """
+    most = max(plan.sessions)
+    floor, ours = (figures.get(f"utilisation {most}", name) for name in (FLOOR, OURS))
+    load = max(figures.get(f"load {most}", name) for name in NAMES)
+    return [
+        machine(),
+        f"medians of {plan.rounds} rounds, p99 of all rounds together, memory once in new processes",
+        f"{most} sessions: {floor:.0%} of the floor's core, {ours:.0%} of ours, {load:.0%} of the load's",
+        f"interrupts of each server, at least: {_interrupts(figures, plan)}",
+        _noise(figures, plan),
+        f"load average before it began: {waiting:.1f}",
+        *warnings(figures, plan, waiting),
+    ]
+
+
+def _counts(figures: Figures, plan: Plan) -> dict[str, int]:
+    """Return how many durations the server with the fewest has behind each p99."""
+    found = {number(n): min(figures.count(f"ended {n}", name) for name in NAMES) for n in plan.sessions}
+    ours = [name for name in NAMES if name != FLOOR]
+    for n in plan.endless:
+        found[f"{n} flat out"] = min(figures.count(f"endless {n}", name) for name in ours)
+    return found
+
+
+def _interrupts(figures: Figures, plan: Plan) -> str:
+    return ", ".join(f"{count:,} ({what})" for what, count in _counts(figures, plan).items())
+
+
+def _noise(figures: Figures, plan: Plan) -> str:
+    if plan.rounds < 2:
+        return "noise: unknown, there was one round"
+    apart = max(spread(figures.rounds(f"ended {n}", name, 0.5)) for n in plan.sessions for name in NAMES)
+    return f"noise: rounds differ by up to {apart:.0%} in an interrupt's median"
+
+
+ENOUGH = 1000
+"""Fewer interrupts than this have no 99th percentile worth the name: less than ten are beyond it."""
+
+
+def warnings(figures: Figures, plan: Plan, waiting: float) -> list[str]:
+    """Return what spoils the figures."""
+    found = []
+    loads = {what: median(values) for (what, _), values in figures.values.items() if what.startswith("load ")}
+    for (what, _), values in figures.values.items():
+        if what in loads:
+            loads[what] = max(loads[what], median(values))
+    busy = [f"{what.removeprefix('load ')}: {load:.0%}" for what, load in loads.items() if load > BUSY]
+    if busy:
+        found.append(f"THE LOAD WAS THE BOTTLENECK ({', '.join(busy)}): the servers may be faster")
+    few = [what for what, count in _counts(figures, plan).items() if count < ENOUGH]
+    if few:
+        found.append(f"TOO FEW INTERRUPTS FOR A P99 ({', '.join(few)}): fewer than {ENOUGH:,}")
+    if waiting > IDLE:
+        found.append(f"THE MACHINE WAS NOT IDLE: a load average of {waiting:.1f} before it began")
+    return found

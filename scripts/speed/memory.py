@@ -1,0 +1,68 @@
+"""Memory of a session: idle, with the log of a turn, and streaming.
+
+Each comes from a process that is new, since one that freed memory before gives it to the next session,
+which then seems to cost nothing. A few clients come first and stay: what they make the server load and
+set up is no session's. The rest is the growth of what the process holds, by the sessions that came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from .crowd import Crowd
+from .figures import Figures
+from .plan import Plan
+from .processes import NAMES, Serve, Served, listening
+
+FIRST = 50
+TURN_TOKENS = 500
+STREAM_S = 5.0
+SETTLE_S = 0.5
+
+
+async def memory(serve: Serve, plan: Plan, figures: Figures, tell: Callable[[str], None]) -> None:
+    """Measure all servers, in as many sessions as the largest crowd has.
+
+    Args:
+        serve: Starts a server.
+        plan: How much.
+        figures: Takes bytes a session.
+        tell: Is told what comes next.
+    """
+    size = max(plan.sessions)
+    for name in NAMES:
+        for measure in (_idle, _streaming):
+            tell(f"memory {measure.__name__.strip('_')}, {name}")
+            with serve((name,)) as (server,):
+                await listening(server)
+                async with _first(server):
+                    await measure(server, size, figures)
+
+
+@asynccontextmanager
+async def _first(server: Served) -> AsyncIterator[None]:
+    async with Crowd(server, FIRST) as crowd:
+        await crowd.each_says(f"flat {TURN_TOKENS}")
+        await asyncio.sleep(SETTLE_S)
+        yield
+
+
+async def _idle(server: Served, size: int, figures: Figures) -> None:
+    before = server.usage.rss_bytes
+    async with Crowd(server, size) as crowd:
+        await asyncio.sleep(SETTLE_S)
+        figures.note("memory idle", server.name, (server.usage.rss_bytes - before) / size)
+        # One after the other: what many need at once, while they stream, is no part of what stays.
+        await crowd.each_says(f"flat {TURN_TOKENS}")
+        await asyncio.sleep(SETTLE_S)
+        figures.note("memory turn", server.name, (server.usage.rss_bytes - before) / size)
+
+
+async def _streaming(server: Served, size: int, figures: Figures) -> None:
+    before = server.usage.rss_bytes
+    async with Crowd(server, size) as crowd:
+        await crowd.start("trickle")
+        await asyncio.sleep(STREAM_S)
+        figures.note("memory streaming", server.name, (server.usage.rss_bytes - before) / size)
