@@ -30,13 +30,13 @@ from speed.figures import Figures
 from speed.footer import footer, load_average, machine
 from speed.memory import memory
 from speed.plan import Plan
-from speed.processes import NAMES, Broken, allow_files, end_with_parent, listening, pin, served
+from speed.processes import LOAD_CORE, NAMES, Broken, allow_files, end_with_parent, listening, pin, served
 from speed.rounds import measure
 from speed.servers import serve
 from speed.table import rows, table, value
 
 STARTED = time.monotonic()
-QUICK = Plan(rounds=1, seconds=1.0, interrupts=200)
+QUICK = Plan(rounds=1, seconds=1.0, step=0.12, cleanups=3, interrupts=100)
 
 
 def tell(what: str) -> None:
@@ -68,7 +68,7 @@ def prepare() -> None:
     # However we were started: a shell's background job ignores the first one.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    pin(1)
+    pin(LOAD_CORE)
     allow_files()
 
 
@@ -77,7 +77,7 @@ def main() -> int:
     options = _options()
     if options.serve:
         end_with_parent()
-        serve(options.serve, options.port)
+        serve(options.serve, options.port, options.core)
         return 0
     plan = QUICK if options.quick else _plan(options)
     waiting = load_average()
@@ -104,16 +104,19 @@ def _options() -> Any:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add: Any = parser.add_argument
     default = Plan()
-    add("--quick", action="store_true", help="two minutes, one round: a look, no figures to quote")
+    add("--quick", action="store_true", help="one round in less than three minutes: a look, nothing to quote")
     add("--json", type=Path, metavar="FILE", help="where everything of each round goes")
     add("--rounds", type=_size, default=default.rounds)
     add("--seconds", type=float, default=default.seconds, help="of each stretch, at least (%(default)s)")
     add("--sessions", type=_sizes, default=default.sessions, help="sizes of the crowds (1,100,500)")
     add("--flat-out", type=_sizes, default=default.flat_out, help="of those that get tokens flat out (1,200)")
     add("--endless", type=_sizes, default=default.endless, help="of those that interrupt such (1,10)")
+    add("--step", type=float, default=default.step, help="by which a crowd grows (%(default)s)")
+    add("--cleanups", type=_size, default=default.cleanups, help="slow ones of each crowd (%(default)s)")
     add("--interrupts", type=_size, default=default.interrupts, help="behind each p99 (%(default)s)")
     add("--serve", choices=NAMES, help=argparse.SUPPRESS)
     add("--port", type=int, default=0, help=argparse.SUPPRESS)
+    add("--core", type=int, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 

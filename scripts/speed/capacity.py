@@ -21,10 +21,9 @@ GAP_S = 0.05
 """99 of 100 gaps between tokens are not longer,"""
 TOKENS_PER_S = 45.0
 """and every session gets so many tokens on average, of 50."""
-STEP = 0.04
 LOOKS = 20
-CAUTION = 0.65
-"""Where to begin, as a share of the sessions whose tokens would fill the core: bursts do not fit."""
+CAUTION = 0.9
+"""Where to begin, as a share of the sessions whose tokens would fill the core."""
 LOOK_S = 2.0
 SETTLE_S = 0.3
 WATCHED = 100
@@ -52,11 +51,12 @@ class Look(Struct, frozen=True):
         return self.gap_s <= GAP_S and self.tokens_per_s >= TOKENS_PER_S
 
 
-async def most(first: int, look: Callable[[int], Awaitable[Look]]) -> Look:
+async def most(first: int, share: float, look: Callable[[int], Awaitable[Look]]) -> Look:
     """Return the largest crowd that is served: up in steps until one is not, or else down.
 
     Args:
         first: Where to begin.
+        share: How large a step is, as a share of the crowd.
         look: Looks at a crowd of a size.
 
     Raises:
@@ -73,7 +73,7 @@ async def most(first: int, look: Callable[[int], Awaitable[Look]]) -> Look:
             return best
         else:
             down = True
-        step = max(1, round(size * STEP))
+        step = max(1, round(size * share))
         size = max(1, size - step) if down else size + step
     raise Broken(f"from {first} to {size} sessions, and no end")
 
@@ -82,7 +82,8 @@ async def capacity(server: Served, plan: Plan, figures: Figures) -> None:
     """Find a server's most sessions, after its processor time per token is known."""
     per_token = figures.values[f"cpu per token {max(plan.sessions)}", server.name][-1]
     async with Crowd(server, 0) as crowd:
-        found = await most(max(1, int(CAUTION / (RATE * per_token))), lambda size: _look(crowd, size))
+        first = max(1, int(CAUTION / (RATE * per_token)))
+        found = await most(first, plan.step, lambda size: _look(crowd, size))
     figures.note("capacity", server.name, found.size)
     figures.note("load capacity", server.name, found.load)
     figures.note("capacity gap", server.name, found.gap_s)

@@ -36,6 +36,7 @@ class Crowd:
         self.ended: list[float] = []
         self.again: list[float] = []
         self.first: list[float] = []
+        self._sleepers: set[asyncio.Task[None]] = set()
         self._server = server
         self._size = size
 
@@ -104,14 +105,24 @@ class Crowd:
         self, client: Client, text: str, pause: float, until: float, at_least: int, random: Random
     ) -> None:
         # Everybody runs already, and somewhere in a turn.
-        wait = pause * random.uniform(0.5, 1.5) * random.random()
-        while perf_counter() + wait < until or len(self.ended) < at_least:
-            await asyncio.sleep(wait)
+        await self._pause(pause * random.uniform(0.5, 1.5) * random.random())
+        while perf_counter() < until or len(self.ended) < at_least:
             began = perf_counter()
             self.ended.append(await client.stop())
             self.first.append(await client.first_token(text))
             self.again.append(client.first_token_at - began)
-            wait = pause * random.uniform(0.5, 1.5)
+            await self._pause(pause * random.uniform(0.5, 1.5))
+        for sleeper in self._sleepers:
+            sleeper.cancel()  # nothing is left to do for whoever is in the middle of a turn
+
+    async def _pause(self, seconds: float) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._sleepers.add(task)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._sleepers.discard(task)
 
     async def all_say(self, text: str) -> None:
         """Let everyone have one turn to its end."""

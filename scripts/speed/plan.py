@@ -17,6 +17,8 @@ class Plan(Struct, frozen=True, kw_only=True):
         sessions: In crowds of these sizes.
         flat_out: Sessions that get tokens as fast as they can, for each stretch of it.
         endless: Sessions that get them so and interrupt, for each stretch of it.
+        step: By which share a crowd grows, to find how many sessions one core serves.
+        cleanups: Interrupts of turns whose cleanup is slow, at least, in each crowd and round.
         interrupts: How many there are behind a 99th percentile, at least, of each server, in all rounds.
     """
 
@@ -25,6 +27,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     sessions: Sequence[int] = (1, 100, 500)
     flat_out: Sequence[int] = (1, 200)
     endless: Sequence[int] = (1, 10)
+    step: float = 0.04
+    cleanups: int = 10
     interrupts: int = 1000
 
     @property

@@ -19,6 +19,9 @@ from loadgen.machine import Usage, usage_of
 
 FLOOR, OURS, WATCHED = NAMES = "floor", "bargein", "watched"
 END_S = 10.0
+_CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+SERVER_CORE, LOAD_CORE = (_CORES[0], _CORES[1]) if len(_CORES) > 1 else (None, None)
+"""A core each, where the system can do that and has two."""
 _SAID = 4000
 
 
@@ -80,7 +83,7 @@ def served(script: Path, names: Sequence[str] = NAMES) -> Iterator[list[Served]]
     """Start servers, on a core of their own where there are two, and stop them at the end.
 
     Args:
-        script: Calls `serve` for `--serve NAME --port PORT`.
+        script: Calls `serve` for `--serve NAME --port PORT`, on a core if there is `--core CORE`.
         names: Which.
 
     Raises:
@@ -103,8 +106,12 @@ def _start(script: Path, name: str, stack: ExitStack) -> Served:
     with listening_socket("127.0.0.1", 0, 1.0) as probe:
         port = probe.getsockname()[1]
     log = stack.enter_context(TemporaryFile())  # noqa: SIM115 - the stack closes it
+    command: list[str | Path] = [sys.executable, script, "--serve", name, "--port", str(port)]
+    if SERVER_CORE is not None:
+        # Told, since a process begins with the cores that we have left ourselves: ours alone.
+        command += ["--core", str(SERVER_CORE)]
     process = subprocess.Popen(
-        [sys.executable, script, "--serve", name, "--port", str(port)],
+        command,
         stdin=subprocess.PIPE,  # see end_with_parent
         stdout=log,
         stderr=subprocess.STDOUT,
@@ -155,10 +162,10 @@ async def listening(server: Served) -> None:
             await asyncio.sleep(0.05)
 
 
-def pin(core: int) -> None:
-    """Run on one core, where the system can do that and has two."""
-    if hasattr(os, "sched_setaffinity") and len(os.sched_getaffinity(0)) > 1:
-        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[core]})
+def pin(core: int | None) -> None:
+    """Run on one core; None: wherever the system likes."""
+    if core is not None:
+        os.sched_setaffinity(0, {core})
 
 
 def allow_files() -> None:

@@ -25,7 +25,6 @@ SHORTEST_S = 0.02
 UNHURRIED_S = 0.8
 """The same where the cleanup takes 0.3 s. No interrupt comes while an earlier one is cleaned up: one
 cleanup overlaps a running turn, and with a second one the turn would rightly wait (contract 5)."""
-CLEANUPS = 10
 
 Tell = Callable[[str], None]
 
@@ -105,7 +104,7 @@ async def _cleanup(server: Served, size: int, plan: Plan, figures: Figures) -> N
         text = "cleanup" if server.name != FLOOR else "trickle"
         await crowd.start(text)
         pause = min(TURN_S, max(UNHURRIED_S, TURN_S * size / 100))
-        await crowd.barge_in(text, pause, plan.seconds, CLEANUPS)
+        await crowd.barge_in(text, pause, plan.seconds, plan.cleanups)
         figures.keep(f"again {size}", server.name, crowd.again)
     await asyncio.sleep(SETTLE_S)
 

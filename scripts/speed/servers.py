@@ -76,9 +76,9 @@ async def agent(turn: Turn) -> AsyncIterator[Output]:
             await asyncio.sleep(CLEANUP_S)
 
 
-def serve(which: str, port: int) -> None:
+def serve(which: str, port: int, core: int | None) -> None:
     """Run one of them until it is terminated."""
-    pin(0)
+    pin(core)
     allow_files()
     if which == FLOOR:
         uvicorn.run(floor, port=port, log_level="warning", ws_per_message_deflate=False, lifespan="off")
