@@ -62,6 +62,7 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
     max_pieces = Settings().frame_pieces
     max_pong_bytes = Settings().pong_bytes
     connection: Connection | None = None
+    wire: TransportWire | None = None
     in_flight: InFlight | None = None
     paused = False
 
@@ -144,6 +145,7 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
         """Called by the transport."""
         self.paused = True
         super().pause_writing()
+        self.take_output()
 
     def resume_writing(self) -> None:
         """Called by the transport."""
@@ -154,15 +156,18 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
     def cap_in_flight(self, cap: int) -> None:
         """Hold output back while so many bytes are not acknowledged."""
         self.in_flight = InFlight(self.transport, cap, self.go_on)
+        self.take_output()
 
-    @property
-    def takes_output(self) -> bool:
-        """Whether output may be written."""
-        return not self.paused and (self.in_flight is None or not self.in_flight.full)
+    def take_output(self) -> bool:
+        """Tell the wire whether output may be written."""
+        takes = not self.paused and (self.in_flight is None or not self.in_flight.full)
+        if self.wire is not None:
+            self.wire.writable = takes
+        return takes
 
     def go_on(self) -> None:
         """Let the connection write what waits, if it may."""
-        if self.connection is not None and self.takes_output:
+        if self.take_output() and self.connection is not None:
             self.connection.writable_again()
 
     def keepalive_timeout(self) -> None:
@@ -187,25 +192,45 @@ def _is_utf8(frame: bytes) -> bool:
     return True
 
 
+def _header(opcode: int, size: int) -> bytes:
+    """Return the header of a whole unmasked message (RFC 6455 section 5.2)."""
+    first = bytes([0x80 | opcode])
+    if size < 126:
+        return first + bytes([size])
+    if size < 65536:
+        return first + b"\x7e" + size.to_bytes(2, "big")
+    return first + b"\x7f" + size.to_bytes(8, "big")
+
+
+# Headers by size, as far as frames of tokens go: making one costs as much as writing it.
+_PREPARED = 512
+_TEXT, _BINARY = 1, 2
+_HEADERS = {opcode: [_header(opcode, size) for size in range(_PREPARED)] for opcode in (_TEXT, _BINARY)}
+
+
 class TransportWire:
     """A `Wire` on the transport of a `BargeinProtocol`.
 
     Args:
         protocol: The connection's protocol, after its handshake, without compression.
         text: Whether frames are text frames.
+
+    Attributes:
+        writable: Whether the transport's buffer is below its mark, and what is in flight below its cap.
+            The protocol keeps it current: it is looked at for every token.
     """
+
+    __slots__ = ("_capped", "_headers", "_opcode", "_protocol", "_transport", "writable")
 
     def __init__(self, protocol: BargeinProtocol, text: bool) -> None:
         self._protocol = protocol
         self._transport = protocol.transport
-        opcode = 0x80 | (1 if text else 2)  # FIN and the opcode, RFC 6455 section 5.2
-        self._opcode = bytes([opcode])
-        self._short = [bytes([opcode, size]) for size in range(126)]
-
-    @property
-    def writable(self) -> bool:
-        """Whether the transport's buffer is below its mark, and what is in flight below its cap."""
-        return self._protocol.takes_output
+        self._opcode = _TEXT if text else _BINARY
+        self._headers = _HEADERS[self._opcode]
+        self._capped = protocol.in_flight is not None
+        self.writable = True
+        protocol.wire = self
+        protocol.take_output()
 
     @property
     def backlog(self) -> int:
@@ -216,18 +241,21 @@ class TransportWire:
         """Write frames, unmasked as RFC 6455 section 5.1 asks of a server, in one write."""
         if self._protocol.close_sent or self._transport.is_closing():
             return
-        parts: list[bytes] = []
-        short = self._short
-        for frame in frames:
+        headers = self._headers
+        if len(frames) == 1:
+            frame = frames[0]
             size = len(frame)
-            parts.append(short[size] if size < 126 else self._long_header(size))
-            parts.append(frame)
-        self._transport.write(b"".join(parts))
-
-    def _long_header(self, size: int) -> bytes:
-        if size < 65536:
-            return self._opcode + b"\x7e" + size.to_bytes(2, "big")
-        return self._opcode + b"\x7f" + size.to_bytes(8, "big")
+            header = headers[size] if size < _PREPARED else _header(self._opcode, size)
+            self._transport.write(header + frame)
+        else:
+            parts: list[bytes] = []
+            for frame in frames:
+                size = len(frame)
+                parts.append(headers[size] if size < _PREPARED else _header(self._opcode, size))
+                parts.append(frame)
+            self._transport.write(b"".join(parts))
+        if self._capped:
+            self._protocol.take_output()
 
     def close(self, code: Code) -> None:
         """Send a close frame and wait for the peer's, as uvicorn does for `websocket.close`."""
