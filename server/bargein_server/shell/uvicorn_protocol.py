@@ -40,6 +40,12 @@ EXTENSION = "bargein.protocol"
 # can purge what is still ours and not what the transport has.
 HIGH_WATER = 4096
 
+# The first byte of frames that are whole messages: FIN and the opcode, RFC 6455 section 5.2.
+_TEXT, _BINARY = 0x81, 0x82
+
+# The headers of frames of up to 125 bytes, by first byte and size; all connections share them.
+_SHORT_HEADERS = {first: [bytes([first, size]) for size in range(126)] for first in (_TEXT, _BINARY)}
+
 
 class _ServerProtocol(ServerProtocol):
     """The protocol of `websockets`, with one rule of RFC 6455 that it reads more strictly."""
@@ -195,12 +201,14 @@ class TransportWire:
         text: Whether frames are text frames.
     """
 
+    __slots__ = ("_opcode", "_protocol", "_short", "_transport")
+
     def __init__(self, protocol: BargeinProtocol, text: bool) -> None:
         self._protocol = protocol
         self._transport = protocol.transport
-        opcode = 0x80 | (1 if text else 2)  # FIN and the opcode, RFC 6455 section 5.2
-        self._opcode = bytes([opcode])
-        self._short = [bytes([opcode, size]) for size in range(126)]
+        first = _TEXT if text else _BINARY
+        self._opcode = bytes([first])
+        self._short = _SHORT_HEADERS[first]
 
     @property
     def writable(self) -> bool:
