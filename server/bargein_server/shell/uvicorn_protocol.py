@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from asyncio.transports import BaseTransport
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -127,11 +127,11 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
         self.conn.fail(code.number, code.reason)
         self.handle_parser_exception()
 
-    async def run_asgi(self) -> None:
+    def run_asgi(self) -> Coroutine[Any, Any, None]:
         """Run the application with this protocol in its scope."""
         extensions = cast(dict[str, Any], self.scope["extensions"])
         extensions[EXTENSION] = self
-        await super().run_asgi()
+        return super().run_asgi()
 
     def attach(self, connection: Connection) -> None:
         """Hand messages to this connection from now on, those that were read already first.
@@ -150,13 +150,18 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
         if self.disconnected:
             connection.disconnected()
 
-    async def attached(self) -> None:
-        """Let go of the handshake, and wait until the connection that was attached, if any, is lost."""
-        if self.connection is not None:
-            self.request.headers.clear()  # the frame of the parser holds the rest of the request
-            del self.request, self.response, self.scope
-            self.queue = _UNREAD
-            await self.connection.lost
+    def forget_handshake(self) -> asyncio.Future[None] | None:
+        """Let go of what only the handshake needed.
+
+        Returns:
+            What is done when the attached connection is lost; None when none is attached.
+        """
+        if self.connection is None:
+            return None
+        self.request.headers.clear()  # the frame of the parser holds the rest of the request
+        del self.request, self.response, self.scope
+        self.queue = _UNREAD
+        return self.connection.lost
 
     def send_receive_event_to_app(self) -> None:
         """Hand a whole message over in the step in which it was read."""
@@ -216,9 +221,10 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
 async def _serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     """Run the application, then wait for the connection without holding what the application was given."""
     await app(scope, receive, send)
-    attached = scope["extensions"][EXTENSION].attached()
+    lost = scope["extensions"][EXTENSION].forget_handshake()
     del scope, receive, send
-    await attached
+    if lost is not None:
+        await lost
 
 
 def _is_utf8(frame: bytes) -> bool:
