@@ -62,7 +62,11 @@ class Visitor:
 
 def anybody() -> Visitor:
     """Return a visitor of a server that does not ask."""
-    return Visitor(None, True, lambda credential: None)
+    return Visitor(None, True, _nobody)
+
+
+def _nobody(credential: str) -> str | None:
+    return None
 
 
 def trace_of(headers: Mapping[str, str]) -> Mapping[str, str]:
