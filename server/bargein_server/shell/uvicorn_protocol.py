@@ -1,16 +1,19 @@
 """The wire under uvicorn: straight to and from the transport, without ASGI in between.
 
 A subclass of uvicorn's WebSocket protocol, given as `uvicorn.Config(ws=BargeinProtocol)`. It puts
-itself into the scope of the connection. The endpoint does the handshake as usual and then attaches
-its connection here; from then on a message is handed over inside `data_received`, so that an
+itself into the scope of the connection. The endpoint does the handshake as usual, attaches its
+connection here and returns; from then on a message is handed over inside `data_received`, so that an
 interrupt is fenced and answered in the callback that read it, and several frames leave in one write.
 Pings, the closing handshake and everything before `attach` stay with uvicorn.
 
+An attached connection holds nothing of its handshake: the frames of the application's coroutines, the
+scope and the headers would be more than half of what an idle session takes.
+
 It rests on these names of uvicorn's class, which are not public: `send_receive_event_to_app`,
 `frames`, `curr_msg_data_type`, `queue`, `conn`, `close_sent`, `close_timer`, `close_timeout`,
-`transport`, `run_asgi`, `keepalive_timeout`, `handle_cont`, `handle_ping`,
-`handle_parser_exception`, `read_paused`, `disconnected`, `loop`, `logger`. pyproject.toml bounds the
-versions and a test says which one is missing.
+`transport`, `app`, `run_asgi`, `scope`, `request`, `response`, `keepalive_timeout`, `handle_cont`,
+`handle_ping`, `handle_parser_exception`, `read_paused`, `disconnected`, `loop`, `logger`.
+pyproject.toml bounds the versions and a test says which one is missing.
 """
 
 from __future__ import annotations
@@ -18,9 +21,11 @@ from __future__ import annotations
 import asyncio
 import socket
 from asyncio.transports import BaseTransport
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import Any, cast
 
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
@@ -51,6 +56,16 @@ class _ServerProtocol(ServerProtocol):
         super().recv_frame(frame)
 
 
+class _Unread(asyncio.Queue[Any]):
+    """Where uvicorn puts the end of a connection that no application waits for."""
+
+    def put_nowait(self, item: object) -> None:
+        """Drop it."""
+
+
+_UNREAD = _Unread()
+
+
 class BargeinProtocol(WebSocketsSansIOProtocol):
     """See the module.
 
@@ -68,6 +83,7 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
 
     def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
         super().__init__(config, server_state, app_state)
+        self.app = cast(Any, partial(_serve, cast(ASGIApp, self.app)))
         self.conn = _ServerProtocol(
             extensions=self.conn.available_extensions, max_size=config.ws_max_size, logger=self.logger
         )
@@ -106,14 +122,17 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
         self.conn.fail(code.number, code.reason)
         self.handle_parser_exception()
 
-    async def run_asgi(self) -> None:
+    def run_asgi(self) -> Coroutine[Any, Any, None]:
         """Run the application with this protocol in its scope."""
         extensions = cast(dict[str, Any], self.scope["extensions"])
         extensions[EXTENSION] = self
-        await super().run_asgi()
+        return super().run_asgi()
 
     def attach(self, connection: Connection) -> None:
-        """Hand messages to this connection from now on, those that were read already first."""
+        """Hand messages to this connection from now on, those that were read already first.
+
+        The application returns after that. The connection goes on until it is lost.
+        """
         self.connection = connection
         while not self.queue.empty():
             message = cast(dict[str, Any], self.queue.get_nowait())
@@ -125,6 +144,19 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
             self.transport.resume_reading()
         if self.disconnected:
             connection.disconnected()
+
+    def forget_handshake(self) -> asyncio.Future[None] | None:
+        """Let go of what only the handshake needed.
+
+        Returns:
+            What is done when the attached connection is lost; None when none is attached.
+        """
+        if self.connection is None:
+            return None
+        self.request.headers.clear()  # the frame of the parser holds the rest of the request
+        del self.request, self.response, self.scope
+        self.queue = _UNREAD
+        return self.connection.lost
 
     def send_receive_event_to_app(self) -> None:
         """Hand a whole message over in the step in which it was read."""
@@ -181,7 +213,17 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
         if self.in_flight is not None:
             self.in_flight.stop()
         if self.connection is not None:
-            self.connection.disconnected()
+            connection, self.connection = self.connection, None  # it leads back here: a cycle
+            connection.disconnected()
+
+
+async def _serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run the application, then wait for the connection without holding what the application was given."""
+    await app(scope, receive, send)
+    lost = scope["extensions"][EXTENSION].forget_handshake()
+    del scope, receive, send
+    if lost is not None:
+        await lost
 
 
 def _is_utf8(frame: bytes) -> bool:
