@@ -27,11 +27,13 @@ class TruthfulLog(MemoryLog):
         super().__init__(LIMITS.log_events, LIMITS.log_bytes)
         self.truth: list[bp.TurnEvent] = []
 
-    def append(self, frame: bytes, codec: bp.Codec, turn_id: bp.TurnId) -> None:
+    def append(
+        self, frame: bytes, codec: bp.Codec, turn_id: bp.TurnId, spoken: bp.GrowingText | None = None
+    ) -> None:
         event = codec.decode_server(frame)
         assert isinstance(event, bp.TurnEvent)
         self.truth.append(event)
-        super().append(frame, codec, turn_id)
+        super().append(frame, codec, turn_id, spoken)
 
 
 class Served:
@@ -78,7 +80,7 @@ class Served:
         """Do what the shell does after each call; returns the frames that it wrote."""
         frames: list[bytes] = []
         while True:
-            while (frame := self.core.next_frame(open_line)) is not None:
+            while (frame := self.core.delivery.next_frame(open_line)) is not None:
                 frames.append(frame)
             commands = self.core.commands()
             if not commands:

@@ -118,7 +118,7 @@ class Talk:
     def flush(self) -> None:
         """Do what the shell does after every call."""
         while True:
-            while (frame := self.session.next_frame(self.open)) is not None:
+            while (frame := self.session.delivery.next_frame(self.open)) is not None:
                 self.events.append(JSON.decode_server(frame))
             commands = self.session.commands()
             if not commands:

@@ -24,7 +24,7 @@ def alone() -> dict[str, float]:
     ask = bp.JSON.encode(bp.InputText(id=bp.InputId("in_1"), text=TOKEN))
     tasks = {f"{codec.subprotocol}: encode text.delta": _encode(codec, delta) for codec in bp.CODECS.values()}
     tasks["bargein.v1.json: decode input.text"] = lambda: _repeat(lambda: bp.JSON.decode_client(ask))
-    tasks["core: a token, from emit to the frame"] = _tokens
+    tasks["core: a token, from the agent to the frame"] = _tokens
     tasks["core: an input and its interrupt, with all answers"] = _interrupts
     return {name: min(task() for _ in range(TRIES)) * 1e9 / EVENTS for name, task in tasks.items()}
 
@@ -59,7 +59,7 @@ def _session() -> Session:
 
 
 def _drain(session: Session) -> None:
-    while session.next_frame(True) is not None:
+    while session.delivery.next_frame(True) is not None:
         pass
     session.commands()
 
@@ -68,13 +68,8 @@ def _tokens() -> float:
     session = _session()
     session.receive(bp.InputText(id=bp.InputId("i"), text="x"), 0.0)
     _drain(session)
-    turn, emit, next_frame = bp.TurnId("t_8432156e_1"), session.emit, session.next_frame
-
-    def token() -> None:
-        emit(turn, TOKEN, 0.0)
-        next_frame(True)
-
-    return _repeat(token)
+    turn, delivery = bp.TurnId("t_8432156e_1"), session.delivery
+    return _repeat(lambda: delivery.emit_at_once(turn, TOKEN, 0.0))
 
 
 def _interrupts() -> float:

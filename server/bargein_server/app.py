@@ -55,7 +55,8 @@ def create_app(
     """Return a Starlette application that serves an agent: mount it, test it, or give it to uvicorn.
 
     Under `bargein-server`, or with `uvicorn.Config(ws=BargeinProtocol)`, connections go straight to
-    the transport; under any other server they use plain ASGI.
+    the transport; under any other server they use plain ASGI. On the transport, the application returns
+    when a session's WebSocket is attached and not when it ends, which middleware around it will see.
 
     An agent's `startup()` and `shutdown()` are awaited in the application's lifespan. Starlette does
     not run the lifespan of an application that is mounted in another.

@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bargein_protocol import JSON, ClientEvent, Codec, Seq, ServerEvent, TextDelta, TurnId, UnknownEvent
+from bargein_protocol import (
+    JSON,
+    ClientEvent,
+    Codec,
+    GrowingText,
+    Seq,
+    ServerEvent,
+    TextDelta,
+    TurnId,
+    UnknownEvent,
+)
 from bargein_server.core.log import MemoryLog
 
 
@@ -135,8 +145,43 @@ def test_a_frame_costs_its_bytes_and_few_more() -> None:
     for n in range(100_000):
         log.append(b"x" * 10, JSON, TurnId(f"t{n // 1000}"))
     assert len(log._runs) <= 4096 // 1000 + 2
-    assert len(log._ends) <= 4096
-    assert len(log._data) <= 4096 * 10
+    assert sum(len(run.frames) for run in log._runs) == log.top - log.first + 1 <= 4096
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.booleans(), st.text(max_size=20), st.integers(0, 2)), max_size=200),
+    st.integers(1, 150),
+)
+def test_what_is_spoken_is_read_as_it_was_framed(
+    entries: list[tuple[bool, str, int]], max_events: int
+) -> None:
+    """Its text stands elsewhere; turns, frames and numbers may come in any order."""
+    log = MemoryLog(max_events, 10**6)
+    texts = [GrowingText() for _ in range(3)]
+    frames: list[bytes] = []
+    for is_spoken, text, voice in entries:
+        entry = Entry(text, JSON, TurnId(f"t{voice}"))
+        frame = frame_of(entry, len(frames) + 1)
+        frames.append(frame)
+        spoken = texts[voice] if is_spoken else None
+        if spoken is not None:
+            spoken.append(text, len(frames))
+        log.append(frame, JSON, entry.turn_id, spoken)
+        assert log.top - log.first < max_events
+    for seq in range(log.first, log.top + 1):
+        assert log.read(Seq(seq), JSON) == (frames[seq - 1], f"t{entries[seq - 1][2]}")
+
+
+def test_what_is_spoken_counts_with_its_bytes() -> None:
+    """The bound of bytes holds for it too, and no frame of it is kept."""
+    log, text = MemoryLog(1000, 1600), GrowingText()
+    for seq in range(1, 101):
+        text.append("x" * 20, seq)
+        log.append(b"f" * 100, JSON, TurnId("t"), text)
+        assert (log.top - log.first + 1) * 100 <= 1600
+    assert log.top - log.first + 1 >= 15
+    assert [run.frames for run in log._runs] == [[]]
 
 
 def test_frames_are_stored_as_they_were_given() -> None:

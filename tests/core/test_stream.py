@@ -17,6 +17,7 @@ from bargein_protocol import (
     Seq,
     ServerEvent,
     TextDelta,
+    TurnFold,
     TurnId,
     TurnStarted,
     UnknownEvent,
@@ -107,9 +108,10 @@ def test_what_is_numbered_after_the_replay_is_live(stream: Stream) -> None:
 def test_a_text_is_handed_over_by_its_caller(stream: Stream) -> None:
     """It is numbered and logged, and not made ready a second time."""
     stream.attach(JSON)
-    seq, frame = stream.commit_text(TURN, "word")
+    fold = TurnFold(TURN)
+    frame = stream.commit_text(fold, "word")
     assert JSON.decode_server(frame) == TextDelta(seq=Seq(1), turn_id=TURN, text="word")
-    assert (seq, ready(stream)) == (1, [])
+    assert (stream.top, ready(stream), str(fold.voice.text)) == (1, [], "word")
     stream.replay_from(cursor(0))
     assert stream.next_replayed() == (frame, TURN, 1)
 
@@ -117,8 +119,19 @@ def test_a_text_is_handed_over_by_its_caller(stream: Stream) -> None:
 def test_a_text_that_cannot_be_encoded_takes_no_number(stream: Stream) -> None:
     """The caller mends it and comes again."""
     with pytest.raises(UnicodeEncodeError):
-        stream.commit_text(TURN, "\ud800")
-    assert stream.commit_text(TURN, "mended")[0] == 1
+        stream.commit_text(TurnFold(TURN), "\ud800")
+    stream.commit_text(TurnFold(TURN), "mended")
+    assert stream.top == 1
+
+
+def test_text_beyond_what_a_turn_remembers_is_replayed_all_the_same(stream: Stream) -> None:
+    """The fold drops it, so the log keeps the frame."""
+    fold = TurnFold(TURN, max_chars=5)
+    stream.attach(JSON)
+    frames = [stream.commit_text(fold, text) for text in ("four", "five", "six")]
+    assert str(fold.voice.text) == "fourf"
+    stream.replay_from(cursor(0))
+    assert [stream.next_replayed() for _ in frames] == [(frame, TURN, n) for n, frame in enumerate(frames, 1)]
 
 
 @pytest.mark.parametrize(("seq", "whole"), [(0, False), (3, False), (4, True), (19, True), (20, True)])
@@ -170,7 +183,7 @@ def test_it_counts_what_a_client_gets(stream: Stream) -> None:
     for action in (
         lambda: stream.answer(Pong(id="p")),
         lambda: stream.commit(accepted()),
-        lambda: stream.commit_text(TURN, "word"),
+        lambda: stream.commit_text(TurnFold(TURN), "word"),
         lambda: stream.replay_from(cursor(2)),
         lambda: stream.commit(accepted()),
         lambda: stream.next_replayed(),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import pytest
+from starlette.websockets import WebSocket
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -279,6 +281,15 @@ async def test_a_connection_that_never_opens_is_closed(wire: WireKind) -> None:
     """4408 after `open_s`."""
     async with serving(echo, wire, open_s=0.05) as server, server.connect() as client:
         assert (await client.closed())[0] == 4408
+
+
+async def test_on_the_transport_nothing_of_the_handshake_is_held(wire: WireKind) -> None:
+    """The application has returned, with all it was given; on plain ASGI it waits for the end."""
+    async with serving(echo, wire) as server, server.connect() as client:
+        await ask(client)
+        gc.collect()
+        held = [thing for thing in gc.get_objects() if isinstance(thing, WebSocket)]
+        assert (not held) is (wire == "transport")
 
 
 async def test_fragments_and_control_frames_between_them_are_one_message(wire: WireKind) -> None:

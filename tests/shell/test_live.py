@@ -57,8 +57,7 @@ async def waits(turn: Turn) -> AsyncIterator[Output]:
 
 def speak(live: LiveSession, turn: TurnId, text: str, clock: Clock) -> None:
     """Do what the runner does with an output."""
-    live.core.emit(turn, text, live.loop.time())
-    live.emitted(clock.now)
+    assert live.say(turn, text, clock.now)
 
 
 async def test_a_token_that_trickles_is_written_at_once(clock: Clock) -> None:

@@ -133,8 +133,8 @@ MUTANTS = [
         "trimming",
         MemoryLog,
         "_trim",
-        "drop = max(",
-        "return\n    drop = max(",
+        "most, room =",
+        "return\n    most, room =",
     ),
     Mutant(
         "sections",

@@ -118,7 +118,9 @@ class Oracle:
         log = core._stream._log
         assert isinstance(log, Truth)
         self.expect(log.top - log.first < limits.log_events, "the log holds too many events")
-        self.expect(len(log._data) <= limits.log_bytes + MOST_OUTPUT, "the log holds too many bytes")
+        # Within a turn the log knows the sizes of what was spoken by their mean only.
+        size = sum(map(len, log.frames[log.first - 1 :]))
+        self.expect(size <= 2 * limits.log_bytes + MOST_OUTPUT, "the log holds too many bytes")
         self.expect(len(table._waiting) <= limits.queued_inputs + 1, "too many inputs wait")
         self.expect(len(table._cleaning) <= 2, "too many cleanups at a time")
         # Old ones are forgotten when one ends, but for those that clean up then, of which there are two.
@@ -166,7 +168,9 @@ class Truth(MemoryLog):
         self._protected: set[bp.TurnId] = set()
         self._oracle = oracle
 
-    def append(self, frame: bytes, codec: bp.Codec, turn_id: bp.TurnId) -> None:
+    def append(
+        self, frame: bytes, codec: bp.Codec, turn_id: bp.TurnId, spoken: bp.GrowingText | None = None
+    ) -> None:
         """Hold a frame against the contract and store it."""
         oracle = self._oracle
         oracle.numbered += 1
@@ -194,7 +198,7 @@ class Truth(MemoryLog):
         else:
             oracle.expect(turn in self.started, f"{turn} spoke before it was started")
             self._check_output(turn, event)
-        super().append(frame, codec, turn_id)
+        super().append(frame, codec, turn_id, spoken)
 
     def _check_end(self, turn: bp.TurnId, end: bp.TurnEnded) -> None:
         ours = end.reason.removesuffix(BY_FORCE)

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from bargein_protocol import NO_SEQ, Seq
+from bargein_protocol import NO_SEQ, Seq, TurnId
 
 from .answers import Answers
+from .checks import TEXT_PIECE
 from .snapshots import bounded_snapshot
 from .stream import Stream
 from .table import TurnTable
 from .turns import COMPLETED, State, Turn
+
+RUNNING = State.RUNNING  # looked up for every token
 
 
 class Delivery:
@@ -54,6 +57,38 @@ class Delivery:
             return frame
         return stream.next_ready()
 
+    def emit_at_once(self, turn_id: TurnId, text: str, now: float) -> bytes | None:
+        """Take text of a turn and return its frame, which counts as written in this step.
+
+        This is `Session.emit` and `next_frame` for the usual case: the client is there, nothing stands
+        before the text, and nothing is asked of the turn.
+
+        Returns:
+            None in all other cases; then nothing has changed, and `emit` is to be asked.
+        """
+        table, stream = self._table, self._stream
+        turn = table.current
+        if (
+            turn is None
+            or turn.id != turn_id
+            or turn.state is not RUNNING
+            or turn.queued_bytes
+            or turn.held_until is not None
+            or turn.deferred is not None
+            or turn.sections
+            or not stream.live
+            or stream.ready
+            or not 0 < len(text) <= TEXT_PIECE
+        ):
+            return None
+        try:
+            frame = stream.commit_text(turn.fold, text)
+        except UnicodeEncodeError:
+            return None
+        turn.hearing.taken = turn.fold.last_output_seq
+        table.now = turn.progress_at = now
+        return frame
+
     def drain_to_log(self) -> None:
         """Write what waits to the log alone: nobody is there to read it."""
         while (turn := self._table.current) is not None and turn.held_until is None:
@@ -84,13 +119,10 @@ class Delivery:
             return None
         if isinstance(output, str):
             try:
-                seq, frame = self._stream.commit_text(turn.id, output)
+                return self._stream.commit_text(turn.fold, output)
             except UnicodeEncodeError:
                 # The seam of two chunks can leave half a surrogate pair behind.
-                output = output.encode("utf-8", "replace").decode()
-                seq, frame = self._stream.commit_text(turn.id, output)
-            turn.fold.add_text(seq, output)
-            return frame
+                return self._stream.commit_text(turn.fold, output.encode("utf-8", "replace").decode())
         live = self._stream.live
         event = self._stream.commit(replace(output, turn_id=turn.id))
         turn.fold.apply(event)

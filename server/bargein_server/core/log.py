@@ -1,4 +1,4 @@
-"""The replay log: the last numbered frames of a session, as they were encoded.
+"""The replay log: the last numbered frames of a session.
 
 A frame is logged in the step in which it is numbered, so the log has no holes. It is bounded in
 events and in bytes; what falls off is replaced by a snapshot on resume.
@@ -6,13 +6,12 @@ events and in bytes; what falls off is replaced by a snapshot on resume.
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_right
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Protocol
 
-from bargein_protocol import Codec, Seq, TurnId
+from bargein_protocol import Codec, GrowingText, Seq, TextDelta, TurnId
 
 
 class ReplayLog(Protocol):
@@ -26,8 +25,16 @@ class ReplayLog(Protocol):
     top: Seq
     first: Seq
 
-    def append(self, frame: bytes, codec: Codec, turn_id: TurnId) -> None:
-        """Store the frame under the number `top + 1`."""
+    def append(self, frame: bytes, codec: Codec, turn_id: TurnId, spoken: GrowingText | None = None) -> None:
+        """Store the frame under the number `top + 1`.
+
+        Args:
+            frame: As it was encoded.
+            codec: In which.
+            turn_id: Its turn, empty for an event of none.
+            spoken: Given when the frame is a text delta without a source, whose text stands there whole
+                under this number: a log in memory need not keep the frame as well.
+        """
         ...
 
     def read(self, seq: Seq, codec: Codec) -> tuple[bytes, TurnId]:
@@ -40,81 +47,94 @@ class ReplayLog(Protocol):
 
 
 class _Run:
-    """A stretch of entries that share codec and turn."""
+    """A stretch of entries that share codec and turn, and are spoken or are not.
 
-    __slots__ = ("codec", "first", "turn_id")
+    Attributes:
+        first: The number of its first entry.
+        frames: Its entries, unless they are spoken.
+        size: Bytes of all its entries.
+    """
 
-    def __init__(self, first: int, codec: Codec, turn_id: TurnId) -> None:
+    __slots__ = ("codec", "first", "frames", "size", "spoken", "turn_id")
+
+    def __init__(self, first: Seq, codec: Codec, turn_id: TurnId, spoken: GrowingText | None) -> None:
         self.first = first
         self.codec = codec
         self.turn_id = turn_id
+        self.spoken = spoken
+        self.frames: list[bytes] = []
+        self.size = 0
 
 
 _first = attrgetter("first")
 
 
 class MemoryLog:
-    """A replay log in one packed buffer: a frame costs its bytes and four more.
+    """A replay log in memory. What was spoken is not kept twice: its frame is made anew when it is read.
 
     Args:
         max_events: At most this many frames are kept.
-        max_bytes: And at most this many bytes of them.
+        max_bytes: And at most this many bytes of them, those that are made anew included. What was
+            spoken in one turn counts with its mean size.
     """
 
-    __slots__ = ("_data", "_ends", "_max_bytes", "_max_events", "_runs", "_trimmed", "first", "top")
+    __slots__ = ("_max_bytes", "_max_events", "_run", "_runs", "_size", "first", "top")
 
     def __init__(self, max_events: int, max_bytes: int) -> None:
         self.top = Seq(0)
         self.first = Seq(1)
         self._max_events = max_events
         self._max_bytes = max_bytes
-        self._data = bytearray()
-        self._ends = array("Q")  # offsets in the whole stream of bytes; _trimmed of them are gone
-        self._trimmed = 0
+        self._size = 0
         self._runs: list[_Run] = []
+        self._run: _Run | None = None  # the last one
 
-    def append(self, frame: bytes, codec: Codec, turn_id: TurnId) -> None:
+    def append(self, frame: bytes, codec: Codec, turn_id: TurnId, spoken: GrowingText | None = None) -> None:
         """Store the frame under the number `top + 1`."""
-        self.top = top = Seq(self.top + 1)
-        data = self._data
-        data += frame
-        self._ends.append(self._trimmed + len(data))
-        runs = self._runs
-        if not runs or runs[-1].turn_id != turn_id or runs[-1].codec is not codec:
-            runs.append(_Run(top, codec, turn_id))
-        if len(self._ends) > self._max_events or len(data) > self._max_bytes:
+        self.top = top = self.top + 1  # type: ignore[assignment]  # see Stream.commit_text
+        run, size = self._run, len(frame)
+        if run is None or run.spoken is not spoken or run.turn_id != turn_id or run.codec is not codec:
+            run = self._run = _Run(Seq(top), codec, turn_id, spoken)
+            self._runs.append(run)
+        if spoken is None:
+            run.frames.append(frame)
+        run.size += size
+        self._size = size = self._size + size
+        if size > self._max_bytes or top - self.first >= self._max_events:
             self._trim()
 
     def read(self, seq: Seq, codec: Codec) -> tuple[bytes, TurnId]:
         """Return the frame with this number, in this codec, and its turn."""
         if not self.first <= seq <= self.top:
             raise KeyError(f"expected a number from {self.first} to {self.top}, got {seq}")
-        index = seq - self.first
-        start = self._ends[index - 1] if index else self._trimmed
-        frame = bytes(self._data[start - self._trimmed : self._ends[index] - self._trimmed])
         run = self._runs[bisect_right(self._runs, seq, key=_first) - 1]
+        if run.spoken is not None:
+            event = TextDelta(seq=seq, turn_id=run.turn_id, text=run.spoken.piece(seq))
+            return codec.encode(event), run.turn_id
+        frame = run.frames[seq - run.first]
         if run.codec is not codec:
             frame = codec.encode(run.codec.decode_server(frame))  # type: ignore[arg-type]
         return frame, run.turn_id
 
     def _trim(self) -> None:
-        # Trimmed a sixteenth at a time: moving the rest for each frame would cost more than the frame.
-        events = self._max_events - self._max_events // 16
-        room = self._max_bytes - self._max_bytes // 16
-        drop = max(0, len(self._ends) - events)
-        total = self._trimmed + len(self._data)
-        while drop < len(self._ends) and total - self._end_before(drop) > room:
-            drop += 1
-        cut = self._end_before(drop)
-        del self._data[: cut - self._trimmed]
-        del self._ends[:drop]
-        self._trimmed = cut
-        self.first = Seq(self.first + drop)
-        while len(self._runs) > 1 and self._runs[1].first <= self.first:
-            del self._runs[0]
-
-    def _end_before(self, index: int) -> int:
-        return self._ends[index - 1] if index else self._trimmed
+        # A sixteenth at a time: lists are cut seldom then.
+        most, room = self._max_events - self._max_events // 16, self._max_bytes - self._max_bytes // 16
+        while self.top - self.first >= most or self._size > room:
+            run = self._runs[0]
+            end = self._runs[1].first if len(self._runs) > 1 else self.top + 1
+            left = end - self.first
+            size = len(run.frames[self.first - run.first]) if run.spoken is None else run.size // left
+            run.size -= size
+            self._size -= size
+            self.first = Seq(self.first + 1)
+            if left == 1:
+                del self._runs[0]
+        if not self._runs:
+            self._run = None
+            return
+        run = self._runs[0]
+        del run.frames[: self.first - run.first]
+        run.first = self.first
 
 
 NewLog = Callable[[], ReplayLog]

@@ -1,6 +1,6 @@
 """A session: one conversation of one client with one agent, without I/O and without a clock.
 
-Events and facts go in as method calls with the time; frames come out of `next_frame`, and what the
+Events and facts go in as method calls with the time; frames come out of `delivery`, and what the
 shell is to do out of `commands`. After each call the shell drains both. What a peer does wrong
 becomes a coded `error` event; only misuse by the shell raises, and then nothing has changed.
 """
@@ -65,7 +65,8 @@ class Session:
     Attributes:
         tools: The tool calls of its turns.
         guests: For those who take part without driving it.
-        next_frame: `Delivery.next_frame`, without a step between: it is called for every token.
+        delivery: Where frames come out, one by one. It is public so that no step is between: it is asked for
+            every token.
     """
 
     def __init__(
@@ -85,8 +86,7 @@ class Session:
         self._stream = Stream(epoch, log, codec, observer)
         self._table = TurnTable(self._stream, settings, claim, new_turn_id, observer)
         answers = Answers()
-        self._delivery = Delivery(self._stream, self._table, answers)
-        self.next_frame = self._delivery.next_frame
+        self.delivery = Delivery(self._stream, self._table, answers)
         self.tools = Tools(self._table)
         self._requests = Requests(self._stream, self._table, self.tools, answers)
         self.guests = Guests(self._stream, self._table, self._requests)
@@ -148,14 +148,14 @@ class Session:
             else:
                 self._requests.error(SESSION_LOST, SESSION_LOST.reason, event.id)
         if cursor is not None and not whole:
-            self._delivery.send_snapshot(cursor.seq)
+            self.delivery.send_snapshot(cursor.seq)
 
     def detach(self, now: float) -> None:
         """Let the client go. Turns go on; what they yield goes to the log (contract 11)."""
         self._table.now = now
         self._presence.detached(now)
         self._stream.detach()
-        self._delivery.drain_to_log()
+        self.delivery.drain_to_log()
 
     def _answer_open(self, token: Token, resumed: bool, reason: str | None) -> None:
         settings, current = self._settings, self._table.current
@@ -212,7 +212,7 @@ class Session:
             turn.put(*checked_output(output))
         table.now = turn.progress_at = now
         if not self._stream.attached:
-            self._delivery.drain_to_log()
+            self.delivery.drain_to_log()
         return True
 
     @property
@@ -279,7 +279,7 @@ class Session:
         turn.sections = 0
         self._table.settle(turn)
         if not self._stream.attached:
-            self._delivery.drain_to_log()
+            self.delivery.drain_to_log()
 
     def cleaned_up(self, turn_id: TurnId, now: float) -> None:
         """Take note that the task of a cancelled turn has ended or was abandoned (contract 5)."""
@@ -333,7 +333,7 @@ class Session:
         if turn is not None and turn.held_until is not None and turn.held_until <= now:
             table.resume(turn)
             if not self._stream.attached:
-                self._delivery.drain_to_log()
+                self.delivery.drain_to_log()
         if turn is not None and turn.state is State.RUNNING:
             self._check_output(turn, now)
         elif turn is not None and table.claim.waits and now - turn.progress_at >= self._settings.waiting_s:

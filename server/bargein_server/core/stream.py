@@ -7,12 +7,11 @@ can never leave a hole, and the client sees numbers without gaps.
 
 Two lanes lead to the transport. What is *ready* is encoded: answers, and everything numbered but
 the output of agents. It is always written, past a full buffer too. Output waits in its turn and is
-numbered one by one as `Session.next_frame` takes it.
+numbered one by one as `Delivery.next_frame` takes it.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -28,6 +27,7 @@ from bargein_protocol import (
     Seq,
     ServerEvent,
     TextDelta,
+    TurnFold,
     TurnId,
 )
 
@@ -45,12 +45,13 @@ class Stream:
         live: Whether a client is attached and has everything that was numbered, so that what is
             numbered next can be handed to it.
         handed: How many frames were ready for or handed to clients; shows whether it was silent.
+        ready: Frames that must be written now, in order; `next_ready` takes them.
         aside: Where answers go instead while somebody asks who is not the attached client.
     """
 
     __slots__ = (
-        "_codec", "_log", "_log_codec", "_observer", "_ready", "_replayed", "aside", "epoch", "handed",
-        "live",
+        "_codec", "_log", "_log_codec", "_log_encode", "_observer", "_replayed", "aside", "epoch", "handed",
+        "live", "ready",
     )  # fmt: skip
 
     def __init__(self, epoch: Epoch, log: ReplayLog, codec: Codec, observer: Observer = NOBODY) -> None:
@@ -59,9 +60,10 @@ class Stream:
         self.handed = 0
         self.aside: list[ServerEvent] | None = None
         self._log = log
+        self._log_encode = codec.encode
         self._log_codec = codec  # of the client that was last attached: the likeliest to come back
         self._codec: Codec | None = None
-        self._ready: deque[bytes] = deque()
+        self.ready: list[bytes] = []  # a step's few; an empty deque would take 0.7 KiB in every session
         self._replayed: Seq = NO_SEQ
         self._observer = observer
 
@@ -95,8 +97,9 @@ class Stream:
 
     def attach(self, codec: Codec) -> None:
         """Attach a client that has seen everything; `replay_from` says otherwise."""
-        self._ready.clear()  # numbered frames among them are in the log, the others died with their line
+        self.ready.clear()  # numbered frames among them are in the log, the others died with their line
         self._codec = self._log_codec = codec
+        self._log_encode = codec.encode
         self.live = True
 
     def replay_from(self, cursor: Cursor) -> bool:
@@ -113,7 +116,7 @@ class Stream:
     def detach(self) -> None:
         """Let the client go; from here on frames go to the log alone."""
         self._codec = None
-        self._ready.clear()
+        self.ready.clear()
         self.live = False
 
     def answer(self, event: ServerEvent) -> None:
@@ -121,7 +124,7 @@ class Stream:
         if self.aside is not None:
             self.aside.append(event)
         elif self._codec is not None:
-            self._ready.append(self._codec.encode(event))
+            self.ready.append(self._codec.encode(event))
             self.handed += 1
         else:
             return
@@ -137,26 +140,29 @@ class Stream:
         frame = self._log_codec.encode(numbered)  # type: ignore[arg-type]
         self._log.append(frame, self._log_codec, getattr(numbered, "turn_id", NO_TURN))
         if self.live:
-            self._ready.append(frame)
+            self.ready.append(frame)
             self.handed += 1
         return numbered
 
-    def commit_text(self, turn_id: TurnId, text: str) -> tuple[Seq, bytes]:
-        """Number and log a text delta: `commit` for the frequent case. The caller hands it over.
+    def commit_text(self, fold: TurnFold, text: str) -> bytes:
+        """Number, fold in and log a text delta of a turn's own voice: `commit` for the frequent case.
+
+        Returns:
+            The frame, which the caller hands over.
 
         Raises:
             UnicodeEncodeError: The text has a lone surrogate; nothing has changed.
         """
-        log = self._log
-        seq = Seq(log.top + 1)
-        frame = self._log_codec.encode(TextDelta(seq=seq, turn_id=turn_id, text=text))
-        log.append(frame, self._log_codec, turn_id)
+        log, codec, turn_id = self._log, self._log_codec, fold.turn_id
+        seq: Seq = log.top + 1  # type: ignore[assignment]  # calling a NewType would cost a call per token
+        frame = self._log_encode(TextDelta(seq=seq, turn_id=turn_id, text=text))
+        log.append(frame, codec, turn_id, fold.voice.text if fold.add_text(seq, text) else None)
         self.handed += 1
-        return seq, frame
+        return frame
 
     def next_ready(self) -> bytes | None:
         """Return the next frame that must be written now, None when there is none."""
-        return self._ready.popleft() if self._ready else None
+        return self.ready.pop(0) if self.ready else None
 
     def next_replayed(self) -> tuple[bytes, TurnId, Seq] | None:
         """Return the next frame of the replay with its turn and number.

@@ -62,7 +62,11 @@ class Visitor:
 
 def anybody() -> Visitor:
     """Return a visitor of a server that does not ask."""
-    return Visitor(None, True, lambda credential: None)
+    return Visitor(None, True, _nobody)
+
+
+def _nobody(credential: str) -> str | None:
+    return None
 
 
 def trace_of(headers: Mapping[str, str]) -> Mapping[str, str]:
@@ -102,11 +106,10 @@ class Door:
         self.connections = Connections(settings.connections, settings.connections_per_address)
         self.rates = AddressRates(settings.requests_per_s, settings.bytes_per_s)
 
-    @contextmanager
-    def admit(
+    def enter(
         self, headers: Mapping[str, str], scheme: str, subprotocols: Sequence[str], address: str, local: str
-    ) -> Iterator[Visitor]:
-        """Let a connection in for as long as the block lasts.
+    ) -> Visitor:
+        """Let a connection in until `leave`.
 
         Args:
             headers: Those of the handshake, names in lower case.
@@ -127,10 +130,22 @@ class Door:
         visitor = self._visitor(headers, subprotocols)
         visitor.trace = trace_of(headers)
         self.connections.enter(address)
+        return visitor
+
+    def leave(self, address: str) -> None:
+        """Count out a connection that came from there."""
+        self.connections.leave(address)
+
+    @contextmanager
+    def admit(
+        self, headers: Mapping[str, str], scheme: str, subprotocols: Sequence[str], address: str, local: str
+    ) -> Iterator[Visitor]:
+        """Let a connection in for as long as the block lasts; see `enter`."""
+        visitor = self.enter(headers, scheme, subprotocols, address, local)
         try:
             yield visitor
         finally:
-            self.connections.leave(address)
+            self.leave(address)
 
     def bearer(self, headers: Mapping[str, str]) -> str | None:
         """Return whose token the `Authorization` header holds (RFC 6750), None when there is none.

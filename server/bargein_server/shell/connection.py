@@ -51,12 +51,13 @@ class Connection:
     Attributes:
         lost: Done when the socket is gone.
         number: A newer connection has a higher one.
+        wire: The socket.
     """
 
     def __init__(self, wire: Wire, codec: Codec, sessions: Sessions, visitor: Visitor | None = None) -> None:
         self.lost = sessions.loop.create_future()
         self.number = next(sessions.connection_numbers)
-        self._wire = wire
+        self.wire = wire
         self._codec = codec
         self._sessions = sessions
         self._live: LiveSession | None = None
@@ -136,7 +137,7 @@ class Connection:
                 ref_id=error.ref_id,
                 retryable=error.code.action is Action.RETRY,
             )
-            self._wire.write([self._codec.encode(event)])
+            self.wire.write([self._codec.encode(event)])
 
     # --- out -------------------------------------------------------------------------------------
 
@@ -144,11 +145,11 @@ class Connection:
         """Hand over what the core has: output while the wire takes it, answers past a full buffer."""
         if self._closing or self._live is None:
             return
-        wire, core = self._wire, self._live.core
+        wire, delivery = self.wire, self._live.core.delivery
         frames: list[bytes] = []
         size = 0
         writable = wire.writable
-        while (frame := core.next_frame(writable)) is not None:
+        while (frame := delivery.next_frame(writable)) is not None:
             frames.append(frame)
             size += len(frame)
             if not writable:
@@ -180,7 +181,7 @@ class Connection:
             self._closing = True
             self._closed_with = code.name
             self._stop_open_timer()
-            self._wire.close(code)
+            self.wire.close(code)
             if self._live is not None:
                 # A peer that does not read may take long to go; its session does not wait for that.
                 self._live.lost(self)

@@ -140,7 +140,7 @@ class StreamConnection(Connection):
         """Hand over what the core has; with the last of the turn that was asked for the stream ends."""
         super().write_out()
         live, until = self._live, self._until
-        if live is None or until is None or self._closing or not self._wire.writable:
+        if live is None or until is None or self._closing or not self.wire.writable:
             return
         if live.core.guests.is_over(until):
             self._closing = True

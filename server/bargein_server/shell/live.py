@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bargein_protocol import Code, SessionId, TurnId
 from bargein_protocol.errors import CLOSED
 
-from ..agent import Agent
+from ..agent import Agent, Output
 from ..core.commands import CancelTurn, CloseConnection, Command, DeliverAnswer, StartTurn
 from ..core.session import Session
 from ..settings import Settings
@@ -126,18 +126,40 @@ class LiveSession:
         self.flush()
         self._arm()
 
-    def emitted(self, now: float) -> None:
-        """Write output now or, when it gushes, at the end of the loop's iteration.
+    def say(self, turn_id: TurnId, output: Output | None, now: float) -> bool | None:
+        """Write output of a turn now or, when it gushes, at the end of the loop's iteration.
 
         Args:
+            turn_id: The turn.
+            output: What its agent yielded.
             now: `time.perf_counter()`.
+
+        Returns:
+            Whether the agent may be pulled on at once; None when the fence is closed: the output is
+            dropped, and so will be all that follows.
         """
-        if now - self._flushed_at > FLUSH_GAP_S:
+        core, connection = self.core, self.connection
+        gushes = now - self._flushed_at <= FLUSH_GAP_S
+        if not gushes:
             self._flushed_at = now
+            if (
+                type(output) is str
+                and connection is not None
+                and connection.wire.writable
+                and not self.followers
+            ):
+                frame = core.delivery.emit_at_once(turn_id, output, self.loop.time())
+                if frame is not None:
+                    connection.wire.write((frame,))
+                    return True
+        if not core.emit(turn_id, output, self.loop.time()):
+            return None
+        if not gushes:
             self.flush()
         elif not self._flush_due:
             self._flush_due = True
             self.loop.call_soon(self._flush_late)
+        return not core.full
 
     def _flush_late(self) -> None:
         self._flush_due = False

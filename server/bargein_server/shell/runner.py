@@ -173,14 +173,14 @@ class Runner:
                 output = await step
             except StopAsyncIteration:
                 return
-            if not core.emit(turn_id, output, clock()):
+            now = perf_counter()
+            goes_on = live.say(turn_id, output, now)
+            if goes_on is None:
                 return  # a swallowed cancel: the fence is closed, aclose() comes next
             if not self._spoken:
                 self._speak(output)
-            now = perf_counter()
-            live.emitted(now)
             try:
-                if core.full:
+                if not goes_on:
                     await live.pullable()
                     core.pulled(turn_id, clock())
                 elif now - started > pacer.slice_s:
@@ -200,11 +200,10 @@ class Runner:
         """Send output as if the agent had yielded it."""
         while self._core.full and not self.stopped:
             await self._live.pullable()
-        if self.stopped or not self._core.emit(self._id, output, self._live.loop.time()):
+        if self.stopped or self._live.say(self._id, output, perf_counter()) is None:
             raise TurnClosed("the turn has ended")
         if not self._spoken:
             self._speak(output)
-        self._live.emitted(perf_counter())
 
     def _speak(self, output: Output | None) -> None:
         if output:  # the deltas of chat completions are empty now and then

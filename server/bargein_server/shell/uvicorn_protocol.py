@@ -1,16 +1,19 @@
 """The wire under uvicorn: straight to and from the transport, without ASGI in between.
 
 A subclass of uvicorn's WebSocket protocol, given as `uvicorn.Config(ws=BargeinProtocol)`. It puts
-itself into the scope of the connection. The endpoint does the handshake as usual and then attaches
-its connection here; from then on a message is handed over inside `data_received`, so that an
+itself into the scope of the connection. The endpoint does the handshake as usual, attaches its
+connection here and returns; from then on a message is handed over inside `data_received`, so that an
 interrupt is fenced and answered in the callback that read it, and several frames leave in one write.
 Pings, the closing handshake and everything before `attach` stay with uvicorn.
 
+An attached connection holds nothing of its handshake: the frames of the application's coroutines, the
+scope and the headers would be more than half of what an idle session takes.
+
 It rests on these names of uvicorn's class, which are not public: `send_receive_event_to_app`,
 `frames`, `curr_msg_data_type`, `queue`, `conn`, `close_sent`, `close_timer`, `close_timeout`,
-`transport`, `run_asgi`, `keepalive_timeout`, `handle_cont`, `handle_ping`,
-`handle_parser_exception`, `read_paused`, `disconnected`, `loop`, `logger`. pyproject.toml bounds the
-versions and a test says which one is missing.
+`transport`, `app`, `run_asgi`, `scope`, `request`, `response`, `keepalive_timeout`, `handle_cont`,
+`handle_ping`, `handle_parser_exception`, `read_paused`, `disconnected`, `loop`, `logger`.
+pyproject.toml bounds the versions and a test says which one is missing.
 """
 
 from __future__ import annotations
@@ -18,9 +21,11 @@ from __future__ import annotations
 import asyncio
 import socket
 from asyncio.transports import BaseTransport
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import Any, cast
 
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
@@ -51,6 +56,16 @@ class _ServerProtocol(ServerProtocol):
         super().recv_frame(frame)
 
 
+class _Unread(asyncio.Queue[Any]):
+    """Where uvicorn puts the end of a connection that no application waits for."""
+
+    def put_nowait(self, item: object) -> None:
+        """Drop it."""
+
+
+_UNREAD = _Unread()
+
+
 class BargeinProtocol(WebSocketsSansIOProtocol):
     """See the module.
 
@@ -62,11 +77,13 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
     max_pieces = Settings().frame_pieces
     max_pong_bytes = Settings().pong_bytes
     connection: Connection | None = None
+    wire: TransportWire | None = None
     in_flight: InFlight | None = None
     paused = False
 
     def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
         super().__init__(config, server_state, app_state)
+        self.app = cast(Any, partial(_serve, cast(ASGIApp, self.app)))
         self.conn = _ServerProtocol(
             extensions=self.conn.available_extensions, max_size=config.ws_max_size, logger=self.logger
         )
@@ -105,14 +122,17 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
         self.conn.fail(code.number, code.reason)
         self.handle_parser_exception()
 
-    async def run_asgi(self) -> None:
+    def run_asgi(self) -> Coroutine[Any, Any, None]:
         """Run the application with this protocol in its scope."""
         extensions = cast(dict[str, Any], self.scope["extensions"])
         extensions[EXTENSION] = self
-        await super().run_asgi()
+        return super().run_asgi()
 
     def attach(self, connection: Connection) -> None:
-        """Hand messages to this connection from now on, those that were read already first."""
+        """Hand messages to this connection from now on, those that were read already first.
+
+        The application returns after that. The connection goes on until it is lost.
+        """
         self.connection = connection
         while not self.queue.empty():
             message = cast(dict[str, Any], self.queue.get_nowait())
@@ -124,6 +144,19 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
             self.transport.resume_reading()
         if self.disconnected:
             connection.disconnected()
+
+    def forget_handshake(self) -> asyncio.Future[None] | None:
+        """Let go of what only the handshake needed.
+
+        Returns:
+            What is done when the attached connection is lost; None when none is attached.
+        """
+        if self.connection is None:
+            return None
+        self.request.headers.clear()  # the frame of the parser holds the rest of the request
+        del self.request, self.response, self.scope
+        self.queue = _UNREAD
+        return self.connection.lost
 
     def send_receive_event_to_app(self) -> None:
         """Hand a whole message over in the step in which it was read."""
@@ -144,6 +177,7 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
         """Called by the transport."""
         self.paused = True
         super().pause_writing()
+        self.take_output()
 
     def resume_writing(self) -> None:
         """Called by the transport."""
@@ -154,15 +188,18 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
     def cap_in_flight(self, cap: int) -> None:
         """Hold output back while so many bytes are not acknowledged."""
         self.in_flight = InFlight(self.transport, cap, self.go_on)
+        self.take_output()
 
-    @property
-    def takes_output(self) -> bool:
-        """Whether output may be written."""
-        return not self.paused and (self.in_flight is None or not self.in_flight.full)
+    def take_output(self) -> bool:
+        """Tell the wire whether output may be written."""
+        takes = not self.paused and (self.in_flight is None or not self.in_flight.full)
+        if self.wire is not None:
+            self.wire.writable = takes
+        return takes
 
     def go_on(self) -> None:
         """Let the connection write what waits, if it may."""
-        if self.connection is not None and self.takes_output:
+        if self.take_output() and self.connection is not None:
             self.connection.writable_again()
 
     def keepalive_timeout(self) -> None:
@@ -176,7 +213,17 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
         if self.in_flight is not None:
             self.in_flight.stop()
         if self.connection is not None:
-            self.connection.disconnected()
+            connection, self.connection = self.connection, None  # it leads back here: a cycle
+            connection.disconnected()
+
+
+async def _serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run the application, then wait for the connection without holding what the application was given."""
+    await app(scope, receive, send)
+    lost = scope["extensions"][EXTENSION].forget_handshake()
+    del scope, receive, send
+    if lost is not None:
+        await lost
 
 
 def _is_utf8(frame: bytes) -> bool:
@@ -187,25 +234,45 @@ def _is_utf8(frame: bytes) -> bool:
     return True
 
 
+def _header(opcode: int, size: int) -> bytes:
+    """Return the header of a whole unmasked message (RFC 6455 section 5.2)."""
+    first = bytes([0x80 | opcode])
+    if size < 126:
+        return first + bytes([size])
+    if size < 65536:
+        return first + b"\x7e" + size.to_bytes(2, "big")
+    return first + b"\x7f" + size.to_bytes(8, "big")
+
+
+# Headers by size, as far as frames of tokens go: making one costs as much as writing it.
+_PREPARED = 512
+_TEXT, _BINARY = 1, 2
+_HEADERS = {opcode: [_header(opcode, size) for size in range(_PREPARED)] for opcode in (_TEXT, _BINARY)}
+
+
 class TransportWire:
     """A `Wire` on the transport of a `BargeinProtocol`.
 
     Args:
         protocol: The connection's protocol, after its handshake, without compression.
         text: Whether frames are text frames.
+
+    Attributes:
+        writable: Whether the transport's buffer is below its mark, and what is in flight below its cap.
+            The protocol keeps it current: it is looked at for every token.
     """
+
+    __slots__ = ("_capped", "_headers", "_opcode", "_protocol", "_transport", "writable")
 
     def __init__(self, protocol: BargeinProtocol, text: bool) -> None:
         self._protocol = protocol
         self._transport = protocol.transport
-        opcode = 0x80 | (1 if text else 2)  # FIN and the opcode, RFC 6455 section 5.2
-        self._opcode = bytes([opcode])
-        self._short = [bytes([opcode, size]) for size in range(126)]
-
-    @property
-    def writable(self) -> bool:
-        """Whether the transport's buffer is below its mark, and what is in flight below its cap."""
-        return self._protocol.takes_output
+        self._opcode = _TEXT if text else _BINARY
+        self._headers = _HEADERS[self._opcode]
+        self._capped = protocol.in_flight is not None
+        self.writable = True
+        protocol.wire = self
+        protocol.take_output()
 
     @property
     def backlog(self) -> int:
@@ -216,18 +283,21 @@ class TransportWire:
         """Write frames, unmasked as RFC 6455 section 5.1 asks of a server, in one write."""
         if self._protocol.close_sent or self._transport.is_closing():
             return
-        parts: list[bytes] = []
-        short = self._short
-        for frame in frames:
+        headers = self._headers
+        if len(frames) == 1:
+            frame = frames[0]
             size = len(frame)
-            parts.append(short[size] if size < 126 else self._long_header(size))
-            parts.append(frame)
-        self._transport.write(b"".join(parts))
-
-    def _long_header(self, size: int) -> bytes:
-        if size < 65536:
-            return self._opcode + b"\x7e" + size.to_bytes(2, "big")
-        return self._opcode + b"\x7f" + size.to_bytes(8, "big")
+            header = headers[size] if size < _PREPARED else _header(self._opcode, size)
+            self._transport.write(header + frame)
+        else:
+            parts: list[bytes] = []
+            for frame in frames:
+                size = len(frame)
+                parts.append(headers[size] if size < _PREPARED else _header(self._opcode, size))
+                parts.append(frame)
+            self._transport.write(b"".join(parts))
+        if self._capped:
+            self._protocol.take_output()
 
     def close(self, code: Code) -> None:
         """Send a close frame and wait for the peer's, as uvicorn does for `websocket.close`."""
