@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from operator import itemgetter
 from typing import Any
@@ -141,22 +141,29 @@ class GrowingText:
 _PACKED_PIECES = 64
 _position = itemgetter(0)
 
+_NO_TEXT = GrowingText(max_chars=0)
+
 
 class LaneFold:
-    """What one voice of a turn said and did; see `FoldedLane` for the fields."""
+    """What one voice of a turn said and did; see `FoldedLane` for the fields.
+
+    Attributes:
+        max_chars: How much of each text is kept.
+    """
 
     __slots__ = (
-        "_called_in", "audio", "audio_seqs", "data", "progress", "status", "steps", "text", "thoughts",
-        "tools",
+        "_called_in", "audio", "audio_seqs", "data", "max_chars", "progress", "status", "steps", "text",
+        "thoughts", "tools",
     )  # fmt: skip
 
     def __init__(self, max_chars: int = MAX_TEXT_CHARS) -> None:
         self.text = GrowingText(max_chars=max_chars)
-        self.thoughts = GrowingText(max_chars=max_chars)
+        self.thoughts = _NO_TEXT  # most never think, and there is a lane for every turn
+        self.max_chars = max_chars
         self.status: str | None = None
         self.tools: dict[CallId, FoldedTool] = {}
-        self.audio: list[AudioSpan] = []
-        self.audio_seqs: list[int] = []
+        self.audio: Sequence[AudioSpan] = ()
+        self.audio_seqs: Sequence[int] = ()
         self.progress: FoldedProgress | None = None
         self.steps = 0
         self.data: dict[str, Any] = {}
@@ -196,7 +203,8 @@ class LaneFold:
         lane.text, lane.thoughts = GrowingText(state.text, seq), GrowingText(state.thoughts, seq)
         lane.status, lane.progress, lane.steps = state.status, state.progress, state.steps
         lane.tools = {tool.call_id: copy(tool) for tool in state.tools}
-        lane.audio, lane.audio_seqs = list(state.audio), [seq] * len(state.audio)
+        if state.audio:
+            lane.audio, lane.audio_seqs = list(state.audio), [seq] * len(state.audio)
         lane.data = dict(state.data)
         return lane
 
@@ -206,6 +214,8 @@ def _status(lane: LaneFold, event: ev.Status) -> None:
 
 
 def _thought(lane: LaneFold, event: ev.Thought) -> None:
+    if lane.thoughts is _NO_TEXT:
+        lane.thoughts = GrowingText(max_chars=lane.max_chars)
     lane.thoughts.append(event.text, event.seq)
 
 
@@ -216,7 +226,10 @@ def _text(lane: LaneFold, event: ev.TextDelta) -> None:
 def _audio(lane: LaneFold, event: ev.AudioDelta) -> None:
     if len(lane.audio) >= MAX_SPANS:
         return
-    lane.audio.append(AudioSpan(start_ms=event.start_ms, duration_ms=event.duration_ms, text=event.text))
+    span = AudioSpan(start_ms=event.start_ms, duration_ms=event.duration_ms, text=event.text)
+    if not isinstance(lane.audio, list) or not isinstance(lane.audio_seqs, list):
+        lane.audio, lane.audio_seqs = [], []
+    lane.audio.append(span)
     lane.audio_seqs.append(event.seq)
 
 

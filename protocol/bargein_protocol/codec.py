@@ -7,7 +7,7 @@ whatever the peer sent.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import isfinite
 from typing import Any, Protocol
 
@@ -117,9 +117,9 @@ class _StructCodec:
             event = self._client.decode(frame)
         except _HOSTILE as error:
             raise self._why(frame, error, _CLIENT_TYPES) from None
-        for value in _open_values(event):
-            fault = _fault(value)
-            if fault is not None:
+        open_values = _OPEN_VALUES.get(type(event))
+        for value in open_values(event) if open_values is not None else ():
+            if value is not None and (fault := _fault(value)) is not None:
                 raise DecodeError(BAD_EVENT, fault, self._header.decode(frame).ref_id())
         return event
 
@@ -150,15 +150,15 @@ class _StructCodec:
         return _decode_error(BAD_FRAME, error, ref_id)
 
 
-def _open_values(event: ClientEvent) -> Sequence[object]:
-    """Return what an event carries for the application."""
-    if isinstance(event, (InputText, SessionUpdate)):
-        return (event.metadata,)
-    if isinstance(event, ToolOutput):
-        return (event.output,)
-    if isinstance(event, SessionOpen):
-        return [pending.metadata for pending in event.pending or () if isinstance(pending, InputText)]
-    return ()
+# What an event carries for the application.
+_OPEN_VALUES: dict[type, Callable[[Any], Sequence[object]]] = {
+    InputText: lambda event: (event.metadata,),
+    SessionUpdate: lambda event: (event.metadata,),
+    ToolOutput: lambda event: (event.output,),
+    SessionOpen: lambda event: [
+        pending.metadata for pending in event.pending or () if isinstance(pending, InputText)
+    ],
+}
 
 
 def _fault(value: object) -> str | None:

@@ -37,9 +37,8 @@ class Delivery:
             output: False while the transport is full: then only what must not wait is returned.
         """
         stream = self._stream
-        frame = stream.next_ready()
-        if frame is not None:
-            return frame
+        if stream.ready:
+            return stream.next_ready()
         if not output:
             if self._table.current is not None:
                 self._table.current.choked = True

@@ -47,23 +47,36 @@ class ReplayLog(Protocol):
 
 
 class _Run:
-    """A stretch of entries that share codec and turn, and are spoken or are not.
+    """A stretch of entries that share codec and turn.
 
     Attributes:
         first: The number of its first entry.
-        frames: Its entries, unless they are spoken.
-        size: Bytes of all its entries.
+        frames: Its entries; None for what is spoken.
+        spoken: Where that stands, None when nothing of it is.
+        pieces: How many of its entries are spoken.
+        spoken_bytes: And the size of their frames.
     """
 
-    __slots__ = ("codec", "first", "frames", "size", "spoken", "turn_id")
+    __slots__ = ("codec", "first", "frames", "pieces", "spoken", "spoken_bytes", "turn_id")
 
-    def __init__(self, first: Seq, codec: Codec, turn_id: TurnId, spoken: GrowingText | None) -> None:
+    def __init__(self, first: Seq, codec: Codec, turn_id: TurnId) -> None:
         self.first = first
         self.codec = codec
         self.turn_id = turn_id
-        self.spoken = spoken
-        self.frames: list[bytes] = []
-        self.size = 0
+        self.frames: list[bytes | None] = []
+        self.spoken: GrowingText | None = None
+        self.pieces = 0
+        self.spoken_bytes = 0
+
+    def size_of(self, index: int) -> int:
+        """Return the size of an entry, which is about to be dropped: of what is spoken, the mean."""
+        frame = self.frames[index]
+        if frame is not None:
+            return len(frame)
+        size = self.spoken_bytes // self.pieces
+        self.pieces -= 1
+        self.spoken_bytes -= size
+        return size
 
 
 _first = attrgetter("first")
@@ -93,12 +106,16 @@ class MemoryLog:
         """Store the frame under the number `top + 1`."""
         self.top = top = self.top + 1  # type: ignore[assignment]  # see Stream.commit_text
         run, size = self._run, len(frame)
-        if run is None or run.spoken is not spoken or run.turn_id != turn_id or run.codec is not codec:
-            run = self._run = _Run(Seq(top), codec, turn_id, spoken)
+        if run is None or run.turn_id != turn_id or run.codec is not codec:
+            run = self._run = _Run(Seq(top), codec, turn_id)
             self._runs.append(run)
         if spoken is None:
             run.frames.append(frame)
-        run.size += size
+        else:
+            run.frames.append(None)
+            run.spoken = spoken
+            run.pieces += 1
+            run.spoken_bytes += size
         self._size = size = self._size + size
         if size > self._max_bytes or top - self.first >= self._max_events:
             self._trim()
@@ -108,33 +125,34 @@ class MemoryLog:
         if not self.first <= seq <= self.top:
             raise KeyError(f"expected a number from {self.first} to {self.top}, got {seq}")
         run = self._runs[bisect_right(self._runs, seq, key=_first) - 1]
-        if run.spoken is not None:
-            event = TextDelta(seq=seq, turn_id=run.turn_id, text=run.spoken.piece(seq))
-            return codec.encode(event), run.turn_id
         frame = run.frames[seq - run.first]
-        if run.codec is not codec:
+        if frame is None:
+            assert run.spoken is not None
+            frame = codec.encode(TextDelta(seq=seq, turn_id=run.turn_id, text=run.spoken.piece(seq)))
+        elif run.codec is not codec:
             frame = codec.encode(run.codec.decode_server(frame))  # type: ignore[arg-type]
         return frame, run.turn_id
 
     def _trim(self) -> None:
-        # A sixteenth at a time: lists are cut seldom then.
+        # A sixteenth at a time: cutting lists for each frame would cost more than the frame.
         most, room = self._max_events - self._max_events // 16, self._max_bytes - self._max_bytes // 16
+        runs, dropped = self._runs, 0
+        run, index = runs[0], 0
         while self.top - self.first >= most or self._size > room:
-            run = self._runs[0]
-            end = self._runs[1].first if len(self._runs) > 1 else self.top + 1
-            left = end - self.first
-            size = len(run.frames[self.first - run.first]) if run.spoken is None else run.size // left
-            run.size -= size
-            self._size -= size
+            self._size -= run.size_of(index)
             self.first = Seq(self.first + 1)
-            if left == 1:
-                del self._runs[0]
-        if not self._runs:
+            index += 1
+            if index == len(run.frames):
+                dropped += 1
+                if dropped == len(runs):
+                    break
+                run, index = runs[dropped], 0
+        del runs[:dropped]
+        if runs:
+            del run.frames[:index]
+            run.first = self.first
+        else:
             self._run = None
-            return
-        run = self._runs[0]
-        del run.frames[: self.first - run.first]
-        run.first = self.first
 
 
 NewLog = Callable[[], ReplayLog]

@@ -314,16 +314,15 @@ class Session:
         """Return when `tick` is due at the latest, None when the session is over."""
         if self._requests.closed:
             return None
-        times = [self._presence.deadline()]
-        turn = self._table.current
+        deadline, turn = self._presence.deadline(), self._table.current
         if turn is not None:
             if turn.held_until is not None:
-                times.append(turn.held_until)
+                deadline = min(deadline, turn.held_until)
             if turn.state is State.RUNNING:
-                times.append(turn.progress_at + self._settings.no_output_s)
+                deadline = min(deadline, turn.progress_at + self._settings.no_output_s)
             elif self._table.claim.waits:
-                times.append(turn.progress_at + self._settings.waiting_s)
-        return min(times)
+                deadline = min(deadline, turn.progress_at + self._settings.waiting_s)
+        return deadline
 
     def tick(self, now: float) -> None:
         """Do what is due."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from msgspec.structs import replace
+from msgspec.structs import force_setattr
 
 from bargein_protocol import (
     NO_SEQ,
@@ -133,16 +133,19 @@ class Stream:
     def commit(self, event: N) -> N:
         """Number an event, log it, and make its frame ready for a live client.
 
+        Args:
+            event: A new one, that nobody else holds: it is given its number.
+
         Returns:
-            The event with its number.
+            The event.
         """
-        numbered = replace(event, seq=Seq(self._log.top + 1))
-        frame = self._log_codec.encode(numbered)  # type: ignore[arg-type]
-        self._log.append(frame, self._log_codec, getattr(numbered, "turn_id", NO_TURN))
+        force_setattr(event, "seq", self._log.top + 1)  # it is new, and nobody else's yet
+        frame = self._log_encode(event)  # type: ignore[arg-type]
+        self._log.append(frame, self._log_codec, getattr(event, "turn_id", NO_TURN))
         if self.live:
             self.ready.append(frame)
             self.handed += 1
-        return numbered
+        return event
 
     def commit_text(self, fold: TurnFold, text: str) -> bytes:
         """Number, fold in and log a text delta of a turn's own voice: `commit` for the frequent case.

@@ -286,11 +286,16 @@ class TurnTable:
 
 def _length(turn: Turn) -> int:
     """Return about how much a turn's record holds, in characters."""
-    length = len(turn.input.text) + len(repr(turn.input.metadata))
+    length = len(turn.input.text) + _chars(turn.input.metadata)
     for lane in turn.fold.lanes.values():
-        length += lane.text.length + lane.thoughts.length + len(repr(lane.data))
-        length += sum(len(tool.arguments) + len(repr(tool.output)) for tool in lane.tools.values())
+        length += lane.text.length + lane.thoughts.length + _chars(lane.data)
+        if lane.tools:
+            length += sum(len(tool.arguments) + _chars(tool.output) for tool in lane.tools.values())
     return length
+
+
+def _chars(value: object) -> int:
+    return len(repr(value)) if value else 0
 
 
 def _rejected(event: InputText, code: Code, retry_after_ms: int | None = None) -> InputRejected:
