@@ -15,7 +15,7 @@ import uvicorn
 
 from bargein_server import Output, Settings, Turn, create_app
 from bargein_server.shell.listener import listening_socket
-from bargein_server.shell.server import uvicorn_config
+from bargein_server.shell.server import calm_collector, uvicorn_config
 
 from .processes import FLOOR, WATCHED, allow_files, pin
 
@@ -94,5 +94,6 @@ def serve(which: str, port: int, core: int | None) -> None:
         metrics=which == WATCHED,
     )
     config = uvicorn_config(create_app(agent, limits), limits, "127.0.0.1", port, "warning")
+    calm_collector()
     with suppress(KeyboardInterrupt):
         uvicorn.Server(config).run([listening_socket("127.0.0.1", port, limits.stalled_s)])

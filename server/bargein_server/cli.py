@@ -22,7 +22,7 @@ from .app import SESSION_PATH, create_app, shut_down_sessions
 from .guard.authentication import BearerTokens
 from .settings import Settings, SettingsError, settings_from, settings_from_environment
 from .shell.listener import listening_socket
-from .shell.server import Server, uvicorn_config
+from .shell.server import Server, calm_collector, uvicorn_config
 from .telemetry.logs import JsonFormatter, Line
 from .telemetry.setup import NotInstalled, export
 
@@ -73,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         print(f"bargein-server: cannot listen on {options.host}:{options.port}: {error}", file=sys.stderr)
         sys.exit(3)
+    calm_collector()
     runner = asyncio.Runner(loop_factory=config.get_loop_factory())
     with suppress(KeyboardInterrupt):
         runner.run(server.serve(sockets=[listener]))

@@ -28,7 +28,7 @@ METHODS = {
 }  # fmt: skip
 FIELDS = [
     "frames", "curr_msg_data_type", "queue", "conn", "close_sent", "close_timer", "close_timeout",
-    "transport", "app", "read_paused", "disconnected", "loop", "logger",
+    "transport", "app", "handshake_initiated", "read_paused", "disconnected", "loop", "logger",
 ]  # fmt: skip
 
 

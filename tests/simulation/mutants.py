@@ -154,8 +154,8 @@ MUTANTS = [
         "forgetting turns",
         TurnTable,
         "_forget_old",
-        "if self._too_many()",
-        "if False",
+        "while self._too_many()",
+        "while False",
     ),
     Mutant(
         "the turns of a snapshot",

@@ -268,16 +268,19 @@ class TurnTable:
     def _forget_old(self, ended: Turn) -> None:
         ended.kept_chars = _length(ended)
         self._chars += ended.kept_chars
-        for turn in list(self.turns.values()) if self._too_many() else ():
+        while self._too_many():
             # One that waits for long stands before others that can go. One that cleans up still reads
             # its history, or was not even started by the shell yet.
-            if turn.state is State.ENDED and turn is not ended and turn.id not in self._cleaning:
-                self._chars -= turn.kept_chars
-                del self.turns[turn.id]
-                if self.by_input.get(turn.input.id) is turn:  # not, when the id was used once more
-                    del self.by_input[turn.input.id]
-                if not self._too_many():
-                    break
+            turn = next((turn for turn in self.turns.values() if self._can_go(turn, ended)), None)
+            if turn is None:
+                break
+            self._chars -= turn.kept_chars
+            del self.turns[turn.id]
+            if self.by_input.get(turn.input.id) is turn:  # not, when the id was used once more
+                del self.by_input[turn.input.id]
+
+    def _can_go(self, turn: Turn, ended: Turn) -> bool:
+        return turn.state is State.ENDED and turn is not ended and turn.id not in self._cleaning
 
     def _too_many(self) -> bool:
         limits = self._settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 from collections.abc import Awaitable, Callable
@@ -48,6 +49,19 @@ def uvicorn_config(
         access_log=False,
         server_header=False,
     )
+
+
+def calm_collector() -> None:
+    """Keep the pauses of Python's cyclic garbage collector short: for a process that only serves.
+
+    By default it walks through all objects of all sessions whenever they have grown by a quarter: a
+    tenth of a second for 500 sessions, in which nothing is written and no interrupt is read. What a turn
+    or a session leaves behind is freed without it, so that walk may be rare. What exists already, such as
+    modules, is never walked through again.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(2000, 2, 1000)
 
 
 class Server(uvicorn.Server):

@@ -260,13 +260,14 @@ class TransportWire:
             The protocol keeps it current: it is looked at for every token.
     """
 
-    __slots__ = ("_capped", "_headers", "_opcode", "_protocol", "_transport", "writable")
+    __slots__ = ("_capped", "_closed", "_headers", "_opcode", "_protocol", "_transport", "writable")
 
     def __init__(self, protocol: BargeinProtocol, text: bool) -> None:
         self._protocol = protocol
         self._transport = protocol.transport
         self._opcode = TEXT if text else BINARY
         self._headers = HEADERS[self._opcode]
+        self._closed = False
         self._capped = protocol.in_flight is not None
         self.writable = True
         protocol.wire = self
@@ -279,7 +280,7 @@ class TransportWire:
 
     def write(self, frames: Sequence[bytes]) -> None:
         """Write frames, unmasked as RFC 6455 section 5.1 asks of a server, in one write."""
-        if self._protocol.close_sent or self._transport.is_closing():
+        if self._closed or self._transport.is_closing():
             return
         headers = self._headers
         if len(frames) == 1:
@@ -299,7 +300,7 @@ class TransportWire:
 
     def close(self, code: Code) -> None:
         """Send a close frame and wait for the peer's, as uvicorn does for `websocket.close`."""
-        protocol = self._protocol
+        protocol, self._closed = self._protocol, True
         if protocol.close_sent or self._transport.is_closing():
             return
         protocol.conn.send_close(code.number, code.reason)
