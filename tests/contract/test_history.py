@@ -276,7 +276,9 @@ def test_a_turn_that_cleans_up_is_remembered_until_it_is_done() -> None:
     talk.interrupt()
     assert said(talk, first) == [("user", "one")]
     talk.cleaned_up(first)
-    talk.interrupt(talk.ask("three"))
+    third = talk.ask("three")
+    talk.interrupt(third)
+    talk.cleaned_up(third)
     assert talk.interrupt(first).outcome == "unknown_turn"
 
 

@@ -70,8 +70,8 @@ MUTANTS = [
         "the purge",
         Turn,
         "purge",
-        "self._waiting.clear()",
-        "return",
+        "if not self._waiting:",
+        "if True:",
     ),
     Mutant(
         "one answer",

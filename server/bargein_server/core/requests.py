@@ -156,7 +156,7 @@ class Requests:
                 result = replace(result, outcome="deferred")
                 table.defer(turn, _ending(event))
         # Without the text: a thousand answers would hold as many copies of it.
-        self._answers.remember(event.id, replace(result, heard=None))
+        self._answers.remember(event.id, result if result.heard is None else replace(result, heard=None))
         # The answer and the end leave in one write, the answer first (contract 3).
         self._stream.answer(result)
         if result.outcome == "interrupted":

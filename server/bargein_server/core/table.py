@@ -138,7 +138,10 @@ class TurnTable:
 
     def cleaned_up(self, turn_id: TurnId) -> None:
         """Take note that the task of an ended turn is gone, or given up."""
-        self._cleaning.discard(turn_id)
+        if turn_id in self._cleaning:
+            self._cleaning.remove(turn_id)
+            # Now, and not with its end: nothing that can wait stands before the frame of an end.
+            self._forget_old(self.turns[turn_id])
         self.pass_on()
 
     def told_after(self, seq: Seq) -> list[Turn]:
@@ -197,12 +200,13 @@ class TurnTable:
         if ran:
             self._cleaning.add(turn.id)
             self.commands.append(CancelTurn(turn.id, ending.reason))
+        else:
+            self._forget_old(turn)
         if turn is self.current:
             self.current = None
         else:
             self._waiting.remove(turn)
         self.last = turn
-        self._forget_old(turn)
 
     def end_all(self, ending: Ending) -> None:
         """End the current turn and all that wait."""

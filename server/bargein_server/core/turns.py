@@ -239,6 +239,8 @@ class Turn:
 
     def purge(self, spare_sections: bool) -> None:
         """Throw waiting output away: all of it, or all but that of sections (contracts 2 and 9)."""
+        if not self._waiting:
+            return
         spared = [
             waiting
             for waiting in self._waiting
