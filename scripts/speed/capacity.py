@@ -94,7 +94,7 @@ async def _look(crowd: Crowd, size: int) -> Look:
     if more > 0:
         await crowd.start("trickle", await crowd.grow(more))
     else:
-        crowd.shrink(-more)
+        await crowd.shrink(-more)
     await asyncio.sleep(SETTLE_S)  # what the handshakes delayed is no figure
     gaps: list[float] = []
     for client in crowd.clients[:: -(-size // WATCHED)]:

@@ -42,6 +42,7 @@ class Client:
         self._end: asyncio.Future[None] | None = None
         self._line: Line | None = None
         self._closing = False
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def connect(self) -> None:
         """Open the line."""
@@ -50,13 +51,16 @@ class Client:
         if not self._floor:
             self.say({"type": "session.open"})
 
-    def close(self) -> None:
-        """End the session, or its turn would go on without us, and the line."""
+    async def close(self) -> None:
+        """End the session, or its turn would go on without us, and wait until the server ends the line."""
         self._closing = True
-        if self._line is not None and self.lost is None:
-            if not self._floor:
-                self.say({"type": "session.close"})
+        if self._line is None or self.lost is not None:
+            return
+        if self._floor:
             self._line.close()
+        else:
+            self.say({"type": "session.close"})
+        await self._over
 
     def _take(self, frame: bytes, now: float) -> None:
         if frame.startswith(_TOKEN):
@@ -79,6 +83,8 @@ class Client:
             self._lose(frame[:_HEAD].decode("utf-8", "replace"))
 
     def _gone(self, code: int) -> None:
+        if not self._over.done():
+            self._over.set_result(None)
         if not self._closing:
             self._lose(f"a line was lost with {code}")
 

@@ -45,13 +45,13 @@ class Crowd:
         try:
             await self.grow(self._size)
         except BaseException:
-            self.shrink(len(self.clients))
+            await self.shrink(len(self.clients))
             raise
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         lost = self.lost
-        self.shrink(len(self.clients))
+        await self.shrink(len(self.clients))
         if kind is None and lost:
             raise Broken(f"{self._server.name}: {lost}")
 
@@ -75,10 +75,11 @@ class Crowd:
                 await client.connect()
         return self.clients[before:]
 
-    def shrink(self, by: int) -> None:
+    async def shrink(self, by: int) -> None:
         """Let the last ones go."""
-        for _ in range(by):
-            self.clients.pop().close()
+        gone, self.clients = self.clients[len(self.clients) - by :], self.clients[: len(self.clients) - by]
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.gather(*(client.close() for client in gone))
 
     async def start(self, text: str, clients: Sequence[Client] | None = None) -> None:
         """Let everyone begin a turn, or these, at random moments within `PHASE_S`."""
