@@ -184,9 +184,17 @@ class Talk:
         """Yield output; returns whether the last was taken."""
         taken = True
         for output in outputs:
-            taken = self.session.emit(turn, output, self.now)
-            self.flush()
+            if self.open and isinstance(output, str) and (frame := self.at_once(turn, output)) is not None:
+                self.events.append(JSON.decode_server(frame))
+                taken = True
+            else:
+                taken = self.session.emit(turn, output, self.now)
+                self.flush()
         return taken
+
+    def at_once(self, turn: TurnId, text: str) -> bytes | None:
+        """Yield text and return its frame, None when it must take the usual way."""
+        return self.session.delivery.emit_at_once(turn, text, self.now)
 
     def finish(self, turn: TurnId, ending: Ending = COMPLETED) -> None:
         """Let the agent return."""

@@ -114,6 +114,23 @@ async def test_it_prints_where_it_listens_and_how_to_talk_to_it(hello: Path) -> 
         assert (await process.stdout.readline()).decode() == f"talk to it:  bargein chat {url}\n"
 
 
+async def test_the_garbage_collector_is_calm(tmp_path: Path) -> None:
+    """What was loaded is never walked through again, and what lives seldom."""
+    agent = (
+        "import gc\n\nasync def agent(turn):\n    yield f'{gc.get_freeze_count()} {gc.get_threshold()[2]} '\n"
+    )
+    (tmp_path / "collected.py").write_text(agent, "utf-8")
+    async with (
+        command("collected:agent", cwd=tmp_path) as (_, url),
+        connect(url, proxy=None) as socket,
+    ):
+        client = RawClient(socket)
+        await turn_of(client)
+        frozen, full = map(int, client.frames[-1]["text"].split())
+    assert frozen > 10_000
+    assert full == 1000
+
+
 @pytest.mark.parametrize("how", ["flag", "variable"])
 async def test_metrics_are_switched_on(hello: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By `--metrics` or BARGEIN_METRICS; a flag overrules the variable."""

@@ -5,7 +5,7 @@ structs, a codec turns them into frames and back, and a `TurnFold` folds a turn'
 it said and did.
 """
 
-from .accumulator import GrowingText, LaneFold, TurnFold
+from .accumulator import LaneFold, TurnFold
 from .client_events import (
     ClientEvent,
     InputAudio,
@@ -27,6 +27,7 @@ from .client_events import (
 from .codec import CODECS, JSON, MESSAGEPACK, Codec, JsonCodec, MessagePackCodec, negotiate
 from .errors import CODES, Action, Code, DecodeError, ProtocolError, code_named, code_of_close
 from .folded import AudioSpan, FoldedLane, FoldedProgress, FoldedTool, FoldedTurn, ToolState
+from .growing_text import GrowingText
 from .http import BatchAnswer, BatchInput, BatchRequest, BatchResult, TurnRequest
 from .server_events import (
     AgentOutput,

@@ -10,15 +10,13 @@ text, calls, spans of audio, names of data and voices beyond their bounds are le
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from copy import copy
-from operator import itemgetter
 from typing import Any
 
 from . import server_events as ev
 from .folded import AudioSpan, FoldedLane, FoldedProgress, FoldedTool, FoldedTurn, ToolState
+from .growing_text import GrowingText
 from .types import (
     MAX_KEYS,
     MAX_LANES,
@@ -32,114 +30,6 @@ from .types import (
     Seq,
     TurnId,
 )
-
-
-class GrowingText:
-    """Text that grows by pieces, each with the number of its event.
-
-    It keeps at most `max_chars` characters; what comes later is dropped. A piece costs its characters
-    and four bytes: pieces are packed together, and numbers that follow one another are not stored.
-
-    Attributes:
-        length: Characters.
-    """
-
-    __slots__ = (
-        "_blocks", "_ends", "_max_chars", "_next_seq", "_packed", "_pieces", "_run_pieces", "_run_seqs",
-        "length",
-    )  # fmt: skip
-
-    def __init__(self, text: str = "", seq: Seq = NO_SEQ, *, max_chars: int = MAX_TEXT_CHARS) -> None:
-        self.length = 0
-        self._max_chars = max_chars
-        self._blocks: list[tuple[int, str]] = []  # packed pieces, by the position of their first character
-        self._packed = 0  # how many pieces they hold
-        self._pieces: list[str] = []
-        self._ends = array("I")  # of every piece, in characters
-        self._next_seq = -1
-        self._run_seqs = array("Q")  # where numbers do not follow one another: the number that comes then
-        self._run_pieces = array("I")  # and the index of its piece
-        if text:
-            self.append(text, seq)
-
-    def append(self, text: str, seq: int) -> bool:
-        """Add a piece; `seq` never goes down.
-
-        Returns:
-            Whether it was kept whole.
-        """
-        length = self.length + len(text)
-        if length > self._max_chars:
-            rest = text[: self._max_chars - self.length]
-            if rest:
-                self.append(rest, seq)
-            return False
-        if seq != self._next_seq:
-            self._run_seqs.append(seq)
-            self._run_pieces.append(len(self._ends))
-        self._next_seq = seq + 1
-        pieces = self._pieces
-        pieces.append(text)
-        self._ends.append(length)
-        self.length = length
-        if len(pieces) == _PACKED_PIECES:
-            self._pack()
-        return True
-
-    def __str__(self) -> str:
-        if self._pieces:
-            self._pack()
-        if len(self._blocks) > 1:
-            self._blocks = [(0, "".join([block for _, block in self._blocks]))]
-        return self._blocks[0][1] if self._blocks else ""
-
-    def piece(self, seq: int) -> str:
-        """Return what came with an event.
-
-        Raises:
-            KeyError: None of the text did.
-        """
-        index = self._pieces_up_to(seq) - 1
-        if index < 0 or self._seq_of(index) != seq:
-            raise KeyError(f"no text came with number {seq}")
-        if index >= self._packed:
-            return self._pieces[index - self._packed]
-        start, end = self._ends[index - 1] if index else 0, self._ends[index]
-        first, block = self._blocks[bisect_right(self._blocks, start, key=_position) - 1]
-        return block[start - first : end - first]
-
-    def chars_at(self, seq: int) -> int:
-        """Return how many characters came with events up to and including `seq`."""
-        pieces = self._pieces_up_to(seq)
-        return self._ends[pieces - 1] if pieces else 0
-
-    def seq_at(self, chars: int) -> Seq:
-        """Return the last event that lies wholly within the first `chars` characters."""
-        index = bisect_right(self._ends, chars) - 1
-        return self._seq_of(index) if index >= 0 else NO_SEQ
-
-    def _pack(self) -> None:
-        start = self._ends[self._packed - 1] if self._packed else 0
-        self._blocks.append((start, "".join(self._pieces)))
-        self._pieces.clear()
-        self._packed = len(self._ends)
-
-    def _pieces_up_to(self, seq: int) -> int:
-        run = bisect_right(self._run_seqs, seq) - 1
-        if run < 0:
-            return 0
-        following = run + 1
-        end = self._run_pieces[following] if following < len(self._run_pieces) else len(self._ends)
-        return min(end, self._run_pieces[run] + seq - self._run_seqs[run] + 1)
-
-    def _seq_of(self, index: int) -> Seq:
-        run = bisect_right(self._run_pieces, index) - 1
-        return Seq(self._run_seqs[run] + index - self._run_pieces[run])
-
-
-# How many pieces of a text are packed at a time. More would hold more small strings, fewer are joined more.
-_PACKED_PIECES = 64
-_position = itemgetter(0)
 
 _NO_TEXT = GrowingText(max_chars=0)
 

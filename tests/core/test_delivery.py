@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bargein_protocol import TextDelta, Thought
+from bargein_protocol import JSON, Ping, TextDelta, Thought, Token, TurnHold, TurnId, TurnResume
+from bargein_server.core.checks import TEXT_PIECE
 from bargein_server.core.turns import JOINED_TEXT
 from talk import Talk
 
@@ -86,3 +87,56 @@ def test_waiting_text_counts_against_the_bound_when_joined() -> None:
     full.append(talk.session.full)
     assert full == [True, False]
     assert talk.session.turn(turn).queued_bytes == 0
+
+
+def test_text_goes_at_once_only_when_nothing_stands_before_it() -> None:
+    """In all other cases nothing changes, and it takes its place behind what waits."""
+    talk = Talk()
+    turn = talk.ask()
+    assert talk.at_once(turn, "1 ") is not None
+    top = talk.session.delivery._stream.top
+
+    def refuses(text: str = "no", turn: TurnId = turn) -> bool:
+        return talk.at_once(turn, text) is None and talk.session.delivery._stream.top == top
+
+    assert refuses(text="")
+    assert refuses(text="x" * (TEXT_PIECE + 1))
+    assert refuses(text="\ud800")
+    assert refuses(turn=TurnId("another"))
+    talk.open = False
+    talk.session.emit(turn, "2 ", talk.now)
+    assert refuses()  # "2 " waits
+    talk.open = True
+    talk.flush()
+    assert talk.enter_section(turn)
+    top = talk.session.delivery._stream.top
+    assert refuses()  # a section protects what is said in it
+    talk.leave_section(turn)
+    talk.session.receive(Ping(id="p"), talk.now)
+    assert refuses()  # its answer is ready and not written
+    talk.flush()
+    talk.send(TurnHold(turn_id=turn))
+    top = talk.session.delivery._stream.top
+    assert refuses()  # held
+    talk.send(TurnResume(turn_id=turn))
+    talk.detach()
+    top = talk.session.delivery._stream.top
+    assert refuses()  # nobody is there
+    talk.session.attach(JSON, Token("k"), talk.now, resume=talk.resume(talk._token, 1))
+    assert refuses()  # the client has not seen everything before it
+    talk.flush()
+    assert talk.at_once(turn, "3 ") is not None
+    talk.finish(turn)
+    top = talk.session.delivery._stream.top
+    assert refuses()  # it has ended
+    assert [event.text for event in talk.of(TextDelta)][:1] == ["2 "]
+
+
+def test_text_at_once_is_history_and_heard_like_any_other() -> None:
+    """Only the way to the line is shorter."""
+    talk = Talk()
+    turn = talk.ask()
+    talk.emit(turn, "One ", "two ")
+    talk.interrupt(turn)
+    end = talk.end_of(turn)
+    assert (end.heard.text, end.heard.seq) == ("One two ", end.last_seq)

@@ -66,6 +66,22 @@ async def test_fragments_without_end_are_cut_off() -> None:
             assert (1009).to_bytes(2, "big") in received
 
 
+@pytest.mark.parametrize("before", [1, 7, 8])
+async def test_what_looks_like_a_frame_inside_of_one_is_not_read_as_one(before: int) -> None:
+    """Whoever can choose a part of what another client says could otherwise say more in its name."""
+    inner = frame(1, b'{"type":"ping","id":"smuggled"}')
+    assert set(MASK) == {0}  # so that it stands in the outer frame as it is
+    outer = frame(1, b"x" + inner)
+    async with serving(echo) as server, upgraded(server) as (reader, writer):
+        for part in (outer[:before], outer[before : -len(inner)], outer[-len(inner) :]):
+            writer.write(part)
+            await writer.drain()
+            await asyncio.sleep(0.05)  # a read of its own
+        received = await rest(reader)
+    assert (1007).to_bytes(2, "big") in received  # as one message it is no UTF-8
+    assert b"pong" not in received
+
+
 async def test_a_ping_flood_whose_pongs_nobody_reads_is_aborted() -> None:
     """Pongs are written past a full buffer, and the buffer is bounded."""
     async with serving(echo) as server, upgraded(server) as (reader, writer):

@@ -7,9 +7,18 @@ from types import ModuleType
 import pytest
 
 import bargein_protocol
-from bargein_protocol import accumulator, client_events, codec, errors, folded, server_events, types
+from bargein_protocol import (
+    accumulator,
+    client_events,
+    codec,
+    errors,
+    folded,
+    growing_text,
+    server_events,
+    types,
+)
 
-MODULES = [accumulator, client_events, codec, errors, folded, server_events, types]
+MODULES = [accumulator, client_events, codec, errors, folded, growing_text, server_events, types]
 
 
 def public_classes(module: ModuleType) -> set[str]:

@@ -1,0 +1,60 @@
+"""Text that grows, against a list of pieces."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import wire
+from bargein_protocol import NO_SEQ, GrowingText, Seq
+
+
+@wire.QUICK
+@given(
+    pieces=st.lists(st.text(max_size=4), max_size=12),
+    times=st.integers(1, 15),
+    room=st.integers(0, 24) | st.integers(0, 400),
+    steps=st.integers(1, 3),
+    looked=st.integers(1, 200),
+)
+def test_growing_text_is_like_a_list_of_pieces(
+    pieces: list[str], times: int, room: int, steps: int, looked: int
+) -> None:
+    """It knows which event brought which character, as a list of all pieces would."""
+    text = GrowingText(max_chars=room)
+    ends: list[tuple[int, int]] = []
+    kept: dict[int, str] = {}
+    whole, seq = "", 0
+    for index, piece in enumerate(pieces * times):
+        seq += steps if index % 5 == 0 else 1
+        fits = len(whole) + len(piece) <= room
+        assert text.append(piece, seq) is fits
+        if piece[: room - len(whole)] or not piece:
+            whole += piece[: room - len(whole)]
+            kept[seq] = whole[ends[-1][1] if ends else 0 :]
+            ends.append((seq, len(whole)))
+        if index % looked == 0:
+            assert str(text) == whole  # reading in between changes nothing
+    for number in range(-1, seq + 2):
+        assert text.chars_at(number) == max((end for s, end in ends if s <= number), default=0)
+        if number in kept:
+            assert text.piece(number) == kept[number]
+        else:
+            with pytest.raises(KeyError):
+                text.piece(number)
+    assert str(text) == whole
+    assert text.length == len(whole)
+    for chars in range(room + 2):
+        seq = text.seq_at(chars)
+        assert seq == max((s for s, end in ends if end <= chars), default=0)
+        assert text.chars_at(seq) <= chars
+
+
+def test_growing_text_begins_with_what_it_is_given() -> None:
+    """A snapshot's text counts as having come with one event."""
+    text = GrowingText("abc", Seq(7))
+    text.append("d", 9)
+    assert str(text) == "abcd"
+    assert (text.chars_at(6), text.chars_at(7), text.chars_at(8), text.chars_at(9)) == (0, 3, 3, 4)
+    assert (text.seq_at(2), text.seq_at(3), text.seq_at(4)) == (NO_SEQ, 7, 9)
