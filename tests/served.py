@@ -9,7 +9,7 @@ import bargein_protocol as bp
 from bargein_protocol import JSON
 from bargein_server.core.calls import Begun
 from bargein_server.core.commands import CancelTurn, CloseConnection, StartTurn
-from bargein_server.core.log import MemoryLog
+from bargein_server.core.log import MemoryLog, Source
 from bargein_server.core.session import Session
 from bargein_server.core.slots import Claim, Slots
 from bargein_server.core.turns import State, Turn
@@ -27,13 +27,11 @@ class TruthfulLog(MemoryLog):
         super().__init__(LIMITS.log_events, LIMITS.log_bytes)
         self.truth: list[bp.TurnEvent] = []
 
-    def append(
-        self, frame: bytes, codec: bp.Codec, turn_id: bp.TurnId, spoken: bp.GrowingText | None = None
-    ) -> None:
+    def append(self, frame: bytes, codec: bp.Codec, turn_id: bp.TurnId, source: Source = None) -> None:
         event = codec.decode_server(frame)
         assert isinstance(event, bp.TurnEvent)
         self.truth.append(event)
-        super().append(frame, codec, turn_id, spoken)
+        super().append(frame, codec, turn_id, source)
 
 
 class Served:

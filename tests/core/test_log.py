@@ -14,9 +14,11 @@ from bargein_protocol import (
     ClientEvent,
     Codec,
     GrowingText,
+    Heard,
     Seq,
     ServerEvent,
     TextDelta,
+    TurnEnded,
     TurnId,
     UnknownEvent,
 )
@@ -145,7 +147,7 @@ def test_a_frame_costs_its_bytes_and_few_more() -> None:
     for n in range(100_000):
         log.append(b"x" * 10, JSON, TurnId(f"t{n // 1000}"))
     assert len(log._runs) <= 4096 // 1000 + 2
-    assert sum(len(run.frames) for run in log._runs) == log.top - log.first + 1 <= 4096
+    assert sum(len(run.entries) for run in log._runs) == log.top - log.first + 1 <= 4096
 
 
 @settings(deadline=None)
@@ -181,7 +183,24 @@ def test_what_is_spoken_counts_with_its_bytes() -> None:
         log.append(b"f" * 100, JSON, TurnId("t"), text)
         assert (log.top - log.first + 1) * 100 <= 1600
     assert log.top - log.first + 1 >= 15
-    assert not any(frame for run in log._runs for frame in run.frames)
+    assert not any(entry for run in log._runs for entry in run.entries)
+
+
+def test_the_end_of_a_turn_is_kept_as_the_event_that_it_is() -> None:
+    """What was heard is in it, and stands in the turn's text already; it counts with its bytes."""
+    log, turn = MemoryLog(100, 1000), TurnId("t")
+    for n in range(1, 100, 2):
+        log.append(frame_of(Entry("between", JSON, turn), n), JSON, turn)
+        heard = Heard(seq=Seq(n), text="é" * 100)
+        event = TurnEnded(
+            turn_id=turn, seq=Seq(n + 1), status="interrupted", reason="client", last_seq=Seq(n), heard=heard
+        )
+        frame = JSON.encode(event)
+        log.append(frame, JSON, turn, event)
+        assert log.read(log.top, JSON) == (frame, "t")
+        assert BACKWARDS.decode_server(log.read(log.top, BACKWARDS)[0]) == event
+        assert sum(len(log.read(Seq(n), JSON)[0]) for n in range(log.first, log.top + 1)) <= 1000
+    assert log.top - log.first >= 2
 
 
 def test_frames_are_stored_as_they_were_given() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import bargein_protocol as bp
-from bargein_server.core.log import MemoryLog
+from bargein_server.core.log import MemoryLog, Source
 from bargein_server.core.turns import MAX_TURN_CHARS, State
 from bargein_server.settings import Settings
 from bargein_server.shell.live import LiveSession
@@ -168,9 +168,7 @@ class Truth(MemoryLog):
         self._protected: set[bp.TurnId] = set()
         self._oracle = oracle
 
-    def append(
-        self, frame: bytes, codec: bp.Codec, turn_id: bp.TurnId, spoken: bp.GrowingText | None = None
-    ) -> None:
+    def append(self, frame: bytes, codec: bp.Codec, turn_id: bp.TurnId, source: Source = None) -> None:
         """Hold a frame against the contract and store it."""
         oracle = self._oracle
         oracle.numbered += 1
@@ -198,7 +196,7 @@ class Truth(MemoryLog):
         else:
             oracle.expect(turn in self.started, f"{turn} spoke before it was started")
             self._check_output(turn, event)
-        super().append(frame, codec, turn_id, spoken)
+        super().append(frame, codec, turn_id, source)
 
     def _check_end(self, turn: bp.TurnId, end: bp.TurnEnded) -> None:
         ours = end.reason.removesuffix(BY_FORCE)

@@ -11,7 +11,12 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Protocol
 
-from bargein_protocol import Codec, GrowingText, Seq, TextDelta, TurnId
+from bargein_protocol import Codec, GrowingText, Seq, TextDelta, TurnEnded, TurnId
+
+Source = GrowingText | TurnEnded | None
+"""What is kept anyway and a frame can be made of again, so that a log in memory need not keep the frame:
+the text in which a text delta of a turn's own voice stands whole under its number, or the end of a turn,
+whose `heard` is of that text. None when there is nothing of the kind."""
 
 
 class ReplayLog(Protocol):
@@ -25,15 +30,14 @@ class ReplayLog(Protocol):
     top: Seq
     first: Seq
 
-    def append(self, frame: bytes, codec: Codec, turn_id: TurnId, spoken: GrowingText | None = None) -> None:
+    def append(self, frame: bytes, codec: Codec, turn_id: TurnId, source: Source = None) -> None:
         """Store the frame under the number `top + 1`.
 
         Args:
             frame: As it was encoded.
             codec: In which.
             turn_id: Its turn, empty for an event of none.
-            spoken: Given when the frame is a text delta without a source, whose text stands there whole
-                under this number: a log in memory need not keep the frame as well.
+            source: What the frame can be made of again.
         """
         ...
 
@@ -51,28 +55,28 @@ class _Run:
 
     Attributes:
         first: The number of its first entry.
-        frames: Its entries; None for what is spoken.
+        entries: Frames, ends of turns, and None for what is spoken.
         spoken: Where that stands, None when nothing of it is.
         pieces: How many of its entries are spoken.
         spoken_bytes: And the size of their frames.
     """
 
-    __slots__ = ("codec", "first", "frames", "pieces", "spoken", "spoken_bytes", "turn_id")
+    __slots__ = ("codec", "entries", "first", "pieces", "spoken", "spoken_bytes", "turn_id")
 
     def __init__(self, first: Seq, codec: Codec, turn_id: TurnId) -> None:
         self.first = first
         self.codec = codec
         self.turn_id = turn_id
-        self.frames: list[bytes | None] = []
+        self.entries: list[bytes | TurnEnded | None] = []
         self.spoken: GrowingText | None = None
         self.pieces = 0
         self.spoken_bytes = 0
 
     def size_of(self, index: int) -> int:
         """Return the size of an entry, which is about to be dropped: of what is spoken, the mean."""
-        frame = self.frames[index]
-        if frame is not None:
-            return len(frame)
+        entry = self.entries[index]
+        if entry is not None:
+            return len(entry if isinstance(entry, bytes) else self.codec.encode(entry))
         size = self.spoken_bytes // self.pieces
         self.pieces -= 1
         self.spoken_bytes -= size
@@ -102,20 +106,22 @@ class MemoryLog:
         self._runs: list[_Run] = []
         self._run: _Run | None = None  # the last one
 
-    def append(self, frame: bytes, codec: Codec, turn_id: TurnId, spoken: GrowingText | None = None) -> None:
+    def append(self, frame: bytes, codec: Codec, turn_id: TurnId, source: Source = None) -> None:
         """Store the frame under the number `top + 1`."""
         self.top = top = self.top + 1  # type: ignore[assignment]  # see Stream.commit_text
         run, size = self._run, len(frame)
         if run is None or run.turn_id != turn_id or run.codec is not codec:
             run = self._run = _Run(Seq(top), codec, turn_id)
             self._runs.append(run)
-        if spoken is None:
-            run.frames.append(frame)
-        else:
-            run.frames.append(None)
-            run.spoken = spoken
+        if source is None:
+            run.entries.append(frame)
+        elif isinstance(source, GrowingText):
+            run.entries.append(None)
+            run.spoken = source
             run.pieces += 1
             run.spoken_bytes += size
+        else:
+            run.entries.append(source)
         self._size = size = self._size + size
         if size > self._max_bytes or top - self.first >= self._max_events:
             self._trim()
@@ -125,12 +131,15 @@ class MemoryLog:
         if not self.first <= seq <= self.top:
             raise KeyError(f"expected a number from {self.first} to {self.top}, got {seq}")
         run = self._runs[bisect_right(self._runs, seq, key=_first) - 1]
-        frame = run.frames[seq - run.first]
-        if frame is None:
+        entry = run.entries[seq - run.first]
+        if isinstance(entry, bytes):
+            same = run.codec is codec
+            frame = entry if same else codec.encode(run.codec.decode_server(entry))  # type: ignore[arg-type]
+        elif entry is not None:
+            frame = codec.encode(entry)
+        else:
             assert run.spoken is not None
             frame = codec.encode(TextDelta(seq=seq, turn_id=run.turn_id, text=run.spoken.piece(seq)))
-        elif run.codec is not codec:
-            frame = codec.encode(run.codec.decode_server(frame))  # type: ignore[arg-type]
         return frame, run.turn_id
 
     def _trim(self) -> None:
@@ -142,14 +151,14 @@ class MemoryLog:
             self._size -= run.size_of(index)
             self.first = Seq(self.first + 1)
             index += 1
-            if index == len(run.frames):
+            if index == len(run.entries):
                 dropped += 1
                 if dropped == len(runs):
                     break
                 run, index = runs[dropped], 0
         del runs[:dropped]
         if runs:
-            del run.frames[:index]
+            del run.entries[:index]
             run.first = self.first
         else:
             self._run = None

@@ -27,6 +27,7 @@ from bargein_protocol import (
     Seq,
     ServerEvent,
     TextDelta,
+    TurnEnded,
     TurnFold,
     TurnId,
 )
@@ -141,7 +142,8 @@ class Stream:
         """
         force_setattr(event, "seq", self._log.top + 1)  # it is new, and nobody else's yet
         frame = self._log_encode(event)  # type: ignore[arg-type]
-        self._log.append(frame, self._log_codec, getattr(event, "turn_id", NO_TURN))
+        source = event if isinstance(event, TurnEnded) else None
+        self._log.append(frame, self._log_codec, getattr(event, "turn_id", NO_TURN), source)
         if self.live:
             self.ready.append(frame)
             self.handed += 1
