@@ -155,7 +155,7 @@ class LiveSession:
         if not core.emit(turn_id, output, self.loop.time()):
             return None
         if not gushes:
-            self.flush()
+            self.changed()
         elif not self._flush_due:
             self._flush_due = True
             self.loop.call_soon(self._flush_late)
@@ -164,7 +164,7 @@ class LiveSession:
     def _flush_late(self) -> None:
         self._flush_due = False
         self._flushed_at = perf_counter()
-        self.flush()
+        self.changed()
 
     def flush(self) -> None:
         """Write what may be written and carry out the commands until nothing is left to do; let pull."""
@@ -192,7 +192,6 @@ class LiveSession:
             case StartTurn(turn_id):
                 runner = self._runners[turn_id] = Runner(self, turn_id)
                 runner.start(self._sessions.context.copy())
-                self._arm()
             case CancelTurn(turn_id, reason):
                 runner_or_none = self._runners.get(turn_id)
                 if runner_or_none is not None:
