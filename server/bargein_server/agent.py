@@ -223,7 +223,7 @@ class Turn:
         self.session = session
         self.source = ""
         self._reason: str | None = None
-        self._main = self
+        self._main: Turn | None = None  # of which this one is a voice; not itself, that were a cycle
         self._host = host
 
     @property
@@ -232,11 +232,11 @@ class Turn:
 
         Set before the cancel arrives, so that a `finally` block can ask.
         """
-        return self._main._reason
+        return (self._main or self)._reason
 
     @reason.setter
     def reason(self, reason: str) -> None:
-        self._main._reason = reason
+        (self._main or self)._reason = reason
 
     @property
     def calls(self) -> Calls:
@@ -247,7 +247,7 @@ class Turn:
         """Return the same turn for one of several agents: what it emits is told with its `source`."""
         turn = Turn(self.id, self.input, self.history, self.session, self._host)
         turn.source = source
-        turn._main = self._main
+        turn._main = self._main or self
         return turn
 
     def voiced(self, output: Output) -> Output:

@@ -40,12 +40,18 @@ AGENT_ERROR = Ending("failed", "agent_error")
 TIMEOUT = Ending("failed", "timeout", True)
 
 
+def _is_cancelled() -> bool:
+    """Whether somebody cancelled the current task. The task is no variable of `_run`; see `_done`."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 class Runner:
     """The task of one turn.
 
     Attributes:
-        turn: What the agent is given.
-        task: The task; None before `start`.
+        turn: What the agent is given, until its task has ended.
+        task: The task; None before `start` and when it has ended.
         stopped: Whether the fence was closed.
         calls: The tool calls of the turn.
     """
@@ -103,6 +109,10 @@ class Runner:
         self._report()
 
     def _done(self, task: asyncio.Task[None]) -> None:
+        # Both lead back here: the task by the traceback of what it was cancelled with. The whole session
+        # would stay in such a cycle until the garbage collector gets around to it.
+        self.task = None
+        del self.turn
         if self._timer is not None:
             self._timer.cancel()
         self._streams.close()  # a stream left open by a careless `break` would hold its connection
@@ -138,8 +148,7 @@ class Runner:
             log.warning("turn %s timed out", self._id, exc_info=True)
             ending = TIMEOUT
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if self.stopped or (task is not None and task.cancelling()):
+            if self.stopped or _is_cancelled():
                 raise
             log.warning("turn %s raised CancelledError, which nobody asked for", self._id)
             ending = AGENT_ERROR

@@ -226,8 +226,9 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
         if self.in_flight is not None:
             self.in_flight.stop()
-        if self.connection is not None:
-            connection, self.connection = self.connection, None  # it leads back here: a cycle
+        # They lead back here. Of such cycles the garbage collector would have to get rid.
+        connection, self.connection, self.wire, self.in_flight = self.connection, None, None, None
+        if connection is not None:
             connection.disconnected()
 
 

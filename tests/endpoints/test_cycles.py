@@ -1,0 +1,58 @@
+"""Nothing that ends leaves work for the garbage collector."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bargein_server import Output, Turn
+from serving import Serving, serving
+
+
+async def speaks(turn: Turn) -> AsyncIterator[Output]:
+    """Says two words and goes on, or not."""
+    yield "word "
+    yield "word "
+    if turn.text == "long":
+        await asyncio.Event().wait()
+
+
+async def conversation(server: Serving) -> None:
+    """Have a turn that completes and one that is cut, and close the session."""
+    async with server.connect() as client:
+        await client.send({"type": "input.text", "id": "i1", "text": "short"})
+        await client.until("turn.ended")
+        await client.send({"type": "input.text", "id": "i2", "text": "long"})
+        await client.until("text.delta")
+        await client.send({"type": "interrupt", "id": "x1"})
+        await client.until("turn.ended")
+        await client.send({"type": "session.close"})
+        await client.closed()
+
+
+@pytest.mark.asyncio(loop_factories=["uvloop"])
+async def test_a_session_that_was_closed_is_in_no_cycle() -> None:
+    """Its log and its history are large; what is in a cycle stays until all objects are walked through."""
+    async with serving(speaks) as server:
+        await conversation(server)  # what is made once
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                await conversation(server)
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+            found = Counter(
+                type(garbage).__name__
+                for garbage in gc.garbage
+                if type(garbage).__module__.startswith("bargein_server")
+            )
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+    assert found == {}
