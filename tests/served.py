@@ -9,10 +9,11 @@ import bargein_protocol as bp
 from bargein_protocol import JSON
 from bargein_server.core.calls import Begun
 from bargein_server.core.commands import CancelTurn, CloseConnection, StartTurn
-from bargein_server.core.log import MemoryLog, Source
+from bargein_server.core.log import MemoryLog
 from bargein_server.core.session import Session
 from bargein_server.core.slots import Claim, Slots
 from bargein_server.core.turns import State, Turn
+from bargein_server.core.utterance import Utterance
 from bargein_server.settings import Settings
 from valid_history import check_valid
 
@@ -27,11 +28,28 @@ class TruthfulLog(MemoryLog):
         super().__init__(LIMITS.log_events, LIMITS.log_bytes)
         self.truth: list[bp.TurnEvent] = []
 
-    def append(self, frame: bytes, codec: bp.Codec, turn_id: bp.TurnId, source: Source = None) -> None:
+    def append(
+        self, frame: bytes, codec: bp.Codec, turn_id: bp.TurnId, end: bp.TurnEnded | None = None
+    ) -> None:
         event = codec.decode_server(frame)
         assert isinstance(event, bp.TurnEvent)
         self.truth.append(event)
-        super().append(frame, codec, turn_id, source)
+        super().append(frame, codec, turn_id, end)
+
+    def append_spoken(
+        self, count: int, size: int, codec: bp.Codec, turn_id: bp.TurnId, text: bp.GrowingText
+    ) -> None:
+        first = self.top + 1
+        self.truth += spoken(first, count, turn_id, text)
+        super().append_spoken(count, size, codec, turn_id, text)
+
+
+def spoken(first: int, count: int, turn_id: bp.TurnId, text: bp.GrowingText) -> list[bp.TurnEvent]:
+    """Return the text deltas that stand in a text under these numbers."""
+    return [
+        bp.TextDelta(seq=bp.Seq(seq), turn_id=turn_id, text=text.piece(seq))
+        for seq in range(first, first + count)
+    ]
 
 
 class Served:
@@ -55,10 +73,27 @@ class Served:
         self.shown: bp.Token | None = None
         self.closed = False
         ids = count(1)
-        self.core = Session(
+        self._utterance: Utterance | None = None
+        self._core = Session(
             bp.SessionId(f"s{number}"), bp.Epoch(f"e{number}"), self.log, JSON, LIMITS,
             Claim(slots, self._admitted), lambda: bp.TurnId(f"t{number}_{next(ids)}"), now,
         )  # fmt: skip
+
+    @property
+    def core(self) -> Session:
+        """The core. What is being said is entered first."""
+        utterance, self._utterance = self._utterance, None
+        if utterance is not None:
+            self._core.delivery.enter(utterance)
+        return self._core
+
+    def say(self, turn: bp.TurnId, text: str, now: float) -> bytes | None:
+        """Say text as a part of an utterance, as the shell does; None when it must be emitted."""
+        if self._utterance is None:
+            self._utterance = self._core.delivery.begin_utterance(turn)
+        if self._utterance is None or self._utterance.turn_id != turn:
+            return None
+        return self._utterance.say(text, now)
 
     def _admitted(self) -> None:
         self.core.admitted(self.core._table.now)

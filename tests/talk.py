@@ -46,6 +46,7 @@ from bargein_server.core.log import MemoryLog
 from bargein_server.core.session import Session
 from bargein_server.core.slots import Claim, Slots
 from bargein_server.core.turns import COMPLETED, Ending
+from bargein_server.core.utterance import Utterance
 from bargein_server.settings import Settings
 
 E = TypeVar("E")
@@ -55,8 +56,9 @@ class Talk:
     """See the module.
 
     Attributes:
-        session: The core.
+        session: See below.
         now: The time.
+        followed: Whether somebody reads along; then there are no utterances.
         open: Whether the line takes output; answers are always taken.
         events: What the attached client received, oldest first.
         commands: What the shell was asked to do.
@@ -66,6 +68,7 @@ class Talk:
         self.settings = Settings(**settings)
         self.now = 100.0
         self.open = True
+        self.followed = False
         self.events: list[ServerEvent | UnknownEvent] = []
         self.commands: list[Command] = []
         self.slots = slots or Slots(self.settings.turns, self.settings.waiting_turns)
@@ -74,7 +77,8 @@ class Talk:
         self._tokens = count(1)
         self._token = Token("")
         turn_ids = count(1)
-        self.session = Session(
+        self._utterance: Utterance | None = None
+        self._session = Session(
             SessionId("s"),
             Epoch("e"),
             MemoryLog(self.settings.log_events, self.settings.log_bytes),
@@ -180,21 +184,36 @@ class Talk:
 
     # --- the agent -------------------------------------------------------------------------------
 
+    @property
+    def session(self) -> Session:
+        """The core. What is being said is entered first."""
+        utterance, self._utterance = self._utterance, None
+        if utterance is not None:
+            self._session.delivery.enter(utterance)
+        return self._session
+
     def emit(self, turn: TurnId, *outputs: str | AgentOutput) -> bool:
         """Yield output; returns whether the last was taken."""
         taken = True
         for output in outputs:
-            if self.open and isinstance(output, str) and (frame := self.at_once(turn, output)) is not None:
-                self.events.append(JSON.decode_server(frame))
+            if self.open and isinstance(output, str) and self.say(turn, output):
                 taken = True
             else:
                 taken = self.session.emit(turn, output, self.now)
                 self.flush()
         return taken
 
-    def at_once(self, turn: TurnId, text: str) -> bytes | None:
-        """Yield text and return its frame, None when it must take the usual way."""
-        return self.session.delivery.emit_at_once(turn, text, self.now)
+    def say(self, turn: TurnId, text: str) -> bool:
+        """Yield text as a part of an utterance; returns whether that was possible."""
+        if self._utterance is None and not self.followed:
+            self._utterance = self._session.delivery.begin_utterance(turn)
+        if self._utterance is None or self._utterance.turn_id != turn:
+            return False
+        frame = self._utterance.say(text, self.now)
+        if frame is None:
+            return False
+        self.events.append(JSON.decode_server(frame))
+        return True
 
     def finish(self, turn: TurnId, ending: Ending = COMPLETED) -> None:
         """Let the agent return."""

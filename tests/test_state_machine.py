@@ -261,6 +261,10 @@ class Conversation(RuleBasedStateMachine):
                 assert not served.core.emit(turn, "stale", self.now)
             for turn in list(served.running):
                 for text in texts:
+                    if self.open_line and (frame := served.say(turn, text, self.now)) is not None:
+                        if served is self.attached:  # or the line is cut, which nobody has noticed
+                            self.down.append(frame)
+                        continue
                     if served.core.full or turn not in served.running:
                         break
                     assert served.core.emit(turn, text, self.now)

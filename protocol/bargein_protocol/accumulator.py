@@ -235,6 +235,17 @@ class TurnFold:
         self.last_seq = self.last_output_seq = seq
         return self.voice.text.append(text, seq)
 
+    def add_texts(self, first: Seq, texts: Sequence[str]) -> bool:
+        """Fold text deltas of the turn's own voice in, whose numbers follow one another from `first` on.
+
+        Returns:
+            Whether there was room for all of the text; if not, nothing has changed.
+        """
+        if not self.voice.text.extend(texts, first):
+            return False
+        self.last_seq = self.last_output_seq = Seq(first + len(texts) - 1)
+        return True
+
     def apply(self, event: ev.TurnEvent | ev.UnknownEvent) -> bool:
         """Fold an event in; False when it was folded in before.
 

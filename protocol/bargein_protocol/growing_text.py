@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
 from operator import itemgetter
 
 from .types import MAX_TEXT_CHARS, NO_SEQ, Seq
@@ -61,7 +63,29 @@ class GrowingText:
         pieces.append(text)
         self._ends.append(length)
         self.length = length
-        if len(pieces) == _PACKED_PIECES:
+        if len(pieces) >= _PACKED_PIECES:
+            self._pack()
+        return True
+
+    def extend(self, texts: Sequence[str], seq: int) -> bool:
+        """Add pieces whose numbers follow one another from `seq` on.
+
+        Returns:
+            Whether there was room for all of them; if not, nothing has changed.
+        """
+        if not texts:
+            return True
+        ends = list(accumulate(map(len, texts), initial=self.length))
+        if ends[-1] > self._max_chars:
+            return False
+        if seq != self._next_seq:
+            self._run_seqs.append(seq)
+            self._run_pieces.append(len(self._ends))
+        self._next_seq = seq + len(texts)
+        self._pieces += texts
+        self._ends.extend(ends[1:])
+        self.length = ends[-1]
+        if len(self._pieces) >= _PACKED_PIECES:
             self._pack()
         return True
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from bargein_protocol import JSON, Ping, TextDelta, Thought, Token, TurnHold, TurnId, TurnResume
+from bargein_protocol import JSON, Ping, TextDelta, Thought, Token, TurnEnded, TurnHold, TurnId, TurnResume
 from bargein_server.core.checks import TEXT_PIECE
-from bargein_server.core.turns import JOINED_TEXT
+from bargein_server.core.turns import JOINED_TEXT, MAX_TURN_CHARS, Misuse
+from bargein_server.core.utterance import MAX_PIECES
 from talk import Talk
 
 
@@ -89,50 +90,112 @@ def test_waiting_text_counts_against_the_bound_when_joined() -> None:
     assert talk.session.turn(turn).queued_bytes == 0
 
 
-def test_text_goes_at_once_only_when_nothing_stands_before_it() -> None:
-    """In all other cases nothing changes, and it takes its place behind what waits."""
+def test_an_utterance_begins_only_when_nothing_stands_before_it() -> None:
+    """In all other cases text takes its place behind what waits."""
     talk = Talk()
     turn = talk.ask()
-    assert talk.at_once(turn, "1 ") is not None
-    top = talk.session.delivery._stream.top
 
-    def refuses(text: str = "no", turn: TurnId = turn) -> bool:
-        return talk.at_once(turn, text) is None and talk.session.delivery._stream.top == top
+    def begins(turn: TurnId = turn) -> bool:
+        top = talk.session.delivery._stream.top
+        begun = talk.session.delivery.begin_utterance(turn) is not None
+        assert talk.session.delivery._stream.top == top
+        return begun
 
-    assert refuses(text="")
-    assert refuses(text="x" * (TEXT_PIECE + 1))
-    assert refuses(text="\ud800")
-    assert refuses(turn=TurnId("another"))
+    assert begins()
+    assert not begins(TurnId("another"))
     talk.open = False
     talk.session.emit(turn, "2 ", talk.now)
-    assert refuses()  # "2 " waits
+    assert not begins()  # "2 " waits
     talk.open = True
     talk.flush()
     assert talk.enter_section(turn)
-    top = talk.session.delivery._stream.top
-    assert refuses()  # a section protects what is said in it
+    assert not begins()  # a section protects what is said in it
+    assert talk.interrupt(turn).outcome == "deferred"
+    assert not begins()
     talk.leave_section(turn)
+    assert not begins()  # it has ended
+    turn = talk.ask()
     talk.session.receive(Ping(id="p"), talk.now)
-    assert refuses()  # its answer is ready and not written
+    assert not begins(turn)  # its answer is ready and not written
     talk.flush()
+    assert begins(turn)
     talk.send(TurnHold(turn_id=turn))
-    top = talk.session.delivery._stream.top
-    assert refuses()  # held
+    assert not begins(turn)
     talk.send(TurnResume(turn_id=turn))
+    assert begins(turn)
     talk.detach()
-    top = talk.session.delivery._stream.top
-    assert refuses()  # nobody is there
+    assert not begins(turn)  # nobody is there
     talk.session.attach(JSON, Token("k"), talk.now, resume=talk.resume(talk._token, 1))
-    assert refuses()  # the client has not seen everything before it
+    assert not begins(turn)  # the client has not seen everything before it
     talk.flush()
-    assert talk.at_once(turn, "3 ") is not None
+    assert begins(turn)
     talk.finish(turn)
-    top = talk.session.delivery._stream.top
-    assert refuses()  # it has ended
-    assert [event.text for event in talk.of(TextDelta)][:1] == ["2 "]
+    assert not begins(turn)
 
 
-def test_text_at_once_is_history_and_heard_like_any_other() -> None:
+def test_an_utterance_takes_only_what_can_be_written_as_it_is() -> None:
+    """The rest takes the usual way, and so does what is too much for one utterance."""
+    talk = Talk()
+    turn = talk.ask()
+    utterance = talk.session.delivery.begin_utterance(turn)
+    assert utterance is not None
+    for text in ("", "x" * (TEXT_PIECE + 1), "\ud800"):
+        assert utterance.say(text, talk.now) is None
+    for _ in range(MAX_PIECES):
+        assert utterance.say("x" * TEXT_PIECE, talk.now) is not None
+    assert utterance.say("y", talk.now) is None
+    assert len(utterance.pieces) == MAX_PIECES
+
+
+def test_an_utterance_that_was_not_entered_first_is_found_out() -> None:
+    """Its numbers would be given twice. Nothing is changed by the attempt."""
+    talk = Talk()
+    turn = talk.ask()
+    delivery = talk.session.delivery
+    late, later = delivery.begin_utterance(turn), delivery.begin_utterance(turn)
+    assert late is not None
+    assert later is not None
+    late.say("one ", talk.now)
+    later.say("two ", talk.now)
+    delivery.enter(late)
+    top = delivery._stream.top
+    with pytest.raises(Misuse, match="expected an utterance that begins with"):
+        delivery.enter(later)
+    talk.interrupt(turn)
+    with pytest.raises(Misuse, match="expected an utterance of the current turn"):
+        delivery.enter(later)
+    assert talk.end_of(turn).heard.text == "one "
+    assert talk.end_of(turn).last_seq == top
+
+
+def test_text_beyond_what_a_turn_remembers_is_logged_by_its_frames() -> None:
+    """An utterance that crosses the bound is replayed like any other."""
+    talk = Talk()
+    turn = talk.ask()
+    before = len(talk.events)
+    words = ["x" * TEXT_PIECE] * (MAX_TURN_CHARS // TEXT_PIECE + 2)
+    talk.emit(turn, *words)
+    shown = talk.events[before:]
+    assert texts(talk) == words
+    talk.detach()
+    talk.attach(2)
+    assert [event for event in talk.events[before + len(words) :] if isinstance(event, TextDelta)] == shown
+
+
+def test_what_is_said_counts_as_progress() -> None:
+    """The time-out for agents that say nothing runs from the last word."""
+    talk = Talk(no_output_s=10.0)
+    turn = talk.ask()
+    for _ in range(4):
+        talk.wait(4.0)
+        assert talk.say(turn, "word ")
+    talk.wait(9.0)
+    assert not talk.of(TurnEnded)
+    talk.wait(2.0)
+    assert talk.end_of(turn).reason == "no_output"
+
+
+def test_an_utterance_is_history_and_heard_like_any_other() -> None:
     """Only the way to the line is shorter."""
     talk = Talk()
     turn = talk.ask()

@@ -34,6 +34,7 @@ def cursor(seq: int, epoch: str = "e") -> Cursor:
 def follow(talk: Talk, at: Cursor | None = None) -> Follower:
     follower = talk.session.guests.follow(JSON, at)
     assert follower is not None
+    talk.followed = True
     return follower
 
 

@@ -166,10 +166,11 @@ def test_what_is_spoken_is_read_as_it_was_framed(
         entry = Entry(text, JSON, TurnId(f"t{voice}"))
         frame = frame_of(entry, len(frames) + 1)
         frames.append(frame)
-        spoken = texts[voice] if is_spoken else None
-        if spoken is not None:
-            spoken.append(text, len(frames))
-        log.append(frame, JSON, entry.turn_id, spoken)
+        if is_spoken:
+            texts[voice].append(text, len(frames))
+            log.append_spoken(1, len(frame), JSON, entry.turn_id, texts[voice])
+        else:
+            log.append(frame, JSON, entry.turn_id)
         assert log.top - log.first < max_events
     for seq in range(log.first, log.top + 1):
         assert log.read(Seq(seq), JSON) == (frames[seq - 1], f"t{entries[seq - 1][2]}")
@@ -180,10 +181,39 @@ def test_what_is_spoken_counts_with_its_bytes() -> None:
     log, text = MemoryLog(1000, 1600), GrowingText()
     for seq in range(1, 101):
         text.append("x" * 20, seq)
-        log.append(b"f" * 100, JSON, TurnId("t"), text)
+        log.append_spoken(1, 100, JSON, TurnId("t"), text)
         assert (log.top - log.first + 1) * 100 <= 1600
     assert log.top - log.first + 1 >= 15
     assert not any(entry for run in log._runs for entry in run.entries)
+
+
+@given(
+    st.lists(
+        st.tuples(st.lists(st.text("aé", max_size=9), min_size=1, max_size=9), st.booleans()), max_size=30
+    ),
+    st.integers(1, 60),
+)
+def test_many_pieces_are_stored_as_they_would_be_one_by_one(
+    runs: list[tuple[list[str], bool]], max_events: int
+) -> None:
+    """An utterance and single texts, with frames between them."""
+    turn, whole, single = TurnId("t"), MemoryLog(max_events, 2000), MemoryLog(max_events, 2000)
+    text = GrowingText()
+    for pieces, frame_after in runs:
+        sizes = []
+        for seq, piece in enumerate(pieces, whole.top + 1):
+            text.append(piece, seq)
+            sizes.append(len(frame_of(Entry(piece, JSON, turn), seq)))
+        whole.append_spoken(len(pieces), sum(sizes), JSON, turn, text)
+        for size in sizes:
+            single.append_spoken(1, size, JSON, turn, text)
+        if frame_after:
+            for log in (whole, single):
+                log.append(b"between", JSON, turn)
+        assert whole.top == single.top
+        assert whole.top - whole.first < max_events
+        for seq in range(max(whole.first, single.first), whole.top + 1):
+            assert whole.read(Seq(seq), JSON) == single.read(Seq(seq), JSON)
 
 
 def test_the_end_of_a_turn_is_kept_as_the_event_that_it_is() -> None:

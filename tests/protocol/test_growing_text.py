@@ -51,6 +51,28 @@ def test_growing_text_is_like_a_list_of_pieces(
         assert text.chars_at(seq) <= chars
 
 
+@wire.QUICK
+@given(
+    runs=st.lists(st.tuples(st.lists(st.text("ab", max_size=3), max_size=90), st.integers(1, 3)), max_size=6),
+    room=st.integers(0, 300),
+)
+def test_growing_text_grows_by_many_pieces_as_by_one(runs: list[tuple[list[str], int]], room: int) -> None:
+    """Or by none of them, when there is no room for all."""
+    many, single, seq = GrowingText(max_chars=room), GrowingText(max_chars=room), 0
+    for pieces, step in runs:
+        first = seq + step
+        fits = single.length + sum(map(len, pieces)) <= room
+        assert many.extend(pieces, first) is fits
+        if fits:
+            for seq, piece in enumerate(pieces, first):
+                single.append(piece, seq)
+    assert (str(many), many.length) == (str(single), single.length)
+    for number in range(seq + 2):
+        assert many.chars_at(number) == single.chars_at(number)
+    for chars in range(room + 1):
+        assert many.seq_at(chars) == single.seq_at(chars)
+
+
 def test_growing_text_begins_with_what_it_is_given() -> None:
     """A snapshot's text counts as having come with one event."""
     text = GrowingText("abc", Seq(7))

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import cast
 
 import pytest
 
 from bargein_protocol import (
+    JSON,
     InputId,
     InputText,
     Playback,
     SessionClose,
     SessionOpen,
     SessionUpdate,
+    Status,
+    TextDelta,
     TurnHeld,
     TurnHold,
     TurnId,
 )
+from bargein_protocol.errors import CLOSED
 from bargein_server import Output, Turn
 from bargein_server.shell import live as live_module
+from bargein_server.shell.event_stream import EventStreamWire, Following
 from bargein_server.shell.live import LiveSession
 from bargein_server.shell.sessions import Sessions
-from fakes import Line, serve
+from fakes import FakeWire, Line, serve
 from waiting import until
 
 
@@ -69,6 +75,51 @@ async def test_a_token_that_trickles_is_written_at_once(clock: Clock) -> None:
         clock.now += 1
         speak(only(sessions), turn, f"{n} ", clock)
         assert len(line.texts()) == n
+
+
+async def test_what_was_said_is_known_before_anything_else_is_asked(clock: Clock) -> None:
+    """The interrupt's answer tells all of it as heard, under the numbers that it had (contract 7)."""
+    sessions = serve(waits)
+    line = Line(sessions)
+    turn = line.ask()
+    for word in ("all ", "of ", "it"):
+        clock.now += 1
+        speak(only(sessions), turn, word, clock)
+    line.interrupt(turn)
+    end = line.ends()[0]
+    assert (end.heard.text, end.heard.seq, end.last_seq) == ("all of it", end.seq - 1, end.seq - 1)
+
+
+async def test_who_joins_in_the_middle_of_an_utterance_reads_along_at_once(clock: Clock) -> None:
+    """Between asking for a place and taking it, the agent may have gone on."""
+    sessions = serve(waits)
+    line = Line(sessions)
+    turn = line.ask()
+    live = only(sessions)
+    wire = FakeWire()
+    follower = live.core.guests.follow(JSON, live.core.guests.cursor)
+    assert follower is not None
+    clock.now += 1
+    speak(live, turn, "early ", clock)
+    following = Following(cast(EventStreamWire, wire), sessions, live, follower)
+    clock.now += 1
+    speak(live, turn, "late", clock)
+    assert [event.text for event in wire.events if isinstance(event, TextDelta)] == ["early ", "late"]
+    following.close(CLOSED)
+
+
+async def test_text_beside_other_output_keeps_its_order(clock: Clock) -> None:
+    """Status, words, and a status again: numbers follow one another."""
+    sessions = serve(waits)
+    line = Line(sessions)
+    turn = line.ask()
+    live = only(sessions)
+    for output in (Status(message="1"), "2", "3", Status(message="4"), "5"):
+        clock.now += 1
+        assert live.say(turn, output, clock.now)
+    said = [event for event in line.events if isinstance(event, (Status, TextDelta))]
+    assert [event.text if isinstance(event, TextDelta) else event.message for event in said] == list("12345")
+    assert [event.seq for event in said] == list(range(said[0].seq, said[0].seq + 5))
 
 
 async def test_tokens_that_gush_are_written_together_at_the_end_of_the_iteration(clock: Clock) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import bargein_protocol as bp
-from bargein_server.core.log import MemoryLog, Source
+from bargein_server.core.log import MemoryLog
 from bargein_server.core.turns import MAX_TURN_CHARS, State
+from bargein_server.core.utterance import MAX_PIECES
 from bargein_server.settings import Settings
 from bargein_server.shell.live import LiveSession
 from bargein_server.shell.sessions import Sessions
@@ -148,6 +149,7 @@ class Truth(MemoryLog):
         epoch: The name of the numbering.
         good: The tokens that open the session now, and until when.
         fresh: Whether nobody was attached yet.
+        owed: Frames that a client was given and that are not logged yet, by their number: an utterance.
     """
 
     def __init__(self, max_events: int, max_bytes: int, oracle: Oracle) -> None:
@@ -163,13 +165,38 @@ class Truth(MemoryLog):
         self.tokens: list[bp.Token] = []
         self.epoch = bp.Epoch("")
         self.fresh = True
+        self.owed: dict[int, bytes] = {}
         self._reasons: dict[bp.TurnId, str] = {}
         self._held: set[bp.TurnId] = set()
         self._protected: set[bp.TurnId] = set()
         self._oracle = oracle
 
-    def append(self, frame: bytes, codec: bp.Codec, turn_id: bp.TurnId, source: Source = None) -> None:
+    def append(
+        self, frame: bytes, codec: bp.Codec, turn_id: bp.TurnId, end: bp.TurnEnded | None = None
+    ) -> None:
         """Hold a frame against the contract and store it."""
+        self._check(frame, codec, turn_id)
+        super().append(frame, codec, turn_id, end)
+
+    def append_spoken(
+        self, count: int, size: int, codec: bp.Codec, turn_id: bp.TurnId, text: bp.GrowingText
+    ) -> None:
+        """Do the same for text."""
+        first = self.top + 1
+        for seq in range(first, first + count):
+            event = bp.TextDelta(seq=bp.Seq(seq), turn_id=turn_id, text=text.piece(seq))
+            self._check(codec.encode(event), codec, turn_id)
+        written = sum(map(len, self.frames[-count:]))
+        self._oracle.expect(size == written, f"{written} bytes of {turn_id} count as {size} in the log")
+        super().append_spoken(count, size, codec, turn_id, text)
+
+    def was_given(self, seq: int, frame: bytes) -> bool:
+        """Whether a client may have been given a frame: it is logged, or will be before anything else."""
+        if seq <= len(self.frames):
+            return self.frames[seq - 1] == frame
+        return seq - len(self.frames) <= MAX_PIECES and self.owed.setdefault(seq, frame) == frame
+
+    def _check(self, frame: bytes, codec: bp.Codec, turn_id: bp.TurnId) -> None:
         oracle = self._oracle
         oracle.numbered += 1
         oracle.trace.note("log", turn_id, frame)
@@ -196,7 +223,8 @@ class Truth(MemoryLog):
         else:
             oracle.expect(turn in self.started, f"{turn} spoke before it was started")
             self._check_output(turn, event)
-        super().append(frame, codec, turn_id, source)
+        given = self.owed.pop(event.seq, frame)
+        oracle.expect(given == frame, f"{event.seq} was given to a client, and something else was logged")
 
     def _check_end(self, turn: bp.TurnId, end: bp.TurnEnded) -> None:
         ours = end.reason.removesuffix(BY_FORCE)

@@ -88,7 +88,7 @@ class Witness:
             return
         oracle.expect(event.seq == self.seq + 1, f"{self.name} got number {event.seq} after {self.seq}")
         self.seq = event.seq
-        known = event.seq <= len(truth.frames) and truth.frames[event.seq - 1] == frame
+        known = truth.was_given(event.seq, frame)
         oracle.expect(known, f"{self.name} got number {event.seq}, and it is not what was logged")
         assert isinstance(event, bp.TurnEvent)
         turn = event.turn_id

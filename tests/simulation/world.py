@@ -282,6 +282,7 @@ class World:
         for session_id, truth in oracle.truths.items():
             open_turns = set(truth.by_input.values()) - truth.ends.keys()
             oracle.expect(not open_turns, f"{session_id}: {open_turns} have no end")
+            oracle.expect(not truth.owed, f"{session_id}: {sorted(truth.owed)} were given and never logged")
         oracle.expect(loop.longest_s < LONGEST_STEP_S, f"a step took {loop.longest_s} s")
         oracle.expect(not loop.complaints, f"the loop complained: {loop.complaints}")
 

@@ -11,13 +11,11 @@ from msgspec.structs import replace
 from bargein_protocol import NO_SEQ, Seq, TurnId
 
 from .answers import Answers
-from .checks import TEXT_PIECE
 from .snapshots import bounded_snapshot
 from .stream import Stream
 from .table import TurnTable
-from .turns import COMPLETED, State, Turn
-
-RUNNING = State.RUNNING  # looked up for every token
+from .turns import COMPLETED, Misuse, State, Turn
+from .utterance import Utterance
 
 
 class Delivery:
@@ -56,37 +54,44 @@ class Delivery:
             return frame
         return stream.next_ready()
 
-    def emit_at_once(self, turn_id: TurnId, text: str, now: float) -> bytes | None:
-        """Take text of a turn and return its frame, which counts as written in this step.
+    def begin_utterance(self, turn_id: TurnId) -> Utterance | None:
+        """Let a turn speak without asking for each piece of text, in the usual case.
 
-        This is `Session.emit` and `next_frame` for the usual case: the client is there, nothing stands
-        before the text, and nothing is asked of the turn.
+        The client is there, nothing stands before the text, and nothing is asked of the turn. The
+        session is not to be asked anything until the utterance was entered.
 
         Returns:
-            None in all other cases; then nothing has changed, and `emit` is to be asked.
+            None in all other cases, for which there are `Session.emit` and `next_frame`.
         """
-        table, stream = self._table, self._stream
-        turn = table.current
+        turn, stream = self._table.current, self._stream
         if (
             turn is None
             or turn.id != turn_id
-            or turn.state is not RUNNING
+            or turn.state is not State.RUNNING
             or turn.queued_bytes
             or turn.held_until is not None
             or turn.deferred is not None
             or turn.sections
             or not stream.live
             or stream.ready
-            or not 0 < len(text) <= TEXT_PIECE
         ):
             return None
-        try:
-            frame = stream.commit_text(turn.fold, text)
-        except UnicodeEncodeError:
-            return None
+        return stream.begin_utterance(turn_id)
+
+    def enter(self, utterance: Utterance) -> None:
+        """End an utterance: let the records know what was said.
+
+        Raises:
+            Misuse: The session was asked something meanwhile.
+        """
+        if not utterance.pieces:
+            return
+        turn = self._table.current
+        if turn is None or turn.id != utterance.turn_id:
+            raise Misuse(f"expected an utterance of the current turn, got one of {utterance.turn_id}")
+        self._stream.commit_utterance(turn.fold, utterance)
         turn.hearing.taken = turn.fold.last_output_seq
-        table.now = turn.progress_at = now
-        return frame
+        self._table.now = turn.progress_at = utterance.said_at
 
     def drain_to_log(self) -> None:
         """Write what waits to the log alone: nobody is there to read it."""

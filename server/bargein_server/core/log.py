@@ -1,7 +1,7 @@
 """The replay log: the last numbered frames of a session.
 
-A frame is logged in the step in which it is numbered, so the log has no holes. It is bounded in
-events and in bytes; what falls off is replaced by a snapshot on resume.
+A frame is logged in the step in which it is numbered, or with its utterance (`utterance`), so the log
+has no holes. It is bounded in events and in bytes; what falls off is replaced by a snapshot on resume.
 """
 
 from __future__ import annotations
@@ -12,11 +12,6 @@ from operator import attrgetter
 from typing import Protocol
 
 from bargein_protocol import Codec, GrowingText, Seq, TextDelta, TurnEnded, TurnId
-
-Source = GrowingText | TurnEnded | None
-"""What is kept anyway and a frame can be made of again, so that a log in memory need not keep the frame:
-the text in which a text delta of a turn's own voice stands whole under its number, or the end of a turn,
-whose `heard` is of that text. None when there is nothing of the kind."""
 
 
 class ReplayLog(Protocol):
@@ -30,14 +25,27 @@ class ReplayLog(Protocol):
     top: Seq
     first: Seq
 
-    def append(self, frame: bytes, codec: Codec, turn_id: TurnId, source: Source = None) -> None:
+    def append(self, frame: bytes, codec: Codec, turn_id: TurnId, end: TurnEnded | None = None) -> None:
         """Store the frame under the number `top + 1`.
 
         Args:
             frame: As it was encoded.
             codec: In which.
             turn_id: Its turn, empty for an event of none.
-            source: What the frame can be made of again.
+            end: The event, if it is the end of a turn: what was heard is a part of the turn's text, so
+                that a log in memory need not keep it a second time.
+        """
+        ...
+
+    def append_spoken(self, count: int, size: int, codec: Codec, turn_id: TurnId, text: GrowingText) -> None:
+        """Store text deltas of a turn's own voice under the numbers from `top + 1` on.
+
+        Args:
+            count: How many they are.
+            size: The bytes of their frames, all together.
+            codec: In which they were encoded.
+            turn_id: Their turn.
+            text: Where they stand whole under their numbers.
         """
         ...
 
@@ -106,22 +114,29 @@ class MemoryLog:
         self._runs: list[_Run] = []
         self._run: _Run | None = None  # the last one
 
-    def append(self, frame: bytes, codec: Codec, turn_id: TurnId, source: Source = None) -> None:
+    def append(self, frame: bytes, codec: Codec, turn_id: TurnId, end: TurnEnded | None = None) -> None:
         """Store the frame under the number `top + 1`."""
-        self.top = top = self.top + 1  # type: ignore[assignment]  # see Stream.commit_text
-        run, size = self._run, len(frame)
+        self._run_of(codec, turn_id).entries.append(frame if end is None else end)
+        self._grown(1, len(frame))
+
+    def append_spoken(self, count: int, size: int, codec: Codec, turn_id: TurnId, text: GrowingText) -> None:
+        """Store text deltas of a turn's own voice under the numbers from `top + 1` on."""
+        run = self._run_of(codec, turn_id)
+        run.entries += [None] * count
+        run.spoken = text
+        run.pieces += count
+        run.spoken_bytes += size
+        self._grown(count, size)
+
+    def _run_of(self, codec: Codec, turn_id: TurnId) -> _Run:
+        run = self._run
         if run is None or run.turn_id != turn_id or run.codec is not codec:
-            run = self._run = _Run(Seq(top), codec, turn_id)
+            run = self._run = _Run(Seq(self.top + 1), codec, turn_id)
             self._runs.append(run)
-        if source is None:
-            run.entries.append(frame)
-        elif isinstance(source, GrowingText):
-            run.entries.append(None)
-            run.spoken = source
-            run.pieces += 1
-            run.spoken_bytes += size
-        else:
-            run.entries.append(source)
+        return run
+
+    def _grown(self, count: int, size: int) -> None:
+        self.top = top = self.top + count  # type: ignore[assignment]  # see Stream.commit_text
         self._size = size = self._size + size
         if size > self._max_bytes or top - self.first >= self._max_events:
             self._trim()

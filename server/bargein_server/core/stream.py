@@ -34,6 +34,8 @@ from bargein_protocol import (
 
 from .log import ReplayLog
 from .observer import NOBODY, Observer
+from .turns import Misuse
+from .utterance import Utterance
 
 N = TypeVar("N", bound=Numbered)
 
@@ -142,8 +144,8 @@ class Stream:
         """
         force_setattr(event, "seq", self._log.top + 1)  # it is new, and nobody else's yet
         frame = self._log_encode(event)  # type: ignore[arg-type]
-        source = event if isinstance(event, TurnEnded) else None
-        self._log.append(frame, self._log_codec, getattr(event, "turn_id", NO_TURN), source)
+        end = event if isinstance(event, TurnEnded) else None
+        self._log.append(frame, self._log_codec, getattr(event, "turn_id", NO_TURN), end)
         if self.live:
             self.ready.append(frame)
             self.handed += 1
@@ -161,9 +163,32 @@ class Stream:
         log, codec, turn_id = self._log, self._log_codec, fold.turn_id
         seq: Seq = log.top + 1  # type: ignore[assignment]  # calling a NewType would cost a call per token
         frame = self._log_encode(TextDelta(seq=seq, turn_id=turn_id, text=text))
-        log.append(frame, codec, turn_id, fold.voice.text if fold.add_text(seq, text) else None)
+        if fold.add_text(seq, text):
+            log.append_spoken(1, len(frame), codec, turn_id, fold.voice.text)
+        else:
+            log.append(frame, codec, turn_id)
         self.handed += 1
         return frame
+
+    def begin_utterance(self, turn_id: TurnId) -> Utterance:
+        """Return an utterance whose numbers come next."""
+        return Utterance(turn_id, Seq(self._log.top + 1), self._log_encode)
+
+    def commit_utterance(self, fold: TurnFold, said: Utterance) -> None:
+        """Fold in and log what was said; the client has it already.
+
+        Raises:
+            Misuse: Something else was numbered since it began; nothing has changed.
+        """
+        log, count = self._log, len(said.pieces)
+        if said.first != log.top + 1:
+            raise Misuse(f"expected an utterance that begins with {log.top + 1}, got one with {said.first}")
+        if fold.add_texts(said.first, said.pieces):
+            log.append_spoken(count, said.size, self._log_codec, fold.turn_id, fold.voice.text)
+            self.handed += count
+        else:
+            for piece in said.pieces:
+                self.commit_text(fold, piece)
 
     def next_ready(self) -> bytes | None:
         """Return the next frame that must be written now, None when there is none."""

@@ -48,7 +48,7 @@ class RunnerCalls:
     ) -> None:
         """Enter that a tool begins."""
         live = self._live
-        while live.core.full and not self._stopped:
+        while live.full and not self._stopped:
             await live.pullable()
         call = Begun(call_id, name, arguments, source, goes_on, late)
         if self._stopped or not live.core.tools.begin(self._id, call):

@@ -182,7 +182,7 @@ class Following:
         self._silent = True
         self._ending: Code | None = None
         self._beat = live.loop.call_later(live.settings.heartbeat_s / 2, self._keep_alive)
-        live.followers.add(self)
+        live.follow(self)
         self._streams = sessions.streams
         self._streams.add(self)
         self.writable_again()

@@ -19,6 +19,7 @@ from bargein_protocol.errors import CLOSED
 from ..agent import Agent, Output
 from ..core.commands import CancelTurn, CloseConnection, Command, DeliverAnswer, StartTurn
 from ..core.session import Session
+from ..core.utterance import Utterance
 from ..settings import Settings
 from ..telemetry import SessionTelemetry
 from .runner import Runner
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from .connection import Connection
     from .event_stream import Following
     from .sessions import Sessions
+    from .wire import Wire
 
 # Output that follows a flush sooner than this waits for the end of the loop's iteration, so that
 # tokens which trickle go out at once and tokens which gush go out together.
@@ -69,7 +71,9 @@ class LiveSession:
     def __init__(
         self, core: Session, sessions: Sessions, principal: str | None, telemetry: SessionTelemetry
     ) -> None:
-        self.core = core
+        self._core = core
+        self._utterance: Utterance | None = None
+        self._wire: Wire | None = None  # on which it goes out
         self.telemetry = telemetry
         self.context = Context(core, principal)
         self.connection: Connection | None = None
@@ -86,6 +90,17 @@ class LiveSession:
         self._flush_due = False
         self._close: Code | None = None
         self._badge = b""
+
+    @property
+    def core(self) -> Session:
+        """The core. What is being said is entered first: nothing may ask it before that."""
+        self._enter()
+        return self._core
+
+    @property
+    def full(self) -> bool:
+        """Whether the current turn's agent is not to be pulled."""
+        return self._utterance is None and self._core.full
 
     def new_badge(self) -> str:
         """Return a secret for a browser, which lets it follow and interrupt; the one before is void.
@@ -119,6 +134,16 @@ class LiveSession:
         """Return the server's HTTP client."""
         return self._sessions.http_client()
 
+    def follow(self, following: Following) -> None:
+        """Let somebody read along. What is said is entered word by word from now on: it is read there."""
+        self._enter()
+        self.followers.add(following)
+
+    def _enter(self) -> None:
+        if self._utterance is not None:
+            utterance, self._utterance = self._utterance, None
+            self._core.delivery.enter(utterance)
+
     # --- in the step in which something happened --------------------------------------------------
 
     def changed(self) -> None:
@@ -138,20 +163,22 @@ class LiveSession:
             Whether the agent may be pulled on at once; None when the fence is closed: the output is
             dropped, and so will be all that follows.
         """
-        core, connection = self.core, self.connection
         gushes = now - self._flushed_at <= FLUSH_GAP_S
         if not gushes:
             self._flushed_at = now
-            if (
-                type(output) is str
-                and connection is not None
-                and connection.wire.writable
-                and not self.followers
-            ):
-                frame = core.delivery.emit_at_once(turn_id, output, self.loop.time())
-                if frame is not None:
-                    connection.wire.write((frame,))
-                    return True
+            if type(output) is str:
+                utterance, wire = self._utterance or self._begin_utterance(turn_id), self._wire
+                if (
+                    utterance is not None
+                    and utterance.turn_id == turn_id
+                    and wire is not None
+                    and wire.writable
+                ):
+                    frame = utterance.say(output, self.loop.time())
+                    if frame is not None:
+                        wire.write((frame,))
+                        return True
+        core = self.core
         if not core.emit(turn_id, output, self.loop.time()):
             return None
         if not gushes:
@@ -160,6 +187,14 @@ class LiveSession:
             self._flush_due = True
             self.loop.call_soon(self._flush_late)
         return not core.full
+
+    def _begin_utterance(self, turn_id: TurnId) -> Utterance | None:
+        connection = self.connection
+        if connection is None or self.followers:
+            return None
+        self._wire = connection.wire
+        self._utterance = self._core.delivery.begin_utterance(turn_id)
+        return self._utterance
 
     def _flush_late(self) -> None:
         self._flush_due = False
@@ -181,7 +216,7 @@ class LiveSession:
             code, self._close = self._close, None
             if connection is not None:
                 connection.close(code)
-        if self._waiters and not self.core.full:
+        if self._waiters and not self.full:
             self._wake()
         if self.followers:
             for follower in tuple(self.followers):

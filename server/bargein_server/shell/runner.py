@@ -64,7 +64,6 @@ class Runner:
         self.calls = RunnerCalls(live, turn_id)
         self._id = turn_id
         self._live = live
-        self._core = core
         self._streams = TurnStreams()
         self._children: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -119,7 +118,7 @@ class Runner:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("turn %s failed", self._id, exc_info=error)
         if not (self.stopped or self._finished):
-            self._core.finish(self._id, AGENT_ERROR, self._live.loop.time())
+            self._live.core.finish(self._id, AGENT_ERROR, self._live.loop.time())
         self._drop_children()
         self._report()
 
@@ -137,77 +136,86 @@ class Runner:
     # --- the task --------------------------------------------------------------------------------
 
     async def _run(self) -> None:
+        # One coroutine holds the loop: another level would be passed through for every token.
         try:
-            ending = await self._run_agent()
-        except TurnFailed as failure:
-            # The cause may quote what the user said, as the error of a model's server does.
-            log.warning("turn %s failed: %s (%s)", self._id, failure.reason, type(failure.__cause__).__name__)
-            log.debug("turn %s failed because of", self._id, exc_info=failure.__cause__)
-            ending = Ending("failed", failure.reason, failure.retryable)
-        except TimeoutError:
-            log.warning("turn %s timed out", self._id, exc_info=True)
-            ending = TIMEOUT
-        except asyncio.CancelledError:
-            if self.stopped or _is_cancelled():
+            generator = self._generator()
+            try:
+                live, pacer, turn_id = self._live, self._live.pacer, self._id
+                started, seen = perf_counter(), pacer.round
+                pacer.watch()
+                step = generator.__anext__()
+                while True:
+                    try:
+                        output = await step
+                    except StopAsyncIteration:
+                        break
+                    now = perf_counter()
+                    goes_on = live.say(turn_id, output, now)
+                    if goes_on is None:
+                        break  # a swallowed cancel: the fence is closed, aclose() comes next
+                    if not self._spoken:
+                        self._speak(output)
+                    try:
+                        if not goes_on:
+                            await live.pullable()
+                            live.core.pulled(turn_id, live.loop.time())
+                        elif now - started > pacer.slice_s:
+                            if seen == pacer.round:
+                                await pacer.breathe()
+                                now = perf_counter()
+                            started, seen = now, pacer.round
+                            pacer.watch()
+                    except asyncio.CancelledError as error:
+                        step = generator.athrow(error)
+                    else:
+                        step = generator.__anext__()
+            finally:
+                await generator.aclose()
+        except BaseException as error:
+            failed = self._ending_after(error)
+            if failed is None:
                 raise
-            log.warning("turn %s raised CancelledError, which nobody asked for", self._id)
-            ending = AGENT_ERROR
-        except (Exception, SystemExit):
-            # The boundary to the author's code: whatever it raises ends this turn and nothing else. A
-            # library that calls `sys.exit()` would otherwise end the server.
-            log.exception("turn %s failed", self._id)
-            ending = AGENT_ERROR
+            ending = failed
+        else:
+            ending = COMPLETED
         self._finished = True
-        self._core.finish(self._id, ending, self._live.loop.time())
+        self._live.core.finish(self._id, ending, self._live.loop.time())
         self._live.changed()
 
-    async def _run_agent(self) -> Ending:
+    def _generator(self) -> AsyncGenerator[Output, None]:
         generator = self._live.agent(self.turn)
         if not isinstance(generator, AsyncGenerator):
             raise TypeError(f"expected the agent to be an async generator, got {type(generator).__name__}")
-        try:
-            await self._pull(generator)
-        finally:
-            await generator.aclose()
-        return COMPLETED
+        return generator
 
-    async def _pull(self, generator: AsyncGenerator[Output, None]) -> None:
-        live, core, pacer, turn_id = self._live, self._core, self._live.pacer, self._id
-        clock = live.loop.time
-        started, seen = perf_counter(), pacer.round
-        pacer.watch()
-        step = generator.__anext__()
-        while True:
-            try:
-                output = await step
-            except StopAsyncIteration:
-                return
-            now = perf_counter()
-            goes_on = live.say(turn_id, output, now)
-            if goes_on is None:
-                return  # a swallowed cancel: the fence is closed, aclose() comes next
-            if not self._spoken:
-                self._speak(output)
-            try:
-                if not goes_on:
-                    await live.pullable()
-                    core.pulled(turn_id, clock())
-                elif now - started > pacer.slice_s:
-                    if seen == pacer.round:
-                        await pacer.breathe()
-                        now = perf_counter()
-                    started, seen = now, pacer.round
-                    pacer.watch()
-            except asyncio.CancelledError as error:
-                step = generator.athrow(error)
-            else:
-                step = generator.__anext__()
+    def _ending_after(self, error: BaseException) -> Ending | None:
+        """Return how a turn ends whose agent raised this; None when it is for the task to raise."""
+        if isinstance(error, TurnFailed):
+            # The cause may quote what the user said, as the error of a model's server does.
+            cause = error.__cause__
+            log.warning("turn %s failed: %s (%s)", self._id, error.reason, type(cause).__name__)
+            log.debug("turn %s failed because of", self._id, exc_info=cause)
+            return Ending("failed", error.reason, error.retryable)
+        if isinstance(error, TimeoutError):
+            log.warning("turn %s timed out", self._id, exc_info=error)
+            return TIMEOUT
+        if isinstance(error, asyncio.CancelledError):
+            if self.stopped or _is_cancelled():
+                return None
+            log.warning("turn %s raised CancelledError, which nobody asked for", self._id)
+            return AGENT_ERROR
+        if isinstance(error, (Exception, SystemExit)):
+            # The boundary to the author's code: whatever it raises ends this turn and nothing else. A
+            # library that calls `sys.exit()` would otherwise end the server.
+            log.error("turn %s failed", self._id, exc_info=error)
+            return AGENT_ERROR
+        return None
 
     # --- what the agent asks for (TurnHost) ------------------------------------------------------
 
     async def emit(self, output: Output) -> None:
         """Send output as if the agent had yielded it."""
-        while self._core.full and not self.stopped:
+        while self._live.full and not self.stopped:
             await self._live.pullable()
         if self.stopped or self._live.say(self._id, output, perf_counter()) is None:
             raise TurnClosed("the turn has ended")
@@ -225,12 +233,12 @@ class Runner:
 
     @asynccontextmanager
     async def _section(self) -> AsyncIterator[None]:
-        if not self._core.enter_section(self._id):
+        if not self._live.core.enter_section(self._id):
             raise TurnClosed("the turn has ended")
         try:
             yield
         finally:
-            self._core.leave_section(self._id, self._live.loop.time())
+            self._live.core.leave_section(self._id, self._live.loop.time())
             self._live.changed()
 
     def spawn(self, work: Coroutine[Any, Any, T], outlive: bool) -> asyncio.Task[T]:
@@ -255,7 +263,7 @@ class Runner:
 
     def add_usage(self, input_tokens: int, output_tokens: int) -> None:
         """Add to the turn's usage."""
-        self._core.add_usage(self._id, Usage(input_tokens=input_tokens, output_tokens=output_tokens))
+        self._live.core.add_usage(self._id, Usage(input_tokens=input_tokens, output_tokens=output_tokens))
 
     def span(self, name: str, kind: str, attributes: Mapping[str, Attribute]) -> Span:
         """Begin a piece of work that a trace shows."""

@@ -1,0 +1,64 @@
+"""What a turn says while nothing else happens in its session.
+
+Text that trickles is what a server does most, and the least part of its cost is the text: with hundreds
+of sessions, the records of a turn have left the processor's caches each time that they are wanted. So
+while an utterance is open a piece of text is numbered, encoded and handed over, and nothing but this one
+object is touched. The log, the text of the turn and its heard position get all pieces together when the
+utterance ends (`Delivery.enter`), which it does before anything else is asked of the session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bargein_protocol import Seq, TextDelta, TurnId
+
+from .checks import TEXT_PIECE
+
+# How many pieces an utterance may have: what a session may owe its log.
+MAX_PIECES = 64
+
+
+class Utterance:
+    """Text of a turn's own voice, numbered and handed to the live client, that its records do not have yet.
+
+    Args:
+        turn_id: Who speaks.
+        first: The number of its first piece.
+        encode: Encodes for the client.
+
+    Attributes:
+        pieces: The text, by its events.
+        size: The bytes of their frames.
+        said_at: When the last one was said.
+    """
+
+    __slots__ = ("_encode", "_next_seq", "first", "pieces", "said_at", "size", "turn_id")
+
+    def __init__(self, turn_id: TurnId, first: Seq, encode: Callable[[TextDelta], bytes]) -> None:
+        self.turn_id = turn_id
+        self.first = first
+        self.pieces: list[str] = []
+        self.size = 0
+        self.said_at = 0.0
+        self._next_seq = first
+        self._encode = encode
+
+    def say(self, text: str, now: float) -> bytes | None:
+        """Number a piece of text and return its frame, which counts as written in this step.
+
+        Returns:
+            None when it must take the usual way, `Session.emit`; then nothing has changed.
+        """
+        pieces, seq = self.pieces, self._next_seq
+        if not 0 < len(text) <= TEXT_PIECE or len(pieces) >= MAX_PIECES:
+            return None
+        try:
+            frame = self._encode(TextDelta(seq=seq, turn_id=self.turn_id, text=text))
+        except UnicodeEncodeError:
+            return None
+        pieces.append(text)
+        self._next_seq = seq + 1  # type: ignore[assignment]  # calling a NewType would cost a call per token
+        self.size += len(frame)
+        self.said_at = now
+        return frame
