@@ -221,9 +221,16 @@ MUTANTS = [
         "pending=None",
     ),
     Mutant(
+        "the entry of what was said",
+        Delivery,
+        "enter",
+        "if not utterance.pieces:",
+        "if True:",
+    ),
+    Mutant(
         "pauses of agents that never pause",
         Runner,
-        "_pull",
+        "_run",
         "elif now - started > pacer.slice_s:",
         "elif False:",
     ),
