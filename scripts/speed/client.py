@@ -102,25 +102,26 @@ class Client:
             Broken: There is none, as below.
         """
         ended = self._await_end()
-        self._ask(text)
+        self._send(self._asking(text))
         await ended
 
     async def first_token(self, text: str) -> float:
         """Ask for a turn; returns the seconds to its first token."""
         self._first = first = asyncio.get_running_loop().create_future()
+        asking = self._asking(text)
         asked = perf_counter()
-        self._ask(text)
+        self._send(asking)
         await first
         return self.first_token_at - asked
 
     async def stop(self) -> float:
         """Interrupt the turn; returns the seconds to its end."""
         ended = self._await_end()
+        stopping = (
+            b"stop" if self._floor else _event("interrupt", f"x{self._turn}", input_id=f"i{self._turn}")
+        )
         asked = perf_counter()
-        if self._floor:
-            self.say("stop")
-        else:
-            self.say({"type": "interrupt", "id": f"x{self._turn}", "input_id": f"i{self._turn}"})
+        self._send(stopping)
         await ended
         return self._ended_at - asked
 
@@ -132,19 +133,24 @@ class Client:
         self._end = ended = asyncio.get_running_loop().create_future()
         return ended
 
-    def _ask(self, text: str) -> None:
+    def _asking(self, text: str) -> bytes:
         self._turn += 1
-        if self._floor:
-            self.say(text)
-        else:
-            self.say({"type": "input.text", "id": f"i{self._turn}", "text": text})
+        return text.encode() if self._floor else _event("input.text", f"i{self._turn}", text=text)
 
-    def say(self, event: dict[str, str] | str) -> None:
-        """Send an event, or a word to the floor.
+    def say(self, event: dict[str, str]) -> None:
+        """Send an event.
 
         Raises:
             Broken: There is no line.
         """
+        self._send(json.dumps(event).encode())
+
+    def _send(self, frame: bytes) -> None:
         if self._line is None or self.lost is not None:
             raise Broken(self.lost or "not connected")
-        self._line.send((event if isinstance(event, str) else json.dumps(event)).encode(), text=True)
+        self._line.send(frame, text=True)
+
+
+def _event(kind: str, event_id: str, **fields: str) -> bytes:
+    """Return an event, made before its time is taken: it is the server that is timed."""
+    return json.dumps({"type": kind, "id": event_id, **fields}).encode()

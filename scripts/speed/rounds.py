@@ -13,15 +13,14 @@ from .crowd import Crowd
 from .figures import Figures
 from .plan import Plan
 from .processes import FLOOR, Served
+from .servers import TURN_S
 from .table import number
 
 FLAT_OUT_TOKENS = 400_000
 TURNS = 1000
 SETTLE_S = 0.5
-TURN_S = 2.0
-"""So long does a turn run on average before its client cuts it off,"""
 SHORTEST_S = 0.02
-"""and so long at least, where a few clients cut in more often."""
+"""So long does a turn run at least, where a few clients cut in more often."""
 UNHURRIED_S = 0.8
 """The same where the cleanup takes 0.3 s. No interrupt comes while an earlier one is cleaned up: one
 cleanup overlaps a running turn, and with a second one the turn would rightly wait (contract 5)."""

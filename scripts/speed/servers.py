@@ -1,7 +1,8 @@
 """The servers: the floor, which is as little as uvicorn can do, ours, and ours with its metrics on.
 
 The floor knows no session, no turn and no fence. It sends one prepared frame again and again, and
-answers a stop with another: its round trip is what the line itself costs.
+answers a stop with another: its round trip is what the line itself costs. The frames are as long as ours,
+so the end of a turn that was stopped holds what was heard of it.
 """
 
 from __future__ import annotations
@@ -22,8 +23,14 @@ from .processes import FLOOR, WATCHED, allow_files, pin
 TOKEN = "word " * 12
 RATE = 50
 CLEANUP_S = 0.3
+TURN_S = 2.0
+"""So long does a turn run on average before its client cuts it off."""
 TOKEN_FRAME = '{"type":"text.delta","seq":100000,"turn_id":"t_8432156e_1","text":"' + TOKEN + '"}'
-END_FRAME = '{"type":"turn.ended","seq":100001,"turn_id":"t_8432156e_1","status":"interrupted"}'
+END_FRAME = (
+    '{"type":"turn.ended","seq":100001,"turn_id":"t_8432156e_1","status":"interrupted","reason":"client",'
+    '"last_seq":100000,"heard":{"seq":100000,"text":"%s","audio_ms":0}}'
+)
+SHORT_END, STOPPED_END = END_FRAME % TOKEN, END_FRAME % (TOKEN * round(TURN_S * RATE))
 
 
 async def floor(scope: Any, receive: Any, send: Any) -> None:
@@ -38,22 +45,20 @@ async def floor(scope: Any, receive: Any, send: Any) -> None:
                 await send({"type": "websocket.send", "text": TOKEN_FRAME})
                 if n % 32 == 31:
                     await asyncio.sleep(0)
+            await send({"type": "websocket.send", "text": SHORT_END})
         elif command == "trickle":
-            # The first one at once, not a step later in the task: a floor is as fast as can be.
-            await send({"type": "websocket.send", "text": TOKEN_FRAME})
             stream = asyncio.create_task(_trickle(send))
-            continue
         elif stream is not None:
             stream.cancel()
-        await send({"type": "websocket.send", "text": END_FRAME})
+            await send({"type": "websocket.send", "text": STOPPED_END})
     if stream is not None:
         stream.cancel()
 
 
 async def _trickle(send: Any) -> None:
     while True:
-        await asyncio.sleep(1 / RATE)
         await send({"type": "websocket.send", "text": TOKEN_FRAME})
+        await asyncio.sleep(1 / RATE)
 
 
 async def agent(turn: Turn) -> AsyncIterator[Output]:

@@ -21,7 +21,7 @@ from speed.figures import Figures
 from speed.plan import Plan
 from speed.processes import FLOOR, NAMES, OURS, Broken, Served, listening, served
 from speed.rounds import no_garbage
-from speed.servers import CLEANUP_S, RATE
+from speed.servers import CLEANUP_S, RATE, TURN_S
 from speed.table import rows
 from waiting import until
 
@@ -84,7 +84,7 @@ async def test_memory_comes_from_new_processes(brief: None, monkeypatch: pytest.
 
 def test_no_interrupt_overlaps_an_earlier_cleanup() -> None:
     """Where cleanup is slow, a turn runs longer than that takes: a second cleanup would rightly delay it."""
-    assert min(rounds.UNHURRIED_S, rounds.TURN_S) * 0.5 > CLEANUP_S
+    assert min(rounds.UNHURRIED_S, TURN_S) * 0.5 > CLEANUP_S
 
 
 async def test_interrupts_go_on_until_there_are_enough() -> None:
