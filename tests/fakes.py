@@ -101,10 +101,17 @@ class Line:
         input_id = InputId(f"i{next(self._ids)}")
         before = len(self.events)
         self.send(InputText(id=input_id, text=text))
+        self.flush()
         answers = [event for event in self.events[before:] if isinstance(event, (InputAccepted, InputQueued))]
         turns = [event.turn_id for event in answers if event.input_id == input_id]
         assert len(turns) == 1, f"expected one answer to the input, got {answers}"
         return turns[0]
+
+    def flush(self) -> None:
+        """Do now what would be done at the end of the loop's iteration."""
+        live = self.connection._live
+        assert live is not None
+        live.changed()
 
     def interrupt(self, turn: TurnId) -> None:
         self.send(Interrupt(id=InterruptId(f"x{next(self._ids)}"), turn_id=turn))

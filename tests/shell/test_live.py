@@ -66,6 +66,42 @@ def speak(live: LiveSession, turn: TurnId, text: str, clock: Clock) -> None:
     assert live.say(turn, text, clock.now)
 
 
+async def quick(turn: Turn) -> AsyncIterator[Output]:
+    """Answers without waiting, and then waits."""
+    yield "At once."
+    await asyncio.Event().wait()
+
+
+async def test_an_agent_that_answers_at_once_does_so_in_one_write_with_the_answer_to_its_input() -> None:
+    """A write costs more than all the rest of a short turn."""
+    line = Line(serve(quick))
+    line.send(SessionOpen())
+    line.wire.writes.clear()
+    line.send(InputText(id=InputId("i"), text="hello"))
+    await line.until("text.delta")
+    assert line.types()[-3:] == ["input.accepted", "turn.started", "text.delta"]
+    assert line.wire.writes == [3]
+
+
+async def test_the_answer_to_an_input_does_not_wait_for_its_agent() -> None:
+    """It leaves with the iteration of the loop in which the input was read."""
+    line = Line(serve(waits))
+    line.send(SessionOpen())
+    line.send(InputText(id=InputId("i"), text="hello"))
+    await asyncio.sleep(0)
+    assert line.types()[-2:] == ["input.accepted", "turn.started"]
+
+
+async def test_what_an_input_cuts_off_has_ended_in_the_same_step() -> None:
+    """Silence comes first (contract 3): only an input that nothing stands before is answered later."""
+    line = Line(serve(waits))
+    turn = line.ask()
+    line.wire.writes.clear()
+    line.send(InputText(id=InputId("next"), text="hello"))
+    assert [end.turn_id for end in line.ends()] == [turn]
+    assert line.wire.writes == [3]
+
+
 async def test_a_token_that_trickles_is_written_at_once(clock: Clock) -> None:
     """In the step in which it was yielded, each in its own write."""
     sessions = serve(waits)

@@ -235,6 +235,7 @@ async def test_no_turn_begins_while_the_server_stops() -> None:
     await sessions.shut_down()
     for line in (known, late):
         line.send(InputText(id=InputId("late"), text="x"))
+        line.flush()
         assert [event.code for event in line.events if isinstance(event, InputRejected)] == ["shutting_down"]
     assert not [task for live in sessions for task in live.tasks()]
 

@@ -10,7 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from bargein_protocol import MAX_PENDING, ClientEvent, Code, Codec, DecodeError, ErrorEvent, SessionOpen
+from bargein_protocol import (
+    MAX_PENDING,
+    ClientEvent,
+    Code,
+    Codec,
+    DecodeError,
+    ErrorEvent,
+    InputText,
+    SessionOpen,
+)
 from bargein_protocol.errors import (
     FLOODED,
     INTERNAL,
@@ -105,8 +114,12 @@ class Connection:
         if live is None:
             self._open(event)
         else:
+            answered_soon = type(event) is InputText and not live.core.busy
             live.core.receive(event, live.loop.time())
-            live.changed()
+            if answered_soon:
+                live.changed_soon()
+            else:
+                live.changed()
 
     def _open(self, event: ClientEvent) -> None:
         first = event if isinstance(event, SessionOpen) else SessionOpen()

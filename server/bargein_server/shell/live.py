@@ -151,6 +151,16 @@ class LiveSession:
         self.flush()
         self._arm()
 
+    def changed_soon(self) -> None:
+        """Do what the core decided, and write at the end of the loop's iteration.
+
+        For an input that nothing stands before: an agent that answers at once does so in the same
+        iteration, and then its first words leave in one write with `input.accepted`.
+        """
+        for command in self.core.commands():
+            self._carry_out(command)
+        self._flush_soon()
+
     def say(self, turn_id: TurnId, output: Output | None, now: float) -> bool | None:
         """Write output of a turn now or, when it gushes, at the end of the loop's iteration.
 
@@ -183,9 +193,8 @@ class LiveSession:
             return None
         if not gushes:
             self.changed()
-        elif not self._flush_due:
-            self._flush_due = True
-            self.loop.call_soon(self._flush_late)
+        else:
+            self._flush_soon()
         return not core.full
 
     def _begin_utterance(self, turn_id: TurnId) -> Utterance | None:
@@ -195,6 +204,11 @@ class LiveSession:
         self._wire = connection.wire
         self._utterance = self._core.delivery.begin_utterance(turn_id)
         return self._utterance
+
+    def _flush_soon(self) -> None:
+        if not self._flush_due:
+            self._flush_due = True
+            self.loop.call_soon(self._flush_late)
 
     def _flush_late(self) -> None:
         self._flush_due = False
