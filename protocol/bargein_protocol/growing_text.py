@@ -26,17 +26,15 @@ class GrowingText:
     """
 
     __slots__ = (
-        "_blocks", "_ends", "_max_chars", "_next_seq", "_packed", "_pieces", "_run_pieces", "_run_seqs",
-        "length",
+        "_blocks", "_ends", "_max_chars", "_next_seq", "_pieces", "_run_pieces", "_run_seqs", "length",
     )  # fmt: skip
 
     def __init__(self, text: str = "", seq: Seq = NO_SEQ, *, max_chars: int = MAX_TEXT_CHARS) -> None:
         self.length = 0
         self._max_chars = max_chars
         self._blocks: list[tuple[int, str]] = []  # packed pieces, by the position of their first character
-        self._packed = 0  # how many pieces they hold
-        self._pieces: list[str] = []
-        self._ends = array("I")  # of every piece, in characters
+        self._ends = array("I")  # of every packed piece, in characters
+        self._pieces: list[str] = []  # that are not packed yet
         self._next_seq = -1
         self._run_seqs = array("Q")  # where numbers do not follow one another: the number that comes then
         self._run_pieces = array("I")  # and the index of its piece
@@ -55,13 +53,12 @@ class GrowingText:
             if rest:
                 self.append(rest, seq)
             return False
+        pieces = self._pieces
         if seq != self._next_seq:
             self._run_seqs.append(seq)
-            self._run_pieces.append(len(self._ends))
+            self._run_pieces.append(len(self._ends) + len(pieces))
         self._next_seq = seq + 1
-        pieces = self._pieces
         pieces.append(text)
-        self._ends.append(length)
         self.length = length
         if len(pieces) >= _PACKED_PIECES:
             self._pack()
@@ -73,20 +70,19 @@ class GrowingText:
         Returns:
             Whether there was room for all of them; if not, nothing has changed.
         """
-        if not texts:
-            return True
-        ends = list(accumulate(map(len, texts), initial=self.length))
-        if ends[-1] > self._max_chars:
+        length = self.length + sum(map(len, texts))
+        if length > self._max_chars:
             return False
-        if seq != self._next_seq:
-            self._run_seqs.append(seq)
-            self._run_pieces.append(len(self._ends))
-        self._next_seq = seq + len(texts)
-        self._pieces += texts
-        self._ends.extend(ends[1:])
-        self.length = ends[-1]
-        if len(self._pieces) >= _PACKED_PIECES:
-            self._pack()
+        if texts:
+            pieces = self._pieces
+            if seq != self._next_seq:
+                self._run_seqs.append(seq)
+                self._run_pieces.append(len(self._ends) + len(pieces))
+            self._next_seq = seq + len(texts)
+            pieces += texts
+            self.length = length
+            if len(pieces) >= _PACKED_PIECES:
+                self._pack()
         return True
 
     def __str__(self) -> str:
@@ -105,34 +101,45 @@ class GrowingText:
         index = self._pieces_up_to(seq) - 1
         if index < 0 or self._seq_of(index) != seq:
             raise KeyError(f"no text came with number {seq}")
-        if index >= self._packed:
-            return self._pieces[index - self._packed]
+        if index >= len(self._ends):
+            return self._pieces[index - len(self._ends)]
         start, end = self._ends[index - 1] if index else 0, self._ends[index]
         first, block = self._blocks[bisect_right(self._blocks, start, key=_position) - 1]
         return block[start - first : end - first]
 
     def chars_at(self, seq: int) -> int:
         """Return how many characters came with events up to and including `seq`."""
-        pieces = self._pieces_up_to(seq)
+        pieces, packed = self._pieces_up_to(seq), len(self._ends)
+        if pieces > packed:
+            return self.length - sum(map(len, self._pieces[pieces - packed :]))
         return self._ends[pieces - 1] if pieces else 0
 
     def seq_at(self, chars: int) -> Seq:
         """Return the last event that lies wholly within the first `chars` characters."""
-        index = bisect_right(self._ends, chars) - 1
-        return self._seq_of(index) if index >= 0 else NO_SEQ
+        pieces, end = bisect_right(self._ends, chars), self._ends[-1] if self._ends else 0
+        if pieces == len(self._ends):
+            for piece in self._pieces:
+                end += len(piece)
+                if end > chars:
+                    break
+                pieces += 1
+        return self._seq_of(pieces - 1) if pieces else NO_SEQ
 
     def _pack(self) -> None:
-        start = self._ends[self._packed - 1] if self._packed else 0
+        start = self._ends[-1] if self._ends else 0
+        ends = accumulate(map(len, self._pieces), initial=start)
+        next(ends)  # the start, which is no end of a piece
+        self._ends.extend(ends)
         self._blocks.append((start, "".join(self._pieces)))
         self._pieces.clear()
-        self._packed = len(self._ends)
 
     def _pieces_up_to(self, seq: int) -> int:
         run = bisect_right(self._run_seqs, seq) - 1
         if run < 0:
             return 0
         following = run + 1
-        end = self._run_pieces[following] if following < len(self._run_pieces) else len(self._ends)
+        known = len(self._ends) + len(self._pieces)
+        end = self._run_pieces[following] if following < len(self._run_pieces) else known
         return min(end, self._run_pieces[run] + seq - self._run_seqs[run] + 1)
 
     def _seq_of(self, index: int) -> Seq:

@@ -61,7 +61,7 @@ def calm_collector() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(500, 5, 1000)
+    gc.set_threshold(5000, 4, 1000)
 
 
 class Server(uvicorn.Server):
