@@ -56,8 +56,9 @@ def calm_collector() -> None:
 
     By default it walks through all objects of all sessions whenever they have grown by a quarter: a
     tenth of a second for 500 sessions, in which nothing is written and no interrupt is read. What a turn
-    or a session leaves behind is freed without it, so that walk may be rare. What exists already, such as
-    modules, is never walked through again.
+    or a session leaves behind is freed without it, so that walk may be rare. The walks through what is
+    young are rarer and longer than by default, since each has a price of its own; they take a few
+    milliseconds. What exists already, such as modules, is never walked through again.
     """
     gc.collect()
     gc.freeze()
