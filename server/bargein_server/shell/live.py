@@ -141,7 +141,8 @@ class LiveSession:
 
     def _enter(self) -> None:
         if self._utterance is not None:
-            utterance, self._utterance = self._utterance, None
+            # The wire is let go, too: a session whose client is away does not hold on to the socket.
+            utterance, self._utterance, self._wire = self._utterance, None, None
             self._core.delivery.enter(utterance)
 
     # --- in the step in which something happened --------------------------------------------------
@@ -177,13 +178,9 @@ class LiveSession:
         if not gushes:
             self._flushed_at = now
             if type(output) is str:
-                utterance, wire = self._utterance or self._begin_utterance(turn_id), self._wire
-                if (
-                    utterance is not None
-                    and utterance.turn_id == turn_id
-                    and wire is not None
-                    and wire.writable
-                ):
+                utterance = self._utterance or self._begin_utterance(turn_id)
+                wire = self._wire  # one is there when the other is
+                if utterance and wire and utterance.turn_id == turn_id and wire.writable:
                     frame = utterance.say(output, self.loop.time())
                     if frame is not None:
                         wire.write((frame,))
@@ -201,9 +198,10 @@ class LiveSession:
         connection = self.connection
         if connection is None or self.followers:
             return None
-        self._wire = connection.wire
-        self._utterance = self._core.delivery.begin_utterance(turn_id)
-        return self._utterance
+        utterance = self._core.delivery.begin_utterance(turn_id)
+        if utterance is not None:
+            self._utterance, self._wire = utterance, connection.wire
+        return utterance
 
     def _flush_soon(self) -> None:
         if not self._flush_due:
