@@ -89,28 +89,34 @@ class Crowd:
             for client in chosen:
                 tasks.create_task(_begin(client, text, PHASE_S * random.random()))
 
-    async def barge_in(self, text: str, pause: float, seconds: float, at_least: int) -> None:
-        """Let everyone cut turns off at random moments, and begin the next at once.
+    async def barge_in(
+        self, text: str, pause: float, seconds: float, at_least: int, rest: float = 0.0
+    ) -> None:
+        """Let everyone cut turns off at random moments.
 
         Args:
             text: What they say.
             pause: How long a turn runs on average, in seconds; never less than half of that.
+            rest: How long it takes on average until the next begins, in seconds; 0 for at once.
             seconds: How long this goes on,
             at_least: or until there are so many interrupts, whichever is later.
         """
         until = perf_counter() + seconds
         async with asyncio.timeout(seconds + PATIENCE_S), asyncio.TaskGroup() as tasks:
             for n, client in enumerate(self.clients):
-                tasks.create_task(self._interrupt(client, text, pause, until, at_least, Random(n)))
+                tasks.create_task(self._interrupt(client, text, pause, rest, until, at_least, Random(n)))
 
     async def _interrupt(
-        self, client: Client, text: str, pause: float, until: float, at_least: int, random: Random
-    ) -> None:
+        self, client: Client, text: str, pause: float, rest: float, until: float, at_least: int,
+        random: Random,
+    ) -> None:  # fmt: skip
         # Everybody runs already, and somewhere in a turn.
         await self._pause(pause * random.uniform(0.5, 1.5) * random.random())
         while perf_counter() < until or len(self.ended) < at_least:
             began = perf_counter()
             self.ended.append(await client.stop())
+            if rest:
+                await self._pause(rest * random.uniform(0.5, 1.5))
             self.first.append(await client.first_token(text))
             self.again.append(client.first_token_at - began)
             await self._pause(pause * random.uniform(0.5, 1.5))

@@ -24,6 +24,8 @@ SHORTEST_S = 0.02
 UNHURRIED_S = 0.8
 """The same where the cleanup takes 0.3 s. No interrupt comes while an earlier one is cleaned up: one
 cleanup overlaps a running turn, and with a second one the turn would rightly wait (contract 5)."""
+REST_S = 0.02
+"""So long on average is a turn over before its client asks again, so that each is timed by itself."""
 
 Tell = Callable[[str], None]
 
@@ -91,7 +93,7 @@ async def _trickle(server: Served, size: int, plan: Plan, figures: Figures) -> N
         figures.note(f"utilisation {size}", server.name, cpu / lasted)
         figures.note(f"load {size}", server.name, (time.process_time() - own) / lasted)
         pause = min(TURN_S, max(SHORTEST_S, TURN_S * size / 100))
-        await crowd.barge_in("trickle", pause, plan.seconds, plan.interrupts_a_round)
+        await crowd.barge_in("trickle", pause, plan.seconds, plan.interrupts_a_round, REST_S)
         figures.keep(f"ended {size}", server.name, crowd.ended)
         figures.keep(f"first {size}", server.name, crowd.first)
     await asyncio.sleep(SETTLE_S)
