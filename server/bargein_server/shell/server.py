@@ -57,7 +57,7 @@ def calm_collector() -> None:
     By default it walks through all objects of all sessions whenever they have grown by a quarter: a
     tenth of a second for 500 sessions, in which nothing is written and no interrupt is read. What a turn
     or a session leaves behind is freed without it, so that walk may be rare. The walks through what is
-    young are few enough to cost little and short enough to delay nobody: with the double, the slowest
+    young are rarer than by default, but no longer than a few milliseconds: with longer ones the slowest
     hundredth of interrupts took three times as long. What exists already, such as modules, is never
     walked through again.
     """
