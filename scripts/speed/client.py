@@ -35,6 +35,7 @@ class Client:
         self._floor = server.name == FLOOR
         self._url = server.url
         self._turn = 0
+        self._before = 0  # tokens that came before this turn
         self._ended_at = 0.0
         self._token_at = 0.0
         self._gaps: list[float] | None = None
@@ -118,7 +119,9 @@ class Client:
         """Interrupt the turn; returns the seconds to its end."""
         ended = self._await_end()
         stopping = (
-            b"stop" if self._floor else _event("interrupt", f"x{self._turn}", input_id=f"i{self._turn}")
+            f"stop {self.tokens - self._before}".encode()
+            if self._floor
+            else _event("interrupt", f"x{self._turn}", input_id=f"i{self._turn}")
         )
         asked = perf_counter()
         self._send(stopping)
@@ -135,6 +138,7 @@ class Client:
 
     def _asking(self, text: str) -> bytes:
         self._turn += 1
+        self._before = self.tokens
         return text.encode() if self._floor else _event("input.text", f"i{self._turn}", text=text)
 
     def say(self, event: dict[str, str]) -> None:

@@ -30,11 +30,12 @@ END_FRAME = (
     '{"type":"turn.ended","seq":100001,"turn_id":"t_8432156e_1","status":"interrupted","reason":"client",'
     '"last_seq":100000,"heard":{"seq":100000,"text":"%s","audio_ms":0}}'
 )
-SHORT_END, STOPPED_END = END_FRAME % TOKEN, END_FRAME % (TOKEN * round(TURN_S * RATE))
+# By the tokens of the turn that ends, so that they are as long as ours.
+ENDS = [END_FRAME % (TOKEN * tokens) for tokens in range(round(2 * TURN_S * RATE))]
 
 
 async def floor(scope: Any, receive: Any, send: Any) -> None:
-    """Stream at `trickle` until `stop`, and send N frames at `flat N`."""
+    """Stream at `trickle` until `stop N`, which tells how many came, and send N frames at `flat N`."""
     await receive()
     await send({"type": "websocket.accept"})
     stream: asyncio.Task[None] | None = None
@@ -45,12 +46,12 @@ async def floor(scope: Any, receive: Any, send: Any) -> None:
                 await send({"type": "websocket.send", "text": TOKEN_FRAME})
                 if n % 32 == 31:
                     await asyncio.sleep(0)
-            await send({"type": "websocket.send", "text": SHORT_END})
+            await send({"type": "websocket.send", "text": ENDS[1]})
         elif command == "trickle":
             stream = asyncio.create_task(_trickle(send))
         elif stream is not None:
             stream.cancel()
-            await send({"type": "websocket.send", "text": STOPPED_END})
+            await send({"type": "websocket.send", "text": ENDS[min(int(count), len(ENDS) - 1)]})
     if stream is not None:
         stream.cancel()
 
