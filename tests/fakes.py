@@ -64,6 +64,9 @@ class FakeWire:
             self.backlog += sum(map(len, frames))
         self.events += map(JSON.decode_server, frames)
 
+    def write_soon(self, frame: bytes, now: float) -> None:
+        self.write((frame,))
+
     def close(self, code: Code) -> None:
         self.closed = code
 

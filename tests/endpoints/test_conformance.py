@@ -18,6 +18,7 @@ import uvicorn
 from bargein_server import BargeinProtocol, Settings
 from bargein_server.shell.connection import Connection
 from bargein_server.shell.listener import listening_socket
+from bargein_server.shell.outbox import Outbox
 from bargein_server.shell.server import uvicorn_config
 from bargein_server.shell.uvicorn_protocol import EXTENSION, TransportWire
 from waiting import until
@@ -29,8 +30,9 @@ class Echo:
     """Stands where a `Connection` does."""
 
     def __init__(self, protocol: BargeinProtocol) -> None:
-        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._wires = {text: TransportWire(protocol, text) for text in (True, False)}
+        loop = asyncio.get_running_loop()
+        self.lost: asyncio.Future[None] = loop.create_future()
+        self._wires = {text: TransportWire(protocol, text, Outbox(loop)) for text in (True, False)}
 
     def receive(self, frame: bytes, text: bool) -> None:
         self._wires[text].write([bytes(frame)])

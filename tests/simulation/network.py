@@ -79,6 +79,10 @@ class SimulatedWire:
         if not self._link.dead:
             self._link.send_down(frames)
 
+    def write_soon(self, frame: bytes, now: float) -> None:
+        """Put a frame into the buffer."""
+        self.write((frame,))
+
     def close(self, code: Code) -> None:
         """Put a close frame behind everything."""
         if not self.closed:

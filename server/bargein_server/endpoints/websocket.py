@@ -52,6 +52,6 @@ async def serve_session(websocket: WebSocket, sessions: Sessions, door: Door) ->
 def _attach(protocol: BargeinProtocol, sessions: Sessions, visitor: Visitor, codec: Codec) -> Connection:
     if sessions.settings.in_flight_bytes:
         protocol.cap_in_flight(sessions.settings.in_flight_bytes)
-    connection = Connection(TransportWire(protocol, codec.text), codec, sessions, visitor)
+    connection = Connection(TransportWire(protocol, codec.text, sessions.outbox), codec, sessions, visitor)
     protocol.attach(connection)
     return connection

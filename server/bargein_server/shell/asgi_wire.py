@@ -49,17 +49,16 @@ class TaskWire(ABC):
         """Whether few enough bytes wait for the writer."""
         return self._backlog < HIGH_WATER
 
-    @property
-    def backlog(self) -> int:
-        """Bytes that wait for the writer."""
-        return self._backlog
-
     def write(self, frames: Sequence[bytes]) -> None:
         """Give frames to the writer."""
         if self._close is None and not self._aborted:
             self._frames.extend(frames)
             self._backlog += sum(map(len, frames))
             self._wanted.set()
+
+    def write_soon(self, frame: bytes, now: float) -> None:
+        """Give a frame to the writer."""
+        self.write((frame,))
 
     def close(self, code: Code) -> None:
         """Have the writer close the socket when everything before is written."""

@@ -181,9 +181,10 @@ class LiveSession:
                 utterance = self._utterance or self._begin_utterance(turn_id)
                 wire = self._wire  # one is there when the other is
                 if utterance and wire and utterance.turn_id == turn_id and wire.writable:
-                    frame = utterance.say(output, self.loop.time())
+                    time = self.loop.time()
+                    frame = utterance.say(output, time)
                     if frame is not None:
-                        wire.write((frame,))
+                        wire.write_soon(frame, time)
                         return True
         core = self.core
         if not core.emit(turn_id, output, self.loop.time()):

@@ -30,6 +30,7 @@ from ..core.slots import Claim, Slots
 from ..settings import Settings
 from ..telemetry import NO_TELEMETRY, Telemetry
 from .live import LiveSession
+from .outbox import Outbox
 from .pacer import Pacer
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Sessions:
     Attributes:
         abandoned: Tasks of turns that did not end after two cancels.
         background: Tasks that outlive their turns: tools that an interrupt does not stop.
+        outbox: Through which the wires of connections on a transport write.
         slots: Those that the turns of all sessions share.
         streams: The event streams that are open. Nobody else closes them when the server stops.
         context: What every turn's context is a copy of.
@@ -68,6 +70,7 @@ class Sessions:
         self.telemetry = telemetry
         self.loop = asyncio.get_running_loop()
         self.pacer = Pacer(self.loop)
+        self.outbox = Outbox(self.loop)
         self.slots = Slots(settings.turns, settings.waiting_turns)
         self.abandoned: set[asyncio.Task[Any]] = set()
         self.background: set[asyncio.Task[Any]] = set()

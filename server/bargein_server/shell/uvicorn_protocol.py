@@ -39,6 +39,7 @@ from ..settings import Settings
 from .connection import Connection
 from .frames import BINARY, HEADERS, PREPARED, TEXT, Boundaries, header, only_message
 from .in_flight import InFlight
+from .outbox import Outbox
 
 EXTENSION = "bargein.protocol"
 
@@ -255,52 +256,70 @@ class TransportWire:
     Args:
         protocol: The connection's protocol, after its handshake, without compression.
         text: Whether frames are text frames.
+        outbox: That of the event loop.
 
     Attributes:
         writable: Whether the transport's buffer is below its mark, and what is in flight below its cap.
             The protocol keeps it current: it is looked at for every token.
     """
 
-    __slots__ = ("_capped", "_closed", "_headers", "_opcode", "_protocol", "_transport", "writable")
+    __slots__ = (
+        "_capped", "_closed", "_headers", "_late", "_opcode", "_outbox", "_protocol", "_transport",
+        "writable",
+    )  # fmt: skip
 
-    def __init__(self, protocol: BargeinProtocol, text: bool) -> None:
+    def __init__(self, protocol: BargeinProtocol, text: bool, outbox: Outbox) -> None:
         self._protocol = protocol
         self._transport = protocol.transport
         self._opcode = TEXT if text else BINARY
         self._headers = HEADERS[self._opcode]
+        self._outbox = outbox
+        self._late = b""  # what `write_soon` has put off
         self._closed = False
         self._capped = protocol.in_flight is not None
         self.writable = True
         protocol.wire = self
         protocol.take_output()
 
-    @property
-    def backlog(self) -> int:
-        """Bytes in the transport's buffer."""
-        return self._transport.get_write_buffer_size()
-
     def write(self, frames: Sequence[bytes]) -> None:
         """Write frames, unmasked as RFC 6455 section 5.1 asks of a server, in one write."""
         if self._closed or self._transport.is_closing():
             return
-        headers = self._headers
-        if len(frames) == 1:
-            frame = frames[0]
+        parts, self._late = [self._late], b""
+        for frame in frames:
             size = len(frame)
-            head = headers[size] if size < PREPARED else header(self._opcode, size)
-            self._transport.write(head + frame)
-        else:
-            parts: list[bytes] = []
-            for frame in frames:
-                size = len(frame)
-                parts.append(headers[size] if size < PREPARED else header(self._opcode, size))
-                parts.append(frame)
-            self._transport.write(b"".join(parts))
+            parts.append(self._headers[size] if size < PREPARED else header(self._opcode, size))
+            parts.append(frame)
+        self._transport.write(b"".join(parts))
         if self._capped:
             self._protocol.take_output()
 
+    def write_soon(self, frame: bytes, now: float) -> None:
+        """Write a frame now, or in one of the loop's next iterations when others were written in this one."""
+        if self._closed or self._transport.is_closing():
+            return
+        size = len(frame)
+        data = (self._headers[size] if size < PREPARED else header(self._opcode, size)) + frame
+        if self._late:
+            self._late += data
+        elif self._capped or self._outbox.takes(now):
+            self._transport.write(data)
+            if self._capped:
+                self._protocol.take_output()
+        else:
+            self._late = data
+            self._outbox.put_off(self, now)
+
+    def write_late(self) -> bool:
+        """Write what was put off (`Outbox`)."""
+        late, self._late = self._late, b""
+        if late and not self._transport.is_closing():
+            self._transport.write(late)
+        return bool(late)
+
     def close(self, code: Code) -> None:
         """Send a close frame and wait for the peer's, as uvicorn does for `websocket.close`."""
+        self.write_late()
         protocol, self._closed = self._protocol, True
         if protocol.close_sent or self._transport.is_closing():
             return

@@ -18,7 +18,6 @@ class Wire(Protocol):
     Attributes:
         writable: Whether more may be written without filling the buffer beyond its mark. Answers
             are written all the same.
-        backlog: Bytes that were written and have not left yet.
     """
 
     @property
@@ -26,13 +25,19 @@ class Wire(Protocol):
         """See the class."""
         ...
 
-    @property
-    def backlog(self) -> int:
-        """See the class."""
-        ...
-
     def write(self, frames: Sequence[bytes]) -> None:
         """Hand frames over, in one write if possible. It never waits; after a loss it does nothing."""
+        ...
+
+    def write_soon(self, frame: bytes, now: float) -> None:
+        """Hand a frame over that may stand back for those of others, for milliseconds.
+
+        Whatever is written after it goes out after it.
+
+        Args:
+            frame: The frame.
+            now: `loop.time()`.
+        """
         ...
 
     def close(self, code: Code) -> None:
