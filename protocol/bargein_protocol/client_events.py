@@ -33,8 +33,8 @@ from .types import (
 )
 
 
-class _ClientEvent(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
-    pass
+class _ClientEvent(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", gc=False):
+    pass  # gc=False as for the server's
 
 
 class InputText(_ClientEvent, frozen=True, kw_only=True, tag="input.text"):

@@ -5,39 +5,42 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
-from operator import itemgetter
+from itertools import accumulate, chain
 
 from .types import MAX_TEXT_CHARS, NO_SEQ, Seq
 
-# How many pieces are packed at a time. More would hold more small strings, fewer are joined more often.
+# How many pieces are packed at a time, and how many times as many there are before that takes longer:
+# to pack them copies all of the text.
 _PACKED_PIECES = 64
-_position = itemgetter(0)
+_PACKED_SHARE = 8
+
+_INDEX_BYTES = array("I").itemsize
 
 
 class GrowingText:
     """Text that grows by pieces, each with the number of its event.
 
     It keeps at most `max_chars` characters; what comes later is dropped. A piece costs its characters
-    and four bytes: pieces are packed together, and numbers that follow one another are not stored.
+    and four bytes, since pieces are packed together. Their numbers are stored only when they do not
+    follow one another.
+
+    A server holds one for each turn that it remembers, so the garbage collector has to walk through all
+    of them. Therefore it holds nothing else that Python would have to walk through once it is packed.
 
     Attributes:
         length: Characters.
     """
 
-    __slots__ = (
-        "_blocks", "_ends", "_max_chars", "_next_seq", "_pieces", "_run_pieces", "_run_seqs", "length",
-    )  # fmt: skip
+    __slots__ = ("_ends", "_max_chars", "_next_seq", "_packed", "_pieces", "_seqs", "length")
 
     def __init__(self, text: str = "", seq: Seq = NO_SEQ, *, max_chars: int = MAX_TEXT_CHARS) -> None:
         self.length = 0
         self._max_chars = max_chars
-        self._blocks: list[tuple[int, str]] = []  # packed pieces, by the position of their first character
-        self._ends = array("I")  # of every packed piece, in characters
-        self._pieces: list[str] = []  # that are not packed yet
-        self._next_seq = -1
-        self._run_seqs = array("Q")  # where numbers do not follow one another: the number that comes then
-        self._run_pieces = array("I")  # and the index of its piece
+        self._packed = ""
+        self._ends = bytearray()  # of every packed piece, in characters
+        self._pieces: list[str] | tuple[()] = ()  # that are not packed yet
+        self._next_seq = -1  # after that of the last piece
+        self._seqs: array[int] | None = None  # of every piece; None while they follow one another
         if text:
             self.append(text, seq)
 
@@ -53,15 +56,17 @@ class GrowingText:
             if rest:
                 self.append(rest, seq)
             return False
-        pieces = self._pieces
-        if seq != self._next_seq:
-            self._run_seqs.append(seq)
-            self._run_pieces.append(len(self._ends) + len(pieces))
+        if seq != self._next_seq or self._seqs is not None:
+            self._number(seq, 1)
         self._next_seq = seq + 1
-        pieces.append(text)
         self.length = length
-        if len(pieces) >= _PACKED_PIECES:
-            self._pack()
+        pieces = self._pieces
+        if pieces:
+            pieces.append(text)
+            if len(pieces) >= _PACKED_PIECES:
+                self._pack_if_many(pieces)
+        else:
+            self._pieces = [text]
         return True
 
     def extend(self, texts: Sequence[str], seq: int) -> bool:
@@ -73,24 +78,24 @@ class GrowingText:
         length = self.length + sum(map(len, texts))
         if length > self._max_chars:
             return False
-        if texts:
-            pieces = self._pieces
-            if seq != self._next_seq:
-                self._run_seqs.append(seq)
-                self._run_pieces.append(len(self._ends) + len(pieces))
-            self._next_seq = seq + len(texts)
-            pieces += texts
-            self.length = length
-            if len(pieces) >= _PACKED_PIECES:
-                self._pack()
+        if not texts:
+            return True
+        if seq != self._next_seq or self._seqs is not None:
+            self._number(seq, len(texts))
+        self._next_seq = seq + len(texts)
+        self.length = length
+        pieces = self._pieces
+        if not pieces:
+            pieces = self._pieces = []
+        pieces += texts
+        if len(pieces) >= _PACKED_PIECES:
+            self._pack_if_many(pieces)
         return True
 
     def __str__(self) -> str:
         if self._pieces:
             self._pack()
-        if len(self._blocks) > 1:
-            self._blocks = [(0, "".join([block for _, block in self._blocks]))]
-        return self._blocks[0][1] if self._blocks else ""
+        return self._packed
 
     def piece(self, seq: int) -> str:
         """Return what came with an event.
@@ -101,23 +106,25 @@ class GrowingText:
         index = self._pieces_up_to(seq) - 1
         if index < 0 or self._seq_of(index) != seq:
             raise KeyError(f"no text came with number {seq}")
-        if index >= len(self._ends):
-            return self._pieces[index - len(self._ends)]
-        start, end = self._ends[index - 1] if index else 0, self._ends[index]
-        first, block = self._blocks[bisect_right(self._blocks, start, key=_position) - 1]
-        return block[start - first : end - first]
+        ends = self._packed_ends()
+        if index >= len(ends):
+            return self._pieces[index - len(ends)]
+        return self._packed[ends[index - 1] if index else 0 : ends[index]]
 
     def chars_at(self, seq: int) -> int:
         """Return how many characters came with events up to and including `seq`."""
-        pieces, packed = self._pieces_up_to(seq), len(self._ends)
-        if pieces > packed:
-            return self.length - sum(map(len, self._pieces[pieces - packed :]))
-        return self._ends[pieces - 1] if pieces else 0
+        if seq + 1 >= self._next_seq:
+            return self.length
+        pieces, ends = self._pieces_up_to(seq), self._packed_ends()
+        if pieces > len(ends):
+            return self.length - sum(map(len, self._pieces[pieces - len(ends) :]))
+        return ends[pieces - 1] if pieces else 0
 
     def seq_at(self, chars: int) -> Seq:
         """Return the last event that lies wholly within the first `chars` characters."""
-        pieces, end = bisect_right(self._ends, chars), self._ends[-1] if self._ends else 0
-        if pieces == len(self._ends):
+        ends = self._packed_ends()
+        pieces, end = bisect_right(ends, chars), len(self._packed)
+        if pieces == len(ends):
             for piece in self._pieces:
                 end += len(piece)
                 if end > chars:
@@ -125,23 +132,36 @@ class GrowingText:
                 pieces += 1
         return self._seq_of(pieces - 1) if pieces else NO_SEQ
 
+    @property
+    def _count(self) -> int:
+        return len(self._ends) // _INDEX_BYTES + len(self._pieces)
+
+    def _packed_ends(self) -> memoryview[int]:
+        return memoryview(self._ends).cast("I")
+
+    def _number(self, seq: int, count: int) -> None:
+        before = self._count
+        if self._seqs is None and before:
+            self._seqs = array("Q", range(self._next_seq - before, self._next_seq))
+        if self._seqs is not None:
+            self._seqs.extend(range(seq, seq + count))
+
+    def _pack_if_many(self, pieces: Sequence[str]) -> None:
+        if len(pieces) * _INDEX_BYTES * _PACKED_SHARE >= len(self._ends):
+            self._pack()
+
     def _pack(self) -> None:
-        start = self._ends[-1] if self._ends else 0
-        ends = accumulate(map(len, self._pieces), initial=start)
+        ends = accumulate(map(len, self._pieces), initial=len(self._packed))
         next(ends)  # the start, which is no end of a piece
-        self._ends.extend(ends)
-        self._blocks.append((start, "".join(self._pieces)))
-        self._pieces.clear()
+        self._ends += array("I", ends)
+        self._packed = "".join(chain((self._packed,), self._pieces))
+        self._pieces = ()
 
     def _pieces_up_to(self, seq: int) -> int:
-        run = bisect_right(self._run_seqs, seq) - 1
-        if run < 0:
-            return 0
-        following = run + 1
-        known = len(self._ends) + len(self._pieces)
-        end = self._run_pieces[following] if following < len(self._run_pieces) else known
-        return min(end, self._run_pieces[run] + seq - self._run_seqs[run] + 1)
+        if self._seqs is not None:
+            return bisect_right(self._seqs, seq)
+        count = self._count
+        return max(0, min(count, count + seq + 1 - self._next_seq))
 
     def _seq_of(self, index: int) -> Seq:
-        run = bisect_right(self._run_pieces, index) - 1
-        return Seq(self._run_seqs[run] + index - self._run_pieces[run])
+        return Seq(self._next_seq - self._count + index if self._seqs is None else self._seqs[index])

@@ -47,7 +47,9 @@ from .types import (
 )
 
 
-class _ServerEvent(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
+# gc=False: they are plain data without cycles. Servers keep some for each turn that they remember, and the
+# garbage collector need not walk through them.
+class _ServerEvent(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", gc=False):
     pass
 
 

@@ -11,6 +11,10 @@ import pytest
 
 from bargein_server import Output, Turn
 from serving import Serving, serving
+from talk import Talk
+
+# Its record, its fold with its voices, the text of its own, and its part of the log.
+WALKED_IN_A_TURN = 7
 
 
 async def speaks(turn: Turn) -> AsyncIterator[Output]:
@@ -56,3 +60,21 @@ async def test_a_session_that_was_closed_is_in_no_cycle() -> None:
             gc.garbage.clear()
             gc.enable()
     assert found == {}
+
+
+def test_a_turn_that_is_remembered_is_a_few_objects_to_walk_through() -> None:
+    """Every walk of the collector is a pause, and it comes the sooner the more of them there are."""
+    talk, turns = Talk(), 20
+
+    def have(turns: int) -> int:
+        for _ in range(turns):
+            turn = talk.ask()
+            talk.emit(turn, *["word "] * 100)
+            talk.interrupt(turn)
+            talk.cleaned_up(turn)
+        talk.events.clear()
+        gc.collect()
+        return len(gc.get_objects())
+
+    before = have(turns)
+    assert have(turns) - before <= turns * WALKED_IN_A_TURN

@@ -10,24 +10,23 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 
+from msgspec import Struct
+
 from bargein_protocol import NO_SEQ, Heard, LaneFold, Played, Seq
 from bargein_protocol import Playback as PlaybackEvent
 
 
-class Hearing:
+class Hearing(Struct, gc=False):  # numbers alone: nothing that the garbage collector must walk through
     """The heard position of one turn.
 
     Attributes:
         taken: The turn's last number that a live socket took, live or replayed.
     """
 
-    __slots__ = ("_audio_ms", "_chars", "_seq", "taken")
-
-    def __init__(self) -> None:
-        self.taken: Seq = NO_SEQ
-        self._seq: int | None = None
-        self._audio_ms: int | None = None
-        self._chars: int | None = None
+    taken: Seq = NO_SEQ
+    _seq: int | None = None
+    _audio_ms: int | None = None
+    _chars: int | None = None
 
     def report(self, played: Played | PlaybackEvent) -> None:
         """Take a client's report; each field may be absent, and an older report changes nothing."""

@@ -152,7 +152,7 @@ class Turn:
         self.choked = False
         self.kept_chars = 0
         self.calls: TurnCalls | None = None
-        self._waiting: list[str | _Waiting] = []  # few; an empty deque takes 0.7 KiB in every old turn
+        self._waiting: list[str | _Waiting] | tuple[()] = ()  # no list in each of the turns that have ended
         self._protected = 0
 
     def advance(self, step: Step) -> None:
@@ -187,7 +187,7 @@ class Turn:
         if self.sections:
             self.put(text, len(text) + FRAME_BYTES)
         elif self.deferred is None:
-            waiting = self._waiting
+            waiting = self._waiting or self._begin_waiting()
             if self.choked and waiting and isinstance(last := waiting[-1], str) and _fits(last, text):
                 waiting[-1] = last + text
                 self.queued_bytes += len(text)
@@ -202,8 +202,13 @@ class Turn:
             self.queued_bytes += size
             if self.choked and self._join(output, size, protected):
                 return
-            self._waiting.append(_Waiting(output, size, protected))
+            (self._waiting or self._begin_waiting()).append(_Waiting(output, size, protected))
             self._protected += protected
+
+    def _begin_waiting(self) -> list[str | _Waiting]:
+        waiting: list[str | _Waiting] = []
+        self._waiting = waiting
+        return waiting
 
     def _join(self, output: str | AgentOutput, size: int, protected: bool) -> bool:
         """Join text to that of the same source which waits last; returns whether that was possible."""
@@ -239,16 +244,12 @@ class Turn:
 
     def purge(self, spare_sections: bool) -> None:
         """Throw waiting output away: all of it, or all but that of sections (contracts 2 and 9)."""
-        if not self._waiting:
-            return
-        spared = [
-            waiting
-            for waiting in self._waiting
-            if spare_sections and not isinstance(waiting, str) and waiting.protected
-        ]
-        self._waiting = list(spared)
+        spared: list[_Waiting] = []
+        if spare_sections:
+            spared = [one for one in self._waiting if not isinstance(one, str) and one.protected]
+        self._waiting = [*spared] if spared else ()
         self._protected = len(spared)
-        self.queued_bytes = sum(waiting.size for waiting in spared)
+        self.queued_bytes = sum(one.size for one in spared)
 
 
 def _fits(before: str, after: str) -> bool:
