@@ -70,8 +70,8 @@ MUTANTS = [
         "the purge",
         Turn,
         "purge",
-        "if not self._waiting:",
-        "if True:",
+        "spared: list[_Waiting] = []",
+        "return",
     ),
     Mutant(
         "one answer",
