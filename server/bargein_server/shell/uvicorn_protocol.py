@@ -296,19 +296,19 @@ class TransportWire:
 
     def write_soon(self, frame: bytes, now: float) -> None:
         """Write a frame now, or in one of the loop's next iterations when others were written in this one."""
-        if self._closed or self._transport.is_closing():
+        if self._closed:
             return
         size = len(frame)
         data = (self._headers[size] if size < PREPARED else header(self._opcode, size)) + frame
         if self._late:
             self._late += data
-        elif self._capped or self._outbox.takes(now):
-            self._transport.write(data)
-            if self._capped:
-                self._protocol.take_output()
+        elif self._capped or not self._outbox.puts_off(self, now):
+            if not self._transport.is_closing():
+                self._transport.write(data)
+                if self._capped:
+                    self._protocol.take_output()
         else:
             self._late = data
-            self._outbox.put_off(self, now)
 
     def write_late(self) -> bool:
         """Write what was put off (`Outbox`)."""
