@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 import uvicorn
@@ -57,17 +58,20 @@ async def floor(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def _trickle(send: Any) -> None:
+    due = monotonic()
     while True:
         await send({"type": "websocket.send", "text": TOKEN_FRAME})
-        await asyncio.sleep(1 / RATE)
+        due += 1 / RATE
+        await asyncio.sleep(due - monotonic())
 
 
 async def agent(turn: Turn) -> AsyncIterator[Output]:
     """Yield `flat N` tokens or `endless` many without suspending, or one every 20 ms.
 
-    The end of a `cleanup` is slow.
+    Like a model, it does not slow down when the server does. The end of a `cleanup` is slow.
     """
     command, _, count = turn.text.partition(" ")
+    due = monotonic()
     try:
         if command == "flat":
             for _ in range(int(count)):
@@ -76,7 +80,8 @@ async def agent(turn: Turn) -> AsyncIterator[Output]:
         while True:
             yield TOKEN
             if command != "endless":
-                await asyncio.sleep(1 / RATE)
+                due += 1 / RATE
+                await asyncio.sleep(due - monotonic())
     finally:
         if command == "cleanup":
             await asyncio.sleep(CLEANUP_S)

@@ -261,10 +261,10 @@ async def test_a_crowd_grows_until_it_is_not_served() -> None:
 
 
 def test_a_crowd_is_served_when_everyone_gets_tokens_in_time() -> None:
-    """The 99th percentile of gaps is 50 ms at most, and the slowest session gets 45 tokens a second."""
-    assert Look(1, 0.05, 45.0, 0.1).served
-    assert not Look(1, 0.051, 45.0, 0.1).served
-    assert not Look(1, 0.05, 44.9, 0.1).served
+    """The 99th percentile of gaps is 50 ms at most, and the slowest session gets 49 tokens a second."""
+    assert Look(1, 0.05, 49.0, 0.1).served
+    assert not Look(1, 0.051, 49.0, 0.1).served
+    assert not Look(1, 0.05, 48.9, 0.1).served
 
 
 async def test_a_crowd_is_looked_at_whole(monkeypatch: pytest.MonkeyPatch, brief: None) -> None:
