@@ -3,9 +3,11 @@
     .venv/bin/python scripts/benchmark.py [--quick] [--json FILE]
 
 The floor is a bare uvicorn application that sends prepared frames and knows no session, no turn and no
-fence. Ours runs twice, the second time with its metrics on. Servers and load run on a core each where
-there are two. Rounds alternate between the servers, and the last column says how far they were apart:
-run it on a machine that does nothing else. It takes a quarter of an hour.
+fence. Ours runs twice, the second time with its metrics on. A fourth server, which is as much of a
+WebSocket server as our clients need, says what is the least that Python takes for an interrupt and a
+first token. Servers and load run on a core each where there are two. Rounds alternate between the servers,
+and the last column says how far they were apart: run it on a machine that does nothing else. It takes a
+quarter of an hour.
 
 A server that logs a warning or an error, or a line that is lost, ends the run with exit code 1 and
 without figures.
@@ -30,7 +32,17 @@ from speed.figures import Figures
 from speed.footer import footer, load_average, machine
 from speed.memory import memory
 from speed.plan import Plan
-from speed.processes import LOAD_CORE, NAMES, Broken, allow_files, end_with_parent, listening, pin, served
+from speed.processes import (
+    ALL,
+    LOAD_CORE,
+    NAMES,
+    Broken,
+    allow_files,
+    end_with_parent,
+    listening,
+    pin,
+    served,
+)
 from speed.rounds import measure
 from speed.servers import serve
 from speed.table import rows, table, value
@@ -114,7 +126,7 @@ def _options() -> Any:
     add("--step", type=float, default=default.step, help="by which a crowd grows (%(default)s)")
     add("--cleanups", type=_size, default=default.cleanups, help="slow ones of each crowd (%(default)s)")
     add("--interrupts", type=_size, default=default.interrupts, help="behind each p99 (%(default)s)")
-    add("--serve", choices=NAMES, help=argparse.SUPPRESS)
+    add("--serve", choices=ALL, help=argparse.SUPPRESS)
     add("--port", type=int, default=0, help=argparse.SUPPRESS)
     add("--core", type=int, help=argparse.SUPPRESS)
     return parser.parse_args()

@@ -12,7 +12,7 @@ from bargein_server.core.session import Session
 from bargein_server.core.slots import Claim, Slots
 from bargein_server.settings import Settings
 
-from .servers import TOKEN
+from .floor import TOKEN
 
 EVENTS = 20_000
 TRIES = 7

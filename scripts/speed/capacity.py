@@ -13,9 +13,9 @@ from msgspec import Struct
 
 from .crowd import Crowd
 from .figures import Figures, quantile
+from .floor import RATE
 from .plan import Plan
 from .processes import Broken, Served
-from .servers import RATE
 
 GAP_S = 0.05
 """99 of 100 gaps between tokens are not longer,"""

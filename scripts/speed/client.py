@@ -8,7 +8,7 @@ from time import perf_counter
 
 from loadgen.websocket import Line, dial
 
-from .processes import FLOOR, Broken, Served
+from .processes import FLOOR, LEAST, Broken, Served
 
 _TOKEN, _END = b'{"type":"text.delta"', b'{"type":"turn.ended"'
 _WRONG = b'{"type":"error"', b'{"type":"input.rejected"', b'{"type":"goaway"'
@@ -32,7 +32,7 @@ class Client:
         self.tokens = 0
         self.first_token_at = 0.0
         self.lost: str | None = None
-        self._floor = server.name == FLOOR
+        self._floor = server.name in (FLOOR, LEAST)
         self._url = server.url
         self._turn = 0
         self._before = 0  # tokens that came before this turn

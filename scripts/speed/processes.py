@@ -18,6 +18,8 @@ from bargein_server.shell.listener import listening_socket
 from loadgen.machine import Usage, usage_of
 
 FLOOR, OURS, WATCHED = NAMES = "floor", "bargein", "watched"
+LEAST = "least"
+ALL = (*NAMES, LEAST)
 END_S = 10.0
 _CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 SERVER_CORE, LOAD_CORE = (_CORES[0], _CORES[1]) if len(_CORES) > 1 else (None, None)
@@ -33,7 +35,7 @@ class Served:
     """A server that runs.
 
     Args:
-        name: One of `NAMES`.
+        name: One of `ALL`.
         port: Where it listens.
         process: What runs it.
         log: A file descriptor of what it writes. It is told to write nothing but warnings and errors.
@@ -45,7 +47,7 @@ class Served:
     def __init__(self, name: str, port: int, process: subprocess.Popen[bytes], log: int) -> None:
         self.name = name
         self.port = port
-        self.url = f"ws://127.0.0.1:{port}{'/' if name == FLOOR else SESSION_PATH}"
+        self.url = f"ws://127.0.0.1:{port}{'/' if name in (FLOOR, LEAST) else SESSION_PATH}"
         self.pid = process.pid
         self._process = process
         self._log = log
@@ -79,7 +81,7 @@ Serve = Callable[[Sequence[str]], AbstractContextManager[list[Served]]]
 
 
 @contextmanager
-def served(script: Path, names: Sequence[str] = NAMES) -> Iterator[list[Served]]:
+def served(script: Path, names: Sequence[str] = ALL) -> Iterator[list[Served]]:
     """Start servers, on a core of their own where there are two, and stop them at the end.
 
     Args:

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from .capacity import capacity
 from .crowd import Crowd
 from .figures import Figures
+from .floor import TURN_S
 from .plan import Plan
-from .processes import FLOOR, Served
-from .servers import TURN_S
+from .processes import FLOOR, LEAST, Served
 from .table import number
 
 FLAT_OUT_TOKENS = 400_000
@@ -50,8 +50,11 @@ async def measure(servers: Sequence[Served], plan: Plan, figures: Figures, tell:
                 tell(f"{about}: {number(size)}, {server.name}")
                 with no_garbage():
                     await _trickle(server, size, plan, figures)
-                    await _cleanup(server, size, plan, figures)
+                    if server.name != LEAST:
+                        await _cleanup(server, size, plan, figures)
                 server.check()
+            if server.name == LEAST:
+                continue
             tell(f"{about}: how many sessions, {server.name}")
             with no_garbage():
                 await capacity(server, plan, figures)

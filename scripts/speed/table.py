@@ -8,7 +8,7 @@ from .capacity import GAP_S
 from .figures import Figures, spread
 from .memory import STREAM_S, TURN_TOKENS
 from .plan import Plan
-from .processes import FLOOR, NAMES
+from .processes import FLOOR, LEAST, NAMES
 
 
 class Row(NamedTuple):
@@ -73,6 +73,10 @@ def _trickling(n: int) -> list[Row]:
     ]
 
 
+def _has_least(row: Row) -> bool:
+    return not row.floor and row.what.startswith(("ended ", "first ", "cpu per token "))
+
+
 def number(sessions: int) -> str:
     """Return so many sessions in words."""
     return f"{sessions} session{'s' if sessions > 1 else ''}"
@@ -94,16 +98,17 @@ def noise(figures: Figures, row: Row) -> float | None:
 def table(figures: Figures, alone: dict[str, float], plan: Plan) -> list[str]:
     """Return the lines of the tables in Markdown."""
     lines = [
-        "| what | floor | bargein | ratio | ratio with metrics | rounds differ |",
-        "|---|---|---|---|---|---|",
+        "| what | floor | bargein | ratio | ratio with metrics | least possible ratio | rounds differ |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in rows(plan):
         floor, ours, watched = (value(figures, row, name) for name in NAMES)
         compared = row.ratio and floor > 0
-        ratios = (f"{of / floor:.2f}" if compared else "" for of in (ours, watched))
+        ratios = [f"{of / floor:.2f}" if compared else "" for of in (ours, watched)]
+        least = f"{value(figures, row, LEAST) / floor:.2f}" if compared and _has_least(row) else ""
         cells = (f"{of:,.{row.decimals}f}" for of in (floor, ours))
         differ = noise(figures, row)
         apart = "?" if differ is None else f"{differ:.0%}"
-        lines.append(f"| {row.title} | {' | '.join([*cells, *ratios])} | {apart} |")
+        lines.append(f"| {row.title} | {' | '.join([*cells, *ratios, least])} | {apart} |")
     lines += ["", "| alone | ns an event |", "|---|---|"]
     return lines + [f"| {what} | {ns:,.0f} |" for what, ns in alone.items()]

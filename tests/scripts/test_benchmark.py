@@ -18,10 +18,11 @@ from speed import alone, capacity, crowd, memory, rounds
 from speed.capacity import CAUTION, Look, most
 from speed.crowd import Crowd
 from speed.figures import Figures
+from speed.floor import RATE, TURN_S
 from speed.plan import Plan
-from speed.processes import FLOOR, NAMES, OURS, Broken, Served, listening, served
+from speed.processes import ALL, FLOOR, LEAST, NAMES, OURS, Broken, Served, listening, served
 from speed.rounds import no_garbage
-from speed.servers import CLEANUP_S, RATE, TURN_S
+from speed.servers import CLEANUP_S
 from speed.table import rows
 from waiting import until
 
@@ -57,9 +58,10 @@ async def test_every_server_is_measured(brief: None) -> None:
             if not row.what.startswith("memory") and not (row.floor and name == FLOOR):
                 assert len(figures.rounds(row.what, name, row.share)) == 1
                 assert figures.get(row.what, name, row.share) > 0
-    assert {step.rpartition(", ")[2] for step in steps} >= set(NAMES)
+    assert {step.rpartition(", ")[2] for step in steps} >= set(ALL)
     assert all(figures.get("capacity", name) == 2 for name in NAMES)
-    assert all(figures.count("ended 2", name) >= PLAN.interrupts for name in NAMES)
+    assert all(figures.count("ended 2", name) >= PLAN.interrupts for name in ALL)
+    assert figures.get("first 2", LEAST, 0.5) > 0
     assert figures.count("endless 1", OURS) >= PLAN.interrupts
     # The next turn does not wait for the cleanup of the old one (contract 5).
     assert figures.get("again 2", OURS, 0.5) < CLEANUP_S
@@ -175,7 +177,7 @@ async def test_what_is_refused_gives_no_figures() -> None:
     assert '"type":"error"' in await failing(OURS, talk)
 
 
-@pytest.mark.parametrize("name", [FLOOR, OURS])
+@pytest.mark.parametrize("name", [FLOOR, OURS, LEAST])
 async def test_a_line_that_is_lost_gives_no_figures(name: str) -> None:
     """Whether somebody waits for an answer or nobody does, a line that goes is told."""
 

@@ -10,16 +10,21 @@ import benchmark
 from speed import footer
 from speed.figures import Figures, quantile, spread
 from speed.plan import Plan
-from speed.processes import FLOOR, NAMES, OURS, WATCHED
+from speed.processes import FLOOR, LEAST, NAMES, OURS, WATCHED
 from speed.table import rows, table
 
 ALONE = {"a thing": 12.0}
 
 
 def some(plan: Plan) -> Figures:
-    """Return figures of everything: 2, 4 and 3 (ms) of the floor, 1.5 of ours, 6 with metrics."""
+    """Return figures of everything: 2, 4 and 3 (ms) of the floor, 1.5 of ours, 6 with metrics, 1 at least."""
     found = Figures()
-    for name, values in ((FLOOR, (4, 2, 3)), (OURS, (1.5, 1.5, 1.8)), (WATCHED, (6, 6, 6))):
+    for name, values in (
+        (FLOOR, (4, 2, 3)),
+        (OURS, (1.5, 1.5, 1.8)),
+        (WATCHED, (6, 6, 6)),
+        (LEAST, (1, 1, 1)),
+    ):
         for row in rows(plan):
             for value in values[: plan.rounds]:
                 if row.share == 0.5:
@@ -39,12 +44,12 @@ def test_the_table_holds_medians_and_ratios() -> None:
     plan = Plan(sessions=(1,), flat_out=(), endless=(1,))
     lines = table(some(plan), ALONE, plan)
     one = "1 session at 50 tokens/s"
-    assert f"| interrupt → `turn.ended`, p50 ms, {one} | 3.00 | 1.50 | 0.50 | 2.00 | 67% |" in lines
+    assert f"| interrupt → `turn.ended`, p50 ms, {one} | 3.00 | 1.50 | 0.50 | 2.00 | 0.33 | 67% |" in lines
     # Beyond the median, all rounds are one: the worst counts.
-    assert f"| the same, p99 ms, {one} | 4.00 | 1.80 | 0.45 | 1.50 | 67% |" in lines
+    assert f"| the same, p99 ms, {one} | 4.00 | 1.80 | 0.45 | 1.50 | 0.25 | 67% |" in lines
     endless = f"1 session whose agent never suspends; floor: p50 of {one}"
-    assert f"| interrupt → `turn.ended`, p99 ms, {endless} | 3.00 | 1.80 | 0.60 | 2.00 | 20% |" in lines
-    assert "| of its core the load used for that, % | 40 | 40 |  |  | ? |" in lines
+    assert f"| interrupt → `turn.ended`, p99 ms, {endless} | 3.00 | 1.80 | 0.60 | 2.00 |  | 20% |" in lines
+    assert "| of its core the load used for that, % | 40 | 40 |  |  |  | ? |" in lines
     assert "| a thing | 12 |" in lines
     assert any("rounds differ by up to 67%" in line for line in footer.footer(some(plan), plan, 0.0))
 

@@ -1,0 +1,54 @@
+"""The floor: as little as uvicorn can do.
+
+It knows no session, no turn and no fence. It sends one prepared frame again and again, and answers a stop
+with another: its round trip is what the line itself costs. The frames are as long as ours, so the end of a
+turn that was stopped holds what was heard of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import Any
+
+TOKEN = "word " * 12
+RATE = 50
+TURN_S = 2.0
+"""So long does a turn run on average before its client cuts it off."""
+TOKEN_FRAME = '{"type":"text.delta","seq":100000,"turn_id":"t_8432156e_1","text":"' + TOKEN + '"}'
+END_FRAME = (
+    '{"type":"turn.ended","seq":100001,"turn_id":"t_8432156e_1","status":"interrupted","reason":"client",'
+    '"last_seq":100000,"heard":{"seq":100000,"text":"%s","audio_ms":0}}'
+)
+# By the tokens of the turn that ends, so that they are as long as ours.
+ENDS = [END_FRAME % (TOKEN * tokens) for tokens in range(round(2 * TURN_S * RATE))]
+
+
+async def floor(scope: Any, receive: Any, send: Any) -> None:
+    """Stream at `trickle` until `stop N`, which tells how many came, and send N frames at `flat N`."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    stream: asyncio.Task[None] | None = None
+    while (message := await receive())["type"] == "websocket.receive":
+        command, _, count = message["text"].partition(" ")
+        if command == "flat":
+            for n in range(int(count)):
+                await send({"type": "websocket.send", "text": TOKEN_FRAME})
+                if n % 32 == 31:
+                    await asyncio.sleep(0)
+            await send({"type": "websocket.send", "text": ENDS[1]})
+        elif command == "trickle":
+            stream = asyncio.create_task(_trickle(send))
+        elif stream is not None:
+            stream.cancel()
+            await send({"type": "websocket.send", "text": ENDS[min(int(count), len(ENDS) - 1)]})
+    if stream is not None:
+        stream.cancel()
+
+
+async def _trickle(send: Any) -> None:
+    due = monotonic()
+    while True:
+        await send({"type": "websocket.send", "text": TOKEN_FRAME})
+        due += 1 / RATE
+        await asyncio.sleep(due - monotonic())
