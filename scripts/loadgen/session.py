@@ -28,12 +28,15 @@ class LoadTurn:
         fenced: Its interrupt was accepted, and since then the line was live.
         deferred: Its interrupt waits for a protected section.
         ended_at: When its end came.
+        dismissed: It was cut off because the run is over. All users do that in one moment, so how long it
+            takes is no figure, unless it never ends.
         disturbed: The generator itself cut the line or did not read: its times say nothing.
     """
 
     __slots__ = (
         "asked_at",
         "deferred",
+        "dismissed",
         "disturbed",
         "ended_at",
         "fenced",
@@ -54,6 +57,7 @@ class LoadTurn:
         self.ended_at: float | None = None
         self.fenced = False
         self.deferred = False
+        self.dismissed = False
         self.disturbed = False
 
 
@@ -214,7 +218,7 @@ class LoadSession:
             return
         self._end(turn, event.status, event.reason, now)
         ours = turn.interrupt_at is not None and event.reason == "client" and not turn.deferred
-        if turn.disturbed or turn.interrupt_at is None or not ours:
+        if turn.disturbed or turn.dismissed or turn.interrupt_at is None or not ours:
             return
         self._figures.times["interrupt"].record(now - turn.interrupt_at)
         if turn.last_output_at is not None and turn.last_output_at > turn.interrupt_at:

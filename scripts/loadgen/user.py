@@ -104,6 +104,7 @@ class User:
         """Interrupt what still runs, and wait for every end."""
         now = perf_counter()
         for turn in self._session.unfinished():
+            turn.dismissed = turn.interrupt_at is None
             self._session.interrupt(turn, now, now)
         patient_until = now + self._options.patience_s
         while not self._session.idle:

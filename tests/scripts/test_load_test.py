@@ -171,6 +171,14 @@ async def test_a_good_server_shows_every_figure(codec: str) -> None:
     assert result["missed"] == []
 
 
+async def test_what_is_cut_off_at_the_end_is_not_timed() -> None:
+    """All users leave in one moment, and cut off what still runs: no user does that."""
+    async with serving(agent) as server:
+        result = await figures_of(server.url, barge_in=0.0)
+    assert result["turns"]["interrupted: client"] > 0
+    assert result["times"]["interrupt"] == {"count": 0}
+
+
 async def test_lost_lines_are_resumed_without_loss() -> None:
     """Every line that is cut comes back with all its numbers; slow readers lose nothing either."""
     async with serving(agent) as server:
