@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from itertools import count
 from typing import Any, cast
 
+import pytest
 import uvloop
 
 from bargein_protocol import JSON, InputId, InputText, Interrupt, InterruptId, SessionOpen
@@ -178,6 +179,22 @@ def test_nothing_is_written_when_the_socket_closes_meanwhile() -> None:
     while office.loop.iterate():
         pass
     assert office.written == ["a", "c", "(close)"]
+
+
+def test_a_socket_that_fails_does_not_silence_the_others() -> None:
+    """The fault is the loop's to report; those behind it write."""
+    office = Office(4)
+    office.say("a", "b", "c", "d")
+    office.recorders[1].write = broken  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="no socket"):
+        office.loop.iterate()
+    while office.loop.iterate():
+        pass
+    assert office.written == ["a", "c", "d"]
+
+
+def broken(data: bytes) -> None:
+    raise OSError("no socket")
 
 
 def test_a_capped_line_is_written_to_at_once() -> None:

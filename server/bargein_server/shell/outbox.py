@@ -40,7 +40,7 @@ class Outbox:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._waiting: deque[Late] = deque()
-        self._since = 0.0  # no one of them waits for longer
+        self._since = 0.0  # when the first of them began to wait
         self._written_at = -1.0
 
     def puts_off(self, wire: Late, now: float) -> bool:
@@ -65,7 +65,9 @@ class Outbox:
         waiting, self._written_at = self._waiting, self._loop.time()
         late = self._written_at - self._since >= LATE_S
         written = 0
-        while waiting and (written < FEW or late):
-            written += waiting.popleft().write_late()
-        if waiting:
-            self._loop.call_soon(self._write_next)
+        try:
+            while waiting and (written < FEW or late):
+                written += waiting.popleft().write_late()
+        finally:  # one socket's fault must not silence the others
+            if waiting:
+                self._loop.call_soon(self._write_next)
