@@ -67,6 +67,9 @@ class FakeWire:
     def write_soon(self, frame: bytes, now: float) -> None:
         self.write((frame,))
 
+    def take_back(self) -> int:
+        return 0
+
     def close(self, code: Code) -> None:
         self.closed = code
 

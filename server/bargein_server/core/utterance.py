@@ -62,3 +62,14 @@ class Utterance:
         self.size += len(frame)
         self.said_at = now
         return frame
+
+    def take_back(self, count: int) -> list[str]:
+        """Forget the last pieces, which were not written after all, and return them."""
+        if not count:
+            return []
+        unsaid = self.pieces[-count:]
+        del self.pieces[-count:]
+        self._next_seq = first = Seq(self._next_seq - count)
+        for seq, text in enumerate(unsaid, first):
+            self.size -= len(self._encode(TextDelta(seq=Seq(seq), turn_id=self.turn_id, text=text)))
+        return unsaid

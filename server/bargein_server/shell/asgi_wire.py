@@ -60,6 +60,10 @@ class TaskWire(ABC):
         """Give a frame to the writer."""
         self.write((frame,))
 
+    def take_back(self) -> int:
+        """Nothing is ever put off."""
+        return 0
+
     def close(self, code: Code) -> None:
         """Have the writer close the socket when everything before is written."""
         if self._close is None:

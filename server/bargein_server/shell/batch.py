@@ -71,6 +71,10 @@ class FoldingWire:
         """Fold a frame."""
         self.write((frame,))
 
+    def take_back(self) -> int:
+        """Nothing is ever put off."""
+        return 0
+
     def close(self, code: Code) -> None:
         """Take note why the connection was closed."""
         self._end(code)

@@ -142,8 +142,13 @@ class LiveSession:
     def _enter(self) -> None:
         if self._utterance is not None:
             # The wire is let go, too: a session whose client is away does not hold on to the socket.
-            utterance, self._utterance, self._wire = self._utterance, None, None
+            utterance, wire, self._utterance, self._wire = self._utterance, self._wire, None, None
+            # What the wire has put off is not written: it waits where an interrupt purges it (contract 2).
+            unsaid = utterance.take_back(wire.take_back()) if wire is not None else []
             self._core.delivery.enter(utterance)
+            for text in unsaid:
+                self._core.emit(utterance.turn_id, text, utterance.said_at)
+                self._flush_soon()
 
     # --- in the step in which something happened --------------------------------------------------
 

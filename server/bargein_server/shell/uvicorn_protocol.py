@@ -264,8 +264,8 @@ class TransportWire:
     """
 
     __slots__ = (
-        "_capped", "_closed", "_headers", "_late", "_opcode", "_outbox", "_protocol", "_transport",
-        "writable",
+        "_capped", "_closed", "_headers", "_late", "_late_frames", "_opcode", "_outbox", "_protocol",
+        "_transport", "writable",
     )  # fmt: skip
 
     def __init__(self, protocol: BargeinProtocol, text: bool, outbox: Outbox) -> None:
@@ -275,6 +275,7 @@ class TransportWire:
         self._headers = HEADERS[self._opcode]
         self._outbox = outbox
         self._late = b""  # what `write_soon` has put off
+        self._late_frames = 0
         self._closed = False
         self._capped = protocol.in_flight is not None
         self.writable = True
@@ -302,6 +303,7 @@ class TransportWire:
         data = (self._headers[size] if size < PREPARED else header(self._opcode, size)) + frame
         if self._late:
             self._late += data
+            self._late_frames += 1
         elif self._capped or not self._outbox.puts_off(self, now):
             if not self._transport.is_closing():
                 self._transport.write(data)
@@ -309,6 +311,7 @@ class TransportWire:
                     self._protocol.take_output()
         else:
             self._late = data
+            self._late_frames = 1
 
     def write_late(self) -> bool:
         """Write what was put off (`Outbox`)."""
@@ -316,6 +319,12 @@ class TransportWire:
         if late and not self._transport.is_closing():
             self._transport.write(late)
         return bool(late)
+
+    def take_back(self) -> int:
+        """Drop what was put off."""
+        frames = self._late_frames if self._late else 0
+        self._late = b""
+        return frames
 
     def close(self, code: Code) -> None:
         """Send a close frame and wait for the peer's, as uvicorn does for `websocket.close`."""

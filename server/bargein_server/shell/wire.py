@@ -40,6 +40,10 @@ class Wire(Protocol):
         """
         ...
 
+    def take_back(self) -> int:
+        """Drop what `write_soon` has put off; returns how many frames that was."""
+        ...
+
     def close(self, code: Code) -> None:
         """Begin the closing handshake, after everything that was written."""
         ...
