@@ -32,7 +32,7 @@ class Wire(Protocol):
     def write_soon(self, frame: bytes, now: float) -> None:
         """Hand a frame over that may stand back for those of others, for milliseconds.
 
-        Whatever is written after it goes out after it.
+        Whatever is written after it goes out after it, unless `take_back` drops it.
 
         Args:
             frame: The frame.
