@@ -15,6 +15,7 @@ from bargein_server.core.slots import Claim, Slots
 from bargein_server.core.turns import State, Turn
 from bargein_server.core.utterance import Utterance
 from bargein_server.settings import Settings
+from bargein_server.shell.connection import WRITE_BYTES
 from valid_history import check_valid
 
 LIMITS = Settings(log_events=32, queued_inputs=2, output_bytes=1024, history_turns=8)
@@ -113,8 +114,8 @@ class Served:
         """Do what the shell does after each call; returns the frames that it wrote."""
         frames: list[bytes] = []
         while True:
-            while (frame := self.core.delivery.next_frame(open_line)) is not None:
-                frames.append(frame)
+            while more := self.core.delivery.next_frames(open_line, WRITE_BYTES):
+                frames += more
             commands = self.core.commands()
             if not commands:
                 return frames

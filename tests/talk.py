@@ -48,6 +48,7 @@ from bargein_server.core.slots import Claim, Slots
 from bargein_server.core.turns import COMPLETED, Ending
 from bargein_server.core.utterance import Utterance
 from bargein_server.settings import Settings
+from bargein_server.shell.connection import WRITE_BYTES
 
 E = TypeVar("E")
 
@@ -122,8 +123,8 @@ class Talk:
     def flush(self) -> None:
         """Do what the shell does after every call."""
         while True:
-            while (frame := self.session.delivery.next_frame(self.open)) is not None:
-                self.events.append(JSON.decode_server(frame))
+            while frames := self.session.delivery.next_frames(self.open, WRITE_BYTES):
+                self.events += map(JSON.decode_server, frames)
             commands = self.session.commands()
             if not commands:
                 return

@@ -11,6 +11,7 @@ from bargein_server.core.log import MemoryLog
 from bargein_server.core.session import Session
 from bargein_server.core.slots import Claim, Slots
 from bargein_server.settings import Settings
+from bargein_server.shell.connection import WRITE_BYTES
 
 from .floor import TOKEN
 
@@ -59,7 +60,7 @@ def _session() -> Session:
 
 
 def _drain(session: Session) -> None:
-    while session.delivery.next_frame(True) is not None:
+    while session.delivery.next_frames(True, WRITE_BYTES):
         pass
     session.commands()
 

@@ -90,6 +90,55 @@ def test_waiting_text_counts_against_the_bound_when_joined() -> None:
     assert talk.session.turn(turn).queued_bytes == 0
 
 
+def gushed(talk: Talk, *outputs: str | Thought) -> TurnId:
+    """Let a turn yield faster than the shell comes to write."""
+    turn = talk.ask()
+    for output in outputs:
+        assert talk.session.emit(turn, output, talk.now)
+    return turn
+
+
+def test_text_that_gushes_is_handed_over_in_one_step_and_no_more_than_there_is_room_for() -> None:
+    """A frame for each piece; other output between them stands where it was."""
+    talk = Talk()
+    turn = gushed(talk, "a", "b", "c", Thought(text="d"), "e", "f")
+    taken = []
+    while frames := talk.session.delivery.next_frames(True, 100):
+        taken.append([JSON.decode_server(frame) for frame in frames])
+    events = [event for step in taken for event in step]
+    assert [[getattr(event, "text", None) for event in step] for step in taken] == [
+        ["a", "b"], ["c"], ["d"], ["e", "f"],
+    ]  # fmt: skip
+    assert [getattr(event, "seq", None) for event in events] == list(range(3, 9))
+    assert talk.session.turn(turn).queued_bytes == 0
+    talk.interrupt(turn)
+    assert (talk.end_of(turn).last_seq, talk.end_of(turn).heard.text) == (8, "abcef")
+
+
+def test_half_a_character_in_a_gush_is_mended_where_it_stands() -> None:
+    """The seam of two chunks can leave half a surrogate pair behind."""
+    talk = Talk()
+    gushed(talk, "a", "b", "\ud83d", "c", "d")
+    talk.flush()
+    assert texts(talk) == ["a", "b", "?", "c", "d"]
+    assert talk.numbers() == list(range(1, 8))
+
+
+def test_a_gush_beyond_what_a_turn_remembers_is_replayed_whole() -> None:
+    """The log has the frames of what the text has no room for."""
+    talk = Talk(output_bytes=1 << 30)
+    words = [f"{n:04d}" * (TEXT_PIECE // 4) for n in range(MAX_TURN_CHARS // TEXT_PIECE + 3)]
+    turn = gushed(talk, *words)
+    talk.flush()
+    assert texts(talk) == words
+    talk.detach()
+    talk.events.clear()
+    talk.attach(2)
+    assert texts(talk) == words
+    talk.interrupt(turn)
+    assert talk.end_of(turn).heard.text == "".join(words)[:MAX_TURN_CHARS]
+
+
 def test_an_utterance_begins_only_when_nothing_stands_before_it() -> None:
     """In all other cases text takes its place behind what waits."""
     talk = Talk()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from bargein_protocol import (
@@ -44,12 +42,7 @@ def stream() -> Stream:
 
 def ready(stream: Stream) -> list[ServerEvent | UnknownEvent]:
     """Take what must be written now."""
-    return list(_ready(stream))
-
-
-def _ready(stream: Stream) -> Iterator[ServerEvent | UnknownEvent]:
-    while (frame := stream.next_ready()) is not None:
-        yield JSON.decode_server(frame)
+    return list(map(JSON.decode_server, stream.take_ready()))
 
 
 def replayed(stream: Stream) -> list[int]:
@@ -86,7 +79,7 @@ def test_answers_are_ready_in_every_state_of_a_client(stream: Stream) -> None:
     stream.commit(accepted())
     stream.replay_from(cursor(0))
     assert not stream.live
-    stream.next_ready()
+    stream.take_ready()
     stream.answer(Pong(id="p"))
     stream.commit(TurnStarted(turn_id=TURN, input_id=INPUT))
     assert ready(stream) == [Pong(id="p")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import product, takewhile
 from typing import Any
 
 import pytest
@@ -56,9 +56,13 @@ TEXTS = st.text("ab", min_size=1, max_size=10)
 ACTIONS = st.one_of(
     st.tuples(st.just("text"), TEXTS),
     st.tuples(st.just("event"), st.integers(1, 500)),
-    st.tuples(st.sampled_from(["take", "enter", "leave", "defer"]), st.none()),
+    st.tuples(st.sampled_from(["take", "texts", "enter", "leave", "defer"]), st.none()),
     st.tuples(st.just("purge"), st.booleans()),
 )
+
+
+def is_plain_text(entry: tuple[object, int, bool]) -> bool:
+    return type(entry[0]) is str and not entry[2]
 
 
 class Books:
@@ -84,6 +88,8 @@ class Books:
             self.put(status, argument)
         elif what == "take":
             assert turn.take() == (self.waiting.pop(0)[0] if self.waiting else None)
+        elif what == "texts":
+            self.take_texts()
         elif what == "enter":
             turn.sections += 1
         elif what == "leave":
@@ -93,6 +99,15 @@ class Books:
         else:
             turn.purge(spare_sections=argument)
             self.waiting = [entry for entry in self.waiting if argument and entry[2]]
+
+    def take_texts(self) -> None:
+        plain = [output for output, *_ in takewhile(is_plain_text, self.waiting)]
+        assert self.turn.speaks == (len(self.waiting) > 1 and bool(plain))
+        if self.turn.speaks:
+            assert self.turn.next_texts() == plain
+            most = len(plain) // 2 + 1
+            self.turn.drop_texts(most)
+            del self.waiting[:most]
 
     def check(self) -> None:
         assert self.turn.queued_bytes == sum(size for _, size, _ in self.waiting)

@@ -181,6 +181,14 @@ def test_nothing_is_written_when_the_socket_closes_meanwhile() -> None:
     assert office.written == ["a", "c", "(close)"]
 
 
+def test_the_first_of_a_millisecond_is_not_written_either_when_the_socket_closes() -> None:
+    """Its loss has not been told yet."""
+    office = Office(1)
+    office.recorders[0].closing = True
+    office.say("a")
+    assert not office.writes
+
+
 def test_a_socket_that_fails_does_not_silence_the_others() -> None:
     """The fault is the loop's to report; those behind it write."""
     office = Office(4)

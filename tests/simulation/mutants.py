@@ -146,7 +146,7 @@ MUTANTS = [
     Mutant(
         "holds",
         Delivery,
-        "next_frame",
+        "next_frames",
         "turn is None or turn.held_until is not None",
         "turn is None",
     ),

@@ -28,31 +28,39 @@ class Delivery:
         self._stream = stream
         self._table = table
 
-    def next_frame(self, output: bool = True) -> bytes | None:
-        """Return the next frame for the client; it counts as written in this step.
+    def next_frames(self, output: bool, room: int) -> list[bytes]:
+        """Return the next frames for the client; they count as written in this step.
 
         Args:
             output: False while the transport is full: then only what must not wait is returned.
+            room: In bytes, for output; the last frame may go beyond it.
+
+        Returns:
+            As many as can be taken in one step, at least one; none when there is nothing to write.
         """
-        stream = self._stream
+        stream, turn = self._stream, self._table.current
         if stream.ready:
-            return stream.next_ready()
+            return stream.take_ready()
         if not output:
-            if self._table.current is not None:
-                self._table.current.choked = True
-            return None
+            if turn is not None:
+                turn.choked = True
+            return []
         if not stream.live:
             return self._next_replayed()
-        turn = self._table.current
         if turn is None or turn.held_until is not None:
-            return None
-        frame = self._commit_next(turn)
-        if frame is not None:
-            turn.hearing.taken = turn.fold.last_output_seq
-            if turn.deferred is not None or turn.hold_wanted:
-                self._table.settle(turn)
-            return frame
-        return stream.next_ready()
+            return []
+        frames = stream.commit_texts(turn.fold, turn.next_texts(), room) if turn.speaks else []
+        if frames:
+            turn.drop_texts(len(frames))
+        else:
+            frame = self._commit_next(turn)
+            if frame is None:
+                return stream.take_ready()
+            frames = [frame]
+        turn.hearing.taken = turn.fold.last_output_seq
+        if turn.deferred is not None or turn.hold_wanted:
+            self._table.settle(turn)
+        return frames
 
     def begin_utterance(self, turn_id: TurnId) -> Utterance | None:
         """Let a turn speak without asking for each piece of text, in the usual case.
@@ -61,7 +69,7 @@ class Delivery:
         session is not to be asked anything until the utterance was entered.
 
         Returns:
-            None in all other cases, for which there are `Session.emit` and `next_frame`.
+            None in all other cases, for which there are `Session.emit` and `next_frames`.
         """
         turn, stream = self._table.current, self._stream
         if (
@@ -130,18 +138,18 @@ class Delivery:
         live = self._stream.live
         event = self._stream.commit(replace(output, turn_id=turn.id))
         turn.fold.apply(event)
-        return self._stream.next_ready() if live else b""
+        return self._stream.take_ready()[0] if live else b""
 
-    def _next_replayed(self) -> bytes | None:
+    def _next_replayed(self) -> list[bytes]:
         try:
             entry = self._stream.next_replayed()
         except KeyError:
             self.send_snapshot(self._stream.replayed)
             entry = None
         if entry is None:
-            return self._stream.next_ready()
+            return self._stream.take_ready()
         frame, turn_id, seq = entry
         turn = self._table.turns.get(turn_id)
         if turn is not None:
             turn.hearing.taken = max(turn.hearing.taken, min(seq, turn.fold.last_output_seq))
-        return frame
+        return [frame]

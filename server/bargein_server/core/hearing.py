@@ -36,8 +36,12 @@ class Hearing(Struct, gc=False):  # numbers alone: nothing that the garbage coll
 
     def heard(self, lane: LaneFold) -> Heard:
         """Return the heard part of what the turn's own voice said."""
-        sent_chars, sent_ms = self._sent(lane)
-        if self._seq is None and self._audio_ms is None and self._chars is None:
+        reported = not (self._seq is None and self._audio_ms is None and self._chars is None)
+        if not reported and not lane.audio:
+            sent = lane.text.chars_at(self.taken)
+            return Heard(seq=self.taken, text=str(lane.text)[:sent], audio_ms=0)
+        sent_chars, sent_ms = _chars_at_seq(lane, self.taken), _ms_at_seq(lane, self.taken)
+        if not reported:
             return Heard(seq=self.taken, text=_text(lane, sent_chars), audio_ms=sent_ms)
         chars = audio_ms = 0
         seq: int = NO_SEQ
@@ -55,9 +59,6 @@ class Hearing(Struct, gc=False):  # numbers alone: nothing that the garbage coll
         # An empty event, or speech that an agent placed over other speech, may reach beyond what was sent.
         seq, chars, audio_ms = min(seq, self.taken), min(chars, sent_chars), min(audio_ms, sent_ms)
         return Heard(seq=Seq(seq), text=_text(lane, chars), audio_ms=audio_ms)
-
-    def _sent(self, lane: LaneFold) -> tuple[int, int]:
-        return _chars_at_seq(lane, self.taken), _ms_at_seq(lane, self.taken)
 
 
 def whole_text(lane: LaneFold) -> str:

@@ -7,11 +7,12 @@ can never leave a hole, and the client sees numbers without gaps.
 
 Two lanes lead to the transport. What is *ready* is encoded: answers, and everything numbered but
 the output of agents. It is always written, past a full buffer too. Output waits in its turn and is
-numbered one by one as `Delivery.next_frame` takes it.
+numbered one by one as `Delivery.next_frames` takes it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 from msgspec.structs import force_setattr
@@ -48,7 +49,7 @@ class Stream:
         live: Whether a client is attached and has everything that was numbered, so that what is
             numbered next can be handed to it.
         handed: How many frames were ready for or handed to clients; shows whether it was silent.
-        ready: Frames that must be written now, in order; `next_ready` takes them.
+        ready: Frames that must be written now, in order; `take_ready` takes them.
         aside: Where answers go instead while somebody asks who is not the attached client.
     """
 
@@ -160,15 +161,51 @@ class Stream:
         Raises:
             UnicodeEncodeError: The text has a lone surrogate; nothing has changed.
         """
-        log, codec, turn_id = self._log, self._log_codec, fold.turn_id
-        seq: Seq = log.top + 1  # type: ignore[assignment]  # calling a NewType would cost a call per token
-        frame = self._log_encode(TextDelta(seq=seq, turn_id=turn_id, text=text))
-        if fold.add_text(seq, text):
-            log.append_spoken(1, len(frame), codec, turn_id, fold.voice.text)
-        else:
-            log.append(frame, codec, turn_id)
+        seq: Seq = self._log.top + 1  # type: ignore[assignment]  # calling a NewType would cost a call per token
+        frame = self._log_encode(TextDelta(seq=seq, turn_id=fold.turn_id, text=text))
+        self._enter_text(fold, seq, text, frame)
         self.handed += 1
         return frame
+
+    def _enter_text(self, fold: TurnFold, seq: Seq, text: str, frame: bytes) -> None:
+        if fold.add_text(seq, text):
+            self._log.append_spoken(1, len(frame), self._log_codec, fold.turn_id, fold.voice.text)
+        else:
+            self._log.append(frame, self._log_codec, fold.turn_id)
+
+    def commit_texts(self, fold: TurnFold, texts: Sequence[str], room: int) -> list[bytes]:
+        """Number, fold in and log text deltas of a turn's own voice, as `commit_text` does with one.
+
+        Args:
+            fold: That of the turn.
+            texts: What it says.
+            room: In bytes, for the frames; the last one may go beyond it.
+
+        Returns:
+            The frames, of the first texts: none when the first one has a lone surrogate.
+        """
+        encode, turn_id = self._log_encode, fold.turn_id
+        first = seq = Seq(self._log.top + 1)
+        frames: list[bytes] = []
+        size = 0
+        for text in texts:
+            try:
+                frame = encode(TextDelta(seq=seq, turn_id=turn_id, text=text))
+            except UnicodeEncodeError:
+                break
+            frames.append(frame)
+            seq += 1  # type: ignore[assignment]  # calling a NewType would cost a call per token
+            size += len(frame)
+            if size >= room:
+                break
+        said = texts[: len(frames)]
+        if fold.add_texts(first, said):
+            self._log.append_spoken(len(frames), size, self._log_codec, turn_id, fold.voice.text)
+        else:
+            for n, frame in enumerate(frames):
+                self._enter_text(fold, Seq(first + n), texts[n], frame)
+        self.handed += len(frames)
+        return frames
 
     def begin_utterance(self, turn_id: TurnId) -> Utterance:
         """Return an utterance whose numbers come next."""
@@ -190,9 +227,10 @@ class Stream:
             for piece in said.pieces:
                 self.commit_text(fold, piece)
 
-    def next_ready(self) -> bytes | None:
-        """Return the next frame that must be written now, None when there is none."""
-        return self.ready.pop(0) if self.ready else None
+    def take_ready(self) -> list[bytes]:
+        """Return the frames that must be written now, in order, and forget them."""
+        frames, self.ready = self.ready, []
+        return frames
 
     def next_replayed(self) -> tuple[bytes, TurnId, Seq] | None:
         """Return the next frame of the replay with its turn and number.

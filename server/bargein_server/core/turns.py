@@ -13,6 +13,7 @@ or while its output still waits, an interrupt and a hold are remembered and take
 from __future__ import annotations
 
 from enum import Enum
+from itertools import takewhile
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -242,14 +243,36 @@ class Turn:
         self._protected -= first.protected
         return first.output
 
+    @property
+    def speaks(self) -> bool:
+        """Whether plain text is next to be written, and something after it."""
+        return len(self._waiting) > 1 and type(self._waiting[0]) is str
+
+    def next_texts(self) -> list[str]:
+        """Return the plain text that is next to be written, which goes on to wait."""
+        return list(takewhile(_is_text, self._waiting))  # type: ignore[arg-type]
+
+    def drop_texts(self, count: int) -> None:
+        """Forget the first ones of `next_texts`: they were written."""
+        waiting = self._waiting
+        assert isinstance(waiting, list)
+        self.queued_bytes -= sum(map(len, waiting[:count])) + count * FRAME_BYTES  # type: ignore[arg-type]
+        del waiting[:count]
+
     def purge(self, spare_sections: bool) -> None:
         """Throw waiting output away: all of it, or all but that of sections (contracts 2 and 9)."""
+        if not self._waiting:
+            return
         spared: list[_Waiting] = []
         if spare_sections:
             spared = [one for one in self._waiting if not isinstance(one, str) and one.protected]
         self._waiting = [*spared] if spared else ()
         self._protected = len(spared)
         self.queued_bytes = sum(one.size for one in spared)
+
+
+def _is_text(output: str | _Waiting) -> bool:
+    return type(output) is str
 
 
 def _fits(before: str, after: str) -> bool:

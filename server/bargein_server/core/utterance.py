@@ -65,8 +65,6 @@ class Utterance:
 
     def take_back(self, count: int) -> list[str]:
         """Forget the last pieces, which were not written after all, and return them."""
-        if not count:
-            return []
         unsaid = self.pieces[-count:]
         del self.pieces[-count:]
         self._next_seq = first = Seq(self._next_seq - count)

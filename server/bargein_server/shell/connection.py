@@ -162,11 +162,11 @@ class Connection:
         frames: list[bytes] = []
         size = 0
         writable = wire.writable
-        while (frame := delivery.next_frame(writable)) is not None:
-            frames.append(frame)
-            size += len(frame)
+        while more := delivery.next_frames(writable, self._write_bytes - size):
+            frames += more
+            size += (more_bytes := sum(map(len, more)))
             if not writable:
-                self._past_full += len(frame)
+                self._past_full += more_bytes
             if size >= self._write_bytes:
                 wire.write(frames)
                 frames, size = [], 0

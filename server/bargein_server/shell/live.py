@@ -94,7 +94,8 @@ class LiveSession:
     @property
     def core(self) -> Session:
         """The core. What is being said is entered first: nothing may ask it before that."""
-        self._enter()
+        if self._utterance is not None:
+            self._enter()
         return self._core
 
     @property
@@ -144,7 +145,8 @@ class LiveSession:
             # The wire is let go, too: a session whose client is away does not hold on to the socket.
             utterance, wire, self._utterance, self._wire = self._utterance, self._wire, None, None
             # What the wire has put off is not written: it waits where an interrupt purges it (contract 2).
-            unsaid = utterance.take_back(wire.take_back()) if wire is not None else []
+            late = wire.take_back() if wire is not None else 0
+            unsaid = utterance.take_back(late) if late else ()
             self._core.delivery.enter(utterance)
             for text in unsaid:
                 self._core.emit(utterance.turn_id, text, utterance.said_at)
@@ -221,11 +223,11 @@ class LiveSession:
 
     def flush(self) -> None:
         """Write what may be written and carry out the commands until nothing is left to do; let pull."""
-        connection = self.connection
+        connection, core = self.connection, self.core
         while True:
             if connection is not None:
                 connection.write_out()
-            commands = self.core.commands()
+            commands = core.commands()
             if not commands:
                 break
             for command in commands:
