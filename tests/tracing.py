@@ -1,12 +1,21 @@
-"""Traces that a test reads: an SDK of OpenTelemetry that exports into memory."""
+"""Traces that a test reads: an SDK of OpenTelemetry that exports into memory, and a server that traces."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from bargein_server import Agent, Output, Settings, Turn
+from bargein_server.shell.sessions import Sessions
+from bargein_server.telemetry import Telemetry
+from bargein_server.telemetry.traces import Traces
+from fakes import Line
+from waiting import until
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT_ID = "00f067aa0ba902b7"
@@ -59,3 +68,25 @@ def parent_of(span: ReadableSpan) -> tuple[str, str] | None:
     if span.parent is None:
         return None
     return f"{span.parent.trace_id:032x}", f"{span.parent.span_id:016x}"
+
+
+def traced(tracing: Tracing, agent: Agent, **settings: Any) -> Line:
+    """Return a client of a server that traces."""
+    limits = Settings(**{"drain_s": 0.0, **settings})
+    telemetry = Telemetry([Traces(tracing.provider.get_tracer("bargein"))])
+    return Line(Sessions(agent, limits, telemetry))
+
+
+async def turn_of(line: Line, tracing: Tracing, text: str = "hello") -> ReadableSpan:
+    """Have a whole turn; return its span."""
+    before = len(tracing.spans("turn"))
+    line.ask(text)
+    await until(lambda: len(tracing.spans("turn")) > before, "the turn's span")
+    return tracing.spans("turn")[-1]
+
+
+async def endless(turn: Turn) -> AsyncIterator[Output]:
+    """Speaks until it is cut."""
+    while True:
+        yield "word "
+        await asyncio.sleep(0.001)

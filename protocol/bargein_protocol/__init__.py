@@ -26,6 +26,7 @@ from .client_events import (
 )
 from .codec import CODECS, JSON, MESSAGEPACK, Codec, JsonCodec, MessagePackCodec, negotiate
 from .errors import CODES, Action, Code, DecodeError, ProtocolError, code_named, code_of_close
+from .event import Event, Numbered, Output, TurnEvent
 from .folded import AudioSpan, FoldedLane, FoldedProgress, FoldedTool, FoldedTurn, ToolState
 from .growing_text import GrowingText
 from .http import BatchAnswer, BatchInput, BatchRequest, BatchResult, TurnRequest
@@ -40,9 +41,7 @@ from .server_events import (
     InputQueued,
     InputRejected,
     InterruptResult,
-    Numbered,
     NumberedEvent,
-    Output,
     Pong,
     Progress,
     ReplayDone,
@@ -63,7 +62,6 @@ from .server_events import (
     TranscriptDelta,
     TranscriptDone,
     TurnEnded,
-    TurnEvent,
     TurnHeld,
     TurnResumed,
     TurnStarted,
@@ -123,6 +121,7 @@ __all__ = [
     "DecodeError",
     "Epoch",
     "ErrorEvent",
+    "Event",
     "FoldedLane",
     "FoldedProgress",
     "FoldedTool",

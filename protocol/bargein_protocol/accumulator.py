@@ -15,6 +15,7 @@ from copy import copy
 from typing import Any
 
 from . import server_events as ev
+from .event import Output, TurnEvent
 from .folded import AudioSpan, FoldedLane, FoldedProgress, FoldedTool, FoldedTurn, ToolState
 from .growing_text import GrowingText
 from .types import (
@@ -167,7 +168,7 @@ def _data(lane: LaneFold, event: ev.Data) -> None:
         lane.data[event.name] = event.value
 
 
-_FOLDS: dict[type[ev.Output], Callable[[LaneFold, Any], None]] = {
+_FOLDS: dict[type[Output], Callable[[LaneFold, Any], None]] = {
     ev.Status: _status,
     ev.Thought: _thought,
     ev.TextDelta: _text,
@@ -246,7 +247,7 @@ class TurnFold:
         self.last_seq = self.last_output_seq = Seq(first + len(texts) - 1)
         return True
 
-    def apply(self, event: ev.TurnEvent | ev.UnknownEvent) -> bool:
+    def apply(self, event: TurnEvent | ev.UnknownEvent) -> bool:
         """Fold an event in; False when it was folded in before.
 
         Raises:
@@ -261,7 +262,7 @@ class TurnFold:
             self.ended, self.held = event, False
             return True
         self.last_output_seq = event.seq
-        if isinstance(event, ev.Output):
+        if isinstance(event, Output):
             _FOLDS[type(event)](self.lane(event.source), event)
         elif isinstance(event, ev.TurnStarted):
             self.started, self.input_id = True, event.input_id

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 
+from .event import Event
 from .types import (
     MAX_PENDING,
     AnyId,
@@ -33,11 +34,7 @@ from .types import (
 )
 
 
-class _ClientEvent(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", gc=False):
-    pass  # gc=False as for the server's
-
-
-class InputText(_ClientEvent, frozen=True, kw_only=True, tag="input.text"):
+class InputText(Event, frozen=True, kw_only=True, tag="input.text"):
     """Asks for a turn.
 
     Answered by `input.accepted`, `input.queued` or `input.rejected`.
@@ -56,23 +53,23 @@ class InputText(_ClientEvent, frozen=True, kw_only=True, tag="input.text"):
     metadata: JsonObject | None = None
 
 
-class InputAudio(_ClientEvent, frozen=True, kw_only=True, tag="input.audio"):
+class InputAudio(Event, frozen=True, kw_only=True, tag="input.audio"):
     """A piece of speech: PCM16 little-endian mono at the session's rate."""
 
     audio: Audio
 
 
-class InputCommit(_ClientEvent, frozen=True, kw_only=True, tag="input.commit"):
+class InputCommit(Event, frozen=True, kw_only=True, tag="input.commit"):
     """Ends the speech sent so far and asks for a turn."""
 
     id: InputIdField
 
 
-class InputClear(_ClientEvent, frozen=True, kw_only=True, tag="input.clear"):
+class InputClear(Event, frozen=True, kw_only=True, tag="input.clear"):
     """Throws the speech sent so far away."""
 
 
-class Interrupt(_ClientEvent, frozen=True, kw_only=True, tag="interrupt"):
+class Interrupt(Event, frozen=True, kw_only=True, tag="interrupt"):
     """Ends a turn now. Answered once, by `interrupt.result`.
 
     Args:
@@ -96,19 +93,19 @@ class Interrupt(_ClientEvent, frozen=True, kw_only=True, tag="interrupt"):
     force: bool = False
 
 
-class TurnHold(_ClientEvent, frozen=True, kw_only=True, tag="turn.hold"):
+class TurnHold(Event, frozen=True, kw_only=True, tag="turn.hold"):
     """Stops a turn's output at once without ending it; undecided, it resumes after a while."""
 
     turn_id: TurnIdField
 
 
-class TurnResume(_ClientEvent, frozen=True, kw_only=True, tag="turn.resume"):
+class TurnResume(Event, frozen=True, kw_only=True, tag="turn.resume"):
     """Lets a held turn go on from the exact place."""
 
     turn_id: TurnIdField
 
 
-class Playback(_ClientEvent, frozen=True, kw_only=True, tag="playback"):
+class Playback(Event, frozen=True, kw_only=True, tag="playback"):
     """Reports what has been heard of a turn so far; also welcome after the turn's end."""
 
     turn_id: TurnIdField
@@ -117,7 +114,7 @@ class Playback(_ClientEvent, frozen=True, kw_only=True, tag="playback"):
     chars: Count | None = None
 
 
-class ToolOutput(_ClientEvent, frozen=True, kw_only=True, tag="tool.output"):
+class ToolOutput(Event, frozen=True, kw_only=True, tag="tool.output"):
     """The result of a tool that runs in the client; `error` instead of `output` when it failed."""
 
     call_id: CallIdField
@@ -125,30 +122,30 @@ class ToolOutput(_ClientEvent, frozen=True, kw_only=True, tag="tool.output"):
     error: Message | None = None
 
 
-class ToolDecision(_ClientEvent, frozen=True, kw_only=True, tag="tool.decision"):
+class ToolDecision(Event, frozen=True, kw_only=True, tag="tool.decision"):
     """Answers `tool.confirm`."""
 
     call_id: CallIdField
     allow: bool
 
 
-class SessionUpdate(_ClientEvent, frozen=True, kw_only=True, tag="session.update"):
+class SessionUpdate(Event, frozen=True, kw_only=True, tag="session.update"):
     """Merges application parameters into the session's metadata; a null removes its key."""
 
     metadata: JsonObject
 
 
-class SessionClose(_ClientEvent, frozen=True, kw_only=True, tag="session.close"):
+class SessionClose(Event, frozen=True, kw_only=True, tag="session.close"):
     """Ends the session for good: its turn is interrupted, nothing can be resumed."""
 
 
-class Ping(_ClientEvent, frozen=True, kw_only=True, tag="ping"):
+class Ping(Event, frozen=True, kw_only=True, tag="ping"):
     """Answered by `pong` with the same id."""
 
     id: AnyId
 
 
-class SessionOpen(_ClientEvent, frozen=True, kw_only=True, tag="session.open"):
+class SessionOpen(Event, frozen=True, kw_only=True, tag="session.open"):
     """The first frame. A client that begins with another event gets a fresh session.
 
     Args:

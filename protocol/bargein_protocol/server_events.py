@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 
+from .event import Event, Numbered, Output, TurnEvent
 from .folded import FoldedTurn
 from .types import (
-    NO_SEQ,
     NO_TURN,
     AnyId,
     AnyTurnIdField,
@@ -37,7 +37,6 @@ from .types import (
     RunsIn,
     SeqField,
     SessionIdField,
-    Source,
     Text,
     TokenField,
     ToolStatus,
@@ -46,39 +45,10 @@ from .types import (
     Usage,
 )
 
-
-# gc=False: they are plain data without cycles. Servers keep some for each turn that they remember, and the
-# garbage collector need not walk through them.
-class _ServerEvent(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", gc=False):
-    pass
-
-
-class Numbered(_ServerEvent, frozen=True, kw_only=True):
-    """An event that has a place in the session's stream."""
-
-    seq: SeqField = NO_SEQ
-
-
-class TurnEvent(Numbered, frozen=True, kw_only=True):
-    """A numbered event of one turn."""
-
-    turn_id: AnyTurnIdField = NO_TURN
-
-
-class Output(TurnEvent, frozen=True, kw_only=True):
-    """What an agent may yield.
-
-    Args:
-        source: Which of several agents speaks; empty for the turn's own voice.
-    """
-
-    source: Source = ""
-
-
 # --- the session -------------------------------------------------------------------------------
 
 
-class SessionOpened(_ServerEvent, frozen=True, kw_only=True, tag="session.opened"):
+class SessionOpened(Event, frozen=True, kw_only=True, tag="session.opened"):
     """Answers the first frame.
 
     Args:
@@ -102,20 +72,20 @@ class SessionOpened(_ServerEvent, frozen=True, kw_only=True, tag="session.opened
     limits: Limits
 
 
-class ReplayDone(_ServerEvent, frozen=True, kw_only=True, tag="replay.done"):
+class ReplayDone(Event, frozen=True, kw_only=True, tag="replay.done"):
     """The replay is over; `seq` is the last number of the log, what follows is live."""
 
     seq: SeqField
 
 
-class Snapshot(_ServerEvent, frozen=True, kw_only=True, tag="snapshot"):
+class Snapshot(Event, frozen=True, kw_only=True, tag="snapshot"):
     """Takes the place of a replay that the log cannot give: the turns as they stand at `seq`."""
 
     seq: SeqField
     turns: Annotated[list[FoldedTurn], Meta(max_length=4096)]
 
 
-class Heartbeat(_ServerEvent, frozen=True, kw_only=True, tag="heartbeat"):
+class Heartbeat(Event, frozen=True, kw_only=True, tag="heartbeat"):
     """The server is alive.
 
     Args:
@@ -127,20 +97,20 @@ class Heartbeat(_ServerEvent, frozen=True, kw_only=True, tag="heartbeat"):
     position: Count | None = None
 
 
-class Pong(_ServerEvent, frozen=True, kw_only=True, tag="pong"):
+class Pong(Event, frozen=True, kw_only=True, tag="pong"):
     """Answers `ping`."""
 
     id: AnyId
 
 
-class GoAway(_ServerEvent, frozen=True, kw_only=True, tag="goaway"):
+class GoAway(Event, frozen=True, kw_only=True, tag="goaway"):
     """The server will end the connection; connect again after `reconnect_after_ms`."""
 
     reason: Reason
     reconnect_after_ms: Milliseconds
 
 
-class ErrorEvent(_ServerEvent, frozen=True, kw_only=True, tag="error"):
+class ErrorEvent(Event, frozen=True, kw_only=True, tag="error"):
     """Something that the client sent could not be done; the session lives on.
 
     Args:
@@ -179,7 +149,7 @@ class InputQueued(TurnEvent, frozen=True, kw_only=True, tag="input.queued"):
     duplicate: bool = False
 
 
-class InputRejected(_ServerEvent, frozen=True, kw_only=True, tag="input.rejected"):
+class InputRejected(Event, frozen=True, kw_only=True, tag="input.rejected"):
     """The input gets no turn.
 
     Args:
@@ -227,7 +197,7 @@ class TurnEnded(TurnEvent, frozen=True, kw_only=True, tag="turn.ended"):
     retryable: bool = False
 
 
-class InterruptResult(_ServerEvent, frozen=True, kw_only=True, tag="interrupt.result"):
+class InterruptResult(Event, frozen=True, kw_only=True, tag="interrupt.result"):
     """The one answer to an `interrupt`.
 
     Args:

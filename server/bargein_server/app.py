@@ -14,7 +14,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Lifespan
 from starlette.websockets import WebSocket
 
@@ -85,6 +85,15 @@ def create_app(
 
     telemetry, metrics = set_up(limits, lambda: _gauges(sessions()), lambda: door.refusals)
 
+    app = Starlette(
+        routes=_routes(sessions, door, metrics),
+        middleware=[_cors(origins)] if origins else [],
+        lifespan=_lifespan(agent, sessions),
+    )
+    return app
+
+
+def _routes(sessions: Callable[[], Sessions], door: Door, metrics: Metrics | None) -> list[BaseRoute]:
     async def session_endpoint(websocket: WebSocket) -> None:
         await serve_session(websocket, sessions(), door)
 
@@ -92,21 +101,16 @@ def create_app(
         return await issue_ticket(request, door)
 
     page = _page()
-    app = Starlette(
-        routes=[
-            Route("/", page.index),
-            Route("/static/{path:path}", page.file),
-            WebSocketRoute(SESSION_PATH, session_endpoint),
-            Route(TICKET_PATH, ticket_endpoint, methods=["POST"]),
-            *_http_routes(sessions, door),
-            *_probes(sessions, door, metrics),
-            *(_document(path, make) for path, make in DOCUMENTS.items()),
-            WebSocketRoute("/{path:path}", partial(_no_session_here, door)),
-        ],
-        middleware=[_cors(origins)] if origins else [],
-        lifespan=_lifespan(agent, sessions),
-    )
-    return app
+    return [
+        Route("/", page.index),
+        Route("/static/{path:path}", page.file),
+        WebSocketRoute(SESSION_PATH, session_endpoint),
+        Route(TICKET_PATH, ticket_endpoint, methods=["POST"]),
+        *_http_routes(sessions, door),
+        *_probes(sessions, door, metrics),
+        *(_document(path, make) for path, make in DOCUMENTS.items()),
+        WebSocketRoute("/{path:path}", partial(_no_session_here, door)),
+    ]
 
 
 async def _no_session_here(door: Door, websocket: WebSocket) -> None:

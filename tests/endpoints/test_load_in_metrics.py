@@ -16,6 +16,34 @@ TURNS = 6
 TOKENS = BearerTokens({"secret": "load"})
 HEADERS = {"Authorization": "Bearer secret"}
 
+COUNTED = {
+    ("connections_opened_total", ""): 2,
+    ("connections_closed_total", "closed"): 1,
+    ("connections_closed_total", "peer"): 1,
+    ("sessions_opened_total", "fresh"): 1,
+    ("sessions_opened_total", "resumed"): 1,
+    ("sessions_closed_total", "closed"): 1,
+    ("turns_asked_total", ""): 3 * TURNS + 3,
+    ("turns_total", "completed completed"): TURNS + 1,
+    ("turns_total", "failed upstream"): TURNS,
+    # The reason is the client's own word, which is no label.
+    ("turns_total", "interrupted other"): TURNS,
+    ("turns_total", "interrupted superseded"): 1,
+    ("turns_total", "interrupted session_closed"): 1,
+    ("turn_seconds_count", "interrupted"): TURNS + 2,
+    ("first_output_seconds_count", ""): 2 * TURNS + 3,
+    ("interrupt_fence_seconds_count", ""): TURNS + 1,
+    ("interrupt_cleanup_seconds_count", ""): TURNS + 2,
+    ("interrupts_total", "interrupted"): TURNS,
+    ("interrupts_total", "unknown_turn"): 1,
+    ("inputs_rejected_total", "busy"): 1,
+    ("errors_total", "unknown_type"): 1,
+    ("replays_total", ""): 1,
+    ("model_tokens_total", "input"): 10 * (2 * TURNS + 3),
+    ("model_tokens_total", "output"): 2 * TURNS + 3,
+}
+"""What one session adds to each sample, which is told by its name and the values of its labels."""
+
 
 async def agent(turn: Turn) -> AsyncIterator[Output]:
     """Fails, or answers at once, or speaks until it is cut and cleans up for a moment."""
@@ -96,33 +124,7 @@ async def test_a_chart_shows_a_load_run() -> None:
         await until(lambda: not any(task.get_name().startswith("turn ") for task in asyncio.all_tasks()))
         seen = await scrape(server)
 
-    counts = {
-        ("connections_opened_total", ""): 2,
-        ("connections_closed_total", "closed"): 1,
-        ("connections_closed_total", "peer"): 1,
-        ("sessions_opened_total", "fresh"): 1,
-        ("sessions_opened_total", "resumed"): 1,
-        ("sessions_closed_total", "closed"): 1,
-        ("turns_asked_total", ""): 3 * TURNS + 3,
-        ("turns_total", "completed completed"): TURNS + 1,
-        ("turns_total", "failed upstream"): TURNS,
-        # The reason is the client's own word, which is no label.
-        ("turns_total", "interrupted other"): TURNS,
-        ("turns_total", "interrupted superseded"): 1,
-        ("turns_total", "interrupted session_closed"): 1,
-        ("turn_seconds_count", "interrupted"): TURNS + 2,
-        ("first_output_seconds_count", ""): 2 * TURNS + 3,
-        ("interrupt_fence_seconds_count", ""): TURNS + 1,
-        ("interrupt_cleanup_seconds_count", ""): TURNS + 2,
-        ("interrupts_total", "interrupted"): TURNS,
-        ("interrupts_total", "unknown_turn"): 1,
-        ("inputs_rejected_total", "busy"): 1,
-        ("errors_total", "unknown_type"): 1,
-        ("replays_total", ""): 1,
-        ("model_tokens_total", "input"): 10 * (2 * TURNS + 3),
-        ("model_tokens_total", "output"): 2 * TURNS + 3,
-    }
-    assert {name: seen[name] for name in counts} == {name: n * SESSIONS for name, n in counts.items()}
+    assert {name: seen[name] for name in COUNTED} == {name: n * SESSIONS for name, n in COUNTED.items()}
     gauges = [("sessions", "attached"), ("sessions", "away"), ("turns_open", "running"), ("connections", "")]
     assert [seen[name] for name in gauges] == [0, 0, 0, 0]
     assert seen["interrupt_cleanup_seconds_sum", ""] >= 0.02 * SESSIONS * TURNS

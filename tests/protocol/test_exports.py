@@ -12,13 +12,14 @@ from bargein_protocol import (
     client_events,
     codec,
     errors,
+    event,
     folded,
     growing_text,
     server_events,
     types,
 )
 
-MODULES = [accumulator, client_events, codec, errors, folded, growing_text, server_events, types]
+MODULES = [accumulator, client_events, codec, errors, event, folded, growing_text, server_events, types]
 
 
 def public_classes(module: ModuleType) -> set[str]:

@@ -161,24 +161,10 @@ async def dial(url: str, headers: Mapping[str, str], codec: Codec = JSON) -> Lin
             create_connection=_HeardConnection,
             **options,
         )
-    except (InvalidProxy, ValueError):
-        raise LineEnded(ABNORMAL, "the proxy in the environment is no URL of a proxy", final=True) from None
-    except ImportError:
-        raise LineEnded(ABNORMAL, "a SOCKS proxy needs the package python-socks", final=True) from None
-    except InvalidStatus as error:
-        status = error.response.status_code
-        blocked = status not in _NO_BLOCK and not is_ours(error.response.headers)
-        raise refused(status, blocked=blocked) from None
-    except TimeoutError:
-        raise LineEnded(ABNORMAL, f"no answer within {OPEN_TIMEOUT_S:g} s", blocked=True) from None
-    except ProxyError:
-        raise LineEnded(
-            ABNORMAL, "the proxy in the environment does not let us through", blocked=True
-        ) from None
+    except (InvalidProxy, InvalidStatus, ProxyError, ImportError, TimeoutError, ValueError) as error:
+        raise _not_made(error) from None
     except (OSError, InvalidHandshake) as error:
-        # A connection that is cut in the handshake was there: something did not like the upgrade.
-        blocked = isinstance(error, (ConnectionResetError, ConnectionAbortedError, InvalidHandshake))
-        raise LineEnded(ABNORMAL, _plain(error), blocked=blocked) from error
+        raise _not_made(error) from error
     assert isinstance(websocket, _HeardConnection)
     return WebSocketLine(websocket)
 
@@ -251,6 +237,25 @@ class Watchdog:
 def _ended(closed: ConnectionClosed) -> LineEnded:
     code: Code = code_of_close(closed.rcvd.code) if closed.rcvd is not None else ABNORMAL
     return LineEnded(code, code.reason)
+
+
+def _not_made(error: Exception) -> LineEnded:
+    """Return what a failed attempt means to the caller."""
+    if isinstance(error, (InvalidProxy, ValueError)):
+        return LineEnded(ABNORMAL, "the proxy in the environment is no URL of a proxy", final=True)
+    if isinstance(error, ImportError):
+        return LineEnded(ABNORMAL, "a SOCKS proxy needs the package python-socks", final=True)
+    if isinstance(error, InvalidStatus):
+        status = error.response.status_code
+        blocked = status not in _NO_BLOCK and not is_ours(error.response.headers)
+        return refused(status, blocked=blocked)
+    if isinstance(error, TimeoutError):
+        return LineEnded(ABNORMAL, f"no answer within {OPEN_TIMEOUT_S:g} s", blocked=True)
+    if isinstance(error, ProxyError):
+        return LineEnded(ABNORMAL, "the proxy in the environment does not let us through", blocked=True)
+    # A connection that is cut in the handshake was there: something did not like the upgrade.
+    blocked = isinstance(error, (ConnectionResetError, ConnectionAbortedError, InvalidHandshake))
+    return LineEnded(ABNORMAL, _plain(error), blocked=blocked)
 
 
 def _plain(error: Exception) -> str:
