@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import sys
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
@@ -148,13 +149,17 @@ def _utf8(given: str) -> str:
     return given
 
 
+# What is wrong when it is not that no server runs there.
+_SOMETHING_ELSE = re.compile("proxy|TLS|certificate", re.IGNORECASE)
+
+
 def _hint(error: BargeinError) -> str | None:
     if isinstance(error, ConnectError):
         if error.status in (401, 403) or error.code is not None:
             return "give a credential with --token or in the variable BARGEIN_TOKEN"
         if error.status == NOT_FOUND:
             return f"it usually is {urlsplit(DEFAULT_URL).path}"
-        if error.status is None and error.why != NOT_A_URL and "proxy" not in error.why.lower():
+        if error.status is None and error.why != NOT_A_URL and not _SOMETHING_ELSE.search(error.why):
             return "is the server running? start one with: bargein-server"
     if isinstance(error, AccessDenied):
         return "give a credential with --token or in the variable BARGEIN_TOKEN"

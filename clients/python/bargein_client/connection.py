@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -241,6 +242,9 @@ def _ended(closed: ConnectionClosed) -> LineEnded:
 
 def _not_made(error: Exception) -> LineEnded:
     """Return what a failed attempt means to the caller."""
+    if isinstance(error, ssl.SSLCertVerificationError):  # a ValueError, too
+        why = f"the server's certificate is not trusted: {error.verify_message}"
+        return LineEnded(ABNORMAL, why, final=True)
     if isinstance(error, (InvalidProxy, ValueError)):
         return LineEnded(ABNORMAL, "the proxy in the environment is no URL of a proxy", final=True)
     if isinstance(error, ImportError):
@@ -262,6 +266,9 @@ def _plain(error: Exception) -> str:
     """Say what a failed attempt means to people."""
     if isinstance(error, ConnectionRefusedError):
         return "nothing listens there"
+    if isinstance(error, ssl.SSLError):
+        what = error.reason.lower().replace("_", " ") if error.reason else "the handshake failed"
+        return f"the server does not speak TLS as we do: {what}"
     if isinstance(error, OSError):
         # asyncio joins the errors of several addresses into one text without an errno.
         text = error.strerror or str(error)
