@@ -281,6 +281,12 @@ class TurnFold:
                 self.lanes[source] = lane
         return lane
 
+    def pack(self) -> None:
+        """Take as little memory as can be: the turn has ended."""
+        for lane in self.lanes.values():
+            lane.text.pack()
+            lane.thoughts.pack()
+
     def folded(self) -> FoldedTurn:
         """Return the state as plain data; later events do not change it."""
         return FoldedTurn(

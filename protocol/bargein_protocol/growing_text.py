@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate, chain
+from itertools import accumulate
 
 from .types import MAX_TEXT_CHARS, NO_SEQ, Seq
 
@@ -27,11 +27,13 @@ class GrowingText:
     A server holds one for each turn that it remembers, so the garbage collector has to walk through all
     of them. Therefore it holds nothing else that Python would have to walk through once it is packed.
 
+    To ask for the whole text is what an interrupt waits for, so that joins pieces and does no more.
+
     Attributes:
         length: Characters.
     """
 
-    __slots__ = ("_ends", "_max_chars", "_next_seq", "_packed", "_pieces", "_seqs", "length")
+    __slots__ = ("_ends", "_joined", "_max_chars", "_next_seq", "_packed", "_pieces", "_seqs", "length")
 
     def __init__(self, text: str = "", seq: Seq = NO_SEQ, *, max_chars: int = MAX_TEXT_CHARS) -> None:
         self.length = 0
@@ -39,6 +41,7 @@ class GrowingText:
         self._packed = ""
         self._ends = bytearray()  # of every packed piece, in characters
         self._pieces: list[str] | tuple[()] = ()  # that are not packed yet
+        self._joined = False  # whether they are in `_packed` already, and only their ends are missing
         self._next_seq = -1  # after that of the last piece
         self._seqs: array[int] | None = None  # of every piece; None while they follow one another
         if text:
@@ -60,6 +63,8 @@ class GrowingText:
             self._number(seq, 1)
         self._next_seq = seq + 1
         self.length = length
+        if self._joined:
+            self.pack()
         pieces = self._pieces
         if pieces:
             pieces.append(text)
@@ -84,6 +89,8 @@ class GrowingText:
             self._number(seq, len(texts))
         self._next_seq = seq + len(texts)
         self.length = length
+        if self._joined:
+            self.pack()
         pieces = self._pieces
         if not pieces:
             pieces = self._pieces = []
@@ -93,9 +100,19 @@ class GrowingText:
         return True
 
     def __str__(self) -> str:
-        if self._pieces:
-            self._pack()
+        if self._pieces and not self._joined:
+            self._packed = "".join((self._packed, *self._pieces))
+            self._joined = True
         return self._packed
+
+    def pack(self) -> None:
+        """Take as little memory as can be: nothing is added any more, or not for a while."""
+        if self._pieces:
+            whole, lengths = str(self), [len(piece) for piece in self._pieces]
+            ends = accumulate(lengths, initial=len(whole) - sum(lengths))
+            next(ends)  # the start, which is no end of a piece
+            self._ends += array("I", ends)
+            self._pieces, self._joined = (), False
 
     def piece(self, seq: int) -> str:
         """Return what came with an event.
@@ -137,6 +154,8 @@ class GrowingText:
         return len(self._ends) // _INDEX_BYTES + len(self._pieces)
 
     def _packed_ends(self) -> memoryview[int]:
+        if self._joined:
+            self.pack()
         return memoryview(self._ends).cast("I")
 
     def _number(self, seq: int, count: int) -> None:
@@ -148,14 +167,7 @@ class GrowingText:
 
     def _pack_if_many(self, pieces: Sequence[str]) -> None:
         if len(pieces) * _INDEX_BYTES * _PACKED_SHARE >= len(self._ends):
-            self._pack()
-
-    def _pack(self) -> None:
-        ends = accumulate(map(len, self._pieces), initial=len(self._packed))
-        next(ends)  # the start, which is no end of a piece
-        self._ends += array("I", ends)
-        self._packed = "".join(chain((self._packed,), self._pieces))
-        self._pieces = ()
+            self.pack()
 
     def _pieces_up_to(self, seq: int) -> int:
         if self._seqs is not None:

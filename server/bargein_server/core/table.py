@@ -270,6 +270,7 @@ class TurnTable:
         self.observer.turn_asked(turn)
 
     def _forget_old(self, ended: Turn) -> None:
+        ended.fold.pack()
         ended.kept_chars = _length(ended)
         self._chars += ended.kept_chars
         while self._too_many():

@@ -262,6 +262,7 @@ class Turn:
     def purge(self, spare_sections: bool) -> None:
         """Throw waiting output away: all of it, or all but that of sections (contracts 2 and 9)."""
         if not self._waiting:
+            self._waiting = ()  # an ended turn keeps no empty list either
             return
         spared: list[_Waiting] = []
         if spare_sections:
