@@ -59,6 +59,49 @@ async def test_all_that_one_frame_causes_leaves_in_one_write() -> None:
     ]  # fmt: skip
 
 
+async def test_the_end_of_an_interrupted_turn_is_written_before_its_books_are_kept() -> None:
+    """Whoever interrupts waits for nothing but that. The answer goes with it, in one write."""
+    line = Line(serve(patient))
+    turn = line.ask()
+    await until(lambda: line.texts() == ["word "])
+    stream = only(line.connection._sessions).core._stream
+    logged: list[int] = []
+
+    class LookingWire(FakeWire):
+        def write(self, frames: Any) -> None:
+            logged.append(stream.top)
+            super().write(frames)
+
+    line.wire.__class__ = LookingWire
+    line.wire.writes.clear()
+    line.interrupt(turn)
+    [end] = line.ends()
+    assert (line.wire.writes, logged) == ([2], [end.seq - 1])
+    assert stream.top == end.seq
+
+
+async def test_a_fault_of_the_wire_leaves_no_turn_half_ended(caplog: pytest.LogCaptureFixture) -> None:
+    """The turn has its end and its agent is cancelled; the connection is closed, and no other."""
+    sessions = serve(patient)
+    line = Line(sessions)
+    turn = line.ask()
+    await until(lambda: line.texts() == ["word "])
+
+    class BrokenWire(FakeWire):
+        def write(self, frames: Any) -> None:
+            raise OSError("no socket")
+
+    line.wire.__class__ = BrokenWire
+    line.interrupt(turn)
+    await until(lambda: line.wire.closed is not None)
+    assert line.wire.closed is INTERNAL
+    await until(lambda: not only(sessions).tasks())
+    ended = only(sessions).core.turn(turn).fold.ended
+    assert ended is not None
+    assert ended.heard.text == "word "
+    assert "connection failed" in caplog.text
+
+
 class FillingWire(FakeWire):
     """A wire that is full after one write."""
 

@@ -155,13 +155,13 @@ class Requests:
             if turn.guarded and not event.force:
                 result = replace(result, outcome="deferred")
                 table.defer(turn, _ending(event))
-        # Without the text: a thousand answers would hold as many copies of it.
-        self._answers.remember(event.id, result if result.heard is None else replace(result, heard=None))
         # The answer and the end leave in one write, the answer first (contract 3).
         self._stream.answer(result)
         if result.outcome == "interrupted":
-            table.end(turn, _ending(event))
+            table.end(turn, _ending(event), at_once=True)
             table.pass_on()
+        # Without the text: a thousand answers would hold as many copies of it.
+        self._answers.remember(event.id, result if result.heard is None else replace(result, heard=None))
 
     def _answered(self, request_id: str, *, interrupt: bool) -> bool:
         """Whether the id was used before; then its first answer is given again."""

@@ -42,7 +42,7 @@ from .observer import NOBODY, Observer
 from .presence import Presence
 from .requests import Requests
 from .slots import Claim
-from .stream import Stream
+from .stream import HandOver, Stream
 from .table import TurnTable
 from .tools import Tools
 from .turns import NO_OUTPUT, OVERLOAD, SHUTDOWN, Ending, State, Step, Turn
@@ -118,6 +118,7 @@ class Session:
         resume: Resume | None = None,
         pending: Sequence[PendingEvent] = (),
         refused: str | None = None,
+        hand_over: HandOver | None = None,
     ) -> None:
         """Let a client drive the session; the one before it, if any, is let go.
 
@@ -129,13 +130,14 @@ class Session:
             pending: What the client got no answer to. It is applied before the replay, so that an
                 interrupt made offline ends its turn before stale output is shown.
             refused: Why another session could not be resumed; then nothing of `pending` is applied.
+            hand_over: Takes frames that are not to wait until the shell drains; it raises nothing.
         """
         self._table.observer.reading()
         self._table.now = now
         self._presence.attached(now)
         self.identity.rotate(token, now, resume.token if resume is not None else None)
         cursor = resume.cursor if resume is not None else None
-        self._stream.attach(codec)
+        self._stream.attach(codec, hand_over)
         self._answer_open(token, cursor is not None, refused)
         whole = cursor is None or self._stream.replay_from(cursor)
         if cursor is not None:

@@ -6,13 +6,14 @@ while nobody is attached, or the client still replays, the frame goes to the log
 can never leave a hole, and the client sees numbers without gaps.
 
 Two lanes lead to the transport. What is *ready* is encoded: answers, and everything numbered but
-the output of agents. It is always written, past a full buffer too. Output waits in its turn and is
+the output of agents. It is always written, past a full buffer too, and the end of a turn that was
+interrupted is handed over before anything else is done about it. Output waits in its turn and is
 numbered one by one as `Delivery.next_frames` takes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from msgspec.structs import force_setattr
@@ -39,6 +40,7 @@ from .turns import Misuse
 from .utterance import Utterance
 
 N = TypeVar("N", bound=Numbered)
+HandOver = Callable[[list[bytes]], None]
 
 
 class Stream:
@@ -54,8 +56,8 @@ class Stream:
     """
 
     __slots__ = (
-        "_codec", "_log", "_log_codec", "_log_encode", "_observer", "_replayed", "aside", "epoch", "handed",
-        "live", "ready",
+        "_codec", "_hand_over", "_log", "_log_codec", "_log_encode", "_observer", "_replayed", "aside",
+        "epoch", "handed", "live", "ready",
     )  # fmt: skip
 
     def __init__(self, epoch: Epoch, log: ReplayLog, codec: Codec, observer: Observer = NOBODY) -> None:
@@ -67,6 +69,7 @@ class Stream:
         self._log_encode = codec.encode
         self._log_codec = codec  # of the client that was last attached: the likeliest to come back
         self._codec: Codec | None = None
+        self._hand_over: HandOver | None = None
         self.ready: list[bytes] = []  # a step's few; an empty deque would take 0.7 KiB in every session
         self._replayed: Seq = NO_SEQ
         self._observer = observer
@@ -99,11 +102,17 @@ class Stream:
         """The last number that the attached client has been given, while it is not live."""
         return self._replayed
 
-    def attach(self, codec: Codec) -> None:
-        """Attach a client that has seen everything; `replay_from` says otherwise."""
+    def attach(self, codec: Codec, hand_over: HandOver | None = None) -> None:
+        """Attach a client that has seen everything; `replay_from` says otherwise.
+
+        Args:
+            codec: What its frames are encoded in.
+            hand_over: Takes frames that are not to wait for anything; it raises nothing.
+        """
         self.ready.clear()  # numbered frames among them are in the log, the others died with their line
         self._codec = self._log_codec = codec
         self._log_encode = codec.encode
+        self._hand_over = hand_over
         self.live = True
 
     def replay_from(self, cursor: Cursor) -> bool:
@@ -119,7 +128,7 @@ class Stream:
 
     def detach(self) -> None:
         """Let the client go; from here on frames go to the log alone."""
-        self._codec = None
+        self._codec = self._hand_over = None
         self.ready.clear()
         self.live = False
 
@@ -134,22 +143,25 @@ class Stream:
             return
         self._observer.answered(event)
 
-    def commit(self, event: N) -> N:
+    def commit(self, event: N, at_once: bool = False) -> N:
         """Number an event, log it, and make its frame ready for a live client.
 
         Args:
             event: A new one, that nobody else holds: it is given its number.
+            at_once: Hand it over before the books are kept, after all that is ready.
 
         Returns:
             The event.
         """
         force_setattr(event, "seq", self._log.top + 1)  # it is new, and nobody else's yet
         frame = self._log_encode(event)  # type: ignore[arg-type]
-        end = event if isinstance(event, TurnEnded) else None
-        self._log.append(frame, self._log_codec, getattr(event, "turn_id", NO_TURN), end)
         if self.live:
             self.ready.append(frame)
             self.handed += 1
+            if at_once and self._hand_over is not None:
+                self._hand_over(self.take_ready())
+        end = event if isinstance(event, TurnEnded) else None
+        self._log.append(frame, self._log_codec, getattr(event, "turn_id", NO_TURN), end)
         return event
 
     def commit_text(self, fold: TurnFold, text: str) -> bytes:

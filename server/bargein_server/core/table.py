@@ -178,8 +178,14 @@ class TurnTable:
 
     # --- how it loses it -------------------------------------------------------------------------
 
-    def end(self, turn: Turn, ending: Ending) -> None:
-        """Close the fence and number the turn's one end. The floor is free; `pass_on` comes next."""
+    def end(self, turn: Turn, ending: Ending, *, at_once: bool = False) -> None:
+        """Close the fence and number the turn's one end. The floor is free; `pass_on` comes next.
+
+        Args:
+            turn: The turn.
+            ending: How it ends.
+            at_once: Whether somebody waits for nothing but that.
+        """
         ran = turn.state is State.RUNNING
         turn.advance(Step.END)
         turn.purge(spare_sections=False)
@@ -195,7 +201,8 @@ class TurnTable:
             usage=turn.usage,
             retryable=ending.retryable,
         )
-        self._commit(turn, event)
+        self._stream.commit(event, at_once)
+        turn.fold.apply(event)
         self.observer.turn_ended(turn, event, ran)
         if ran:
             self._cleaning.add(turn.id)

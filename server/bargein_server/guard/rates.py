@@ -42,7 +42,9 @@ class TokenBucket:
         if amount <= self._extra:
             self._extra -= amount
             return True
-        level = min(self._burst, self._level + (now - self._at) * self._rate)
+        level = self._level + (now - self._at) * self._rate
+        if level > self._burst:
+            level = self._burst
         self._at = now
         if amount > level:
             self._level = level

@@ -6,6 +6,8 @@ everything else is read by `websockets`, which also speaks the closing handshake
 
 from __future__ import annotations
 
+from struct import pack
+
 try:
     from websockets.speedups import apply_mask
 except ImportError:  # where there is no wheel of it
@@ -21,12 +23,11 @@ PREPARED = 512
 
 def header(opcode: int, size: int) -> bytes:
     """Return the header of a whole unmasked message."""
-    first = bytes([_FINAL | opcode])
     if size < 126:
-        return first + bytes([size])
+        return pack("!BB", _FINAL | opcode, size)
     if size < 65536:
-        return first + b"\x7e" + size.to_bytes(2, "big")
-    return first + b"\x7f" + size.to_bytes(8, "big")
+        return pack("!BBH", _FINAL | opcode, 126, size)
+    return pack("!BBQ", _FINAL | opcode, 127, size)
 
 
 HEADERS = {opcode: [header(opcode, size) for size in range(PREPARED)] for opcode in (TEXT, BINARY)}

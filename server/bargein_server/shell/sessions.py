@@ -130,6 +130,7 @@ class Sessions:
             resume=event.resume if refused is None else None,
             pending=pending,
             refused=refused,
+            hand_over=connection.hand_over,
         )
         return live
 
