@@ -46,8 +46,11 @@ class Agents:
         kind, _, seed = turn.text.partition(" ")
         self._oracle.kinds[turn.id] = kind
         self.check_history(turn)
+        said = self._oracle.said
         async with aclosing(KINDS[kind](self, turn, random.Random(seed))) as outputs:  # type: ignore[type-var]
             async for output in outputs:
+                if kind in ONLY_YIELD and isinstance(output, str):
+                    said[turn.id] = said.get(turn.id, "") + output
                 yield output
 
     def check_history(self, turn: Turn) -> None:
@@ -359,3 +362,6 @@ KINDS: dict[str, Kind] = {
         outputs_nonsense,
     )
 }  # fmt: skip
+
+ONLY_YIELD = (talks.__name__, gushes.__name__, floods.__name__)
+"""What they say comes in the order in which they yield it, and nobody says anything beside them."""

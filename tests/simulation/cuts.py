@@ -34,7 +34,7 @@ from .world import WatchedSessions
 
 Mode = Literal["early", "late"]
 
-CALM = Weather(delay_s=0.0, window=1 << 20, high_water=1 << 20, unread=1 << 20, split=0.0)
+CALM = Weather(delay_s=0.0, window=1 << 20, high_water=1 << 20, unread=1 << 20, split=0.0, puts_off=0.0)
 REASON = "for first"
 
 Stage = Callable[[Oracle], Coroutine[Any, Any, Agent]]

@@ -228,6 +228,13 @@ MUTANTS = [
         "if True:",
     ),
     Mutant(
+        "text that was put off",
+        LiveSession,
+        "_enter",
+        "for text in unsaid:",
+        "for text in ():",
+    ),
+    Mutant(
         "pauses of agents that never pause",
         Runner,
         "_run",

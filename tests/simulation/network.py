@@ -8,22 +8,22 @@ which fills when the client does not read. A cut loses what is under way from so
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal, TypeVar
 
 from msgspec import Struct
 
 import bargein_protocol as bp
-from bargein_client.errors import LineEnded
 from bargein_protocol import JSON, Code, DecodeError
-from bargein_protocol.errors import ABNORMAL, INTERNAL
+from bargein_protocol.errors import INTERNAL
 from bargein_server.shell.connection import Connection
+from bargein_server.shell.outbox import LATE_S
 from bargein_server.shell.sessions import Sessions
 
+from .line import SimulatedLine
 from .loop import SimulatedLoop
 from .oracle import Oracle
 from .witness import Witness
@@ -46,6 +46,7 @@ class Weather(Struct):
         high_water: Bytes in the transport's buffer above which it is not writable.
         unread: Frames that a client's own buffer holds.
         split: How likely it is that what came together is found in two polls.
+        puts_off: How likely it is that text stands back for that of others (`shell.outbox`).
     """
 
     delay_s: float
@@ -53,6 +54,7 @@ class Weather(Struct):
     high_water: int
     unread: int
     split: float
+    puts_off: float
 
 
 class SimulatedWire:
@@ -60,6 +62,7 @@ class SimulatedWire:
 
     def __init__(self, link: Link) -> None:
         self._link = link
+        self._late: list[bytes] = []  # what was put off
         self.backlog = 0
         self.past_full = 0
         self.wrote_in = 0
@@ -74,22 +77,35 @@ class SimulatedWire:
     def write(self, frames: Sequence[bytes]) -> None:
         """Put frames into the buffer."""
         self._link.oracle.expect(not self.closed, "written after the close")
+        frames, self._late = [*self._late, *frames], []
         for frame in frames:
             self._link.written(frame)
         if not self._link.dead:
             self._link.send_down(frames)
 
     def write_soon(self, frame: bytes, now: float) -> None:
-        """Put a frame into the buffer."""
-        self.write((frame,))
+        """Put a frame into the buffer, now or in milliseconds."""
+        if self._late:
+            self._late.append(frame)
+        elif self._link.puts_off(self.write_late):
+            self._late = [frame]
+        else:
+            self.write((frame,))
+
+    def write_late(self) -> None:
+        """Write what was put off."""
+        if self._late and not self.closed:
+            self.write(())
 
     def take_back(self) -> int:
-        """Nothing is ever put off."""
-        return 0
+        """Drop what was put off."""
+        count, self._late = len(self._late), []
+        return count
 
     def close(self, code: Code) -> None:
         """Put a close frame behind everything."""
         if not self.closed:
+            self.write_late()
             self.closed = True
             self._link.send_close(code)
 
@@ -160,6 +176,13 @@ class Link:
         self.check()
         if self.connection._live is not None:
             self._told_at = self._loop.time()
+
+    def puts_off(self, write_late: Callable[[], None]) -> bool:
+        """Whether text is to stand back for that of others; then `write_late` is called before long."""
+        if self._chance.random() >= self._weather.puts_off:
+            return False
+        self._loop.arrive(self._loop.time() + self._chance.random() * LATE_S, write_late)
+        return True
 
     def send_down(self, frames: Sequence[bytes]) -> None:
         """Take frames into the transport's buffer."""
@@ -312,91 +335,3 @@ class Link:
             if not self._severed:
                 self._severed = True
                 self._loop.arrive(self._loop.time() + self._delay(), self.line.lose)
-
-
-class SimulatedLine:
-    """The client's end of a connection (`bargein_client.connection.Line`).
-
-    Attributes:
-        heard_at: When something came last.
-        reading: Whether the client reads.
-    """
-
-    def __init__(self, link: Link, loop: SimulatedLoop, witness: Witness) -> None:
-        self.heard_at = loop.time()
-        self.reading = True
-        self._link = link
-        self._loop = loop
-        self._witness = witness
-        self._came: deque[bytes | Code] = deque()
-        self._over: Code | None = None
-        self._waiter: asyncio.Future[None] | None = None
-
-    @property
-    def has_room(self) -> bool:
-        """Whether the client's own buffer takes one more frame."""
-        return len(self._came) < self._link._weather.unread
-
-    def put(self, item: bytes | Code) -> None:
-        """Something came."""
-        if self._over is None:
-            self.heard_at = self._loop.time()
-            self._came.append(item)
-            self._tell()
-
-    def lose(self) -> None:
-        """The socket is gone."""
-        if self._over is None:
-            self._over = ABNORMAL
-            self._tell()
-
-    def read_again(self, reading: bool = True) -> None:
-        """Let the client read or not."""
-        self.reading = reading
-        self._tell()
-
-    def _tell(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def send(self, event: bp.ClientEvent) -> None:
-        """Write an event."""
-        self.send_frame(JSON.encode(event))
-
-    def send_frame(self, frame: bytes) -> None:
-        """Write a frame; one that begins with a zero byte is a binary one."""
-        if self._over is not None:
-            raise LineEnded(self._over, self._over.reason)
-        if not self._link._severed:
-            self._link.send_up(frame)
-
-    async def receive(self) -> bp.ServerEvent | bp.UnknownEvent:
-        """Return the next event."""
-        while not (self.reading and self._came):
-            if self._over is not None and not self._came:
-                raise LineEnded(self._over, self._over.reason)
-            self._waiter = self._loop.create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        item = self._came.popleft()
-        self._link.wake()
-        if isinstance(item, Code):
-            self._over = item
-            self._link.hung_up()
-            raise LineEnded(item, item.reason)
-        event = JSON.decode_server(item)
-        self._witness.received(item, event)
-        return event
-
-    def abort(self) -> None:
-        """Cut the line now."""
-        if self._over is None:
-            self._over = ABNORMAL
-            self._link.hung_up()
-            self._came.clear()
-            self._tell()
-
-    async def wait_gone(self) -> None:
-        """Nothing is left of it."""

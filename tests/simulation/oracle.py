@@ -46,6 +46,7 @@ class Oracle:
         faults: What was found; the run stops at the first.
         truths: The numbered events of every session that there ever was, by its id.
         kinds: What each turn's agent was asked to do.
+        said: The text that it yielded, where that is all that is said in the turn.
         numbered: How many events were numbered.
         answered: How many frames were given to clients.
         over: The run is over, and what still happens does not count.
@@ -57,6 +58,7 @@ class Oracle:
         self.faults: list[str] = []
         self.truths: dict[bp.SessionId, Truth] = {}
         self.kinds: dict[bp.TurnId, str] = {}
+        self.said: dict[bp.TurnId, str] = {}
         self.numbered = 0
         self.answered = 0
         self.over = False
@@ -166,6 +168,7 @@ class Truth(MemoryLog):
         self.epoch = bp.Epoch("")
         self.fresh = True
         self.owed: dict[int, bytes] = {}
+        self._texts: dict[bp.TurnId, list[str]] = {}
         self._reasons: dict[bp.TurnId, str] = {}
         self._held: set[bp.TurnId] = set()
         self._protected: set[bp.TurnId] = set()
@@ -230,6 +233,10 @@ class Truth(MemoryLog):
         ours = end.reason.removesuffix(BY_FORCE)
         other = ours.startswith("for ") and ours != self._reasons[turn]
         self._oracle.expect(not other, f"an interrupt {end.reason} ended {turn}")
+        text, said = "".join(self._texts.pop(turn, ())), self._oracle.said.get(turn, "")
+        if turn in self._oracle.said:
+            whole = text == said if end.status == "completed" else said.startswith(text)
+            self._oracle.expect(whole, f"{turn} is told otherwise than its agent said it")
         # A section is spared by everything that can wait (contract 9).
         waits = end.reason == "superseded" or end.reason == self._reasons[turn]
         self._oracle.expect(not (waits and turn in self._protected), f"{turn} was cut in a section")
@@ -245,6 +252,7 @@ class Truth(MemoryLog):
         else:
             self._oracle.expect(turn not in self._held, f"{turn} spoke while it was held")
         if isinstance(event, bp.TextDelta):
+            self._texts.setdefault(turn, []).append(event.text)
             self._oracle.expect(STALE not in event.text, f"{turn} said something stale")
             begins, ends = event.text.rfind(SECTION_BEGINS), event.text.rfind(SECTION_ENDS)
             if begins > ends:

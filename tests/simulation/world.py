@@ -121,6 +121,7 @@ def draw_weather(chance: random.Random) -> Weather:
         high_water=chance.choice([512, 4096]),
         unread=chance.choice([2, 16, 1000]),
         split=chance.choice([0.0, 0.1, 0.7]),
+        puts_off=chance.choice([0.0, 0.3, 0.9]),
     )
 
 
