@@ -76,9 +76,9 @@ MUTANTS = [
     Mutant(
         "one answer",
         Requests,
-        "_answered",
-        "if answer is None:",
-        "if True:",
+        "_on_input",
+        "if answer_before is not None:",
+        "if False:",
     ),
     Mutant(
         "which turn",

@@ -95,7 +95,9 @@ class Requests:
         )
 
     def _on_input(self, event: InputText) -> None:
-        if self._answered(event.id, interrupt=False):
+        answer_before = self._answers.again(event.id)
+        if answer_before is not None:
+            self._answer_again(event.id, answer_before, interrupt=False)
             return
         early = self._early.pop(event.id, None)
         if self.draining:
@@ -112,12 +114,15 @@ class Requests:
             self._stream.answer(answer)
 
     def _on_interrupt(self, event: Interrupt) -> None:
-        if not self._answered(event.id, interrupt=True):
-            turn = self._target(event)
-            if turn is None:
-                self._answer_interrupt(event, self._remember_early(event))
-            else:
-                self._interrupt(event, turn)
+        answer_before = self._answers.again(event.id)
+        if answer_before is not None:
+            self._answer_again(event.id, answer_before, interrupt=True)
+            return
+        turn = self._target(event)
+        if turn is None:
+            self._answer_interrupt(event, self._remember_early(event))
+        else:
+            self._interrupt(event, turn)
 
     def _target(self, event: Interrupt) -> Turn | None:
         table = self._table
@@ -163,16 +168,12 @@ class Requests:
         # Without the text: a thousand answers would hold as many copies of it.
         self._answers.remember(event.id, result if result.heard is None else replace(result, heard=None))
 
-    def _answered(self, request_id: str, *, interrupt: bool) -> bool:
-        """Whether the id was used before; then its first answer is given again."""
-        answer = self._answers.again(request_id)
-        if answer is None:
-            return False
+    def _answer_again(self, request_id: str, answer: Answer, *, interrupt: bool) -> None:
+        """Give the first answer again to a request whose id was used before, by one of its kind."""
         if isinstance(answer, InterruptResult) is interrupt:
             self._stream.answer(self._with_heard(answer))
         else:
             self.error(ID_REUSED, ID_REUSED.reason, request_id)
-        return True
 
     def _with_heard(self, answer: Answer) -> Answer:
         if not isinstance(answer, InterruptResult) or answer.outcome != "already_ended":

@@ -181,9 +181,9 @@ class Session:
         """Take an event from the attached client."""
         self._table.observer.reading()
         self._table.now = now
+        self._requests.handle(event)
         self.identity.confirm()
         self._presence.heard(now)
-        self._requests.handle(event)
 
     def reject_frame(self, code: Code, detail: str, ref_id: str | None) -> None:
         """Answer a frame that could not be decoded; the session lives on."""

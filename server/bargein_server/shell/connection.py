@@ -90,16 +90,16 @@ class Connection:
         """Take a whole message, in the step in which it was read."""
         if self._closing:
             return
-        now = self._sessions.loop.time()
-        if not (self._messages.take(1, now) and self._bytes.take(len(frame), now)):
-            self.close(FLOODED)
-            return
         try:
             self._receive(frame, text)
         except Exception:
             # The boundary to the client: a fault of ours ends this connection and no other.
             log.exception("connection failed")
             self.close(INTERNAL)
+        # Counted when it is answered: an interrupt does not wait for that, and one too many is heard, too.
+        now = self._sessions.loop.time()
+        if not (self._messages.take(1, now) and self._bytes.take(len(frame), now)):
+            self.close(FLOODED)
 
     def _receive(self, frame: bytes, text: bool) -> None:
         if text is not self._codec.text:
