@@ -11,6 +11,7 @@ from msgspec import Struct
 from bargein_client.core import ClientCore
 from bargein_client.inbox import Inbox
 from bargein_client.outbox import Outbox
+from bargein_server.core.answers import Answers
 from bargein_server.core.delivery import Delivery
 from bargein_server.core.identity import Identity
 from bargein_server.core.log import MemoryLog
@@ -75,10 +76,10 @@ MUTANTS = [
     ),
     Mutant(
         "one answer",
-        Requests,
-        "_on_input",
-        "if answer_before is not None:",
-        "if False:",
+        Answers,
+        "again",
+        "if answer is None:",
+        "if True:",
     ),
     Mutant(
         "which turn",
