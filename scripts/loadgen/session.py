@@ -85,6 +85,9 @@ class LoadSession:
         self._ids = count(1)
         self._resume: tuple[bp.SessionId, bp.Token, bp.Epoch] | None = None
         self._seq = 0
+        self._cut = (
+            False  # by ourselves: there is no line, and what waits for one does not wait for the server
+        )
         self._connect_at = 0.0
         self._pending: dict[str, InputText | Interrupt] = {}
         self._turns: dict[str, LoadTurn] = {}
@@ -113,6 +116,7 @@ class LoadSession:
         if self.open:
             self._figures.opened -= 1
         self.write, self.open, self.replaying = None, False, False
+        self._cut = on_purpose
         for turn in self._by_input.values():
             turn.disturbed = turn.disturbed or (on_purpose and turn.ended_at is None)
             turn.fenced = False  # frames from before the fence may be replayed
@@ -120,7 +124,7 @@ class LoadSession:
     def ask(self, text: str, intended: float, now: float) -> LoadTurn:
         """Ask for a turn; it supersedes the one that runs."""
         turn = LoadTurn(f"in_{next(self._ids)}", self._figures.begun(intended, now))
-        turn.disturbed = self.slow
+        turn.disturbed = self.slow or self._cut
         self._by_input[turn.input_id] = turn
         self._figures.asked += 1
         self._request(InputText(id=bp.InputId(turn.input_id), text=text, on_busy="interrupt"))
@@ -246,7 +250,7 @@ class LoadSession:
         if not resuming:
             self._figures.times["connect"].record(now - self._connect_at)
         self._resume = (event.session_id, event.token, event.epoch)
-        self.open, self.replaying = True, event.resumed
+        self.open, self.replaying, self._cut = True, event.resumed, False
         self._figures.opened += 1
         self._figures.reached = max(self._figures.reached, self._figures.opened)
         if not resuming:
