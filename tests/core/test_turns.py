@@ -106,7 +106,7 @@ class Books:
         if self.turn.speaks:
             assert self.turn.next_texts() == plain
             most = len(plain) // 2 + 1
-            self.turn.drop_texts(most)
+            self.turn.drop_texts(self.turn.next_texts()[:most])
             del self.waiting[:most]
 
     def check(self) -> None:

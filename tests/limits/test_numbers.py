@@ -110,6 +110,7 @@ async def test_messages_per_s() -> None:
     assert sum(isinstance(event, Pong) for event in line.events) == 30
     assert line.wire.closed is None
     line.send(Ping(id="one more"))
+    assert line.events[-1] == Pong(id="one more")  # it might have been an interrupt
     assert line.wire.closed is FLOODED
 
 

@@ -49,9 +49,10 @@ class Delivery:
             return self._next_replayed()
         if turn is None or turn.held_until is not None:
             return []
-        frames = stream.commit_texts(turn.fold, turn.next_texts(), room) if turn.speaks else []
+        texts = turn.next_texts() if turn.speaks else []
+        frames = stream.commit_texts(turn.fold, texts, room) if texts else []
         if frames:
-            turn.drop_texts(len(frames))
+            turn.drop_texts(texts[: len(frames)])
         else:
             frame = self._commit_next(turn)
             if frame is None:

@@ -116,26 +116,23 @@ class MemoryLog:
 
     def append(self, frame: bytes, codec: Codec, turn_id: TurnId, end: TurnEnded | None = None) -> None:
         """Store the frame under the number `top + 1`."""
-        run = self._run
-        if run is None or run.turn_id != turn_id or run.codec is not codec:
-            run = self._begin_run(codec, turn_id)
-        run.entries.append(frame if end is None else end)
+        self._run_of(codec, turn_id).entries.append(frame if end is None else end)
         self._grown(1, len(frame))
 
     def append_spoken(self, count: int, size: int, codec: Codec, turn_id: TurnId, text: GrowingText) -> None:
         """Store text deltas of a turn's own voice under the numbers from `top + 1` on."""
-        run = self._run
-        if run is None or run.turn_id != turn_id or run.codec is not codec:
-            run = self._begin_run(codec, turn_id)
+        run = self._run_of(codec, turn_id)
         run.entries += [None] * count
         run.spoken = text
         run.pieces += count
         run.spoken_bytes += size
         self._grown(count, size)
 
-    def _begin_run(self, codec: Codec, turn_id: TurnId) -> _Run:
-        run = self._run = _Run(Seq(self.top + 1), codec, turn_id)
-        self._runs.append(run)
+    def _run_of(self, codec: Codec, turn_id: TurnId) -> _Run:
+        run = self._run
+        if run is None or run.turn_id != turn_id or run.codec is not codec:
+            run = self._run = _Run(Seq(self.top + 1), codec, turn_id)
+            self._runs.append(run)
         return run
 
     def _grown(self, count: int, size: int) -> None:

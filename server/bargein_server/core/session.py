@@ -182,6 +182,7 @@ class Session:
         self._table.observer.reading()
         self._table.now = now
         self._requests.handle(event)
+        # Afterwards: an interrupt does not wait for what nothing in its step depends on.
         self.identity.confirm()
         self._presence.heard(now)
 

@@ -12,8 +12,8 @@ or while its output still waits, an interrupt and a hold are remembered and take
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
-from itertools import takewhile
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -250,14 +250,17 @@ class Turn:
 
     def next_texts(self) -> list[str]:
         """Return the plain text that is next to be written, which goes on to wait."""
-        return list(takewhile(_is_text, self._waiting))  # type: ignore[arg-type]
+        texts: list[str] = []
+        for output in self._waiting:
+            if not isinstance(output, str):
+                break
+            texts.append(output)
+        return texts
 
-    def drop_texts(self, count: int) -> None:
+    def drop_texts(self, texts: Sequence[str]) -> None:
         """Forget the first ones of `next_texts`: they were written."""
-        waiting = self._waiting
-        assert isinstance(waiting, list)
-        self.queued_bytes -= sum(map(len, waiting[:count])) + count * FRAME_BYTES  # type: ignore[arg-type]
-        del waiting[:count]
+        self._waiting = [*self._waiting[len(texts) :]]
+        self.queued_bytes -= sum(map(len, texts)) + len(texts) * FRAME_BYTES
 
     def purge(self, spare_sections: bool) -> None:
         """Throw waiting output away: all of it, or all but that of sections (contracts 2 and 9)."""
@@ -270,10 +273,6 @@ class Turn:
         self._waiting = [*spared] if spared else ()
         self._protected = len(spared)
         self.queued_bytes = sum(one.size for one in spared)
-
-
-def _is_text(output: str | _Waiting) -> bool:
-    return type(output) is str
 
 
 def _fits(before: str, after: str) -> bool:
