@@ -85,9 +85,7 @@ class LoadSession:
         self._ids = count(1)
         self._resume: tuple[bp.SessionId, bp.Token, bp.Epoch] | None = None
         self._seq = 0
-        self._cut = (
-            False  # by ourselves: there is no line, and what waits for one does not wait for the server
-        )
+        self._cut = False  # by ourselves: what waits for a line then does not wait for the server
         self._connect_at = 0.0
         self._pending: dict[str, InputText | Interrupt] = {}
         self._turns: dict[str, LoadTurn] = {}
