@@ -5,9 +5,9 @@
 The floor is a bare uvicorn application that sends prepared frames and knows no session, no turn and no
 fence. Ours runs twice, the second time with its metrics on. A fourth server, which is as much of a
 WebSocket server as our clients need, says what is the least that Python takes for an interrupt and a
-first token. Servers and load run on a core each where there are two. Rounds alternate between the servers,
-and the last column says how far they were apart: run it on a machine that does nothing else. It takes a
-quarter of an hour.
+first token. Servers and load run on a core each where there are two. The servers have stretches of a few
+seconds in turns, each ratio is one of a round, and beside it stands how far it can be trusted: run it on a
+machine that does nothing else. It takes less than half an hour.
 
 A server that logs a warning or an error, or a line that is lost, ends the run with exit code 1 and
 without figures.
@@ -48,7 +48,7 @@ from speed.servers import serve
 from speed.table import rows, table, value
 
 STARTED = time.monotonic()
-QUICK = Plan(rounds=1, seconds=1.0, step=0.12, cleanups=3, interrupts=100)
+QUICK = Plan(rounds=1, seconds=1.0, looks=7, cleanups=3, interrupts=100)
 
 
 def tell(what: str) -> None:
@@ -123,7 +123,8 @@ def _options() -> Any:
     add("--sessions", type=_sizes, default=default.sessions, help="sizes of the crowds (1,100,500)")
     add("--flat-out", type=_sizes, default=default.flat_out, help="of those that get tokens flat out (1,200)")
     add("--endless", type=_sizes, default=default.endless, help="of those that interrupt such (1,10)")
-    add("--step", type=float, default=default.step, help="by which a crowd grows (%(default)s)")
+    add("--looks", type=_size, default=default.looks, help="at crowds on one core (%(default)s)")
+    add("--step", type=float, default=default.step, help="by which such a crowd changes (%(default)s)")
     add("--cleanups", type=_size, default=default.cleanups, help="slow ones of each crowd (%(default)s)")
     add("--interrupts", type=_size, default=default.interrupts, help="behind each p99 (%(default)s)")
     add("--serve", choices=ALL, help=argparse.SUPPRESS)

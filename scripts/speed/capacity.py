@@ -1,13 +1,12 @@
 """How many sessions one core serves.
 
-A crowd grows from what the processor time per token promises, until a session gets less than it should.
+A crowd begins with what the processor time per token promises, and goes up and down around the border.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 
 from msgspec import Struct
 
@@ -15,17 +14,20 @@ from .crowd import Crowd
 from .figures import Figures, quantile
 from .floor import RATE
 from .plan import Plan
-from .processes import Broken, Served
+from .processes import Broken
 
 GAP_S = 0.05
 """99 of 100 gaps between tokens are not longer,"""
 TOKENS_PER_S = 49.0
 """and every session gets so many tokens on average, of 50: none falls behind its model."""
-LOOKS = 20
 CAUTION = 0.9
 """Where to begin, as a share of the sessions whose tokens would fill the core."""
+STRIDE = 4
+"""So many steps are one at first."""
+APPROACH = 5
+"""Looks that only lead to the border, and are no figures."""
 LOOK_S = 2.0
-SETTLE_S = 0.3
+SETTLE_S = 0.5
 WATCHED = 100
 """So many of the clients note gaps: more would make the load slower, not the figure better."""
 
@@ -51,51 +53,88 @@ class Look(Struct, frozen=True):
         return self.gap_s <= GAP_S and self.tokens_per_s >= TOKENS_PER_S
 
 
-async def most(first: int, share: float, look: Callable[[int], Awaitable[Look]]) -> Look:
-    """Return the largest crowd that is served: up in steps until one is not, or else down.
+class Staircase:
+    """The sizes to look at: up after one that was served, down after one that was not.
+
+    So looks stay around the border, which moves with the speed of the machine, and other servers can have
+    theirs in between. (H. Levitt: Transformed up-down methods in psychoacoustics, 1971.)
 
     Args:
         first: Where to begin.
-        share: How large a step is, as a share of the crowd.
-        look: Looks at a crowd of a size.
+        step: How far to go in the end, as a share of the size; at first, `STRIDE` times as far, and half as
+            far after each turning.
 
-    Raises:
-        Broken: There is no end in `LOOKS` steps.
+    Attributes:
+        size: What to look at next.
+        looks: How many there were.
+        turned: How often the border was passed.
     """
-    size, best, down = first, None, False
-    for _ in range(LOOKS):
-        found = await look(size)
-        if found.served and down:
-            return found
-        if found.served:
-            best = found
-        elif best is not None:
-            return best
-        else:
-            down = True
-        step = max(1, round(size * share))
-        size = max(1, size - step) if down else size + step
-    raise Broken(f"from {first} to {size} sessions, and no end")
+
+    def __init__(self, first: int, step: float) -> None:
+        self.size = first
+        self.looks = 0
+        self.turned = 0
+        self._step = step
+        self._share = step * STRIDE
+        self._up: bool | None = None
+
+    def go_on(self, served: bool) -> None:
+        """Take a verdict on `size`, and the next step."""
+        if self._up not in (None, served):
+            self.turned += 1
+            self._share = max(self._step, self._share / 2)
+        self._up = served
+        self.looks += 1
+        factor = 1 + self._share
+        self.size = (
+            max(self.size + 1, round(self.size * factor))
+            if served
+            else max(1, min(self.size - 1, round(self.size / factor)))
+        )
 
 
-async def capacity(server: Served, plan: Plan, figures: Figures) -> None:
-    """Find a server's most sessions, after its processor time per token is known."""
-    per_token = figures.values[f"cpu per token {max(plan.sessions)}", server.name][-1]
-    async with Crowd(server, 0) as crowd:
-        first = max(1, int(CAUTION / (RATE * per_token)))
-        found = await most(first, plan.step, lambda size: _look(crowd, size))
-    figures.note("capacity", server.name, found.size)
-    figures.note("load capacity", server.name, found.load)
-    figures.note("capacity gap", server.name, found.gap_s)
+class Capacity:
+    """The stretch that looks for the most sessions, of all servers.
+
+    Args:
+        plan: How much is measured.
+        figures: Has their processor time per token, and takes the sizes at the border.
+    """
+
+    def __init__(self, plan: Plan, figures: Figures) -> None:
+        self._plan = plan
+        self._figures = figures
+        self._staircases: dict[str, Staircase] = {}
+
+    async def look(self, crowd: Crowd) -> None:
+        """Look at a crowd of the next size.
+
+        Raises:
+            Broken: It was the last look, and the border was never passed.
+        """
+        name = crowd.server.name
+        if name not in self._staircases:
+            per_token = self._figures.get(f"cpu per token {max(self._plan.sessions)}", name)
+            self._staircases[name] = Staircase(max(1, int(CAUTION / (RATE * per_token))), self._plan.step)
+        staircase = self._staircases[name]
+        found = await look(crowd, staircase.size)
+        staircase.go_on(found.served)
+        if staircase.looks > APPROACH:
+            self._figures.note("capacity", name, found.size)
+            self._figures.note("load capacity", name, found.load)
+        if staircase.looks == self._plan.looks and not staircase.turned:
+            raise Broken(f"{name}: up to {found.size} sessions, and no end")
 
 
-async def _look(crowd: Crowd, size: int) -> Look:
+async def look(crowd: Crowd, size: int) -> Look:
+    """Let a crowd have this size and talk, and watch it."""
     more = size - len(crowd.clients)
     if more > 0:
-        await crowd.start("trickle", await crowd.grow(more))
+        await crowd.grow(more)
     else:
         await crowd.shrink(-more)
-    await asyncio.sleep(SETTLE_S)  # what the handshakes delayed is no figure
+    await crowd.start("trickle")
+    await asyncio.sleep(SETTLE_S)  # what the beginning delayed is no figure
     gaps: list[float] = []
     for client in crowd.clients[:: -(-size // WATCHED)]:
         client.watch(gaps)

@@ -35,6 +35,7 @@ class Client:
         self._floor = server.name in (FLOOR, LEAST)
         self._url = server.url
         self._turn = 0
+        self._in_turn = False
         self._before = 0  # tokens that came before this turn
         self._ended_at = 0.0
         self._token_at = 0.0
@@ -113,6 +114,7 @@ class Client:
         asked = perf_counter()
         self._send(asking)
         await first
+        self._in_turn = True
         return self.first_token_at - asked
 
     async def stop(self) -> float:
@@ -123,10 +125,16 @@ class Client:
             if self._floor
             else _event("interrupt", f"x{self._turn}", input_id=f"i{self._turn}")
         )
+        self._in_turn = False
         asked = perf_counter()
         self._send(stopping)
         await ended
         return self._ended_at - asked
+
+    @property
+    def in_turn(self) -> bool:
+        """A turn of its runs that has begun to speak."""
+        return self._in_turn
 
     def watch(self, gaps: list[float] | None) -> None:
         """Add the seconds between tokens to these from now on; None ends that."""

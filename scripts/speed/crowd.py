@@ -8,13 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from random import Random
-from time import perf_counter
 
 from .client import Client
 from .processes import Broken, Served
 
 PATIENCE_S = 60.0
-AWAKE_S = 2e-3
 PHASE_S = 0.5
 
 
@@ -26,19 +24,13 @@ class Crowd:
         size: How many there are at first.
 
     Attributes:
+        server: Whose.
         clients: Those that are connected.
-        ended: Interrupt → end, in seconds; so are the others.
-        again: Interrupt → first token of the next turn.
-        first: Input → first token.
     """
 
     def __init__(self, server: Served, size: int) -> None:
+        self.server = server
         self.clients: list[Client] = []
-        self.ended: list[float] = []
-        self.again: list[float] = []
-        self.first: list[float] = []
-        self._sleepers: set[asyncio.Task[None]] = set()
-        self._server = server
         self._size = size
 
     async def __aenter__(self) -> Crowd:
@@ -53,7 +45,7 @@ class Crowd:
         lost = self.lost
         await self.shrink(len(self.clients))
         if kind is None and lost:
-            raise Broken(f"{self._server.name}: {lost}")
+            raise Broken(f"{self.server.name}: {lost}")
 
     @property
     def lost(self) -> str | None:
@@ -70,7 +62,7 @@ class Crowd:
         before = len(self.clients)
         async with asyncio.timeout(PATIENCE_S):
             for _ in range(by):
-                client = Client(self._server)
+                client = Client(self.server)
                 self.clients.append(client)
                 await client.connect()
         return self.clients[before:]
@@ -89,48 +81,10 @@ class Crowd:
             for client in chosen:
                 tasks.create_task(_begin(client, text, PHASE_S * random.random()))
 
-    async def barge_in(
-        self, text: str, pause: float, seconds: float, at_least: int, rest: float = 0.0
-    ) -> None:
-        """Let everyone cut turns off at random moments.
-
-        Args:
-            text: What they say.
-            pause: How long a turn runs on average, in seconds; never less than half of that.
-            rest: How long it takes on average until the next begins, in seconds; 0 for at once.
-            seconds: How long this goes on,
-            at_least: or until there are so many interrupts, whichever is later.
-        """
-        until = perf_counter() + seconds
-        async with asyncio.timeout(seconds + PATIENCE_S), asyncio.TaskGroup() as tasks:
-            for n, client in enumerate(self.clients):
-                tasks.create_task(self._interrupt(client, text, pause, rest, until, at_least, Random(n)))
-
-    async def _interrupt(
-        self, client: Client, text: str, pause: float, rest: float, until: float, at_least: int,
-        random: Random,
-    ) -> None:  # fmt: skip
-        # Everybody runs already, and somewhere in a turn.
-        await self._pause(pause * random.uniform(0.5, 1.5) * random.random())
-        while perf_counter() < until or len(self.ended) < at_least:
-            began = perf_counter()
-            self.ended.append(await client.stop())
-            if rest:
-                await self._pause(rest * random.uniform(0.5, 1.5))
-            self.first.append(await client.first_token(text))
-            self.again.append(client.first_token_at - began)
-            await self._pause(pause * random.uniform(0.5, 1.5))
-        for sleeper in self._sleepers:
-            sleeper.cancel()  # nothing is left to do for whoever is in the middle of a turn
-
-    async def _pause(self, seconds: float) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._sleepers.add(task)
-        try:
-            await _until(perf_counter() + seconds)
-        finally:
-            self._sleepers.discard(task)
+    async def hush(self) -> None:
+        """Let everyone stop the turn that runs, so that this server leaves the machine to the others."""
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.gather(*(client.stop() for client in self.clients if client.in_turn))
 
     async def all_say(self, text: str) -> None:
         """Let everyone have one turn to its end."""
@@ -148,14 +102,3 @@ class Crowd:
 async def _begin(client: Client, text: str, after: float) -> None:
     await asyncio.sleep(after)
     await client.first_token(text)
-
-
-async def _until(due: float) -> None:
-    """Wait for a moment that depends on nothing but chance.
-
-    A timer of the loop would fire when it is noticed: mostly when tokens come in, which is when the server
-    is busy. So the last bit is waited for awake.
-    """
-    await asyncio.sleep(max(0.0, due - perf_counter() - AWAKE_S))
-    while perf_counter() < due:
-        await asyncio.sleep(0)

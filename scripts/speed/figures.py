@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from math import ceil
+from random import Random
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 Key = tuple[str, str]
 """What was measured, and of which server."""
+RESAMPLED = 400
+SURE = 0.95
+
+
+class Ratio(NamedTuple):
+    """How two servers compare.
+
+    Args:
+        value: One divided by the other.
+        low, high: Between these it lies with a certainty of `SURE`, as far as the rounds tell: as many of
+            them, drawn again and again, give so (bootstrap, by percentiles). None of a single round.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
 
 
 class Figures:
@@ -43,7 +61,7 @@ class Figures:
         """
         if share is None or share <= 0.5:
             return median(self.rounds(what, name, share))
-        return quantile(sorted(time for times in self.times[what, name] for time in times), share)
+        return _together(self.times[what, name], share)
 
     def rounds(self, what: str, name: str, share: float | None = None) -> list[float]:
         """Return the figure of each round."""
@@ -55,6 +73,27 @@ class Figures:
         """Return how many durations there are, of all rounds."""
         return sum(map(len, self.times[what, name]))
 
+    def ratio(self, of: Key, to: Key, share: float | None = None, to_share: float | None = None) -> Ratio:
+        """Compare two servers, round by round.
+
+        Args:
+            of: What, of which server.
+            to: By what, of which server, it is divided.
+            share: As for `get`: it is the median of the rounds' ratios, or one of all rounds together.
+            to_share: The other's quantile, where it is not the same.
+        """
+        if share is None or share <= 0.5:
+            pairs = zip(self.rounds(*of, share), self.rounds(*to, to_share or share), strict=True)
+            ratios = [_divided(a, b) for a, b in pairs]
+            return _ratio(len(ratios), lambda chosen: median(ratios[n] for n in chosen))
+        ours, theirs = self.times[of], self.times[to]
+
+        def tails(chosen: Sequence[int]) -> float:
+            below = _together((theirs[n] for n in chosen), to_share or share)
+            return _divided(_together((ours[n] for n in chosen), share), below)
+
+        return _ratio(len(ours), tails)
+
     def raw(self) -> dict[str, Any]:
         """Return everything, ready for JSON; durations in milliseconds."""
         found: dict[str, Any] = {"values": {}, "times_ms": {}}
@@ -64,6 +103,24 @@ class Figures:
             in_ms = [[round(time * 1e3, 4) for time in times] for times in rounds]
             found["times_ms"].setdefault(what, {})[name] = in_ms
         return found
+
+
+def _together(rounds: Iterable[list[float]], share: float) -> float:
+    return quantile(sorted(chain.from_iterable(rounds)), share)
+
+
+def _divided(value: float, by: float) -> float:
+    return value / by if by > 0 else 0.0
+
+
+def _ratio(rounds: int, of: Callable[[Sequence[int]], float]) -> Ratio:
+    """Return what a function says of all rounds, and how far that depends on which there were."""
+    value = of(range(rounds))
+    if rounds < 2:
+        return Ratio(value, None, None)
+    random = Random(1)
+    drawn = sorted(of(random.choices(range(rounds), k=rounds)) for _ in range(RESAMPLED))
+    return Ratio(value, quantile(drawn, (1 - SURE) / 2), quantile(drawn, (1 + SURE) / 2))
 
 
 def quantile(ordered: list[float], share: float) -> float:

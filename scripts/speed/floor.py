@@ -15,13 +15,15 @@ TOKEN = "word " * 12
 RATE = 50
 TURN_S = 2.0
 """So long does a turn run on average before its client cuts it off."""
+LONGEST_S = 10.0
+"""No turn that is cut off runs longer than this."""
 TOKEN_FRAME = '{"type":"text.delta","seq":100000,"turn_id":"t_8432156e_1","text":"' + TOKEN + '"}'
 END_FRAME = (
     '{"type":"turn.ended","seq":100001,"turn_id":"t_8432156e_1","status":"interrupted","reason":"client",'
     '"last_seq":100000,"heard":{"seq":100000,"text":"%s","audio_ms":0}}'
 )
 # By the tokens of the turn that ends, so that they are as long as ours.
-ENDS = [END_FRAME % (TOKEN * tokens) for tokens in range(round(2 * TURN_S * RATE))]
+ENDS = [END_FRAME % (TOKEN * tokens) for tokens in range(round(LONGEST_S * RATE))]
 
 
 async def floor(scope: Any, receive: Any, send: Any) -> None:

@@ -10,7 +10,8 @@ from statistics import median
 
 from loadgen.report import BUSY
 
-from .figures import Figures, spread
+from .capacity import APPROACH
+from .figures import SURE, Figures, spread
 from .plan import Plan
 from .processes import FLOOR, NAMES, OURS
 from .table import number
@@ -56,7 +57,9 @@ def footer(figures: Figures, plan: Plan, waiting: float) -> list[str]:
     load = max(figures.get(f"load {most}", name) for name in NAMES)
     return [
         machine(),
-        f"medians of {plan.rounds} rounds, p99 of all rounds together, memory once in new processes",
+        f"medians of {plan.rounds} rounds ({plan.looks - APPROACH} looks at crowds), ratios too; "
+        "p99 of all rounds together; memory once, in new processes",
+        f"in parentheses: between what a ratio lies with a certainty of {SURE:.0%}, as far as rounds tell",
         f"{most} sessions: {floor:.0%} of the floor's core, {ours:.0%} of ours, {load:.0%} of the load's",
         f"interrupts of each server, at least: {_interrupts(figures, plan)}",
         _noise(figures, plan),

@@ -1,14 +1,16 @@
-"""The table: floor and ours, their ratios, and how far rounds were apart."""
+"""The table: floor and ours, their ratios, and how far those can be trusted."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from .capacity import GAP_S
-from .figures import Figures, spread
+from .figures import Figures, Ratio
 from .memory import STREAM_S, TURN_TOKENS
 from .plan import Plan
-from .processes import FLOOR, LEAST, NAMES
+from .processes import FLOOR, LEAST, OURS, WATCHED
+
+FLOOR_SHARE = 0.5
 
 
 class Row(NamedTuple):
@@ -20,7 +22,7 @@ class Row(NamedTuple):
         factor: To the unit in the title.
         decimals: How many are printed.
         share: Which quantile of durations it is; None: it is a value.
-        floor: What stands for the floor where that cannot do the same; empty: the same.
+        floor: What the median of stands for the floor, where that cannot do the same; empty: the same.
         ratio: Whether floor and ours are to be compared.
     """
 
@@ -84,31 +86,35 @@ def number(sessions: int) -> str:
 
 def value(figures: Figures, row: Row, name: str) -> float:
     """Return what a row says of a server, in its unit."""
-    if row.floor and name == FLOOR:
-        return figures.get(row.floor, name, 0.5) * row.factor
-    return figures.get(row.what, name, row.share) * row.factor
+    what, share = (row.floor, FLOOR_SHARE) if row.floor and name == FLOOR else (row.what, row.share)
+    return figures.get(what, name, share) * row.factor
 
 
-def noise(figures: Figures, row: Row) -> float | None:
-    """Return how far rounds are apart in the server where that is most; None of a single one."""
-    rounds = [figures.rounds(row.what, name, row.share) for name in NAMES if not row.floor or name != FLOOR]
-    return max(map(spread, rounds)) if min(map(len, rounds)) > 1 else None
+def compared(figures: Figures, row: Row, name: str) -> Ratio | None:
+    """Return how a server compares with the floor; None where that says nothing."""
+    if not row.ratio or not value(figures, row, FLOOR) > 0:
+        return None
+    to_share = FLOOR_SHARE if row.floor else row.share
+    return figures.ratio((row.what, name), (row.floor or row.what, FLOOR), row.share, to_share)
+
+
+def _cell(ratio: Ratio | None) -> str:
+    if ratio is None:
+        return ""
+    between = "" if ratio.low is None else f" ({ratio.low:.2f} to {ratio.high:.2f})"
+    return f"{ratio.value:.2f}{between}"
 
 
 def table(figures: Figures, alone: dict[str, float], plan: Plan) -> list[str]:
     """Return the lines of the tables in Markdown."""
     lines = [
-        "| what | floor | bargein | ratio | ratio with metrics | least possible ratio | rounds differ |",
-        "|---|---|---|---|---|---|---|",
+        "| what | floor | bargein | ratio | ratio with metrics | least possible ratio |",
+        "|---|---|---|---|---|---|",
     ]
     for row in rows(plan):
-        floor, ours, watched = (value(figures, row, name) for name in NAMES)
-        compared = row.ratio and floor > 0
-        ratios = [f"{of / floor:.2f}" if compared else "" for of in (ours, watched)]
-        least = f"{value(figures, row, LEAST) / floor:.2f}" if compared and _has_least(row) else ""
-        cells = (f"{of:,.{row.decimals}f}" for of in (floor, ours))
-        differ = noise(figures, row)
-        apart = "?" if differ is None else f"{differ:.0%}"
-        lines.append(f"| {row.title} | {' | '.join([*cells, *ratios, least])} | {apart} |")
+        cells = [f"{value(figures, row, name):,.{row.decimals}f}" for name in (FLOOR, OURS)]
+        cells += [_cell(compared(figures, row, name)) for name in (OURS, WATCHED)]
+        cells.append(_cell(compared(figures, row, LEAST)) if _has_least(row) else "")
+        lines.append(f"| {row.title} | {' | '.join(cells)} |")
     lines += ["", "| alone | ns an event |", "|---|---|"]
     return lines + [f"| {what} | {ns:,.0f} |" for what, ns in alone.items()]

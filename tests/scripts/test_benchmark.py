@@ -14,11 +14,12 @@ import pytest
 
 import benchmark
 import wire
-from speed import alone, capacity, crowd, memory, rounds
-from speed.capacity import CAUTION, Look, most
+from speed import alone, capacity, crowd, interrupts, memory, rounds
+from speed.capacity import APPROACH, CAUTION, STRIDE, Capacity, Look, Staircase
 from speed.crowd import Crowd
 from speed.figures import Figures
-from speed.floor import RATE, TURN_S
+from speed.floor import LONGEST_S, RATE, TURN_S
+from speed.interrupts import Interrupts
 from speed.plan import Plan
 from speed.processes import ALL, FLOOR, LEAST, NAMES, OURS, Broken, Served, listening, served
 from speed.rounds import no_garbage
@@ -27,7 +28,16 @@ from speed.table import rows
 from waiting import until
 
 SCRIPT = wire.ROOT / "scripts" / "benchmark.py"
-PLAN = Plan(rounds=1, seconds=0.2, sessions=(2,), flat_out=(2,), endless=(1,), cleanups=2, interrupts=5)
+PLAN = Plan(
+    rounds=2,
+    seconds=0.2,
+    sessions=(2,),
+    flat_out=(2,),
+    endless=(1,),
+    looks=APPROACH + 2,
+    cleanups=4,
+    interrupts=10,
+)
 
 
 @pytest.fixture
@@ -56,10 +66,10 @@ async def test_every_server_is_measured(brief: None) -> None:
     for row in rows(PLAN):
         for name in NAMES:
             if not row.what.startswith("memory") and not (row.floor and name == FLOOR):
-                assert len(figures.rounds(row.what, name, row.share)) == 1
+                assert len(figures.rounds(row.what, name, row.share)) == 2
                 assert figures.get(row.what, name, row.share) > 0
-    assert {step.rpartition(", ")[2] for step in steps} >= set(ALL)
-    assert all(figures.get("capacity", name) == 2 for name in NAMES)
+    assert len(steps) == 5 * PLAN.rounds + PLAN.looks
+    assert all(set(figures.rounds("capacity", name)) == {2, 3} for name in NAMES)
     assert all(figures.count("ended 2", name) >= PLAN.interrupts for name in ALL)
     assert figures.get("first 2", LEAST, 0.5) > 0
     assert figures.count("endless 1", OURS) >= PLAN.interrupts
@@ -89,19 +99,54 @@ def test_no_interrupt_overlaps_an_earlier_cleanup() -> None:
     assert min(rounds.UNHURRIED_S, TURN_S) * 0.5 > CLEANUP_S
 
 
-async def test_interrupts_go_on_until_there_are_enough() -> None:
+async def test_interrupts_go_on_until_there_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """Enough for a 99th percentile, however short the stretch; and nobody sleeps on when there are."""
     with served(SCRIPT, (FLOOR,)) as (server,):
         await listening(server)
-        async with Crowd(server, 2) as clients:
+        async with asyncio.timeout(20), Crowd(server, 2) as clients:
             await clients.start("trickle")
-            await clients.barge_in("trickle", 0.01, 0.0, 20)
-            assert 20 <= len(clients.ended) == len(clients.first) == len(clients.again) <= 22
-            slow = asyncio.create_task(clients.barge_in("trickle", 1e6, 0.0, 21))
-            await asyncio.sleep(0)
-            await clients.barge_in("trickle", 0.01, 0.0, 21)
-            async with asyncio.timeout(5):
-                await slow
+            found = Interrupts("trickle", 0.01)
+            await found.of(clients, 0.0, 20)
+            assert 20 <= len(found.ended) == len(found.first) == len(found.again) <= 22
+            monkeypatch.setattr(interrupts, "Random", Late)
+            alone = Interrupts("trickle", 0.01)
+            await alone.of(clients, 0.0, 20)
+            assert len(alone.ended) == 20
+
+
+class Late:
+    """Chance that lets the first client begin at once, and the others never."""
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+
+    def random(self) -> float:
+        return self._n * 1e9
+
+    def uniform(self, low: float, high: float) -> float:
+        return (low + high) / 2
+
+
+async def test_who_is_hushed_is_silent() -> None:
+    """Turns that run are stopped, and nobody waits for the end of one that does not run."""
+    for name in (FLOOR, OURS, LEAST):
+        with served(SCRIPT, (name,)) as (server,):
+            await listening(server)
+            async with asyncio.timeout(20), Crowd(server, 2) as clients:
+                await clients.start("trickle", clients.clients[:1])
+                await clients.hush()
+                tokens = clients.tokens
+                await asyncio.sleep(3 / RATE)
+                assert clients.tokens == tokens > 0
+                await clients.hush()
+                await clients.start("trickle")
+                assert clients.tokens >= tokens + 2
+
+
+def test_no_turn_outgrows_the_ends_of_the_floor() -> None:
+    """The floor has prepared an end for the longest turn that anybody cuts off."""
+    longest = crowd.PHASE_S + 2 * Plan().seconds + 2 * 1.5 * TURN_S
+    assert longest < LONGEST_S
 
 
 async def test_server_and_load_have_a_core_each(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +229,7 @@ async def test_a_line_that_is_lost_gives_no_figures(name: str) -> None:
     async def waited_for(server: Served, clients: Crowd) -> None:
         await clients.start("trickle")
         os.kill(server.pid, signal.SIGKILL)
-        await clients.barge_in("trickle", 0.01, 60, 1)
+        await Interrupts("trickle", 0.01).of(clients, 60, 1)
 
     async def idle(server: Served, clients: Crowd) -> None:
         os.kill(server.pid, signal.SIGKILL)
@@ -240,26 +285,47 @@ def runs(pid: str) -> bool:
 # --- how many sessions -------------------------------------------------------------------------------
 
 
-async def grown(first: int, fits: int) -> tuple[Look, list[int]]:
-    """Return what was found, and the sizes looked at, where `fits` sessions fit."""
-    sizes: list[int] = []
-
-    async def look(size: int) -> Look:
-        sizes.append(size)
-        return Look(size, 0.02, 50.0 if size <= fits else 44.0, 0.3)
-
-    return await most(first, 0.04, look), sizes
+def climbed(first: int, fits: int, looks: int) -> list[int]:
+    """Return the sizes that are looked at, where `fits` sessions fit."""
+    staircase, sizes = Staircase(first, 0.05), []
+    for _ in range(looks):
+        sizes.append(staircase.size)
+        staircase.go_on(staircase.size <= fits)
+    return sizes
 
 
-async def test_a_crowd_grows_until_it_is_not_served() -> None:
-    """It grows by 4 % as long as all get their tokens; where the first is too large, it shrinks."""
-    found, sizes = await grown(500, 560)
-    assert (found.size, sizes) == (541, [500, 520, 541, 563])
-    found, sizes = await grown(500, 470)
-    assert (found.size, sizes) == (461, [500, 480, 461])
-    for first, fits in ((500, 10_000), (500, 0)):
-        with pytest.raises(Broken, match="no end"):
-            await grown(first, fits)
+@pytest.mark.parametrize(("first", "fits"), [(500, 560), (500, 470), (100, 1000), (1000, 100)])
+def test_looks_stay_around_the_border(first: int, fits: int) -> None:
+    """A crowd grows until it is not served, and shrinks until it is, in steps that get smaller."""
+    sizes = climbed(first, fits, 40)
+    assert max(sizes[20:]) < fits * 1.06
+    assert min(sizes[20:]) > fits / 1.06
+    assert {size <= fits for size in sizes[20:]} == {True, False}
+    step = abs(sizes[1] - sizes[0]) / min(sizes[:2])
+    assert step == pytest.approx(0.05 * STRIDE, rel=0.05)
+
+
+def test_there_is_no_crowd_without_clients() -> None:
+    """It never shrinks to none, and small ones change by one client at least."""
+    assert climbed(2, 0, 4) == [2, 1, 1, 1]
+    assert climbed(1, 3, 6) == [1, 2, 3, 4, 3, 4]
+
+
+async def test_a_border_that_is_never_passed_gives_no_figures(
+    monkeypatch: pytest.MonkeyPatch, brief: None
+) -> None:
+    """When all crowds were served up to the last look, nobody knows how many would be."""
+    monkeypatch.setattr(Look, "served", property(lambda look: True))
+    plan = Plan(sessions=(2,), looks=2)
+    figures = Figures()
+    figures.note("cpu per token 2", FLOOR, 1.0)
+    with served(SCRIPT, (FLOOR,)) as (server,):
+        await listening(server)
+        async with Crowd(server, 0) as clients:
+            found = Capacity(plan, figures)
+            await found.look(clients)
+            with pytest.raises(Broken, match="no end"):
+                await found.look(clients)
 
 
 def test_a_crowd_is_served_when_everyone_gets_tokens_in_time() -> None:
@@ -270,7 +336,7 @@ def test_a_crowd_is_served_when_everyone_gets_tokens_in_time() -> None:
 
 
 async def test_a_crowd_is_looked_at_whole(monkeypatch: pytest.MonkeyPatch, brief: None) -> None:
-    """The load and the gaps are those of the largest crowd that was served, and begin with an estimate."""
+    """All clients talk, looks begin with an estimate, and those that lead to the border are no figures."""
     looks: list[Look] = []
 
     def verdict(look: Look) -> bool:
@@ -283,13 +349,15 @@ async def test_a_crowd_is_looked_at_whole(monkeypatch: pytest.MonkeyPatch, brief
     figures.note("cpu per token 2", FLOOR, CAUTION / (RATE * 4.5))
     with served(SCRIPT, (FLOOR,)) as (server,):
         await listening(server)
-        await capacity.capacity(server, PLAN, figures)
-    assert {look.size for look in looks} == {4, 5, 6}
-    best = next(look for look in looks if look.size == 5)
-    assert figures.values["capacity", FLOOR] == [5]
-    assert figures.values["load capacity", FLOOR] == [best.load]
-    assert 0 < best.gap_s < capacity.LOOK_S
-    assert 0 < best.tokens_per_s <= RATE * 1.5
+        async with Crowd(server, 0) as clients:
+            found = Capacity(PLAN, figures)
+            for _ in range(PLAN.looks):
+                await found.look(clients)
+                await clients.hush()
+    assert looks[0].size == 4
+    assert [look.size for look in looks[APPROACH:]] == figures.values["capacity", FLOOR]
+    assert [look.load for look in looks[APPROACH:]] == figures.values["load capacity", FLOOR]
+    assert all(0 < look.gap_s <= capacity.LOOK_S and 0 < look.tokens_per_s <= RATE * 1.5 for look in looks)
 
 
 # --- the instrument ----------------------------------------------------------------------------------

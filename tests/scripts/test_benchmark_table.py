@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -40,16 +41,19 @@ def some(plan: Plan) -> Figures:
 
 
 def test_the_table_holds_medians_and_ratios() -> None:
-    """A row is the median of the floor, that of ours, one by the other, and how far rounds are apart."""
+    """A row is the median of the floor, that of ours, and the ratios of the rounds, with what is certain."""
     plan = Plan(sessions=(1,), flat_out=(), endless=(1,))
     lines = table(some(plan), ALONE, plan)
     one = "1 session at 50 tokens/s"
-    assert f"| interrupt → `turn.ended`, p50 ms, {one} | 3.00 | 1.50 | 0.50 | 2.00 | 0.33 | 67% |" in lines
+    ratios = "0.60 (0.38 to 0.75) | 2.00 (1.50 to 3.00) | 0.33 (0.25 to 0.50)"
+    assert f"| interrupt → `turn.ended`, p50 ms, {one} | 3.00 | 1.50 | {ratios} |" in lines
     # Beyond the median, all rounds are one: the worst counts.
-    assert f"| the same, p99 ms, {one} | 4.00 | 1.80 | 0.45 | 1.50 | 0.25 | 67% |" in lines
+    ratios = "0.45 (0.38 to 0.75) | 1.50 (1.50 to 3.00) | 0.25 (0.25 to 0.50)"
+    assert f"| the same, p99 ms, {one} | 4.00 | 1.80 | {ratios} |" in lines
     endless = f"1 session whose agent never suspends; floor: p50 of {one}"
-    assert f"| interrupt → `turn.ended`, p99 ms, {endless} | 3.00 | 1.80 | 0.60 | 2.00 |  | 20% |" in lines
-    assert "| of its core the load used for that, % | 40 | 40 |  |  |  | ? |" in lines
+    ratios = "0.60 (0.38 to 0.90) | 2.00 (1.50 to 3.00) |"
+    assert f"| interrupt → `turn.ended`, p99 ms, {endless} | 3.00 | 1.80 | {ratios}  |" in lines
+    assert "| of its core the load used for that, % | 40 | 40 |  |  |  |" in lines
     assert "| a thing | 12 |" in lines
     assert any("rounds differ by up to 67%" in line for line in footer.footer(some(plan), plan, 0.0))
 
@@ -58,8 +62,36 @@ def test_one_round_says_nothing_about_noise() -> None:
     """The spread is that of the rounds by their median; a single one has none."""
     assert spread([1.0, 2.0, 4.0]) == 1.5
     plan = Plan(rounds=1, sessions=(1,), flat_out=(), endless=())
-    assert all(line.endswith("| ? |") for line in table(some(plan), {}, plan) if "ms" in line)
+    assert not any("(" in line for line in table(some(plan), {}, plan) if "p50 ms" in line)
     assert "noise: unknown, there was one round" in footer.footer(some(plan), plan, 0.0)
+
+
+def test_a_ratio_is_one_of_each_round() -> None:
+    """A machine that gets slower in the middle changes no ratio, and what is the same is certain."""
+    figures = Figures()
+    for speed in (1.0, 1.1, 3.0, 3.3):
+        figures.note("cpu", FLOOR, 2.0 * speed)
+        figures.note("cpu", OURS, 3.0 * speed)
+    assert figures.ratio(("cpu", OURS), ("cpu", FLOOR)) == pytest.approx((1.5, 1.5, 1.5))
+    figures.note("none", FLOOR, 0.0)
+    figures.note("none", OURS, 1.0)
+    assert figures.ratio(("none", OURS), ("none", FLOOR)) == (0.0, None, None)
+
+
+def test_what_is_certain_gets_narrow_with_rounds() -> None:
+    """Many rounds say more than few; the interval holds what they were made from."""
+    widths = []
+    for rounds in (5, 100):
+        random, figures = Random(3), Figures()
+        for _ in range(rounds):
+            figures.note("cpu", FLOOR, random.gauss(10, 1))
+            figures.note("cpu", OURS, random.gauss(12, 1))
+        found = figures.ratio(("cpu", OURS), ("cpu", FLOOR))
+        assert found.low is not None
+        assert found.high is not None
+        assert found.low < 1.2 < found.high
+        widths.append(found.high - found.low)
+    assert widths[1] < widths[0] / 2
 
 
 def test_a_tail_is_that_of_all_rounds() -> None:
