@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import pytest
@@ -121,6 +121,22 @@ async def test_an_item_has_a_time_and_so_has_the_whole(wire: WireKind) -> None:
         ]  # fmt: skip
         assert agent.ended == ["timeout", "timeout"]
         assert len(server.sessions) == 0
+
+
+async def test_nothing_begins_when_the_time_is_up(wire: WireKind, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A timer may fire a hair before the clock says that it is time: what waits does not begin then."""
+    patient = asyncio.wait
+
+    async def hasty(waited: Iterable[asyncio.Future[Any]], *, timeout: float | None = None) -> object:
+        return await patient(waited, timeout=None if timeout is None else timeout - 0.003)
+
+    agent = Answering()
+    async with serving(agent, wire, batch_concurrency=1) as server, http(server) as client:
+        monkeypatch.setattr(asyncio, "wait", hasty)
+        for _ in range(20):
+            answer = await client.post("/v1/batch", inputs("hang", "b") | {"timeout_ms": 10})
+            assert [result["reason"] for result in answer.json()["results"]] == ["timeout"] * 2
+        assert agent.ended == ["timeout"] * 20
 
 
 async def test_a_full_server_fails_the_items_and_not_the_batch(wire: WireKind) -> None:

@@ -109,6 +109,7 @@ class Batch:
         self._visitor = visitor
         self._item_s = _at_most(limits.batch_item_s, request.item_timeout_ms)
         self._until = sessions.loop.time() + _at_most(limits.batch_s, request.timeout_ms)
+        self._over = False
         todo = iter(enumerate(request.inputs))
         workers = min(limits.batch_concurrency, request.concurrency or limits.batch_concurrency)
         for _ in range(min(workers, len(request.inputs))):
@@ -116,7 +117,7 @@ class Batch:
 
     async def _work(self, todo: Iterator[tuple[int, BatchInput]]) -> None:
         for index, item in todo:
-            if self._sessions.loop.time() >= self._until:
+            if self._over or self._sessions.loop.time() >= self._until:
                 result = BatchResult(
                     index=index, id=item.id, status="failed", reason=_TIMEOUT, retryable=True
                 )
@@ -131,12 +132,14 @@ class Batch:
         def send(event: ClientEvent) -> None:
             connection.receive(JSON.encode(event), True)
 
-        now = self._sessions.loop.time()
+        left = self._until - self._sessions.loop.time()
         try:
             send(SessionOpen(pending=[InputText(id=_INPUT, text=item.text, metadata=item.metadata)]))
-            await asyncio.wait([wire.ended], timeout=min(self._until - now, self._item_s))
+            await asyncio.wait([wire.ended], timeout=min(left, self._item_s))
             in_time = wire.ended.done()
             if not in_time:
+                # A timer may fire a hair before the clock says that it is time.
+                self._over = self._over or left <= self._item_s
                 send(Interrupt(id=InterruptId("x"), input_id=_INPUT, reason=_TIMEOUT, force=True))
         finally:
             send(SessionClose())
