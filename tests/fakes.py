@@ -43,15 +43,18 @@ class FakeWire:
         closed: The code that it was closed with.
         aborted: Whether it was dropped.
         writes: The sizes of the writes, in frames.
+        puts_off: Whether text is put off, and not written before something else is.
     """
 
     def __init__(self) -> None:
+        self.puts_off = False
         self.blocked = False
         self.backlog = 0
         self.closed: Code | None = None
         self.aborted = False
         self.events: list[ServerEvent | UnknownEvent] = []
         self.writes: list[int] = []
+        self._late: list[bytes] = []
 
     @property
     def writable(self) -> bool:
@@ -59,16 +62,21 @@ class FakeWire:
 
     def write(self, frames: Sequence[bytes]) -> None:
         assert self.closed is None, "written after the close"
+        frames, self._late = [*self._late, *frames], []
         self.writes.append(len(frames))
         if self.blocked:
             self.backlog += sum(map(len, frames))
         self.events += map(JSON.decode_server, frames)
 
     def write_soon(self, frame: bytes, now: float) -> None:
-        self.write((frame,))
+        if self.puts_off:
+            self._late.append(frame)
+        else:
+            self.write((frame,))
 
     def take_back(self) -> int:
-        return 0
+        late, self._late = self._late, []
+        return len(late)
 
     def close(self, code: Code) -> None:
         self.closed = code
@@ -83,6 +91,7 @@ class Line:
     _ids = count(1)
 
     def __init__(self, sessions: Sessions) -> None:
+        self.sessions = sessions
         self.wire = FakeWire()
         self.connection = Connection(self.wire, JSON, sessions)
 

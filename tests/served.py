@@ -106,9 +106,14 @@ class Served:
         self.core.attach(JSON, token, now, resume=resume, **how)
 
     def receive(self, event: bp.ClientEvent, now: float) -> None:
-        """Read a frame, which shows that the client has the newest token."""
+        """Read a frame, which shows that the client has the newest token. What is foretold must come true."""
         self.shown = None
+        foretold = None
+        if self._utterance is not None and isinstance(event, bp.Interrupt):
+            foretold = self._utterance.foretell(event)
         self.core.receive(event, now)
+        if foretold is not None:
+            assert self.core.delivery._stream.ready[:2] == foretold
 
     def drain(self, open_line: bool) -> list[bytes]:
         """Do what the shell does after each call; returns the frames that it wrote."""

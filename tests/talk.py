@@ -61,6 +61,7 @@ class Talk:
         now: The time.
         followed: Whether somebody reads along; then there are no utterances.
         open: Whether the line takes output; answers are always taken.
+        foretold: Whether the answer to the last event was known before the session was asked.
         events: What the attached client received, oldest first.
         commands: What the shell was asked to do.
     """
@@ -70,6 +71,7 @@ class Talk:
         self.now = 100.0
         self.open = True
         self.followed = False
+        self.foretold = False
         self.events: list[ServerEvent | UnknownEvent] = []
         self.commands: list[Command] = []
         self.slots = slots or Slots(self.settings.turns, self.settings.waiting_turns)
@@ -144,9 +146,15 @@ class Talk:
     # --- the client ------------------------------------------------------------------------------
 
     def send(self, event: ClientEvent) -> None:
-        """Send any event."""
+        """Send any event. What an utterance foretells of an interrupt must come true."""
+        before, foretold = len(self.events), None
+        if self._utterance is not None and isinstance(event, Interrupt):
+            foretold = self._utterance.foretell(event)
         self.session.receive(event, self.now)
         self.flush()
+        if foretold is not None:
+            assert self.events[before : before + 2] == [JSON.decode_server(frame) for frame in foretold]
+        self.foretold = foretold is not None
 
     def ask(self, text: str = "hello", *, id: str | None = None, on_busy: OnBusy | None = None) -> TurnId:
         """Send an input; returns the id of the turn that it got, empty when it was rejected."""

@@ -105,6 +105,12 @@ class GrowingText:
             self._joined = True
         return self._packed
 
+    def with_more(self, texts: Sequence[str]) -> str | None:
+        """Return the whole text as it would be with more pieces; None when there is no room for them."""
+        if self.length + sum(map(len, texts)) > self._max_chars:
+            return None
+        return "".join((self._packed, *(() if self._joined else self._pieces), *texts))
+
     def pack(self) -> None:
         """Take as little memory as can be: nothing is added any more, or not for a while."""
         if self._pieces:

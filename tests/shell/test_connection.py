@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bargein_protocol import ErrorEvent, Heartbeat, InputId, InputText, Ping, SessionOpen, TextDelta
+from bargein_protocol import ErrorEvent, Heartbeat, InputId, InputText, Ping, SessionOpen, TextDelta, TurnId
 from bargein_protocol.errors import INTERNAL, OPEN_TIMEOUT
 from bargein_server import Output, Turn
 from bargein_server.shell.connection import WRITE_BYTES
@@ -286,3 +286,31 @@ async def test_a_lost_connection_is_not_written_to(caplog: pytest.LogCaptureFixt
     line.send(InputText(id=InputId("late"), text="x"))
     assert len(line.events) == seen
     assert not [event for event in line.events if isinstance(event, TextDelta)]
+
+
+@pytest.mark.parametrize("frames", [[], [b"{}"]])
+async def test_an_end_that_was_foretold_wrongly_ends_this_connection(
+    frames: list[bytes], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was written already. Nothing is written twice, and the client resumes with what is true."""
+    line = Line(serve(silent))
+    turn = line.ask()
+    monkeypatch.setattr(LiveSession, "foretell", lambda *_: frames)
+    monkeypatch.setattr(line.wire, "write", lambda _: None)
+    line.interrupt(turn)
+    await asyncio.sleep(0)
+    assert line.wire.closed is INTERNAL
+    assert "foretold in other words" in caplog.text
+
+
+async def test_an_end_that_was_foretold_and_did_not_come_ends_this_connection(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A client that was told so must not go on."""
+    line = Line(serve(silent))
+    line.ask()
+    monkeypatch.setattr(LiveSession, "foretell", lambda *_: [])
+    monkeypatch.setattr(line.wire, "write", lambda _: None)
+    line.interrupt(TurnId("another"))
+    assert line.wire.closed is INTERNAL
+    assert "foretold and did not come" in caplog.text

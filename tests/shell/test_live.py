@@ -10,9 +10,13 @@ import pytest
 
 from bargein_protocol import (
     JSON,
+    ClientEvent,
     InputId,
     InputText,
+    Interrupt,
+    InterruptId,
     Playback,
+    Played,
     SessionClose,
     SessionOpen,
     SessionUpdate,
@@ -24,6 +28,7 @@ from bargein_protocol import (
 )
 from bargein_protocol.errors import CLOSED
 from bargein_server import Output, Turn
+from bargein_server.core.session import Session
 from bargein_server.shell import live as live_module
 from bargein_server.shell.event_stream import EventStreamWire, Following
 from bargein_server.shell.live import LiveSession
@@ -64,6 +69,16 @@ async def waits(turn: Turn) -> AsyncIterator[Output]:
 def speak(live: LiveSession, turn: TurnId, text: str, clock: Clock) -> None:
     """Do what the runner does with an output."""
     assert live.say(turn, text, clock.now)
+
+
+def spoken_to(clock: Clock, *words: str) -> tuple[Line, TurnId]:
+    """Return a client to whom a turn is saying something."""
+    line = Line(serve(waits))
+    turn = line.ask()
+    for word in words:
+        clock.now += 1
+        speak(only(line.sessions), turn, word, clock)
+    return line, turn
 
 
 async def quick(turn: Turn) -> AsyncIterator[Output]:
@@ -124,6 +139,57 @@ async def test_what_was_said_is_known_before_anything_else_is_asked(clock: Clock
     line.interrupt(turn)
     end = line.ends()[0]
     assert (end.heard.text, end.heard.seq, end.last_seq) == ("all of it", end.seq - 1, end.seq - 1)
+
+
+async def test_an_interrupt_of_speech_is_answered_before_the_session_is_asked(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it will say is known, and the user waits for that and not for the books."""
+    line, turn = spoken_to(clock, "all ", "of it")
+    receive, written = Session.receive, list[list[str]]()
+
+    def asked(session: Session, event: ClientEvent, now: float) -> None:
+        written.append(line.types()[-2:])
+        receive(session, event, now)
+
+    monkeypatch.setattr(Session, "receive", asked)
+    before = len(line.events)
+    line.interrupt(turn)
+    assert written == [["interrupt.result", "turn.ended"]]
+    assert line.types()[before:] == written[0]
+    assert line.ends()[0].heard.text == "all of it"
+    assert line.wire.writes[-1] == 2
+
+
+@pytest.mark.parametrize("played", [None, Played(chars=2)])
+async def test_text_that_was_put_off_is_neither_heard_nor_numbered(
+    clock: Clock, played: Played | None
+) -> None:
+    """Whether the end is foretold or not, it is purged (contract 2)."""
+    line, turn = spoken_to(clock, "all ", "of ")
+    line.wire.puts_off = True
+    clock.now += 1
+    speak(only(line.sessions), turn, "it", clock)
+    before = len(line.events)
+    line.send(Interrupt(id=InterruptId("x"), turn_id=turn, played=played))
+    line.flush()
+    assert line.types()[before:] == ["interrupt.result", "turn.ended"]
+    end = line.ends()[0]
+    assert end.heard.text == ("all of " if played is None else "al")
+    assert line.texts() == ["all ", "of "]
+    assert end.seq - 1 == end.last_seq
+
+
+async def test_text_that_was_put_off_is_said_when_nothing_is_cut(clock: Clock) -> None:
+    """An interrupt that turns out to be of something else loses no word."""
+    line, turn = spoken_to(clock, "all ", "of ")
+    line.wire.puts_off = True
+    clock.now += 1
+    speak(only(line.sessions), turn, "it", clock)
+    line.interrupt(TurnId("another"))
+    line.flush()
+    assert line.types()[-2:] == ["interrupt.result", "text.delta"]
+    assert "".join(line.texts()) == "all of it"
 
 
 async def test_who_joins_in_the_middle_of_an_utterance_reads_along_at_once(clock: Clock) -> None:

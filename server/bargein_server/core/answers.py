@@ -31,6 +31,10 @@ class Answers:
         if len(self._by_id) > REMEMBERED:
             del self._by_id[next(iter(self._by_id))]
 
+    def knows(self, request_id: str) -> bool:
+        """Whether a request with this id was answered."""
+        return request_id in self._by_id
+
     def again(self, request_id: str) -> Answer | None:
         """Return the answer for a resend, None when the id is new."""
         answer = self._by_id.get(request_id)

@@ -15,7 +15,7 @@ from .snapshots import bounded_snapshot
 from .stream import Stream
 from .table import TurnTable
 from .turns import COMPLETED, Misuse, State, Turn
-from .utterance import Utterance
+from .utterance import Before, Utterance
 
 
 class Delivery:
@@ -85,7 +85,14 @@ class Delivery:
             or stream.ready
         ):
             return None
-        return stream.begin_utterance(turn_id)
+        return stream.begin_utterance(turn_id, self._before(turn))
+
+    def _before(self, turn: Turn) -> Before | None:
+        """Return what the end of a turn tells; None when what was heard is not all that was said."""
+        voice = turn.fold.voice
+        if voice.audio or turn.hearing.reported:
+            return None
+        return Before(turn.input.id, voice.text, turn.usage, self._answers)
 
     def enter(self, utterance: Utterance) -> None:
         """End an utterance: let the records know what was said.

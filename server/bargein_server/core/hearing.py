@@ -34,9 +34,14 @@ class Hearing(Struct, gc=False):  # numbers alone: nothing that the garbage coll
         self._audio_ms = _later(self._audio_ms, played.audio_ms)
         self._chars = _later(self._chars, played.chars)
 
+    @property
+    def reported(self) -> bool:
+        """Whether the client has told of it."""
+        return not (self._seq is None and self._audio_ms is None and self._chars is None)
+
     def heard(self, lane: LaneFold) -> Heard:
         """Return the heard part of what the turn's own voice said."""
-        reported = not (self._seq is None and self._audio_ms is None and self._chars is None)
+        reported = self.reported
         if not reported and not lane.audio:
             sent = lane.text.chars_at(self.taken)
             return Heard(seq=self.taken, text=str(lane.text)[:sent], audio_ms=0)

@@ -53,7 +53,7 @@ from .commands import CloseConnection, Expire
 from .stream import Stream
 from .table import TurnTable
 from .tools import Tools
-from .turns import SESSION_CLOSED, Ending, State, Turn
+from .turns import SESSION_CLOSED, State, Turn, interrupted_by
 
 # A session's merged metadata stays within this, or a client could make it grow without end.
 MAX_METADATA_BYTES = 256 * 1024
@@ -106,7 +106,7 @@ class Requests:
             self._stream.answer(rejected)
             return
         if early is not None:
-            answer = self._table.stillborn(event, _ending(early))
+            answer = self._table.stillborn(event, interrupted_by(early))
         else:
             answer = self._table.ask(event)
         self._answers.remember(event.id, answer)
@@ -159,11 +159,11 @@ class Requests:
             table.observer.turn_cut(turn)
             if turn.guarded and not event.force:
                 result = replace(result, outcome="deferred")
-                table.defer(turn, _ending(event))
+                table.defer(turn, interrupted_by(event))
         # The answer and the end leave in one write, the answer first (contract 3).
         self._stream.answer(result)
         if result.outcome == "interrupted":
-            table.end(turn, _ending(event), at_once=True)
+            table.end(turn, interrupted_by(event), at_once=True)
             table.pass_on()
         # Without the text: a thousand answers would hold as many copies of it.
         self._answers.remember(event.id, result if result.heard is None else replace(result, heard=None))
@@ -231,10 +231,6 @@ class Requests:
 
     def _on_second_open(self, event: SessionOpen) -> None:
         self.error(ALREADY_OPEN, ALREADY_OPEN.reason, None)
-
-
-def _ending(event: Interrupt) -> Ending:
-    return Ending("interrupted", event.reason or "client")
 
 
 _HANDLERS: dict[type, Callable[[Requests, Any], None]] = {

@@ -37,7 +37,7 @@ from bargein_protocol import (
 from .log import ReplayLog
 from .observer import NOBODY, Observer
 from .turns import Misuse
-from .utterance import Utterance
+from .utterance import Before, Utterance
 
 N = TypeVar("N", bound=Numbered)
 HandOver = Callable[[list[bytes]], None]
@@ -219,9 +219,9 @@ class Stream:
         self.handed += len(frames)
         return frames
 
-    def begin_utterance(self, turn_id: TurnId) -> Utterance:
+    def begin_utterance(self, turn_id: TurnId, before: Before | None) -> Utterance:
         """Return an utterance whose numbers come next."""
-        return Utterance(turn_id, Seq(self._log.top + 1), self._log_encode)
+        return Utterance(turn_id, Seq(self._log.top + 1), self._log_encode, before)
 
     def commit_utterance(self, fold: TurnFold, said: Utterance) -> None:
         """Fold in and log what was said; the client has it already.

@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from bargein_protocol import (
     AgentOutput,
     InputText,
+    Interrupt,
     TextDelta,
     TurnFold,
     TurnId,
@@ -89,6 +90,11 @@ SESSION_CLOSED = Ending("interrupted", "session_closed")
 NO_OUTPUT = Ending("failed", "no_output", True)
 OVERLOAD = Ending("failed", "overload", True)
 SHUTDOWN = Ending("failed", "shutdown", True)
+
+
+def interrupted_by(event: Interrupt) -> Ending:
+    """Return how a client's interrupt ends a turn."""
+    return Ending("interrupted", event.reason or "client")
 
 
 # What a waiting piece of text costs beside its characters: the frame around it.

@@ -5,18 +5,54 @@ of sessions, the records of a turn have left the processor's caches each time th
 while an utterance is open a piece of text is numbered, encoded and handed over, and nothing but this one
 object is touched. The log, the text of the turn and its heard position get all pieces together when the
 utterance ends (`Delivery.enter`), which it does before anything else is asked of the session.
+
+An interrupt is answered from it, too. To ask the session takes three times as long, most of it for code
+and records that have left the caches, and the user waits: so the frames are foretold and written, and then
+the session is asked in the usual way, and must say the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from bargein_protocol import Seq, TextDelta, TurnId
+from msgspec import Struct
 
+from bargein_protocol import (
+    GrowingText,
+    Heard,
+    InputId,
+    Interrupt,
+    InterruptResult,
+    Seq,
+    ServerEvent,
+    TextDelta,
+    TurnEnded,
+    TurnId,
+    Usage,
+)
+
+from .answers import Answers
 from .checks import TEXT_PIECE
+from .turns import interrupted_by
 
 # How many pieces an utterance may have: what a session may owe its log.
 MAX_PIECES = 64
+
+
+class Before(Struct, frozen=True, gc=False):
+    """What had been when an utterance began, as far as the end of its turn tells of it.
+
+    Args:
+        input_id: What the turn answers.
+        text: What it had said.
+        usage: What its model used.
+        answers: Those that the session has given.
+    """
+
+    input_id: InputId
+    text: GrowingText
+    usage: Usage | None
+    answers: Answers
 
 
 class Utterance:
@@ -26,6 +62,7 @@ class Utterance:
         turn_id: Who speaks.
         first: The number of its first piece.
         encode: Encodes for the client.
+        before: What had been before; None when the end of the turn cannot be told from that.
 
     Attributes:
         pieces: The text, by its events.
@@ -33,14 +70,21 @@ class Utterance:
         said_at: When the last one was said.
     """
 
-    __slots__ = ("_encode", "_next_seq", "first", "pieces", "said_at", "size", "turn_id")
+    __slots__ = ("_before", "_encode", "_next_seq", "first", "pieces", "said_at", "size", "turn_id")
 
-    def __init__(self, turn_id: TurnId, first: Seq, encode: Callable[[TextDelta], bytes]) -> None:
+    def __init__(
+        self,
+        turn_id: TurnId,
+        first: Seq,
+        encode: Callable[[ServerEvent], bytes],
+        before: Before | None = None,
+    ) -> None:
         self.turn_id = turn_id
         self.first = first
         self.pieces: list[str] = []
         self.size = 0
         self.said_at = 0.0
+        self._before = before
         self._next_seq = first
         self._encode = encode
 
@@ -71,3 +115,33 @@ class Utterance:
         for seq, text in enumerate(unsaid, first):
             self.size -= len(self._encode(TextDelta(seq=Seq(seq), turn_id=self.turn_id, text=text)))
         return unsaid
+
+    def foretell(self, event: Interrupt) -> list[bytes] | None:
+        """Return the frames that the session will answer an interrupt with, if all that was said is written.
+
+        Returns:
+            None when that cannot be told from here. Nothing changes: the session is yet to be asked.
+        """
+        before, pieces = self._before, self.pieces
+        if before is None or not pieces or event.played is not None or before.answers.knows(event.id):
+            return None
+        if event.turn_id != self.turn_id and (
+            event.turn_id is not None or event.input_id not in (None, before.input_id)
+        ):
+            return None
+        text = before.text.with_more(pieces)
+        if text is None:
+            return None
+        turn_id, last, encode = self.turn_id, Seq(self._next_seq - 1), self._encode
+        ending = interrupted_by(event)
+        end = TurnEnded(
+            seq=self._next_seq,
+            turn_id=turn_id,
+            status=ending.status,
+            reason=ending.reason,
+            last_seq=last,
+            heard=Heard(seq=last, text=text, audio_ms=0),
+            usage=before.usage,
+        )
+        result = InterruptResult(interrupt_id=event.id, turn_id=turn_id, outcome="interrupted")
+        return [encode(result), encode(end)]

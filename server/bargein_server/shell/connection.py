@@ -18,6 +18,7 @@ from bargein_protocol import (
     DecodeError,
     ErrorEvent,
     InputText,
+    Interrupt,
     SessionOpen,
 )
 from bargein_protocol.errors import (
@@ -70,6 +71,7 @@ class Connection:
         self._codec = codec
         self._sessions = sessions
         self._live: LiveSession | None = None
+        self._foretold: list[bytes] | None = None  # what was written and the core is about to say
         self._closing = False
         self._closed_with = "peer"
         self._past_full = 0  # bytes of answers that were written since the buffer is full
@@ -114,12 +116,23 @@ class Connection:
         if live is None:
             self._open(event)
         else:
+            if type(event) is Interrupt:
+                self._foretell(live, event)
             answered_soon = type(event) is InputText and not live.core.busy
             live.core.receive(event, live.loop.time())
+            if self._foretold is not None:
+                raise RuntimeError("the end of a turn was foretold and did not come")
             if answered_soon:
                 live.changed_soon()
             else:
                 live.changed()
+
+    def _foretell(self, live: LiveSession, event: Interrupt) -> None:
+        """Write what an interrupt is about to be answered with, if that is known without the core."""
+        frames = live.foretell(event)
+        if frames is not None:
+            self.hand_over(frames)
+            self._foretold = frames
 
     def _open(self, event: ClientEvent) -> None:
         first = event if isinstance(event, SessionOpen) else SessionOpen()
@@ -182,6 +195,12 @@ class Connection:
 
     def hand_over(self, frames: list[bytes]) -> None:
         """Write frames that wait for nothing, past a full buffer too."""
+        foretold, self._foretold = self._foretold, None
+        if foretold is not None:
+            if frames != foretold:
+                log.error("connection failed: the end of a turn was foretold in other words")
+                self._sessions.loop.call_soon(self.close, INTERNAL)
+            return
         try:
             if not self._closing:
                 if not self.wire.writable:

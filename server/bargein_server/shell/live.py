@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import hmac
 import secrets
+from collections.abc import Sequence
 from hashlib import sha256
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from bargein_protocol import Code, SessionId, TurnId
+from bargein_protocol import Code, Interrupt, SessionId, TurnId
 from bargein_protocol.errors import CLOSED
 
 from ..agent import Agent, Output
@@ -140,6 +141,24 @@ class LiveSession:
         self._enter()
         self.followers.add(following)
 
+    def foretell(self, event: Interrupt) -> list[bytes] | None:
+        """Return the frames that an interrupt will be answered with; None when the core has to be asked.
+
+        The core is to be given the interrupt next, and nothing else.
+        """
+        utterance, wire = self._utterance, self._wire
+        if utterance is None or wire is None:
+            return None
+        late = wire.take_back()
+        if not late:
+            return utterance.foretell(event)
+        unsaid = utterance.take_back(late)
+        frames = utterance.foretell(event)
+        if frames is None:
+            self._enter()
+            self._emit(utterance, unsaid)
+        return frames  # or else the interrupt purges what was not said
+
     def _enter(self) -> None:
         if self._utterance is not None:
             # The wire is let go, too: a session whose client is away does not hold on to the socket.
@@ -148,9 +167,12 @@ class LiveSession:
             late = wire.take_back() if wire is not None else 0
             unsaid = utterance.take_back(late) if late else ()
             self._core.delivery.enter(utterance)
-            for text in unsaid:
-                self._core.emit(utterance.turn_id, text, utterance.said_at)
-                self._flush_soon()
+            self._emit(utterance, unsaid)
+
+    def _emit(self, utterance: Utterance, unsaid: Sequence[str]) -> None:
+        for text in unsaid:
+            self._core.emit(utterance.turn_id, text, utterance.said_at)
+            self._flush_soon()
 
     # --- in the step in which something happened --------------------------------------------------
 
