@@ -180,6 +180,17 @@ async def test_text_that_was_put_off_is_neither_heard_nor_numbered(
     assert end.seq - 1 == end.last_seq
 
 
+async def test_an_input_purges_text_that_was_put_off(clock: Clock) -> None:
+    """Whatever is asked of a session takes it back first."""
+    line, turn = spoken_to(clock, "all ", "of ")
+    line.wire.puts_off = True
+    clock.now += 1
+    speak(only(line.sessions), turn, "it", clock)
+    line.ask("next")
+    assert line.texts() == ["all ", "of "]
+    assert line.ends()[0].heard.text == "all of "
+
+
 async def test_text_that_was_put_off_is_said_when_nothing_is_cut(clock: Clock) -> None:
     """An interrupt that turns out to be of something else loses no word."""
     line, turn = spoken_to(clock, "all ", "of ")

@@ -231,7 +231,7 @@ MUTANTS = [
     Mutant(
         "text that was put off",
         LiveSession,
-        "_enter",
+        "_emit",
         "for text in unsaid:",
         "for text in ():",
     ),
