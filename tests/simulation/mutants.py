@@ -21,6 +21,7 @@ from bargein_server.core.session import Session
 from bargein_server.core.stream import Stream
 from bargein_server.core.table import TurnTable
 from bargein_server.core.turns import Turn
+from bargein_server.core.utterance import Utterance
 from bargein_server.shell.connection import Connection
 from bargein_server.shell.live import LiveSession
 from bargein_server.shell.runner import Runner
@@ -269,6 +270,13 @@ MUTANTS = [
         "add",
         "self.unanswered[request.id] = request",
         "pass",
+    ),
+    Mutant(
+        "what is foretold of an interrupt",
+        Utterance,
+        "foretell",
+        "with_more(pieces)",
+        "with_more(pieces[1:])",
     ),
     Mutant(
         "the cursor of the client",
