@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from itertools import count
 from time import perf_counter
+from typing import cast
 
 import pytest
 
@@ -13,33 +15,48 @@ from bargein_server.shell.pacer import ROUND_S, SLICE_S, Pacer
 from fakes import Line, serve
 
 
-async def test_the_round_changes_once_the_loop_has_run() -> None:
-    """Whoever watched sees in `round` that others had their turn meanwhile."""
+async def test_the_clock_changes_once_the_loop_has_run() -> None:
+    """Whoever looks at it again sees that others had their turn meanwhile."""
     pacer = Pacer(asyncio.get_running_loop())
-    seen = pacer.round
-    pacer.watch()
-    assert pacer.round == seen
-    await asyncio.sleep(0)
-    assert pacer.round == seen + 1
+    seen = pacer.clock()
+    assert pacer.clock() == seen
+    await asyncio.sleep(0.002)
+    assert pacer.clock() != seen
 
 
-async def test_many_watchers_share_one_round() -> None:
-    """The cost is one callback for each iteration of the loop, whatever the number of turns."""
-    pacer = Pacer(asyncio.get_running_loop())
+async def test_many_turns_share_one_look() -> None:
+    """At most one callback for each iteration of the loop, whatever the number of turns."""
+    pacer = Pacer(cast(asyncio.AbstractEventLoop, Ticking()))
     for _ in range(100):
-        pacer.watch()
+        pacer.clock()
     for _ in range(3):
         await asyncio.sleep(0)
-    assert pacer.round == 1
+    assert pacer.clock() == 1
 
 
 async def test_nothing_is_watched_when_nobody_asks() -> None:
-    """An idle server's loop does not spin."""
-    pacer = Pacer(asyncio.get_running_loop())
-    pacer.watch()
+    """An idle server's loop does not spin, also after it was busy."""
+    loop = Ticking()
+    pacer = Pacer(cast(asyncio.AbstractEventLoop, loop))
+    await pacer.breathe()
     for _ in range(10):
         await asyncio.sleep(0)
-    assert pacer.round == 1
+    assert loop.calls == 2
+
+
+class Ticking:
+    """The running loop, with a clock that goes on during an iteration as that of asyncio does."""
+
+    def __init__(self) -> None:
+        self._now = count()
+        self.calls = 0
+
+    def time(self) -> float:
+        return next(self._now)
+
+    def call_soon(self, act: Callable[[], object]) -> None:
+        self.calls += 1
+        asyncio.get_running_loop().call_soon(act)
 
 
 async def test_breathing_lets_the_loop_run() -> None:
@@ -59,12 +76,10 @@ async def test_the_more_turns_are_busy_the_shorter_is_the_slice_of_each(busy: in
     pacer = Pacer(asyncio.get_running_loop())
     breaths = [asyncio.ensure_future(pacer.breathe()) for _ in range(busy)]
     await asyncio.sleep(0)  # each has begun to breathe
-    pacer.watch()
     await asyncio.sleep(0)
     assert pacer.slice_s == pytest.approx(slice_s)
     for breath in breaths:
         await breath
-    pacer.watch()
     await asyncio.sleep(0)
     assert pacer.slice_s == SLICE_S
 

@@ -6,9 +6,9 @@ while an utterance is open a piece of text is numbered, encoded and handed over,
 object is touched. The log, the text of the turn and its heard position get all pieces together when the
 utterance ends (`Delivery.enter`), which it does before anything else is asked of the session.
 
-An interrupt is answered from it, too. To ask the session takes three times as long, most of it for code
-and records that have left the caches, and the user waits: so the frames are foretold and written, and then
-the session is asked in the usual way, and must say the same.
+An interrupt is answered from it, too. The way through the session is longer, most of it through code and
+records that have left the caches, and the user waits: so the frames are foretold and written, and then the
+session is asked in the usual way, and must say the same.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from .checks import TEXT_PIECE
 from .turns import interrupted_by
 
 # How many pieces an utterance may have: what a session may owe its log.
-MAX_PIECES = 64
+MAX_PIECES = 128
 
 
 class Before(Struct, frozen=True, gc=False):

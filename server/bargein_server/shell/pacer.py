@@ -9,6 +9,7 @@ that all of them together delay a frame by about 5 ms.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 SLICE_S = 200e-6
 ROUND_S = 5e-3
@@ -19,31 +20,42 @@ class Pacer:
 
     Attributes:
         slice_s: How long a turn may run before it must let the loop run.
-        round: Changes when the loop has run since the last `watch`.
+        clock: Returns what does not change until the loop runs.
     """
 
-    __slots__ = ("_loop", "_watching", "_yields", "round", "slice_s")
+    __slots__ = ("_loop", "_round", "_watching", "_yields", "clock", "slice_s")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.slice_s = SLICE_S
-        self.round = 0
+        # The time of uvloop stands still during an iteration. That is all there is to know, and it costs
+        # no callback. It counts milliseconds, so that a turn may breathe once too often.
+        standing = loop.time() == loop.time()
+        self.clock: Callable[[], float] = loop.time if standing else self._watched_round
         self._loop = loop
+        self._round = 0
         self._watching = False
         self._yields = 0
-
-    def watch(self) -> None:
-        """Have `round` changed by the next iteration of the loop."""
-        if not self._watching:
-            self._watching = True
-            self._loop.call_soon(self._next_round)
 
     async def breathe(self) -> None:
         """Let the loop run once."""
         self._yields += 1
+        self._watch()
         await asyncio.sleep(0)
+
+    def _watched_round(self) -> float:
+        self._watch()
+        return self._round
+
+    def _watch(self) -> None:
+        if not self._watching:
+            self._watching = True
+            self._loop.call_soon(self._next_round)
 
     def _next_round(self) -> None:
         self._watching = False
-        self.round += 1
+        self._round += 1
         busy, self._yields = self._yields, 0
-        self.slice_s = min(SLICE_S, ROUND_S / busy) if busy else SLICE_S
+        self.slice_s = SLICE_S
+        if busy:
+            self.slice_s = min(SLICE_S, ROUND_S / busy)
+            self._watch()  # a quiet round gives the time back

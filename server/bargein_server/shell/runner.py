@@ -141,8 +141,8 @@ class Runner:
             generator = self._generator()
             try:
                 live, pacer, turn_id = self._live, self._live.pacer, self._id
-                started, seen = perf_counter(), pacer.round
-                pacer.watch()
+                clock = pacer.clock
+                started, seen = perf_counter(), clock()
                 step = generator.__anext__()
                 while True:
                     try:
@@ -160,11 +160,10 @@ class Runner:
                             await live.pullable()
                             live.core.pulled(turn_id, live.loop.time())
                         elif now - started > pacer.slice_s:
-                            if seen == pacer.round:
+                            if clock() == seen:
                                 await pacer.breathe()
                                 now = perf_counter()
-                            started, seen = now, pacer.round
-                            pacer.watch()
+                            started, seen = now, clock()
                     except asyncio.CancelledError as error:
                         step = generator.athrow(error)
                     else:
