@@ -80,7 +80,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.complaints: list[str] = []
         self._random = chance.random
         self._shuffle = chance.shuffle
-        self._now = 1.0
+        self._now = self._standing = 1.0
         self._paused_at = 0
         self._iterations = 0
         self._scramble = chance.getrandbits(30) * 2 + 1
@@ -93,8 +93,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     # --- time ------------------------------------------------------------------------------------
 
     def time(self) -> float:
-        """Return the virtual time in seconds."""
-        return self._now
+        """Return the virtual time in seconds. Like that of uvloop, it stands still during an iteration."""
+        return self._standing
 
     def look_at_clock(self) -> float:
         """Return the time as `time.perf_counter` does; looking takes time, or busy code would take none."""
@@ -136,6 +136,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             raise Stuck(f"{LIVELOCK} iterations in no time")
         self._iterations += 1
         self._now += self._random() * ITERATION_S
+        self._standing = self._now
         if self._arrivals and self._arrivals[0][0] <= self._now:
             self._poll()
         if self._scheduled and self._scheduled[0].when() <= self._now:
