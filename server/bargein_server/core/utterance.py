@@ -77,7 +77,7 @@ class Utterance:
         turn_id: TurnId,
         first: Seq,
         encode: Callable[[ServerEvent], bytes],
-        before: Before | None = None,
+        before: Before | None,
     ) -> None:
         self.turn_id = turn_id
         self.first = first
