@@ -60,6 +60,10 @@ class FakeWire:
     def writable(self) -> bool:
         return not self.blocked
 
+    @property
+    def late(self) -> int:
+        return len(self._late)
+
     def write(self, frames: Sequence[bytes]) -> None:
         assert self.closed is None, "written after the close"
         frames, self._late = [*self._late, *frames], []

@@ -105,11 +105,10 @@ class GrowingText:
             self._joined = True
         return self._packed
 
-    def with_more(self, texts: Sequence[str]) -> str | None:
-        """Return the whole text as it would be with more pieces; None when there is no room for them."""
-        if self.length + sum(map(len, texts)) > self._max_chars:
-            return None
-        return "".join((self._packed, *(() if self._joined else self._pieces), *texts))
+    @property
+    def parts(self) -> tuple[str, Sequence[str]]:
+        """The whole text, not joined: a text, and those that follow it. It holds until more is added."""
+        return self._packed, () if self._joined else self._pieces
 
     def pack(self) -> None:
         """Take as little memory as can be: nothing is added any more, or not for a while."""

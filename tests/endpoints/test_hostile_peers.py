@@ -85,6 +85,18 @@ async def test_what_looks_like_a_frame_inside_of_one_is_not_read_as_one(before: 
     assert b"pong" not in received
 
 
+async def test_a_message_inside_of_another_is_not_taken() -> None:
+    """RFC 6455 section 5.4. The pong shows that the first part was read by itself."""
+    async with serving(echo) as server, upgraded(server) as (reader, writer):
+        writer.write(frame(1, b'{"type":', final=False) + frame(9))
+        async with asyncio.timeout(WAIT_S):
+            await reader.readuntil(b"\x8a\x00")
+        writer.write(frame(1, b'{"type":"ping","id":"smuggled"}'))
+        received = await rest(reader)
+    assert (1002).to_bytes(2, "big") in received
+    assert b"pong" not in received
+
+
 async def test_a_ping_flood_whose_pongs_nobody_reads_is_aborted() -> None:
     """Pongs are written past a full buffer, and the buffer is bounded."""
     async with serving(echo) as server, upgraded(server) as (reader, writer):

@@ -12,6 +12,7 @@ import pytest
 from bargein_protocol import ErrorEvent, Heartbeat, InputId, InputText, Ping, SessionOpen, TextDelta, TurnId
 from bargein_protocol.errors import INTERNAL, OPEN_TIMEOUT
 from bargein_server import Output, Turn
+from bargein_server.core.utterance import Utterance
 from bargein_server.shell.connection import WRITE_BYTES
 from bargein_server.shell.live import LiveSession
 from bargein_server.shell.sessions import Sessions
@@ -288,14 +289,23 @@ async def test_a_lost_connection_is_not_written_to(caplog: pytest.LogCaptureFixt
     assert not [event for event in line.events if isinstance(event, TextDelta)]
 
 
+async def talkative(turn: Turn) -> AsyncIterator[Output]:
+    """Says two words, of which the second begins an utterance, and then waits."""
+    yield "One "
+    await asyncio.sleep(0.001)
+    yield "two "
+    await asyncio.Event().wait()
+
+
 @pytest.mark.parametrize("frames", [[], [b"{}"]])
 async def test_an_end_that_was_foretold_wrongly_ends_this_connection(
     frames: list[bytes], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It was written already. Nothing is written twice, and the client resumes with what is true."""
-    line = Line(serve(silent))
+    line = Line(serve(talkative))
     turn = line.ask()
-    monkeypatch.setattr(LiveSession, "foretell", lambda *_: frames)
+    await until(lambda: line.texts() == ["One ", "two "])
+    monkeypatch.setattr(Utterance, "foretell", lambda *_: frames)
     monkeypatch.setattr(line.wire, "write", lambda _: None)
     line.interrupt(turn)
     await asyncio.sleep(0)
@@ -307,9 +317,10 @@ async def test_an_end_that_was_foretold_and_did_not_come_ends_this_connection(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A client that was told so must not go on."""
-    line = Line(serve(silent))
+    line = Line(serve(talkative))
     line.ask()
-    monkeypatch.setattr(LiveSession, "foretell", lambda *_: [])
+    await until(lambda: line.texts() == ["One ", "two "])
+    monkeypatch.setattr(Utterance, "foretell", lambda *_: [])
     monkeypatch.setattr(line.wire, "write", lambda _: None)
     line.interrupt(TurnId("another"))
     assert line.wire.closed is INTERNAL

@@ -232,7 +232,7 @@ MUTANTS = [
     Mutant(
         "text that was put off",
         LiveSession,
-        "_emit",
+        "_enter",
         "for text in unsaid:",
         "for text in ():",
     ),
@@ -275,8 +275,8 @@ MUTANTS = [
         "what is foretold of an interrupt",
         Utterance,
         "foretell",
-        "with_more(pieces)",
-        "with_more(pieces[1:])",
+        "*pieces))",
+        "*pieces[1:]))",
     ),
     Mutant(
         "the cursor of the client",

@@ -74,6 +74,11 @@ class SimulatedWire:
         """Whether the buffer is below its mark."""
         return not self.paused
 
+    @property
+    def late(self) -> int:
+        """How many frames were put off."""
+        return len(self._late)
+
     def write(self, frames: Sequence[bytes]) -> None:
         """Put frames into the buffer."""
         self._link.oracle.expect(not self.closed, "written after the close")

@@ -6,7 +6,7 @@ number, and nothing happens twice (contract 4).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from msgspec.structs import replace
 
@@ -31,9 +31,10 @@ class Answers:
         if len(self._by_id) > REMEMBERED:
             del self._by_id[next(iter(self._by_id))]
 
-    def knows(self, request_id: str) -> bool:
-        """Whether a request with this id was answered."""
-        return request_id in self._by_id
+    @property
+    def ids(self) -> Container[str]:
+        """The ids of the requests that were answered; it tells what is so whenever it is asked."""
+        return self._by_id.keys()
 
     def again(self, request_id: str) -> Answer | None:
         """Return the answer for a resend, None when the id is new."""

@@ -92,7 +92,7 @@ class Delivery:
         voice = turn.fold.voice
         if voice.audio or turn.hearing.reported:
             return None
-        return Before(turn.input.id, voice.text, turn.usage, self._answers)
+        return Before(turn.input.id, *voice.text.parts, turn.usage, self._answers.ids)
 
     def enter(self, utterance: Utterance) -> None:
         """End an utterance: let the records know what was said.

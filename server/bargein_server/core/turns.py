@@ -84,6 +84,7 @@ class Ending(Struct, frozen=True):
 
 
 COMPLETED = Ending("completed", "completed")
+INTERRUPTED = Ending("interrupted", "client")
 SUPERSEDED = Ending("interrupted", "superseded")
 CLIENT_GONE = Ending("interrupted", "client_gone")
 SESSION_CLOSED = Ending("interrupted", "session_closed")
@@ -94,7 +95,7 @@ SHUTDOWN = Ending("failed", "shutdown", True)
 
 def interrupted_by(event: Interrupt) -> Ending:
     """Return how a client's interrupt ends a turn."""
-    return Ending("interrupted", event.reason or "client")
+    return INTERRUPTED if event.reason is None else Ending("interrupted", event.reason)
 
 
 # What a waiting piece of text costs beside its characters: the frame around it.

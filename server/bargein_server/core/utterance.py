@@ -13,12 +13,11 @@ session is asked in the usual way, and must say the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Sequence
 
 from msgspec import Struct
 
 from bargein_protocol import (
-    GrowingText,
     Heard,
     InputId,
     Interrupt,
@@ -31,9 +30,8 @@ from bargein_protocol import (
     Usage,
 )
 
-from .answers import Answers
 from .checks import TEXT_PIECE
-from .turns import interrupted_by
+from .turns import INTERRUPTED, MAX_TURN_CHARS, interrupted_by
 
 # How many pieces an utterance may have: what a session may owe its log.
 MAX_PIECES = 128
@@ -45,14 +43,16 @@ class Before(Struct, frozen=True, gc=False):
     Args:
         input_id: What the turn answers.
         text: What it had said.
+        texts: And what it had said after that.
         usage: What its model used.
-        answers: Those that the session has given.
+        answered: The ids of requests that were answered.
     """
 
     input_id: InputId
-    text: GrowingText
+    text: str
+    texts: Sequence[str]
     usage: Usage | None
-    answers: Answers
+    answered: Container[str]
 
 
 class Utterance:
@@ -123,17 +123,17 @@ class Utterance:
             None when that cannot be told from here. Nothing changes: the session is yet to be asked.
         """
         before, pieces = self._before, self.pieces
-        if before is None or not pieces or event.played is not None or before.answers.knows(event.id):
+        if before is None or not pieces or event.played is not None or event.id in before.answered:
             return None
         if event.turn_id != self.turn_id and (
             event.turn_id is not None or event.input_id not in (None, before.input_id)
         ):
             return None
-        text = before.text.with_more(pieces)
-        if text is None:
+        text = "".join((before.text, *before.texts, *pieces))
+        if len(text) > MAX_TURN_CHARS:
             return None
-        turn_id, last, encode = self.turn_id, Seq(self._next_seq - 1), self._encode
-        ending = interrupted_by(event)
+        turn_id, encode, last = self.turn_id, self._encode, Seq(self._next_seq - 1)
+        ending = INTERRUPTED if event.reason is None else interrupted_by(event)
         end = TurnEnded(
             seq=self._next_seq,
             turn_id=turn_id,

@@ -35,6 +35,8 @@ class Writer(Protocol):
 class TaskWire(ABC):
     """A `Wire` with a task that writes; a subclass must have `_serve` awaited for frames to leave."""
 
+    late = 0  # nothing is ever put off
+
     def __init__(self) -> None:
         self._frames: list[bytes] = []
         self._backlog = 0

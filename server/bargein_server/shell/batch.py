@@ -52,6 +52,7 @@ class FoldingWire:
     """
 
     writable = True
+    late = 0
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.fold: TurnFold | None = None

@@ -112,27 +112,30 @@ class Connection:
         except DecodeError as error:
             self._reject(error)
             return
-        live = self._live
+        live, wire = self._live, self.wire
         if live is None:
             self._open(event)
-        else:
-            if type(event) is Interrupt:
-                self._foretell(live, event)
-            answered_soon = type(event) is InputText and not live.core.busy
-            live.core.receive(event, live.loop.time())
-            if self._foretold is not None:
-                raise RuntimeError("the end of a turn was foretold and did not come")
-            if answered_soon:
-                live.changed_soon()
-            else:
-                live.changed()
+            return
+        try:
+            utterance = live.utterance
+            if utterance is not None and type(event) is Interrupt and wire.writable and not wire.late:
+                # Written before the session is asked: who interrupts waits for nothing else.
+                foretold = self._foretold = utterance.foretell(event)
+                if foretold is not None:
+                    wire.write(foretold)
+        finally:  # whatever becomes of the socket, the turn comes to its end
+            self._pass_on(live, event)
 
-    def _foretell(self, live: LiveSession, event: Interrupt) -> None:
-        """Write what an interrupt is about to be answered with, if that is known without the core."""
-        frames = live.foretell(event)
-        if frames is not None:
-            self.hand_over(frames)
-            self._foretold = frames
+    def _pass_on(self, live: LiveSession, event: ClientEvent) -> None:
+        core = live.core
+        answered_soon = type(event) is InputText and not core.busy
+        core.receive(event, live.loop.time())
+        if self._foretold is not None:
+            raise RuntimeError("the end of a turn was foretold and did not come")
+        if answered_soon:
+            live.changed_soon()
+        else:
+            live.changed()
 
     def _open(self, event: ClientEvent) -> None:
         first = event if isinstance(event, SessionOpen) else SessionOpen()

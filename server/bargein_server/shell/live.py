@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import hmac
 import secrets
-from collections.abc import Sequence
 from hashlib import sha256
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from bargein_protocol import Code, Interrupt, SessionId, TurnId
+from bargein_protocol import Code, SessionId, TurnId
 from bargein_protocol.errors import CLOSED
 
 from ..agent import Agent, Output
@@ -67,13 +66,14 @@ class LiveSession:
         newest: The number of the newest one that has driven it.
         followers: Those that only read it.
         telemetry: Is told what happens.
+        utterance: What is being said and the core does not know yet; `core` lets it know.
     """
 
     def __init__(
         self, core: Session, sessions: Sessions, principal: str | None, telemetry: SessionTelemetry
     ) -> None:
         self._core = core
-        self._utterance: Utterance | None = None
+        self.utterance: Utterance | None = None
         self._wire: Wire | None = None  # on which it goes out
         self.telemetry = telemetry
         self.context = Context(core, principal)
@@ -95,14 +95,14 @@ class LiveSession:
     @property
     def core(self) -> Session:
         """The core. What is being said is entered first: nothing may ask it before that."""
-        if self._utterance is not None:
+        if self.utterance is not None:
             self._enter()
         return self._core
 
     @property
     def full(self) -> bool:
         """Whether the current turn's agent is not to be pulled."""
-        return self._utterance is None and self._core.full
+        return self.utterance is None and self._core.full
 
     def new_badge(self) -> str:
         """Return a secret for a browser, which lets it follow and interrupt; the one before is void.
@@ -141,38 +141,17 @@ class LiveSession:
         self._enter()
         self.followers.add(following)
 
-    def foretell(self, event: Interrupt) -> list[bytes] | None:
-        """Return the frames that an interrupt will be answered with; None when the core has to be asked.
-
-        The core is to be given the interrupt next, and nothing else.
-        """
-        utterance, wire = self._utterance, self._wire
-        if utterance is None or wire is None:
-            return None
-        late = wire.take_back()
-        if not late:
-            return utterance.foretell(event)
-        unsaid = utterance.take_back(late)
-        frames = utterance.foretell(event)
-        if frames is None:
-            self._enter()
-            self._emit(utterance, unsaid)
-        return frames  # or else the interrupt purges what was not said
-
     def _enter(self) -> None:
-        if self._utterance is not None:
+        if self.utterance is not None:
             # The wire is let go, too: a session whose client is away does not hold on to the socket.
-            utterance, wire, self._utterance, self._wire = self._utterance, self._wire, None, None
+            utterance, wire, self.utterance, self._wire = self.utterance, self._wire, None, None
             # What the wire has put off is not written: it waits where an interrupt purges it (contract 2).
-            late = wire.take_back() if wire is not None else 0
+            late = wire.take_back() if wire is not None and wire.late else 0
             unsaid = utterance.take_back(late) if late else ()
             self._core.delivery.enter(utterance)
-            self._emit(utterance, unsaid)
-
-    def _emit(self, utterance: Utterance, unsaid: Sequence[str]) -> None:
-        for text in unsaid:
-            self._core.emit(utterance.turn_id, text, utterance.said_at)
-            self._flush_soon()
+            for text in unsaid:
+                self._core.emit(utterance.turn_id, text, utterance.said_at)
+                self._flush_soon()
 
     # --- in the step in which something happened --------------------------------------------------
 
@@ -207,7 +186,7 @@ class LiveSession:
         if not gushes:
             self._flushed_at = now
             if type(output) is str:
-                utterance = self._utterance or self._begin_utterance(turn_id)
+                utterance = self.utterance or self._begin_utterance(turn_id)
                 wire = self._wire  # one is there when the other is
                 if utterance and wire and utterance.turn_id == turn_id and wire.writable:
                     time = self.loop.time()
@@ -230,7 +209,7 @@ class LiveSession:
             return None
         utterance = self._core.delivery.begin_utterance(turn_id)
         if utterance is not None:
-            self._utterance, self._wire = utterance, connection.wire
+            self.utterance, self._wire = utterance, connection.wire
         return utterance
 
     def _flush_soon(self) -> None:
@@ -244,16 +223,12 @@ class LiveSession:
         self.changed()
 
     def flush(self) -> None:
-        """Write what may be written and carry out the commands until nothing is left to do; let pull."""
+        """Write what may be written, carry out the commands, and let pull."""
         connection, core = self.connection, self.core
-        while True:
-            if connection is not None:
-                connection.write_out()
-            commands = core.commands()
-            if not commands:
-                break
-            for command in commands:
-                self._carry_out(command)
+        if connection is not None:
+            connection.write_out()
+        for command in core.commands():
+            self._carry_out(command)
         if self._close is not None:
             code, self._close = self._close, None
             if connection is not None:

@@ -91,7 +91,7 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
         )
         self._max_size = config.ws_max_size
         self._boundaries = Boundaries()
-        self._at_frame = True
+        self._at_message = True  # whether the next byte will begin one
 
     def connection_made(self, transport: BaseTransport) -> None:
         """Called by the loop."""
@@ -104,15 +104,15 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop."""
-        if self.connection is not None and self._at_frame and not self.close_sent:
+        if self.connection is not None and self._at_message and not self.close_sent:
             # What `websockets` would find is the same; it takes ten times as long for it.
-            message = only_message(data, self._max_size) if self.conn.current_size is None else None
+            message = only_message(data, self._max_size)
             if message is not None:
                 self._deliver(*message)
                 return
-        if self.handshake_initiated:
-            self._at_frame = self._boundaries.follow(data)
+        at_frame = not self.handshake_initiated or self._boundaries.follow(data)
         super().data_received(data)
+        self._at_message = at_frame and self.conn.current_size is None
         if self.conn.handshake_exc is not None and not self.transport.is_closing():
             # uvicorn does not look at a handshake that failed, and its peer would wait for ever.
             self.transport.write(b"".join(self.conn.data_to_send()))
@@ -183,10 +183,10 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
 
     def _deliver(self, message: bytes, text: bool) -> None:
         assert self.connection is not None
-        if text and not (message.isascii() or _is_utf8(message)):
-            self._fail(INVALID_DATA)
-        else:
+        if not text or message.isascii() or _is_utf8(message):
             self.connection.receive(message, text)
+        else:
+            self._fail(INVALID_DATA)
 
     def pause_writing(self) -> None:
         """Called by the transport."""
@@ -259,13 +259,14 @@ class TransportWire:
         outbox: That of the event loop.
 
     Attributes:
+        late: See `Wire`.
         writable: Whether the transport's buffer is below its mark, and what is in flight below its cap.
             The protocol keeps it current: it is looked at for every token.
     """
 
     __slots__ = (
-        "_capped", "_closed", "_headers", "_late", "_late_frames", "_opcode", "_outbox", "_protocol",
-        "_transport", "writable",
+        "_capped", "_closed", "_headers", "_late", "_opcode", "_outbox", "_protocol",
+        "_transport", "late", "writable",
     )  # fmt: skip
 
     def __init__(self, protocol: BargeinProtocol, text: bool, outbox: Outbox) -> None:
@@ -275,7 +276,7 @@ class TransportWire:
         self._headers = HEADERS[self._opcode]
         self._outbox = outbox
         self._late = b""  # what `write_soon` has put off
-        self._late_frames = 0
+        self.late = 0
         self._closed = False
         self._capped = protocol.in_flight is not None
         self.writable = True
@@ -286,7 +287,7 @@ class TransportWire:
         """Write frames, unmasked as RFC 6455 section 5.1 asks of a server, in one write."""
         if self._closed or self._transport.is_closing():
             return
-        parts, self._late = [self._late], b""
+        parts, self._late, self.late = [self._late], b"", 0
         for frame in frames:
             size = len(frame)
             parts.append(self._headers[size] if size < PREPARED else header(self._opcode, size))
@@ -303,28 +304,26 @@ class TransportWire:
         data = (self._headers[size] if size < PREPARED else header(self._opcode, size)) + frame
         if self._late:
             self._late += data
-            self._late_frames += 1
+            self.late += 1
         elif self._capped or not self._outbox.puts_off(self, now):
             if not self._transport.is_closing():
                 self._transport.write(data)
                 if self._capped:
                     self._protocol.take_output()
         else:
-            self._late = data
-            self._late_frames = 1
+            self._late, self.late = data, 1
 
     def write_late(self) -> bool:
         """Write what was put off (`Outbox`)."""
-        late, self._late = self._late, b""
+        late, self._late, self.late = self._late, b"", 0
         if late and not self._transport.is_closing():
             self._transport.write(late)
         return bool(late)
 
     def take_back(self) -> int:
         """Drop what was put off."""
-        frames = self._late_frames if self._late else 0
-        self._late = b""
-        return frames
+        late, self._late, self.late = self.late, b"", 0
+        return late
 
     def close(self, code: Code) -> None:
         """Send a close frame and wait for the peer's, as uvicorn does for `websocket.close`."""

@@ -16,9 +16,15 @@ class Wire(Protocol):
     """One socket that takes whole frames.
 
     Attributes:
+        late: How many frames `write_soon` has put off.
         writable: Whether more may be written without filling the buffer beyond its mark. Answers
             are written all the same.
     """
+
+    @property
+    def late(self) -> int:
+        """See the class."""
+        ...
 
     @property
     def writable(self) -> bool:
