@@ -325,3 +325,14 @@ async def test_an_end_that_was_foretold_and_did_not_come_ends_this_connection(
     line.interrupt(TurnId("another"))
     assert line.wire.closed is INTERNAL
     assert "foretold and did not come" in caplog.text
+
+
+async def test_an_end_past_a_full_buffer_counts_as_an_answer() -> None:
+    """What is foretold is written at once, and would not be counted (contract 12)."""
+    line = Line(serve(talkative, answer_bytes=10))
+    turn = line.ask()
+    await until(lambda: line.texts() == ["One ", "two "])
+    line.wire.blocked = True
+    line.interrupt(turn)
+    assert line.types()[-2:] == ["interrupt.result", "turn.ended"]
+    assert line.wire.aborted
