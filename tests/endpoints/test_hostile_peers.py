@@ -92,7 +92,9 @@ async def test_a_message_inside_of_another_is_not_taken() -> None:
         async with asyncio.timeout(WAIT_S):
             await reader.readuntil(b"\x8a\x00")
         writer.write(frame(1, b'{"type":"ping","id":"smuggled"}'))
-        received = await rest(reader)
+        received = b""
+        with suppress(TimeoutError):
+            received = await rest(reader)
     assert (1002).to_bytes(2, "big") in received
     assert b"pong" not in received
 

@@ -9,7 +9,19 @@ from typing import Any
 
 import pytest
 
-from bargein_protocol import ErrorEvent, Heartbeat, InputId, InputText, Ping, SessionOpen, TextDelta, TurnId
+from bargein_protocol import (
+    ErrorEvent,
+    Heartbeat,
+    InputId,
+    InputText,
+    Interrupt,
+    InterruptId,
+    Ping,
+    Played,
+    SessionOpen,
+    TextDelta,
+    TurnId,
+)
 from bargein_protocol.errors import INTERNAL, OPEN_TIMEOUT
 from bargein_server import Output, Turn
 from bargein_server.core.utterance import Utterance
@@ -81,8 +93,11 @@ async def test_the_end_of_an_interrupted_turn_is_written_before_its_books_are_ke
     assert stream.top == end.seq
 
 
-async def test_a_fault_of_the_wire_leaves_no_turn_half_ended(caplog: pytest.LogCaptureFixture) -> None:
-    """The turn has its end and its agent is cancelled; the connection is closed, and no other."""
+@pytest.mark.parametrize("played", [None, Played(chars=5)])
+async def test_a_fault_of_the_wire_leaves_no_turn_half_ended(
+    played: Played | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Foretold or not, the turn has its end and its agent is cancelled; this connection alone is closed."""
     sessions = serve(patient)
     line = Line(sessions)
     turn = line.ask()
@@ -93,7 +108,7 @@ async def test_a_fault_of_the_wire_leaves_no_turn_half_ended(caplog: pytest.LogC
             raise OSError("no socket")
 
     line.wire.__class__ = BrokenWire
-    line.interrupt(turn)
+    line.send(Interrupt(id=InterruptId("x"), turn_id=turn, played=played))
     for _ in range(5):
         await asyncio.sleep(0)
     assert line.wire.closed is INTERNAL
@@ -290,9 +305,9 @@ async def test_a_lost_connection_is_not_written_to(caplog: pytest.LogCaptureFixt
 
 
 async def talkative(turn: Turn) -> AsyncIterator[Output]:
-    """Says two words, of which the second begins an utterance, and then waits."""
+    """Says two words, the second as an utterance because it comes late enough, and then waits."""
     yield "One "
-    await asyncio.sleep(0.001)
+    await asyncio.sleep(0.01)
     yield "two "
     await asyncio.Event().wait()
 

@@ -83,19 +83,32 @@ def spoken_to(clock: Clock, *words: str) -> tuple[Line, TurnId]:
 
 async def quick(turn: Turn) -> AsyncIterator[Output]:
     """Answers without waiting, and then waits."""
-    yield "At once."
+    yield "At once." if turn.text == "text.delta" else turn.thought("Hm.")
     await asyncio.Event().wait()
 
 
-async def test_an_agent_that_answers_at_once_does_so_in_one_write_with_the_answer_to_its_input() -> None:
+@pytest.mark.parametrize("kind", ["text.delta", "thought"])
+async def test_an_agent_that_answers_at_once_does_so_in_one_write_with_the_answer_to_its_input(
+    kind: str,
+) -> None:
     """A write costs more than all the rest of a short turn."""
     line = Line(serve(quick))
     line.send(SessionOpen())
     line.wire.writes.clear()
-    line.send(InputText(id=InputId("i"), text="hello"))
-    await line.until("text.delta")
-    assert line.types()[-3:] == ["input.accepted", "turn.started", "text.delta"]
+    line.send(InputText(id=InputId("i"), text=kind))
+    await line.until(kind)
+    assert line.types()[-3:] == ["input.accepted", "turn.started", kind]
     assert line.wire.writes == [3]
+
+
+@pytest.mark.virtual_time
+async def test_an_agent_that_falls_silent_at_once_is_noticed() -> None:
+    """Its first words leave before the timers of its turn are set."""
+    line = Line(serve(quick, no_output_s=10, heartbeat_s=1000))
+    line.send(SessionOpen())
+    line.send(InputText(id=InputId("i"), text="text.delta"))
+    await asyncio.sleep(15)
+    assert [end.reason for end in line.ends()] == ["no_output"]
 
 
 async def test_the_answer_to_an_input_does_not_wait_for_its_agent() -> None:

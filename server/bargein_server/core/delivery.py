@@ -66,8 +66,9 @@ class Delivery:
     def begin_utterance(self, turn_id: TurnId) -> Utterance | None:
         """Let a turn speak without asking for each piece of text, in the usual case.
 
-        The client is there, nothing stands before the text, and nothing is asked of the turn. The
-        session is not to be asked anything until the utterance was entered.
+        The client is there, no output stands before the text, and nothing is asked of the turn. What
+        is ready goes out before the first piece (`take_ready`), and the session is not to be asked
+        anything until the utterance was entered.
 
         Returns:
             None in all other cases, for which there are `Session.emit` and `next_frames`.
@@ -82,10 +83,13 @@ class Delivery:
             or turn.deferred is not None
             or turn.sections
             or not stream.live
-            or stream.ready
         ):
             return None
         return stream.begin_utterance(turn_id, self._before(turn))
+
+    def take_ready(self) -> list[bytes]:
+        """Return the frames that stand before an utterance, and forget them."""
+        return self._stream.take_ready()
 
     def _before(self, turn: Turn) -> Before | None:
         """Return what the end of a turn tells; None when what was heard is not all that was said."""

@@ -186,9 +186,11 @@ class LiveSession:
         if not gushes:
             self._flushed_at = now
             if type(output) is str:
-                utterance = self.utterance or self._begin_utterance(turn_id)
-                wire = self._wire  # one is there when the other is
-                if utterance and wire and utterance.turn_id == turn_id and wire.writable:
+                utterance, wire = self.utterance, self._wire  # one is there when the other is
+                if utterance is None or wire is None:
+                    if self._begin_utterance(turn_id, output):
+                        return True
+                elif utterance.turn_id == turn_id and wire.writable:
                     time = self.loop.time()
                     frame = utterance.say(output, time)
                     if frame is not None:
@@ -203,14 +205,23 @@ class LiveSession:
             self._flush_soon()
         return not core.full
 
-    def _begin_utterance(self, turn_id: TurnId) -> Utterance | None:
-        connection = self.connection
-        if connection is None or self.followers:
-            return None
-        utterance = self._core.delivery.begin_utterance(turn_id)
-        if utterance is not None:
-            self.utterance, self._wire = utterance, connection.wire
-        return utterance
+    def _begin_utterance(self, turn_id: TurnId, text: str) -> bool:
+        """Say the first piece of an utterance, in one write with what is ready; False if none can begin."""
+        connection, delivery = self.connection, self._core.delivery
+        if connection is None or self.followers or not connection.wire.writable:
+            return False
+        utterance, time = delivery.begin_utterance(turn_id), self.loop.time()
+        frame = utterance.say(text, time) if utterance is not None else None
+        if frame is None:
+            return False
+        self.utterance, wire = utterance, connection.wire
+        self._wire = wire
+        ready = delivery.take_ready()
+        if ready:
+            wire.write([*ready, frame])
+        else:
+            wire.write_soon(frame, time)
+        return True
 
     def _flush_soon(self) -> None:
         if not self._flush_due:
@@ -219,8 +230,11 @@ class LiveSession:
 
     def _flush_late(self) -> None:
         self._flush_due = False
-        self._flushed_at = perf_counter()
-        self.changed()
+        if self.utterance is None:
+            self._flushed_at = perf_counter()
+            self.changed()
+        else:  # what was to be written left with its first piece
+            self._arm()
 
     def flush(self) -> None:
         """Write what may be written, carry out the commands, and let pull."""
@@ -307,7 +321,7 @@ class LiveSession:
 
     def _arm(self) -> None:
         """Have `tick` called in time. A timer that is set too early is left alone: it sets itself anew."""
-        deadline = self.core.next_deadline()
+        deadline = self._core.next_deadline()
         if self._timer is not None:
             if deadline is not None and self._timer_due <= deadline:
                 return
