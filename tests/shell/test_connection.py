@@ -305,7 +305,7 @@ async def test_a_lost_connection_is_not_written_to(caplog: pytest.LogCaptureFixt
 
 
 async def talkative(turn: Turn) -> AsyncIterator[Output]:
-    """Says two words, the second as an utterance because it comes late enough, and then waits."""
+    """Says two words, both of them as an utterance since the second comes late enough, and then waits."""
     yield "One "
     await asyncio.sleep(0.01)
     yield "two "

@@ -31,7 +31,7 @@ from bargein_protocol import (
 )
 
 from .checks import TEXT_PIECE
-from .turns import INTERRUPTED, MAX_TURN_CHARS, interrupted_by
+from .turns import MAX_TURN_CHARS, interrupted_by
 
 # How many pieces an utterance may have: what a session may owe its log.
 MAX_PIECES = 128
@@ -133,7 +133,7 @@ class Utterance:
         if len(text) > MAX_TURN_CHARS:
             return None
         turn_id, encode, last = self.turn_id, self._encode, Seq(self._next_seq - 1)
-        ending = INTERRUPTED if event.reason is None else interrupted_by(event)
+        ending = interrupted_by(event)
         end = TurnEnded(
             seq=self._next_seq,
             turn_id=turn_id,
