@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any
 
+from msgspec import Struct, field
+
 from . import server_events as ev
 from .event import Output, TurnEvent
 from .folded import AudioSpan, FoldedLane, FoldedProgress, FoldedTool, FoldedTurn, ToolState
@@ -33,32 +35,34 @@ from .types import (
 )
 
 _NO_TEXT = GrowingText(max_chars=0)
+_SET_BELOW: Any = None  # by __post_init__
 
 
-class LaneFold:
+# gc=False: it leads to nothing that leads back to it. Servers keep one for each turn that they remember,
+# and the garbage collector need not walk through them.
+class LaneFold(Struct, gc=False, eq=False):
     """What one voice of a turn said and did; see `FoldedLane` for the fields.
 
-    Attributes:
+    Args:
         max_chars: How much of each text is kept.
     """
 
-    __slots__ = (
-        "_called_in", "audio", "audio_seqs", "data", "max_chars", "progress", "status", "steps", "text",
-        "thoughts", "tools",
-    )  # fmt: skip
+    max_chars: int = MAX_TEXT_CHARS
+    text: GrowingText = _SET_BELOW
+    thoughts: GrowingText = _SET_BELOW
+    status: str | None = None
+    tools: dict[CallId, FoldedTool] = field(default_factory=dict)
+    audio: Sequence[AudioSpan] = ()
+    audio_seqs: Sequence[int] = ()
+    progress: FoldedProgress | None = None
+    steps: int = 0
+    data: dict[str, Any] = field(default_factory=dict)
+    _called_in: dict[CallId, int] = field(default_factory=dict)
 
-    def __init__(self, max_chars: int = MAX_TEXT_CHARS) -> None:
-        self.text = GrowingText(max_chars=max_chars)
+    def __post_init__(self) -> None:
+        """Give it texts."""
+        self.text = GrowingText(self.max_chars)
         self.thoughts = _NO_TEXT  # most never think, and there is a lane for every turn
-        self.max_chars = max_chars
-        self.status: str | None = None
-        self.tools: dict[CallId, FoldedTool] = {}
-        self.audio: Sequence[AudioSpan] = ()
-        self.audio_seqs: Sequence[int] = ()
-        self.progress: FoldedProgress | None = None
-        self.steps = 0
-        self.data: dict[str, Any] = {}
-        self._called_in: dict[CallId, int] = {}
 
     def tool(self, call_id: CallId) -> FoldedTool:
         """Return the call, a new one when it was not announced."""
@@ -91,7 +95,7 @@ class LaneFold:
     def unfold(cls, state: FoldedLane, seq: Seq) -> LaneFold:
         """Return a lane that goes on from a snapshot, all of which counts as having come with `seq`."""
         lane = cls()
-        lane.text, lane.thoughts = GrowingText(state.text, seq), GrowingText(state.thoughts, seq)
+        lane.text, lane.thoughts = GrowingText.of(state.text, seq), GrowingText.of(state.thoughts, seq)
         lane.status, lane.progress, lane.steps = state.status, state.progress, state.steps
         lane.tools = {tool.call_id: copy(tool) for tool in state.tools}
         if state.audio:
@@ -184,7 +188,7 @@ _FOLDS: dict[type[Output], Callable[[LaneFold, Any], None]] = {
 }
 
 
-class TurnFold:
+class TurnFold(Struct, gc=False, eq=False):
     """One turn's events, folded as they come.
 
     Args:
@@ -200,32 +204,20 @@ class TurnFold:
         ended: Its `turn.ended`, None while it runs.
     """
 
-    __slots__ = (
-        "_max_chars",
-        "ended",
-        "held",
-        "input_id",
-        "lanes",
-        "last_output_seq",
-        "last_seq",
-        "started",
-        "turn_id",
-        "voice",
-    )
+    turn_id: TurnId
+    input_id: InputId | None = None
+    max_chars: int = MAX_TEXT_CHARS
+    started: bool = False
+    held: bool = False
+    last_seq: Seq = NO_SEQ
+    last_output_seq: Seq = NO_SEQ
+    ended: ev.TurnEnded | None = None
+    voice: LaneFold = _SET_BELOW
+    lanes: dict[str, LaneFold] = field(default_factory=dict)
 
-    def __init__(
-        self, turn_id: TurnId, input_id: InputId | None = None, *, max_chars: int = MAX_TEXT_CHARS
-    ) -> None:
-        self.turn_id = turn_id
-        self.input_id = input_id
-        self.voice = LaneFold(max_chars)
-        self._max_chars = max_chars
-        self.lanes: dict[str, LaneFold] = {"": self.voice}
-        self.started = False
-        self.held = False
-        self.last_seq = NO_SEQ
-        self.last_output_seq = NO_SEQ
-        self.ended: ev.TurnEnded | None = None
+    def __post_init__(self) -> None:
+        """Give it a voice."""
+        self.voice = self.lanes[""] = LaneFold(self.max_chars)
 
     def add_text(self, seq: Seq, text: str) -> bool:
         """Fold a text delta of the turn's own voice in: the frequent case, without an event.
@@ -276,7 +268,7 @@ class TurnFold:
         """Return the lane of a voice, a new one when it had not spoken."""
         lane = self.lanes.get(source)
         if lane is None:
-            lane = LaneFold(self._max_chars)
+            lane = LaneFold(self.max_chars)
             if len(self.lanes) < MAX_LANES:
                 self.lanes[source] = lane
         return lane

@@ -7,6 +7,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 
+from msgspec import Struct, field
+
 from .types import MAX_TEXT_CHARS, NO_SEQ, Seq
 
 # How many pieces are packed at a time, and how many times as many there are before that takes longer:
@@ -17,35 +19,39 @@ _PACKED_SHARE = 8
 _INDEX_BYTES = array("I").itemsize
 
 
-class GrowingText:
+class GrowingText(Struct, gc=False, eq=False):
     """Text that grows by pieces, each with the number of its event.
 
     It keeps at most `max_chars` characters; what comes later is dropped. A piece costs its characters
     and four bytes, since pieces are packed together. Their numbers are stored only when they do not
     follow one another.
 
-    A server holds one for each turn that it remembers, so the garbage collector has to walk through all
-    of them. Therefore it holds nothing else that Python would have to walk through once it is packed.
+    A server holds one for each turn that it remembers. So the garbage collector does not walk through it,
+    nor, once it is packed, through anything that it holds.
 
     To ask for the whole text is what an interrupt waits for, so that joins pieces and does no more.
 
     Attributes:
+        max_chars: How much is kept.
         length: Characters.
     """
 
-    __slots__ = ("_ends", "_joined", "_max_chars", "_next_seq", "_packed", "_pieces", "_seqs", "length")
+    max_chars: int = MAX_TEXT_CHARS
+    length: int = 0
+    _packed: str = ""
+    _ends: bytearray = field(default_factory=bytearray)  # of every packed piece, in characters
+    _pieces: list[str] | tuple[()] = ()  # that are not packed yet
+    _joined: bool = False  # whether they are in `_packed` already, and only their ends are missing
+    _next_seq: int = -1  # after that of the last piece
+    _seqs: array[int] | None = None  # of every piece; None while they follow one another
 
-    def __init__(self, text: str = "", seq: Seq = NO_SEQ, *, max_chars: int = MAX_TEXT_CHARS) -> None:
-        self.length = 0
-        self._max_chars = max_chars
-        self._packed = ""
-        self._ends = bytearray()  # of every packed piece, in characters
-        self._pieces: list[str] | tuple[()] = ()  # that are not packed yet
-        self._joined = False  # whether they are in `_packed` already, and only their ends are missing
-        self._next_seq = -1  # after that of the last piece
-        self._seqs: array[int] | None = None  # of every piece; None while they follow one another
+    @classmethod
+    def of(cls, text: str, seq: Seq) -> GrowingText:
+        """Return one with this text, all of which came with one event."""
+        growing = cls()
         if text:
-            self.append(text, seq)
+            growing.append(text, seq)
+        return growing
 
     def append(self, text: str, seq: int) -> bool:
         """Add a piece; `seq` never goes down.
@@ -54,8 +60,8 @@ class GrowingText:
             Whether it was kept whole.
         """
         length = self.length + len(text)
-        if length > self._max_chars:
-            rest = text[: self._max_chars - self.length]
+        if length > self.max_chars:
+            rest = text[: self.max_chars - self.length]
             if rest:
                 self.append(rest, seq)
             return False
@@ -81,7 +87,7 @@ class GrowingText:
             Whether there was room for all of them; if not, nothing has changed.
         """
         length = self.length + sum(map(len, texts))
-        if length > self._max_chars:
+        if length > self.max_chars:
             return False
         if not texts:
             return True

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from bargein_protocol import (
     AgentOutput,
@@ -35,14 +35,14 @@ def test_a_turn_takes_the_listed_steps_and_no_others(state: State, step: Step) -
     """What is not in the table raises and changes nothing."""
     turn = new_turn()
     turn.state = state
-    before = {name: getattr(turn, name) for name in Turn.__slots__}
+    before = asdict(turn)
     if (state, step) in TRANSITIONS:
         turn.advance(step)
         assert turn.state is TRANSITIONS[state, step]
     else:
         with pytest.raises(Misuse, match=f"can't {step.value} turn t when it is {state.value}"):
             turn.advance(step)
-        assert {name: getattr(turn, name) for name in Turn.__slots__} == before
+        assert asdict(turn) == before
 
 
 def test_a_turn_ends_from_every_state_but_its_end_and_never_comes_back() -> None:

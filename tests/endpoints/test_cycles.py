@@ -6,15 +6,22 @@ import asyncio
 import gc
 from collections import Counter
 from collections.abc import AsyncIterator
+from weakref import ref
 
 import pytest
 
+from bargein_protocol import CallId, Status, Thought, ToolCall
 from bargein_server import Output, Turn
+from bargein_server.core.calls import Begun
 from serving import Serving, serving
 from talk import Talk
 
-# Its record, its fold with its voices, the text of its own, and its part of the log.
-WALKED_IN_A_TURN = 7
+# Its part of the log, and no record of it.
+WALKED_IN_A_TURN = 1
+
+
+class Marked(str):
+    """Text that tells when it is gone."""
 
 
 async def speaks(turn: Turn) -> AsyncIterator[Output]:
@@ -78,3 +85,21 @@ def test_a_turn_that_is_remembered_is_a_few_objects_to_walk_through() -> None:
 
     before = have(turns)
     assert have(turns) - before <= turns * WALKED_IN_A_TURN
+
+
+def test_nothing_leads_back_to_the_record_of_a_turn() -> None:
+    """The collector does not look into records: if one were in a cycle, it would never go."""
+    talk = Talk()
+    asked = Marked("hello")
+    turn = talk.ask(asked)
+    gone = ref(asked)
+    del asked
+    talk.emit(turn, "word ", Thought(text="Hm."), Status(message="fine", source="other"))
+    talk.emit(turn, ToolCall(call_id=CallId("c"), name="look"))
+    assert talk.session.tools.begin(turn, Begun(CallId("c"), "look", {}))
+    talk.interrupt(turn)
+    talk.cleaned_up(turn)
+    assert gone() is not None
+    del talk
+    gc.collect()
+    assert gone() is None

@@ -79,7 +79,7 @@ def test_growing_text_grows_by_many_pieces_as_by_one(runs: list[tuple[list[str],
 
 def test_growing_text_begins_with_what_it_is_given() -> None:
     """A snapshot's text counts as having come with one event."""
-    text = GrowingText("abc", Seq(7))
+    text = GrowingText.of("abc", Seq(7))
     text.append("d", 9)
     assert str(text) == "abcd"
     assert (text.chars_at(6), text.chars_at(7), text.chars_at(8), text.chars_at(9)) == (0, 3, 3, 4)

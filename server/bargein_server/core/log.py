@@ -11,6 +11,8 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Protocol
 
+from msgspec import Struct, field
+
 from bargein_protocol import Codec, GrowingText, Seq, TextDelta, TurnEnded, TurnId
 
 
@@ -58,7 +60,7 @@ class ReplayLog(Protocol):
         ...
 
 
-class _Run:
+class _Run(Struct, gc=False, eq=False):  # it leads to nothing that leads back to it
     """A stretch of entries that share codec and turn.
 
     Attributes:
@@ -69,16 +71,13 @@ class _Run:
         spoken_bytes: And the size of their frames.
     """
 
-    __slots__ = ("codec", "entries", "first", "pieces", "spoken", "spoken_bytes", "turn_id")
-
-    def __init__(self, first: Seq, codec: Codec, turn_id: TurnId) -> None:
-        self.first = first
-        self.codec = codec
-        self.turn_id = turn_id
-        self.entries: list[bytes | TurnEnded | None] = []
-        self.spoken: GrowingText | None = None
-        self.pieces = 0
-        self.spoken_bytes = 0
+    first: Seq
+    codec: Codec
+    turn_id: TurnId
+    entries: list[bytes | TurnEnded | None] = field(default_factory=list)
+    spoken: GrowingText | None = None
+    pieces: int = 0
+    spoken_bytes: int = 0
 
     def size_of(self, index: int) -> int:
         """Return the size of an entry, which is about to be dropped: of what is spoken, the mean."""

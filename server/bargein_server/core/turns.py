@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
+from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from bargein_protocol import (
@@ -106,6 +107,9 @@ FRAME_BYTES = 64
 JOINED_TEXT = 1024
 
 
+_SET_BELOW: Any = None  # by __post_init__
+
+
 class _Waiting:
     """Output that waits, other than plain text: an event, or anything that a section protects."""
 
@@ -117,7 +121,9 @@ class _Waiting:
         self.protected = protected
 
 
-class Turn:
+# gc=False: it leads to nothing that leads back to it. A server keeps one for each turn that it remembers,
+# and the garbage collector need not walk through them.
+class Turn(Struct, gc=False, eq=False):
     """The record of one turn.
 
     Attributes:
@@ -136,32 +142,29 @@ class Turn:
         calls: Its tool calls; None before the first.
     """
 
-    __slots__ = (
-        "_protected", "_waiting", "barges_in", "calls", "choked", "deferred", "ending", "fold", "hearing",
-        "held_until", "hold_wanted", "id", "input", "kept_chars", "progress_at", "queued_bytes", "sections",
-        "state", "usage",
-    )  # fmt: skip
+    id: TurnId
+    input: InputText
+    barges_in: bool
+    state: State = State.QUEUED
+    fold: TurnFold = _SET_BELOW
+    hearing: Hearing = field(default_factory=Hearing)
+    ending: Ending | None = None
+    deferred: Ending | None = None
+    held_until: float | None = None
+    hold_wanted: bool = False
+    sections: int = 0
+    progress_at: float = 0.0
+    usage: Usage | None = None
+    queued_bytes: int = 0
+    choked: bool = False
+    kept_chars: int = 0
+    calls: TurnCalls | None = None
+    _waiting: list[str | _Waiting] | tuple[()] = ()  # no list in each of the turns that have ended
+    _protected: int = 0
 
-    def __init__(self, turn_id: TurnId, asked_by: InputText, barges_in: bool) -> None:
-        self.id = turn_id
-        self.input = asked_by
-        self.barges_in = barges_in
-        self.state = State.QUEUED
-        self.fold = TurnFold(turn_id, asked_by.id, max_chars=MAX_TURN_CHARS)
-        self.hearing = Hearing()
-        self.ending: Ending | None = None
-        self.deferred: Ending | None = None
-        self.held_until: float | None = None
-        self.hold_wanted = False
-        self.sections = 0
-        self.progress_at = 0.0
-        self.usage: Usage | None = None
-        self.queued_bytes = 0
-        self.choked = False
-        self.kept_chars = 0
-        self.calls: TurnCalls | None = None
-        self._waiting: list[str | _Waiting] | tuple[()] = ()  # no list in each of the turns that have ended
-        self._protected = 0
+    def __post_init__(self) -> None:
+        """Give it a fold."""
+        self.fold = TurnFold(self.id, self.input.id, MAX_TURN_CHARS)
 
     def advance(self, step: Step) -> None:
         """Move to the next state.
