@@ -17,7 +17,7 @@ from collections import deque
 from typing import Protocol
 
 # How many are written in an iteration. To look at the sockets takes a tenth of a write.
-FEW = 2
+FEW = 4
 
 # Nothing waits for longer than this and one iteration: where iterations are long, writes must not be rare.
 # It is longer than a round of the pacer, after which what gushes has been written with what followed it.

@@ -160,10 +160,11 @@ class Runner:
                             await live.pullable()
                             live.core.pulled(turn_id, live.loop.time())
                         elif now - started > pacer.slice_s:
-                            if clock() == seen:
+                            round_ = clock()
+                            if round_ == seen:
                                 await pacer.breathe()
-                                now = perf_counter()
-                            started, seen = now, clock()
+                                now, round_ = perf_counter(), clock()
+                            started, seen = now, round_
                     except asyncio.CancelledError as error:
                         step = generator.athrow(error)
                     else:
