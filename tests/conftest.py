@@ -2,8 +2,8 @@
 
 A test marked `virtual_time` runs on a loop whose clock jumps to the next deadline when nothing is
 left to do: an hour takes milliseconds, and nothing depends on how busy the machine is. Tests of the
-shell and of the endpoints run on asyncio and on the server's loop, that of uvloop, whose transports and
-timers differ. All others run on asyncio.
+shell and of the endpoints run on asyncio and on uvloop, whose transports and timers differ. All
+others run on asyncio.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 import pytest
+import uvloop
 
-from bargein_server.shell.timers import Loop
 from virtual_time import VirtualTimeLoop
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -36,5 +36,5 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> M
     if item.get_closest_marker("virtual_time") is not None:
         return {"virtual": VirtualTimeLoop}
     if item.nodeid.startswith(_ON_BOTH):
-        return {"asyncio": asyncio.SelectorEventLoop, "uvloop": Loop}
+        return {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
     return {"asyncio": asyncio.SelectorEventLoop}

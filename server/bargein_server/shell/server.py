@@ -7,7 +7,6 @@ import gc
 import logging
 import socket
 from collections.abc import Awaitable, Callable
-from importlib.util import find_spec
 
 import uvicorn
 from starlette.applications import Starlette
@@ -17,9 +16,6 @@ from .http_protocol import HeadTimeoutProtocol
 from .uvicorn_protocol import BargeinProtocol
 
 log = logging.getLogger("bargein.server")
-
-# Where uvloop is not to be had, as on Windows, it is that of asyncio.
-_LOOP = "bargein_server.shell.timers:Loop" if find_spec("uvloop") else "asyncio"
 
 Drain = Callable[[], Awaitable[int]]
 
@@ -40,7 +36,6 @@ def uvicorn_config(
         app,
         host=host,
         port=port,
-        loop=_LOOP,
         http=http,
         ws=websocket,
         ws_max_size=settings.frame_bytes,
