@@ -99,7 +99,8 @@ class Office:
     @property
     def written(self) -> list[str]:
         """The writes, without the headers of the frames."""
-        return ["".join(chr(byte) for byte in data if chr(byte) in "abcdefghij(close)") for data in self.writes]
+        said = "abcdefghij(close)"
+        return ["".join(chr(byte) for byte in data if chr(byte) in said) for data in self.writes]
 
 
 def test_the_first_of_a_millisecond_is_written_at_once_and_the_others_a_few_at_a_time() -> None:
