@@ -6,8 +6,8 @@ The floor is a bare uvicorn application that sends prepared frames and knows no 
 fence. Ours runs twice, the second time with its metrics on. A fourth server, which is as much of a
 WebSocket server as our clients need, says what is the least that Python takes for an interrupt and a
 first token. Servers and load run on a core each where there are two. The servers have stretches of a few
-seconds in turns, each ratio is one of a round, and beside it stands how far it can be trusted: run it on a
-machine that does nothing else. It takes less than half an hour.
+seconds in turns, in new processes in each round; each ratio is one of a round, and beside it stands how far
+it can be trusted: run it on a machine that does nothing else. It takes half an hour.
 
 A server that logs a warning or an error, or a line that is lost, ends the run with exit code 1 and
 without figures.
@@ -39,7 +39,6 @@ from speed.processes import (
     Broken,
     allow_files,
     end_with_parent,
-    listening,
     pin,
     served,
 )
@@ -60,10 +59,7 @@ async def run(plan: Plan) -> Figures:
     """Measure everything that needs a server."""
     figures, start = Figures(), partial(served, Path(__file__))
     await memory(start, plan, figures, tell)
-    with start() as servers:
-        for server in servers:
-            await listening(server)
-        await measure(servers, plan, figures, tell)
+    await measure(start, plan, figures, tell)
     return figures
 
 

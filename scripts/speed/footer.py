@@ -58,7 +58,7 @@ def footer(figures: Figures, plan: Plan, waiting: float) -> list[str]:
     return [
         machine(),
         f"medians of {plan.rounds} rounds ({plan.looks - APPROACH} looks at crowds), ratios too; "
-        "p99 of all rounds together; memory once, in new processes",
+        "p99 of all rounds together; memory once; each in new processes",
         f"in parentheses: between what a ratio lies with a certainty of {SURE:.0%}, as far as rounds tell",
         f"{most} sessions: {floor:.0%} of the floor's core, {ours:.0%} of ours, {load:.0%} of the load's",
         f"interrupts of each server, at least: {_interrupts(figures, plan)}",

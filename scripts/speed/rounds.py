@@ -2,7 +2,8 @@
 
 A virtual machine does not have the same speed for a minute. So all servers have their clients connected,
 one of them talks at a time, and each round holds a stretch of each: what the machine does in a round falls
-on all alike, and a ratio is one of a round.
+on all alike, and a ratio is one of a round. One process differs from another of the same code, too, by up to
+a tenth: by where its memory happens to lie. So each round has processes of its own.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from .figures import Figures
 from .floor import TURN_S
 from .interrupts import Interrupts
 from .plan import Plan
-from .processes import FLOOR, LEAST, Served
+from .processes import ALL, FLOOR, LEAST, Serve, Served, listening
 from .table import number
 
 FLAT_OUT_TOKENS = 100_000
 TURNS = 200
+WARM_SESSIONS = 20
+WARM_TURNS = 3
 SETTLE_S = 0.2
 SHORTEST_S = 0.02
 """So long does a turn run at least, where a few clients cut in more often."""
@@ -40,11 +43,11 @@ Stretch = Callable[[Crowd], Awaitable[None]]
 """Measures one server, with clients that are connected and silent."""
 
 
-async def measure(servers: Sequence[Served], plan: Plan, figures: Figures, tell: Tell) -> None:
-    """Run everything.
+async def measure(serve: Serve, plan: Plan, figures: Figures, tell: Tell) -> None:
+    """Run everything but what `memory` does.
 
     Args:
-        servers: The servers, which run.
+        serve: Starts the servers.
         plan: How much.
         figures: Takes what comes out.
         tell: Is told what comes next.
@@ -52,36 +55,55 @@ async def measure(servers: Sequence[Served], plan: Plan, figures: Figures, tell:
     Raises:
         Broken: A server or a line failed.
     """
-    turn = partial(_in_turns, tell=tell)
-    complete = [server for server in servers if server.name != LEAST]
-    ours = [server for server in complete if server.name != FLOOR]
-    for size in plan.sessions:
-        trickle, cleanup = partial(_trickle, plan, figures), partial(_cleanup, plan, figures)
-        await turn(f"{number(size)}", servers, size, trickle, plan.rounds)
-        await turn(f"{number(size)}, slow cleanup", complete, size, cleanup, plan.rounds)
-    await turn("how many sessions", complete, 0, Capacity(plan, figures).look, plan.looks)
-    for size in plan.flat_out:
-        await turn(f"{number(size)} flat out", complete, size, partial(_flat_out, figures), plan.rounds)
-    await turn("turns of one token", complete, 1, partial(_turns, figures), plan.rounds)
-    for size in plan.endless:
-        endless = partial(_endless, plan, figures)
-        await turn(f"interrupts of {number(size)} flat out", ours, size, endless, plan.rounds)
+    capacity = Capacity(plan, figures)
+    for n in range(plan.rounds):
+        with serve(ALL) as servers:
+            for server in servers:
+                await listening(server)
+            looks = plan.looks * (n + 1) // plan.rounds - plan.looks * n // plan.rounds
+            await _Round(servers, n, plan, tell).measure(figures, capacity, looks)
 
 
-async def _in_turns(
-    what: str, servers: Sequence[Served], size: int, stretch: Stretch, rounds: int, tell: Tell
-) -> None:
-    """Let each server have a stretch in each round, in an order that chance makes."""
-    async with AsyncExitStack() as stack:
-        crowds = [await stack.enter_async_context(Crowd(server, size)) for server in servers]
-        for n in range(rounds):
-            tell(f"{what}: round {n + 1} of {rounds}")
-            for crowd in Random(n).sample(crowds, len(crowds)):
-                with no_garbage():
-                    await stretch(crowd)
-                await crowd.hush()
-                crowd.server.check()
-                await asyncio.sleep(SETTLE_S)
+class _Round:
+    """A stretch of everything, of servers that have just been started."""
+
+    def __init__(self, servers: Sequence[Served], n: int, plan: Plan, tell: Tell) -> None:
+        self._servers = servers
+        self._order = Random(n)
+        self._name = f"round {n + 1} of {plan.rounds}"
+        self._plan = plan
+        self._tell = tell
+
+    async def measure(self, figures: Figures, capacity: Capacity, looks: int) -> None:
+        """Measure everything once, and look at crowds so many times."""
+        plan, turn = self._plan, self._in_turns
+        complete = [server for server in self._servers if server.name != LEAST]
+        ours = [server for server in complete if server.name != FLOOR]
+        await turn("warming up", self._servers, WARM_SESSIONS, _warm_up)
+        for size in plan.sessions:
+            await turn(f"{number(size)}", self._servers, size, partial(_trickle, plan, figures))
+            await turn(f"{number(size)}, slow cleanup", complete, size, partial(_cleanup, plan, figures))
+        await turn("how many sessions", complete, 0, capacity.look, looks)
+        for size in plan.flat_out:
+            await turn(f"{number(size)} flat out", complete, size, partial(_flat_out, figures))
+        await turn("turns of one token", complete, 1, partial(_turns, figures))
+        for size in plan.endless:
+            await turn(f"interrupts of {number(size)} flat out", ours, size, partial(_endless, plan, figures))
+
+    async def _in_turns(
+        self, what: str, servers: Sequence[Served], size: int, stretch: Stretch, times: int = 1
+    ) -> None:
+        """Let each server have a stretch, so many times, in an order that chance makes."""
+        async with AsyncExitStack() as stack:
+            crowds = [await stack.enter_async_context(Crowd(server, size)) for server in servers]
+            for _ in range(times):
+                self._tell(f"{self._name}: {what}")
+                for crowd in self._order.sample(crowds, len(crowds)):
+                    with no_garbage():
+                        await stretch(crowd)
+                    await crowd.hush()
+                    crowd.server.check()
+                    await asyncio.sleep(SETTLE_S)
 
 
 @contextmanager
@@ -95,6 +117,13 @@ def no_garbage() -> Iterator[None]:
     finally:
         gc.enable()
         gc.unfreeze()
+
+
+async def _warm_up(crowd: Crowd) -> None:
+    """Let everyone begin turns and interrupt them: what runs for the first time is slow."""
+    for _ in range(WARM_TURNS):
+        await crowd.start("trickle")
+        await crowd.hush()
 
 
 async def _trickle(plan: Plan, figures: Figures, crowd: Crowd) -> None:

@@ -43,7 +43,7 @@ PLAN = Plan(
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything is measured, and nothing for long."""
-    for what, value in (("FLAT_OUT_TOKENS", 20_000), ("TURNS", 20), ("SETTLE_S", 0.0)):
+    for what, value in (("FLAT_OUT_TOKENS", 20_000), ("TURNS", 20), ("SETTLE_S", 0.0), ("WARM_SESSIONS", 2)):
         monkeypatch.setattr(rounds, what, value)
     for what, value in (("FIRST", 1), ("TURN_TOKENS", 10), ("STREAM_S", 0.1), ("SETTLE_S", 0.0)):
         monkeypatch.setattr(memory, what, value)
@@ -58,17 +58,21 @@ async def test_every_server_is_measured(brief: None) -> None:
     """A short run has every figure but memory, of the floor and of ours, with and without metrics."""
     steps: list[str] = []
     figures = Figures()
-    with served(SCRIPT) as servers:
-        for server in servers:
-            await listening(server)
-        async with asyncio.timeout(60):
-            await rounds.measure(servers, PLAN, figures, steps.append)
+    started: list[Sequence[str]] = []
+
+    def serve(names: Sequence[str]) -> AbstractContextManager[list[Served]]:
+        started.append(names)
+        return served(SCRIPT, names)
+
+    async with asyncio.timeout(60):
+        await rounds.measure(serve, PLAN, figures, steps.append)
+    assert started == [ALL] * PLAN.rounds  # a process may be slow by accident: each is one of many
     for row in rows(PLAN):
         for name in NAMES:
             if not row.what.startswith("memory") and not (row.floor and name == FLOOR):
                 assert len(figures.rounds(row.what, name, row.share)) == 2
                 assert figures.get(row.what, name, row.share) > 0
-    assert len(steps) == 5 * PLAN.rounds + PLAN.looks
+    assert len(steps) == 6 * PLAN.rounds + PLAN.looks
     assert all(set(figures.rounds("capacity", name)) == {2, 3} for name in NAMES)
     assert all(figures.count("ended 2", name) >= PLAN.interrupts for name in ALL)
     assert figures.get("first 2", LEAST, 0.5) > 0
