@@ -160,11 +160,10 @@ class Runner:
                             await live.pullable()
                             live.core.pulled(turn_id, live.loop.time())
                         elif now - started > pacer.slice_s:
-                            round_ = clock()
-                            if round_ == seen:
+                            if clock() == seen:
                                 await pacer.breathe()
-                                now, round_ = perf_counter(), clock()
-                            started, seen = now, round_
+                                now = perf_counter()
+                            started, seen = now, clock()
                     except asyncio.CancelledError as error:
                         step = generator.athrow(error)
                     else:
