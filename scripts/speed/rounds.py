@@ -2,8 +2,8 @@
 
 A virtual machine does not have the same speed for a minute. So all servers have their clients connected,
 one of them talks at a time, and each round holds a stretch of each: what the machine does in a round falls
-on all alike, and a ratio is one of a round. One process differs from another of the same code, too, by up to
-a tenth: by where its memory happens to lie. So each round has processes of its own.
+on all alike, and a ratio is one of a round. Each round has processes of its own: runs with one process of
+each server came out further apart than their intervals allowed.
 """
 
 from __future__ import annotations
