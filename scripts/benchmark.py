@@ -112,7 +112,7 @@ def _options() -> Any:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add: Any = parser.add_argument
     default = Plan()
-    add("--quick", action="store_true", help="one round in less than three minutes: a look, nothing to quote")
+    add("--quick", action="store_true", help="one round in less than four minutes: a look, nothing to quote")
     add("--json", type=Path, metavar="FILE", help="where everything of each round goes")
     add("--rounds", type=_size, default=default.rounds)
     add("--seconds", type=float, default=default.seconds, help="of each stretch, at least (%(default)s)")
