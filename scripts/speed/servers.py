@@ -10,8 +10,9 @@ from time import monotonic
 import uvicorn
 
 from bargein_server import Output, Settings, Turn, create_app
+from bargein_server.shell.collector import calm_collector
 from bargein_server.shell.listener import listening_socket
-from bargein_server.shell.server import calm_collector, uvicorn_config
+from bargein_server.shell.server import uvicorn_config
 
 from .floor import RATE, TOKEN, floor
 from .least import serve_least

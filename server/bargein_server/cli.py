@@ -21,8 +21,9 @@ from .agent import Agent, NotAnAgent
 from .app import SESSION_PATH, create_app, shut_down_sessions
 from .guard.authentication import BearerTokens
 from .settings import Settings, SettingsError, settings_from, settings_from_environment
+from .shell.collector import calm_collector
 from .shell.listener import listening_socket
-from .shell.server import Server, calm_collector, uvicorn_config
+from .shell.server import Server, uvicorn_config
 from .telemetry.logs import JsonFormatter, Line
 from .telemetry.setup import NotInstalled, export
 

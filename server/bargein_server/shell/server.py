@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import socket
 from collections.abc import Awaitable, Callable
@@ -49,23 +48,6 @@ def uvicorn_config(
         access_log=False,
         server_header=False,
     )
-
-
-def calm_collector() -> None:
-    """Keep the pauses of Python's cyclic garbage collector short: for a process that only serves.
-
-    By default it walks through all objects of all sessions whenever they have grown by a quarter: a
-    tenth of a second for 500 sessions, in which nothing is written and no interrupt is read. What a turn
-    or a session leaves behind is freed without it, so that walk may be rare.
-
-    A walk through what is young takes in all that 500 busy sessions need for the moment, 2500 objects,
-    beside what is new. So it is to be rare: with 10,000 new ones it takes up to 10 ms, once in 1250 turns
-    of all sessions, and the slowest hundredth of interrupts does not notice. What it leaves is walked through
-    once more. What exists already, such as modules, never is.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 0, 60)
 
 
 class Server(uvicorn.Server):
