@@ -88,6 +88,7 @@ class LoadSession:
         self._cut = False  # by ourselves: what waits for a line then does not wait for the server
         self._connect_at = 0.0
         self._pending: dict[str, InputText | Interrupt] = {}
+        self._taken_along: tuple[str, ...] = ()  # the ids of what the resume of this line has said
         self._turns: dict[str, LoadTurn] = {}
         self._by_input: dict[str, LoadTurn] = {}
 
@@ -102,11 +103,13 @@ class LoadSession:
         """
         self.write, self._connect_at = write, began
         opening = bp.SessionOpen(client=bp.ClientInfo(name="load test"))
+        self._taken_along = ()
         if self._resume is not None:
             session_id, token, epoch = self._resume
             cursor = bp.Cursor(epoch=epoch, seq=bp.Seq(self._seq))
             resume = bp.Resume(session_id=session_id, token=token, cursor=cursor)
             opening = bp.SessionOpen(resume=resume, pending=list(self._pending.values()) or None)
+            self._taken_along = tuple(self._pending)
         write(self._codec.encode(opening))
 
     def detach(self, *, on_purpose: bool) -> None:
@@ -251,8 +254,8 @@ class LoadSession:
         self.open, self.replaying, self._cut = True, event.resumed, False
         self._figures.opened += 1
         self._figures.reached = max(self._figures.reached, self._figures.opened)
-        if not resuming:
-            for request in self._pending.values():
+        for request in self._pending.values():
+            if request.id not in self._taken_along:
                 self._send(request)
 
     def _lost(self, reason: str, now: float) -> None:

@@ -377,6 +377,24 @@ def test_what_is_asked_while_there_is_no_line_counts_only_when_the_server_lost_i
     assert not session.ask("while there is a line", 3.0, 3.0).disturbed
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+def test_what_is_asked_while_a_session_opens_is_sent_once(resumed: bool) -> None:
+    """A resume takes along what waits then; whoever asks before its answer would wait for ever."""
+    session = LoadSession(CODECS["bargein.v1.json"], Figures())
+    sent: list[str] = []
+    if resumed:
+        session.attach(lambda frame: None, 0.0)
+        session.receive(json.dumps(OPENED).encode(), 0.0)
+        session.detach(on_purpose=True)
+        session.ask("before", 1.0, 1.0)
+    session.attach(lambda frame: sent.append(frame.decode()), 0.0)
+    session.ask("meanwhile", 1.0, 1.0)
+    session.receive(json.dumps(OPENED | {"resumed": resumed}).encode(), 0.0)
+    session.ask("after", 1.0, 1.0)
+    told = "".join(sent)
+    assert [told.count(text) for text in ("before", "meanwhile", "after")] == [int(resumed), 1, 1]
+
+
 def test_a_late_request_counts_from_when_it_was_due() -> None:
     """A stall of the generator is in the times; what a timer may be late is not."""
     figures = Figures()
