@@ -17,7 +17,7 @@ import gc
 from typing import Literal
 
 MOST_YOUNG = 40_000
-"""So many objects lead to a walk where there is no garbage: what 1000 turns need. It takes up to 40 ms."""
+"""So many objects lead to a walk where there is no garbage: what 1000 turns need. It takes 20 to 50 ms."""
 LEAST_YOUNG = 10_000
 """The same where there is. To walk through so many takes up to 10 ms."""
 WORTHWHILE = 0.25
