@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from bargein_protocol import CODECS
 from bargein_server import Output, Turn
 from bargein_server.app import SESSION_PATH
 from loadgen.agent import agent
@@ -21,7 +20,6 @@ from loadgen.figures import Figures
 from loadgen.histogram import Histogram
 from loadgen.options import Options, parse
 from loadgen.run import main, run
-from loadgen.session import LoadSession
 from serving import serving
 
 SHORT: dict[str, Any] = {
@@ -358,41 +356,6 @@ def test_quantiles_are_exact_to_one_per_cent() -> None:
         truth = durations[max(0, -(-len(durations) * int(share * 100) // 100) - 1)]
         assert truth * 0.999999 <= histogram.quantile(share) <= truth * 1.0101
     assert histogram.max == durations[-1] == histogram.quantile(1.0)
-
-
-@pytest.mark.parametrize("on_purpose", [True, False])
-def test_what_is_asked_while_there_is_no_line_counts_only_when_the_server_lost_it(on_purpose: bool) -> None:
-    """Whoever waits for a line that the generator cut waits for nothing that the server does."""
-    session = LoadSession(CODECS["bargein.v1.json"], Figures())
-    asked = []
-    for _ in range(2):
-        session.attach(lambda frame: None, 0.0)
-        session.receive(json.dumps(OPENED).encode(), 0.0)
-        asked.append(session.ask("while there is a line", 1.0, 1.0))
-        session.detach(on_purpose=on_purpose)
-        asked.append(session.ask("while there is none", 2.0, 2.0))
-    assert [turn.disturbed for turn in asked] == [on_purpose] * 4
-    session.attach(lambda frame: None, 0.0)
-    session.receive(json.dumps(OPENED).encode(), 0.0)
-    assert not session.ask("while there is a line", 3.0, 3.0).disturbed
-
-
-@pytest.mark.parametrize("resumed", [False, True])
-def test_what_is_asked_while_a_session_opens_is_sent_once(resumed: bool) -> None:
-    """A resume takes along what waits then; whoever asks before its answer would wait for ever."""
-    session = LoadSession(CODECS["bargein.v1.json"], Figures())
-    sent: list[str] = []
-    if resumed:
-        session.attach(lambda frame: None, 0.0)
-        session.receive(json.dumps(OPENED).encode(), 0.0)
-        session.detach(on_purpose=True)
-        session.ask("before", 1.0, 1.0)
-    session.attach(lambda frame: sent.append(frame.decode()), 0.0)
-    session.ask("meanwhile", 1.0, 1.0)
-    session.receive(json.dumps(OPENED | {"resumed": resumed}).encode(), 0.0)
-    session.ask("after", 1.0, 1.0)
-    told = "".join(sent)
-    assert [told.count(text) for text in ("before", "meanwhile", "after")] == [int(resumed), 1, 1]
 
 
 def test_a_late_request_counts_from_when_it_was_due() -> None:

@@ -6,9 +6,9 @@ leaves behind is freed without it, so that such a walk may be rare.
 
 It walks through what is young, too, whenever so many objects more were made than freed. A running turn needs
 about 40, its task and the agent's generator among them, so that a few hundred sessions whose agents begin to
-speak look like garbage to it: walks of 5 to 20 ms, which find nothing. Only agents make cycles. So as many
-objects as a full core has in flight lead to a walk, a quarter of that after one that found something, and
-twice as many again after each that did not.
+speak look like garbage to it: walks of 5 to 20 ms, which find nothing. Hardly anything but agents makes
+cycles. So as many objects as a full core has in flight lead to a walk, a quarter of that after one that found
+something, and twice as many again after each that did not.
 """
 
 from __future__ import annotations
