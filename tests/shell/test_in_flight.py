@@ -99,16 +99,34 @@ async def test_room_is_told_once_when_the_peer_has_read(
 
 async def test_a_client_that_does_not_read_holds_a_gushing_agent_at_the_cap() -> None:
     """Nothing is lost when it reads again: the whole answer arrives."""
-    async with serving(gushing, in_flight_bytes=CAP) as server, server.connect() as client:
-        await ask(client)
+    yielded = 0
+
+    async def counted(turn: Turn) -> AsyncIterator[Output]:
+        nonlocal yielded
+        async for chunk in gushing(turn):
+            yielded += 1
+            yield chunk
+
+    async with serving(counted, in_flight_bytes=CAP) as server, server.connect() as client:
+        client.socket.transport.pause_reading()
+        await client.send({"type": "input.text", "id": "i1", "text": "hello"})
         [protocol] = server.server.server_state.connections
         assert isinstance(protocol, BargeinProtocol)
-        assert protocol.in_flight is not None
-        most = arrived = 0
+        in_flight = protocol.in_flight
+        assert in_flight is not None
+        await until(lambda: in_flight.unacknowledged >= CAP, "a full line")
+        held: list[int] = []
+        for _ in range(100):
+            await asyncio.sleep(0)
+            held.append(yielded)
+            assert in_flight.unacknowledged < CAP + 2 * CHUNK
+        assert held[-1] == held[50] < 3000
+
+        client.socket.transport.resume_reading()
+        arrived = 0
         while arrived < 300_000:
             arrived += len((await client.receive()).get("text", ""))
-            most = max(most, protocol.in_flight.unacknowledged)
-        assert 0 < most < CAP + 2 * CHUNK
+            assert in_flight.unacknowledged < CAP + 2 * CHUNK
 
 
 async def test_sockets_that_do_not_say_they_are_tcp_have_no_delay() -> None:

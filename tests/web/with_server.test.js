@@ -215,8 +215,8 @@ test("an interrupt that was not answered before a reload still silences", async 
   await until(() => before.state.state === "reconnecting");
   turn.interrupt().catch(() => {});
   const state = JSON.parse(JSON.stringify(before.resumeState()));
-  relay.down = false;
-  const after = await talkTo(t, relay.url, { resume: state });
+  // The old page's line stays down: coming back, it would drive the session that the new one has taken.
+  const after = await talkTo(t, url, { resume: state });
   const [again] = after.turns;
   assert.ok(again === undefined || again.muted, "it is over, or silent");
   await until(() => after.turns.length === 0);
