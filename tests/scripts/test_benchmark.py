@@ -15,7 +15,7 @@ import pytest
 import benchmark
 import wire
 from speed import alone, capacity, crowd, interrupts, memory, rounds
-from speed.capacity import APPROACH, CAUTION, STRIDE, Capacity, Look, Staircase
+from speed.capacity import APPROACH, BEYOND, STRIDE, Capacity, Look, Staircase
 from speed.crowd import Crowd
 from speed.figures import Figures
 from speed.floor import LONGEST_S, RATE, TURN_S
@@ -47,7 +47,7 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(rounds, what, value)
     for what, value in (("FIRST", 1), ("TURN_TOKENS", 10), ("STREAM_S", 0.1), ("SETTLE_S", 0.0)):
         monkeypatch.setattr(memory, what, value)
-    monkeypatch.setattr(capacity, "CAUTION", 0.0)  # begins with one session
+    monkeypatch.setattr(capacity, "BEYOND", 0.0)  # begins with one session
     monkeypatch.setattr(capacity, "LOOK_S", 0.1)
     monkeypatch.setattr(capacity, "SETTLE_S", 0.0)
     monkeypatch.setattr(Look, "served", property(lambda look: look.size < 3))
@@ -348,9 +348,9 @@ async def test_a_crowd_is_looked_at_whole(monkeypatch: pytest.MonkeyPatch, brief
         return look.size < 6
 
     monkeypatch.setattr(Look, "served", property(verdict))
-    monkeypatch.setattr(capacity, "CAUTION", CAUTION)
+    monkeypatch.setattr(capacity, "BEYOND", BEYOND)
     figures = Figures()
-    figures.note("cpu per token 2", FLOOR, CAUTION / (RATE * 4.5))
+    figures.note("cpu per token 2", FLOOR, BEYOND / (RATE * 4.5))
     with served(SCRIPT, (FLOOR,)) as (server,):
         await listening(server)
         async with Crowd(server, 0) as clients:
