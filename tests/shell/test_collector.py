@@ -80,7 +80,7 @@ def test_walks_in_vain_get_rarer(generation: int) -> None:
     gc.collect(0)
     gc.collect(generation)
     assert rarity() == 2 * LEAST_YOUNG
-    make_cycles(LEAST_YOUNG // 4)  # an eighth
+    make_cycles(LEAST_YOUNG // 4)  # an eighth of what led to it
     gc.collect(generation)
     assert rarity() == 4 * LEAST_YOUNG
 

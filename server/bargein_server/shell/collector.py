@@ -7,8 +7,8 @@ leaves behind is freed without it, so that such a walk may be rare.
 It walks through what is young, too, whenever so many objects more were made than freed. A running turn needs
 about 40, its task and the agent's generator among them, so that a few hundred sessions whose agents begin to
 speak look like garbage to it: walks of 5 to 20 ms, which find nothing. Hardly anything but agents makes
-cycles. So as many objects as a full core has in flight lead to a walk, a quarter of that after one that found
-something, and twice as many again after each that did not.
+cycles. So twice as many objects as a full core has in flight lead to a walk, an eighth of that after one that
+found something, and twice as many again after each that did not.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from __future__ import annotations
 import gc
 from typing import Literal
 
-MOST_YOUNG = 40_000
-"""So many objects lead to a walk where there is no garbage: what 1000 turns need. It takes 20 to 50 ms."""
+MOST_YOUNG = 80_000
+"""So many objects lead to a walk where there is no garbage: what 2000 turns need. It takes 50 to 80 ms."""
 LEAST_YOUNG = 10_000
 """The same where there is. To walk through so many takes up to 10 ms."""
 WORTHWHILE = 0.25
