@@ -2,7 +2,7 @@
 
 A test marked `virtual_time` runs on a loop whose clock jumps to the next deadline when nothing is
 left to do: an hour takes milliseconds, and nothing depends on how busy the machine is. Tests of the
-shell and of the endpoints run on asyncio and on uvloop, whose transports and timers differ. All
+transport, the hosts and the endpoints run on asyncio and on uvloop, whose transports and timers differ. All
 others run on asyncio.
 """
 
@@ -18,7 +18,7 @@ from virtual_time import VirtualTimeLoop
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
-_ON_BOTH = ("tests/shell/", "tests/endpoints/")
+_ON_BOTH = ("tests/serving/", "tests/transport/", "tests/hosting/", "tests/endpoints/")
 
 
 def pytest_configure(config: pytest.Config) -> None:

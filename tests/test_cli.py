@@ -21,7 +21,7 @@ from websockets.asyncio.client import connect
 
 from bargein_server import Settings, __version__
 from bargein_server.cli import AgentNotFound, load_agent, main
-from serving import RawClient, request
+from live_server import RawClient, request
 from waiting import WAIT_S
 
 HELLO = """

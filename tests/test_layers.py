@@ -1,8 +1,8 @@
 """An import goes only downwards.
 
-    cli → app → endpoints → shell → core → settings → protocol
-                 guard, telemetry ┘     ↑
-    agents, streams → agent ────────────┘       nothing imports agents but app and cli
+    cli → serving → app → endpoints → transport → hosting → core → settings → protocol
+                               guard, telemetry ┘     ↑
+    examples → agents, streams → agent ───────────────┘   nothing imports agents but app and cli
     client → protocol, never server
 
 Imports are read from the source, those inside functions and behind `TYPE_CHECKING` too: an arrow that
@@ -26,8 +26,9 @@ PACKAGES = {
 }
 
 _under_core = {"settings", "protocol"}
-_under_shell = {"agent", "core", "guard", "telemetry"} | _under_core
-_under_app = {"endpoints", "documents", "agents", "shell"} | _under_shell
+_under_hosting = {"agent", "core", "guard", "telemetry"} | _under_core
+_under_transport = {"hosting"} | _under_hosting
+_under_app = {"endpoints", "documents", "agents", "transport", "hosting"} | _under_hosting
 
 ALLOWED: dict[str, set[str]] = {
     "protocol": set(),
@@ -36,14 +37,17 @@ ALLOWED: dict[str, set[str]] = {
     "agent": {"core"} | _under_core,
     "streams": {"agent", "protocol"},
     "agents": {"agent", "streams"} | _under_core,
+    "examples": {"agent", "agents", "streams"} | _under_core,
     "telemetry": {"core"} | _under_core,
     "guard": {"core", "telemetry"} | _under_core,
-    "shell": _under_shell,
-    "endpoints": {"shell"} | _under_shell,
+    "hosting": _under_hosting,
+    "transport": _under_transport,
+    "endpoints": {"transport"} | _under_transport,
+    "serving": {"transport"} | _under_core,
     "documents": {"endpoints", "protocol"},
     "app": _under_app,
-    "cli": {"app", "server"} | _under_app,
-    "server": {"app", "agent", "guard", "shell"} | _under_core,
+    "cli": {"app", "server", "serving", "examples"} | _under_app,
+    "server": {"app", "agent", "guard", "transport"} | _under_core,
     "client": {"protocol"},
 }
 """What each room may import, beside itself and what is installed. `server` is the package's own front."""
@@ -60,7 +64,7 @@ IMPURE = {
 ONLY_IN = {
     "openai": {"agents"},
     "xllamacpp": {"agents"},
-    "starlette": {"app", "endpoints", "shell"},
+    "starlette": {"app", "endpoints", "transport", "serving"},
     "prometheus_client": {"telemetry"},
     "opentelemetry": {"telemetry"},
 }
@@ -143,7 +147,7 @@ def test_the_table_has_no_circle() -> None:
 
 def test_nothing_imports_agents_but_app_and_cli() -> None:
     """An agent is a guest: the server runs without any."""
-    assert {room for room, below in ALLOWED.items() if "agents" in below} == {"app", "cli"}
+    assert {room for room, below in ALLOWED.items() if "agents" in below} == {"app", "cli", "examples"}
 
 
 @pytest.mark.parametrize(
@@ -157,17 +161,17 @@ def test_nothing_imports_agents_but_app_and_cli() -> None:
         ("bargein_server.core.session", "import asyncio"),
         ("bargein_server.core.session", "def f():\n    from random import choice"),
         ("bargein_server.core.session", "import collections, socket"),
-        ("bargein_server.core.session", "from ..shell.runner import Runner"),
-        ("bargein_server.core.session", "from .. import shell"),
+        ("bargein_server.core.session", "from ..hosting.runner import Runner"),
+        ("bargein_server.core.session", "from .. import hosting"),
         ("bargein_server.core.session", "from bargein_server.agent import Turn"),
         ("bargein_server.core.session", "if TYPE_CHECKING:\n    from ..agent import Turn"),
         ("bargein_server.core.session", "import starlette"),
-        ("bargein_server.shell.runner", "from ..agents import demo"),
-        ("bargein_server.shell.runner", "from ..endpoints.websocket import serve"),
-        ("bargein_server.shell.runner", "import openai"),
+        ("bargein_server.hosting.runner", "from ..agents import demo"),
+        ("bargein_server.hosting.runner", "from ..endpoints.websocket import serve"),
+        ("bargein_server.hosting.runner", "import openai"),
         ("bargein_server.endpoints.sse", "from ..app import create_app"),
-        ("bargein_server.agent", "from .shell.runner import Runner"),
-        ("bargein_server.agents.demo", "from bargein_server import Turn"),
+        ("bargein_server.agent", "from .hosting.runner import Runner"),
+        ("bargein_server.examples.demo", "from bargein_server import Turn"),
         ("bargein_client.session", "import bargein_server"),
         ("bargein_client.session", "from bargein_server.core import session"),
     ],
@@ -189,10 +193,10 @@ def test_a_wrong_import_goes_red(module: str, source: str) -> None:
             "from bargein_protocol import Seq\nfrom .turns import Turn\nfrom ..settings import S",
         ),
         (
-            "bargein_server.shell.runner",
+            "bargein_server.hosting.runner",
             "import asyncio\nfrom ..agent import Turn\nfrom ..core.session import Session",
         ),
-        ("bargein_server.agents.demo", "from ..agent import Turn\nimport random, openai"),
+        ("bargein_server.agents.tools", "from ..agent import Turn\nimport random, openai"),
         ("bargein_server.app", "from .agents import demo\nimport starlette.routing"),
         (
             "bargein_client.session",

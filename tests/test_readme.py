@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from bargein_server import Turn
-from serving import serving
-from upstream import Upstream
+from live_server import serving
+from model_server import Upstream
 from waiting import WAIT_S
 
 ROOT = Path(__file__).parent.parent

@@ -21,9 +21,9 @@ from bargein_client.core import ClientCore
 from bargein_client.phases import Phase
 from bargein_client.tracked import TrackedTurn
 from bargein_protocol import JSON
-from bargein_server.core.slots import Slots
-from bargein_server.core.turns import COMPLETED, Ending
-from served import Served
+from bargein_server.core.turn_limiter import TurnLimiter
+from bargein_server.core.turn_record import COMPLETED, Ending
+from host_driver import Served
 
 FAILED = Ending("failed", "agent_error")
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
@@ -49,7 +49,7 @@ class Conversation(RuleBasedStateMachine):
         self.answers: Counter[str] = Counter()
         self.ends: Counter[str] = Counter()
         self.numbers = count(1)
-        self.slots = Slots(most=2, waiting=1)
+        self.turn_limiter = TurnLimiter(most=2, waiting=1)
         self.seen: list[bp.ServerEvent | bp.UnknownEvent] = []
 
     # --- the server ------------------------------------------------------------------------------
@@ -86,7 +86,7 @@ class Conversation(RuleBasedStateMachine):
             if refused is not None:
                 served = None
         if served is None:
-            served = Served(next(self.numbers), self.slots, self.now)
+            served = Served(next(self.numbers), self.turn_limiter, self.now)
             self.sessions[served.core.identity.session_id] = served
             self.ever.append(served)
         self.attached = served

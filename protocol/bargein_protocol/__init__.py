@@ -5,7 +5,6 @@ structs, a codec turns them into frames and back, and a `TurnFold` folds a turn'
 it said and did.
 """
 
-from .accumulator import LaneFold, TurnFold
 from .client_events import (
     ClientEvent,
     InputAudio,
@@ -27,9 +26,9 @@ from .client_events import (
 from .codec import CODECS, JSON, MESSAGEPACK, Codec, JsonCodec, MessagePackCodec, negotiate
 from .errors import CODES, Action, Code, DecodeError, ProtocolError, code_named, code_of_close
 from .event import Event, Numbered, Output, TurnEvent
-from .folded import AudioSpan, FoldedLane, FoldedProgress, FoldedTool, FoldedTurn, ToolState
-from .growing_text import GrowingText
+from .fold import LaneFold, TurnFold
 from .http import BatchAnswer, BatchInput, BatchRequest, BatchResult, TurnRequest
+from .indexed_text import IndexedText
 from .server_events import (
     AgentOutput,
     AudioDelta,
@@ -67,6 +66,7 @@ from .server_events import (
     TurnStarted,
     UnknownEvent,
 )
+from .turn_state import AudioSpan, LaneState, ProgressState, ToolPhase, ToolState, TurnState
 from .types import (
     MAX_PENDING,
     NO_SEQ,
@@ -122,14 +122,10 @@ __all__ = [
     "Epoch",
     "ErrorEvent",
     "Event",
-    "FoldedLane",
-    "FoldedProgress",
-    "FoldedTool",
-    "FoldedTurn",
     "GoAway",
-    "GrowingText",
     "Heard",
     "Heartbeat",
+    "IndexedText",
     "InputAccepted",
     "InputAudio",
     "InputClear",
@@ -143,6 +139,7 @@ __all__ = [
     "InterruptResult",
     "JsonCodec",
     "LaneFold",
+    "LaneState",
     "Limits",
     "MessagePackCodec",
     "Numbered",
@@ -156,6 +153,7 @@ __all__ = [
     "Played",
     "Pong",
     "Progress",
+    "ProgressState",
     "ProtocolError",
     "ReplayDone",
     "Resume",
@@ -180,6 +178,7 @@ __all__ = [
     "ToolConfirm",
     "ToolDecision",
     "ToolOutput",
+    "ToolPhase",
     "ToolResult",
     "ToolRunning",
     "ToolState",
@@ -196,6 +195,7 @@ __all__ = [
     "TurnResume",
     "TurnResumed",
     "TurnStarted",
+    "TurnState",
     "TurnStatus",
     "UnknownEvent",
     "Usage",

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from .event import Event, Numbered, Output, TurnEvent
-from .folded import FoldedTurn
+from .turn_state import TurnState
 from .types import (
     NO_TURN,
     AnyId,
@@ -82,7 +82,7 @@ class Snapshot(Event, frozen=True, kw_only=True, tag="snapshot"):
     """Takes the place of a replay that the log cannot give: the turns as they stand at `seq`."""
 
     seq: SeqField
-    turns: Annotated[list[FoldedTurn], Meta(max_length=4096)]
+    turns: Annotated[list[TurnState], Meta(max_length=4096)]
 
 
 class Heartbeat(Event, frozen=True, kw_only=True, tag="heartbeat"):

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from itertools import count
 
 import bargein_protocol as bp
-from bargein_server.core.log import MemoryLog
+from bargein_server.core.replay_log import MemoryLog
 from bargein_server.core.session import Session
-from bargein_server.core.slots import Claim, Slots
+from bargein_server.core.turn_limiter import Permit, TurnLimiter
 from bargein_server.settings import Settings
-from bargein_server.shell.connection import WRITE_BYTES
+from bargein_server.transport.connection import WRITE_BYTES
 
 from .floor import TOKEN
 
@@ -50,7 +50,7 @@ def _session() -> Session:
         MemoryLog(limits.log_events, limits.log_bytes),
         bp.JSON,
         limits,
-        Claim(Slots(limits.turns, limits.waiting_turns), lambda: None),
+        Permit(TurnLimiter(limits.turns, limits.waiting_turns), lambda: None),
         lambda: bp.TurnId(f"t_8432156e_{next(ids)}"),
         0.0,
     )

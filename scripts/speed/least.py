@@ -16,7 +16,7 @@ from typing import cast
 import uvloop
 from websockets.utils import accept_key
 
-from bargein_server.shell.frames import TEXT, header, only_message
+from bargein_server.transport.frames import TEXT, header, only_message
 
 from .floor import ENDS, RATE, TOKEN_FRAME
 

@@ -10,9 +10,9 @@ from time import monotonic
 import uvicorn
 
 from bargein_server import Output, Settings, Turn, create_app
-from bargein_server.shell.collector import calm_collector
-from bargein_server.shell.listener import listening_socket
-from bargein_server.shell.server import uvicorn_config
+from bargein_server.serving.gc_tuning import tune_gc
+from bargein_server.serving.listener import listening_socket
+from bargein_server.serving.server import uvicorn_config
 
 from .floor import RATE, TOKEN, floor
 from .least import serve_least
@@ -65,6 +65,6 @@ def serve(which: str, port: int, core: int | None) -> None:
         metrics=which == WATCHED,
     )
     config = uvicorn_config(create_app(agent, limits), limits, "127.0.0.1", port, "warning")
-    calm_collector()
+    tune_gc()
     with suppress(KeyboardInterrupt):
         uvicorn.Server(config).run([listening_socket("127.0.0.1", port, limits.stalled_s)])

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from .app import create_app
     from .guard.authentication import Authenticator, BearerTokens
     from .settings import Settings
-    from .shell.uvicorn_protocol import BargeinProtocol
+    from .transport.websocket_protocol import BargeinProtocol
 
 __version__ = "0.1.0"
 
@@ -32,7 +32,7 @@ _HOMES = {
     "app": ("create_app",),
     "guard.authentication": ("Authenticator", "BearerTokens"),
     "settings": ("Settings",),
-    "shell.uvicorn_protocol": ("BargeinProtocol",),
+    "transport.websocket_protocol": ("BargeinProtocol",),
     "agent": ("Agent", "NotAnAgent", "Output", "Turn", "TurnClosed", "TurnFailed"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

@@ -39,9 +39,6 @@ from bargein_protocol import (
     TurnId,
 )
 
-# The parts of the core that a tool loop needs are had from here, so that agents know only this module.
-from .core.checks import BadOutput as BadOutput
-from .core.checks import checked_output as checked_output
 from .core.history import History
 from .core.messages import Message as Message
 from .core.messages import NamedCall as NamedCall
@@ -50,6 +47,10 @@ from .core.messages import result_message as result_message
 from .core.spans import NO_SPAN as NO_SPAN
 from .core.spans import Attribute as Attribute
 from .core.spans import Span as Span
+
+# The parts of the core that a tool loop needs are had from here, so that agents know only this module.
+from .core.validation import BadOutput as BadOutput
+from .core.validation import validated_output as validated_output
 
 if TYPE_CHECKING:
     import httpx2

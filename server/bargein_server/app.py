@@ -21,17 +21,17 @@ from starlette.websockets import WebSocket
 from .agent import Agent, check_agent
 from .documents import asyncapi, openapi
 from .endpoints import sse
-from .endpoints.answers import denial
 from .endpoints.batch import answer_batch
 from .endpoints.call import SESSION_HEADER, TOKEN_HEADER, Handler, HttpEndpoint
 from .endpoints.page import Page, page_folder
 from .endpoints.probes import health, readiness, show_metrics
+from .endpoints.responses import denial
 from .endpoints.tickets import issue_ticket
 from .endpoints.websocket import serve_session
+from .guard.admission import TRACE_HEADERS, Admission, Refused
 from .guard.authentication import Authenticator
-from .guard.door import TRACE_HEADERS, Door, Refused
+from .hosting.registry import SessionRegistry
 from .settings import Settings
-from .shell.sessions import Sessions
 from .telemetry.setup import set_up
 
 if TYPE_CHECKING:
@@ -74,31 +74,33 @@ def create_app(
     """
     check_agent(agent)
     limits = settings if settings is not None else Settings()
-    door = Door(limits, authenticator, origins, lambda: asyncio.get_running_loop().time())
+    admission = Admission(limits, authenticator, origins, lambda: asyncio.get_running_loop().time())
 
-    def sessions() -> Sessions:
+    def sessions() -> SessionRegistry:
         # Made by the first who asks inside the event loop: a mounted application has no lifespan.
-        existing: Sessions | None = getattr(app.state, "sessions", None)
+        existing: SessionRegistry | None = getattr(app.state, "sessions", None)
         if existing is None or existing.loop is not asyncio.get_running_loop():
-            existing = app.state.sessions = Sessions(agent, limits, telemetry)
+            existing = app.state.sessions = SessionRegistry(agent, limits, telemetry)
         return existing
 
-    telemetry, metrics = set_up(limits, lambda: _gauges(sessions()), lambda: door.refusals)
+    telemetry, metrics = set_up(limits, lambda: _gauges(sessions()), lambda: admission.refusals)
 
     app = Starlette(
-        routes=_routes(sessions, door, metrics),
+        routes=_routes(sessions, admission, metrics),
         middleware=[_cors(origins)] if origins else [],
         lifespan=_lifespan(agent, sessions),
     )
     return app
 
 
-def _routes(sessions: Callable[[], Sessions], door: Door, metrics: Metrics | None) -> list[BaseRoute]:
+def _routes(
+    sessions: Callable[[], SessionRegistry], admission: Admission, metrics: Metrics | None
+) -> list[BaseRoute]:
     async def session_endpoint(websocket: WebSocket) -> None:
-        await serve_session(websocket, sessions(), door)
+        await serve_session(websocket, sessions(), admission)
 
     async def ticket_endpoint(request: Request) -> Response:
-        return await issue_ticket(request, door)
+        return await issue_ticket(request, admission)
 
     page = _page()
     return [
@@ -106,16 +108,16 @@ def _routes(sessions: Callable[[], Sessions], door: Door, metrics: Metrics | Non
         Route("/static/{path:path}", page.file),
         WebSocketRoute(SESSION_PATH, session_endpoint),
         Route(TICKET_PATH, ticket_endpoint, methods=["POST"]),
-        *_http_routes(sessions, door),
-        *_probes(sessions, door, metrics),
+        *_http_routes(sessions, admission),
+        *_probes(sessions, admission, metrics),
         *(_document(path, make) for path, make in DOCUMENTS.items()),
-        WebSocketRoute("/{path:path}", partial(_no_session_here, door)),
+        WebSocketRoute("/{path:path}", partial(_no_session_here, admission)),
     ]
 
 
-async def _no_session_here(door: Door, websocket: WebSocket) -> None:
+async def _no_session_here(admission: Admission, websocket: WebSocket) -> None:
     """Refuse a handshake for another path; Starlette would answer 403, which is about who asks."""
-    await websocket.send_denial_response(denial(Refused(404, f"sessions are at {SESSION_PATH}"), door))
+    await websocket.send_denial_response(denial(Refused(404, f"sessions are at {SESSION_PATH}"), admission))
 
 
 @cache
@@ -124,7 +126,7 @@ def _page() -> Page:
     return Page(page_folder())
 
 
-def _http_routes(sessions: Callable[[], Sessions], door: Door) -> Iterator[Route]:
+def _http_routes(sessions: Callable[[], SessionRegistry], admission: Admission) -> Iterator[Route]:
     handler: Handler
     for path, methods, handler in (
         ("/v1/turns", ("POST",), sse.start_turn),
@@ -133,7 +135,7 @@ def _http_routes(sessions: Callable[[], Sessions], door: Door) -> Iterator[Route
         ("/v1/sessions/{session_id}/interrupt", ("POST",), sse.interrupt_turn),
         ("/v1/sessions/{session_id}/events", ("GET", "POST"), sse.session_events),
     ):
-        yield Route(path, HttpEndpoint(sessions, door, handler), methods=methods)
+        yield Route(path, HttpEndpoint(sessions, admission, handler), methods=methods)
 
 
 def _cors(origins: Collection[str]) -> Middleware:
@@ -148,18 +150,20 @@ def _cors(origins: Collection[str]) -> Middleware:
     )
 
 
-def _gauges(sessions: Sessions) -> dict[str, float]:
+def _gauges(sessions: SessionRegistry) -> dict[str, float]:
     return {
         "bargein_abandoned_tasks": len(sessions.abandoned),
         "bargein_background_tasks": len(sessions.background),
-        "bargein_slots_taken": sessions.slots.taken,
-        "bargein_slots_waiting": sessions.slots.waiting,
+        "bargein_slots_taken": sessions.turn_limiter.taken,
+        "bargein_slots_waiting": sessions.turn_limiter.waiting,
         "bargein_event_streams": len(sessions.streams),
         "bargein_draining": sessions.draining,
     }
 
 
-def _probes(sessions: Callable[[], Sessions], door: Door, metrics: Metrics | None) -> list[Route]:
+def _probes(
+    sessions: Callable[[], SessionRegistry], admission: Admission, metrics: Metrics | None
+) -> list[Route]:
     async def healthz(request: Request) -> Response:
         return health()
 
@@ -168,7 +172,7 @@ def _probes(sessions: Callable[[], Sessions], door: Door, metrics: Metrics | Non
 
     async def scrape(request: Request) -> Response:
         assert metrics is not None
-        return show_metrics(request, door, metrics)
+        return show_metrics(request, admission, metrics)
 
     routes = [Route(HEALTH_PATH, healthz), Route(READY_PATH, readyz)]
     return routes if metrics is None else [*routes, Route(METRICS_PATH, scrape)]
@@ -185,7 +189,7 @@ def _document(path: str, make: Callable[[], dict[str, Any]]) -> Route:
     return Route(path, show)
 
 
-def _lifespan(agent: Agent, sessions: Callable[[], Sessions]) -> Lifespan[Starlette]:
+def _lifespan(agent: Agent, sessions: Callable[[], SessionRegistry]) -> Lifespan[Starlette]:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         startup, shutdown = getattr(agent, "startup", None), getattr(agent, "shutdown", None)
@@ -209,5 +213,5 @@ async def shut_down_sessions(app: Starlette) -> int:
     Returns:
         How many tasks of turns have not ended all the same.
     """
-    existing: Sessions | None = getattr(app.state, "sessions", None)
+    existing: SessionRegistry | None = getattr(app.state, "sessions", None)
     return await existing.shut_down() if existing is not None else 0

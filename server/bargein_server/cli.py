@@ -20,10 +20,10 @@ from . import __version__
 from .agent import Agent, NotAnAgent
 from .app import SESSION_PATH, create_app, shut_down_sessions
 from .guard.authentication import BearerTokens
+from .serving.gc_tuning import tune_gc
+from .serving.listener import listening_socket
+from .serving.server import Server, uvicorn_config
 from .settings import Settings, SettingsError, settings_from, settings_from_environment
-from .shell.collector import calm_collector
-from .shell.listener import listening_socket
-from .shell.server import Server, uvicorn_config
 from .telemetry.logs import JsonFormatter, Line
 from .telemetry.setup import NotInstalled, export
 
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         print(f"bargein-server: cannot listen on {options.host}:{options.port}: {error}", file=sys.stderr)
         sys.exit(3)
-    calm_collector()
+    tune_gc()
     runner = asyncio.Runner(loop_factory=config.get_loop_factory())
     with suppress(KeyboardInterrupt):
         runner.run(server.serve(sockets=[listener]))
@@ -132,16 +132,16 @@ def _agent(options: argparse.Namespace) -> Agent:
     if options.target is not None:
         return load_agent(options.target)
     if options.agent == "demo":
-        from .agents.demo import demo
+        from .examples.demo import demo
 
         return demo
     if options.agent == "tone":
-        from .agents.tone import tone
+        from .examples.tone import tone
 
         return tone
     try:
         if options.agent == "openai":
-            from .agents.openai import OpenAIAgent
+            from .agents.chat_completions import OpenAIAgent
 
             return OpenAIAgent(model=options.model)
         from .agents.local import LocalAgent

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from bargein_server import Turn
-from bargein_server.agents.openai import OpenAIAgent
-from fakes import serve
-from model import Model, Part
-from tool_talk import Conversation, Serve
-from upstream import Upstream
+from bargein_server.agents.chat_completions import OpenAIAgent
+from memory_client import serve
+from model_server import Upstream
+from scripted_model import Model, Part
+from tool_conversation import Conversation, Serve
 
 
 @pytest.fixture

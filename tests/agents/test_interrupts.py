@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from bargein_protocol import ToolConfirm, ToolDecision, ToolOutput, ToolRunning
 from bargein_server import Output, Turn
-from bargein_server.agents.openai import OpenAIAgent
+from bargein_server.agents.chat_completions import OpenAIAgent
 from bargein_server.agents.tools import ToolError, tool
-from fakes import Line, serve
-from model import Model, Part, call, check_messages, say
-from upstream import Upstream
+from memory_client import Line, serve
+from model_server import Upstream
+from scripted_model import Model, Part, call, check_messages, say
 from waiting import until
 
 KINDS = ("quick", "slow", "stubborn", "finish", "chatty", "thread", "failing", "confirmed", "client", "bad")

@@ -16,11 +16,11 @@ import pytest
 from bargein_server.agent import TurnFailed
 from bargein_server.agents import local
 from bargein_server.agents.local import LocalAgent, LocalModel, LocalModelError, NotInstalled
-from bargein_server.shell.http_client import TurnClient, create_http_client
+from bargein_server.hosting.http_client import TurnClient, create_http_client
 from fake_turn import FakeTurn
-from gauge import Gauge
 from held_turn import HeldTurn
-from upstream import WAIT_S
+from llama_metrics import Gauge
+from model_server import WAIT_S
 
 SERVER_ROOTS = [str(Path(local.__file__).parents[2]), str(Path(local.__file__).parents[3] / "protocol")]
 STORY = "Tell me a very long story about a king, a river and a clock."

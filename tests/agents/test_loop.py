@@ -24,8 +24,8 @@ from bargein_protocol import (
 )
 from bargein_server import Turn
 from bargein_server.agents.tools import ToolError, tool
-from model import Part, call, check_messages, say
-from tool_talk import Serve, add, told
+from scripted_model import Part, call, check_messages, say
+from tool_conversation import Serve, add, told
 from waiting import until
 
 

@@ -18,8 +18,8 @@ from bargein_protocol import (
 )
 from bargein_server import Turn
 from bargein_server.agents.tools import tool
-from model import call
-from tool_talk import Conversation, Serve, add, told
+from scripted_model import call
+from tool_conversation import Conversation, Serve, add, told
 from waiting import until
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from bargein_protocol import Status, TextDelta
 from bargein_server import Agent, Output, Turn, TurnFailed
-from bargein_server.agents.crew import ROOM
-from bargein_server.agents.parallel import OnError, SideBySide
-from fakes import Line, serve
+from bargein_server.agents.output_mux import ROOM
+from bargein_server.agents.parallel import OnError, Parallel
+from memory_client import Line, serve
 from waiting import until
 
 
@@ -22,7 +22,7 @@ def team_of(agents: dict[str, Agent], on_error: OnError = "fail") -> Agent:
     """Return an agent that runs others side by side and then says what came of them."""
 
     async def lead(turn: Turn) -> AsyncIterator[Output]:
-        team = SideBySide(turn, agents, on_error)
+        team = Parallel(turn, agents, on_error)
         async with aclosing(team.outputs()) as outputs:
             async for output in outputs:
                 yield output

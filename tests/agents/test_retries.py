@@ -10,10 +10,10 @@ import pytest
 
 from bargein_protocol import Status
 from bargein_server.agent import TurnFailed
-from bargein_server.agents.openai import OpenAIAgent
-from bargein_server.shell.http_client import TurnClient, create_http_client
+from bargein_server.agents.chat_completions import OpenAIAgent
+from bargein_server.hosting.http_client import TurnClient, create_http_client
 from fake_turn import FakeTurn
-from upstream import Call, Upstream
+from model_server import Call, Upstream
 from waiting import until
 
 pytestmark = pytest.mark.virtual_time

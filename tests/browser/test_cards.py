@@ -7,11 +7,11 @@ import json
 import pytest
 from playwright.async_api import Browser, Locator
 
-from bargein_server.agents.demo import demo
-from bargein_server.agents.showcase import DRAFT
+from bargein_server.examples.demo import demo
+from bargein_server.examples.showcase import DRAFT
 from chat_page import person
+from live_server import serving
 from page_agents import lonely
-from serving import serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

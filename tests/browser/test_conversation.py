@@ -6,9 +6,9 @@ import pytest
 from playwright.async_api import Browser
 
 from chat_page import person
+from live_server import serving
 from page_agents import chatter
 from relay import relay
-from serving import serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

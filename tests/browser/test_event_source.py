@@ -9,8 +9,8 @@ import pytest
 from playwright.async_api import Browser
 
 from bargein_server import Output, Turn
+from live_server import serving
 from relay import relay
-from serving import serving
 from waiting import WAIT_S
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -6,8 +6,8 @@ import pytest
 from playwright.async_api import Browser
 
 from chat_page import ChatPage, person
+from live_server import serving
 from page_agents import chatter, flood
-from serving import serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -9,8 +9,8 @@ import pytest
 from playwright.async_api import Browser, Page
 
 from bargein_server import BearerTokens
+from live_server import Serving, serving
 from page_agents import chatter
-from serving import Serving, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

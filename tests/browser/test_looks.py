@@ -10,10 +10,10 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser
 
-from bargein_server.agents import showcase
-from bargein_server.agents.demo import demo
+from bargein_server.examples import showcase
+from bargein_server.examples.demo import demo
 from chat_page import ChatPage, person
-from serving import serving
+from live_server import serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -6,8 +6,8 @@ import pytest
 from playwright.async_api import Browser
 
 from chat_page import person
+from live_server import serving
 from page_agents import chatter, evil
-from serving import serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -9,9 +9,9 @@ import pytest
 from playwright.async_api import Browser, Locator
 
 from bargein_server import Output, Turn
-from bargein_server.agents.tone import CHUNK_MS, SAMPLES_PER_SECOND, tone
+from bargein_server.examples.tone import CHUNK_MS, SAMPLES_PER_SECOND, tone
 from chat_page import ChatPage, person
-from serving import serving
+from live_server import serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

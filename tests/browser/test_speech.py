@@ -14,8 +14,8 @@ from playwright.async_api import Browser
 
 from bargein_server import Output, Turn
 from chat_page import ChatPage
+from live_server import serving
 from page_agents import chatter
-from serving import serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -9,8 +9,8 @@ from playwright.async_api import Browser
 
 from bargein_server.endpoints.page import Page, page_folder
 from chat_page import person
+from live_server import serving
 from page_agents import chatter, flood
-from serving import serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

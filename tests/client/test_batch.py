@@ -26,7 +26,7 @@ from bargein_client.batch import (
     read_inputs,
 )
 from bargein_server import BearerTokens, Output, Turn, TurnFailed
-from serving import Serving, serving
+from live_server import Serving, serving
 from waiting import WAIT_S
 
 

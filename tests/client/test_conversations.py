@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 import bargein_protocol as bp
-import wire
+import golden_vectors as wire
 from bargein_client import TooLarge, TooManyPending
 from bargein_client.core import ClientCore
 from bargein_client.errors import ServerViolation

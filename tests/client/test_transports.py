@@ -16,8 +16,8 @@ from bargein_client.session import ClientSession
 from bargein_protocol import AudioDelta
 from bargein_server import BearerTokens, Output, Turn
 from client_script import Surroundings, patiently, until
+from live_server import counting, serving
 from relay import relay
-from serving import counting, serving
 
 WAYS: list[dict[str, Any]] = [
     {"transport": "websocket", "codec": "json"},
@@ -55,7 +55,7 @@ def talk(port: int, way: dict[str, Any]) -> AbstractAsyncContextManager[ClientSe
     )
 
 
-async def converse(way: dict[str, Any]) -> tuple[list[bp.FoldedTurn], list[Any]]:
+async def converse(way: dict[str, Any]) -> tuple[list[bp.TurnState], list[Any]]:
     """Have the scripted conversation; return its turns, folded, and what the agent was told before each.
 
     A turn whose line is cut in the middle, one that is interrupted in the middle, and one to the end.
@@ -90,7 +90,7 @@ async def converse(way: dict[str, Any]) -> tuple[list[bp.FoldedTurn], list[Any]]
         return [turn.folded() for turn in (cut, interrupted, last)], agent.histories
 
 
-def transcript(turn: bp.FoldedTurn) -> bp.FoldedTurn:
+def transcript(turn: bp.TurnState) -> bp.TurnState:
     """Return a turn without ids, which each session makes anew, and numbers: deltas may be merged."""
     assert turn.heard is not None
     return structs.replace(

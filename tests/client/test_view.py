@@ -86,7 +86,7 @@ def test_a_failure_says_why() -> None:
 
 def test_a_snapshot_continues_what_was_shown() -> None:
     """Only what is new is written; an answer that differs is written anew."""
-    state = bp.FoldedTurn(turn_id=T, lanes={"": bp.FoldedLane(text="one two three")})
+    state = bp.TurnState(turn_id=T, lanes={"": bp.LaneState(text="one two three")})
     assert shown(text(3, T, "one "), TurnSnapshot(turn_id=T, state=state)).answer == "one two three"
     paper = shown(text(3, T, "other "), TurnSnapshot(turn_id=T, state=state))
     assert paper.answer == "other \none two three"

@@ -15,8 +15,8 @@ from bargein_client import SessionReplaced, SessionRestarted, SessionResumed, Tu
 from bargein_client.session import ClientSession
 from bargein_server import Output, Turn
 from client_script import Surroundings, patiently, until
+from live_server import serving
 from relay import Relay, relay
-from serving import serving
 
 Way = dict[str, Any]
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from bargein_protocol import Heartbeat, InputQueued, InputRejected, SessionClose, TurnEnded
-from bargein_server.core.slots import Slots
-from talk import Talk
+from bargein_server.core.turn_limiter import TurnLimiter
+from core_driver import Talk
 
 
 def talks(number: int, most: int, waiting: int = 10, **settings: object) -> list[Talk]:
     """Sessions of one server."""
-    slots = Slots(most, waiting)
-    return [Talk(slots, **settings) for _ in range(number)]
+    turn_limiter = TurnLimiter(most, waiting)
+    return [Talk(turn_limiter, **settings) for _ in range(number)]
 
 
 def test_a_turn_waits_for_a_slot_and_knows_its_place() -> None:

@@ -16,7 +16,7 @@ from bargein_protocol import (
     TurnStarted,
 )
 from bargein_protocol.types import InputId, InterruptId
-from talk import Talk
+from core_driver import Talk
 
 
 def test_an_interrupt_for_an_ended_turn_says_so_and_never_ends_the_next() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from talk import Talk
+from core_driver import Talk
 
 
 def test_the_next_turn_starts_beside_one_cleanup() -> None:

@@ -10,7 +10,7 @@ from bargein_protocol import (
     TurnEnded,
     TurnEvent,
 )
-from talk import Talk
+from core_driver import Talk
 
 
 def test_what_waited_is_purged() -> None:

@@ -16,7 +16,7 @@ from bargein_protocol import (
     ToolRunning,
 )
 from bargein_server.core.history import INTERRUPTED
-from talk import Talk
+from core_driver import Talk
 
 
 def said(talk: Talk, turn: Any) -> list[tuple[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bargein_protocol import ErrorEvent, TextDelta, TurnHeld, TurnHold, TurnId, TurnResume, TurnResumed
-from talk import Talk
+from core_driver import Talk
 
 
 def texts(talk: Talk) -> list[str]:

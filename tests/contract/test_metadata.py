@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bargein_protocol import ErrorEvent, SessionUpdate
-from talk import Talk
+from core_driver import Talk
 
 
 def test_metadata_is_merged_and_null_removes() -> None:

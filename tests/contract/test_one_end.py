@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bargein_protocol import InputAccepted, Played, SessionClose, TextDelta, TurnEnded, TurnHold, TurnStarted
-from bargein_server.core.turns import Ending, Misuse
-from talk import Talk
+from bargein_server.core.turn_record import Ending, Misuse
+from core_driver import Talk
 
 
 def test_a_turn_that_completes_ends_once_with_what_was_heard() -> None:

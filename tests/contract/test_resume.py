@@ -27,7 +27,7 @@ from bargein_protocol import (
     TurnId,
 )
 from bargein_server.core.commands import CloseConnection, Expire
-from talk import Talk
+from core_driver import Talk
 
 
 def resume(talk: Talk, cursor: int, pending: Sequence[PendingEvent] = ()) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bargein_protocol import InputQueued, SessionClose, TextDelta, TurnEnded, TurnHeld, TurnHold
-from talk import Talk
+from core_driver import Talk
 
 
 def texts(talk: Talk) -> list[str]:

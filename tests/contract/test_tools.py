@@ -20,17 +20,17 @@ from bargein_protocol import (
     ToolRunning,
     TurnId,
 )
-from bargein_server.core.calls import Begun
+from bargein_server.core.calls import CallRecord
 from bargein_server.core.commands import DeliverAnswer
-from bargein_server.core.turns import Misuse
-from talk import Talk
+from bargein_server.core.turn_record import Misuse
+from core_driver import Talk
 
 A, B = CallId("a"), CallId("b")
 
 
 def begin(talk: Talk, turn: TurnId, call: CallId, goes_on: bool = False, late: bool = False) -> bool:
     """Let a tool begin, without a frame."""
-    begun = Begun(call_id=call, name="order", arguments={"n": 1}, goes_on=goes_on, late=late)
+    begun = CallRecord(call_id=call, name="order", arguments={"n": 1}, goes_on=goes_on, late=late)
     return talk.session.tools.begin(turn, begun)
 
 
@@ -319,7 +319,7 @@ def test_what_tools_of_other_voices_did_is_told_when_nobody_merged_it() -> None:
         talk = Talk()
         turn = talk.ask()
         talk.emit(turn, ToolCall(call_id=B, name="look", source="critic"))
-        begun = Begun(call_id=A, name="order", arguments={}, source="buyer")
+        begun = CallRecord(call_id=A, name="order", arguments={}, source="buyer")
         assert talk.session.tools.begin(turn, begun)
         settle(talk, turn, A)
         if cut:

@@ -25,8 +25,8 @@ from bargein_protocol import (
     TurnId,
 )
 from bargein_server.core.history import INTERRUPTED, about_tokens
-from bargein_server.core.turns import Ending, State
-from talk import Talk
+from bargein_server.core.turn_record import Ending, State
+from core_driver import Talk
 from valid_history import check_valid
 
 CALLS = st.sampled_from([CallId("a"), CallId("b"), CallId("c")])

@@ -30,7 +30,7 @@ from bargein_protocol import (
     TurnResume,
 )
 from bargein_server.core import requests
-from talk import Talk
+from core_driver import Talk
 
 NOWHERE = TurnId("t99")
 

@@ -30,8 +30,8 @@ from bargein_protocol import (
 )
 from bargein_protocol.errors import BAD_EVENT
 from bargein_server.core.commands import StartTurn
-from bargein_server.core.turns import Ending
-from talk import Talk
+from bargein_server.core.turn_record import Ending
+from core_driver import Talk
 
 
 def test_the_opening_tells_the_limits() -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from bargein_protocol import JSON, FoldedLane, FoldedTool, FoldedTurn, Seq, Snapshot
+from bargein_protocol import JSON, LaneState, Seq, Snapshot, ToolState, TurnState
 from bargein_protocol.types import CallId, TurnId
 from bargein_server.core.snapshots import SNAPSHOT_BYTES, bounded_snapshot
 
 
-def large(name: str, size: int) -> FoldedTurn:
-    tool = FoldedTool(call_id=CallId("c"), name="dump", output="o" * size, state="completed")
-    return FoldedTurn(turn_id=TurnId(name), lanes={"": FoldedLane(text=f"said by {name}", tools=[tool])})
+def large(name: str, size: int) -> TurnState:
+    tool = ToolState(call_id=CallId("c"), name="dump", output="o" * size, state="completed")
+    return TurnState(turn_id=TurnId(name), lanes={"": LaneState(text=f"said by {name}", tools=[tool])})
 
 
 def test_a_snapshot_at_its_bound_is_whole() -> None:

@@ -17,8 +17,8 @@ from bargein_protocol import (
     TurnId,
     Usage,
 )
-from bargein_server.core.turns import MAX_TURN_CHARS
-from talk import Talk
+from bargein_server.core.turn_record import MAX_TURN_CHARS
+from core_driver import Talk
 
 
 def speaking(*words: str) -> tuple[Talk, TurnId]:

@@ -8,11 +8,11 @@ from typing import Any
 import jsonschema
 import pytest
 
-import wire
+import golden_vectors as wire
 from bargein_server.app import SESSION_PATH
 from bargein_server.documents import asyncapi
+from live_server import echo, serving
 from npm import installed
-from serving import echo, serving
 
 DOCUMENT: dict[str, Any] = asyncapi()
 DIRECTIONS = {"client": "receive", "server": "send"}

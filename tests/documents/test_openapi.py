@@ -15,13 +15,13 @@ from starlette.routing import Route
 
 from bargein_server import BearerTokens, Settings, create_app
 from bargein_server.documents import openapi
-from event_source import http
-from serving import Serving, echo, serving
+from live_server import Serving, echo, serving
+from sse_client import http
 
 DOCUMENT: dict[str, Any] = openapi()
 TOKENS = BearerTokens({"secret": "tester"})
 FOR_PEOPLE = ("/", "/static/{path:path}")
-HOOKS = Path(__file__).parent.parent / "fuzzing.py"
+HOOKS = Path(__file__).parents[1] / "support" / "fuzzing.py"
 FUZZ_S = 110.0
 """How long schemathesis may take at most; on a quiet machine it needs a tenth of it."""
 

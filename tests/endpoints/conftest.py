@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serving import WireKind
+from live_server import WireKind
 
 
 @pytest.fixture(params=["transport", "asgi"])

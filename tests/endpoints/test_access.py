@@ -13,7 +13,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from bargein_server import BearerTokens, Output, Turn
-from serving import Serving, WireKind, ask, echo, serving
+from live_server import Serving, WireKind, ask, echo, serving
 
 TOKENS = BearerTokens({"ann-secret": "ann", "bob-secret": "bob"})
 

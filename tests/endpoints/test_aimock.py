@@ -9,10 +9,10 @@ import pytest
 
 from aimock import Fixture, aimock
 from bargein_server import Agent, Output, Turn
-from bargein_server.agents.openai import OpenAIAgent
-from bargein_server.agents.parallel import SideBySide
-from model import check_messages
-from serving import ask, serving
+from bargein_server.agents.chat_completions import OpenAIAgent
+from bargein_server.agents.parallel import Parallel
+from live_server import ask, serving
+from scripted_model import check_messages
 
 pytestmark = pytest.mark.asyncio(loop_factories=["uvloop"])
 
@@ -110,7 +110,7 @@ async def test_specialists_side_by_side(tmp_path: Path) -> None:
             return OpenAIAgent(model="gpt-4o", base_url=model.url, instructions=f"You are {name}.")
 
         async def panel(turn: Turn) -> AsyncIterator[Output]:
-            team = SideBySide(turn, {name: specialist(name) for name in ("Ann", "Bob", "Cy")})
+            team = Parallel(turn, {name: specialist(name) for name in ("Ann", "Bob", "Cy")})
             async for output in team.outputs():
                 yield output
             yield " ".join(branch.text.split()[0] for branch in team.branches.values())

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from bargein_server import Output, Turn
-from serving import WireKind, ask, echo, serving
+from live_server import WireKind, ask, echo, serving
 
 HARMLESS: dict[str, tuple[str | bytes, str | tuple[str, ...]]] = {
     "broken JSON": ("{", "bad_frame"),

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from bargein_server import BearerTokens, Output, Settings, Turn, TurnFailed
-from event_source import http
-from serving import WireKind, serving
+from live_server import WireKind, serving
+from sse_client import http
 from waiting import until
 
 

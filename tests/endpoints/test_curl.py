@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from bargein_server import Output, Turn
-from serving import Serving, WireKind, serving
+from live_server import Serving, WireKind, serving
 from waiting import WAIT_S
 
 CURL = shutil.which("curl") or "curl"

@@ -24,12 +24,12 @@ from bargein_client import ConnectError, EventsDropped, EventsLost, SessionResta
 from bargein_client.session import ClientSession
 from bargein_client.turn import ClientTurn
 from bargein_server import Output, Settings, Turn, create_app
-from bargein_server.shell.server import uvicorn_config
-from bargein_server.shell.sessions import Sessions
+from bargein_server.hosting.registry import SessionRegistry
+from bargein_server.serving.server import uvicorn_config
 from client_script import Surroundings, patiently
+from live_server import serving
 from memory_net import Cut, Direction, How, MemoryLoop
 from relay import Relay, relay
-from serving import serving
 
 URL = "ws://127.0.0.1:8000/v1/session"
 
@@ -68,7 +68,7 @@ class Transcript(NamedTuple):
 
     seen: list[Any]
     read: list[list[Any]]
-    folds: list[bp.FoldedTurn]
+    folds: list[bp.TurnState]
     outcome: str
     last: int
     accepted: list[str]
@@ -120,7 +120,7 @@ async def read_until(turn: ClientTurn, last: str | None = None) -> list[Any]:
     return events
 
 
-def plain(turn: bp.FoldedTurn) -> bp.FoldedTurn:
+def plain(turn: bp.TurnState) -> bp.TurnState:
     """Return a turn without what may differ.
 
     That is its random id, and how much of a whole answer had been heard when it ended, which is nothing
@@ -142,7 +142,7 @@ class Bench:
         self.loop = loop
         settings = Settings(no_output_s=1000)  # in silence, time passes
         app = create_app(agent, settings)
-        self.sessions = app.state.sessions = Sessions(agent, settings)
+        self.sessions = app.state.sessions = SessionRegistry(agent, settings)
         config = uvicorn_config(app, settings, "127.0.0.1", 8000, "critical")
         config.load()
         state = ServerState()

@@ -12,9 +12,9 @@ import pytest
 
 from bargein_protocol import CallId, Status, Thought, ToolCall
 from bargein_server import Output, Turn
-from bargein_server.core.calls import Begun
-from serving import Serving, serving
-from talk import Talk
+from bargein_server.core.calls import CallRecord
+from core_driver import Talk
+from live_server import Serving, serving
 
 # Its part of the log, and no record of it.
 WALKED_IN_A_TURN = 1
@@ -96,7 +96,7 @@ def test_nothing_leads_back_to_the_record_of_a_turn() -> None:
     del asked
     talk.emit(turn, "word ", Thought(text="Hm."), Status(message="fine", source="other"))
     talk.emit(turn, ToolCall(call_id=CallId("c"), name="look"))
-    assert talk.session.tools.begin(turn, Begun(CallId("c"), "look", {}))
+    assert talk.session.tools.begin(turn, CallRecord(CallId("c"), "look", {}))
     talk.interrupt(turn)
     talk.cleaned_up(turn)
     assert gone() is not None

@@ -8,8 +8,9 @@ from typing import Any
 import httpx
 from httpx_sse import aconnect_sse
 
-from event_source import http
-from serving import Frame, Serving, WireKind, ask, counting, echo, serving
+from bargein_server.transport.event_stream import FollowerConnection
+from live_server import Frame, Serving, WireKind, ask, counting, echo, serving
+from sse_client import http
 from waiting import WAIT_S, until
 
 
@@ -111,6 +112,7 @@ async def test_who_reads_too_slowly_falls_off(wire: WireKind) -> None:
                 await follower.until("replay.done")
                 [live] = server.sessions
                 [following] = live.followers
+                assert isinstance(following, FollowerConnection)
                 following._wire._backlog += 2**20  # as if it did not read
                 seen = (await stream.until("text.delta"))["seq"]
                 while (await stream.until("text.delta"))["seq"] < seen + 40:

@@ -10,9 +10,9 @@ from contextlib import suppress
 import pytest
 
 from bargein_server import Settings
-from hostile import yields_flat_out
+from hostile_agents import yields_flat_out
+from live_server import ask, echo, serving
 from raw_websocket import HEAD, MASK, frame, raw, rest, upgraded
-from serving import ask, echo, serving
 from waiting import WAIT_S, until
 
 MAX_FRAGMENTS = Settings().frame_pieces

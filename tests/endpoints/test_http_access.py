@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from bargein_server import BearerTokens
-from event_source import http
-from serving import Frame, WireKind, counting, echo, serving
+from live_server import Frame, WireKind, counting, echo, serving
+from sse_client import http
 
 TOKENS = BearerTokens({"ann-secret": "ann", "bob-secret": "bob"})
 ANN = {"Authorization": "Bearer ann-secret"}

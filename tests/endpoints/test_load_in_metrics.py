@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from prometheus_client.parser import text_string_to_metric_families
 
 from bargein_server import BearerTokens, Output, Turn, TurnFailed
-from serving import RawClient, Serving, serving
+from live_server import RawClient, Serving, serving
 from waiting import until
 
 SESSIONS = 8

@@ -16,8 +16,8 @@ import pytest
 from bargein_client import connect
 from bargein_protocol import TextDelta
 from bargein_server.agents.local import LocalAgent
-from gauge import Gauge
-from serving import Serving, ask, serving
+from live_server import Serving, ask, serving
+from llama_metrics import Gauge
 
 STORY = "Tell me a very long story about a king, a river and a clock."
 pytestmark = pytest.mark.asyncio(loop_factories=["uvloop"])

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 from bargein_protocol import AudioDelta
 from bargein_server import Output, Turn
-from serving import WireKind, ask, counting, serving
+from live_server import WireKind, ask, counting, serving
 
 SOUND = bytes(range(256)) * 8
 

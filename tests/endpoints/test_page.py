@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from bargein_server import create_app
 from bargein_server.endpoints.page import FOLDERS, TYPES, page_folder
-from serving import echo
+from live_server import echo
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -12,7 +12,7 @@ import pytest
 from bargein_server import BearerTokens, Output, Settings, Turn, create_app
 from bargein_server.app import shut_down_sessions
 from bargein_server.telemetry.setup import NotInstalled
-from serving import WireKind, ask, counting, echo, serving
+from live_server import WireKind, ask, counting, echo, serving
 from waiting import until
 
 TOKENS = BearerTokens({"ann-secret": "ann"})

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from bargein_server import Output, Turn
-from serving import RawClient, serving
+from live_server import RawClient, serving
 from waiting import until
 
 BYTES_AN_INTERRUPT = 20

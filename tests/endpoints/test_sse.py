@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from bargein_server import Output, Turn
-from event_source import Stream, http
-from serving import Frame, Serving, WireKind, ask, counting, echo, serving
+from live_server import Frame, Serving, WireKind, ask, counting, echo, serving
+from sse_client import Stream, http
 from waiting import until
 
 

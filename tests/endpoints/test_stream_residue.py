@@ -7,8 +7,8 @@ import asyncio
 from starlette.routing import Route
 
 from bargein_server.endpoints.call import HttpEndpoint
-from event_source import Http, http
-from serving import Frame, Serving, WireKind, counting, serving
+from live_server import Frame, Serving, WireKind, counting, serving
+from sse_client import Http, http
 from waiting import until
 
 
@@ -27,12 +27,12 @@ async def test_streams_leave_nothing_behind(wire: WireKind) -> None:
         async with client.stream("/v1/turns", {"text": "x"}) as stream:
             await stream.until("text.delta")
         await away(server)
-        [door] = {
+        [admission] = {
             route.app._door
             for route in server.app.routes
             if isinstance(route, Route) and isinstance(route.app, HttpEndpoint)
         }
-        await until(lambda: len(door.connections) == 0)
+        await until(lambda: len(admission.connections) == 0)
         before = len(asyncio.all_tasks())
         for number in range(30):
             async with client.stream("/v1/turns", {"text": "x", "id": "i1"}) as stream:
@@ -45,7 +45,7 @@ async def test_streams_leave_nothing_behind(wire: WireKind) -> None:
                     async with client.stream(path, headers=token(opened)) as follower:
                         await follower.until("text.delta")
         await away(server)
-        await until(lambda: not server.sessions.streams and len(door.connections) == 0, "no streams")
+        await until(lambda: not server.sessions.streams and len(admission.connections) == 0, "no streams")
         await until(lambda: not any(live.followers or live.tasks() for live in server.sessions), "no turns")
         await until(lambda: len(asyncio.all_tasks()) <= before, "no tasks")
 

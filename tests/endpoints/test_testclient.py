@@ -8,7 +8,7 @@ from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from bargein_server import create_app
-from serving import counting, echo
+from live_server import counting, echo
 
 
 def talk_once(client: TestClient, path: str = "/v1/session") -> str:

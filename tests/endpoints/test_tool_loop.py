@@ -15,11 +15,11 @@ from contextlib import asynccontextmanager
 import pytest
 
 from bargein_server import Output, Turn
-from bargein_server.agents.openai import OpenAIAgent
+from bargein_server.agents.chat_completions import OpenAIAgent
 from bargein_server.agents.tools import tool
-from model import Model, Part, call, say
-from serving import RawClient, Serving, WireKind, ask, serving
-from upstream import Call, Upstream
+from live_server import RawClient, Serving, WireKind, ask, serving
+from model_server import Call, Upstream
+from scripted_model import Model, Part, call, say
 from waiting import until
 
 BYTES_A_TURN = 800

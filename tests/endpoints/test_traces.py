@@ -8,8 +8,8 @@ import pytest
 from opentelemetry import trace
 
 from bargein_server import Output, Turn
-from event_source import http
-from serving import WireKind, ask, counting, serving
+from live_server import WireKind, ask, counting, serving
+from sse_client import http
 from tracing import PARENT_ID, TRACE_ID, TRACEPARENT, Tracing, parent_of
 from waiting import until
 

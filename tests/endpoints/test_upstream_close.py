@@ -1,7 +1,7 @@
 """Contract 6 over the whole line: an interrupt closes the model's stream at the socket.
 
 The collector is off and a global keeps the careless agents' streams, so nothing but the server can
-close them. The control is in `shell/test_http_client_positions.py`: a cancel alone leaves them open.
+close them. The control is in `hosting/test_http_client_positions.py`: a cancel alone leaves them open.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import pytest
 from openai import AsyncOpenAI
 
 from bargein_server import Output, Turn
+from live_server import RawClient, Serving, WireKind, ask, serving
 from model_agents import AGENTS, KEPT, careful, careless, one_token
-from serving import RawClient, Serving, WireKind, ask, serving
-from upstream import Call, Upstream
+from model_server import Call, Upstream
 from waiting import until
 
 ModelAgent = Callable[[AsyncOpenAI], AsyncIterator[str]]

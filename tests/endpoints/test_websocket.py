@@ -14,8 +14,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from bargein_server import Output, Turn
-from hostile import yields_flat_out
-from serving import WireKind, ask, counting, echo, serving
+from hostile_agents import yields_flat_out
+from live_server import WireKind, ask, counting, echo, serving
 from waiting import until
 
 

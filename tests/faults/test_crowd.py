@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from bargein_server import Output, Turn
+from live_server import Serving, serving
 from processes import ROOT, environment
-from serving import Serving, serving
 from waiting import until
 
 SESSIONS, TURNS = 1000, 3

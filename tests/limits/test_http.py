@@ -11,8 +11,8 @@ import pytest
 
 from bargein_server import Output, Turn
 from bargein_server.guard.rates import AddressRates
-from event_source import http
-from serving import serving
+from live_server import serving
+from sse_client import http
 
 LITTLE = 0.01
 

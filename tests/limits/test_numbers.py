@@ -27,12 +27,12 @@ from bargein_protocol import (
 )
 from bargein_protocol.errors import FLOODED, OVERLOADED
 from bargein_server import Output, Turn
-from bargein_server.shell.connection import RESENT_MESSAGES
-from bargein_server.shell.http_client import create_http_client
-from fakes import Line, serve
-from serving import echo, serving
-from talk import Talk
-from upstream import Upstream
+from bargein_server.hosting.http_client import create_http_client
+from bargein_server.transport.connection import RESENT_MESSAGES
+from core_driver import Talk
+from live_server import echo, serving
+from memory_client import Line, serve
+from model_server import Upstream
 from waiting import until
 
 

@@ -12,12 +12,12 @@ import pytest
 from bargein_protocol import JSON, Ping, Pong, Snapshot
 from bargein_protocol.errors import FLOODED
 from bargein_server import Output, Turn
-from bargein_server.core.turns import FRAME_BYTES
-from bargein_server.shell.uvicorn_protocol import BargeinProtocol
-from fakes import Line, serve
+from bargein_server.core.turn_record import FRAME_BYTES
+from bargein_server.transport.websocket_protocol import BargeinProtocol
+from core_driver import Talk
+from live_server import echo, serving
+from memory_client import Line, serve
 from raw_websocket import frame, rest, upgraded
-from serving import echo, serving
-from talk import Talk
 from waiting import WAIT_S
 
 
@@ -145,4 +145,4 @@ async def test_pong_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 < max(waiting) <= 4096
 
 
-# `in_flight_bytes`, which needs a real socket, is in tests/shell/test_in_flight.py.
+# `in_flight_bytes`, which needs a real socket, is in tests/transport/test_in_flight.py.

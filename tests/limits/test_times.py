@@ -16,13 +16,13 @@ from bargein_server.agent import NamedCall
 from bargein_server.agents.calls import Calls
 from bargein_server.agents.tools import tool, toolset
 from bargein_server.core.commands import CloseConnection, Expire
-from bargein_server.core.slots import Slots
+from bargein_server.core.turn_limiter import TurnLimiter
 from bargein_server.guard.authentication import Tickets
-from bargein_server.shell.http_client import create_http_client
-from fakes import Line, serve
-from serving import echo, serving
-from talk import Talk
-from upstream import Upstream
+from bargein_server.hosting.http_client import create_http_client
+from core_driver import Talk
+from live_server import echo, serving
+from memory_client import Line, serve
+from model_server import Upstream
 from waiting import until
 
 LITTLE = 0.01
@@ -79,8 +79,8 @@ def test_idle_s() -> None:
 
 def test_waiting_s() -> None:
     """A turn that finds no slot fails."""
-    slots = Slots(1, 1)
-    first, second = (Talk(slots, waiting_s=7, no_output_s=LONG) for _ in range(2))
+    turn_limiter = TurnLimiter(1, 1)
+    first, second = (Talk(turn_limiter, waiting_s=7, no_output_s=LONG) for _ in range(2))
     first.ask()
     second.ask()
     assert around(second, 7, lambda: ended(second)) == ([], ["overload"])

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from msgspec import inspect
 
-import wire
+import golden_vectors as wire
 from bargein_protocol import (
     JSON,
     DecodeError,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import wire
+import golden_vectors as wire
 from bargein_protocol import (
     CODECS,
     JSON,

@@ -8,18 +8,18 @@ import pytest
 
 import bargein_protocol
 from bargein_protocol import (
-    accumulator,
     client_events,
     codec,
     errors,
     event,
-    folded,
-    growing_text,
+    fold,
+    indexed_text,
     server_events,
+    turn_state,
     types,
 )
 
-MODULES = [accumulator, client_events, codec, errors, event, folded, growing_text, server_events, types]
+MODULES = [fold, client_events, codec, errors, event, turn_state, indexed_text, server_events, types]
 
 
 def public_classes(module: ModuleType) -> set[str]:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from hypothesis import given
 
-import wire
+import golden_vectors as wire
 from bargein_protocol import JSON, MESSAGEPACK, AudioDelta, Code, Data, DecodeError, errors
 
 

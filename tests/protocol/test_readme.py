@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from msgspec import inspect
 
-import wire
+import golden_vectors as wire
 from bargein_protocol import (
     CODES,
     JSON,
@@ -21,18 +21,18 @@ from bargein_protocol import (
     BatchResult,
     ClientInfo,
     Cursor,
-    FoldedLane,
-    FoldedProgress,
-    FoldedTool,
-    FoldedTurn,
     Heard,
+    LaneState,
     Limits,
     Numbered,
     Output,
     Played,
+    ProgressState,
     Resume,
+    ToolState,
     TurnEvent,
     TurnRequest,
+    TurnState,
     Usage,
 )
 
@@ -40,8 +40,8 @@ README = (wire.PROTOCOL / "README.md").read_text("utf-8")
 
 OBJECTS: dict[str, type[msgspec.Struct]] = {
     "resume": Resume, "cursor": Cursor, "client": ClientInfo, "played": Played, "limits": Limits,
-    "heard": Heard, "usage": Usage, "turn": FoldedTurn, "lane": FoldedLane, "tool": FoldedTool,
-    "span": AudioSpan, "progress": FoldedProgress,
+    "heard": Heard, "usage": Usage, "turn": TurnState, "lane": LaneState, "tool": ToolState,
+    "span": AudioSpan, "progress": ProgressState,
 }  # fmt: skip
 EVENTS = {wire.tag(struct): struct for structs in wire.EVENTS.values() for struct in structs}
 

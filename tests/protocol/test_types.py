@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from msgspec import inspect
 
-import wire
+import golden_vectors as wire
 from bargein_protocol import Heard, Limits, Played, types
 
 

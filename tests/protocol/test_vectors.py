@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-import wire
+import golden_vectors as wire
 from bargein_protocol import JSON, DecodeError, TurnFold, TurnId, UnknownEvent
 
 DECODE = {"client": JSON.decode_client, "server": JSON.decode_server}

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import benchmark
-import wire
+import golden_vectors as wire
 from speed import alone, capacity, crowd, interrupts, memory, rounds
 from speed.capacity import APPROACH, BEYOND, STRIDE, Capacity, Look, Staircase
 from speed.crowd import Crowd

@@ -15,12 +15,12 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from bargein_server import Output, Turn
 from bargein_server.app import SESSION_PATH
+from live_server import serving
 from loadgen.agent import agent
 from loadgen.figures import Figures
 from loadgen.histogram import Histogram
 from loadgen.options import Options, parse
 from loadgen.run import main, run
-from serving import serving
 
 SHORT: dict[str, Any] = {
     "sessions": 3,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-import wire
+import golden_vectors as wire
 
 
 def load() -> ModuleType:

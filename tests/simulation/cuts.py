@@ -20,8 +20,8 @@ from msgspec import Struct
 
 import bargein_protocol as bp
 from bargein_server import Agent
+from bargein_server.hosting.upstream import TURN_STREAMS
 from bargein_server.settings import Settings
-from bargein_server.shell.upstream import TURN_STREAMS
 from valid_history import check_valid
 
 from .network import Link, Weather

@@ -11,20 +11,20 @@ from msgspec import Struct
 from bargein_client.core import ClientCore
 from bargein_client.inbox import Inbox
 from bargein_client.outbox import Outbox
-from bargein_server.core.answers import Answers
-from bargein_server.core.delivery import Delivery
 from bargein_server.core.identity import Identity
-from bargein_server.core.log import MemoryLog
-from bargein_server.core.presence import Presence
+from bargein_server.core.liveness import Liveness
+from bargein_server.core.output_pump import OutputPump
+from bargein_server.core.replay_log import MemoryLog
+from bargein_server.core.reply_cache import ReplyCache
 from bargein_server.core.requests import Requests
+from bargein_server.core.sequencer import Sequencer
 from bargein_server.core.session import Session
-from bargein_server.core.stream import Stream
-from bargein_server.core.table import TurnTable
-from bargein_server.core.turns import Turn
+from bargein_server.core.turn_record import TurnRecord
+from bargein_server.core.turn_scheduler import TurnScheduler
 from bargein_server.core.utterance import Utterance
-from bargein_server.shell.connection import Connection
-from bargein_server.shell.live import LiveSession
-from bargein_server.shell.runner import Runner
+from bargein_server.hosting.host import SessionHost
+from bargein_server.hosting.runner import Runner
+from bargein_server.transport.connection import Connection
 
 
 class Mutant(Struct):
@@ -70,14 +70,14 @@ MUTANTS = [
     ),
     Mutant(
         "the purge",
-        Turn,
+        TurnRecord,
         "purge",
         "spared: list[_Waiting] = []",
         "return",
     ),
     Mutant(
         "one answer",
-        Answers,
+        ReplyCache,
         "again",
         "if answer is None:",
         "if True:",
@@ -112,21 +112,21 @@ MUTANTS = [
     ),
     Mutant(
         "a number in a replay",
-        Stream,
+        Sequencer,
         "next_replayed",
         "seq = Seq(self._replayed + 1)",
         "seq = Seq(min(self._replayed + 2, self._log.top))",
     ),
     Mutant(
         "the cursor",
-        Stream,
+        Sequencer,
         "replay_from",
         "self._replayed = cursor.seq",
         "self._replayed = Seq(max(0, cursor.seq - 1))",
     ),
     Mutant(
         "heartbeats",
-        Presence,
+        Liveness,
         "_check_silence",
         "self._stream.answer",
         "str",
@@ -140,28 +140,28 @@ MUTANTS = [
     ),
     Mutant(
         "sections",
-        TurnTable,
+        TurnScheduler,
         "ask",
         "if not current.guarded:",
         "if True:",
     ),
     Mutant(
         "holds",
-        Delivery,
+        OutputPump,
         "next_frames",
         "turn is None or turn.held_until is not None",
         "turn is None",
     ),
     Mutant(
         "forgetting turns",
-        TurnTable,
+        TurnScheduler,
         "_forget_old",
         "while self._too_many()",
         "while False",
     ),
     Mutant(
         "the turns of a snapshot",
-        Delivery,
+        OutputPump,
         "send_snapshot",
         "for turn in turns])",
         "for turn in turns if turn.fold.ended is None])",
@@ -175,7 +175,7 @@ MUTANTS = [
     ),
     Mutant(
         "the end of those who went away",
-        Presence,
+        Liveness,
         "tick",
         "self._table.client_gone()",
         "pass",
@@ -196,7 +196,7 @@ MUTANTS = [
     ),
     Mutant(
         "waking those who wait",
-        LiveSession,
+        SessionHost,
         "flush",
         "self._wake()",
         "pass",
@@ -224,14 +224,14 @@ MUTANTS = [
     ),
     Mutant(
         "the entry of what was said",
-        Delivery,
+        OutputPump,
         "enter",
         "if not utterance.pieces:",
         "if True:",
     ),
     Mutant(
         "text that was put off",
-        LiveSession,
+        SessionHost,
         "_enter",
         "for text in unsaid:",
         "for text in ():",
@@ -240,7 +240,7 @@ MUTANTS = [
         "pauses of agents that never pause",
         Runner,
         "_run",
-        "elif now - started > pacer.slice_s:",
+        "elif now - started > time_slicer.slice_s:",
         "elif False:",
     ),
     Mutant(

@@ -19,9 +19,9 @@ from msgspec import Struct
 import bargein_protocol as bp
 from bargein_protocol import JSON, Code, DecodeError
 from bargein_protocol.errors import INTERNAL
-from bargein_server.shell.connection import Connection
-from bargein_server.shell.outbox import LATE_S
-from bargein_server.shell.sessions import Sessions
+from bargein_server.hosting.flush_scheduler import LATE_S
+from bargein_server.hosting.registry import SessionRegistry
+from bargein_server.transport.connection import Connection
 
 from .line import SimulatedLine
 from .loop import SimulatedLoop
@@ -135,7 +135,7 @@ class Link:
         chance: random.Random,
         weather: Weather,
         oracle: Oracle,
-        sessions: Sessions,
+        sessions: SessionRegistry,
         witness: Witness,
     ) -> None:
         self.oracle = oracle

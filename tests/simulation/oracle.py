@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import bargein_protocol as bp
-from bargein_server.core.log import MemoryLog
-from bargein_server.core.turns import MAX_TURN_CHARS, State
+from bargein_server.core.replay_log import MemoryLog
+from bargein_server.core.turn_record import MAX_TURN_CHARS, State
 from bargein_server.core.utterance import MAX_PIECES
+from bargein_server.hosting.host import SessionHost
+from bargein_server.hosting.registry import SessionRegistry
 from bargein_server.settings import Settings
-from bargein_server.shell.live import LiveSession
-from bargein_server.shell.sessions import Sessions
 
 from .trace import Trace
 
@@ -73,7 +73,7 @@ class Oracle:
 
     # --- sessions --------------------------------------------------------------------------------
 
-    def opened(self, live: LiveSession, event: bp.SessionOpen) -> None:
+    def opened(self, live: SessionHost, event: bp.SessionOpen) -> None:
         """A connection was attached to a session."""
         session_id = live.core.identity.session_id
         truth = self.truths.get(session_id)
@@ -107,7 +107,7 @@ class Oracle:
 
     # --- looked at now and then ------------------------------------------------------------------
 
-    def check(self, sessions: Sessions, bound_s: float) -> None:
+    def check(self, sessions: SessionRegistry, bound_s: float) -> None:
         """Hold every session against its bounds."""
         for live in sessions:
             self._check_memory(live, sessions.settings)
@@ -116,7 +116,7 @@ class Oracle:
                 self.expect(turn.state is State.ENDED or age < bound_s, f"{turn.id} runs for {age:.0f} s")
         self.expect(len(sessions) <= sessions.settings.sessions, "too many sessions")
 
-    def _check_memory(self, live: LiveSession, limits: Settings) -> None:
+    def _check_memory(self, live: SessionHost, limits: Settings) -> None:
         core, table = live.core, live.core._table
         log = core._stream._log
         assert isinstance(log, Truth)
@@ -182,7 +182,7 @@ class Truth(MemoryLog):
         super().append(frame, codec, turn_id, end)
 
     def append_spoken(
-        self, count: int, size: int, codec: bp.Codec, turn_id: bp.TurnId, text: bp.GrowingText
+        self, count: int, size: int, codec: bp.Codec, turn_id: bp.TurnId, text: bp.IndexedText
     ) -> None:
         """Do the same for text."""
         first = self.top + 1

@@ -9,11 +9,14 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime, tzinfo
 from unittest.mock import patch
 
-from bargein_server.core.log import ReplayLog
-from bargein_server.shell import sessions
+from bargein_server.core.replay_log import ReplayLog
+from bargein_server.hosting import registry as sessions
 
 _PACKAGES = (
-    "bargein_server.shell",
+    "bargein_server.serving",
+    "bargein_server.transport",
+    "bargein_server.hosting",
+    "bargein_server.examples",
     "bargein_server.agents",
     "bargein_server.streams",
     "bargein_server.telemetry",

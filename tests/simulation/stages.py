@@ -14,18 +14,18 @@ from unittest.mock import patch
 
 from msgspec import Struct
 
-import hostile
+import hostile_agents as hostile
 from bargein_server import Agent, Output, Turn
-from bargein_server.agents import calculator
-from bargein_server.agents.demo import demo
+from bargein_server.agents.chat_completions import OpenAIAgent
 from bargein_server.agents.local import LocalAgent, LocalModel
-from bargein_server.agents.openai import OpenAIAgent
-from bargein_server.agents.specialists import panel
 from bargein_server.agents.tools import ToolError, tool
-from bargein_server.agents.translator import translator
-from bargein_server.agents.trip import trip_planner
-from model import Model, Part, call, say
-from upstream import Call, Upstream
+from bargein_server.examples import calculator
+from bargein_server.examples.demo import demo
+from bargein_server.examples.specialists import panel
+from bargein_server.examples.translator import translator
+from bargein_server.examples.trip import trip_planner
+from model_server import Call, Upstream
+from scripted_model import Model, Part, call, say
 
 from .agents import KINDS, Agents
 from .cuts import Stage

@@ -15,7 +15,7 @@ import bargein_protocol as bp
 from bargein_client import Backoff, BargeinError, ClientSession, ClientTurn, SessionReplaced
 from bargein_client.inbox import Bounds
 from bargein_client.lifeline import Environment
-from bargein_server.core.turns import MAX_TURN_CHARS
+from bargein_server.core.turn_record import MAX_TURN_CHARS
 
 from .agents import KINDS
 from .network import Link

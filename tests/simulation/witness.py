@@ -111,7 +111,7 @@ class Witness:
                 self._ended.add(state.turn_id)
 
 
-def alike(one: bp.FoldedTurn, other: bp.FoldedTurn) -> bool:
+def alike(one: bp.TurnState, other: bp.TurnState) -> bool:
     """Whether two states are the same, but for what tools did that no frame told of (contract 8)."""
     return (
         (one.input_id, one.started, one.held, one.last_seq, one.last_output_seq)
@@ -122,7 +122,7 @@ def alike(one: bp.FoldedTurn, other: bp.FoldedTurn) -> bool:
     )
 
 
-def _lanes(turn: bp.FoldedTurn) -> dict[str, tuple[object, ...]]:
+def _lanes(turn: bp.TurnState) -> dict[str, tuple[object, ...]]:
     lanes = {
         source: (lane.text, lane.thoughts, lane.status, lane.progress, lane.steps, lane.audio, lane.data)
         for source, lane in turn.lanes.items()

@@ -14,10 +14,10 @@ from msgspec import Struct
 import bargein_protocol as bp
 from bargein_client.errors import LineEnded
 from bargein_protocol.errors import ABNORMAL, RESTART
+from bargein_server.hosting.host import SessionHost
+from bargein_server.hosting.ports import ClientConnection
+from bargein_server.hosting.registry import NO_TRACE, SessionRegistry
 from bargein_server.settings import Settings, settings_from
-from bargein_server.shell.connection import Connection
-from bargein_server.shell.live import LiveSession
-from bargein_server.shell.sessions import NO_TRACE, Sessions
 
 from .agents import Agents
 from .loop import SimulatedLoop, Stuck
@@ -61,7 +61,7 @@ class Result(Struct):
     seconds: float
 
 
-class WatchedSessions(Sessions):
+class WatchedSessions(SessionRegistry):
     """The real sessions; who enters them is noted."""
 
     oracle: Oracle
@@ -69,11 +69,11 @@ class WatchedSessions(Sessions):
     def open(
         self,
         event: bp.SessionOpen,
-        connection: Connection,
+        connection: ClientConnection,
         codec: bp.Codec,
         principal: str | None = None,
         trace: Mapping[str, str] = NO_TRACE,
-    ) -> LiveSession | None:
+    ) -> SessionHost | None:
         """Attach a connection."""
         live = super().open(event, connection, codec, principal, trace)
         if live is not None:

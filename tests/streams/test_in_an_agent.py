@@ -10,9 +10,9 @@ import pytest
 
 from bargein_protocol import TurnHold, TurnResume
 from bargein_server import Agent, Output, Turn
-from bargein_server.shell.upstream import TURN_STREAMS, TurnStreams
+from bargein_server.hosting.upstream import TURN_STREAMS, TurnStreams
 from bargein_server.streams import Cache, merged, prefetched, raced, transformed
-from fakes import Line, serve
+from memory_client import Line, serve
 from operators import OPERATORS, Operator
 from streaming import Source, no_accidents
 from waiting import in_virtual_time

@@ -21,11 +21,11 @@ from bargein_protocol import (
     ToolResult,
 )
 from bargein_server import Agent, Output, Settings, Turn
-from bargein_server.shell.sessions import Sessions
+from bargein_server.hosting.registry import SessionRegistry
 from bargein_server.telemetry import Telemetry
 from bargein_server.telemetry.logs import JsonFormatter, Line, Logs
 from bargein_server.telemetry.traces import Traces
-from fakes import Line as Client
+from memory_client import Line as Client
 from tracing import TRACE_ID, TRACEPARENT, Tracing
 from waiting import until
 
@@ -42,7 +42,7 @@ async def secretive(turn: Turn) -> AsyncIterator[Output]:
 def logged(agent: Agent, *sinks: Any, **settings: Any) -> Client:
     """Return a client of a server that logs."""
     limits = Settings(**{"drain_s": 0.0, **settings})
-    return Client(Sessions(agent, limits, Telemetry([*sinks, Logs()])))
+    return Client(SessionRegistry(agent, limits, Telemetry([*sinks, Logs()])))
 
 
 def lines(caplog: pytest.LogCaptureFixture, name: str) -> list[dict[str, Any]]:

@@ -24,10 +24,10 @@ from bargein_protocol import (
     TurnId,
 )
 from bargein_server import Agent, Output, Settings, Turn, TurnFailed
-from bargein_server.shell.sessions import Sessions
+from bargein_server.hosting.registry import SessionRegistry
 from bargein_server.telemetry import Telemetry
 from bargein_server.telemetry.metrics import Metrics
-from fakes import Line
+from memory_client import Line
 from waiting import until
 
 
@@ -41,7 +41,7 @@ class Counted:
     def __init__(self, agent: Agent, **settings: object) -> None:
         self.metrics = Metrics(lambda: {"bargein_draining": 1.0}, lambda: {403: 2})
         limits = Settings(**{"drain_s": 0.0, **settings})  # type: ignore[arg-type]
-        self.sessions = Sessions(agent, limits, Telemetry([self.metrics]))
+        self.sessions = SessionRegistry(agent, limits, Telemetry([self.metrics]))
 
     def samples(self) -> Mapping[tuple[str, ...], float]:
         """Return every sample by its name and the values of its labels."""

@@ -10,16 +10,16 @@ import pytest
 
 from bargein_protocol import InputId, InputText, Interrupt, InterruptId, SessionClose
 from bargein_server import Agent, Output, Settings, Turn
-from bargein_server.shell.sessions import Sessions
+from bargein_server.hosting.registry import SessionRegistry
 from bargein_server.telemetry import (
     NO_TELEMETRY,
     SessionRecord,
     SessionTelemetry,
     Sink,
     Telemetry,
-    TurnRecord,
+    TurnTiming,
 )
-from fakes import Line
+from memory_client import Line
 from waiting import until
 
 
@@ -28,7 +28,7 @@ class Notes(Sink):
 
     def __init__(self) -> None:
         self.told: list[str] = []
-        self.turns: list[TurnRecord] = []
+        self.turns: list[TurnTiming] = []
         self.sessions: list[SessionRecord] = []
 
     def connected(self) -> None:
@@ -50,21 +50,21 @@ class Notes(Sink):
     def session_closed(self, session: SessionRecord, reason: str, now: float) -> None:
         self.told.append(reason)
 
-    def turn_asked(self, session: SessionRecord, turn: TurnRecord) -> None:
+    def turn_asked(self, session: SessionRecord, turn: TurnTiming) -> None:
         self.turns.append(turn)
         self.told.append("asked")
 
-    def turn_started(self, session: SessionRecord, turn: TurnRecord, context: Context) -> None:
+    def turn_started(self, session: SessionRecord, turn: TurnTiming, context: Context) -> None:
         self.told.append("started")
 
-    def turn_output(self, session: SessionRecord, turn: TurnRecord) -> None:
+    def turn_output(self, session: SessionRecord, turn: TurnTiming) -> None:
         self.told.append("output")
 
-    def turn_ended(self, session: SessionRecord, turn: TurnRecord) -> None:
+    def turn_ended(self, session: SessionRecord, turn: TurnTiming) -> None:
         assert turn.event is not None
         self.told.append(turn.event.status)
 
-    def turn_over(self, session: SessionRecord, turn: TurnRecord) -> None:
+    def turn_over(self, session: SessionRecord, turn: TurnTiming) -> None:
         self.told.append("over")
 
 
@@ -72,7 +72,7 @@ def watched(agent: Agent, **settings: object) -> tuple[Line, Notes]:
     """Return a client of a server whose telemetry is written down."""
     notes = Notes()
     limits = Settings(**{"drain_s": 0.0, **settings})  # type: ignore[arg-type]
-    return Line(Sessions(agent, limits, Telemetry([notes]))), notes
+    return Line(SessionRegistry(agent, limits, Telemetry([notes]))), notes
 
 
 async def brief(turn: Turn) -> AsyncIterator[Output]:
@@ -255,7 +255,7 @@ async def test_a_shutdown_ends_every_session() -> None:
 
 async def test_without_sinks_nothing_is_kept() -> None:
     """Every session is told to the same one, which does nothing."""
-    sessions = Sessions(brief, Settings())
+    sessions = SessionRegistry(brief, Settings())
     lines = [Line(sessions), Line(sessions)]
     for line in lines:
         line.ask()

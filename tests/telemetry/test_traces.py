@@ -12,7 +12,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from bargein_protocol import InputId, InputText, SessionClose
 from bargein_server import Output, Turn, TurnFailed
-from fakes import Line
+from memory_client import Line
 from tracing import PARENT_ID, TRACE_ID, TRACEPARENT, Tracing, endless, parent_of, traced, turn_of
 from waiting import until
 

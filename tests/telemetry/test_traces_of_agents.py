@@ -12,12 +12,12 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from bargein_protocol import ToolOutput, ToolRunning
 from bargein_server import Agent, Output, Turn
-from bargein_server.agents.openai import OpenAIAgent
-from bargein_server.agents.parallel import SideBySide
+from bargein_server.agents.chat_completions import OpenAIAgent
+from bargein_server.agents.parallel import Parallel
 from bargein_server.agents.tools import ToolError, tool
-from model import Model, call, say
+from model_server import Upstream
+from scripted_model import Model, call, say
 from tracing import Tracing, endless, traced, turn_of
-from upstream import Upstream
 from waiting import until
 
 # Model calls
@@ -250,7 +250,7 @@ async def test_agents_side_by_side_have_a_span_each(tracing: Tracing) -> None:
             raise ValueError("secret")
 
         async def lead(turn: Turn) -> AsyncIterator[Output]:
-            team = SideBySide(turn, {**branches, "eve": fails}, "skip")
+            team = Parallel(turn, {**branches, "eve": fails}, "skip")
             async with aclosing(team.outputs()) as outputs:
                 async for output in outputs:
                     yield output
@@ -274,7 +274,7 @@ async def test_an_interrupt_ends_the_spans_of_agents_side_by_side(tracing: Traci
     """All of them, below their turn."""
 
     async def lead(turn: Turn) -> AsyncIterator[Output]:
-        team = SideBySide(turn, {"ann": endless, "bob": endless})
+        team = Parallel(turn, {"ann": endless, "bob": endless})
         async with aclosing(team.outputs()) as outputs:
             async for output in outputs:
                 yield output

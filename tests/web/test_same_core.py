@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import bargein_protocol as bp
-import wire
+import golden_vectors as wire
 from bargein_client.core import ClientCore
 from bargein_client.errors import ServerViolation
 from bargein_client.inbox import Inbox

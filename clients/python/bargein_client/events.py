@@ -10,7 +10,6 @@ from msgspec import Struct
 
 from bargein_protocol import (
     ErrorEvent,
-    FoldedTurn,
     GoAway,
     Heartbeat,
     InputRejected,
@@ -18,6 +17,7 @@ from bargein_protocol import (
     NumberedEvent,
     Pong,
     TurnId,
+    TurnState,
     UnknownEvent,
 )
 
@@ -34,7 +34,7 @@ class TurnSnapshot(_LocalEvent, frozen=True, kw_only=True, tag="client.turn_snap
     """
 
     turn_id: TurnId
-    state: FoldedTurn
+    state: TurnState
 
 
 class Reconnecting(_LocalEvent, frozen=True, kw_only=True, tag="client.reconnecting"):

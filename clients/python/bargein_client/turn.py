@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from bargein_protocol import (
     CallId,
-    FoldedTurn,
     InputAccepted,
     InputId,
     InputQueued,
@@ -18,6 +17,7 @@ from bargein_protocol import (
     ToolOutput,
     TurnEnded,
     TurnId,
+    TurnState,
 )
 
 from .errors import BargeinError
@@ -77,7 +77,7 @@ class ClientTurn:
         """Its end; None while it runs."""
         return self._tracked.ended
 
-    def folded(self) -> FoldedTurn:
+    def folded(self) -> TurnState:
         """Return everything it said and did so far as plain data."""
         return self._tracked.fold.folded()
 

@@ -84,7 +84,7 @@ class TurnView:
         if not source:
             self._shown += text
 
-    def _snapshot(self, state: bp.FoldedTurn) -> None:
+    def _snapshot(self, state: bp.TurnState) -> None:
         lane = state.lanes.get("")
         whole = lane.text if lane is not None else ""
         if not whole.startswith(self._shown):

@@ -242,12 +242,12 @@ export interface Snapshot {
   /**
    * @maxItems 4096
    */
-  turns: FoldedTurn[];
+  turns: TurnState[];
 }
 /**
  * A turn as it stands.
  */
-export interface FoldedTurn {
+export interface TurnState {
   turn_id: string;
   input_id?: string | null;
   started?: boolean;
@@ -261,7 +261,7 @@ export interface FoldedTurn {
   usage?: Usage | null;
   cut?: boolean;
   lanes?: {
-    [k: string]: FoldedLane;
+    [k: string]: LaneState;
   };
 }
 /**
@@ -282,19 +282,19 @@ export interface Usage {
 /**
  * What one voice of a turn said and did.
  */
-export interface FoldedLane {
+export interface LaneState {
   text?: string;
   thoughts?: string;
   status?: string | null;
   /**
    * @maxItems 4096
    */
-  tools?: FoldedTool[];
+  tools?: ToolState[];
   /**
    * @maxItems 65536
    */
   audio?: AudioSpan[];
-  progress?: FoldedProgress | null;
+  progress?: ProgressState | null;
   steps?: number;
   data?: {
     [k: string]: unknown;
@@ -303,7 +303,7 @@ export interface FoldedLane {
 /**
  * One tool call.
  */
-export interface FoldedTool {
+export interface ToolState {
   call_id: string;
   name?: string;
   arguments?: string;
@@ -327,7 +327,7 @@ export interface AudioSpan {
 /**
  * The last progress that was reported.
  */
-export interface FoldedProgress {
+export interface ProgressState {
   value: number;
   total?: number | null;
   unit?: string | null;

@@ -8,7 +8,7 @@
  * @module
  */
 
-/** @import { AnyEvent, Fold, FoldedTurn, Lane, Outputs, ServerEventOf, Tool } from "./types.js" */
+/** @import { AnyEvent, Fold, TurnState, Lane, Outputs, ServerEventOf, Tool } from "./types.js" */
 
 import { countCharacters, firstCharacters, isOutput, isUnknown } from "./kinds.js";
 
@@ -88,7 +88,7 @@ export class TurnFold {
   /**
    * A fold that goes on from a snapshot, which stays as it is.
    *
-   * @param {FoldedTurn} told
+   * @param {TurnState} told
    */
   static unfold(told) {
     const fold = new TurnFold(told.turn_id, told.input_id ?? null);

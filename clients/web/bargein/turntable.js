@@ -7,7 +7,7 @@
  * @module
  */
 
-/** @import { AnyEvent, FoldedTurn, InterruptOutcome, ServerEventOf } from "./types.js" */
+/** @import { AnyEvent, TurnState, InterruptOutcome, ServerEventOf } from "./types.js" */
 /** @import { Bounds } from "./inbox.js" */
 
 import { ServerViolation } from "./errors.js";
@@ -124,7 +124,7 @@ export class TurnTable {
   /**
    * Goes on with a turn that an earlier page knew.
    *
-   * @param {FoldedTurn} state
+   * @param {TurnState} state
    * @param {string | null} input
    */
   restore(state, input) {

@@ -3,8 +3,8 @@
 import type { BargeinError, SessionClosed } from "./errors.js";
 import type {
   ClientEvent,
-  FoldedTool,
-  FoldedTurn,
+  ToolState,
+  TurnState,
   InputText,
   Interrupt,
   InterruptResult,
@@ -38,9 +38,9 @@ type Sent<E> = E extends { turn_id?: string } ? E & { turn_id: string } : E;
 /** The server's event with this `type`. */
 export type ServerEventOf<T extends string> = Sent<Extract<ServerEvent, { type: T }>>;
 
-/** The picture that a turn's events fold to: a `FoldedTurn` in which nothing is left out. */
-export type Fold = Filled<Omit<FoldedTurn, "lanes">> & { lanes: { [source: string]: Lane } };
-export type Tool = Filled<FoldedTool>;
+/** The picture that a turn's events fold to: a `TurnState` in which nothing is left out. */
+export type Fold = Filled<Omit<TurnState, "lanes">> & { lanes: { [source: string]: Lane } };
+export type Tool = Filled<ToolState>;
 export type Lane = {
   text: string;
   thoughts: string;
@@ -153,7 +153,7 @@ export interface ResumeState {
 }
 export interface SavedTurn {
   input: string | null;
-  fold: FoldedTurn;
+  fold: TurnState;
   muters: string[];
   silenced: boolean;
   spared: boolean;

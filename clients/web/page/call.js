@@ -9,9 +9,9 @@ import { readable, soFar } from "./arguments.js";
 import { el, say } from "./dom.js";
 import { icon } from "./icons.js";
 
-/** @import { ToolState } from "./types.js" */
+/** @import { ToolPhase } from "./types.js" */
 
-/** @type {Record<ToolState, string>} */
+/** @type {Record<ToolPhase, string>} */
 const SAID = {
   called: "writing",
   confirming: "asks you",
@@ -34,7 +34,7 @@ export class Call {
   constructor(callId, name) {
     this.callId = callId;
     this.name = name;
-    /** @type {ToolState} */
+    /** @type {ToolPhase} */
     this.state = "called";
     /** The whole arguments, once they are known. @type {Record<string, unknown> | null} */
     this.given = null;

@@ -1,8 +1,8 @@
 /** What the parts of the page tell each other. */
 
-import type { FoldedTool, ServerEventOf, TurnEvent } from "../bargein/types.js";
+import type { ToolState, ServerEventOf, TurnEvent } from "../bargein/types.js";
 
-export type ToolState = NonNullable<FoldedTool["state"]>;
+export type ToolPhase = NonNullable<ToolState["state"]>;
 
 /** What an agent says. */
 export type Output = Extract<TurnEvent, { source?: string | null }>;

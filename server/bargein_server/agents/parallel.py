@@ -22,7 +22,7 @@ from typing import Any, Literal
 from bargein_protocol import Data, TextDelta
 from bargein_server.agent import Agent, Output, Turn
 
-from .crew import Crew
+from .output_mux import OutputMux
 
 log = logging.getLogger("bargein.parallel")
 
@@ -56,7 +56,7 @@ class Branch:
             self.data[output.name] = output.value
 
 
-class SideBySide:
+class Parallel:
     """See the module.
 
     Args:
@@ -70,7 +70,7 @@ class SideBySide:
         self._turn = turn
         self._agents = agents
         self._on_error = on_error
-        self._crew = Crew(turn)
+        self._crew = OutputMux(turn)
         self._branches = {source: Branch(source) for source in agents}
 
     def __getitem__(self, source: str) -> Branch:

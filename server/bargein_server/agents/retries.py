@@ -62,7 +62,7 @@ class Retries:
         return wait_s * random.uniform(0.75, 1.0)
 
 
-async def wait_aloud(seconds: float) -> AsyncGenerator[Status, None]:
+async def wait_with_status(seconds: float) -> AsyncGenerator[Status, None]:
     """Wait; say so now and then when it takes long, so that silence is not taken for a fault."""
     while seconds > 0:
         if seconds > _TELL_AFTER_S:

@@ -13,10 +13,10 @@ from msgspec import Struct
 
 from bargein_protocol import (
     CallId,
-    FoldedTool,
     ToolDecision,
     ToolOutput,
     ToolResult,
+    ToolState,
     TurnFold,
 )
 from bargein_protocol.types import JsonObject
@@ -25,7 +25,7 @@ Answer = ToolOutput | ToolDecision
 """What a client sends for a call that waits for it."""
 
 
-class Begun(Struct):
+class CallRecord(Struct):
     """A call that has begun.
 
     Args:
@@ -54,7 +54,7 @@ class Begun(Struct):
             tool.state = "background"
 
 
-class TurnCalls:
+class CallLedger:
     """See the module.
 
     Attributes:
@@ -65,7 +65,7 @@ class TurnCalls:
 
     def __init__(self) -> None:
         self.claimed: set[CallId] = set()
-        self._begun: dict[CallId, Begun] = {}
+        self._begun: dict[CallId, CallRecord] = {}
         self._awaited: dict[CallId, type[Answer]] = {}
 
     @property
@@ -73,14 +73,14 @@ class TurnCalls:
         """Whether a tool works or a call waits for the client."""
         return bool(self._awaited) or any(call.result is None for call in self._begun.values())
 
-    def begin(self, call: Begun) -> bool:
+    def begin(self, call: CallRecord) -> bool:
         """Enter a call; False when it has begun before: no call runs twice."""
         if call.call_id in self._begun:
             return False
         self._begun[call.call_id] = call
         return True
 
-    def settle(self, result: ToolResult) -> Begun | None:
+    def settle(self, result: ToolResult) -> CallRecord | None:
         """Enter what came of a call; None when it never began or has a result."""
         call = self._begun.get(result.call_id)
         if call is None or call.result is not None:
@@ -88,7 +88,7 @@ class TurnCalls:
         call.result = result
         return call
 
-    def runs(self, call_id: CallId) -> Begun | None:
+    def runs(self, call_id: CallId) -> CallRecord | None:
         """Return a call that has begun and has no result."""
         call = self._begun.get(call_id)
         return call if call is not None and call.result is None else None
@@ -115,7 +115,7 @@ class TurnCalls:
             call.write_into(fold)
 
 
-def _settle(tool: FoldedTool, result: ToolResult) -> None:
+def _settle(tool: ToolState, result: ToolResult) -> None:
     if result.status != "running":
         tool.state, tool.output, tool.error = result.status, result.output, result.error
         tool.duration_ms = result.duration_ms

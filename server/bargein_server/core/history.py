@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import json
 
-from bargein_protocol import FoldedTool, ToolStatus, TurnId
+from bargein_protocol import ToolState, ToolStatus, TurnId
 
-from .hearing import whole_text
+from .heard_position import whole_text
 from .messages import Message, NamedCall, calls_message, result_message
-from .turns import State, Turn
+from .turn_record import State, TurnRecord
 
 INTERRUPTED = "[interrupted]"
 """Ends an assistant message that the user did not hear to its end."""
@@ -31,7 +31,7 @@ def about_tokens(text: str) -> int:
 class History:
     """What an agent sees of the conversation: the turns before its own, and its own input."""
 
-    def __init__(self, turns: Mapping[TurnId, Turn], own: Turn) -> None:
+    def __init__(self, turns: Mapping[TurnId, TurnRecord], own: TurnRecord) -> None:
         self._turns = turns
         self._own = own
 
@@ -63,7 +63,7 @@ class History:
             exchanges.append(exchange)
         return [message for exchange in reversed(exchanges) for message in exchange] + [own]
 
-    def _before(self) -> list[Turn]:
+    def _before(self) -> list[TurnRecord]:
         before = []
         for turn in self._turns.values():
             if turn is self._own:
@@ -74,7 +74,7 @@ class History:
         return before
 
 
-def exchange_messages(turn: Turn, mark: str | None) -> list[Message]:
+def exchange_messages(turn: TurnRecord, mark: str | None) -> list[Message]:
     """Return the messages of one turn: the input, the tool calls with their results, the heard text.
 
     Of other voices than the turn's own it tells what their tools did, unless the turn came to its end
@@ -86,7 +86,7 @@ def exchange_messages(turn: Turn, mark: str | None) -> list[Message]:
     cut = len(text) < len(whole_text(lane)) or ended is None or ended.status != "completed"
     messages: list[Message] = [{"role": "user", "content": turn.input.text}]
     written = 0
-    step: list[FoldedTool] = []
+    step: list[ToolState] = []
     for tool in lane.tools.values():
         if step and (tool.text_at != step[0].text_at or not lane.same_step(tool, step[0])):
             written = _add_step(messages, step, text, written)
@@ -104,21 +104,21 @@ def exchange_messages(turn: Turn, mark: str | None) -> list[Message]:
     return messages
 
 
-def _add_step(messages: list[Message], tools: list[FoldedTool], text: str, written: int) -> int:
+def _add_step(messages: list[Message], tools: list[ToolState], text: str, written: int) -> int:
     """Add one model call: the text up to its tool calls, the calls, and one result for each."""
     end = max(written, min(tools[0].text_at, len(text)))
     _add_calls(messages, tools, text[written:end])
     return end
 
 
-def _add_calls(messages: list[Message], tools: list[FoldedTool], text: str | None) -> None:
+def _add_calls(messages: list[Message], tools: list[ToolState], text: str | None) -> None:
     messages.append(
         calls_message(text, [NamedCall(tool.call_id, tool.name, _arguments(tool)) for tool in tools])
     )
     messages += [result_message(tool.call_id, _status(tool), tool.output, tool.error) for tool in tools]
 
 
-def _unmerged(turn: Turn) -> list[FoldedTool]:
+def _unmerged(turn: TurnRecord) -> list[ToolState]:
     """Return what the tools of other voices did in a turn that did not come to merge it."""
     ended = turn.fold.ended
     if ended is not None and ended.status == "completed":
@@ -131,11 +131,11 @@ def _unmerged(turn: Turn) -> list[FoldedTool]:
     ]
 
 
-def _arguments(tool: FoldedTool) -> str:
+def _arguments(tool: ToolState) -> str:
     return tool.arguments if tool.given is None else json.encode(tool.given).decode()
 
 
-def _status(tool: FoldedTool) -> ToolStatus:
+def _status(tool: ToolState) -> ToolStatus:
     if tool.state == "background":
         return "running"
     # What had not begun, or was stopped, when its turn was cut.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bargein_protocol import ServerEvent, TurnEnded
 
-from .turns import Turn
+from .turn_record import TurnRecord
 
 
 class Observer:
@@ -22,13 +22,13 @@ class Observer:
     def answered(self, event: ServerEvent) -> None:
         """An unnumbered event was made for the client, such as an answer or a heartbeat."""
 
-    def turn_asked(self, turn: Turn) -> None:
+    def turn_asked(self, turn: TurnRecord) -> None:
         """An input got a turn, which may have to wait for others."""
 
-    def turn_cut(self, turn: Turn) -> None:
+    def turn_cut(self, turn: TurnRecord) -> None:
         """A client's request will end the turn: at once, or when its section is over."""
 
-    def turn_ended(self, turn: Turn, event: TurnEnded, ran: bool) -> None:
+    def turn_ended(self, turn: TurnRecord, event: TurnEnded, ran: bool) -> None:
         """The turn's one end was numbered.
 
         Args:

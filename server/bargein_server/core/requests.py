@@ -48,12 +48,12 @@ from bargein_protocol.errors import (
 )
 from bargein_protocol.types import MAX_KEYS
 
-from .answers import Answer, Answers
 from .commands import CloseConnection, Expire
-from .stream import Stream
-from .table import TurnTable
+from .reply_cache import Answer, ReplyCache
+from .sequencer import Sequencer
 from .tools import Tools
-from .turns import SESSION_CLOSED, State, Turn, interrupted_by
+from .turn_record import SESSION_CLOSED, State, TurnRecord, interrupted_by
+from .turn_scheduler import TurnScheduler
 
 # A session's merged metadata stays within this, or a client could make it grow without end.
 MAX_METADATA_BYTES = 256 * 1024
@@ -70,7 +70,7 @@ class Requests:
 
     __slots__ = ("_answers", "_early", "_stream", "_table", "_tools", "closed", "draining", "metadata")
 
-    def __init__(self, stream: Stream, table: TurnTable, tools: Tools, answers: Answers) -> None:
+    def __init__(self, stream: Sequencer, table: TurnScheduler, tools: Tools, answers: ReplyCache) -> None:
         self.metadata: dict[str, Any] = {}
         self.closed = False
         self.draining = False
@@ -106,7 +106,7 @@ class Requests:
             self._stream.answer(rejected)
             return
         if early is not None:
-            answer = self._table.stillborn(event, interrupted_by(early))
+            answer = self._table.accept_cancelled(event, interrupted_by(early))
         else:
             answer = self._table.ask(event)
         self._answers.remember(event.id, answer)
@@ -124,7 +124,7 @@ class Requests:
         else:
             self._interrupt(event, turn)
 
-    def _target(self, event: Interrupt) -> Turn | None:
+    def _target(self, event: Interrupt) -> TurnRecord | None:
         table = self._table
         if event.turn_id is None and event.input_id is None:
             return table.current or table.last
@@ -146,7 +146,7 @@ class Requests:
         self._answers.remember(event.id, outcome)
         self._stream.answer(outcome)
 
-    def _interrupt(self, event: Interrupt, turn: Turn) -> None:
+    def _interrupt(self, event: Interrupt, turn: TurnRecord) -> None:
         table = self._table
         if event.played is not None:
             turn.hearing.report(event.played)
@@ -164,7 +164,7 @@ class Requests:
         self._stream.answer(result)
         if result.outcome == "interrupted":
             table.end(turn, interrupted_by(event), at_once=True)
-            table.pass_on()
+            table.start_next()
         # Without the text: a thousand answers would hold as many copies of it.
         self._answers.remember(event.id, result if result.heard is None else replace(result, heard=None))
 
@@ -191,7 +191,7 @@ class Requests:
         if turn is not None:
             self._table.resume(turn)
 
-    def _speaking(self, turn_id: TurnId) -> Turn | None:
+    def _speaking(self, turn_id: TurnId) -> TurnRecord | None:
         turn = self._table.turns.get(turn_id)
         if turn is None:
             self.error(UNKNOWN_TURN, UNKNOWN_TURN.reason, turn_id)

@@ -30,22 +30,22 @@ from bargein_protocol import (
 from bargein_protocol.errors import EXPIRED, SESSION_LOST
 
 from ..settings import Settings
-from .answers import Answers
-from .checks import TEXT_PIECE, checked_output, split_text
 from .commands import CloseConnection, Command, Expire
-from .delivery import Delivery
-from .guests import Guests
 from .history import History
 from .identity import Identity
-from .log import ReplayLog
+from .liveness import Liveness
 from .observer import NOBODY, Observer
-from .presence import Presence
+from .output_pump import OutputPump
+from .replay_log import ReplayLog
+from .reply_cache import ReplyCache
 from .requests import Requests
-from .slots import Claim
-from .stream import HandOver, Stream
-from .table import TurnTable
+from .sequencer import HandOver, Sequencer
+from .side_channel import SideChannel
 from .tools import Tools
-from .turns import NO_OUTPUT, OVERLOAD, SHUTDOWN, Ending, State, Step, Turn
+from .turn_limiter import Permit
+from .turn_record import NO_OUTPUT, OVERLOAD, SHUTDOWN, Ending, State, Step, TurnRecord
+from .turn_scheduler import TurnScheduler
+from .validation import TEXT_PIECE, split_text, validated_output
 
 
 class Session:
@@ -76,21 +76,21 @@ class Session:
         log: ReplayLog,
         codec: Codec,
         settings: Settings,
-        claim: Claim,
+        claim: Permit,
         new_turn_id: Callable[[], TurnId],
         now: float,
         observer: Observer = NOBODY,
     ) -> None:
         self.identity = Identity(session_id)
         self._settings = settings
-        self._stream = Stream(epoch, log, codec, observer)
-        self._table = TurnTable(self._stream, settings, claim, new_turn_id, observer)
-        answers = Answers()
-        self.delivery = Delivery(self._stream, self._table, answers)
+        self._stream = Sequencer(epoch, log, codec, observer)
+        self._table = TurnScheduler(self._stream, settings, claim, new_turn_id, observer)
+        answers = ReplyCache()
+        self.delivery = OutputPump(self._stream, self._table, answers)
         self.tools = Tools(self._table)
         self._requests = Requests(self._stream, self._table, self.tools, answers)
-        self.guests = Guests(self._stream, self._table, self._requests)
-        self._presence = Presence(self._stream, self._table, settings, now)
+        self.side_channel = SideChannel(self._stream, self._table, self._requests)
+        self._presence = Liveness(self._stream, self._table, settings, now)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -212,7 +212,7 @@ class Session:
             elif output:
                 turn.put_text(output)
         elif output is not None:  # the deltas of chat completions are None now and then
-            turn.put(*checked_output(output))
+            turn.put(*validated_output(output))
         table.now = turn.progress_at = now
         if not self._stream.attached:
             self.delivery.drain_to_log()
@@ -292,9 +292,9 @@ class Session:
     def admitted(self, now: float) -> None:
         """Take note that the claim has got its slot: the turn that waited for it may start."""
         self._table.now = now
-        self._table.pass_on()
+        self._table.start_next()
 
-    def turn(self, turn_id: TurnId) -> Turn:
+    def turn(self, turn_id: TurnId) -> TurnRecord:
         """Return a turn that a command named."""
         return self._table.turns[turn_id]
 
@@ -340,19 +340,19 @@ class Session:
             self._check_output(turn, now)
         elif turn is not None and table.claim.waits and now - turn.progress_at >= self._settings.waiting_s:
             table.end(turn, OVERLOAD)
-            table.pass_on()
+            table.start_next()
         if self._presence.tick(now):
             self._requests.closed = True
             if self._stream.attached:
                 table.commands.append(CloseConnection(EXPIRED))
             table.commands.append(Expire())
 
-    def _check_output(self, turn: Turn, now: float) -> None:
+    def _check_output(self, turn: TurnRecord, now: float) -> None:
         if self.full or turn.runs_tool:
             turn.progress_at = now  # it is not pulled, or a tool works: silence is no fault
         elif now - turn.progress_at >= self._settings.no_output_s:
             self._table.end(turn, NO_OUTPUT)
-            self._table.pass_on()
+            self._table.start_next()
 
     def drain(self, reconnect_after_s: float, now: float) -> None:
         """Accept no more inputs, and tell the client to come back after a time: the server will stop."""

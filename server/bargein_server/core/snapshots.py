@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from bargein_protocol import JSON, FoldedLane, FoldedTool, FoldedTurn, Seq, Snapshot
+from bargein_protocol import JSON, LaneState, Seq, Snapshot, ToolState, TurnState
 
 SNAPSHOT_BYTES = 8 * 1024 * 1024
 
 
-def bounded_snapshot(seq: Seq, turns: list[FoldedTurn], most: int = SNAPSHOT_BYTES) -> Snapshot:
+def bounded_snapshot(seq: Seq, turns: list[TurnState], most: int = SNAPSHOT_BYTES) -> Snapshot:
     """Return a snapshot of turns, cut when it would be longer than `most` bytes of JSON.
 
     Of the oldest turns first, what can be large and is not the answer is left out: thoughts, data, and
@@ -24,14 +24,14 @@ def bounded_snapshot(seq: Seq, turns: list[FoldedTurn], most: int = SNAPSHOT_BYT
     return Snapshot(seq=seq, turns=bounded)
 
 
-def _lightened(turn: FoldedTurn) -> FoldedTurn:
+def _lightened(turn: TurnState) -> TurnState:
     lanes = {source: _lightened_lane(lane) for source, lane in turn.lanes.items()}
     return replace(turn, lanes=lanes, cut=True)
 
 
-def _lightened_lane(lane: FoldedLane) -> FoldedLane:
+def _lightened_lane(lane: LaneState) -> LaneState:
     return replace(lane, thoughts="", data={}, tools=[_lightened_tool(tool) for tool in lane.tools])
 
 
-def _lightened_tool(tool: FoldedTool) -> FoldedTool:
+def _lightened_tool(tool: ToolState) -> ToolState:
     return replace(tool, arguments="", given=None, output=None)

@@ -7,10 +7,10 @@ from itertools import count
 from bargein_protocol import CallId, ToolResult, TurnId
 from bargein_protocol.types import MAX_NAME_CHARS
 
-from .calls import Answer, Begun, TurnCalls
+from .calls import Answer, CallLedger, CallRecord
 from .commands import DeliverAnswer
-from .table import TurnTable
-from .turns import Misuse, State, Turn
+from .turn_record import Misuse, State, TurnRecord
+from .turn_scheduler import TurnScheduler
 
 
 class Tools:
@@ -18,7 +18,7 @@ class Tools:
 
     __slots__ = ("_table",)
 
-    def __init__(self, table: TurnTable) -> None:
+    def __init__(self, table: TurnScheduler) -> None:
         self._table = table
 
     def claim(self, turn_id: TurnId, wanted: str) -> CallId:
@@ -38,7 +38,7 @@ class Tools:
             _calls(turn).claimed.add(call_id)
         return call_id
 
-    def begin(self, turn_id: TurnId, call: Begun) -> bool:
+    def begin(self, turn_id: TurnId, call: CallRecord) -> bool:
         """Enter that a tool begins, in the step in which it does.
 
         Returns:
@@ -102,18 +102,18 @@ class Tools:
         self._table.commands.append(DeliverAnswer(turn.id, answer))
         return True
 
-    def _running(self, turn_id: TurnId) -> Turn | None:
+    def _running(self, turn_id: TurnId) -> TurnRecord | None:
         turn = self._table.current
         return turn if turn is not None and turn.id == turn_id and turn.state is State.RUNNING else None
 
 
-def _calls(turn: Turn) -> TurnCalls:
+def _calls(turn: TurnRecord) -> CallLedger:
     if turn.calls is None:
-        turn.calls = TurnCalls()
+        turn.calls = CallLedger()
     return turn.calls
 
 
-def _knows(turn: Turn, call_id: CallId) -> bool:
+def _knows(turn: TurnRecord, call_id: CallId) -> bool:
     if turn.calls is not None and call_id in turn.calls.claimed:
         return True
     return any(call_id in lane.tools for lane in turn.fold.lanes.values())

@@ -4,7 +4,7 @@ Text that trickles is what a server does most, and the least part of its cost is
 of sessions, the records of a turn have left the processor's caches each time that they are wanted. So
 while an utterance is open a piece of text is numbered, encoded and handed over, and nothing but this one
 object is touched. The log, the text of the turn and its heard position get all pieces together when the
-utterance ends (`Delivery.enter`), which it does before anything else is asked of the session.
+utterance ends (`OutputPump.enter`), which it does before anything else is asked of the session.
 
 An interrupt is answered from it, too. The way through the session is longer, most of it through code and
 records that have left the caches, and the user waits: so the frames are foretold and written, and then the
@@ -30,8 +30,8 @@ from bargein_protocol import (
     Usage,
 )
 
-from .checks import TEXT_PIECE
-from .turns import MAX_TURN_CHARS, interrupted_by
+from .turn_record import MAX_TURN_CHARS, interrupted_by
+from .validation import TEXT_PIECE
 
 # How many pieces an utterance may have: what a session may owe its log.
 MAX_PIECES = 128

@@ -17,7 +17,7 @@ from bargein_protocol import (
     TurnRequest,
 )
 
-from ..endpoints.answers import Health, Ticket
+from ..endpoints.responses import Health, Ticket
 
 
 class Media(Enum):

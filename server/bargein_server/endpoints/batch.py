@@ -11,11 +11,11 @@ from starlette.types import Receive
 
 from bargein_protocol import BatchAnswer, BatchRequest, BatchResult, InputId, InputText, SessionOpen
 
-from ..guard.door import RETRY_AFTER_S, Refused
-from ..shell.batch import Batch
-from ..shell.event_stream import HEADERS as STREAM_HEADERS
-from .answers import HEADERS
+from ..guard.admission import RETRY_AFTER_S, Refused
+from ..transport.batch import Batch
+from ..transport.event_stream import HEADERS as STREAM_HEADERS
 from .call import Call, check
+from .responses import HEADERS
 
 NDJSON = "application/x-ndjson"
 EVENT_STREAM = "text/event-stream"
@@ -45,7 +45,7 @@ async def answer_batch(call: Call) -> None:
     try:
         async with asyncio.TaskGroup() as group:
             leaving = group.create_task(_until_left(call.receive))
-            batch = Batch(call.sessions, call.visitor, asked, group)
+            batch = Batch(call.sessions, call.caller, asked, group)
             if EVENT_STREAM in accept or NDJSON in accept:
                 await _stream(call, batch, len(asked.inputs), EVENT_STREAM in accept)
             else:

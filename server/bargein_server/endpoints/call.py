@@ -14,10 +14,10 @@ from starlette.types import Receive, Scope, Send
 from bargein_protocol import JSON, Cursor, DecodeError, SessionId, SessionOpen, Token
 from bargein_protocol.errors import BAD_EVENT
 
-from ..guard.door import RETRY_AFTER_S, Door, Refused, Visitor
-from ..shell.live import LiveSession
-from ..shell.sessions import Sessions
-from .answers import denial
+from ..guard.admission import RETRY_AFTER_S, Admission, Caller, Refused
+from ..hosting.host import SessionHost
+from ..hosting.registry import SessionRegistry
+from .responses import denial
 
 TOKEN_HEADER = "Bargein-Session-Token"
 SESSION_HEADER = "Bargein-Session"
@@ -42,14 +42,20 @@ class Call:
     """
 
     def __init__(
-        self, request: Request, sessions: Sessions, door: Door, visitor: Visitor, receive: Receive, send: Send
+        self,
+        request: Request,
+        sessions: SessionRegistry,
+        admission: Admission,
+        caller: Caller,
+        receive: Receive,
+        send: Send,
     ) -> None:
         self.request = request
         self.sessions = sessions
-        self.visitor = visitor
+        self.caller = caller
         self.receive = receive
         self.send = send
-        self.door = door
+        self.admission = admission
 
     async def body(self, limit: int) -> bytes:
         """Return the body, which must be JSON.
@@ -90,20 +96,22 @@ class Call:
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             raise Refused(400, "the body is not JSON") from None
 
-    def session(self) -> LiveSession:
+    def session(self) -> SessionHost:
         """Return the session that the path names and the request has the secret of.
 
         Raises:
             Refused: There is none, or the secret is missing or wrong; which of them is nobody's business.
         """
         session_id = SessionId(self.request.path_params["session_id"])
-        badge, token = self.request.cookies.get(COOKIE), self.request.headers.get(TOKEN_HEADER)
-        if badge is None and token is None:
+        viewer_token, token = self.request.cookies.get(COOKIE), self.request.headers.get(TOKEN_HEADER)
+        if viewer_token is None and token is None:
             raise Refused(401, f"the session's token is needed: {TOKEN_HEADER}")
-        live = self.sessions.find_by_badge(session_id, badge) if badge is not None else None
+        live = (
+            self.sessions.find_by_viewer_token(session_id, viewer_token) if viewer_token is not None else None
+        )
         if live is None and token is not None:
             self.introduce(None)
-            live = self.sessions.find(session_id, self.visitor.principal)
+            live = self.sessions.find(session_id, self.caller.principal)
             if live is not None and not live.core.identity.proves(Token(token), self.sessions.loop.time()):
                 live = None
         if live is None:
@@ -116,7 +124,7 @@ class Call:
         Raises:
             Refused: It is still not known who asks.
         """
-        if not self.visitor.introduce(credential):
+        if not self.caller.introduce(credential):
             raise Refused(401, "a bearer token is needed")
 
     def cursor(self) -> Cursor | None:
@@ -136,7 +144,7 @@ class Call:
 
     def _count(self, size: int) -> None:
         address = self.request.client.host if self.request.client is not None else ""
-        if not self.door.rates.take(address, size, self.sessions.loop.time()):
+        if not self.admission.rates.take(address, size, self.sessions.loop.time()):
             raise Refused(429, "too many requests", RETRY_AFTER_S)
 
 
@@ -169,9 +177,11 @@ class HttpEndpoint:
             has begun to answer.
     """
 
-    def __init__(self, sessions: Callable[[], Sessions], door: Door, handler: Handler) -> None:
+    def __init__(
+        self, sessions: Callable[[], SessionRegistry], admission: Admission, handler: Handler
+    ) -> None:
         self._sessions = sessions
-        self._door = door
+        self._door = admission
         self._handler = handler
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -180,8 +190,8 @@ class HttpEndpoint:
         address = request.client.host if request.client is not None else ""
         local = (scope.get("server") or ("", None))[0]
         try:
-            with self._door.admit(request.headers, request.url.scheme, (), address, local) as visitor:
-                call = Call(request, self._sessions(), self._door, visitor, receive, send)
+            with self._door.admit(request.headers, request.url.scheme, (), address, local) as caller:
+                call = Call(request, self._sessions(), self._door, caller, receive, send)
                 response = await self._handler(call)
                 if response is not None:
                     await response(scope, receive, send)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ..guard.door import Door, Refused
-from .answers import HEADERS, Health, denial, json_answer
+from ..guard.admission import Admission, Refused
+from .responses import HEADERS, Health, denial, json_answer
 
 if TYPE_CHECKING:
     from ..telemetry.metrics import Metrics
@@ -28,10 +28,10 @@ def readiness(draining: bool) -> Response:
     return json_answer(Health("draining"), 503) if draining else json_answer(Health("ok"))
 
 
-def show_metrics(request: Request, door: Door, metrics: Metrics) -> Response:
+def show_metrics(request: Request, admission: Admission, metrics: Metrics) -> Response:
     """Answer 200 with all metrics; 401 when clients need a token and this one has none."""
     try:
-        door.authenticate(request.headers)
+        admission.authenticate(request.headers)
     except Refused as refused:
-        return denial(refused, door)
+        return denial(refused, admission)
     return Response(metrics.text(), 200, {**HEADERS, "Content-Type": metrics.content_type})

@@ -20,11 +20,11 @@ from bargein_protocol import (
 )
 from bargein_protocol.errors import OVERLOADED
 
-from ..guard.door import RETRY_AFTER_S, Refused
-from ..shell.event_stream import HEADERS, EventStreamWire, Following, StreamConnection
-from ..shell.live import LiveSession
-from .answers import PROTOCOL_HEADER, json_answer
+from ..guard.admission import RETRY_AFTER_S, Refused
+from ..hosting.host import SessionHost
+from ..transport.event_stream import HEADERS, EventStreamWire, FollowerConnection, StreamConnection
 from .call import COOKIE, SESSION_HEADER, TOKEN_HEADER, Call, check
+from .responses import PROTOCOL_HEADER, json_answer
 
 
 async def start_turn(call: Call) -> None:
@@ -60,14 +60,14 @@ async def _stream(call: Call, opening: SessionOpen, until: InputId | None) -> No
         opening = replace(opening, resume=replace(opening.resume, cursor=cursor))
     frame = check(opening)
     if until is not None:
-        _, refused = sessions.resumable(opening.resume, call.visitor.principal, sessions.loop.time())
+        _, refused = sessions.resumable(opening.resume, call.caller.principal, sessions.loop.time())
         if refused is not None:
             # A turn that was asked for in one session is not begun in another.
             raise Refused(404, f"the session cannot be resumed: {refused}")
         if sessions.draining and opening.resume is None:
             raise Refused(503, "the server is shutting down", RETRY_AFTER_S)
     wire = EventStreamWire(call.send)
-    connection = StreamConnection(wire, sessions, call.visitor, until)
+    connection = StreamConnection(wire, sessions, call.caller, until)
     connection.receive(frame, True)
     live = connection.live
     if live is None:
@@ -75,7 +75,7 @@ async def _stream(call: Call, opening: SessionOpen, until: InputId | None) -> No
         if wire.closed is OVERLOADED:
             raise Refused(503, "the server is full", RETRY_AFTER_S)
         raise Refused(500, "the server failed")
-    wire.epoch = live.core.guests.cursor.epoch
+    wire.epoch = live.core.side_channel.cursor.epoch
     headers = {
         PROTOCOL_HEADER: "1",
         SESSION_HEADER: live.context.id,
@@ -84,18 +84,18 @@ async def _stream(call: Call, opening: SessionOpen, until: InputId | None) -> No
     await wire.run(connection, headers, call.receive)
 
 
-def _cookie(call: Call, live: LiveSession) -> str:
+def _cookie(call: Call, live: SessionHost) -> str:
     """Return what lets a browser's `EventSource`, which can set no header, follow the session."""
     path = f"{call.request.scope.get('root_path', '')}/v1/sessions/{live.context.id}"
     secure = "; Secure" if call.request.url.scheme == "https" else ""
-    return f"{COOKIE}={live.new_badge()}; Path={path}; HttpOnly; SameSite=Strict{secure}"
+    return f"{COOKIE}={live.new_viewer_token()}; Path={path}; HttpOnly; SameSite=Strict{secure}"
 
 
 async def interrupt_turn(call: Call) -> Response:
     """`POST /v1/sessions/{id}/interrupt`: end a turn, whoever drives the session."""
     event = await call.decoded(Interrupt)
     live = call.session()
-    [answer] = live.core.guests.ask(event, call.sessions.loop.time())
+    [answer] = live.core.side_channel.ask(event, call.sessions.loop.time())
     live.changed()
     return json_answer(answer, 409 if isinstance(answer, ErrorEvent) else 200)
 
@@ -123,20 +123,20 @@ async def send_event(call: Call) -> Response:
 async def follow_session(call: Call) -> Response | None:
     """`GET /v1/sessions/{id}/events`: read a session that somebody else drives."""
     live = call.session()
-    guests = live.core.guests
+    side_channel = live.core.side_channel
     cursor = call.cursor()
     start = call.request.query_params.get("from", "start")
     if start not in ("start", "now"):
         raise Refused(422, "expected from=start or from=now")
     if cursor is None and start == "now":
-        cursor = guests.cursor
-    follower = guests.follow(JSON, cursor)
+        cursor = side_channel.cursor
+    follower = side_channel.follow(JSON, cursor)
     if follower is None:
         raise Refused(404, "the session has another numbering")
     headers: Mapping[str, str] = {PROTOCOL_HEADER: "1", SESSION_HEADER: live.context.id}
     if call.request.method == "HEAD":
         return Response(headers={**HEADERS, **headers})
     wire = EventStreamWire(call.send)
-    wire.epoch = guests.cursor.epoch
-    await wire.run(Following(wire, call.sessions, live, follower), headers, call.receive)
+    wire.epoch = side_channel.cursor.epoch
+    await wire.run(FollowerConnection(wire, call.sessions, live, follower), headers, call.receive)
     return None

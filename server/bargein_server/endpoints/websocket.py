@@ -6,16 +6,16 @@ from starlette.websockets import WebSocket
 
 from bargein_protocol import Codec, negotiate
 
+from ..guard.admission import Admission, Caller, Refused
 from ..guard.authentication import TICKET_ITEM
-from ..guard.door import Door, Refused, Visitor
-from ..shell.asgi_wire import AsgiWire
-from ..shell.connection import Connection
-from ..shell.sessions import Sessions
-from ..shell.uvicorn_protocol import EXTENSION, BargeinProtocol, TransportWire
-from .answers import denial
+from ..hosting.registry import SessionRegistry
+from ..transport.asgi_wire import AsgiWire
+from ..transport.connection import Connection
+from ..transport.websocket_protocol import EXTENSION, BargeinProtocol, TransportWire
+from .responses import denial
 
 
-async def serve_session(websocket: WebSocket, sessions: Sessions, door: Door) -> None:
+async def serve_session(websocket: WebSocket, sessions: SessionRegistry, admission: Admission) -> None:
     """Do the handshake and attach the connection to the best wire there is.
 
     On the transport it goes on when this returns (`BargeinProtocol.attach`); on plain ASGI this waits
@@ -28,9 +28,9 @@ async def serve_session(websocket: WebSocket, sessions: Sessions, door: Door) ->
     try:
         if chosen is None:
             raise Refused(400, "unknown subprotocol")
-        visitor = door.enter(websocket.headers, websocket.url.scheme, offered, address, local)
+        caller = admission.enter(websocket.headers, websocket.url.scheme, offered, address, local)
     except Refused as refused:
-        await websocket.send_denial_response(denial(refused, door))
+        await websocket.send_denial_response(denial(refused, admission))
         return
     attached = False
     try:
@@ -38,20 +38,20 @@ async def serve_session(websocket: WebSocket, sessions: Sessions, door: Door) ->
         await websocket.accept(subprotocol)
         protocol = websocket.scope.get("extensions", {}).get(EXTENSION)
         if isinstance(protocol, BargeinProtocol) and not protocol.conn.extensions:
-            connection = _attach(protocol, sessions, visitor, codec)
-            connection.lost.add_done_callback(lambda lost: door.leave(address))
+            connection = _attach(protocol, sessions, caller, codec)
+            connection.lost.add_done_callback(lambda lost: admission.leave(address))
             attached = True
         else:
             wire = AsgiWire(websocket, codec.text)
-            await wire.run(Connection(wire, codec, sessions, visitor))
+            await wire.run(Connection(wire, codec, sessions, caller))
     finally:
         if not attached:
-            door.leave(address)
+            admission.leave(address)
 
 
-def _attach(protocol: BargeinProtocol, sessions: Sessions, visitor: Visitor, codec: Codec) -> Connection:
+def _attach(protocol: BargeinProtocol, sessions: SessionRegistry, caller: Caller, codec: Codec) -> Connection:
     if sessions.settings.in_flight_bytes:
         protocol.cap_in_flight(sessions.settings.in_flight_bytes)
-    connection = Connection(TransportWire(protocol, codec.text, sessions.outbox), codec, sessions, visitor)
+    connection = Connection(TransportWire(protocol, codec.text, sessions.outbox), codec, sessions, caller)
     protocol.attach(connection)
     return connection

@@ -32,11 +32,11 @@ from .callbacks import Push, from_callbacks
 from .errors import LimitExceeded, StreamClosed, TooSlow
 from .limited import limited
 from .merged import merged
-from .paced import paced, paced_to_playback
 from .prefetched import prefetched
 from .progress import with_progress
 from .raced import raced
 from .sentences import clauses, sentences
+from .throttled import throttled, throttled_to_playback
 from .transformed import transformed
 from .validated import Repair, Replace, validated
 
@@ -55,11 +55,11 @@ __all__ = [
     "from_callbacks",
     "limited",
     "merged",
-    "paced",
-    "paced_to_playback",
     "prefetched",
     "raced",
     "sentences",
+    "throttled",
+    "throttled_to_playback",
     "transformed",
     "validated",
     "with_progress",

@@ -11,6 +11,6 @@ What users said and what agents answer is told to none of them.
 """
 
 from .recorder import NO_TELEMETRY, SessionTelemetry, Telemetry
-from .sinks import SessionRecord, Sink, TurnRecord
+from .sinks import SessionRecord, Sink, TurnTiming
 
-__all__ = ["NO_TELEMETRY", "SessionRecord", "SessionTelemetry", "Sink", "Telemetry", "TurnRecord"]
+__all__ = ["NO_TELEMETRY", "SessionRecord", "SessionTelemetry", "Sink", "Telemetry", "TurnTiming"]

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from .sinks import SessionRecord, Sink, TurnRecord
+from .sinks import SessionRecord, Sink, TurnTiming
 
 Value = str | int | float | bool | None
 
@@ -79,12 +79,12 @@ class Logs(Sink):
             }
             _sessions.info(Line("session.ended", fields))
 
-    def turn_over(self, session: SessionRecord, turn: TurnRecord) -> None:
+    def turn_over(self, session: SessionRecord, turn: TurnTiming) -> None:
         if _turns.isEnabledFor(logging.INFO):
             _turns.info(Line("turn.ended", _fields(session, turn)))
 
 
-def _fields(session: SessionRecord, record: TurnRecord) -> dict[str, Value]:
+def _fields(session: SessionRecord, record: TurnTiming) -> dict[str, Value]:
     event, turn = record.event, record.turn
     assert event is not None
     usage = event.usage

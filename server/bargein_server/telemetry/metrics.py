@@ -37,7 +37,7 @@ from bargein_protocol import (
     code_named,
 )
 
-from .sinks import REASONS, SessionRecord, Sink, TurnRecord
+from .sinks import REASONS, SessionRecord, Sink, TurnTiming
 
 FENCE_S = (50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 0.1, 0.5, 1, 5)
 """Buckets for what takes microseconds, unless it waits for a section."""
@@ -78,8 +78,8 @@ class Metrics(Sink):
         registry.register(_Scrape(self, gauges, refusals))
         self.open = {"attached": 0, "away": 0}
         self.connections = 0
-        self.running: dict[TurnId, TurnRecord] = {}
-        self.waiting: dict[TurnId, TurnRecord] = {}
+        self.running: dict[TurnId, TurnTiming] = {}
+        self.waiting: dict[TurnId, TurnTiming] = {}
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"bargein_{name}", text, labels, registry=registry)
@@ -149,19 +149,19 @@ class Metrics(Sink):
         if count is not None:
             count(self, event)
 
-    def turn_asked(self, session: SessionRecord, turn: TurnRecord) -> None:
+    def turn_asked(self, session: SessionRecord, turn: TurnTiming) -> None:
         self._asked.inc()
         self.waiting[turn.turn.id] = turn
 
-    def turn_started(self, session: SessionRecord, turn: TurnRecord, context: Context) -> None:
+    def turn_started(self, session: SessionRecord, turn: TurnTiming, context: Context) -> None:
         if turn.ended_at is None:
             self.running[turn.turn.id] = self.waiting.pop(turn.turn.id)
 
-    def turn_output(self, session: SessionRecord, turn: TurnRecord) -> None:
+    def turn_output(self, session: SessionRecord, turn: TurnTiming) -> None:
         assert turn.output_at is not None
         self._first.observe(turn.output_at - turn.asked_at)
 
-    def turn_ended(self, session: SessionRecord, turn: TurnRecord) -> None:
+    def turn_ended(self, session: SessionRecord, turn: TurnTiming) -> None:
         event, ended_at = turn.event, turn.ended_at
         assert event is not None
         assert ended_at is not None
@@ -175,7 +175,7 @@ class Metrics(Sink):
             self._tokens.labels("input").inc(event.usage.input_tokens)
             self._tokens.labels("output").inc(event.usage.output_tokens)
 
-    def turn_over(self, session: SessionRecord, turn: TurnRecord) -> None:
+    def turn_over(self, session: SessionRecord, turn: TurnTiming) -> None:
         assert turn.event is not None
         if turn.abandoned:
             self._abandoned.inc()

@@ -10,8 +10,8 @@ from bargein_protocol import InterruptResult, ServerEvent, SessionId, TurnEnded,
 
 from ..core.observer import Observer
 from ..core.spans import NO_SPAN, Attribute, Span
-from ..core.turns import Turn
-from .sinks import SessionRecord, Sink, TurnRecord
+from ..core.turn_record import TurnRecord
+from .sinks import SessionRecord, Sink, TurnTiming
 
 
 class SessionTelemetry(Observer):
@@ -87,7 +87,7 @@ class _Recorder(SessionTelemetry):
     def __init__(self, sinks: tuple[Sink, ...], session_id: SessionId, principal: str | None) -> None:
         self._sinks = sinks
         self._session = SessionRecord(session_id, principal, perf_counter())
-        self._turns: dict[TurnId, TurnRecord] = {}  # those that are not over
+        self._turns: dict[TurnId, TurnTiming] = {}  # those that are not over
         self._read_at = self._session.opened_at
         self._closed = False
         for sink in sinks:
@@ -126,8 +126,8 @@ class _Recorder(SessionTelemetry):
 
     # --- its turns -------------------------------------------------------------------------------
 
-    def turn_asked(self, turn: Turn) -> None:
-        record = self._turns[turn.id] = TurnRecord(turn, self._read_at)
+    def turn_asked(self, turn: TurnRecord) -> None:
+        record = self._turns[turn.id] = TurnTiming(turn, self._read_at)
         self._session.turns += 1
         for sink in self._sinks:
             sink.turn_asked(self._session, record)
@@ -144,12 +144,12 @@ class _Recorder(SessionTelemetry):
         for sink in self._sinks:
             sink.turn_output(self._session, record)
 
-    def turn_cut(self, turn: Turn) -> None:
+    def turn_cut(self, turn: TurnRecord) -> None:
         record = self._turns[turn.id]
         if record.cut_at is None:
             record.cut_at = self._read_at
 
-    def turn_ended(self, turn: Turn, event: TurnEnded, ran: bool) -> None:
+    def turn_ended(self, turn: TurnRecord, event: TurnEnded, ran: bool) -> None:
         record = self._turns[turn.id]
         record.ended_at, record.event = perf_counter(), event
         for sink in self._sinks:
@@ -167,7 +167,7 @@ class _Recorder(SessionTelemetry):
         if record.ended_at is not None:
             self._over(record)
 
-    def _over(self, record: TurnRecord) -> None:
+    def _over(self, record: TurnTiming) -> None:
         if record.over_at is None or (record.ended_at is not None and record.over_at < record.ended_at):
             record.over_at = record.ended_at
         del self._turns[record.turn.id]

@@ -9,7 +9,7 @@ from typing import Any
 from bargein_protocol import ServerEvent, SessionId, TurnEnded
 
 from ..core.spans import NO_SPAN, Attribute, Span
-from ..core.turns import Turn
+from ..core.turn_record import TurnRecord
 
 REASONS = frozenset(
     {
@@ -48,7 +48,7 @@ class SessionRecord:
         self.trace: Mapping[str, str] = {}
 
 
-class TurnRecord:
+class TurnTiming:
     """What is kept of a turn. Times are `time.perf_counter()`, seconds; None for what did not happen.
 
     Attributes:
@@ -70,7 +70,7 @@ class TurnRecord:
         "trace_id", "turn",
     )  # fmt: skip
 
-    def __init__(self, turn: Turn, now: float) -> None:
+    def __init__(self, turn: TurnRecord, now: float) -> None:
         self.turn = turn
         self.asked_at = now
         self.started_at: float | None = None
@@ -108,19 +108,19 @@ class Sink:
     def answered(self, session: SessionRecord, event: ServerEvent) -> None:
         """An unnumbered event was made for its client."""
 
-    def turn_asked(self, session: SessionRecord, turn: TurnRecord) -> None:
+    def turn_asked(self, session: SessionRecord, turn: TurnTiming) -> None:
         """An input got a turn."""
 
-    def turn_started(self, session: SessionRecord, turn: TurnRecord, context: Context) -> None:
+    def turn_started(self, session: SessionRecord, turn: TurnTiming, context: Context) -> None:
         """Its agent is about to run in this context."""
 
-    def turn_output(self, session: SessionRecord, turn: TurnRecord) -> None:
+    def turn_output(self, session: SessionRecord, turn: TurnTiming) -> None:
         """Its agent gave its first output."""
 
-    def turn_ended(self, session: SessionRecord, turn: TurnRecord) -> None:
+    def turn_ended(self, session: SessionRecord, turn: TurnTiming) -> None:
         """Its end was numbered; its cleanup may go on."""
 
-    def turn_over(self, session: SessionRecord, turn: TurnRecord) -> None:
+    def turn_over(self, session: SessionRecord, turn: TurnTiming) -> None:
         """It has its end, and its task has ended or was abandoned."""
 
     def span(self, session: SessionRecord, name: str, kind: str, attributes: Mapping[str, Attribute]) -> Span:

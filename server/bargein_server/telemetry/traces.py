@@ -22,7 +22,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from ..core import spans
 from ..core.spans import Attribute
-from .sinks import SessionRecord, Sink, TurnRecord
+from .sinks import SessionRecord, Sink, TurnTiming
 
 _KINDS = {"client": SpanKind.CLIENT, "internal": SpanKind.INTERNAL}
 _PROPAGATOR = TraceContextTextMapPropagator()
@@ -38,7 +38,7 @@ class Traces(Sink):
     def __init__(self, tracer: trace.Tracer | None = None) -> None:
         self._tracer = tracer if tracer is not None else trace.get_tracer("bargein")
 
-    def turn_asked(self, session: SessionRecord, turn: TurnRecord) -> None:
+    def turn_asked(self, session: SessionRecord, turn: TurnTiming) -> None:
         attributes: dict[str, Attribute] = {
             "gen_ai.operation.name": "invoke_agent",
             "gen_ai.conversation.id": session.id,
@@ -51,15 +51,15 @@ class Traces(Sink):
         if span.get_span_context().is_valid:
             turn.trace_id = trace.format_trace_id(span.get_span_context().trace_id)
 
-    def turn_started(self, session: SessionRecord, turn: TurnRecord, context: Context) -> None:
+    def turn_started(self, session: SessionRecord, turn: TurnTiming, context: Context) -> None:
         turn.span.add_event("started")
         context.run(otel_context.attach, trace.set_span_in_context(turn.span, otel_context.Context()))
 
-    def turn_output(self, session: SessionRecord, turn: TurnRecord) -> None:
+    def turn_output(self, session: SessionRecord, turn: TurnTiming) -> None:
         assert turn.output_at is not None
         turn.span.set_attribute("bargein.time_to_first_output", turn.output_at - turn.asked_at)
 
-    def turn_ended(self, session: SessionRecord, turn: TurnRecord) -> None:
+    def turn_ended(self, session: SessionRecord, turn: TurnTiming) -> None:
         event, span = turn.event, turn.span
         assert event is not None
         span.set_attribute("bargein.turn.status", event.status)
@@ -73,7 +73,7 @@ class Traces(Sink):
             span.set_attribute("error.type", event.reason)
             span.set_status(Status(StatusCode.ERROR, event.reason))
 
-    def turn_over(self, session: SessionRecord, turn: TurnRecord) -> None:
+    def turn_over(self, session: SessionRecord, turn: TurnTiming) -> None:
         if turn.abandoned:
             turn.span.add_event("abandoned")
         turn.span.end()

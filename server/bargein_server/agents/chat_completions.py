@@ -1,0 +1,259 @@
+"""An agent that asks any server with the API of OpenAI's chat completions."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
+from inspect import Parameter, Signature
+from typing import Any
+
+import openai
+from openai.types.chat import ChatCompletionChunk
+
+from bargein_protocol import CallId, StepEnded, ToolResult
+from bargein_server.agent import Message, Output, Turn, calls_message, result_message
+
+from .calls import Calls
+from .completion import Completion
+from .retries import FAILURES, Retries, StreamCut, failing_upstream, wait_with_status
+from .tools import Tool, toolset
+from .traced import ModelCall
+
+ChunkStream = openai.AsyncStream[ChatCompletionChunk]
+
+# What servers call a prompt that is too long: OpenAI and most others; llama.cpp.
+_TOO_LONG = ("context_length_exceeded", "exceed_context_size_error")
+_CHARS_PER_TOKEN = 4
+
+
+class OpenAIAgent:
+    """Streams the model's answer to the history, whose last message is the current input.
+
+    Text becomes text, `reasoning_content` or `reasoning` becomes thought. The tokens that the server
+    counts are added to the turn's usage. The stream ends with the turn (contract 6).
+
+    A request that fails before its first token is made again, after the time in `retry-after` if the
+    server names one. After the first token nothing is made again: the turn fails, retryable, and keeps
+    what came.
+
+    With tools it is a loop: what the model calls runs side by side (see `calls` and `tools`), and the
+    results go back to it, until it answers. Text between the calls streams as it is.
+
+    Args:
+        model: The model's name; the environment variable `OPENAI_MODEL` if None.
+        base_url: Where the API is, `/v1` included; `OPENAI_BASE_URL` if None, else OpenAI's own.
+        api_key: `OPENAI_API_KEY` if None. May be missing when there is a `base_url`.
+        instructions: The system prompt.
+        history_tokens: The history's part of the model's context; older exchanges are left out.
+            None sends all. Either way, a history that the model finds too long is made shorter.
+        tools: What the model may call: functions, or what `tool()` made of them.
+        max_steps: How often the model is asked in a turn at most; the last time without tools, so that
+            it answers with what it has.
+        final_tool: For models that are driven by forced tool calls: the name of a tool whose call ends
+            the turn. One of `tools`, or one with a single string if none has the name. Its
+            `final_field` is said as it is written; the tool itself never runs.
+        final_field: The argument of the final tool that is the answer.
+        max_retries: How often a request that fails before its first token is made again.
+        stall_s: Seconds of silence in the middle of a stream after which it has failed.
+        options: Go into each request as they are, such as `temperature` or `max_tokens`.
+
+    Raises:
+        ValueError: The model or the key is missing.
+        NotATool: A tool cannot be described to a model.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str | None = None,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        instructions: str | None = None,
+        history_tokens: int | None = None,
+        tools: Iterable[Tool | Callable[..., Any]] = (),
+        max_steps: int = 12,
+        final_tool: str | None = None,
+        final_field: str = "answer",
+        max_retries: int = 2,
+        stall_s: float = 25.0,
+        **options: Any,
+    ) -> None:
+        self.model = model or os.environ.get("OPENAI_MODEL", "")
+        if not self.model:
+            raise ValueError("expected a model: pass model= or set OPENAI_MODEL")
+        self.base_url = base_url or os.environ.get("OPENAI_BASE_URL") or None
+        self._api_key = api_key or os.environ.get("OPENAI_API_KEY") or ("none" if self.base_url else "")
+        if not self._api_key:
+            raise ValueError("expected a key: pass api_key= or set OPENAI_API_KEY")
+        self.instructions = instructions
+        self.history_tokens = history_tokens
+        self.max_steps = max_steps
+        self.max_retries = max_retries
+        self.stall_s = stall_s
+        self._tools = toolset(tools)
+        self._final = (final_tool, final_field) if final_tool is not None else None
+        if final_tool is not None and final_tool not in self._tools:
+            self._tools[final_tool] = _final_tool(final_tool, final_field)
+        self._options = options
+        self._client: openai.AsyncOpenAI | None = None
+        self._http_client: Any = None
+        self._asks_usage = True
+
+    async def __call__(self, turn: Turn) -> AsyncGenerator[Output, None]:
+        """Answer the turn.
+
+        Raises:
+            TurnFailed: The server refused or failed, or its stream was cut or stalled: `upstream`.
+        """
+        with failing_upstream():
+            async with aclosing(self._answer(turn)) as outputs:
+                async for output in outputs:
+                    yield output
+
+    async def _answer(self, turn: Turn) -> AsyncGenerator[Output, None]:
+        """Ask the model, run what it calls, and ask again, until it answers."""
+        said: list[Message] = []
+        for index in range(self.max_steps):
+            last = index == self.max_steps - 1
+            step = Completion(turn, self._final)
+            async with aclosing(self._step(turn, step, said, self._tool_choice(last))) as outputs:
+                async for output in outputs:
+                    yield output
+            if self._tools:
+                for announcement in step.unannounced():
+                    yield announcement
+                yield StepEnded(index=index, kind="model")
+            if last or step.answered or not step.calls:
+                for call in step.calls:  # called beside the answer, or although it was the last step
+                    yield ToolResult(call_id=CallId(call.call_id), status="cancelled")
+                return
+            running = Calls(turn, self._tools, step.calls)
+            async with aclosing(running.outputs()) as outputs:
+                async for output in outputs:
+                    yield output
+            said.append(calls_message(step.text, step.calls))
+            said += [
+                result_message(result.call_id, result.status, result.output, result.error)
+                for result in running.results
+            ]
+
+    async def _step(
+        self, turn: Turn, step: Completion, said: list[Message], choice: Any
+    ) -> AsyncGenerator[Output, None]:
+        """Ask the model once and yield what it says; before its first token, ask again if need be."""
+        retries = Retries(self.max_retries)
+        while True:
+            call = ModelCall(turn, self.model, self.base_url, self._options)
+            try:
+                with call.span.current():
+                    stream = await self._ask(turn, said, choice)
+                async with stream, aclosing(self._chunks(stream)) as chunks:
+                    begun = False
+                    async for chunk in chunks:
+                        if not begun:
+                            begun = True
+                            call.began(chunk)
+                        for output in step.read(chunk):
+                            yield output
+                if step.finish_reason is None:
+                    # A connection that ends without framing looks like the end of the answer.
+                    raise StreamCut("the stream ended before the answer did")
+                return
+            except FAILURES as failure:
+                call.span.fail(type(failure).__name__)
+                wait_s = None if step.begun else retries.wait_s(failure)
+                if wait_s is None:
+                    raise
+            finally:
+                call.end(step)
+            step.restart()
+            async with aclosing(wait_with_status(wait_s)) as statuses:
+                async for status in statuses:
+                    yield status
+
+    async def _chunks(self, stream: ChunkStream) -> AsyncGenerator[ChatCompletionChunk, None]:
+        """Yield what the model's server sends; fail when it stops sending in the middle."""
+        if "event-stream" not in stream.response.headers.get("content-type", "event-stream"):
+            raise openai.OpenAIError("expected a stream of events")
+        chunks = aiter(stream)
+        limit_s: float | None = None
+        while True:
+            # Not around the `yield`: its time is the client's, and its cancel would hit another.
+            try:
+                async with asyncio.timeout(limit_s):
+                    chunk = await anext(chunks, None)
+            except TimeoutError:
+                raise StreamCut(f"the stream was silent for {limit_s} s") from None
+            if chunk is None:
+                return
+            yield chunk
+            limit_s = self.stall_s
+
+    def _tool_choice(self, last: bool) -> Any:
+        """Return what the model must call: anything, nothing, or the final tool."""
+        if self._final is None:
+            return "none" if last and self._tools else None
+        final = {"type": "function", "function": {"name": self._final[0]}}
+        return final if last else "required"
+
+    async def _ask(self, turn: Turn, said: list[Message], choice: Any) -> ChunkStream:
+        """Open a stream; leaves out what the server turns out not to bear."""
+        budget = self.history_tokens
+        messages = self._messages(turn, budget)
+        while True:
+            try:
+                return await self._create(turn, messages + said, choice)
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                if self._asks_usage and "stream_options" in str(error.body):
+                    self._asks_usage = False
+                    continue
+                if error.code not in _TOO_LONG and error.type not in _TOO_LONG:
+                    raise
+                # Our count of tokens is an estimate, the model's is not.
+                asked, budget = len(messages), budget or _tokens(messages)
+                while budget and len(messages) == asked:
+                    budget //= 2
+                    messages = self._messages(turn, budget)
+                if len(messages) == asked:
+                    raise
+
+    async def _create(self, turn: Turn, messages: list[Message], choice: Any) -> ChunkStream:
+        request: dict[str, Any] = {"model": self.model, "messages": messages, **self._options}
+        if self._tools:
+            request["tools"] = [tool.specification() for tool in self._tools.values()]
+        if choice is not None:
+            request["tool_choice"] = choice
+        if self._asks_usage:
+            request.setdefault("stream_options", {"include_usage": True})
+        stream: ChunkStream = await self._client_of(turn).chat.completions.create(stream=True, **request)
+        return stream
+
+    def _messages(self, turn: Turn, budget: int | None) -> list[Message]:
+        history = turn.history.messages(max_tokens=budget)
+        if self.instructions is None:
+            return history
+        return [{"role": "system", "content": self.instructions}, *history]
+
+    def _client_of(self, turn: Turn) -> openai.AsyncOpenAI:
+        http_client = turn.http_client()
+        if self._client is None or http_client is not self._http_client:
+            self._http_client = http_client
+            self._client = openai.AsyncOpenAI(
+                base_url=self.base_url, api_key=self._api_key, http_client=http_client, max_retries=0
+            )
+        return self._client
+
+
+def _final_tool(name: str, field: str) -> Tool:
+    async def say(**arguments: str) -> None:
+        """Give the user your answer."""
+
+    say.__annotations__ = {field: str}
+    say.__signature__ = Signature([Parameter(field, Parameter.KEYWORD_ONLY)])  # type: ignore[attr-defined]
+    return Tool(say, name=name)
+
+
+def _tokens(messages: list[Message]) -> int:
+    return sum(len(str(message.get("content"))) for message in messages) // _CHARS_PER_TOKEN

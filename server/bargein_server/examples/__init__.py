@@ -1,0 +1,1 @@
+"""Example agents, each a complete program."""

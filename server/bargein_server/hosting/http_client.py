@@ -1,0 +1,155 @@
+"""The HTTP client that bargein hands out: a plain `httpx2.AsyncClient` that keeps the turn's list.
+
+Everything that touches the network goes through `AsyncClient.send`, so that is the one method
+overridden here; proxies, limits, mounts and TLS are configured as in any other client. The wait for
+an answer stands in a cancel scope of its own, which is how a request in flight is aborted from
+outside without a cancel of the task. The answer's stream is wrapped in a `_Body`.
+
+The close at the bottom is `aclose()` of the response's stream, the only call that drops the
+connection at once and gives its place in the pool back, whatever the reading task is doing. It is an
+ordinary method, not a generator's, so it may be called from another task than the reader's; and it
+aborts instead of draining. Both are behaviour rather than promises, and tests/hosting/test_http_client.py
+pins them. Over HTTP/2 neither holds, so it stays off.
+
+Importing this module imports httpx2, which only the extra `openai` brings: import it late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import httpx2
+
+from ..agent import TurnClosed
+from .upstream import TURN_STREAMS, TurnStreams
+
+ANSWER_S, CONNECT_S = 600.0, 5.0
+"""A reasoning model may be silent for minutes; a connection that is not made by then will not be."""
+
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+
+class TurnClient(httpx2.AsyncClient):
+    """An HTTP client whose requests and streams end with the turn in whose context they were made.
+
+    Outside a turn it is an `httpx2.AsyncClient` and nothing else. A stream that was opened outside
+    becomes the turn's when it is first read in one.
+    """
+
+    async def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
+        """Send a request, as `httpx2.AsyncClient.send` does.
+
+        Raises:
+            TurnClosed: The turn has ended, before the request or while it waited for its answer.
+                A request made after the end opens no connection.
+        """
+        turn = TURN_STREAMS.get()
+        if turn is None:
+            response = await super().send(request, stream=True, **options)
+            _Body.wrap(response)
+        else:
+            response = await self._send_in(turn, request, **options)
+        if not stream:
+            # Read here and not in `super().send`, so that its close has a task of its own too.
+            await response.aread()
+        return response
+
+    async def _send_in(self, turn: TurnStreams, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        with anyio.CancelScope() as flight:
+            turn.enter(flight)
+            try:
+                response = await super().send(request, stream=True, **options)
+            finally:
+                turn.leave(flight)
+            body = _Body.wrap(response)
+            try:
+                body.join(turn)
+            except TurnClosed:
+                body.cancel()
+                raise
+            return response
+        # The scope swallowed its own cancel: the turn was closed while the request was in flight.
+        raise TurnClosed("the turn has ended")
+
+
+class _Body(httpx2.AsyncByteStream):
+    """A response's stream that can be closed from outside the task that reads it."""
+
+    def __init__(self, inner: httpx2.AsyncByteStream) -> None:
+        self._inner = inner
+        self._turn: TurnStreams | None = None
+        self._closing: asyncio.Task[None] | None = None
+
+    @classmethod
+    def wrap(cls, response: httpx2.Response) -> _Body:
+        inner = response.stream
+        assert isinstance(inner, httpx2.AsyncByteStream), "an asynchronous client has asynchronous streams"
+        response.stream = body = cls(inner)
+        return body
+
+    def join(self, turn: TurnStreams) -> None:
+        """Make it the stream of `turn`; raises `TurnClosed` when that has ended."""
+        if self._turn is not turn:
+            turn.enter(self)
+            if self._turn is not None:
+                self._turn.leave(self)
+            self._turn = turn
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        # Opened before the turn and read in it: it is the turn's from now on. The iterator is the
+        # inner one, so a chunk costs nothing here.
+        turn = TURN_STREAMS.get()
+        if turn is not None and self._closing is None:
+            self.join(turn)
+        return self._inner.__aiter__()
+
+    def cancel(self) -> None:
+        # In a task of its own: a cancel of the caller one step into the close would drop the
+        # connection but leave its place in the pool taken for good.
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+            self._closing.add_done_callback(_retrieve)
+
+    async def _close(self) -> None:
+        try:
+            await self._inner.aclose()
+        finally:
+            if self._turn is not None:
+                self._turn.leave(self)
+
+    async def aclose(self) -> None:
+        self.cancel()
+        assert self._closing is not None
+        await asyncio.shield(self._closing)
+
+
+def _retrieve(closing: asyncio.Task[None]) -> None:
+    # A close that failed concerns whoever awaits it; after an interrupt that is nobody.
+    if not closing.cancelled():
+        closing.exception()
+
+
+def create_http_client(
+    max_connections: int = 50, max_keepalive: int = 50, wait_s: float = 25.0
+) -> TurnClient:
+    """Return the client that `turn.http_client()` hands out; the caller closes it with `aclose()`.
+
+    HTTP/1.1 only. Proxies come from the environment as for any other client, except that loopback
+    addresses are always reached directly.
+
+    Args:
+        max_connections: Connections at a time, busy and idle. One more request waits for a place.
+        wait_s: How long it waits, in seconds; then it fails with `httpx2.PoolTimeout`.
+        max_keepalive: Idle connections kept for the next request.
+    """
+    limits = httpx2.Limits(max_connections=max_connections, max_keepalive_connections=max_keepalive)
+    return TurnClient(
+        http2=False,
+        limits=limits,
+        timeout=httpx2.Timeout(ANSWER_S, connect=CONNECT_S, pool=wait_s),
+        follow_redirects=True,
+        mounts={f"all://{host}": None for host in _LOOPBACK},
+    )

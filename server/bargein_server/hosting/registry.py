@@ -1,0 +1,262 @@
+"""All sessions of a server, and what they share."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import Context, copy_context
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from bargein_protocol import (
+    Codec,
+    Epoch,
+    PendingEvent,
+    Resume,
+    SessionId,
+    SessionOpen,
+    Token,
+    TurnId,
+)
+from bargein_protocol.errors import RESTART
+
+from ..agent import Agent
+from ..core.replay_log import MemoryLog
+from ..core.session import Session
+from ..core.turn_limiter import Permit, TurnLimiter
+from ..settings import Settings
+from ..telemetry import NO_TELEMETRY, Telemetry
+from .flush_scheduler import FlushScheduler
+from .host import SessionHost
+from .ports import ClientConnection, Closable
+from .time_slicer import TimeSlicer
+
+if TYPE_CHECKING:
+    import httpx2
+
+
+# How many clients a server that starts can take back in a second, with their handshakes.
+RECONNECTS_PER_S = 1000.0
+
+# How often a draining server looks whether slow clients have taken their last frames.
+POLL_S = 0.05
+
+NO_TRACE: Mapping[str, str] = {}
+
+
+class SessionRegistry:
+    """See the module. It belongs to the event loop in which it was made.
+
+    Attributes:
+        abandoned: Tasks of turns that did not end after two cancels.
+        background: Tasks that outlive their turns: tools that an interrupt does not stop.
+        outbox: Through which the wires of connections on a transport write.
+        slots: Those that the turns of all sessions share.
+        streams: The event streams that are open. Nobody else closes them when the server stops.
+        context: What every turn's context is a copy of.
+        draining: Whether the server stops.
+        connection_numbers: Tell in which order connections were made.
+        telemetry: Is told what happens.
+    """
+
+    def __init__(self, agent: Agent, settings: Settings, telemetry: Telemetry = NO_TELEMETRY) -> None:
+        self.agent = agent
+        self.settings = settings
+        self.telemetry = telemetry
+        self.loop = asyncio.get_running_loop()
+        self.time_slicer = TimeSlicer(self.loop)
+        self.outbox = FlushScheduler(self.loop)
+        self.turn_limiter = TurnLimiter(settings.turns, settings.waiting_turns)
+        self.abandoned: set[asyncio.Task[Any]] = set()
+        self.background: set[asyncio.Task[Any]] = set()
+        self.context: Context = copy_context()
+        self.draining = False
+        self.streams: set[Closable] = set()
+        self.connection_numbers = count(1)
+        self._live: dict[SessionId, SessionHost] = {}
+        self._http_client: httpx2.AsyncClient | None = None
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __iter__(self) -> Iterator[SessionHost]:
+        return iter(list(self._live.values()))
+
+    def open(
+        self,
+        event: SessionOpen,
+        connection: ClientConnection,
+        codec: Codec,
+        principal: str | None = None,
+        trace: Mapping[str, str] = NO_TRACE,
+    ) -> SessionHost | None:
+        """Attach a connection to the session that its first frame asks for, else to a fresh one.
+
+        Args:
+            event: The first frame.
+            connection: The connection.
+            codec: What its frames are encoded in.
+            principal: Who it is.
+            trace: The W3C trace context that came with it, by header.
+
+        Returns:
+            None when a fresh one is needed and there are too many, or when a newer connection has driven
+            the session already; then this one was closed.
+        """
+        now = self.loop.time()
+        live, refused = self.resumable(event.resume, principal, now)
+        if live is None:
+            if len(self._live) >= self.settings.sessions:
+                return None
+            live = self._create(codec, principal, now)
+        elif connection.number < live.newest:
+            # The newest connection wins, also when an older one was held up on its way and speaks last.
+            connection.replaced()
+            return None
+        elif live.connection is not None:
+            live.connection.replaced()
+        live.connection, live.newest = connection, connection.number
+        live.telemetry.attached(refused or ("resumed" if event.resume is not None else "fresh"), trace)
+        pending: Sequence[PendingEvent] = event.pending or ()
+        live.core.attach(
+            codec,
+            Token(secrets.token_urlsafe(32)),
+            now,
+            resume=event.resume if refused is None else None,
+            pending=pending,
+            refused=refused,
+            hand_over=connection.hand_over,
+        )
+        return live
+
+    def forget(self, live: SessionHost) -> None:
+        """Drop a session that has ended; its tasks go on cleaning up."""
+        live.forgotten()
+        if self._live.pop(live.core.identity.session_id, None) is not None:
+            live.telemetry.closed("expired" if live.connection is None else "closed")
+
+    def find(self, session_id: SessionId, principal: str | None) -> SessionHost | None:
+        """Return a session of this principal; None when there is none, or it is somebody else's."""
+        live = self._live.get(session_id)
+        return live if live is not None and live.context.principal == principal else None
+
+    def find_by_viewer_token(self, session_id: SessionId, viewer_token: str) -> SessionHost | None:
+        """Return the session that a badge is for, None when it is for none."""
+        live = self._live.get(session_id)
+        return live if live is not None and live.knows_viewer_token(viewer_token) else None
+
+    def resumable(
+        self, resume: Resume | None, principal: str | None, now: float
+    ) -> tuple[SessionHost | None, str | None]:
+        """Return the session that can be resumed, or why none can."""
+        if resume is None:
+            return None, None
+        live = self.find(resume.session_id, principal)
+        if live is None:
+            return None, "unknown_session"  # whose it is, is nobody else's business
+        refused = live.core.refuses(resume, now)
+        return (live, None) if refused is None else (None, refused)
+
+    def _create(self, codec: Codec, principal: str | None, now: float) -> SessionHost:
+        settings = self.settings
+        session_id = SessionId("s_" + secrets.token_hex(12))
+        telemetry = self.telemetry.session(session_id, principal)
+        core = Session(
+            session_id,
+            Epoch(secrets.token_hex(4)),
+            MemoryLog(settings.log_events, settings.log_bytes),
+            codec,
+            settings,
+            Permit(self.turn_limiter, partial(self._granted, session_id)),
+            _turn_ids(),
+            now,
+            telemetry,
+        )
+        if self.draining:
+            core.shut_down(now)  # an input is told `shutting_down`, as in every session
+        live = self._live[session_id] = SessionHost(core, self, principal, telemetry)
+        return live
+
+    def _granted(self, session_id: SessionId) -> None:
+        # In a step of its own: it was given back from within another session's.
+        self.loop.call_soon(self._admit, session_id)
+
+    def _admit(self, session_id: SessionId) -> None:
+        live = self._live.get(session_id)
+        if live is not None:
+            live.core.admitted(self.loop.time())
+            live.changed()
+
+    def http_client(self) -> httpx2.AsyncClient:
+        """Return the one HTTP client of the server, made when it is first asked for."""
+        if self._http_client is None:
+            try:
+                from .http_client import create_http_client
+            except ImportError as error:
+                raise RuntimeError(
+                    'turn.http_client() needs httpx2: pip install "bargein[openai]"'
+                ) from error
+            self._http_client = create_http_client(
+                max_connections=self.settings.model_calls,
+                max_keepalive=self.settings.model_keepalive,
+                wait_s=self.settings.model_wait_s,
+            )
+        return self._http_client
+
+    async def shut_down(self) -> int:
+        """Stop in order: say so, let turns complete, end those that have not, release what is shared.
+
+        Clients are told to come back after a time of their own, so that they do not all come at once.
+        Turns have `drain_s`; then they fail with `shutdown`, and their cleanups have their usual
+        bound, in which tools that outlived their turns may finish. Cancelling it leaves the rest undone.
+
+        Returns:
+            How many tasks of turns have not ended all the same. They cannot be killed: only the end
+            of the process ends them.
+        """
+        self.draining = True
+        spread_s = max(1.0, len(self._live) / RECONNECTS_PER_S)
+        for live in self:
+            live.core.drain(random.uniform(0, spread_s), self.loop.time())
+            live.changed()
+        await self._turns_over(self.loop.time() + self.settings.drain_s)
+        for live in self:
+            live.core.shut_down(self.loop.time())
+            live.changed()
+        tasks = {task for live in self for task in live.tasks()} | self.abandoned | self.background
+        if tasks:
+            bound = self.settings.cleanup_grace_s + self.settings.cleanup_kill_s
+            await asyncio.wait(tasks, timeout=bound)
+        if self.background:
+            for task in self.background:
+                task.cancel()
+            await asyncio.wait(self.background, timeout=self.settings.cleanup_kill_s)
+        for stream in tuple(self.streams):
+            stream.close(RESTART)
+        if self._http_client is not None:
+            client, self._http_client = self._http_client, None
+            await client.aclose()
+        for live in self:
+            live.telemetry.closed("shutdown")
+        return sum(not task.done() for task in tasks)
+
+    async def _turns_over(self, deadline: float) -> None:
+        """Wait until no turn runs, waits to run, or waits for its last frames to be written."""
+        while any(live.core.busy for live in self) and (left := deadline - self.loop.time()) > 0:
+            running = [task for live in self for task in live.tasks() if not task.done()]
+            if running:
+                await asyncio.wait(running, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            else:
+                await asyncio.sleep(min(left, POLL_S))
+
+
+def _turn_ids() -> Callable[[], TurnId]:
+    # The prefix keeps the turns of two sessions apart for a client that had to begin a fresh one.
+    return partial(_turn_id, secrets.token_hex(4), count(1))
+
+
+def _turn_id(prefix: str, numbers: count[int]) -> TurnId:
+    return TurnId(f"t_{prefix}_{next(numbers)}")

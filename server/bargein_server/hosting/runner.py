@@ -1,0 +1,269 @@
+"""Runs one turn: a task that owns the agent's generator for its whole life, `aclose()` included.
+
+Four facts of asyncio shape it. A task that is cancelled before its first step never enters its body,
+so the end of the cleanup is reported by the task's done-callback and nowhere else. A cancel that
+lands while the generator stands at a `yield` (we wait because of a hold, a slow client or a time
+slice) would pass the generator by, so it is thrown into it: an agent's own `asyncio.timeout()` around
+a `yield` works, and a `finally` runs where the agent stands. An agent may swallow a cancel, so the
+fence, not the task, decides what is sent. And nothing here waits for the task with `wait_for` or
+`timeout()`, which hang when the task does not end: two timers do it (contract 5).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextvars import Context, copy_context
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from bargein_protocol import TurnId, Usage
+
+from ..agent import Output, Turn, TurnClosed, TurnFailed
+from ..core.spans import Attribute, Span
+from ..core.turn_record import COMPLETED, Ending
+from .tool_calls import RunnerCalls
+from .upstream import TURN_STREAMS, TurnStreams
+
+if TYPE_CHECKING:
+    import httpx2
+
+    from .host import SessionHost
+
+log = logging.getLogger("bargein.turn")
+
+T = TypeVar("T")
+
+AGENT_ERROR = Ending("failed", "agent_error")
+TIMEOUT = Ending("failed", "timeout", True)
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody cancelled the current task. The task is no variable of `_run`; see `_done`."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+class Runner:
+    """The task of one turn.
+
+    Attributes:
+        turn: What the agent is given, until its task has ended.
+        task: The task; None before `start` and when it has ended.
+        stopped: Whether the fence was closed.
+        calls: The tool calls of the turn.
+    """
+
+    def __init__(self, live: SessionHost, turn_id: TurnId) -> None:
+        core = live.core
+        self.task: asyncio.Task[None] | None = None
+        self.stopped = False
+        self.turn = Turn(turn_id, core.turn(turn_id).input, core.history(turn_id), live.context, self)
+        self.calls = RunnerCalls(live, turn_id)
+        self._id = turn_id
+        self._live = live
+        self._streams = TurnStreams()
+        self._children: set[asyncio.Task[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._finished = False
+        self._reported = False
+        self._spoken = False
+
+    def start(self, context: Context) -> None:
+        """Create the task. The context is the server's, so that nothing of another turn leaks in."""
+        context.run(TURN_STREAMS.set, self._streams)
+        self._live.telemetry.turn_started(self._id, context)
+        self.task = self._live.loop.create_task(self._run(), context=context, name=f"turn {self._id}")
+        self.task.add_done_callback(self._done)
+
+    def stop(self, reason: str) -> None:
+        """Cancel the agent and close its model calls, in the step in which the fence was closed.
+
+        Cancel first: a reader whose stream is closed under it would see an error that it may answer
+        with an apology or a second try, instead of a cancel.
+        """
+        assert self.task is not None
+        self.stopped = True
+        self.turn.reason = reason
+        self.task.cancel(reason)
+        for child in list(self._children):
+            child.cancel(reason)
+        self.calls.stop()
+        self._streams.close()
+        self._timer = self._live.loop.call_later(self._live.settings.cleanup_grace_s, self._cancel_again)
+
+    def _cancel_again(self) -> None:
+        assert self.task is not None
+        self.task.cancel(self.turn.reason)
+        self._timer = self._live.loop.call_later(self._live.settings.cleanup_kill_s, self._abandon)
+
+    def _abandon(self) -> None:
+        assert self.task is not None
+        log.warning("turn %s does not end after two cancels and is abandoned", self._id)
+        self._live.telemetry.turn_abandoned(self._id)
+        self._live.abandon(self.task)
+        self._drop_children()
+        self._report()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        # Both lead back here: the task by the traceback of what it was cancelled with. The whole session
+        # would stay in such a cycle until the garbage collector gets around to it.
+        self.task = None
+        del self.turn
+        if self._timer is not None:
+            self._timer.cancel()
+        self._streams.close()  # a stream left open by a careless `break` would hold its connection
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("turn %s failed", self._id, exc_info=error)
+        if not (self.stopped or self._finished):
+            self._live.core.finish(self._id, AGENT_ERROR, self._live.loop.time())
+        self._drop_children()
+        self._report()
+
+    def _drop_children(self) -> None:
+        """Give up on the tasks that the agent did not wait for."""
+        for child in list(self._children):
+            child.cancel()
+            self._live.abandon(child)
+
+    def _report(self) -> None:
+        if not self._reported:
+            self._reported = True
+            self._live.runner_ended(self._id)
+
+    # --- the task --------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        # One coroutine holds the loop: another level would be passed through for every token.
+        try:
+            generator = self._generator()
+            try:
+                live, time_slicer, turn_id = self._live, self._live.time_slicer, self._id
+                clock = time_slicer.clock
+                started, seen = perf_counter(), clock()
+                step = generator.__anext__()
+                while True:
+                    try:
+                        output = await step
+                    except StopAsyncIteration:
+                        break
+                    now = perf_counter()
+                    goes_on = live.say(turn_id, output, now)
+                    if goes_on is None:
+                        break  # a swallowed cancel: the fence is closed, aclose() comes next
+                    if not self._spoken:
+                        self._speak(output)
+                    try:
+                        if not goes_on:
+                            await live.pullable()
+                            live.core.pulled(turn_id, live.loop.time())
+                        elif now - started > time_slicer.slice_s:
+                            if clock() == seen:
+                                await time_slicer.yield_to_loop()
+                                now = perf_counter()
+                            started, seen = now, clock()
+                    except asyncio.CancelledError as error:
+                        step = generator.athrow(error)
+                    else:
+                        step = generator.__anext__()
+            finally:
+                await generator.aclose()
+        except BaseException as error:
+            failed = self._ending_after(error)
+            if failed is None:
+                raise
+            ending = failed
+        else:
+            ending = COMPLETED
+        self._finished = True
+        self._live.core.finish(self._id, ending, self._live.loop.time())
+        self._live.changed()
+
+    def _generator(self) -> AsyncGenerator[Output, None]:
+        generator = self._live.agent(self.turn)
+        if not isinstance(generator, AsyncGenerator):
+            raise TypeError(f"expected the agent to be an async generator, got {type(generator).__name__}")
+        return generator
+
+    def _ending_after(self, error: BaseException) -> Ending | None:
+        """Return how a turn ends whose agent raised this; None when it is for the task to raise."""
+        if isinstance(error, TurnFailed):
+            # The cause may quote what the user said, as the error of a model's server does.
+            cause = error.__cause__
+            log.warning("turn %s failed: %s (%s)", self._id, error.reason, type(cause).__name__)
+            log.debug("turn %s failed because of", self._id, exc_info=cause)
+            return Ending("failed", error.reason, error.retryable)
+        if isinstance(error, TimeoutError):
+            log.warning("turn %s timed out", self._id, exc_info=error)
+            return TIMEOUT
+        if isinstance(error, asyncio.CancelledError):
+            if self.stopped or _is_cancelled():
+                return None
+            log.warning("turn %s raised CancelledError, which nobody asked for", self._id)
+            return AGENT_ERROR
+        if isinstance(error, (Exception, SystemExit)):
+            # The boundary to the author's code: whatever it raises ends this turn and nothing else. A
+            # library that calls `sys.exit()` would otherwise end the server.
+            log.error("turn %s failed", self._id, exc_info=error)
+            return AGENT_ERROR
+        return None
+
+    # --- what the agent asks for (TurnHost) ------------------------------------------------------
+
+    async def emit(self, output: Output) -> None:
+        """Send output as if the agent had yielded it."""
+        while self._live.full and not self.stopped:
+            await self._live.pullable()
+        if self.stopped or self._live.say(self._id, output, perf_counter()) is None:
+            raise TurnClosed("the turn has ended")
+        if not self._spoken:
+            self._speak(output)
+
+    def _speak(self, output: Output | None) -> None:
+        if output:  # the deltas of chat completions are empty now and then
+            self._spoken = True
+            self._live.telemetry.turn_output(self._id)
+
+    def section(self) -> AbstractAsyncContextManager[None]:
+        """Return an uninterruptible section."""
+        return self._section()
+
+    @asynccontextmanager
+    async def _section(self) -> AsyncIterator[None]:
+        if not self._live.core.enter_section(self._id):
+            raise TurnClosed("the turn has ended")
+        try:
+            yield
+        finally:
+            self._live.core.leave_section(self._id, self._live.loop.time())
+            self._live.changed()
+
+    def spawn(self, work: Coroutine[Any, Any, T], outlive: bool) -> asyncio.Task[T]:
+        """Run a coroutine beside the agent."""
+        if self.stopped:
+            work.close()
+            raise TurnClosed("the turn has ended")
+        context = copy_context()
+        if outlive:
+            context.run(TURN_STREAMS.set, None)
+        task = self._live.loop.create_task(work, context=context, name=f"beside turn {self._id}")
+        if outlive:
+            self._live.keep(task)
+        else:
+            self._children.add(task)
+            task.add_done_callback(self._children.discard)
+        return task
+
+    def http_client(self) -> httpx2.AsyncClient:
+        """Return the client whose streams end with the turn."""
+        return self._live.http_client()
+
+    def add_usage(self, input_tokens: int, output_tokens: int) -> None:
+        """Add to the turn's usage."""
+        self._live.core.add_usage(self._id, Usage(input_tokens=input_tokens, output_tokens=output_tokens))
+
+    def span(self, name: str, kind: str, attributes: Mapping[str, Attribute]) -> Span:
+        """Begin a piece of work that a trace shows."""
+        return self._live.telemetry.span(name, kind, attributes)

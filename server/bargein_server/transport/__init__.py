@@ -1,0 +1,1 @@
+"""Sockets: wires, connections, event streams."""

@@ -1,0 +1,155 @@
+"""One turn: its states, and the books about what waits."""
+
+from __future__ import annotations
+
+from itertools import product, takewhile
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import asdict, replace
+
+from bargein_protocol import (
+    AgentOutput,
+    CallId,
+    InputId,
+    InputText,
+    Seq,
+    Status,
+    ToolCall,
+    ToolConfirm,
+    ToolResult,
+    ToolRunning,
+    TurnId,
+)
+from bargein_server.core.turn_record import (
+    FRAME_BYTES,
+    SUPERSEDED,
+    TRANSITIONS,
+    Misuse,
+    State,
+    Step,
+    TurnRecord,
+)
+
+
+def new_turn() -> TurnRecord:
+    return TurnRecord(TurnId("t"), InputText(id=InputId("i"), text="hello"), False)
+
+
+@pytest.mark.parametrize(("state", "step"), list(product(State, Step)))
+def test_a_turn_takes_the_listed_steps_and_no_others(state: State, step: Step) -> None:
+    """What is not in the table raises and changes nothing."""
+    turn = new_turn()
+    turn.state = state
+    before = asdict(turn)
+    if (state, step) in TRANSITIONS:
+        turn.advance(step)
+        assert turn.state is TRANSITIONS[state, step]
+    else:
+        with pytest.raises(Misuse, match=f"can't {step.value} turn t when it is {state.value}"):
+            turn.advance(step)
+        assert asdict(turn) == before
+
+
+def test_a_turn_ends_from_every_state_but_its_end_and_never_comes_back() -> None:
+    """One end (contract 1); no state is before `queued`."""
+    assert {state for state, step in TRANSITIONS if step is Step.END} == set(State) - {State.ENDED}
+    assert not any(state is State.ENDED for state, _ in TRANSITIONS)
+    assert State.QUEUED not in TRANSITIONS.values()
+
+
+TEXTS = st.text("ab", min_size=1, max_size=10)
+ACTIONS = st.one_of(
+    st.tuples(st.just("text"), TEXTS),
+    st.tuples(st.just("event"), st.integers(1, 500)),
+    st.tuples(st.sampled_from(["take", "texts", "enter", "leave", "defer"]), st.none()),
+    st.tuples(st.just("purge"), st.booleans()),
+)
+
+
+def is_plain_text(entry: tuple[object, int, bool]) -> bool:
+    return type(entry[0]) is str and not entry[2]
+
+
+class Books:
+    """A list of what waits: output, size, protected."""
+
+    def __init__(self) -> None:
+        self.turn = new_turn()
+        self.waiting: list[tuple[object, int, bool]] = []
+
+    def put(self, output: str | AgentOutput, size: int) -> None:
+        turn = self.turn
+        if turn.sections or turn.deferred is None:
+            self.waiting.append((output, size, turn.sections > 0))
+
+    def act(self, what: str, argument: Any) -> None:
+        turn = self.turn
+        if what == "text":
+            turn.put_text(argument)
+            self.put(argument, len(argument) + FRAME_BYTES)
+        elif what == "event":
+            status = Status(message=str(len(self.waiting)))
+            turn.put(status, argument)
+            self.put(status, argument)
+        elif what == "take":
+            assert turn.take() == (self.waiting.pop(0)[0] if self.waiting else None)
+        elif what == "texts":
+            self.take_texts()
+        elif what == "enter":
+            turn.sections += 1
+        elif what == "leave":
+            turn.sections = max(0, turn.sections - 1)
+        elif what == "defer":
+            turn.deferred = SUPERSEDED
+        else:
+            turn.purge(spare_sections=argument)
+            self.waiting = [entry for entry in self.waiting if argument and entry[2]]
+
+    def take_texts(self) -> None:
+        plain = [output for output, *_ in takewhile(is_plain_text, self.waiting)]
+        assert self.turn.speaks == (len(self.waiting) > 1 and bool(plain))
+        if self.turn.speaks:
+            assert self.turn.next_texts() == plain
+            most = len(plain) // 2 + 1
+            self.turn.drop_texts(self.turn.next_texts()[:most])
+            del self.waiting[:most]
+
+    def check(self) -> None:
+        assert self.turn.queued_bytes == sum(size for _, size, _ in self.waiting)
+        assert self.turn.guarded == (self.turn.sections > 0 or any(entry[2] for entry in self.waiting))
+
+
+@given(st.lists(ACTIONS, max_size=50))
+def test_the_books_are_right_whatever_waits(actions: list[tuple[str, Any]]) -> None:
+    """What waits comes out in order; its size is never negative, and zero when nothing waits."""
+    books = Books()
+    for what, argument in actions:
+        books.act(what, argument)
+        books.check()
+    while books.waiting:
+        books.act("take", None)
+        books.check()
+    assert (books.turn.take(), books.turn.queued_bytes) == (None, 0)
+
+
+def test_a_tool_that_works_or_waits_for_a_decision_is_seen() -> None:
+    """In any voice of the turn; a call that is only written or has its result is not."""
+    turn = new_turn()
+    seen = []
+    for seq, event in enumerate(
+        [
+            ToolCall(call_id=CallId("c"), name="n"),
+            ToolConfirm(call_id=CallId("c"), arguments={}),
+            ToolRunning(call_id=CallId("c"), arguments={}),
+            ToolResult(call_id=CallId("c"), status="completed"),
+            ToolRunning(call_id=CallId("d"), arguments={}, source="other"),
+            ToolResult(call_id=CallId("d"), status="running", source="other"),
+        ],
+        1,
+    ):
+        turn.fold.apply(replace(event, seq=Seq(seq), turn_id=TurnId("t")))
+        seen.append(turn.runs_tool)
+    assert seen == [False, True, True, False, True, False]

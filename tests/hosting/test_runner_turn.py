@@ -1,0 +1,40 @@
+"""What the runner gives an agent."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from bargein_protocol import TurnStarted
+from bargein_server import Output, Turn
+from memory_client import Line, serve
+
+
+async def test_a_turn_knows_its_input_history_session_and_usage() -> None:
+    """What an agent is given."""
+    seen: list[Any] = []
+
+    async def agent(turn: Turn) -> AsyncIterator[Output]:
+        turn.session.state["turns"] = turn.session.state.get("turns", 0) + 1
+        seen.append((turn.text, turn.history.messages()[-1], turn.session.state["turns"]))
+        turn.add_usage(3, 4)
+        turn.add_usage(1, 1)
+        yield turn.status("s", "i")
+        yield turn.thought("t")
+        yield turn.progress(1, 2, "u", "l")
+        yield turn.data("d", {"k": [1]})
+
+    line = Line(serve(agent))
+    line.ask("one")
+    await line.until("turn.ended")
+    line.ask("two")
+    await line.until("turn.ended", 2)
+    assert seen == [
+        ("one", {"role": "user", "content": "one"}, 1),
+        ("two", {"role": "user", "content": "two"}, 2),
+    ]
+    assert line.types()[3:7] == ["status", "thought", "progress", "data"]
+    usage = line.ends()[0].usage
+    assert usage is not None
+    assert (usage.input_tokens, usage.output_tokens) == (4, 5)
+    assert len([event for event in line.events if isinstance(event, TurnStarted)]) == 2

@@ -1,0 +1,219 @@
+"""A session with its shell, driven by hand: which agents run, what their tools did, who cleans up."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+import bargein_protocol as bp
+from bargein_protocol import JSON
+from bargein_server.core.calls import CallRecord
+from bargein_server.core.commands import CancelTurn, CloseConnection, StartTurn
+from bargein_server.core.replay_log import MemoryLog
+from bargein_server.core.session import Session
+from bargein_server.core.turn_limiter import Permit, TurnLimiter
+from bargein_server.core.turn_record import State, TurnRecord
+from bargein_server.core.utterance import Utterance
+from bargein_server.settings import Settings
+from bargein_server.transport.connection import WRITE_BYTES
+from valid_history import check_valid
+
+LIMITS = Settings(log_events=32, queued_inputs=2, output_bytes=1024, history_turns=8)
+LONGEST_OUTPUT = 300
+
+
+class TruthfulLog(MemoryLog):
+    """A log that also keeps what was trimmed: the truth that both sides are held against."""
+
+    def __init__(self) -> None:
+        super().__init__(LIMITS.log_events, LIMITS.log_bytes)
+        self.truth: list[bp.TurnEvent] = []
+
+    def append(
+        self, frame: bytes, codec: bp.Codec, turn_id: bp.TurnId, end: bp.TurnEnded | None = None
+    ) -> None:
+        event = codec.decode_server(frame)
+        assert isinstance(event, bp.TurnEvent)
+        self.truth.append(event)
+        super().append(frame, codec, turn_id, end)
+
+    def append_spoken(
+        self, count: int, size: int, codec: bp.Codec, turn_id: bp.TurnId, text: bp.IndexedText
+    ) -> None:
+        first = self.top + 1
+        self.truth += spoken(first, count, turn_id, text)
+        super().append_spoken(count, size, codec, turn_id, text)
+
+
+def spoken(first: int, count: int, turn_id: bp.TurnId, text: bp.IndexedText) -> list[bp.TurnEvent]:
+    """Return the text deltas that stand in a text under these numbers."""
+    return [
+        bp.TextDelta(seq=bp.Seq(seq), turn_id=turn_id, text=text.piece(seq))
+        for seq in range(first, first + count)
+    ]
+
+
+class Served:
+    """See the module.
+
+    Attributes:
+        running: The agents that run, with the depth of their sections.
+        cleaning: The turns whose tasks clean up.
+        calls: The tool calls that have begun, by their id, with their turn and what came of them.
+        tokens: Every secret that was given out.
+        shown: What the client last resumed with, while no frame has come since.
+        closed: The session asked for its connection to be closed.
+    """
+
+    def __init__(self, number: int, turn_limiter: TurnLimiter, now: float) -> None:
+        self.log = TruthfulLog()
+        self.running: dict[bp.TurnId, int] = {}
+        self.cleaning: dict[bp.TurnId, None] = {}  # in the order of their cancels
+        self.calls: dict[bp.CallId, tuple[bp.TurnId, str | None]] = {}
+        self.tokens: list[bp.Token] = []
+        self.shown: bp.Token | None = None
+        self.closed = False
+        ids = count(1)
+        self._utterance: Utterance | None = None
+        self._core = Session(
+            bp.SessionId(f"s{number}"), bp.Epoch(f"e{number}"), self.log, JSON, LIMITS,
+            Permit(turn_limiter, self._admitted), lambda: bp.TurnId(f"t{number}_{next(ids)}"), now,
+        )  # fmt: skip
+
+    @property
+    def core(self) -> Session:
+        """The core. What is being said is entered first."""
+        utterance, self._utterance = self._utterance, None
+        if utterance is not None:
+            self._core.delivery.enter(utterance)
+        return self._core
+
+    def say(self, turn: bp.TurnId, text: str, now: float) -> bytes | None:
+        """Say text as a part of an utterance, as the shell does; None when it must be emitted."""
+        if self._utterance is None:
+            self._utterance = self._core.delivery.begin_utterance(turn)
+        if self._utterance is None or self._utterance.turn_id != turn:
+            return None
+        return self._utterance.say(text, now)
+
+    def _admitted(self) -> None:
+        self.core.admitted(self.core._table.now)
+
+    def attach(self, token: bp.Token, now: float, *, resume: bp.Resume | None, **how: Any) -> None:
+        """Let a client drive the session."""
+        self.tokens.append(token)
+        self.shown = resume.token if resume is not None else None
+        self.core.attach(JSON, token, now, resume=resume, **how)
+
+    def receive(self, event: bp.ClientEvent, now: float) -> None:
+        """Read a frame, which shows that the client has the newest token. What is foretold must come true."""
+        self.shown = None
+        foretold = None
+        if self._utterance is not None and isinstance(event, bp.Interrupt):
+            foretold = self._utterance.foretell(event)
+        self.core.receive(event, now)
+        if foretold is not None:
+            assert self.core.delivery._stream.ready[:2] == foretold
+
+    def drain(self, open_line: bool) -> list[bytes]:
+        """Do what the shell does after each call; returns the frames that it wrote."""
+        frames: list[bytes] = []
+        while True:
+            while more := self.core.delivery.next_frames(open_line, WRITE_BYTES):
+                frames += more
+            commands = self.core.commands()
+            if not commands:
+                return frames
+            for command in commands:
+                if isinstance(command, StartTurn):
+                    self.running[command.turn_id] = 0
+                elif isinstance(command, CancelTurn):
+                    del self.running[command.turn_id]
+                    self.cleaning[command.turn_id] = None
+                elif isinstance(command, CloseConnection):
+                    self.closed = True
+
+    # --- what tools do ---------------------------------------------------------------------------
+
+    def begin_call(self, turn: bp.TurnId, now: float, goes_on: bool) -> None:
+        """Let a tool begin as an agent does: entered first, told after."""
+        call = self.core.tools.claim(turn, "call")
+        assert call not in self.calls
+        if self.core.tools.begin(turn, CallRecord(call, "tool", {"n": 1}, goes_on=goes_on)):
+            self.calls[call] = (turn, None)
+            self.core.emit(turn, bp.ToolCall(call_id=call, name="tool"), now)
+            self.core.emit(turn, bp.ToolRunning(call_id=call, arguments={"n": 1}), now)
+        else:
+            assert turn not in self.running or self.core.turn(turn).deferred is not None
+
+    def settle_calls(self, now: float) -> None:
+        """Let every tool return, also those whose turn has ended; what is taken must never be lost."""
+        for call, (turn, before) in list(self.calls.items()):
+            result = bp.ToolResult(call_id=call, output=f"did {call}", status="completed")
+            if self.core.tools.settle(turn, result):
+                assert before is None, "no call has two results"
+                self.calls[call] = (turn, f"did {call}")
+                self.core.emit(turn, result, now)
+
+    # --- what must hold --------------------------------------------------------------------------
+
+    def check_ends(self) -> None:
+        """Numbers without gaps, one end a turn, nothing after it, one turn an input."""
+        ended: set[str] = set()
+        inputs: set[str] = set()
+        reasons: dict[str, str] = {}
+        for number, event in enumerate(self.log.truth, 1):
+            assert event.seq == number
+            assert event.turn_id not in ended
+            if isinstance(event, (bp.InputAccepted, bp.InputQueued)):
+                assert event.input_id not in inputs
+                inputs.add(event.input_id)
+                reasons[event.turn_id] = f"for {event.input_id}"
+            elif isinstance(event, bp.TurnEnded):
+                ended.add(event.turn_id)
+                if event.reason.startswith("for "):
+                    assert event.reason == reasons[event.turn_id], "an interrupt ended another turn"
+
+    def check_bounds(self) -> None:
+        """Memory is bounded whatever happens."""
+        core, table = self.core, self.core._table
+        assert self.log.top - self.log.first < LIMITS.log_events
+        assert len(table._waiting) <= LIMITS.queued_inputs + 1
+        assert len(table._cleaning) <= 2
+        # Old turns are forgotten when one ends, and none that the shell still needs.
+        needed = LIMITS.queued_inputs + 2 + len(table._cleaning)
+        assert len(table.turns) <= LIMITS.history_turns + needed
+        assert set(table.by_input.values()) <= set(table.turns.values())
+        assert len(core._requests._early) <= bp.MAX_PENDING
+        for turn in table.turns.values():
+            assert 0 <= turn.queued_bytes < LIMITS.output_bytes + 3 * LONGEST_OUTPUT
+            assert turn.queued_bytes == 0 or turn.state in (State.RUNNING, State.FINISHING)
+
+    def check_history(self) -> None:
+        """What each agent is told is valid, and holds every call that began, with what came of it."""
+        for turn in (*self.running, *self.cleaning):
+            own = self.core.turn(turn)
+            results = check_valid(self.core.history(turn).messages(), own.input.text)
+            if turn in self.running:
+                self._check_calls(own, results)
+
+    def _check_calls(self, own: TurnRecord, results: dict[str, str]) -> None:
+        remembered = {t.id for t in self.core._table.turns.values() if t is not own}
+        for call, (turn, result) in self.calls.items():
+            if turn in remembered:
+                assert results[call] == result or (
+                    result is None and results[call] in ("cancelled", "running")
+                )
+
+    def check_strangers(self, now: float) -> None:
+        """Nobody resumes the session without its token, or from a number that was never given."""
+        epoch = self.core._stream.epoch
+        assert self._refuses(self.tokens[-1], bp.Epoch("other"), 0, now)
+        assert self._refuses(self.tokens[-1], epoch, self.log.top + 1, now)
+        for token in (*self.tokens[:-1], bp.Token("guess"), bp.Token("")):
+            assert token == self.shown or self._refuses(token, epoch, 0, now)
+
+    def _refuses(self, token: bp.Token, epoch: bp.Epoch, seq: int, now: float) -> bool:
+        cursor = bp.Cursor(epoch=epoch, seq=bp.Seq(seq))
+        resume = bp.Resume(session_id=self.core.identity.session_id, token=token, cursor=cursor)
+        return self.core.refuses(resume, now) is not None

@@ -1,0 +1,74 @@
+"""Real servers in processes of their own: to be killed, stopped, and put behind what breaks lines.
+
+async with server("agents:flood", folder, "--heartbeat-s", "1") as process:
+    process.url
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from waiting import WAIT_S
+
+ROOT = Path(__file__).parents[2]
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a process that runs this checkout."""
+    packages = ("protocol", "server", "clients/python")
+    path = os.pathsep.join(str(ROOT / package) for package in packages)
+    return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def free_port() -> int:
+    """Return a port of the loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class ServerProcess:
+    """A `bargein-server` that listens.
+
+    Attributes:
+        url: Where its sessions are.
+        port: Where it listens on 127.0.0.1.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, url: str) -> None:
+        self.process = process
+        self.port = int(url.rsplit(":", 1)[1].split("/")[0])
+        self.url = f"ws://127.0.0.1:{self.port}/v1/session"
+
+    async def kill(self) -> None:
+        """End it with SIGKILL."""
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.process.wait()
+
+
+@asynccontextmanager
+async def server(agent: str, folder: Path, *options: str, port: int = 0) -> AsyncIterator[ServerProcess]:
+    """Run `bargein-server` for an agent of a module in a folder until the block ends."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bargein_server", agent, "--port", str(port), *options,
+        cwd=folder, env=environment(), stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(WAIT_S):
+            line = (await process.stdout.readline()).decode()
+        assert " at ws://" in line, f"expected the server to say where it listens, got {line!r}"
+        started = ServerProcess(process, line.split()[-1])
+        yield started
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
