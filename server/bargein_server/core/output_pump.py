@@ -8,160 +8,160 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from bargein_protocol import NO_SEQ, Seq, TurnId
+from bargein_protocol import NO_SEQ, Seq, TextDelta, TurnId
 
+from .lifecycle import Flow, Stage
 from .reply_cache import ReplyCache
 from .sequencer import Sequencer
 from .snapshots import bounded_snapshot
-from .turn_record import COMPLETED, Misuse, State, TurnRecord
+from .text_run import TextRun
+from .turn_record import COMPLETED, TurnRecord
 from .turn_scheduler import TurnScheduler
-from .utterance import Before, Utterance
 
 
 class OutputPump:
-    """See the module."""
+    """Takes output from the current turn, and frames from the replay, for one client."""
 
-    __slots__ = ("_answers", "_stream", "_table")
+    __slots__ = ("_replies", "_sequencer", "_turns")
 
-    def __init__(self, stream: Sequencer, table: TurnScheduler, answers: ReplyCache) -> None:
-        self._answers = answers
-        self._stream = stream
-        self._table = table
+    def __init__(self, sequencer: Sequencer, turns: TurnScheduler, replies: ReplyCache) -> None:
+        self._replies = replies
+        self._sequencer = sequencer
+        self._turns = turns
 
     def next_frames(self, output: bool, room: int) -> list[bytes]:
         """Return the next frames for the client; they count as written in this step.
 
         Args:
-            output: False while the transport is full: then only what must not wait is returned.
-            room: In bytes, for output; the last frame may go beyond it.
+            output: False while the transport is full: then only frames that must not wait are returned.
+            room: Bytes of output; the last frame may go beyond them.
 
         Returns:
-            As many as can be taken in one step, at least one; none when there is nothing to write.
+            As many frames as can be taken in one step, at least one; none when there is nothing to write.
         """
-        stream, turn = self._stream, self._table.current
-        if stream.ready:
-            return stream.take_ready()
+        sequencer, turn = self._sequencer, self._turns.current
+        if sequencer.ready:
+            return sequencer.take_ready()
         if not output:
             if turn is not None:
                 turn.choked = True
             return []
-        if not stream.live:
+        if not sequencer.live:
             return self._next_replayed()
-        if turn is None or turn.held_until is not None:
+        if turn is None or turn.held:
             return []
-        texts = turn.next_texts() if turn.speaks else []
-        frames = stream.commit_texts(turn.fold, texts, room) if texts else []
-        if frames:
-            turn.drop_texts(texts[: len(frames)])
-        else:
-            frame = self._commit_next(turn)
+        frames = self._number_texts(turn, room)
+        if not frames:
+            frame = self._number_next(turn)
             if frame is None:
-                return stream.take_ready()
+                return sequencer.take_ready()
             frames = [frame]
-        turn.hearing.taken = turn.fold.last_output_seq
-        if turn.deferred is not None or turn.hold_wanted:
-            self._table.settle(turn)
+            turn.heard_position.taken = turn.fold.last_output_seq
+        if turn.flow is not Flow.OPEN:
+            self._turns.release(turn)
         return frames
 
-    def begin_utterance(self, turn_id: TurnId) -> Utterance | None:
-        """Let a turn speak without asking for each piece of text, in the usual case.
+    def open_text(self, turn_id: TurnId) -> TextRun | None:
+        """Let the host append text to the tail of the log itself, in the usual case.
 
-        The client is there, no output stands before the text, and nothing is asked of the turn. What
-        is ready goes out before the first piece (`take_ready`), and the session is not to be asked
-        anything until the utterance was entered.
+        The client is there, no output waits before the text, and nothing is asked of the turn. Ready
+        frames go out before the first piece (`take_ready`). The core closes the run as soon as it
+        numbers or looks at anything else.
 
         Returns:
             None in all other cases, for which there are `Session.emit` and `next_frames`.
         """
-        turn, stream = self._table.current, self._stream
+        turn, sequencer = self._turns.current, self._sequencer
         if (
             turn is None
             or turn.id != turn_id
-            or turn.state is not State.RUNNING
+            or turn.stage is not Stage.RUNNING
+            or turn.flow is not Flow.OPEN
             or turn.queued_bytes
-            or turn.held_until is not None
-            or turn.deferred is not None
-            or turn.sections
-            or not stream.live
+            or not sequencer.live
         ):
             return None
-        return stream.begin_utterance(turn_id, self._before(turn))
+        run = sequencer.text_run(turn)
+        run.open = True
+        return run
 
     def take_ready(self) -> list[bytes]:
-        """Return the frames that stand before an utterance, and forget them."""
-        return self._stream.take_ready()
-
-    def _before(self, turn: TurnRecord) -> Before | None:
-        """Return what the end of a turn tells; None when what was heard is not all that was said."""
-        voice = turn.fold.voice
-        if voice.audio or turn.hearing.reported:
-            return None
-        return Before(turn.input.id, *voice.text.parts, turn.usage, self._answers.ids)
-
-    def enter(self, utterance: Utterance) -> None:
-        """End an utterance: let the records know what was said.
-
-        Raises:
-            Misuse: The session was asked something meanwhile.
-        """
-        if not utterance.pieces:
-            return
-        turn = self._table.current
-        if turn is None or turn.id != utterance.turn_id:
-            raise Misuse(f"expected an utterance of the current turn, got one of {utterance.turn_id}")
-        self._stream.commit_utterance(turn.fold, utterance)
-        turn.hearing.taken = turn.fold.last_output_seq
-        self._table.now = turn.progress_at = utterance.said_at
+        """Return the frames that go out before an open run, and forget them."""
+        return self._sequencer.take_ready()
 
     def drain_to_log(self) -> None:
-        """Write what waits to the log alone: nobody is there to read it."""
-        while (turn := self._table.current) is not None and turn.held_until is None:
-            if self._commit_next(turn) is None and turn is self._table.current:
+        """Write waiting output to the log alone: no client is there to read it."""
+        while (turn := self._turns.current) is not None and not turn.held:
+            if self._number_next(turn) is None and turn is self._turns.current:
                 return
-            if turn.deferred is not None or turn.hold_wanted:
-                self._table.settle(turn)
+            if turn.flow is not Flow.OPEN:
+                self._turns.release(turn)
 
     def send_snapshot(self, after: Seq) -> None:
-        """Take the place of a replay: tell the turns as they stand, from those after a number on."""
-        turns = self._table.turns_since(after)
-        for answer in self._answers.replies_since(after):
-            if answer.turn_id not in self._table.turns:  # nothing else tells of it any more (contract 4)
-                self._stream.answer(replace(answer, seq=NO_SEQ, duplicate=True))
-        self._stream.answer(bounded_snapshot(self._stream.top, [turn.fold.folded() for turn in turns]))
+        """Send the turns as they stand, from those after a number on, in place of a replay."""
+        turns = self._turns.turns_since(after)
+        for reply in self._replies.replies_since(after):
+            if reply.turn_id not in self._turns.turns:  # nothing else reports it any more (contract 4)
+                self._sequencer.answer(replace(reply, seq=NO_SEQ, duplicate=True))
+        top = self._sequencer.top
+        self._sequencer.answer(bounded_snapshot(top, [turn.fold.folded() for turn in turns]))
         for turn in turns:
-            turn.hearing.taken = turn.fold.last_output_seq
-        self._stream.finish_replay()
+            turn.heard_position.taken = turn.fold.last_output_seq
+        self._sequencer.finish_replay()
 
-    def _commit_next(self, turn: TurnRecord) -> bytes | None:
+    def _number_texts(self, turn: TurnRecord, room: int) -> list[bytes]:
+        """Number the plain text that is next, up to `room` bytes."""
+        texts = turn.next_texts()
+        frames: list[bytes] = []
+        if not texts:
+            return frames
+        run, size = self._sequencer.text_run(turn), 0
+        for text in texts:
+            frame = run.append(text, turn.progress_at)
+            if frame is None:
+                break
+            frames.append(frame)
+            size += len(frame)
+            if size >= room:
+                break
+        turn.drop_texts(texts[: len(frames)])
+        return frames
+
+    def _number_next(self, turn: TurnRecord) -> bytes | None:
         """Number the turn's next output, or its end when none waits and the agent is done."""
         output = turn.take()
         if output is None:
             turn.choked = False
-            if turn.state is State.FINISHING:
-                self._table.end(turn, turn.ending or COMPLETED)
-                self._table.start_next()
+            if turn.stage is Stage.FINISHING:
+                self._turns.end(turn, turn.ending or COMPLETED)
+                self._turns.start_next()
             return None
+        sequencer = self._sequencer
         if isinstance(output, str):
-            try:
-                return self._stream.commit_text(turn.fold, output)
-            except UnicodeEncodeError:
-                # The seam of two chunks can leave half a surrogate pair behind.
-                return self._stream.commit_text(turn.fold, output.encode("utf-8", "replace").decode())
-        live = self._stream.live
-        event = self._stream.commit(replace(output, turn_id=turn.id))
+            frame = sequencer.text_run(turn).append(output, turn.progress_at)
+            if frame is not None:
+                return frame
+            sequencer.settle()
+            frame = sequencer.text_run(turn).append(output, turn.progress_at)
+            if frame is not None:
+                return frame
+            # It is longer than the rest of the turn's record.
+            output = TextDelta(text=output.encode("utf-8", "replace").decode())
+        event = sequencer.number(replace(output, turn_id=turn.id))
         turn.fold.apply(event)
-        return self._stream.take_ready()[0] if live else b""
+        return sequencer.take_ready()[0] if sequencer.live else b""
 
     def _next_replayed(self) -> list[bytes]:
         try:
-            entry = self._stream.next_replayed()
+            entry = self._sequencer.next_replayed()
         except KeyError:
-            self.send_snapshot(self._stream.replayed)
+            self.send_snapshot(self._sequencer.replayed)
             entry = None
         if entry is None:
-            return self._stream.take_ready()
+            return self._sequencer.take_ready()
         frame, turn_id, seq = entry
-        turn = self._table.turns.get(turn_id)
+        turn = self._turns.turns.get(turn_id)
         if turn is not None:
-            turn.hearing.taken = max(turn.hearing.taken, min(seq, turn.fold.last_output_seq))
+            position = turn.heard_position
+            position.taken = max(position.taken, min(seq, turn.fold.last_output_seq))
         return [frame]

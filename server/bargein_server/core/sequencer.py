@@ -1,19 +1,19 @@
 """The numbered stream of a session and the one connection that reads it.
 
-A numbered event gets its number, its place in the log and its bytes in one step, `commit`. While a
-client is attached and up to date, that is the step in which the frame is handed to the transport;
-while nobody is attached, or the client still replays, the frame goes to the log alone. So a purge
-can never leave a hole, and the client sees numbers without gaps.
+An event gets its number, its place in the log and its bytes in one step: `number`, and for text
+`TextRun.append`. While a client is attached and up to date, that is the step in which the frame is
+handed to the transport; while none is attached, or the client still replays, the frame goes to the
+log alone. So a purge never leaves a hole, and the client sees numbers without gaps.
 
-Two lanes lead to the transport. What is *ready* is encoded: answers, and everything numbered but
-the output of agents. It is always written, past a full buffer too, and the end of a turn that was
-interrupted is handed over before anything else is done about it. Output waits in its turn and is
-numbered one by one as `OutputPump.next_frames` takes it.
+Two lanes lead to the transport. Frames that are *ready* are encoded: answers, and everything
+numbered but the output of agents. They are always written, past a full buffer too, and the end of an
+interrupted turn is handed over before anything else is done about it. Output waits in its turn and
+is numbered one by one as `OutputPump.next_frames` takes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeVar
 
 from msgspec.structs import force_setattr
@@ -28,49 +28,50 @@ from bargein_protocol import (
     ReplayDone,
     Seq,
     ServerEvent,
-    TextDelta,
     TurnEnded,
-    TurnFold,
     TurnId,
 )
 
+from .lifecycle import Stage
 from .observer import NOBODY, Observer
 from .replay_log import ReplayLog
-from .turn_record import Misuse
-from .utterance import Before, Utterance
+from .text_run import MAX_UNSETTLED, TextRun
+from .turn_record import TurnRecord
 
 N = TypeVar("N", bound=Numbered)
 HandOver = Callable[[list[bytes]], None]
 
 
 class Sequencer:
-    """See the module.
+    """Numbers the events of a session and keeps the frames that must be written.
 
     Attributes:
         epoch: Names this numbering.
-        live: Whether a client is attached and has everything that was numbered, so that what is
-            numbered next can be handed to it.
-        handed: How many frames were ready for or handed to clients; shows whether it was silent.
+        live: Whether a client is attached and has every numbered frame, so that the next one can be
+            handed to it.
         ready: Frames that must be written now, in order; `take_ready` takes them.
-        aside: Where answers go instead while somebody asks who is not the attached client.
+        reply_sink: Takes the answers while a request comes from the side channel.
     """
 
     __slots__ = (
-        "_codec", "_hand_over", "_log", "_log_codec", "_log_encode", "_observer", "_replayed", "aside",
-        "epoch", "handed", "live", "ready",
+        "_codec", "_hand_over", "_handed", "_last_run", "_log", "_log_codec", "_log_encode", "_observer",
+        "_replayed", "_run", "_turn", "epoch", "live", "ready", "reply_sink",
     )  # fmt: skip
 
     def __init__(self, epoch: Epoch, log: ReplayLog, codec: Codec, observer: Observer = NOBODY) -> None:
         self.epoch = epoch
         self.live = False
-        self.handed = 0
-        self.aside: list[ServerEvent] | None = None
+        self.reply_sink: list[ServerEvent] | None = None
+        self.ready: list[bytes] = []  # a step's few; an empty deque would take 0.7 KiB in every session
+        self._handed = 0
         self._log = log
         self._log_encode = codec.encode
         self._log_codec = codec  # of the client that was last attached: the likeliest to come back
         self._codec: Codec | None = None
         self._hand_over: HandOver | None = None
-        self.ready: list[bytes] = []  # a step's few; an empty deque would take 0.7 KiB in every session
+        self._run: TextRun | None = None  # the one that is not settled
+        self._turn: TurnRecord | None = None  # its turn
+        self._last_run: TextRun | None = None  # goes on while nothing else is numbered
         self._replayed: Seq = NO_SEQ
         self._observer = observer
 
@@ -82,6 +83,7 @@ class Sequencer:
     @property
     def top(self) -> Seq:
         """The last number."""
+        self.settle()
         return self._log.top
 
     @property
@@ -89,26 +91,36 @@ class Sequencer:
         """The oldest number that the log still has; one more than `top` when it has none."""
         return self._log.first
 
-    def logged(self, seq: Seq, codec: Codec) -> bytes:
-        """Return a frame of the log.
-
-        Raises:
-            KeyError: It has fallen off, or is not there yet.
-        """
-        return self._log.read(seq, codec)[0]
+    @property
+    def handed(self) -> int:
+        """How many frames were ready for or handed to clients; shows whether it was silent."""
+        self.settle()
+        return self._handed
 
     @property
     def replayed(self) -> Seq:
         """The last number that the attached client has been given, while it is not live."""
         return self._replayed
 
+    def logged(self, seq: Seq, codec: Codec) -> bytes:
+        """Return a frame of the log.
+
+        Raises:
+            KeyError: The frame has fallen off, or is not there yet.
+        """
+        self.settle()
+        return self._log.read(seq, codec)[0]
+
+    # --- clients ---------------------------------------------------------------------------------
+
     def attach(self, codec: Codec, hand_over: HandOver | None = None) -> None:
         """Attach a client that has seen everything; `replay_from` says otherwise.
 
         Args:
-            codec: What its frames are encoded in.
-            hand_over: Takes frames that are not to wait for anything; it raises nothing.
+            codec: Encodes its frames.
+            hand_over: Takes frames that wait for nothing; it raises nothing.
         """
+        self.settle()
         self.ready.clear()  # numbered frames among them are in the log, the others died with their line
         self._codec = self._log_codec = codec
         self._log_encode = codec.encode
@@ -128,116 +140,101 @@ class Sequencer:
 
     def detach(self) -> None:
         """Let the client go; from here on frames go to the log alone."""
+        self.settle()
         self._codec = self._hand_over = None
         self.ready.clear()
         self.live = False
 
+    # --- events ----------------------------------------------------------------------------------
+
     def answer(self, event: ServerEvent) -> None:
         """Make an unnumbered event ready; without a client it is dropped."""
-        if self.aside is not None:
-            self.aside.append(event)
+        if self.reply_sink is not None:
+            self.reply_sink.append(event)
         elif self._codec is not None:
             self.ready.append(self._codec.encode(event))
-            self.handed += 1
+            self._handed += 1
         else:
             return
         self._observer.answered(event)
 
-    def commit(self, event: N, at_once: bool = False) -> N:
+    def number(self, event: N, at_once: bool = False) -> N:
         """Number an event, log it, and make its frame ready for a live client.
 
         Args:
-            event: A new one, that nobody else holds: it is given its number.
-            at_once: Hand it over before the books are kept, after all that is ready.
+            event: A new one that no other object holds: it is given its number.
+            at_once: Hand it over before anything is recorded, after all frames that are ready.
 
         Returns:
             The event.
         """
-        force_setattr(event, "seq", self._log.top + 1)  # it is new, and nobody else's yet
+        run = self._run
+        if run is not None and not at_once:
+            self.settle()
+            run = None
+        # It is new: freezing it in place is cheaper than a copy.
+        force_setattr(event, "seq", self._log.top + 1 if run is None else run.next_seq)
         frame = self._log_encode(event)  # type: ignore[arg-type]
         if self.live:
             self.ready.append(frame)
-            self.handed += 1
+            self._handed += 1
             if at_once and self._hand_over is not None:
                 self._hand_over(self.take_ready())
+        if run is not None:
+            self.settle()
         end = event if isinstance(event, TurnEnded) else None
         self._log.append(frame, self._log_codec, getattr(event, "turn_id", NO_TURN), end)
         return event
 
-    def commit_text(self, fold: TurnFold, text: str) -> bytes:
-        """Number, fold in and log a text delta of a turn's own voice: `commit` for the frequent case.
+    # --- text ------------------------------------------------------------------------------------
 
-        Returns:
-            The frame, which the caller hands over.
+    def text_run(self, turn: TurnRecord) -> TextRun:
+        """Return the run that numbers the text of a turn's main lane, until anything else is numbered."""
+        run = self._run
+        if run is not None:
+            if self._turn is turn and run.unsettled < MAX_UNSETTLED:
+                return run
+            self.settle()
+        text, seq, run = turn.fold.main_lane.text, Seq(self._log.top + 1), self._last_run
+        if run is None or run.turn_id != turn.id or run.next_seq != seq or run.codec is not self._log_codec:
+            run = self._last_run = TextRun(self._log_codec, turn.id, text, seq, seq)
+        run.pieces, run.room = text.tail(), text.max_chars - text.length
+        self._run, self._turn = run, turn
+        return run
 
-        Raises:
-            UnicodeEncodeError: The text has a lone surrogate; nothing has changed.
+    def taken_of(self, turn: TurnRecord) -> Seq | None:
+        """Return the number of a turn's last text, which a live socket took; None when none is unsettled."""
+        run = self._run
+        if run is None or self._turn is not turn or not run.unsettled or not self.live:
+            return None
+        return Seq(run.next_seq - 1)
+
+    def settle(self) -> None:
+        """Close the text run, and bring the records up to date with it.
+
+        Text that the flush scheduler has not written yet goes back into the turn's queue, where an
+        interrupt purges it (contract 2).
         """
-        seq: Seq = self._log.top + 1  # type: ignore[assignment]  # calling a NewType would cost a call per token
-        frame = self._log_encode(TextDelta(seq=seq, turn_id=fold.turn_id, text=text))
-        self._enter_text(fold, seq, text, frame)
-        self.handed += 1
-        return frame
+        run, turn = self._run, self._turn
+        if run is None or turn is None:
+            return
+        self._run = self._turn = None
+        run.open = False
+        if run.unsettled:
+            count, size = run.settle()
+            self._log.append_text(run, count, size)
+            turn.fold.numbered_text(Seq(run.next_seq - 1))
+            turn.progress_at = max(turn.progress_at, run.written_at)
+            if self.live:
+                turn.heard_position.taken = turn.fold.last_output_seq
+                self._handed += count
+        if run.deferred:
+            deferred, run.deferred = run.deferred, ()
+            if turn.stage is not Stage.ENDED:
+                for text in deferred:
+                    turn.put_text(text)
 
-    def _enter_text(self, fold: TurnFold, seq: Seq, text: str, frame: bytes) -> None:
-        if fold.add_text(seq, text):
-            self._log.append_spoken(1, len(frame), self._log_codec, fold.turn_id, fold.voice.text)
-        else:
-            self._log.append(frame, self._log_codec, fold.turn_id)
-
-    def commit_texts(self, fold: TurnFold, texts: Sequence[str], room: int) -> list[bytes]:
-        """Number, fold in and log text deltas of a turn's own voice, as `commit_text` does with one.
-
-        Args:
-            fold: That of the turn.
-            texts: What it says.
-            room: In bytes, for the frames; the last one may go beyond it.
-
-        Returns:
-            The frames, of the first texts: none when the first one has a lone surrogate.
-        """
-        encode, turn_id = self._log_encode, fold.turn_id
-        first = seq = Seq(self._log.top + 1)
-        frames: list[bytes] = []
-        size = 0
-        for text in texts:
-            try:
-                frame = encode(TextDelta(seq=seq, turn_id=turn_id, text=text))
-            except UnicodeEncodeError:
-                break
-            frames.append(frame)
-            seq += 1  # type: ignore[assignment]  # calling a NewType would cost a call per token
-            size += len(frame)
-            if size >= room:
-                break
-        said = texts[: len(frames)]
-        if fold.add_texts(first, said):
-            self._log.append_spoken(len(frames), size, self._log_codec, turn_id, fold.voice.text)
-        else:
-            for n, frame in enumerate(frames):
-                self._enter_text(fold, Seq(first + n), texts[n], frame)
-        self.handed += len(frames)
-        return frames
-
-    def begin_utterance(self, turn_id: TurnId, before: Before | None) -> Utterance:
-        """Return an utterance whose numbers come next."""
-        return Utterance(turn_id, Seq(self._log.top + 1), self._log_encode, before)
-
-    def commit_utterance(self, fold: TurnFold, said: Utterance) -> None:
-        """Fold in and log what was said; the client has it already.
-
-        Raises:
-            Misuse: Something else was numbered since it began; nothing has changed.
-        """
-        log, count = self._log, len(said.pieces)
-        if said.first != log.top + 1:
-            raise Misuse(f"expected an utterance that begins with {log.top + 1}, got one with {said.first}")
-        if fold.add_texts(said.first, said.pieces):
-            log.append_spoken(count, said.size, self._log_codec, fold.turn_id, fold.voice.text)
-            self.handed += count
-        else:
-            for piece in said.pieces:
-                self.commit_text(fold, piece)
+    # --- frames ----------------------------------------------------------------------------------
 
     def take_ready(self) -> list[bytes]:
         """Return the frames that must be written now, in order, and forget them."""
@@ -251,20 +248,21 @@ class Sequencer:
         that is live already, this returns None.
 
         Raises:
-            KeyError: The log has trimmed what comes next; the client needs a snapshot.
+            KeyError: The log has trimmed the next frame; the client needs a snapshot.
         """
         if self.live or self._codec is None:
             return None
-        if self._replayed == self._log.top:
+        if self._replayed == self.top:
             self.finish_replay()
             return None
         seq = Seq(self._replayed + 1)
         frame, turn_id = self._log.read(seq, self._codec)
         self._replayed = seq
-        self.handed += 1
+        self._handed += 1
         return frame, turn_id, seq
 
     def finish_replay(self) -> None:
-        """Make the client live and tell it so."""
+        """Make the client live and report that the replay is done."""
+        top = self.top
         self.live = True
-        self.answer(ReplayDone(seq=self._log.top))
+        self.answer(ReplayDone(seq=top))

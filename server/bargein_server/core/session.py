@@ -1,8 +1,8 @@
 """A session: one conversation of one client with one agent, without I/O and without a clock.
 
-Events and facts go in as method calls with the time; frames come out of `delivery`, and what the
-shell is to do out of `commands`. After each call the shell drains both. What a peer does wrong
-becomes a coded `error` event; only misuse by the shell raises, and then nothing has changed.
+Requests and facts go in as method calls with the time; frames come out of `output`, and instructions
+for the host out of `commands`. After each call the host drains both. A peer's mistake becomes a coded
+`error` event; only misuse by the host raises, and then nothing has changed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from bargein_protocol import (
     Codec,
     Epoch,
     GoAway,
+    Interrupt,
     Limits,
     PendingEvent,
     Resume,
@@ -33,6 +34,7 @@ from ..settings import Settings
 from .commands import CloseConnection, Command, Expire
 from .history import History
 from .identity import Identity
+from .lifecycle import Event, Flow, Stage
 from .liveness import Liveness
 from .observer import NOBODY, Observer
 from .output_pump import OutputPump
@@ -43,30 +45,29 @@ from .sequencer import HandOver, Sequencer
 from .side_channel import SideChannel
 from .tools import Tools
 from .turn_limiter import Permit
-from .turn_record import NO_OUTPUT, OVERLOAD, SHUTDOWN, Ending, State, Step, TurnRecord
+from .turn_record import NO_OUTPUT, OVERLOAD, SHUTDOWN, Ending, TurnRecord
 from .turn_scheduler import TurnScheduler
 from .validation import TEXT_PIECE, split_text, validated_output
 
 
 class Session:
-    """See the module.
+    """The state of one conversation.
 
     Args:
         session_id: The public name.
         epoch: Names the numbering that begins now.
         log: An empty replay log.
-        codec: What frames are logged in until a client attaches.
+        codec: Encodes logged frames until a client attaches.
         settings: The limits.
-        claim: To one of the slots that the turns of all sessions share.
+        permit: The session's permit of the server's limit on running turns.
         new_turn_id: Makes ids that are unique in the session.
         now: The time, in seconds, of any clock that does not go back.
-        observer: Is told what happens.
+        observer: Is notified of what happens.
 
     Attributes:
         tools: The tool calls of its turns.
-        guests: For those who take part without driving it.
-        delivery: Where frames come out, one by one. It is public so that no step is between: it is asked for
-            every token.
+        side_channel: Requests and followers beside the client that drives the session.
+        output: Frames come out here.
     """
 
     def __init__(
@@ -76,21 +77,26 @@ class Session:
         log: ReplayLog,
         codec: Codec,
         settings: Settings,
-        claim: Permit,
+        permit: Permit,
         new_turn_id: Callable[[], TurnId],
         now: float,
         observer: Observer = NOBODY,
     ) -> None:
         self.identity = Identity(session_id)
         self._settings = settings
-        self._stream = Sequencer(epoch, log, codec, observer)
-        self._table = TurnScheduler(self._stream, settings, claim, new_turn_id, observer)
-        answers = ReplyCache()
-        self.delivery = OutputPump(self._stream, self._table, answers)
-        self.tools = Tools(self._table)
-        self._requests = Requests(self._stream, self._table, self.tools, answers)
-        self.side_channel = SideChannel(self._stream, self._table, self._requests)
-        self._presence = Liveness(self._stream, self._table, settings, now)
+        self._sequencer = Sequencer(epoch, log, codec, observer)
+        self._turns = TurnScheduler(self._sequencer, settings, permit, new_turn_id, observer)
+        replies = ReplyCache()
+        self.output = OutputPump(self._sequencer, self._turns, replies)
+        self.tools = Tools(self._turns)
+        self._requests = Requests(self._sequencer, self._turns, self.tools, replies)
+        self.side_channel = SideChannel(self._sequencer, self._turns, self._requests)
+        self._liveness = Liveness(self._sequencer, self._turns, settings, now)
+
+    def _begin(self, now: float) -> None:
+        """Begin a step: note the time, and bring the records up to date with an open text run."""
+        self._turns.now = now
+        self._sequencer.settle()
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -99,15 +105,15 @@ class Session:
 
     # --- connections -----------------------------------------------------------------------------
 
-    def refuses(self, resume: Resume, now: float) -> str | None:
-        """Return why a resume cannot be granted, None when it can."""
+    def refusal(self, resume: Resume, now: float) -> str | None:
+        """Return the reason that forbids a resume, None when it can be granted."""
         if self._requests.closed:
             return "unknown_session"
         if not self.identity.proves(resume.token, now):
             return "bad_token"
-        if resume.cursor.epoch != self._stream.epoch:
+        if resume.cursor.epoch != self._sequencer.epoch:
             return "epoch_changed"
-        return "cursor_ahead" if resume.cursor.seq > self._stream.top else None
+        return "cursor_ahead" if resume.cursor.seq > self._sequencer.top else None
 
     def attach(
         self,
@@ -123,50 +129,50 @@ class Session:
         """Let a client drive the session; the one before it, if any, is let go.
 
         Args:
-            codec: What its frames are encoded in.
+            codec: Encodes its frames.
             token: The secret for the next resume.
             now: The time.
-            resume: What was granted; None for a session that the client never saw.
-            pending: What the client got no answer to. It is applied before the replay, so that an
-                interrupt made offline ends its turn before stale output is shown.
-            refused: Why another session could not be resumed; then nothing of `pending` is applied.
-            hand_over: Takes frames that are not to wait until the shell drains; it raises nothing.
+            resume: The granted resume; None for a session that the client never saw.
+            pending: Requests that the client got no answer to. They are applied before the replay, so
+                that an interrupt made offline ends its turn before stale output is shown.
+            refused: Reason that another session could not be resumed; then `pending` is not applied.
+            hand_over: Takes frames that do not wait until the host drains; it raises nothing.
         """
-        self._table.observer.reading()
-        self._table.now = now
-        self._presence.attached(now)
+        self._begin(now)
+        self._turns.observer.reading()
+        self._liveness.attached(now)
         self.identity.rotate(token, now, resume.token if resume is not None else None)
         cursor = resume.cursor if resume is not None else None
-        self._stream.attach(codec, hand_over)
+        self._sequencer.attach(codec, hand_over)
         self._answer_open(token, cursor is not None, refused)
-        whole = cursor is None or self._stream.replay_from(cursor)
+        whole = cursor is None or self._sequencer.replay_from(cursor)
         if cursor is not None:
-            for turn in self._table.turns.values():
+            for turn in self._turns.turns.values():
                 # What the old socket took beyond the cursor never arrived; the replay raises it again.
-                turn.hearing.taken = min(turn.hearing.taken, cursor.seq)
+                turn.heard_position.taken = min(turn.heard_position.taken, cursor.seq)
         for event in pending:
             if refused is None:
                 self._requests.handle(event)
             else:
                 self._requests.error(SESSION_LOST, SESSION_LOST.reason, event.id)
         if cursor is not None and not whole:
-            self.delivery.send_snapshot(cursor.seq)
+            self.output.send_snapshot(cursor.seq)
 
     def detach(self, now: float) -> None:
-        """Let the client go. Turns go on; what they yield goes to the log (contract 11)."""
-        self._table.now = now
-        self._presence.detached(now)
-        self._stream.detach()
-        self.delivery.drain_to_log()
+        """Let the client go. Turns go on; their output goes to the log (contract 11)."""
+        self._begin(now)
+        self._liveness.detached(now)
+        self._sequencer.detach()
+        self.output.drain_to_log()
 
     def _answer_open(self, token: Token, resumed: bool, reason: str | None) -> None:
-        settings, current = self._settings, self._table.current
+        settings, current = self._settings, self._turns.current
         room = settings.queued_inputs
-        self._stream.answer(
+        self._sequencer.answer(
             SessionOpened(
                 session_id=self.identity.session_id,
                 token=token,
-                epoch=self._stream.epoch,
+                epoch=self._sequencer.epoch,
                 resumed=resumed,
                 reason=reason,
                 turn_id=current.id if current is not None else None,
@@ -175,22 +181,24 @@ class Session:
             )
         )
 
-    # --- what the client sends -------------------------------------------------------------------
+    # --- requests of the client ------------------------------------------------------------------
 
     def receive(self, event: ClientEvent, now: float) -> None:
         """Take an event from the attached client."""
-        self._table.observer.reading()
-        self._table.now = now
+        self._turns.now = now
+        if type(event) is not Interrupt:  # its answer is written before the records are up to date
+            self._sequencer.settle()
+        self._turns.observer.reading()
         self._requests.handle(event)
-        # Afterwards: an interrupt does not wait for what nothing in its step depends on.
+        # Afterwards: an interrupt does not wait for anything that its step does not depend on.
         self.identity.confirm()
-        self._presence.heard(now)
+        self._liveness.heard(now)
 
     def reject_frame(self, code: Code, detail: str, ref_id: str | None) -> None:
         """Answer a frame that could not be decoded; the session lives on."""
         self._requests.error(code, detail, ref_id)
 
-    # --- what the agent does ---------------------------------------------------------------------
+    # --- output of the agent ---------------------------------------------------------------------
 
     def emit(self, turn_id: TurnId, output: str | AgentOutput | None, now: float) -> bool:
         """Take output of a turn; None is nothing.
@@ -201,10 +209,10 @@ class Session:
         Raises:
             BadOutput: The output cannot be sent; nothing has changed.
         """
-        table = self._table
-        turn = table.current
-        if turn is None or turn.id != turn_id or turn.state is not State.RUNNING:
+        turn = self._turns.current
+        if turn is None or turn.id != turn_id or turn.stage is not Stage.RUNNING:
             return False
+        self._begin(now)
         if type(output) is str:
             if len(output) > TEXT_PIECE:
                 for piece in split_text(output):
@@ -213,52 +221,54 @@ class Session:
                 turn.put_text(output)
         elif output is not None:  # the deltas of chat completions are None now and then
             turn.put(*validated_output(output))
-        table.now = turn.progress_at = now
-        if not self._stream.attached:
-            self.delivery.drain_to_log()
+        turn.progress_at = now
+        if not self._sequencer.attached:
+            self.output.drain_to_log()
         return True
 
     @property
     def busy(self) -> bool:
-        """Whether a turn has the floor."""
-        return self._table.current is not None
+        """Whether there is a current turn."""
+        return self._turns.current is not None
 
     @property
     def full(self) -> bool:
         """Whether the current turn's agent is not to be pulled: held, or enough output waits."""
-        turn = self._table.current
+        turn = self._turns.current
         return turn is not None and (
-            turn.held_until is not None
+            turn.held
             or turn.queued_bytes >= self._settings.output_bytes
-            or (turn.deferred is not None and not turn.sections)
+            or (turn.flow is Flow.CUT_PENDING and not turn.sections)
         )
 
     def pulled(self, turn_id: TurnId, now: float) -> None:
-        """Take note that the agent is pulled again after it was not, for the no-output time-out."""
-        turn = self._table.current
+        """Record that the agent is pulled again after a pause, for the no-output timeout."""
+        turn = self._turns.current
         if turn is not None and turn.id == turn_id:
             turn.progress_at = now
 
     def enter_section(self, turn_id: TurnId) -> bool:
         """Begin to spare the turn's output from interrupts; False when the fence is closed."""
-        turn = self._table.current
-        if turn is None or turn.id != turn_id or turn.state is not State.RUNNING:
+        turn = self._turns.current
+        if turn is None or turn.id != turn_id or turn.stage is not Stage.RUNNING:
             return False
+        self._sequencer.settle()
+        turn.advance(Event.PROTECT)
         turn.sections += 1
         return True
 
     def leave_section(self, turn_id: TurnId, now: float) -> None:
         """End what `enter_section` began; an interrupt that waited may take effect now."""
-        turn = self._table.turns.get(turn_id)
+        turn = self._turns.turns.get(turn_id)
         if turn is not None and turn.sections:
-            self._table.now = now
+            self._begin(now)
             turn.sections -= 1
-            self._table.settle(turn)
+            self._turns.release(turn)
 
     def add_usage(self, turn_id: TurnId, usage: Usage) -> None:
         """Add to what the turn's model calls used; ignored after its end."""
-        turn = self._table.turns.get(turn_id)
-        if turn is not None and turn.state is not State.ENDED:
+        turn = self._turns.turns.get(turn_id)
+        if turn is not None and turn.stage is not Stage.ENDED:
             before = turn.usage or Usage()
             turn.usage = Usage(
                 input_tokens=before.input_tokens + usage.input_tokens,
@@ -266,49 +276,47 @@ class Session:
             )
 
     def finish(self, turn_id: TurnId, outcome: Ending, now: float) -> None:
-        """Take note that the agent is done: the turn ends when its output is written.
+        """Record that the agent is done: the turn ends when its output is written.
 
         After the fence this changes nothing: the turn has its end already.
 
         Raises:
             Misuse: The turn does not run.
         """
-        turn = self._table.turns.get(turn_id)
-        if turn is None or turn.state is State.ENDED:
+        turn = self._turns.turns.get(turn_id)
+        if turn is None or turn.stage is Stage.ENDED:
             return
-        turn.advance(Step.FINISH)
-        self._table.now = now
+        self._begin(now)
+        turn.advance(Event.FINISH)
         turn.ending = outcome
         turn.sections = 0
-        self._table.settle(turn)
-        if not self._stream.attached:
-            self.delivery.drain_to_log()
+        self._turns.release(turn)
+        if not self._sequencer.attached:
+            self.output.drain_to_log()
 
     def cleaned_up(self, turn_id: TurnId, now: float) -> None:
-        """Take note that the task of a cancelled turn has ended or was abandoned (contract 5)."""
-        self._table.now = now
-        self._table.cleaned_up(turn_id)
+        """Record that the task of a cancelled turn has ended or was abandoned (contract 5)."""
+        self._begin(now)
+        self._turns.cleaned_up(turn_id)
 
     def admitted(self, now: float) -> None:
-        """Take note that the claim has got its slot: the turn that waited for it may start."""
-        self._table.now = now
-        self._table.start_next()
+        """Record that the permit was granted: the turn that waited for it may start."""
+        self._begin(now)
+        self._turns.start_next()
 
     def turn(self, turn_id: TurnId) -> TurnRecord:
         """Return a turn that a command named."""
-        return self._table.turns[turn_id]
+        return self._turns.turns[turn_id]
 
     def history(self, turn_id: TurnId) -> History:
         """Return what the agent of this turn may see of the conversation."""
-        return History(self._table.turns, self._table.turns[turn_id])
-
-    # --- what goes out ---------------------------------------------------------------------------
+        return History(self._turns.turns, self._turns.turns[turn_id])
 
     def commands(self) -> list[Command]:
-        """Return what the shell is to do, in order, and forget it."""
-        commands = self._table.commands
+        """Return the instructions for the host, in order, and forget them."""
+        commands = self._turns.commands
         if commands:
-            self._table.commands = []
+            self._turns.commands = []
         return commands
 
     # --- time ------------------------------------------------------------------------------------
@@ -317,51 +325,51 @@ class Session:
         """Return when `tick` is due at the latest, None when the session is over."""
         if self._requests.closed:
             return None
-        deadline, turn = self._presence.deadline(), self._table.current
+        deadline, turn = self._liveness.deadline(), self._turns.current
         if turn is not None:
             if turn.held_until is not None:
                 deadline = min(deadline, turn.held_until)
-            if turn.state is State.RUNNING:
+            if turn.stage is Stage.RUNNING:
                 deadline = min(deadline, turn.progress_at + self._settings.no_output_s)
-            elif self._table.claim.waits:
+            elif self._turns.permit.waits:
                 deadline = min(deadline, turn.progress_at + self._settings.waiting_s)
         return deadline
 
     def tick(self, now: float) -> None:
         """Do what is due."""
-        table = self._table
-        table.now = now
-        turn = table.current
+        self._begin(now)
+        turns = self._turns
+        turn = turns.current
         if turn is not None and turn.held_until is not None and turn.held_until <= now:
-            table.resume(turn)
-            if not self._stream.attached:
-                self.delivery.drain_to_log()
-        if turn is not None and turn.state is State.RUNNING:
+            turns.resume(turn)
+            if not self._sequencer.attached:
+                self.output.drain_to_log()
+        if turn is not None and turn.stage is Stage.RUNNING:
             self._check_output(turn, now)
-        elif turn is not None and table.claim.waits and now - turn.progress_at >= self._settings.waiting_s:
-            table.end(turn, OVERLOAD)
-            table.start_next()
-        if self._presence.tick(now):
+        elif turn is not None and turns.permit.waits and now - turn.progress_at >= self._settings.waiting_s:
+            turns.end(turn, OVERLOAD)
+            turns.start_next()
+        if self._liveness.tick(now):
             self._requests.closed = True
-            if self._stream.attached:
-                table.commands.append(CloseConnection(EXPIRED))
-            table.commands.append(Expire())
+            if self._sequencer.attached:
+                turns.commands.append(CloseConnection(EXPIRED))
+            turns.commands.append(Expire())
 
     def _check_output(self, turn: TurnRecord, now: float) -> None:
         if self.full or turn.runs_tool:
             turn.progress_at = now  # it is not pulled, or a tool works: silence is no fault
         elif now - turn.progress_at >= self._settings.no_output_s:
-            self._table.end(turn, NO_OUTPUT)
-            self._table.start_next()
+            self._turns.end(turn, NO_OUTPUT)
+            self._turns.start_next()
 
     def drain(self, reconnect_after_s: float, now: float) -> None:
-        """Accept no more inputs, and tell the client to come back after a time: the server will stop."""
-        self._table.now = now
+        """Refuse new inputs, and ask the client to come back after a time: the server will stop."""
+        self._begin(now)
         self._requests.draining = True
-        self._stream.answer(GoAway(reason="shutdown", reconnect_after_ms=int(reconnect_after_s * 1000)))
+        self._sequencer.answer(GoAway(reason="shutdown", reconnect_after_ms=int(reconnect_after_s * 1000)))
 
     def shut_down(self, now: float) -> None:
         """End what runs and accept nothing more: the server stops."""
-        self._table.now = now
+        self._begin(now)
         self._requests.draining = True
-        self._table.end_all(SHUTDOWN)
+        self._turns.end_all(SHUTDOWN)

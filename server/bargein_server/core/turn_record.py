@@ -1,19 +1,11 @@
-"""One turn: its state, its waiting output, and what may happen to it.
+"""The record of one turn: its state, its waiting output, its events and its heard position.
 
-A turn is `queued` until the agent may run, `running` while it does, `finishing` when the generator
-has returned and output still waits to be written, and `ended` in the step in which its one
-`turn.ended` is numbered (contract 1). Every transition is in `TRANSITIONS`; an unlisted one raises
-and changes nothing.
-
-Two things lie across the states. A *hold* stops the output of a turn without changing its state
-(contract 10). A *section* marks output that an interrupt must spare (contract 9): while one is open,
-or while its output still waits, an interrupt and a hold are remembered and take effect afterwards.
+`lifecycle` says what may happen to a turn; the turn scheduler makes it happen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
 from typing import Any
 
 from msgspec import Struct, field
@@ -32,44 +24,11 @@ from bargein_protocol import (
 
 from .calls import CallLedger
 from .heard_position import HeardPosition
+from .lifecycle import GUARDED, HELD, TRANSITIONS, Effect, Event, Flow, Misuse, Stage
 
 # How much of a turn's text is remembered. It returns in `turn.ended.heard`, which must stay a frame
 # that no line and no client chokes on; an answer of this length is a book's chapter.
 MAX_TURN_CHARS = 131_072
-
-
-class State(Enum):
-    """Where a turn is in its life."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    FINISHING = "finishing"
-    ENDED = "ended"
-
-    __hash__ = object.__hash__  # that of Enum hashes the name, in Python
-
-
-class Step(Enum):
-    """What moves a turn from one state to the next."""
-
-    START = "start"
-    FINISH = "finish"
-    END = "end"
-
-    __hash__ = object.__hash__
-
-
-TRANSITIONS: dict[tuple[State, Step], State] = {
-    (State.QUEUED, Step.START): State.RUNNING,
-    (State.QUEUED, Step.END): State.ENDED,
-    (State.RUNNING, Step.FINISH): State.FINISHING,
-    (State.RUNNING, Step.END): State.ENDED,
-    (State.FINISHING, Step.END): State.ENDED,
-}
-
-
-class Misuse(Exception):
-    """The shell did what the core forbids; nothing has changed."""
 
 
 class Ending(Struct, frozen=True):
@@ -99,19 +58,18 @@ def interrupted_by(event: Interrupt) -> Ending:
     return INTERRUPTED if event.reason is None else Ending("interrupted", event.reason)
 
 
-# What a waiting piece of text costs beside its characters: the frame around it.
+# Cost of a waiting piece of text beside its characters: the frame around it.
 FRAME_BYTES = 64
 
 # Text deltas that wait for a slow client are joined up to this length, in characters. Longer ones
 # would save little more and make an interrupt's seams coarse.
 JOINED_TEXT = 1024
 
-
 _SET_BELOW: Any = None  # by __post_init__
 
 
 class _Waiting:
-    """Output that waits, other than plain text: an event, or anything that a section protects."""
+    """Waiting output other than plain text: an event, or anything that a section protects."""
 
     __slots__ = ("output", "protected", "size")
 
@@ -127,31 +85,34 @@ class TurnRecord(Struct, gc=False, eq=False):
     """The record of one turn.
 
     Attributes:
-        input: What asked for it.
-        choked: Whether its client took no more and output waits: then text is joined.
-        barges_in: Whether its input was to interrupt; then a later such input replaces it.
+        input: The input that asked for it.
+        choked: Whether its client takes no more and output waits: then text is joined.
+        barges_in: Whether its input interrupts; then a later such input replaces it.
+        stage: How far its agent is.
+        flow: How its output goes out.
         fold: All of its numbered events.
-        hearing: What was heard of it.
-        ending: How it will end once its output is written; None while the agent runs.
-        deferred: How it will end once its section is over.
+        heard_position: How much of it was heard.
+        ending: How it ends once its output is written; None while the agent runs.
+        deferred: How it ends once its section is over; None when no interrupt waits.
         held_until: When an undecided hold ends by itself; None when it is not held.
-        hold_wanted: A hold waits for the end of a section.
+        sections: Number of open protected sections.
         progress_at: When it last produced output, or was last pulled again.
-        queued_bytes: About how much output waits.
-        kept_chars: About how much its record holds, once it has ended.
+        usage: Tokens that its model calls used.
+        queued_bytes: Approximate size of the waiting output.
+        kept_chars: Approximate size of the record, once the turn has ended.
         calls: Its tool calls; None before the first.
     """
 
     id: TurnId
     input: InputText
     barges_in: bool
-    state: State = State.QUEUED
+    stage: Stage = Stage.QUEUED
+    flow: Flow = Flow.OPEN
     fold: TurnFold = _SET_BELOW
-    hearing: HeardPosition = field(default_factory=HeardPosition)
+    heard_position: HeardPosition = field(default_factory=HeardPosition)
     ending: Ending | None = None
     deferred: Ending | None = None
     held_until: float | None = None
-    hold_wanted: bool = False
     sections: int = 0
     progress_at: float = 0.0
     usage: Usage | None = None
@@ -166,21 +127,41 @@ class TurnRecord(Struct, gc=False, eq=False):
         """Give it a fold."""
         self.fold = TurnFold(self.id, self.input.id, MAX_TURN_CHARS)
 
-    def advance(self, step: Step) -> None:
-        """Move to the next state.
+    def advance(self, event: Event) -> tuple[Effect, ...]:
+        """Move stage and flow by the table of `lifecycle`; return the effects to carry out.
 
         Raises:
-            Misuse: The table has no such transition.
+            Misuse: The table has no row for the event; nothing has changed.
         """
-        after = TRANSITIONS.get((self.state, step))
-        if after is None:
-            raise Misuse(f"can't {step.value} turn {self.id} when it is {self.state.value}")
-        self.state = after
+        stage_row = TRANSITIONS.get((self.stage, event))
+        flow_row = TRANSITIONS.get((self.flow, event))
+        if flow_row is None:
+            if stage_row is None:
+                raise Misuse(
+                    f"can't {event.value} turn {self.id} when it is {self.stage.value}, {self.flow.value}"
+                )
+            self.stage, effects = stage_row
+            return effects
+        self.flow, effects = flow_row
+        if stage_row is not None:
+            self.stage, more = stage_row
+            return effects + more
+        return effects
 
     @property
     def guarded(self) -> bool:
         """Whether a section is open or its output still waits."""
-        return self.sections > 0 or self._protected > 0
+        return self.flow in GUARDED
+
+    @property
+    def held(self) -> bool:
+        """Whether a hold stops its output."""
+        return self.flow in HELD
+
+    @property
+    def section_over(self) -> bool:
+        """Whether it is guarded by nothing any more and only has to be released."""
+        return self.flow in GUARDED and not self.sections and not self._protected
 
     @property
     def runs_tool(self) -> bool:
@@ -197,7 +178,7 @@ class TurnRecord(Struct, gc=False, eq=False):
         """Let text wait to be written."""
         if self.sections:
             self.put(text, len(text) + FRAME_BYTES)
-        elif self.deferred is None:
+        elif self.flow is not Flow.CUT_PENDING:
             waiting = self._waiting or self._begin_waiting()
             if self.choked and waiting and isinstance(last := waiting[-1], str) and _fits(last, text):
                 waiting[-1] = last + text
@@ -207,9 +188,12 @@ class TurnRecord(Struct, gc=False, eq=False):
                 self.queued_bytes += len(text) + FRAME_BYTES
 
     def put(self, output: str | AgentOutput, size: int) -> None:
-        """Let output of about `size` bytes wait to be written."""
+        """Let output of about `size` bytes wait to be written.
+
+        Output that follows a section falls to the interrupt that waits.
+        """
         protected = self.sections > 0
-        if protected or self.deferred is None:  # what follows a section falls to the interrupt that waits
+        if protected or self.flow is not Flow.CUT_PENDING:
             self.queued_bytes += size
             if self.choked and self._join(output, size, protected):
                 return
@@ -222,7 +206,7 @@ class TurnRecord(Struct, gc=False, eq=False):
         return waiting
 
     def _join(self, output: str | AgentOutput, size: int, protected: bool) -> bool:
-        """Join text to that of the same source which waits last; returns whether that was possible."""
+        """Join text to that of the same source which waits last; return whether that was possible."""
         last = self._waiting[-1] if self._waiting else None
         if last is None or isinstance(last, str) or last.protected is not protected:
             return False
@@ -253,13 +237,8 @@ class TurnRecord(Struct, gc=False, eq=False):
         self._protected -= first.protected
         return first.output
 
-    @property
-    def speaks(self) -> bool:
-        """Whether plain text is next to be written, and something after it."""
-        return len(self._waiting) > 1 and type(self._waiting[0]) is str
-
-    def next_texts(self) -> list[str]:
-        """Return the plain text that is next to be written, which goes on to wait."""
+    def next_texts(self) -> Sequence[str]:
+        """Return the plain text that is next to be written; it goes on waiting."""
         texts: list[str] = []
         for output in self._waiting:
             if not isinstance(output, str):
@@ -268,12 +247,12 @@ class TurnRecord(Struct, gc=False, eq=False):
         return texts
 
     def drop_texts(self, texts: Sequence[str]) -> None:
-        """Forget the first ones of `next_texts`: they were written."""
+        """Drop the first ones of `next_texts`: they were written."""
         self._waiting = [*self._waiting[len(texts) :]]
         self.queued_bytes -= sum(map(len, texts)) + len(texts) * FRAME_BYTES
 
     def purge(self, spare_sections: bool) -> None:
-        """Throw waiting output away: all of it, or all but that of sections (contracts 2 and 9)."""
+        """Drop waiting output: all of it, or all but that of sections (contracts 2 and 9)."""
         if not self._waiting:
             self._waiting = ()  # an ended turn keeps no empty list either
             return

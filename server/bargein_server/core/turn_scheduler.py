@@ -1,10 +1,9 @@
-"""The turns of a session: who has the floor, who waits for it, and how it passes on.
+"""The turns of a session: which one is current, which ones wait, and how the next one starts.
 
 At most one turn is *current*. It has its id from the step in which its input was accepted, and runs
-as soon as the server has a slot for it and the cleanup of earlier turns allows: at most one old
-cleanup beside it, or none when the agent's turns share state (contract 5). `end` is the fence: in one
-step it purges what waits, numbers the one `turn.ended` and asks the shell to cancel the task
-(contracts 1 to 3).
+as soon as the server has a permit for it and the cleanups of earlier turns allow it (contract 5).
+`end` is the fence: in one step it purges waiting output, numbers the one `turn.ended` and asks the
+host to cancel the task (contracts 1 to 3).
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from bargein_protocol import (
+    Heard,
     InputAccepted,
     InputId,
     InputQueued,
@@ -30,10 +30,11 @@ from bargein_protocol.errors import AT_CAPACITY, BUSY, QUEUE_FULL, Code
 
 from ..settings import Settings
 from .commands import CancelTurn, Command, StartTurn
+from .lifecycle import Effect, Event, Stage
 from .observer import NOBODY, Observer
 from .sequencer import Sequencer
 from .turn_limiter import Permit
-from .turn_record import CLIENT_GONE, SUPERSEDED, Ending, State, Step, TurnRecord
+from .turn_record import CLIENT_GONE, SUPERSEDED, Ending, TurnRecord
 
 E = TypeVar("E", bound=TurnEvent)
 InputAnswer = InputAccepted | InputQueued | InputRejected
@@ -43,40 +44,40 @@ RETRY_AFTER_S = 5.0
 
 
 class TurnScheduler:
-    """See the module.
+    """Schedules the turns of one session.
 
     Attributes:
-        current: The turn that has the floor, None when nobody has.
-        last: The turn that ended last, None before the first end.
-        turns: Every remembered turn, oldest first.
-        by_input: The same by the id of the input.
-        claim: To one of the slots that the turns of all sessions share.
-        commands: What the shell is to do.
-        now: The last time that anybody told.
-        observer: Is told what becomes of turns.
+        current: The turn that runs, or is the next to run; None when there is none.
+        last: The turn that ended last; None before the first end.
+        turns: Every remembered turn by its id, oldest first.
+        by_input: Every remembered turn by the id of its input.
+        permit: The session's permit of the server's limit on running turns.
+        commands: Commands for the host.
+        now: The time of the current step, in seconds.
+        observer: Is notified of what becomes of turns.
     """
 
     __slots__ = (
-        "_chars", "_cleaning", "_new_id", "_settings", "_stream", "_waiting", "by_input", "claim", "commands",
-        "current", "last", "now", "observer", "turns",
+        "_chars", "_cleaning", "_new_id", "_sequencer", "_settings", "_waiting", "by_input", "commands",
+        "current", "last", "now", "observer", "permit", "turns",
     )  # fmt: skip
 
     def __init__(
         self,
-        stream: Sequencer,
+        sequencer: Sequencer,
         settings: Settings,
-        claim: Permit,
+        permit: Permit,
         new_id: Callable[[], TurnId],
         observer: Observer = NOBODY,
     ) -> None:
-        self.claim = claim
+        self.permit = permit
         self.current: TurnRecord | None = None
         self.last: TurnRecord | None = None
         self.turns: dict[TurnId, TurnRecord] = {}
         self.by_input: dict[InputId, TurnRecord] = {}
         self.commands: list[Command] = []
         self.now = 0.0
-        self._stream = stream
+        self._sequencer = sequencer
         self._settings = settings
         self._new_id = new_id
         self.observer = observer
@@ -84,13 +85,13 @@ class TurnScheduler:
         self._cleaning: set[TurnId] = set()
         self._chars = 0
 
-    # --- how a turn gets the floor ---------------------------------------------------------------
+    # --- how a turn becomes the current one ------------------------------------------------------
 
-    def ask(self, event: InputText) -> InputAnswer:
-        """Give an input a turn, or say why not. The answer is numbered when there is a turn."""
+    def schedule(self, event: InputText) -> InputAnswer:
+        """Give an input a turn, or refuse it. The answer is numbered when there is a turn."""
         current = self.current
         if current is None:
-            if not self.claim.room:
+            if not self.permit.room:
                 return _rejected(event, AT_CAPACITY, int(RETRY_AFTER_S * 1000))
             return self._accept(event, False)
         policy = event.on_busy or self._settings.on_busy
@@ -110,34 +111,35 @@ class TurnScheduler:
         return self._enqueue(TurnRecord(self._new_id(), event, True), in_front=True)
 
     def accept_cancelled(self, event: InputText, ending: Ending) -> InputAnswer:
-        """Accept an input that was interrupted before it came: its turn ends without a start."""
+        """Accept an input that an earlier interrupt cancelled; its turn ends without starting."""
         turn = TurnRecord(self._new_id(), event, False)
         self._remember(turn)
-        answer = self._commit(turn, InputAccepted(turn_id=turn.id, input_id=event.id))
+        answer = self._number(turn, InputAccepted(turn_id=turn.id, input_id=event.id))
         self._waiting.insert(0, turn)
         self.end(turn, ending)
         return answer
 
     def start_next(self) -> None:
-        """Let the next turn have the floor, and start it when the cleanup of others allows."""
-        if self.current is None and self._waiting:
-            self.current = self._waiting.pop(0)
-            if self.claim.contested and not self.current.barges_in:
-                self.claim.drop()  # it queues anew, behind the sessions that wait
+        """Make the next waiting turn the current one; start it when permit and cleanups allow."""
         turn = self.current
         if turn is None:
-            self.claim.drop()
-            return
-        room = 0 if self._settings.cleanup == "wait" else 1
-        if turn.state is State.QUEUED and len(self._cleaning) <= room and self.claim.take():
-            turn.advance(Step.START)
+            if not self._waiting:
+                self.permit.drop()
+                return
+            turn = self.current = self._waiting.pop(0)
+            if self.permit.contested and not turn.barges_in:
+                self.permit.drop()  # it queues anew, behind the sessions that wait
+        limits = self._settings
+        overlapping = 0 if limits.cleanup == "wait" else limits.max_overlapping_cleanups
+        if turn.stage is Stage.QUEUED and len(self._cleaning) <= overlapping and self.permit.take():
+            turn.advance(Event.START)
             self.turns[turn.id] = self.turns.pop(turn.id)  # history is in the order of the starts
             turn.progress_at = self.now
-            self._commit(turn, TurnStarted(turn_id=turn.id, input_id=turn.input.id))
+            self._number(turn, TurnStarted(turn_id=turn.id, input_id=turn.input.id))
             self.commands.append(StartTurn(turn.id))
 
     def cleaned_up(self, turn_id: TurnId) -> None:
-        """Take note that the task of an ended turn is gone, or given up."""
+        """Record that the task of an ended turn is gone, or given up."""
         if turn_id in self._cleaning:
             self._cleaning.remove(turn_id)
             # Now, and not with its end: nothing that can wait stands before the frame of an end.
@@ -145,27 +147,29 @@ class TurnScheduler:
         self.start_next()
 
     def turns_since(self, seq: Seq) -> list[TurnRecord]:
-        """Return the turns that a snapshot tells to who knows everything up to a number.
+        """Return the turns that a snapshot holds for a client that has everything up to a number.
 
-        One that has not ended is told in any case: what is missing there is over for the client.
+        A turn that has not ended is among them in any case: one that is missing is over for the client.
         """
         return [
-            turn for turn in self.turns.values() if turn.fold.last_seq > seq or turn.state is not State.ENDED
+            turn
+            for turn in self.turns.values()
+            if turn.fold.last_seq > seq or turn.stage is not Stage.ENDED
         ]
 
     def cleans(self, turn_id: TurnId) -> bool:
-        """Whether the task of an ended turn still cleans up."""
+        """Return whether the task of an ended turn still cleans up."""
         return turn_id in self._cleaning
 
     def _accept(self, event: InputText, barges_in: bool) -> InputAccepted | InputQueued:
         turn = self.current = TurnRecord(self._new_id(), event, barges_in)
         self._remember(turn)
         answer: InputAccepted | InputQueued
-        if self.claim.take():
-            answer = self._commit(turn, InputAccepted(turn_id=turn.id, input_id=event.id))
+        if self.permit.take():
+            answer = self._number(turn, InputAccepted(turn_id=turn.id, input_id=event.id))
         else:
-            position = self.claim.position
-            answer = self._commit(turn, InputQueued(turn_id=turn.id, input_id=event.id, position=position))
+            position = self.permit.position
+            answer = self._number(turn, InputQueued(turn_id=turn.id, input_id=event.id, position=position))
             turn.progress_at = self.now
         self.start_next()
         return answer
@@ -174,35 +178,28 @@ class TurnScheduler:
         self._remember(turn)
         position = 1 if in_front else len(self._waiting) + 1
         self._waiting.insert(position - 1, turn)
-        return self._commit(turn, InputQueued(turn_id=turn.id, input_id=turn.input.id, position=position))
+        return self._number(turn, InputQueued(turn_id=turn.id, input_id=turn.input.id, position=position))
 
-    # --- how it loses it -------------------------------------------------------------------------
+    # --- how a turn ends -------------------------------------------------------------------------
 
     def end(self, turn: TurnRecord, ending: Ending, *, at_once: bool = False) -> None:
-        """Close the fence and number the turn's one end. The floor is free; `start_next` comes next.
+        """Close the fence and number the turn's one end. `start_next` comes next.
 
         Args:
             turn: The turn.
             ending: How it ends.
-            at_once: Whether somebody waits for nothing but that.
+            at_once: Whether a client waits for nothing but the end: it is handed over before anything
+                is recorded.
         """
-        ran = turn.state is State.RUNNING
-        turn.advance(Step.END)
+        effects = turn.advance(Event.END)
         turn.purge(spare_sections=False)
-        turn.sections, turn.deferred, turn.held_until, turn.hold_wanted = 0, None, None, False
+        turn.sections, turn.deferred, turn.held_until = 0, None, None
         if turn.calls is not None:
             turn.calls.close(turn.fold)
-        event = TurnEnded(
-            turn_id=turn.id,
-            status=ending.status,
-            reason=ending.reason,
-            last_seq=turn.fold.last_output_seq,
-            heard=turn.hearing.heard(turn.fold.voice),
-            usage=turn.usage,
-            retryable=ending.retryable,
-        )
-        self._stream.commit(event, at_once)
+        event = self._ended(turn, ending, at_once)
+        self._sequencer.number(event, at_once)
         turn.fold.apply(event)
+        ran = Effect.CANCEL_TASK in effects
         self.observer.turn_ended(turn, event, ran)
         if ran:
             self._cleaning.add(turn.id)
@@ -215,59 +212,78 @@ class TurnScheduler:
             self._waiting.remove(turn)
         self.last = turn
 
+    def _ended(self, turn: TurnRecord, ending: Ending, at_once: bool) -> TurnEnded:
+        lane, position = turn.fold.main_lane, turn.heard_position
+        taken = self._sequencer.taken_of(turn) if at_once else None
+        if taken is not None and not lane.audio and not position.reported:
+            # The usual interrupt of a turn in mid-sentence: all of its text was taken, and the records
+            # that say so need not be up to date yet.
+            last, heard = taken, Heard(seq=taken, text=str(lane.text), audio_ms=0)
+        else:
+            self._sequencer.settle()
+            last, heard = turn.fold.last_output_seq, position.heard(lane)
+        return TurnEnded(
+            turn_id=turn.id,
+            status=ending.status,
+            reason=ending.reason,
+            last_seq=last,
+            heard=heard,
+            usage=turn.usage,
+            retryable=ending.retryable,
+        )
+
     def end_all(self, ending: Ending) -> None:
         """End the current turn and all that wait."""
         for turn in [self.current, *self._waiting]:
             if turn is not None:
                 self.end(turn, ending)
-        self.claim.drop()
+        self.permit.drop()
 
     def defer(self, turn: TurnRecord, ending: Ending) -> None:
         """Let a turn end when its section is over; the purge spares the section's output."""
         if turn.deferred is None:
             turn.deferred = ending
-        turn.purge(spare_sections=True)
-        self.resume(turn)  # a held section could never be over
+        self._carry_out(turn, turn.advance(Event.CUT))
 
-    def settle(self, turn: TurnRecord) -> None:
+    def release(self, turn: TurnRecord) -> None:
         """Do what waited for the end of a section, if the section is over."""
-        if turn.guarded or turn.state is State.ENDED:
-            return
-        if turn.deferred is not None:
-            self.end(turn, turn.deferred)
-            self.start_next()
-        elif turn.hold_wanted:
-            turn.hold_wanted = False
-            self.hold(turn)
+        if turn.section_over:
+            self._carry_out(turn, turn.advance(Event.RELEASE))
 
     def client_gone(self) -> None:
-        """End everything: nobody came back for it in time."""
+        """End everything: the client did not come back in time."""
         self.end_all(CLIENT_GONE)
 
     # --- holds -----------------------------------------------------------------------------------
 
     def hold(self, turn: TurnRecord) -> None:
         """Stop a turn's output, now or when its section is over."""
-        if turn.held_until is not None or turn.deferred is not None:
-            return
-        if turn.guarded:
-            turn.hold_wanted = True
-            return
-        turn.held_until = self.now + self._settings.hold_s
-        self._commit(turn, TurnHeld(turn_id=turn.id))
+        self._carry_out(turn, turn.advance(Event.HOLD))
 
     def resume(self, turn: TurnRecord) -> None:
         """Let a held turn go on."""
-        turn.hold_wanted = False
-        if turn.held_until is not None:
-            turn.held_until = None
-            turn.progress_at = self.now
-            self._commit(turn, TurnResumed(turn_id=turn.id))
+        self._carry_out(turn, turn.advance(Event.RESUME))
 
-    # --- the books -------------------------------------------------------------------------------
+    def _carry_out(self, turn: TurnRecord, effects: tuple[Effect, ...]) -> None:
+        for effect in effects:
+            if effect is Effect.PURGE_UNPROTECTED:
+                turn.purge(spare_sections=True)
+            elif effect is Effect.REPORT_HELD:
+                turn.held_until = self.now + self._settings.hold_s
+                self._number(turn, TurnHeld(turn_id=turn.id))
+            elif effect is Effect.REPORT_RESUMED:
+                turn.held_until = None
+                turn.progress_at = self.now
+                self._number(turn, TurnResumed(turn_id=turn.id))
+            elif effect is Effect.END_TURN:
+                assert turn.deferred is not None
+                self.end(turn, turn.deferred)
+                self.start_next()
 
-    def _commit(self, turn: TurnRecord, event: E) -> E:
-        numbered = self._stream.commit(event)
+    # --- records ---------------------------------------------------------------------------------
+
+    def _number(self, turn: TurnRecord, event: E) -> E:
+        numbered = self._sequencer.number(event)
         turn.fold.apply(numbered)
         return numbered
 
@@ -282,7 +298,7 @@ class TurnScheduler:
         self._chars += ended.kept_chars
         while self._too_many():
             # One that waits for long stands before others that can go. One that cleans up still reads
-            # its history, or was not even started by the shell yet.
+            # its history, or was not even started by the host yet.
             turn = next((turn for turn in self.turns.values() if self._can_go(turn, ended)), None)
             if turn is None:
                 break
@@ -292,7 +308,7 @@ class TurnScheduler:
                 del self.by_input[turn.input.id]
 
     def _can_go(self, turn: TurnRecord, ended: TurnRecord) -> bool:
-        return turn.state is State.ENDED and turn is not ended and turn.id not in self._cleaning
+        return turn.stage is Stage.ENDED and turn is not ended and turn.id not in self._cleaning
 
     def _too_many(self) -> bool:
         limits = self._settings
@@ -300,7 +316,7 @@ class TurnScheduler:
 
 
 def _length(turn: TurnRecord) -> int:
-    """Return about how much a turn's record holds, in characters."""
+    """Return the approximate size of a turn's record, in characters."""
     length = len(turn.input.text) + _chars(turn.input.metadata)
     for lane in turn.fold.lanes.values():
         length += lane.text.length + lane.thoughts.length + _chars(lane.data)

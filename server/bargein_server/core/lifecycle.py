@@ -1,0 +1,149 @@
+"""The life of a turn, as one table.
+
+Two machines run side by side in every turn. The *stage* follows its agent:
+
+    queued      an earlier turn, or the limit on running turns, is in the way
+    running     the agent's task runs
+    finishing   the generator has returned, and output still waits to be written
+    ended       its one `turn.ended` is numbered (contract 1)
+
+The *flow* follows its output:
+
+    open            output is written as it comes
+    held            a hold stops it (contract 10)
+    protected       a section is open, or its output still waits (contract 9)
+    held_protected  a section began during a hold
+    hold_pending    protected, and a hold takes effect after it
+    cut_pending     protected, and an interrupt takes effect after it
+    shut            the fence is closed (contract 2)
+
+An event moves every machine that has a row for it. An event that moves none is misuse: it raises and
+changes nothing. The diagram in the protocol's README is generated from `TRANSITIONS` by
+`scripts/lifecycle_diagram.py`.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Stage(Enum):
+    """How far the agent of a turn is."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    FINISHING = "finishing"
+    ENDED = "ended"
+
+    __hash__ = object.__hash__  # that of Enum hashes the name, in Python
+
+
+class Flow(Enum):
+    """How the output of a turn goes out."""
+
+    OPEN = "open"
+    HELD = "held"
+    PROTECTED = "protected"
+    HELD_PROTECTED = "held_protected"
+    HOLD_PENDING = "hold_pending"
+    CUT_PENDING = "cut_pending"
+    SHUT = "shut"
+
+    __hash__ = object.__hash__
+
+
+class Event(Enum):
+    """Something that happens to a turn."""
+
+    START = "start"
+    """The agent may run."""
+    FINISH = "finish"
+    """The generator has returned or failed."""
+    HOLD = "hold"
+    """A client asks for a pause."""
+    RESUME = "resume"
+    """A client, or the limit on holds, ends the pause."""
+    PROTECT = "protect"
+    """The agent enters a protected section."""
+    RELEASE = "release"
+    """All sections are left, and their output is written."""
+    CUT = "cut"
+    """An interrupt arrives that a section defers."""
+    END = "end"
+    """The turn ends now."""
+
+    __hash__ = object.__hash__
+
+
+class Effect(Enum):
+    """A consequence of a transition, carried out by the turn scheduler in this order."""
+
+    PURGE_UNPROTECTED = "purge unprotected output"
+    REPORT_HELD = "number turn.held"
+    REPORT_RESUMED = "number turn.resumed"
+    END_TURN = "end the turn"
+    PURGE = "purge all output"
+    CANCEL_TASK = "cancel the task"
+
+    __hash__ = object.__hash__
+
+
+class Misuse(Exception):
+    """The host did something that the core forbids; nothing has changed."""
+
+
+State = Stage | Flow
+Transition = tuple[State, tuple[Effect, ...]]
+
+_STAGES: dict[tuple[State, Event], Transition] = {
+    (Stage.QUEUED, Event.START): (Stage.RUNNING, ()),
+    (Stage.QUEUED, Event.END): (Stage.ENDED, ()),
+    (Stage.RUNNING, Event.FINISH): (Stage.FINISHING, ()),
+    (Stage.RUNNING, Event.END): (Stage.ENDED, (Effect.CANCEL_TASK,)),
+    (Stage.FINISHING, Event.END): (Stage.ENDED, ()),
+}
+
+_FLOWS: dict[tuple[State, Event], Transition] = {
+    (Flow.OPEN, Event.HOLD): (Flow.HELD, (Effect.REPORT_HELD,)),
+    (Flow.OPEN, Event.RESUME): (Flow.OPEN, ()),
+    (Flow.OPEN, Event.PROTECT): (Flow.PROTECTED, ()),
+    (Flow.OPEN, Event.END): (Flow.SHUT, (Effect.PURGE,)),
+    (Flow.HELD, Event.HOLD): (Flow.HELD, ()),
+    (Flow.HELD, Event.RESUME): (Flow.OPEN, (Effect.REPORT_RESUMED,)),
+    (Flow.HELD, Event.PROTECT): (Flow.HELD_PROTECTED, ()),
+    (Flow.HELD, Event.END): (Flow.SHUT, (Effect.PURGE,)),
+    (Flow.PROTECTED, Event.HOLD): (Flow.HOLD_PENDING, ()),
+    (Flow.PROTECTED, Event.RESUME): (Flow.PROTECTED, ()),
+    (Flow.PROTECTED, Event.PROTECT): (Flow.PROTECTED, ()),
+    (Flow.PROTECTED, Event.CUT): (Flow.CUT_PENDING, (Effect.PURGE_UNPROTECTED,)),
+    (Flow.PROTECTED, Event.RELEASE): (Flow.OPEN, ()),
+    (Flow.PROTECTED, Event.END): (Flow.SHUT, (Effect.PURGE,)),
+    # A section that is held could never be over, so a cut ends the hold.
+    (Flow.HELD_PROTECTED, Event.HOLD): (Flow.HELD_PROTECTED, ()),
+    (Flow.HELD_PROTECTED, Event.RESUME): (Flow.PROTECTED, (Effect.REPORT_RESUMED,)),
+    (Flow.HELD_PROTECTED, Event.PROTECT): (Flow.HELD_PROTECTED, ()),
+    (Flow.HELD_PROTECTED, Event.CUT): (Flow.CUT_PENDING, (Effect.PURGE_UNPROTECTED, Effect.REPORT_RESUMED)),
+    (Flow.HELD_PROTECTED, Event.RELEASE): (Flow.HELD, ()),
+    (Flow.HELD_PROTECTED, Event.END): (Flow.SHUT, (Effect.PURGE,)),
+    (Flow.HOLD_PENDING, Event.HOLD): (Flow.HOLD_PENDING, ()),
+    (Flow.HOLD_PENDING, Event.RESUME): (Flow.PROTECTED, ()),
+    (Flow.HOLD_PENDING, Event.PROTECT): (Flow.HOLD_PENDING, ()),
+    (Flow.HOLD_PENDING, Event.CUT): (Flow.CUT_PENDING, (Effect.PURGE_UNPROTECTED,)),
+    (Flow.HOLD_PENDING, Event.RELEASE): (Flow.HELD, (Effect.REPORT_HELD,)),
+    (Flow.HOLD_PENDING, Event.END): (Flow.SHUT, (Effect.PURGE,)),
+    (Flow.CUT_PENDING, Event.HOLD): (Flow.CUT_PENDING, ()),
+    (Flow.CUT_PENDING, Event.RESUME): (Flow.CUT_PENDING, ()),
+    (Flow.CUT_PENDING, Event.PROTECT): (Flow.CUT_PENDING, ()),
+    (Flow.CUT_PENDING, Event.CUT): (Flow.CUT_PENDING, (Effect.PURGE_UNPROTECTED,)),
+    (Flow.CUT_PENDING, Event.RELEASE): (Flow.CUT_PENDING, (Effect.END_TURN,)),
+    (Flow.CUT_PENDING, Event.END): (Flow.SHUT, (Effect.PURGE,)),
+}
+
+TRANSITIONS: dict[tuple[State, Event], Transition] = {**_STAGES, **_FLOWS}
+"""(state, event) → (next state, effects)."""
+
+GUARDED = frozenset({Flow.PROTECTED, Flow.HELD_PROTECTED, Flow.HOLD_PENDING, Flow.CUT_PENDING})
+"""Flows in which an interrupt is deferred (contract 9)."""
+
+HELD = frozenset({Flow.HELD, Flow.HELD_PROTECTED})
+"""Flows in which nothing is written (contract 10)."""
