@@ -84,7 +84,7 @@ def test_answers_are_ready_in_every_state_of_a_client(stream: Sequencer) -> None
     stream.commit(TurnStarted(turn_id=TURN, input_id=INPUT))
     assert ready(stream) == [Pong(id="p")]
     assert replayed(stream) == [1, 2]
-    assert ready(stream) == [ReplayDone(seq=Seq(2))]
+    assert ready(stream) == [ReplayDone(through=Seq(2))]
 
 
 def test_what_is_numbered_after_the_replay_is_live(stream: Sequencer) -> None:
@@ -94,7 +94,7 @@ def test_what_is_numbered_after_the_replay_is_live(stream: Sequencer) -> None:
     stream.replay_from(cursor(0))
     replayed(stream)
     live = stream.commit(accepted())
-    assert ready(stream) == [ReplayDone(seq=Seq(1)), live]
+    assert ready(stream) == [ReplayDone(through=Seq(1)), live]
     assert stream.next_replayed() is None
 
 
@@ -150,7 +150,7 @@ def test_a_replay_that_the_log_overtook_says_so(stream: Sequencer) -> None:
         stream.next_replayed()
     assert stream.replayed == 0
     stream.finish_replay()
-    assert (stream.live, ready(stream)) == (True, [ReplayDone(seq=Seq(41))])
+    assert (stream.live, ready(stream)) == (True, [ReplayDone(through=Seq(41))])
 
 
 def test_what_was_ready_for_a_lost_client_dies_with_it(stream: Sequencer) -> None:

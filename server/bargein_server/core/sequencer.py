@@ -267,4 +267,4 @@ class Sequencer:
     def finish_replay(self) -> None:
         """Make the client live and tell it so."""
         self.live = True
-        self.answer(ReplayDone(seq=self._log.top))
+        self.answer(ReplayDone(through=self._log.top))
