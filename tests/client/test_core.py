@@ -33,7 +33,7 @@ def test_events_come_out_in_order() -> None:
     assert kinds(events) == ["InputAccepted", "TurnStarted", "TextDelta", "TextDelta", "TurnEnded"]
     assert events == drain(client.everything)
     assert turn.ended == ended(5, "t_1")
-    assert str(turn.fold.voice.text) == "one two "
+    assert str(turn.fold.main_lane.text) == "one two "
 
 
 def test_duplicates_are_dropped() -> None:

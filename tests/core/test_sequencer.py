@@ -104,7 +104,7 @@ def test_a_text_is_handed_over_by_its_caller(stream: Sequencer) -> None:
     fold = TurnFold(TURN)
     frame = stream.commit_text(fold, "word")
     assert JSON.decode_server(frame) == TextDelta(seq=Seq(1), turn_id=TURN, text="word")
-    assert (stream.top, ready(stream), str(fold.voice.text)) == (1, [], "word")
+    assert (stream.top, ready(stream), str(fold.main_lane.text)) == (1, [], "word")
     stream.replay_from(cursor(0))
     assert stream.next_replayed() == (frame, TURN, 1)
 
@@ -122,7 +122,7 @@ def test_text_beyond_what_a_turn_remembers_is_replayed_all_the_same(stream: Sequ
     fold = TurnFold(TURN, max_chars=5)
     stream.attach(JSON)
     frames = [stream.commit_text(fold, text) for text in ("four", "five", "six")]
-    assert str(fold.voice.text) == "fourf"
+    assert str(fold.main_lane.text) == "fourf"
     stream.replay_from(cursor(0))
     assert [stream.next_replayed() for _ in frames] == [(frame, TURN, n) for n, frame in enumerate(frames, 1)]
 
