@@ -265,4 +265,4 @@ class Sequencer:
         """Make the client live and report that the replay is done."""
         top = self.top
         self.live = True
-        self.answer(ReplayDone(seq=top))
+        self.answer(ReplayDone(through=top))
