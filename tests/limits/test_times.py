@@ -13,7 +13,7 @@ from bargein_protocol import Heartbeat, ToolResult, TurnEnded, TurnHold, TurnRes
 from bargein_protocol.errors import OPEN_TIMEOUT
 from bargein_server import Output, Turn
 from bargein_server.agent import NamedCall
-from bargein_server.agents.calls import Calls
+from bargein_server.agents.tool_loop import ToolRunner
 from bargein_server.agents.tools import tool, toolset
 from bargein_server.core.commands import CloseConnection, Expire
 from bargein_server.core.turn_limiter import TurnLimiter
@@ -179,8 +179,8 @@ async def test_confirm_s() -> None:
         return "paid"
 
     async def agent(turn: Turn) -> AsyncIterator[Output]:
-        call = NamedCall(turn.calls.claim("c"), "pay", "{}")
-        async for output in Calls(turn, toolset([tool(confirm=True)(pay)]), [call]).outputs():
+        call = NamedCall(turn.tools.claim("c"), "pay", "{}")
+        async for output in ToolRunner(turn, toolset([tool(confirm=True)(pay)]), [call]).outputs():
             yield output
 
     line = Line(serve(agent, confirm_s=7))

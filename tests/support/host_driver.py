@@ -7,10 +7,10 @@ from typing import Any
 
 import bargein_protocol as bp
 from bargein_protocol import JSON
-from bargein_server.core.calls import CallRecord
 from bargein_server.core.commands import CancelTurn, CloseConnection, StartTurn
 from bargein_server.core.replay_log import MemoryLog
 from bargein_server.core.session import Session
+from bargein_server.core.tool_ledger import CallRecord
 from bargein_server.core.turn_limiter import Permit, TurnLimiter
 from bargein_server.core.turn_record import State, TurnRecord
 from bargein_server.core.utterance import Utterance
@@ -135,11 +135,11 @@ class Served:
 
     # --- what tools do ---------------------------------------------------------------------------
 
-    def begin_call(self, turn: bp.TurnId, now: float, goes_on: bool) -> None:
+    def begin_call(self, turn: bp.TurnId, now: float, background: bool) -> None:
         """Let a tool begin as an agent does: entered first, told after."""
         call = self.core.tools.claim(turn, "call")
         assert call not in self.calls
-        if self.core.tools.begin(turn, CallRecord(call, "tool", {"n": 1}, goes_on=goes_on)):
+        if self.core.tools.begin(turn, CallRecord(call, "tool", {"n": 1}, background=background)):
             self.calls[call] = (turn, None)
             self.core.emit(turn, bp.ToolCall(call_id=call, name="tool"), now)
             self.core.emit(turn, bp.ToolRunning(call_id=call, arguments={"n": 1}), now)

@@ -51,7 +51,7 @@ from bargein_protocol.types import MAX_KEYS
 from .commands import CloseConnection, Expire
 from .reply_cache import Answer, ReplyCache
 from .sequencer import Sequencer
-from .tools import Tools
+from .tool_ledger import ToolLedger
 from .turn_record import SESSION_CLOSED, State, TurnRecord, interrupted_by
 from .turn_scheduler import TurnScheduler
 
@@ -70,7 +70,9 @@ class Requests:
 
     __slots__ = ("_answers", "_early", "_stream", "_table", "_tools", "closed", "draining", "metadata")
 
-    def __init__(self, stream: Sequencer, table: TurnScheduler, tools: Tools, answers: ReplyCache) -> None:
+    def __init__(
+        self, stream: Sequencer, table: TurnScheduler, tools: ToolLedger, answers: ReplyCache
+    ) -> None:
         self.metadata: dict[str, Any] = {}
         self.closed = False
         self.draining = False

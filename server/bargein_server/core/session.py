@@ -41,7 +41,7 @@ from .reply_cache import ReplyCache
 from .requests import Requests
 from .sequencer import HandOver, Sequencer
 from .side_channel import SideChannel
-from .tools import Tools
+from .tool_ledger import ToolLedger
 from .turn_limiter import Permit
 from .turn_record import NO_OUTPUT, OVERLOAD, SHUTDOWN, Ending, State, Step, TurnRecord
 from .turn_scheduler import TurnScheduler
@@ -87,7 +87,7 @@ class Session:
         self._table = TurnScheduler(self._stream, settings, claim, new_turn_id, observer)
         answers = ReplyCache()
         self.delivery = OutputPump(self._stream, self._table, answers)
-        self.tools = Tools(self._table)
+        self.tools = ToolLedger(self._table)
         self._requests = Requests(self._stream, self._table, self.tools, answers)
         self.side_channel = SideChannel(self._stream, self._table, self._requests)
         self._presence = Liveness(self._stream, self._table, settings, now)

@@ -30,8 +30,8 @@ from bargein_protocol import (
     Usage,
 )
 
-from .calls import CallLedger
 from .heard_position import HeardPosition
+from .tool_ledger import TurnCalls
 
 # How much of a turn's text is remembered. It returns in `turn.ended.heard`, which must stay a frame
 # that no line and no client chokes on; an answer of this length is a book's chapter.
@@ -158,7 +158,7 @@ class TurnRecord(Struct, gc=False, eq=False):
     queued_bytes: int = 0
     choked: bool = False
     kept_chars: int = 0
-    calls: CallLedger | None = None
+    calls: TurnCalls | None = None
     _waiting: list[str | _Waiting] | tuple[()] = ()  # no list in each of the turns that have ended
     _protected: int = 0
 
@@ -181,6 +181,21 @@ class TurnRecord(Struct, gc=False, eq=False):
     def guarded(self) -> bool:
         """Whether a section is open or its output still waits."""
         return self.sections > 0 or self._protected > 0
+
+    @property
+    def running(self) -> bool:
+        """Whether the agent runs and the fence is open."""
+        return self.state is State.RUNNING
+
+    @property
+    def ended(self) -> bool:
+        """Whether the fence is closed."""
+        return self.state is State.ENDED
+
+    @property
+    def may_begin_tools(self) -> bool:
+        """Whether a tool may begin: not when the fence closes as soon as a section's output is written."""
+        return self.running and (self.deferred is None or self.sections > 0)
 
     @property
     def runs_tool(self) -> bool:

@@ -266,7 +266,7 @@ class SessionHost:
             case DeliverAnswer(turn_id, answer):
                 runner_or_none = self._runners.get(turn_id)
                 if runner_or_none is not None:
-                    runner_or_none.calls.deliver(answer)
+                    runner_or_none.tools.deliver(answer)
             case CloseConnection(code):
                 self._close = code
             case _:

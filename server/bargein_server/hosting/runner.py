@@ -24,7 +24,7 @@ from bargein_protocol import TurnId, Usage
 from ..agent import Output, Turn, TurnClosed, TurnFailed
 from ..core.spans import Attribute, Span
 from ..core.turn_record import COMPLETED, Ending
-from .tool_calls import RunnerCalls
+from .tool_ledger import TurnToolLedger
 from .upstream import TURN_STREAMS, TurnStreams
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Runner:
         turn: What the agent is given, until its task has ended.
         task: The task; None before `start` and when it has ended.
         stopped: Whether the fence was closed.
-        calls: The tool calls of the turn.
+        tools: Ledger of the turn's tool calls.
     """
 
     def __init__(self, live: SessionHost, turn_id: TurnId) -> None:
@@ -61,7 +61,7 @@ class Runner:
         self.task: asyncio.Task[None] | None = None
         self.stopped = False
         self.turn = Turn(turn_id, core.turn(turn_id).input, core.history(turn_id), live.context, self)
-        self.calls = RunnerCalls(live, turn_id)
+        self.tools = TurnToolLedger(live, turn_id)
         self._id = turn_id
         self._live = live
         self._streams = TurnStreams()
@@ -90,7 +90,7 @@ class Runner:
         self.task.cancel(reason)
         for child in list(self._children):
             child.cancel(reason)
-        self.calls.stop()
+        self.tools.stop()
         self._streams.close()
         self._timer = self._live.loop.call_later(self._live.settings.cleanup_grace_s, self._cancel_again)
 
