@@ -82,7 +82,7 @@ class Conversation(RuleBasedStateMachine):
             served = self.sessions.get(resume.session_id)
             refused = "unknown_session"
             if served is not None:
-                refused = served.core.refuses(resume, self.now)
+                refused = served.core.refusal(resume, self.now)
             if refused is not None:
                 served = None
         if served is None:
@@ -261,7 +261,7 @@ class Conversation(RuleBasedStateMachine):
                 assert not served.core.emit(turn, "stale", self.now)
             for turn in list(served.running):
                 for text in texts:
-                    if self.open_line and (frame := served.say(turn, text, self.now)) is not None:
+                    if self.open_line and (frame := served.append_text(turn, text, self.now)) is not None:
                         if served is self.attached:  # or the line is cut, which nobody has noticed
                             self.down.append(frame)
                         continue

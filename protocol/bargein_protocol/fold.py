@@ -219,25 +219,9 @@ class TurnFold(Struct, gc=False, eq=False):
         """Give it a voice."""
         self.main_lane = self.lanes[""] = LaneFold(self.max_chars)
 
-    def add_text(self, seq: Seq, text: str) -> bool:
-        """Fold a text delta of the turn's own voice in: the frequent case, without an event.
-
-        Returns:
-            Whether the text was kept whole.
-        """
+    def numbered_text(self, seq: Seq) -> None:
+        """Note the last number of text that was appended to the main lane itself."""
         self.last_seq = self.last_output_seq = seq
-        return self.main_lane.text.append(text, seq)
-
-    def add_texts(self, first: Seq, texts: Sequence[str]) -> bool:
-        """Fold text deltas of the turn's own voice in, whose numbers follow one another from `first` on.
-
-        Returns:
-            Whether there was room for all of the text; if not, nothing has changed.
-        """
-        if not self.main_lane.text.extend(texts, first):
-            return False
-        self.last_seq = self.last_output_seq = Seq(first + len(texts) - 1)
-        return True
 
     def apply(self, event: TurnEvent | ev.UnknownEvent) -> bool:
         """Fold an event in; False when it was folded in before.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Sequence
 from itertools import accumulate
 
 from msgspec import Struct, field
@@ -59,62 +58,43 @@ class IndexedText(Struct, gc=False, eq=False):
         Returns:
             Whether it was kept whole.
         """
-        length = self.length + len(text)
-        if length > self.max_chars:
-            rest = text[: self.max_chars - self.length]
-            if rest:
-                self.append(rest, seq)
+        room = self.max_chars - self.length
+        if len(text) > room:
+            if room:
+                self.append(text[:room], seq)
             return False
-        if seq != self._next_seq or self._seqs is not None:
-            self._number(seq, 1)
-        self._next_seq = seq + 1
-        self.length = length
-        if self._joined:
-            self.pack()
-        pieces = self._pieces
-        if pieces:
-            pieces.append(text)
-            if len(pieces) >= _PACKED_PIECES:
-                self._pack_if_many(pieces)
-        else:
-            self._pieces = [text]
+        self.tail().append(text)
+        self.grow(seq, 1, len(text))
         return True
 
-    def extend(self, texts: Sequence[str], seq: int) -> bool:
-        """Add pieces whose numbers follow one another from `seq` on.
+    def tail(self) -> list[str]:
+        """Return the list that ends the text: pieces may be appended to it, then `grow` must follow."""
+        if self._joined:
+            self.pack()
+        if isinstance(self._pieces, tuple):
+            self._pieces = []
+        return self._pieces
 
-        Returns:
-            Whether there was room for all of them; if not, nothing has changed.
+    def grow(self, seq: int, count: int, chars: int) -> None:
+        """Count pieces that were appended to the tail.
+
+        Args:
+            seq: Number of the first of them; the others follow it.
+            count: How many there are.
+            chars: How long they are together; the caller keeps within `max_chars`.
         """
-        length = self.length + sum(map(len, texts))
-        if length > self.max_chars:
-            return False
-        if not texts:
-            return True
         if seq != self._next_seq or self._seqs is not None:
-            self._number(seq, len(texts))
-        self._next_seq = seq + len(texts)
-        self.length = length
-        if self._joined:
-            self.pack()
-        pieces = self._pieces
-        if not pieces:
-            pieces = self._pieces = []
-        pieces += texts
-        if len(pieces) >= _PACKED_PIECES:
-            self._pack_if_many(pieces)
-        return True
+            self._number(seq, count)
+        self._next_seq = seq + count
+        self.length += chars
+        if len(self._pieces) >= _PACKED_PIECES:
+            self._pack_if_many()
 
     def __str__(self) -> str:
         if self._pieces and not self._joined:
             self._packed = "".join((self._packed, *self._pieces))
             self._joined = True
         return self._packed
-
-    @property
-    def parts(self) -> tuple[str, Sequence[str]]:
-        """The whole text, not joined: a text, and those that follow it. It holds until more is added."""
-        return self._packed, () if self._joined else self._pieces
 
     def pack(self) -> None:
         """Take as little memory as can be: nothing is added any more, or not for a while."""
@@ -170,14 +150,14 @@ class IndexedText(Struct, gc=False, eq=False):
         return memoryview(self._ends).cast("I")
 
     def _number(self, seq: int, count: int) -> None:
-        before = self._count
+        before = self._count - count
         if self._seqs is None and before:
             self._seqs = array("Q", range(self._next_seq - before, self._next_seq))
         if self._seqs is not None:
             self._seqs.extend(range(seq, seq + count))
 
-    def _pack_if_many(self, pieces: Sequence[str]) -> None:
-        if len(pieces) * _INDEX_BYTES * _PACKED_SHARE >= len(self._ends):
+    def _pack_if_many(self) -> None:
+        if len(self._pieces) * _INDEX_BYTES * _PACKED_SHARE >= len(self._ends):
             self.pack()
 
     def _pieces_up_to(self, seq: int) -> int:

@@ -60,7 +60,7 @@ def _session() -> Session:
 
 
 def _drain(session: Session) -> None:
-    while session.delivery.next_frames(True, WRITE_BYTES):
+    while session.output.next_frames(True, WRITE_BYTES):
         pass
     session.commands()
 
@@ -69,7 +69,7 @@ def _tokens() -> float:
     session = _session()
     session.receive(bp.InputText(id=bp.InputId("i"), text="x"), 0.0)
     _drain(session)
-    turn, delivery = bp.TurnId("t_8432156e_1"), session.delivery
+    turn, delivery = bp.TurnId("t_8432156e_1"), session.output
     utterance = delivery.begin_utterance(turn)
 
     def token() -> None:

@@ -85,16 +85,16 @@ class TurnFailed(Exception):
         self.retryable = retryable
 
 
-class Calls(Protocol):
-    """The books of a turn's tool calls, for who writes a tool loop; `agents.tools` is one.
+class ToolLedger(Protocol):
+    """Ledger of a turn's tool calls, for authors of custom tool loops.
 
-    What is yielded tells the client of a call; what is entered here is what counts for the history,
-    whatever became of the frames (contract 8).
+    Yielded frames report a call to the client; the entries of this ledger decide what history contains,
+    even if the frames are purged (contract 8). `agents.tool_loop` is the loop that comes with the server.
     """
 
     @property
     def confirm_s(self) -> float:
-        """How long a call waits for the user's decision, in seconds."""
+        """Seconds that a call waits for the user's decision."""
         ...
 
     def claim(self, wanted: str = "") -> CallId:
@@ -108,39 +108,41 @@ class Calls(Protocol):
         arguments: dict[str, Any],
         *,
         source: str = "",
-        goes_on: bool = False,
-        late: bool = False,
+        background: bool = False,
+        accept_late: bool = False,
     ) -> None:
-        """Enter that a tool begins; let it begin in the same step, with no await between.
+        """Record that a tool begins, then start it in the same step, with no await between.
 
         It waits while the turn is held or the client is slow.
 
         Args:
             call_id: A claimed id.
             name: The tool.
-            arguments: All of them.
-            source: The voice that calls it.
-            goes_on: An interrupt does not stop it: history holds `running` until it settles.
-            late: It cannot be stopped: its result counts however late it comes.
+            arguments: The complete arguments.
+            source: The lane that the call belongs to.
+            background: An interrupt does not stop it: history holds `running` until it settles.
+            accept_late: It cannot be stopped: its result counts at any time after the turn's end.
 
         Raises:
             TurnClosed: The turn has ended: the tool must not begin.
+            ValueError: The call has begun before; no call runs twice.
         """
         ...
 
     def settle(self, result: ToolResult) -> bool:
-        """Enter what came of a call, in the step in which it came, after the turn's end too.
+        """Record the result of a call, in the step in which it exists, after the turn's end too.
 
         Returns:
-            Whether it counts: not when it never began, has a result already, or comes too late.
+            Whether it counts: not when the call never began, has a result already, or the result is
+            too late.
         """
         ...
 
     def expect(self, call_id: CallId, kind: type[A]) -> asyncio.Future[A]:
-        """Return the client's answer to come, `ToolOutput` or `ToolDecision`.
+        """Return a future for the client's `ToolOutput` or `ToolDecision`.
 
-        Call it before the client is asked. Cancelling the future gives up: an answer is too late then.
-        It is cancelled when the turn ends.
+        Call it before the client is asked. Cancelling the future refuses a later answer. The future is
+        cancelled when the turn ends.
         """
         ...
 
@@ -149,8 +151,8 @@ class TurnHost(Protocol):
     """What runs a turn; the other side of `Turn`."""
 
     @property
-    def calls(self) -> Calls:
-        """The books of its tool calls."""
+    def tools(self) -> ToolLedger:
+        """Ledger of its tool calls."""
         ...
 
     def spawn(self, work: Coroutine[Any, Any, T], outlive: bool) -> asyncio.Task[T]:
@@ -240,9 +242,9 @@ class Turn:
         (self._main or self)._reason = reason
 
     @property
-    def calls(self) -> Calls:
-        """The books of the turn's tool calls."""
-        return self._host.calls
+    def tools(self) -> ToolLedger:
+        """Ledger of the turn's tool calls."""
+        return self._host.tools
 
     def speaking_as(self, source: str) -> Turn:
         """Return the same turn for one of several agents: what it emits is told with its `source`."""

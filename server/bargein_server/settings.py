@@ -26,8 +26,10 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     Args:
         on_busy: What an input does when a turn runs, unless it says so itself.
-        cleanup: `overlap`: the next turn starts at once, beside at most one old turn's cleanup.
+        cleanup: `overlap`: the next turn starts at once, beside the cleanups of old turns.
             `wait`: it starts when the cleanup is over, for agents whose turns share state.
+        max_overlapping_cleanups: Cleanups of a session that may overlap a running turn; one more and the
+            next turn waits for the first of them to end.
         cleanup_grace_s: How long a cancelled agent may take to clean up before a second cancel.
         cleanup_kill_s: How long it may take after that before it is abandoned.
         no_output_s: A turn that is pulled and yields nothing for this long fails.
@@ -85,6 +87,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     on_busy: OnBusy = "interrupt"
     cleanup: Literal["overlap", "wait"] = "overlap"
+    max_overlapping_cleanups: Count = 4
     cleanup_grace_s: Seconds = 2.0
     cleanup_kill_s: Seconds = 0.5
     no_output_s: PositiveSeconds = 30.0

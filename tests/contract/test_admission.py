@@ -101,7 +101,7 @@ def test_a_turn_that_waits_can_be_interrupted() -> None:
     third.ask()
     second.interrupt(waiting)
     assert second.end_of(waiting).status == "interrupted"
-    assert third.claim.position == 1
+    assert third.permit.position == 1
     first.finish(running)
     assert second.started() == []
     assert len(third.started()) == 1
@@ -117,7 +117,7 @@ def test_a_turn_waits_for_a_bounded_time() -> None:
     second.wait(0.2)
     end = second.end_of(waiting)
     assert (end.status, end.reason, end.retryable) == ("failed", "overload", True)
-    assert second.claim.position == 0
+    assert second.permit.position == 0
 
 
 def test_a_client_that_waits_hears_how_the_line_moves() -> None:

@@ -226,7 +226,7 @@ def test_resume_is_proven_whole_or_refused(token: str, epoch: str, seq: int, rea
     talk = Talk()
     talk.ask()
     talk.detach()
-    assert talk.session.refuses(talk.resume(Token(token), seq, epoch), talk.now) == reason
+    assert talk.session.refusal(talk.resume(Token(token), seq, epoch), talk.now) == reason
 
 
 def test_a_token_is_replaced_and_the_old_one_stays_good_until_the_next_frame() -> None:
@@ -237,7 +237,7 @@ def test_a_token_is_replaced_and_the_old_one_stays_good_until_the_next_frame() -
     second = talk.attach(cursor=0)
 
     def good(token: Token, later: float = 0.0) -> bool:
-        return talk.session.refuses(talk.resume(token), talk.now + later) is None
+        return talk.session.refusal(talk.resume(token), talk.now + later) is None
 
     assert good(first)
     assert good(second)
@@ -287,7 +287,7 @@ def test_a_closed_session_cannot_be_resumed() -> None:
     talk = Talk()
     talk.send(SessionClose())
     assert [type(command) for command in talk.commands] == [CloseConnection, Expire]
-    assert talk.session.refuses(talk.resume(talk.opened().token), talk.now) == "unknown_session"
+    assert talk.session.refusal(talk.resume(talk.opened().token), talk.now) == "unknown_session"
 
 
 def test_a_silent_session_sends_heartbeats_with_what_the_agent_does() -> None:
@@ -341,7 +341,7 @@ def test_a_client_that_lost_two_answers_in_a_row_is_not_locked_out() -> None:
     talk.send(SessionUpdate(metadata={}))
     for _ in range(3):
         talk.detach()
-        assert talk.session.refuses(talk.resume(known), talk.now) is None
+        assert talk.session.refusal(talk.resume(known), talk.now) is None
         talk.attach(cursor=0, shown=known)
 
 

@@ -20,17 +20,20 @@ from bargein_protocol import (
     ToolRunning,
     TurnId,
 )
-from bargein_server.core.calls import CallRecord
 from bargein_server.core.commands import DeliverAnswer
-from bargein_server.core.turn_record import Misuse
+from bargein_server.core.tool_ledger import CallRecord
 from core_driver import Talk
 
 A, B = CallId("a"), CallId("b")
 
 
-def begin(talk: Talk, turn: TurnId, call: CallId, goes_on: bool = False, late: bool = False) -> bool:
+def begin(
+    talk: Talk, turn: TurnId, call: CallId, background: bool = False, accept_late: bool = False
+) -> bool:
     """Let a tool begin, without a frame."""
-    begun = CallRecord(call_id=call, name="order", arguments={"n": 1}, goes_on=goes_on, late=late)
+    begun = CallRecord(
+        call_id=call, name="order", arguments={"n": 1}, background=background, accept_late=accept_late
+    )
     return talk.session.tools.begin(turn, begun)
 
 
@@ -104,7 +107,7 @@ def test_a_call_that_waits_no_more() -> None:
     talk = Talk()
     turn = talk.ask()
     talk.session.tools.expect(turn, A, ToolOutput)
-    talk.session.tools.expect_no_more(turn, A)
+    talk.session.tools.stop_expecting(turn, A)
     talk.send(ToolOutput(call_id=A))
     assert errors(talk) == [("unknown_call", A)]
 
@@ -165,11 +168,11 @@ def test_no_tool_begins_behind_the_fence() -> None:
 
 
 def test_a_call_never_runs_twice() -> None:
-    """To begin a call a second time is the shell's mistake."""
+    """To begin a call a second time is the caller's mistake."""
     talk = Talk()
     turn = talk.ask()
     assert begin(talk, turn, A)
-    with pytest.raises(Misuse, match="twice"):
+    with pytest.raises(ValueError, match="twice"):
         begin(talk, turn, A)
 
 
@@ -210,11 +213,11 @@ def test_a_result_that_was_not_told_yet_is_not_lost() -> None:
     assert results(talk) == [(A, "done")]
 
 
-def test_a_call_that_goes_on_is_replaced_in_place() -> None:
+def test_a_call_that_background_is_replaced_in_place() -> None:
     """`running` until it settles, without a frame, and the result only once."""
     talk = Talk()
     turn = talk.ask()
-    begin(talk, turn, A, goes_on=True)
+    begin(talk, turn, A, background=True)
     talk.interrupt(turn)
     talk.cleaned_up(turn)
     assert results(talk) == [(A, "running")]
@@ -243,7 +246,7 @@ def test_a_call_that_cannot_be_stopped_may_settle_however_late() -> None:
     """A thread, for one: `cancelled` until it has a result, which is never lost."""
     talk = Talk()
     turn = talk.ask()
-    begin(talk, turn, A, late=True)
+    begin(talk, turn, A, accept_late=True)
     talk.interrupt(turn)
     talk.cleaned_up(turn)
     assert results(talk) == [(A, "cancelled")]
@@ -267,7 +270,7 @@ def test_a_snapshot_tells_what_came_of_a_call() -> None:
     talk = Talk(log_events=2)
     turn = talk.ask()
     talk.emit(turn, *(f"{n}" for n in range(9)))
-    begin(talk, turn, A, goes_on=True)
+    begin(talk, turn, A, background=True)
     talk.interrupt(turn)
     settle(talk, turn, A, "late")
     talk.attach(cursor=1)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from bargein_server.core.utterance import MAX_PIECES
 
 from bargein_protocol import JSON, Ping, TextDelta, Thought, Token, TurnEnded, TurnHold, TurnId, TurnResume
 from bargein_server.core.turn_record import JOINED_TEXT, MAX_TURN_CHARS, Misuse
-from bargein_server.core.utterance import MAX_PIECES
 from bargein_server.core.validation import TEXT_PIECE
 from core_driver import Talk
 
@@ -103,7 +103,7 @@ def test_text_that_gushes_is_handed_over_in_one_step_and_no_more_than_there_is_r
     talk = Talk()
     turn = gushed(talk, "a", "b", "c", Thought(text="d"), "e", "f")
     taken = []
-    while frames := talk.session.delivery.next_frames(True, 100):
+    while frames := talk.session.output.next_frames(True, 100):
         taken.append([JSON.decode_server(frame) for frame in frames])
     events = [event for step in taken for event in step]
     assert [[getattr(event, "text", None) for event in step] for step in taken] == [
@@ -145,9 +145,9 @@ def test_an_utterance_begins_only_when_no_output_stands_before_it() -> None:
     turn = talk.ask()
 
     def begins(turn: TurnId = turn) -> bool:
-        top = talk.session.delivery._stream.top
-        begun = talk.session.delivery.begin_utterance(turn) is not None
-        assert talk.session.delivery._stream.top == top
+        top = talk.session.output._stream.top
+        begun = talk.session.output.begin_utterance(turn) is not None
+        assert talk.session.output._stream.top == top
         return begun
 
     assert begins()
@@ -166,7 +166,7 @@ def test_an_utterance_begins_only_when_no_output_stands_before_it() -> None:
     turn = talk.ask()
     talk.session.receive(Ping(id="p"), talk.now)
     assert begins(turn)
-    assert len(talk.session.delivery.take_ready()) == 1  # its answer goes out first
+    assert len(talk.session.output.take_ready()) == 1  # its answer goes out first
     assert begins(turn)
     talk.send(TurnHold(turn_id=turn))
     assert not begins(turn)
@@ -186,7 +186,7 @@ def test_an_utterance_takes_only_what_can_be_written_as_it_is() -> None:
     """The rest takes the usual way, and so does what is too much for one utterance."""
     talk = Talk()
     turn = talk.ask()
-    utterance = talk.session.delivery.begin_utterance(turn)
+    utterance = talk.session.output.begin_utterance(turn)
     assert utterance is not None
     for text in ("", "x" * (TEXT_PIECE + 1), "\ud800"):
         assert utterance.say(text, talk.now) is None
@@ -200,7 +200,7 @@ def test_an_utterance_that_was_not_entered_first_is_found_out() -> None:
     """Its numbers would be given twice. Nothing is changed by the attempt."""
     talk = Talk()
     turn = talk.ask()
-    delivery = talk.session.delivery
+    delivery = talk.session.output
     late, later = delivery.begin_utterance(turn), delivery.begin_utterance(turn)
     assert late is not None
     assert later is not None

@@ -126,7 +126,7 @@ def test_nothing_is_foretold_that_a_turn_would_not_remember() -> None:
 def test_who_has_not_said_a_word_foretells_nothing() -> None:
     """The last number of the turn may be that of something else."""
     talk, turn = speaking()
-    utterance = talk.session.delivery.begin_utterance(turn)
+    utterance = talk.session.output.begin_utterance(turn)
     assert utterance is not None
     event = Interrupt(id=InterruptId("x"), input_id=InputId("asked"))
     assert utterance.foretell(event) is None

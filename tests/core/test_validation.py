@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bargein_protocol import (
     JSON,
     AudioDelta,
     CallId,
     Data,
+    DecodeError,
     Output,
     Progress,
     Status,
@@ -22,6 +24,7 @@ from bargein_protocol import (
     TurnEnded,
     TurnId,
 )
+from bargein_protocol.types import MAX_AUDIO_BYTES
 from bargein_server.core.validation import (
     MAX_OUTPUT_BYTES,
     TEXT_PIECE,
@@ -57,11 +60,11 @@ def test_an_event_that_is_none_of_the_agents_is_refused() -> None:
 
 
 class Strange(Output, frozen=True, kw_only=True, tag="strange"):
-    """An output of somebody's own."""
+    """A custom output."""
 
 
 class Loud(TextDelta, frozen=True, kw_only=True):
-    """A text delta of somebody's own."""
+    """A custom text delta."""
 
     volume: int = 11
 
@@ -130,6 +133,61 @@ def test_the_whole_frame_is_bounded() -> None:
     assert size == MAX_OUTPUT_BYTES
     with pytest.raises(BadOutput, match=f"takes {MAX_OUTPUT_BYTES + 1} bytes, at most {MAX_OUTPUT_BYTES}"):
         validated_output(Data(name="d", value="x" * (room + 1)))
+
+
+ODD_TIMES = st.integers(-1, 2**53) | st.sampled_from([0.0, 1.5, True, None, "1"])
+ODD_AUDIO: st.SearchStrategy[Any] = (
+    st.binary(max_size=9)
+    | st.binary(max_size=9).map(bytearray)
+    | st.binary(max_size=9).map(lambda audio: memoryview(audio))
+    | st.sampled_from(["AAAA", "no base64", None, 7, [1]])
+)
+ODD_TEXT = st.none() | st.text(max_size=4) | st.sampled_from([b"x", 7])
+
+
+def round_trip(output: Any) -> tuple[Any, int] | None:
+    """Return the output as a client decodes it and its frame's size; None when it cannot be sent."""
+    try:
+        frame = JSON.encode(output)
+        return JSON.decode_server(frame), len(frame)
+    except UnicodeEncodeError:
+        return round_trip(replace(output, text=output.text.encode("utf-8", "replace").decode()))
+    except (DecodeError, TypeError, ValueError, OverflowError):
+        return None
+
+
+@given(st.builds(AudioDelta, audio=ODD_AUDIO, start_ms=ODD_TIMES, duration_ms=ODD_TIMES, text=ODD_TEXT))
+def test_audio_is_accepted_exactly_when_its_frame_is(output: Any) -> None:
+    """It takes no part in the round trip through JSON, which gives the same result."""
+    expected = round_trip(output)
+    if expected is None:
+        with pytest.raises(BadOutput, match="AudioDelta cannot be sent"):
+            validated_output(output)
+    else:
+        copy, size = validated_output(output)
+        assert (copy, size) == expected
+        assert type(copy) is AudioDelta
+        assert type(copy.audio) is bytes
+
+
+def test_the_frame_of_audio_is_bounded() -> None:
+    """The bound is that of the frame, with the audio in base64."""
+    around = len(JSON.encode(AudioDelta(audio=b"", start_ms=0, duration_ms=0)))
+    most = (MAX_OUTPUT_BYTES - around) // 4 * 3
+    _, size = validated_output(AudioDelta(audio=bytes(most), start_ms=0, duration_ms=0))
+    assert size == around + most // 3 * 4 <= MAX_OUTPUT_BYTES
+    with pytest.raises(BadOutput, match=f"takes {size + 4} bytes, at most {MAX_OUTPUT_BYTES}"):
+        validated_output(AudioDelta(audio=bytes(most + 1), start_ms=0, duration_ms=0))
+    with pytest.raises(BadOutput, match=rf"length <= {MAX_AUDIO_BYTES} - at `\$.audio`"):
+        validated_output(AudioDelta(audio=bytes(MAX_AUDIO_BYTES + 1), start_ms=0, duration_ms=0))
+
+
+def test_a_buffer_that_is_refilled_after_it_was_yielded_is_sent_as_it_was() -> None:
+    """Synthesisers reuse their buffers."""
+    buffer = bytearray(b"tone")
+    copy, _ = validated_output(AudioDelta(audio=buffer, start_ms=0, duration_ms=0))  # type: ignore[arg-type]
+    buffer[:] = b"next"
+    assert copy == AudioDelta(audio=b"tone", start_ms=0, duration_ms=0)
 
 
 def test_a_value_that_refers_to_itself_or_nests_without_end_is_refused() -> None:

@@ -41,8 +41,8 @@ async def agent(turn: Turn) -> AsyncIterator[Output]:
         yield "two "
         await asyncio.Event().wait()
     elif turn.text == "b":
-        call = turn.calls.claim("call")
-        answer = turn.calls.expect(call, bp.ToolOutput)
+        call = turn.tools.claim("call")
+        answer = turn.tools.expect(call, bp.ToolOutput)
         yield bp.ToolRunning(call_id=call, arguments={"n": 1}, runs_in="client")
         output = (await answer).output
         yield bp.ToolResult(call_id=call, output=output, status="completed")
@@ -168,7 +168,7 @@ class Bench:
         for live in self.sessions:
             # One that was opened and whose client never heard of it, or whose close was lost.
             live.core.shut_down(self.loop.time())
-            live.changed()
+            live.flush()
             self.sessions.forget(live)
         return transcript
 

@@ -12,7 +12,7 @@ import pytest
 
 from bargein_protocol import CallId, Status, Thought, ToolCall
 from bargein_server import Output, Turn
-from bargein_server.core.calls import CallRecord
+from bargein_server.core.tool_ledger import CallRecord
 from core_driver import Talk
 from live_server import Serving, serving
 

@@ -250,7 +250,7 @@ def test_an_interrupt_is_read_between_the_words_of_others() -> None:
         assert next(spoken) == sessions
         for live in served:
             live.core.shut_down(loop.time())
-            live.changed()
+            live.flush()
         await asyncio.sleep(0)
 
     asyncio.Runner(loop_factory=uvloop.new_event_loop).run(main())

@@ -304,7 +304,7 @@ async def test_whoever_waits_to_pull_is_woken_by_the_drained_line_and_by_the_fen
     live.core.emit(turn, "x" * 2000, live.loop.time())
     waiters = [asyncio.ensure_future(live.pullable()) for _ in range(3)]
     for _ in range(5):
-        live.changed()
+        live.flush()
         await asyncio.sleep(0)
     assert not any(waiter.done() for waiter in waiters)
     waiters[0].cancel()

@@ -74,7 +74,7 @@ async def after_it_the_session_works(line: Line, sessions: SessionRegistry, agen
     assert [getattr(event, "text", None) for event in of_turn[2:4]] == ["one ", "two"]
     assert "stale" not in line.texts()
     for live in sessions:
-        live.context.state["released"] = True
+        live.view.state["released"] = True
     await until(lambda: not sessions.abandoned, "the abandoned tasks")
 
 

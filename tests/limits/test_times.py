@@ -13,7 +13,7 @@ from bargein_protocol import Heartbeat, ToolResult, TurnEnded, TurnHold, TurnRes
 from bargein_protocol.errors import OPEN_TIMEOUT
 from bargein_server import Output, Turn
 from bargein_server.agent import NamedCall
-from bargein_server.agents.calls import Calls
+from bargein_server.agents.tool_loop import ToolRunner
 from bargein_server.agents.tools import tool, toolset
 from bargein_server.core.commands import CloseConnection, Expire
 from bargein_server.core.turn_limiter import TurnLimiter
@@ -124,17 +124,17 @@ async def test_cleanup_grace_s_and_cleanup_kill_s() -> None:
     line = Line(sessions)
     turn = line.ask()
     [live] = sessions
-    await until(lambda: "cancels" in live.context.state)
+    await until(lambda: "cancels" in live.view.state)
     began = asyncio.get_running_loop().time()
     line.interrupt(turn)
     await asyncio.sleep(10 - LITTLE)
     assert len(sessions.abandoned) == 0
     await asyncio.sleep(2 * LITTLE)
     [abandoned] = sessions.abandoned
-    first, second = live.context.state["cancels"]
+    first, second = live.view.state["cancels"]
     assert first - began < LITTLE
     assert abs(second - began - 7) < LITTLE
-    live.context.state["released"] = True
+    live.view.state["released"] = True
     abandoned.cancel()
     await asyncio.wait({abandoned})
 
@@ -179,8 +179,8 @@ async def test_confirm_s() -> None:
         return "paid"
 
     async def agent(turn: Turn) -> AsyncIterator[Output]:
-        call = NamedCall(turn.calls.claim("c"), "pay", "{}")
-        async for output in Calls(turn, toolset([tool(confirm=True)(pay)]), [call]).outputs():
+        call = NamedCall(turn.tools.claim("c"), "pay", "{}")
+        async for output in ToolRunner(turn, toolset([tool(confirm=True)(pay)]), [call]).outputs():
             yield output
 
     line = Line(serve(agent, confirm_s=7))

@@ -17,7 +17,7 @@ from typing import Any
 import bargein_protocol as bp
 from bargein_server import Output, Turn, TurnClosed, TurnFailed
 from bargein_server.agent import NamedCall
-from bargein_server.agents.calls import Calls
+from bargein_server.agents.tool_loop import ToolRunner
 from bargein_server.agents.tools import Tool, ToolError, tool, toolset
 from valid_history import check_valid
 
@@ -217,9 +217,9 @@ async def uses_tools(agents: Agents, turn: Turn, chance: random.Random) -> Async
         for number in range(chance.randint(1, 4)):
             key = f"{step}.{number}"
             name = chance.choice([*tools, "search", "order"])
-            named.append(NamedCall(turn.calls.claim(), name, dumps({"key": key})))
+            named.append(NamedCall(turn.tools.claim(), name, dumps({"key": key})))
             yield bp.ToolCall(call_id=bp.CallId(named[-1].call_id), name=name)
-        calls = Calls(turn, tools, named)
+        calls = ToolRunner(turn, tools, named)
         async with aclosing(calls.outputs()) as outputs:
             async for output in outputs:
                 yield output

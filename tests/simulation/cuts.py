@@ -24,7 +24,7 @@ from bargein_server.hosting.upstream import TURN_STREAMS
 from bargein_server.settings import Settings
 from valid_history import check_valid
 
-from .network import Link, Weather
+from .network import Link, SimulatedFlushScheduler, Weather
 from .oracle import Oracle, Truth
 from .seams import seeded
 from .tcp import TcpLoop
@@ -34,7 +34,7 @@ from .world import WatchedSessions
 
 Mode = Literal["early", "late"]
 
-CALM = Weather(delay_s=0.0, window=1 << 20, high_water=1 << 20, unread=1 << 20, split=0.0, puts_off=0.0)
+CALM = Weather(delay_s=0.0, window=1 << 20, high_water=1 << 20, unread=1 << 20, split=0.0, defers=0.0)
 REASON = "for first"
 
 Stage = Callable[[Oracle], Coroutine[Any, Any, Agent]]
@@ -203,6 +203,7 @@ class CutRun:
         agent = await self._stage(self.oracle)
         sessions = WatchedSessions(agent, settings)
         sessions.oracle = self.oracle
+        sessions.flush_scheduler = SimulatedFlushScheduler(self.loop, random.Random("scheduler"), CALM)
         witness = Witness("client", self.oracle)
         self._link = Link(self.loop, random.Random("link"), CALM, self.oracle, sessions, witness)
         reader = self.loop.create_task(self._read())
@@ -229,12 +230,12 @@ class CutRun:
         """Hold what the next turn is told against what the API demands."""
         [live] = sessions
         self._send(bp.InputText(id=bp.InputId("next"), text=self._text))
-        turn = live.core._table.by_input[bp.InputId("next")]
+        turn = live.core._turns.by_input[bp.InputId("next")]
         try:
             check_valid(live.core.history(turn.id).messages(), self._text)
         except AssertionError as error:
             self.oracle.expect(False, f"the next turn is told an invalid history: {error}")
-        live.context.state["released"] = True
+        live.view.state["released"] = True
 
     async def _read(self) -> None:
         try:

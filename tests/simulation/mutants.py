@@ -6,6 +6,7 @@ import inspect
 import textwrap
 from typing import Any
 
+from bargein_server.core.utterance import Utterance
 from msgspec import Struct
 
 from bargein_client.core import ClientCore
@@ -21,7 +22,6 @@ from bargein_server.core.sequencer import Sequencer
 from bargein_server.core.session import Session
 from bargein_server.core.turn_record import TurnRecord
 from bargein_server.core.turn_scheduler import TurnScheduler
-from bargein_server.core.utterance import Utterance
 from bargein_server.hosting.host import SessionHost
 from bargein_server.hosting.runner import Runner
 from bargein_server.transport.connection import Connection

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Literal, TypeVar
 
@@ -19,7 +19,7 @@ from msgspec import Struct
 import bargein_protocol as bp
 from bargein_protocol import JSON, Code, DecodeError
 from bargein_protocol.errors import INTERNAL
-from bargein_server.hosting.flush_scheduler import LATE_S
+from bargein_server.hosting.flush_scheduler import LATE_S, Deferred, FlushScheduler
 from bargein_server.hosting.registry import SessionRegistry
 from bargein_server.transport.connection import Connection
 
@@ -46,7 +46,7 @@ class Weather(Struct):
         high_water: Bytes in the transport's buffer above which it is not writable.
         unread: Frames that a client's own buffer holds.
         split: How likely it is that what came together is found in two polls.
-        puts_off: How likely it is that text stands back for that of others (`shell.outbox`).
+        defers: How likely it is that text waits for that of other sessions.
     """
 
     delay_s: float
@@ -54,15 +54,14 @@ class Weather(Struct):
     high_water: int
     unread: int
     split: float
-    puts_off: float
+    defers: float
 
 
 class SimulatedWire:
-    """The server's end of a connection (`shell.wire.Wire`)."""
+    """The server's end of a connection (`transport.wire.Wire`)."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._late: list[bytes] = []  # what was put off
         self.backlog = 0
         self.past_full = 0
         self.wrote_in = 0
@@ -74,43 +73,17 @@ class SimulatedWire:
         """Whether the buffer is below its mark."""
         return not self.paused
 
-    @property
-    def late(self) -> int:
-        """How many frames were put off."""
-        return len(self._late)
-
     def write(self, frames: Sequence[bytes]) -> None:
         """Put frames into the buffer."""
         self._link.oracle.expect(not self.closed, "written after the close")
-        frames, self._late = [*self._late, *frames], []
         for frame in frames:
             self._link.written(frame)
         if not self._link.dead:
             self._link.send_down(frames)
 
-    def write_soon(self, frame: bytes, now: float) -> None:
-        """Put a frame into the buffer, now or in milliseconds."""
-        if self._late:
-            self._late.append(frame)
-        elif self._link.puts_off(self.write_late):
-            self._late = [frame]
-        else:
-            self.write((frame,))
-
-    def write_late(self) -> None:
-        """Write what was put off."""
-        if self._late and not self.closed:
-            self.write(())
-
-    def take_back(self) -> int:
-        """Drop what was put off."""
-        count, self._late = len(self._late), []
-        return count
-
     def close(self, code: Code) -> None:
         """Put a close frame behind everything."""
         if not self.closed:
-            self.write_late()
             self.closed = True
             self._link.send_close(code)
 
@@ -118,6 +91,21 @@ class SimulatedWire:
         """Drop the connection."""
         self.closed = True
         self._link.aborted()
+
+
+class SimulatedFlushScheduler(FlushScheduler):
+    """Defers text by chance, in place of a busy loop's clock."""
+
+    def __init__(self, loop: SimulatedLoop, chance: random.Random, weather: Weather) -> None:
+        super().__init__(loop)
+        self._simulated, self._chance, self._weather = loop, chance, weather
+
+    def defers(self, session: Deferred, now: float) -> bool:
+        """Return whether a session's text must wait; then `write_deferred` is called soon."""
+        if self._chance.random() >= self._weather.defers:
+            return False
+        self._simulated.arrive(now + self._chance.random() * LATE_S, lambda: _write(session))
+        return True
 
 
 class Link:
@@ -179,15 +167,8 @@ class Link:
         elif isinstance(event, bp.InterruptResult) and event.outcome == "interrupted" and not event.duplicate:
             self._ends_next = event.turn_id if self._live else None
         self.check()
-        if self.connection._live is not None:
+        if self.connection._host is not None:
             self._told_at = self._loop.time()
-
-    def puts_off(self, write_late: Callable[[], None]) -> bool:
-        """Whether text is to stand back for that of others; then `write_late` is called before long."""
-        if self._chance.random() >= self._weather.puts_off:
-            return False
-        self._loop.arrive(self._loop.time() + self._chance.random() * LATE_S, write_late)
-        return True
 
     def send_down(self, frames: Sequence[bytes]) -> None:
         """Take frames into the transport's buffer."""
@@ -270,16 +251,16 @@ class Link:
         """Have the server read a frame now."""
         connection, text = self.connection, not frame.startswith(b"\x00")
         self.oracle.trace.note(self._name, "is read", frame)
-        attached, closing = connection._live, connection._closing
+        attached, closing = connection._host, connection._closing
         connection.receive(frame, text)
-        if connection._live is None or closing or connection._closing or not text:
+        if connection._host is None or closing or connection._closing or not text:
             return
         try:
             event = JSON.decode_client(frame)
         except DecodeError:
             return
         if attached is not None or not isinstance(event, bp.SessionOpen):
-            self.oracle.confirmed(connection._live.core.identity.session_id)
+            self.oracle.confirmed(connection._host.core.identity.session_id)
 
     def check(self) -> None:
         """Hold the silence of the server against its bound."""
@@ -340,3 +321,7 @@ class Link:
             if not self._severed:
                 self._severed = True
                 self._loop.arrive(self._loop.time() + self._delay(), self.line.lose)
+
+
+def _write(session: Deferred) -> None:
+    session.write_deferred()

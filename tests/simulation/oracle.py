@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import bargein_protocol as bp
 from bargein_server.core.replay_log import MemoryLog
-from bargein_server.core.turn_record import MAX_TURN_CHARS, State
-from bargein_server.core.utterance import MAX_PIECES
+from bargein_server.core.text_run import MAX_UNSETTLED, TextRun
+from bargein_server.core.turn_record import MAX_TURN_CHARS
 from bargein_server.hosting.host import SessionHost
 from bargein_server.hosting.registry import SessionRegistry
 from bargein_server.settings import Settings
@@ -78,10 +78,10 @@ class Oracle:
         session_id = live.core.identity.session_id
         truth = self.truths.get(session_id)
         if truth is None:
-            log = live.core._stream._log
+            log = live.core._sequencer._log
             assert isinstance(log, Truth)
             truth = self.truths[session_id] = log
-            truth.epoch = live.core._stream.epoch
+            truth.epoch = live.core._sequencer.epoch
         resumed = event.resume is not None and event.resume.session_id == session_id
         if resumed:
             assert event.resume is not None
@@ -111,30 +111,32 @@ class Oracle:
         """Hold every session against its bounds."""
         for live in sessions:
             self._check_memory(live, sessions.settings)
-            for turn in live.core._table.turns.values():
+            for turn in live.core._turns.turns.values():
                 age = self.now() - self.truths[live.core.identity.session_id].started.get(turn.id, self.now())
-                self.expect(turn.state is State.ENDED or age < bound_s, f"{turn.id} runs for {age:.0f} s")
+                self.expect(turn.stage is Stage.ENDED or age < bound_s, f"{turn.id} runs for {age:.0f} s")
         self.expect(len(sessions) <= sessions.settings.sessions, "too many sessions")
 
     def _check_memory(self, live: SessionHost, limits: Settings) -> None:
-        core, table = live.core, live.core._table
-        log = core._stream._log
+        core, table = live.core, live.core._turns
+        log = core._sequencer._log
         assert isinstance(log, Truth)
         self.expect(log.top - log.first < limits.log_events, "the log holds too many events")
         # Within a turn the log knows the sizes of what was spoken by their mean only.
         size = sum(map(len, log.frames[log.first - 1 :]))
         self.expect(size <= 2 * limits.log_bytes + MOST_OUTPUT, "the log holds too many bytes")
         self.expect(len(table._waiting) <= limits.queued_inputs + 1, "too many inputs wait")
-        self.expect(len(table._cleaning) <= 2, "too many cleanups at a time")
-        # Old ones are forgotten when one ends, but for those that clean up then, of which there are two.
-        needed = limits.queued_inputs + 2 + 2
+        self.expect(
+            len(table._cleaning) <= limits.max_overlapping_cleanups + 1, "too many cleanups at a time"
+        )
+        # Old ones are forgotten when one ends, but for those that clean up then.
+        needed = limits.queued_inputs + 2 + limits.max_overlapping_cleanups + 1
         self.expect(len(table.turns) <= limits.history_turns + needed, "too many turns are remembered")
         self.expect(len(core._requests._early) <= bp.MAX_PENDING, "too many early interrupts")
-        self.expect(len(core._requests._answers._by_id) <= 1024, "too many answers are remembered")
+        self.expect(len(core._requests._replies._by_id) <= 1024, "too many answers are remembered")
         for turn in table.turns.values():
             queued = turn.queued_bytes
             self.expect(0 <= queued < limits.output_bytes + MOST_OUTPUT, f"{turn.id}: too much output waits")
-            self.expect(queued == 0 or turn.state in (State.RUNNING, State.FINISHING), "an end left output")
+            self.expect(queued == 0 or turn.stage in (Stage.RUNNING, Stage.FINISHING), "an end left output")
 
 
 class Truth(MemoryLog):
@@ -151,7 +153,7 @@ class Truth(MemoryLog):
         epoch: The name of the numbering.
         good: The tokens that open the session now, and until when.
         fresh: Whether nobody was attached yet.
-        owed: Frames that a client was given and that are not logged yet, by their number: an utterance.
+        owed: Frames that a client was given and that are not logged yet, by their number: unsettled text.
     """
 
     def __init__(self, max_events: int, max_bytes: int, oracle: Oracle) -> None:
@@ -181,23 +183,20 @@ class Truth(MemoryLog):
         self._check(frame, codec, turn_id)
         super().append(frame, codec, turn_id, end)
 
-    def append_spoken(
-        self, count: int, size: int, codec: bp.Codec, turn_id: bp.TurnId, text: bp.IndexedText
-    ) -> None:
+    def append_text(self, run: TextRun, count: int, size: int) -> None:
         """Do the same for text."""
         first = self.top + 1
         for seq in range(first, first + count):
-            event = bp.TextDelta(seq=bp.Seq(seq), turn_id=turn_id, text=text.piece(seq))
-            self._check(codec.encode(event), codec, turn_id)
+            self._check(run.frame(bp.Seq(seq), run.codec), run.codec, run.turn_id)
         written = sum(map(len, self.frames[-count:]))
-        self._oracle.expect(size == written, f"{written} bytes of {turn_id} count as {size} in the log")
-        super().append_spoken(count, size, codec, turn_id, text)
+        self._oracle.expect(size == written, f"{written} bytes of {run.turn_id} count as {size} in the log")
+        super().append_text(run, count, size)
 
     def was_given(self, seq: int, frame: bytes) -> bool:
         """Whether a client may have been given a frame: it is logged, or will be before anything else."""
         if seq <= len(self.frames):
             return self.frames[seq - 1] == frame
-        return seq - len(self.frames) <= MAX_PIECES and self.owed.setdefault(seq, frame) == frame
+        return seq - len(self.frames) <= MAX_UNSETTLED and self.owed.setdefault(seq, frame) == frame
 
     def _check(self, frame: bytes, codec: bp.Codec, turn_id: bp.TurnId) -> None:
         oracle = self._oracle

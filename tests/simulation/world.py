@@ -21,7 +21,7 @@ from bargein_server.settings import Settings, settings_from
 
 from .agents import Agents
 from .loop import SimulatedLoop, Stuck
-from .network import Link, Weather
+from .network import Link, SimulatedFlushScheduler, Weather
 from .oracle import Oracle, Truth
 from .seams import seeded
 from .strangers import idler, repeater, stranger
@@ -121,7 +121,7 @@ def draw_weather(chance: random.Random) -> Weather:
         high_water=chance.choice([512, 4096]),
         unread=chance.choice([2, 16, 1000]),
         split=chance.choice([0.0, 0.1, 0.7]),
-        puts_off=chance.choice([0.0, 0.3, 0.9]),
+        defers=chance.choice([0.0, 0.3, 0.9]),
     )
 
 
@@ -227,6 +227,7 @@ class World:
         """Start the server."""
         self.sessions = WatchedSessions(self.agents, self.settings)
         self.sessions.oracle = self.oracle
+        self.sessions.flush_scheduler = SimulatedFlushScheduler(self.loop, self.chance, self.weather)
         self._servers.append(self.sessions)
         self._up = True
 

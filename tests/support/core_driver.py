@@ -44,9 +44,10 @@ from bargein_protocol import (
 from bargein_server.core.commands import CancelTurn, Command, StartTurn
 from bargein_server.core.replay_log import MemoryLog
 from bargein_server.core.session import Session
+from bargein_server.core.text_run import TextRun
 from bargein_server.core.turn_limiter import Permit, TurnLimiter
 from bargein_server.core.turn_record import COMPLETED, Ending
-from bargein_server.core.utterance import Utterance
+from bargein_server.core.validation import TEXT_PIECE
 from bargein_server.settings import Settings
 from bargein_server.transport.connection import WRITE_BYTES
 
@@ -57,11 +58,10 @@ class Talk:
     """See the module.
 
     Attributes:
-        session: See below.
+        session: The core.
         now: The time.
-        followed: Whether somebody reads along; then there are no utterances.
+        followed: Whether a follower reads along; then no text run is open.
         open: Whether the line takes output; answers are always taken.
-        foretold: Whether the answer to the last event was known before the session was asked.
         events: What the attached client received, oldest first.
         commands: What the shell was asked to do.
     """
@@ -71,23 +71,22 @@ class Talk:
         self.now = 100.0
         self.open = True
         self.followed = False
-        self.foretold = False
         self.events: list[ServerEvent | UnknownEvent] = []
         self.commands: list[Command] = []
         self.turn_limiter = turn_limiter or TurnLimiter(self.settings.turns, self.settings.waiting_turns)
-        self.claim = Permit(self.turn_limiter, self._admitted)
+        self.permit = Permit(self.turn_limiter, self._admitted)
         self._ids = count(1)
         self._tokens = count(1)
         self._token = Token("")
         turn_ids = count(1)
-        self._utterance: Utterance | None = None
-        self._session = Session(
+        self._run: TextRun | None = None
+        self.session = Session(
             SessionId("s"),
             Epoch("e"),
             MemoryLog(self.settings.log_events, self.settings.log_bytes),
             JSON,
             self.settings,
-            self.claim,
+            self.permit,
             lambda: TurnId(f"t{next(turn_ids)}"),
             self.now,
         )
@@ -125,7 +124,7 @@ class Talk:
     def flush(self) -> None:
         """Do what the shell does after every call."""
         while True:
-            while frames := self.session.delivery.next_frames(self.open, WRITE_BYTES):
+            while frames := self.session.output.next_frames(self.open, WRITE_BYTES):
                 self.events += map(JSON.decode_server, frames)
             commands = self.session.commands()
             if not commands:
@@ -146,15 +145,9 @@ class Talk:
     # --- the client ------------------------------------------------------------------------------
 
     def send(self, event: ClientEvent) -> None:
-        """Send any event. What an utterance foretells of an interrupt must come true."""
-        before, foretold = len(self.events), None
-        if self._utterance is not None and isinstance(event, Interrupt):
-            foretold = self._utterance.foretell(event)
+        """Send any event."""
         self.session.receive(event, self.now)
         self.flush()
-        if foretold is not None:
-            assert self.events[before : before + 2] == [JSON.decode_server(frame) for frame in foretold]
-        self.foretold = foretold is not None
 
     def ask(self, text: str = "hello", *, id: str | None = None, on_busy: OnBusy | None = None) -> TurnId:
         """Send an input; returns the id of the turn that it got, empty when it was rejected."""
@@ -193,35 +186,27 @@ class Talk:
 
     # --- the agent -------------------------------------------------------------------------------
 
-    @property
-    def session(self) -> Session:
-        """The core. What is being said is entered first."""
-        utterance, self._utterance = self._utterance, None
-        if utterance is not None:
-            self._session.delivery.enter(utterance)
-        return self._session
-
     def emit(self, turn: TurnId, *outputs: str | AgentOutput) -> bool:
-        """Yield output; returns whether the last was taken."""
+        """Yield output; return whether the last was taken."""
         taken = True
         for output in outputs:
-            if self.open and isinstance(output, str) and self.say(turn, output):
+            if self.open and isinstance(output, str) and self.append_text(turn, output):
                 taken = True
             else:
                 taken = self.session.emit(turn, output, self.now)
                 self.flush()
         return taken
 
-    def say(self, turn: TurnId, text: str) -> bool:
-        """Yield text as a part of an utterance; returns whether that was possible."""
-        if self._utterance is None and not self.followed:
-            self._utterance = self._session.delivery.begin_utterance(turn)
-        if self._utterance is None or self._utterance.turn_id != turn:
+    def append_text(self, turn: TurnId, text: str) -> bool:
+        """Append text to the open run, as a host does; return whether that was possible."""
+        if self._run is None or not self._run.open or self._run.turn_id != turn:
+            self._run = None if self.followed else self.session.output.open_text(turn)
+        if self._run is None or not 0 < len(text) <= TEXT_PIECE:
             return False
-        frame = self._utterance.say(text, self.now)
+        frame = self._run.append(text, self.now)
         if frame is None:
             return False
-        self.events.append(JSON.decode_server(frame))
+        self.events += map(JSON.decode_server, [*self.session.output.take_ready(), frame])
         return True
 
     def finish(self, turn: TurnId, ending: Ending = COMPLETED) -> None:

@@ -7,13 +7,14 @@ from typing import Any
 
 import bargein_protocol as bp
 from bargein_protocol import JSON
-from bargein_server.core.calls import CallRecord
 from bargein_server.core.commands import CancelTurn, CloseConnection, StartTurn
+from bargein_server.core.lifecycle import Stage
 from bargein_server.core.replay_log import MemoryLog
 from bargein_server.core.session import Session
+from bargein_server.core.text_run import TextRun
+from bargein_server.core.tool_ledger import CallRecord
 from bargein_server.core.turn_limiter import Permit, TurnLimiter
-from bargein_server.core.turn_record import State, TurnRecord
-from bargein_server.core.utterance import Utterance
+from bargein_server.core.turn_record import TurnRecord
 from bargein_server.settings import Settings
 from bargein_server.transport.connection import WRITE_BYTES
 from valid_history import check_valid
@@ -37,18 +38,16 @@ class TruthfulLog(MemoryLog):
         self.truth.append(event)
         super().append(frame, codec, turn_id, end)
 
-    def append_spoken(
-        self, count: int, size: int, codec: bp.Codec, turn_id: bp.TurnId, text: bp.IndexedText
-    ) -> None:
+    def append_text(self, run: TextRun, count: int, size: int) -> None:
         first = self.top + 1
-        self.truth += spoken(first, count, turn_id, text)
-        super().append_spoken(count, size, codec, turn_id, text)
+        self.truth += text_deltas(first, count, run)
+        super().append_text(run, count, size)
 
 
-def spoken(first: int, count: int, turn_id: bp.TurnId, text: bp.IndexedText) -> list[bp.TurnEvent]:
-    """Return the text deltas that stand in a text under these numbers."""
+def text_deltas(first: int, count: int, run: TextRun) -> list[bp.TurnEvent]:
+    """Return the text deltas of a run under these numbers."""
     return [
-        bp.TextDelta(seq=bp.Seq(seq), turn_id=turn_id, text=text.piece(seq))
+        bp.TextDelta(seq=bp.Seq(seq), turn_id=run.turn_id, text=run.text.piece(seq))
         for seq in range(first, first + count)
     ]
 
@@ -74,30 +73,23 @@ class Served:
         self.shown: bp.Token | None = None
         self.closed = False
         ids = count(1)
-        self._utterance: Utterance | None = None
-        self._core = Session(
+        self._run: TextRun | None = None
+        self.core = Session(
             bp.SessionId(f"s{number}"), bp.Epoch(f"e{number}"), self.log, JSON, LIMITS,
             Permit(turn_limiter, self._admitted), lambda: bp.TurnId(f"t{number}_{next(ids)}"), now,
         )  # fmt: skip
 
-    @property
-    def core(self) -> Session:
-        """The core. What is being said is entered first."""
-        utterance, self._utterance = self._utterance, None
-        if utterance is not None:
-            self._core.delivery.enter(utterance)
-        return self._core
-
-    def say(self, turn: bp.TurnId, text: str, now: float) -> bytes | None:
-        """Say text as a part of an utterance, as the shell does; None when it must be emitted."""
-        if self._utterance is None:
-            self._utterance = self._core.delivery.begin_utterance(turn)
-        if self._utterance is None or self._utterance.turn_id != turn:
+    def append_text(self, turn: bp.TurnId, text: str, now: float) -> bytes | None:
+        """Append text to the open run, as a host does; None when it must be emitted."""
+        run = self._run
+        if run is None or not run.open or run.turn_id != turn:
+            run = self._run = self.core.output.open_text(turn)
+        if run is None or self.core.output.has_ready:
             return None
-        return self._utterance.say(text, now)
+        return run.append(text, now)
 
     def _admitted(self) -> None:
-        self.core.admitted(self.core._table.now)
+        self.core.admitted(self.core._turns.now)
 
     def attach(self, token: bp.Token, now: float, *, resume: bp.Resume | None, **how: Any) -> None:
         """Let a client drive the session."""
@@ -106,20 +98,15 @@ class Served:
         self.core.attach(JSON, token, now, resume=resume, **how)
 
     def receive(self, event: bp.ClientEvent, now: float) -> None:
-        """Read a frame, which shows that the client has the newest token. What is foretold must come true."""
+        """Read a frame, which shows that the client has the newest token."""
         self.shown = None
-        foretold = None
-        if self._utterance is not None and isinstance(event, bp.Interrupt):
-            foretold = self._utterance.foretell(event)
         self.core.receive(event, now)
-        if foretold is not None:
-            assert self.core.delivery._stream.ready[:2] == foretold
 
     def drain(self, open_line: bool) -> list[bytes]:
         """Do what the shell does after each call; returns the frames that it wrote."""
         frames: list[bytes] = []
         while True:
-            while more := self.core.delivery.next_frames(open_line, WRITE_BYTES):
+            while more := self.core.output.next_frames(open_line, WRITE_BYTES):
                 frames += more
             commands = self.core.commands()
             if not commands:
@@ -135,11 +122,11 @@ class Served:
 
     # --- what tools do ---------------------------------------------------------------------------
 
-    def begin_call(self, turn: bp.TurnId, now: float, goes_on: bool) -> None:
+    def begin_call(self, turn: bp.TurnId, now: float, background: bool) -> None:
         """Let a tool begin as an agent does: entered first, told after."""
         call = self.core.tools.claim(turn, "call")
         assert call not in self.calls
-        if self.core.tools.begin(turn, CallRecord(call, "tool", {"n": 1}, goes_on=goes_on)):
+        if self.core.tools.begin(turn, CallRecord(call, "tool", {"n": 1}, background=background)):
             self.calls[call] = (turn, None)
             self.core.emit(turn, bp.ToolCall(call_id=call, name="tool"), now)
             self.core.emit(turn, bp.ToolRunning(call_id=call, arguments={"n": 1}), now)
@@ -176,10 +163,10 @@ class Served:
 
     def check_bounds(self) -> None:
         """Memory is bounded whatever happens."""
-        core, table = self.core, self.core._table
+        core, table = self.core, self.core._turns
         assert self.log.top - self.log.first < LIMITS.log_events
         assert len(table._waiting) <= LIMITS.queued_inputs + 1
-        assert len(table._cleaning) <= 2
+        assert len(table._cleaning) <= LIMITS.max_overlapping_cleanups + 1
         # Old turns are forgotten when one ends, and none that the shell still needs.
         needed = LIMITS.queued_inputs + 2 + len(table._cleaning)
         assert len(table.turns) <= LIMITS.history_turns + needed
@@ -187,7 +174,7 @@ class Served:
         assert len(core._requests._early) <= bp.MAX_PENDING
         for turn in table.turns.values():
             assert 0 <= turn.queued_bytes < LIMITS.output_bytes + 3 * LONGEST_OUTPUT
-            assert turn.queued_bytes == 0 or turn.state in (State.RUNNING, State.FINISHING)
+            assert turn.queued_bytes == 0 or turn.stage in (Stage.RUNNING, Stage.FINISHING)
 
     def check_history(self) -> None:
         """What each agent is told is valid, and holds every call that began, with what came of it."""
@@ -198,7 +185,7 @@ class Served:
                 self._check_calls(own, results)
 
     def _check_calls(self, own: TurnRecord, results: dict[str, str]) -> None:
-        remembered = {t.id for t in self.core._table.turns.values() if t is not own}
+        remembered = {t.id for t in self.core._turns.turns.values() if t is not own}
         for call, (turn, result) in self.calls.items():
             if turn in remembered:
                 assert results[call] == result or (
@@ -207,13 +194,13 @@ class Served:
 
     def check_strangers(self, now: float) -> None:
         """Nobody resumes the session without its token, or from a number that was never given."""
-        epoch = self.core._stream.epoch
+        epoch = self.core._sequencer.epoch
         assert self._refuses(self.tokens[-1], bp.Epoch("other"), 0, now)
-        assert self._refuses(self.tokens[-1], epoch, self.log.top + 1, now)
+        assert self._refuses(self.tokens[-1], epoch, self.core._sequencer.top + 1, now)
         for token in (*self.tokens[:-1], bp.Token("guess"), bp.Token("")):
             assert token == self.shown or self._refuses(token, epoch, 0, now)
 
     def _refuses(self, token: bp.Token, epoch: bp.Epoch, seq: int, now: float) -> bool:
         cursor = bp.Cursor(epoch=epoch, seq=bp.Seq(seq))
         resume = bp.Resume(session_id=self.core.identity.session_id, token=token, cursor=cursor)
-        return self.core.refuses(resume, now) is not None
+        return self.core.refusal(resume, now) is not None

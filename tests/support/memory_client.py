@@ -60,27 +60,12 @@ class FakeWire:
     def writable(self) -> bool:
         return not self.blocked
 
-    @property
-    def late(self) -> int:
-        return len(self._late)
-
     def write(self, frames: Sequence[bytes]) -> None:
         assert self.closed is None, "written after the close"
-        frames, self._late = [*self._late, *frames], []
         self.writes.append(len(frames))
         if self.blocked:
             self.backlog += sum(map(len, frames))
         self.events += map(JSON.decode_server, frames)
-
-    def write_soon(self, frame: bytes, now: float) -> None:
-        if self.puts_off:
-            self._late.append(frame)
-        else:
-            self.write((frame,))
-
-    def take_back(self) -> int:
-        late, self._late = self._late, []
-        return len(late)
 
     def close(self, code: Code) -> None:
         self.closed = code
@@ -128,9 +113,9 @@ class Line:
 
     def flush(self) -> None:
         """Do now what would be done at the end of the loop's iteration."""
-        live = self.connection._live
-        assert live is not None
-        live.changed()
+        host = self.connection._host
+        assert host is not None
+        host.flush()
 
     def interrupt(self, turn: TurnId) -> None:
         self.send(Interrupt(id=InterruptId(f"x{next(self._ids)}"), turn_id=turn))

@@ -75,11 +75,11 @@ async def evil(turn: Turn) -> AsyncIterator[Output]:
 
 async def lonely(turn: Turn) -> AsyncIterator[Output]:
     """Call a tool that no page has, in the page."""
-    call_id = turn.calls.claim()
-    answer = turn.calls.expect(call_id, ToolOutput)
+    call_id = turn.tools.claim()
+    answer = turn.tools.expect(call_id, ToolOutput)
     yield ToolCall(call_id=call_id, name="open_garage")
-    await turn.calls.begin(call_id, "open_garage", {})
+    await turn.tools.begin(call_id, "open_garage", {})
     yield ToolRunning(call_id=call_id, arguments={}, runs_in="client")
     told = await answer
-    turn.calls.settle(ToolResult(call_id=call_id, error=told.error, status="failed"))
+    turn.tools.settle(ToolResult(call_id=call_id, error=told.error, status="failed"))
     yield str(told.error)

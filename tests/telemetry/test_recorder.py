@@ -248,7 +248,7 @@ async def test_a_shutdown_ends_every_session() -> None:
     line.ask()
     await line.until("text.delta")
     line.drop()
-    await line.connection._sessions.shut_down()
+    await line.connection._registry.shut_down()
     assert notes.told[-1] == "shutdown"
     assert "over" in notes.told
 

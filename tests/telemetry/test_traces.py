@@ -41,10 +41,10 @@ async def test_a_turn_is_one_span(tracing: Tracing) -> None:
     assert (span.kind, span.parent, span.status.status_code) == (SpanKind.SERVER, None, StatusCode.UNSET)
     attributes = dict(span.attributes or {})
     assert 0 < float(str(attributes.pop("bargein.time_to_first_output"))) < 1
-    [live] = line.connection._sessions
+    [live] = line.connection._registry
     assert attributes == {
         "gen_ai.operation.name": "invoke_agent",
-        "gen_ai.conversation.id": live.context.id,
+        "gen_ai.conversation.id": live.view.id,
         "gen_ai.usage.input_tokens": 7,
         "gen_ai.usage.output_tokens": 2,
         "bargein.turn.id": line.ends()[0].turn_id,

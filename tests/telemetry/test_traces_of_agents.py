@@ -31,7 +31,7 @@ async def test_a_model_call_is_a_client_span(tracing: Tracing) -> None:
         )
         line = traced(tracing, agent)
         await turn_of(line, tracing, "secret question")
-        await line.connection._sessions.shut_down()
+        await line.connection._registry.shut_down()
     assert tracing.tree() == {"turn", "turn/chat m"}
     span = tracing.one("chat")
     assert span.kind is SpanKind.CLIENT
@@ -70,7 +70,7 @@ async def test_each_attempt_is_a_span(tracing: Tracing) -> None:
     async with Upstream(script) as upstream:
         line = traced(tracing, OpenAIAgent(model="m", base_url=upstream.url))
         await turn_of(line, tracing)
-        await line.connection._sessions.shut_down()
+        await line.connection._registry.shut_down()
     first, second = tracing.spans("chat")
     assert (first.status.status_code, first.status.description) == (StatusCode.ERROR, "InternalServerError")
     assert second.status.status_code is StatusCode.UNSET
@@ -88,7 +88,7 @@ async def test_an_interrupted_model_call_has_no_finish_reason(tracing: Tracing) 
         await line.until("text.delta")
         line.interrupt(turn)
         await until(lambda: tracing.spans("turn"))
-        await line.connection._sessions.shut_down()
+        await line.connection._registry.shut_down()
     assert tracing.tree() == {"turn", "turn/chat m"}
     assert "gen_ai.response.finish_reasons" not in (tracing.one("chat").attributes or {})
     assert tracing.one("chat").status.status_code is StatusCode.UNSET
@@ -122,7 +122,7 @@ async def test_tools_are_spans_in_which_their_own_work_nests(tracing: Tracing) -
         agent = OpenAIAgent(model="m", base_url=upstream.url, tools=[look_up, compute, refuse, hang])
         line = traced(tracing, agent)
         await turn_of(line, tracing)
-        await line.connection._sessions.shut_down()
+        await line.connection._registry.shut_down()
     assert tracing.tree() == {
         "turn",
         "turn/chat m",
@@ -172,7 +172,7 @@ async def test_an_interrupted_tool_ends_its_span(tracing: Tracing) -> None:
         assert tracing.tree() == {"turn", "turn/chat m", "turn/execute_tool wait"}
         go.set()
         await until(lambda: tracing.spans("execute_tool order"))
-        await line.connection._sessions.shut_down()
+        await line.connection._registry.shut_down()
     assert tracing.one("execute_tool order").parent == tracing.one("turn").context
 
 
@@ -196,7 +196,7 @@ async def test_a_background_tool_outlives_its_turn_and_stays_its_child(tracing: 
         assert tracing.tree() == {"turn", "turn/chat m"}
         go.set()
         await until(lambda: tracing.spans("execute_tool"))
-        await line.connection._sessions.shut_down()
+        await line.connection._registry.shut_down()
     assert tracing.tree() == {
         "turn",
         "turn/chat m",
@@ -224,7 +224,7 @@ async def test_a_tool_of_the_client_is_a_span_too(tracing: Tracing) -> None:
         [running] = [event for event in line.events if isinstance(event, ToolRunning)]
         line.send(ToolOutput(call_id=running.call_id, error="secret"))
         await until(lambda: tracing.spans("turn"))
-        await line.connection._sessions.shut_down()
+        await line.connection._registry.shut_down()
     assert tracing.one("execute_tool locate").status.description == "tool_error"
     assert tracing.one("execute_tool locate").parent == tracing.one("turn").context
 
@@ -257,7 +257,7 @@ async def test_agents_side_by_side_have_a_span_each(tracing: Tracing) -> None:
 
         line = traced(tracing, lead)
         await turn_of(line, tracing)
-        await line.connection._sessions.shut_down()
+        await line.connection._registry.shut_down()
     assert tracing.tree() == {
         "turn",
         "turn/invoke_agent ann",

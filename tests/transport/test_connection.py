@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from bargein_server.core.utterance import Utterance
 
 from bargein_protocol import (
     ErrorEvent,
@@ -24,7 +25,6 @@ from bargein_protocol import (
 )
 from bargein_protocol.errors import INTERNAL, OPEN_TIMEOUT
 from bargein_server import Output, Turn
-from bargein_server.core.utterance import Utterance
 from bargein_server.hosting.host import SessionHost
 from bargein_server.hosting.registry import SessionRegistry
 from bargein_server.transport.connection import WRITE_BYTES
@@ -77,7 +77,7 @@ async def test_the_end_of_an_interrupted_turn_is_written_before_its_books_are_ke
     line = Line(serve(patient))
     turn = line.ask()
     await until(lambda: line.texts() == ["word "])
-    stream = only(line.connection._sessions).core._stream
+    stream = only(line.connection._registry).core._sequencer
     logged: list[int] = []
 
     class LookingWire(FakeWire):

@@ -15,9 +15,9 @@ from openai.types.chat import ChatCompletionChunk
 from bargein_protocol import CallId, StepEnded, ToolResult
 from bargein_server.agent import Message, Output, Turn, calls_message, result_message
 
-from .calls import Calls
 from .completion import Completion
 from .retries import FAILURES, Retries, StreamCut, failing_upstream, wait_with_status
+from .tool_loop import ToolRunner
 from .tools import Tool, toolset
 from .traced import ModelCall
 
@@ -129,7 +129,7 @@ class OpenAIAgent:
                 for call in step.calls:  # called beside the answer, or although it was the last step
                     yield ToolResult(call_id=CallId(call.call_id), status="cancelled")
                 return
-            running = Calls(turn, self._tools, step.calls)
+            running = ToolRunner(turn, self._tools, step.calls)
             async with aclosing(running.outputs()) as outputs:
                 async for output in outputs:
                     yield output

@@ -117,7 +117,7 @@ class Completion:
         is_final = self._final is not None and name == self._final[0]
         answer = StringField(self._final[1]) if self._final is not None and is_final else None
         self.begun = self.begun or answer is None
-        call = _Announced(self._turn.calls.claim(given_id), given_id, name, answer)
+        call = _Announced(self._turn.tools.claim(given_id), given_id, name, answer)
         self._calls.append(call)
         return call
 

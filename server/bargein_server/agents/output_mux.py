@@ -1,9 +1,9 @@
-"""Tasks that work side by side and speak through one generator.
+"""Multiplexer of the outputs of concurrent tasks into one async generator.
 
-A generator may not hold a task group across a `yield`: its cancel would hit whoever pulls it. So the
-tasks put what they say into a short queue, the generator that owns the crew yields from it, and ends
-the tasks when it ends. The turn knows the tasks as well and cancels all of them in the step of the
-fence, wherever the generator stands.
+A generator may not hold a task group open across a `yield`, because the group's cancel would reach the
+consumer. So the tasks put their outputs into a short queue. The generator that owns the multiplexer
+yields from the queue and ends the tasks when it ends. The tasks belong to the turn, which cancels all of
+them in the step of the fence, wherever the generator stands.
 """
 
 from __future__ import annotations
@@ -16,65 +16,68 @@ from typing import Any
 from bargein_server.agent import Output, Turn
 
 ROOM = 16
-"""Outputs that may wait; one who has more to say waits until the agent is pulled."""
+"""Outputs that may be queued before `put` waits."""
 
 
 class OutputMux:
-    """See the module.
+    """Runs tasks and merges their outputs: start them, then yield from `outputs`.
+
+    Args:
+        turn: The turn that the tasks belong to.
 
     Attributes:
-        tasks: All that were started, in order.
+        tasks: All started tasks, in order.
     """
 
     def __init__(self, turn: Turn) -> None:
         self.tasks: list[asyncio.Task[Any]] = []
         self._turn = turn
-        self._said: deque[Output] = deque()
+        self._queue: deque[Output] = deque()
         self._news = asyncio.Event()
         self._room = asyncio.Event()
         self._closed = False
 
     def start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Let a coroutine work; all are started before the first of them takes a step."""
+        """Run a coroutine as a task; all of them are created before the first takes a step."""
         task = self._turn.spawn(work)
         self.tasks.append(task)
         task.add_done_callback(lambda _: self._news.set())
         return task
 
-    def tell(self, output: Output) -> None:
-        """Say something without waiting, in the step in which it is true; for what comes seldom."""
+    def push(self, output: Output) -> None:
+        """Queue a rare output without waiting, in the step that it reports."""
         if not self._closed:
-            self._said.append(output)
+            self._queue.append(output)
             self._news.set()
 
-    async def say(self, output: Output) -> None:
-        """Say something through the generator; it reaches nobody when that has ended.
+    async def put(self, output: Output) -> None:
+        """Queue an output when there is room; it is dropped once the generator has ended.
 
-        It waits while the agent is not pulled. Cancelling it is safe: nothing was said then.
+        It waits while the generator is not pulled. Cancelling it is safe: nothing was queued.
         """
-        while len(self._said) >= ROOM and not self._closed:
+        while len(self._queue) >= ROOM and not self._closed:
             self._room.clear()
             await self._room.wait()
-        self.tell(output)
+        self.push(output)
 
     async def outputs(self) -> AsyncGenerator[Output, None]:
-        """Yield what is said until all tasks have ended; closing it ends them.
+        """Yield queued outputs until all tasks have ended; closing it ends the tasks.
 
         Raises:
-            BaseException: What the first task that failed raised, as soon as it is over and what was
-                said until then was yielded. The others are cancelled.
+            BaseException: The error of the first task that failed, once the outputs before it were
+                yielded. The other tasks are cancelled.
         """
         try:
             while True:
                 self._news.clear()
                 ended = [task for task in self.tasks if task.done()]
-                while self._said:
-                    output = self._said.popleft()
+                while self._queue:
+                    output = self._queue.popleft()
                     self._room.set()
                     yield output
                 for task in ended:
                     task.result()
-                if len(ended) == len(self.tasks) and not self._said:
+                if len(ended) == len(self.tasks) and not self._queue:
                     return
                 await self._news.wait()
         finally:
@@ -91,4 +94,4 @@ class OutputMux:
             await asyncio.wait(rest)
         for task in self.tasks:
             if not task.cancelled():
-                task.exception()  # seen: the first one was raised, the others came of its cancel
+                task.exception()  # retrieved: the first error was raised, the others followed from its cancel

@@ -70,7 +70,7 @@ class Parallel:
         self._turn = turn
         self._agents = agents
         self._on_error = on_error
-        self._crew = OutputMux(turn)
+        self._mux = OutputMux(turn)
         self._branches = {source: Branch(source) for source in agents}
 
     def __getitem__(self, source: str) -> Branch:
@@ -89,8 +89,8 @@ class Parallel:
             Exception: What an agent raised, when `on_error` is `fail`.
         """
         for source, agent in self._agents.items():
-            self._crew.start(self._run(self._turn.speaking_as(source), agent))
-        async with aclosing(self._crew.outputs()) as outputs:
+            self._mux.start(self._run(self._turn.speaking_as(source), agent))
+        async with aclosing(self._mux.outputs()) as outputs:
             async for output in outputs:
                 yield output
 
@@ -132,7 +132,7 @@ class Parallel:
                 voiced = turn.voiced(output)
                 branch.note(voiced)
                 try:
-                    await self._crew.say(voiced)
+                    await self._mux.put(voiced)
                 except asyncio.CancelledError as error:
                     # It stands at its `yield`: the cancel is thrown into it, as into any agent.
                     step = generator.athrow(error)

@@ -38,7 +38,7 @@ from bargein_server.agent import Output, Turn
 from .schema import NotATool, innermost, read_signature
 
 OnInterrupt = Literal["cancel", "finish"]
-Say = Callable[[Output], Awaitable[None]]
+Emit = Callable[[Output], Awaitable[None]]
 
 TIMEOUT_S = 60.0
 
@@ -127,23 +127,23 @@ class Tool:
             arguments = {**arguments, self._turn: turn}
         return partial(self._function, **arguments)
 
-    async def run(self, function: partial[Any], say: Say) -> Any:
+    async def run(self, function: partial[Any], emit: Emit) -> Any:
         """Run what `bind` returned, unless it is `threaded`; return its result.
 
         Its first step is taken before anything is awaited, and after its last one nothing is.
         """
         if self._yields:
-            return await _run_generator(function(), say)
+            return await _run_generator(function(), emit)
         result = function()
         return await result if self._awaits or inspect.isawaitable(result) else result
 
 
-async def _run_generator(generator: AsyncGenerator[Any, None], say: Say) -> Any:
+async def _run_generator(generator: AsyncGenerator[Any, None], emit: Emit) -> Any:
     result = None
     async with aclosing(generator):
         async for value in generator:
             if isinstance(value, OutputEvent):
-                await say(value)  # type: ignore[arg-type]
+                await emit(value)  # type: ignore[arg-type]
             else:
                 result = value
     return result

@@ -14,8 +14,9 @@ from msgspec import json
 from bargein_protocol import ToolState, ToolStatus, TurnId
 
 from .heard_position import whole_text
+from .lifecycle import Stage
 from .messages import Message, NamedCall, calls_message, result_message
-from .turn_record import State, TurnRecord
+from .turn_record import TurnRecord
 
 INTERRUPTED = "[interrupted]"
 """Ends an assistant message that the user did not hear to its end."""
@@ -69,7 +70,7 @@ class History:
             if turn is self._own:
                 break
             # A turn that ended before its agent ran was never part of the conversation.
-            if turn.state is not State.QUEUED and turn.fold.started:
+            if turn.stage is not Stage.QUEUED and turn.fold.started:
                 before.append(turn)
         return before
 
@@ -81,7 +82,7 @@ def exchange_messages(turn: TurnRecord, mark: str | None) -> list[Message]:
     and so could tell what it made of that.
     """
     lane = turn.fold.main_lane
-    text = turn.hearing.heard(lane).text
+    text = turn.heard_position.heard(lane).text
     ended = turn.fold.ended
     cut = len(text) < len(whole_text(lane)) or ended is None or ended.status != "completed"
     messages: list[Message] = [{"role": "user", "content": turn.input.text}]

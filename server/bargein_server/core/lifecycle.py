@@ -1,4 +1,4 @@
-"""The life of a turn, as one table.
+"""The life of a turn, as one table: (state, event) → (next state, effects).
 
 Two machines run side by side in every turn. The *stage* follows its agent:
 
@@ -18,8 +18,8 @@ The *flow* follows its output:
     shut            the fence is closed (contract 2)
 
 An event moves every machine that has a row for it. An event that moves none is misuse: it raises and
-changes nothing. The diagram in the protocol's README is generated from `TRANSITIONS` by
-`scripts/lifecycle_diagram.py`.
+changes nothing. The diagram in the protocol's README is generated from `STAGES` and
+`FLOWS` by `scripts/lifecycle_diagram.py`.
 """
 
 from __future__ import annotations
@@ -92,10 +92,7 @@ class Misuse(Exception):
     """The host did something that the core forbids; nothing has changed."""
 
 
-State = Stage | Flow
-Transition = tuple[State, tuple[Effect, ...]]
-
-_STAGES: dict[tuple[State, Event], Transition] = {
+STAGES: dict[tuple[Stage, Event], tuple[Stage, tuple[Effect, ...]]] = {
     (Stage.QUEUED, Event.START): (Stage.RUNNING, ()),
     (Stage.QUEUED, Event.END): (Stage.ENDED, ()),
     (Stage.RUNNING, Event.FINISH): (Stage.FINISHING, ()),
@@ -103,7 +100,7 @@ _STAGES: dict[tuple[State, Event], Transition] = {
     (Stage.FINISHING, Event.END): (Stage.ENDED, ()),
 }
 
-_FLOWS: dict[tuple[State, Event], Transition] = {
+FLOWS: dict[tuple[Flow, Event], tuple[Flow, tuple[Effect, ...]]] = {
     (Flow.OPEN, Event.HOLD): (Flow.HELD, (Effect.REPORT_HELD,)),
     (Flow.OPEN, Event.RESUME): (Flow.OPEN, ()),
     (Flow.OPEN, Event.PROTECT): (Flow.PROTECTED, ()),
@@ -138,9 +135,6 @@ _FLOWS: dict[tuple[State, Event], Transition] = {
     (Flow.CUT_PENDING, Event.RELEASE): (Flow.CUT_PENDING, (Effect.END_TURN,)),
     (Flow.CUT_PENDING, Event.END): (Flow.SHUT, (Effect.PURGE,)),
 }
-
-TRANSITIONS: dict[tuple[State, Event], Transition] = {**_STAGES, **_FLOWS}
-"""(state, event) → (next state, effects)."""
 
 GUARDED = frozenset({Flow.PROTECTED, Flow.HELD_PROTECTED, Flow.HOLD_PENDING, Flow.CUT_PENDING})
 """Flows in which an interrupt is deferred (contract 9)."""

@@ -85,9 +85,18 @@ class OutputPump:
         run.open = True
         return run
 
+    @property
+    def has_ready(self) -> bool:
+        """Whether frames must go out before an open run."""
+        return bool(self._sequencer.ready)
+
     def take_ready(self) -> list[bytes]:
-        """Return the frames that go out before an open run, and forget them."""
+        """Return the frames that must go out before an open run, and forget them."""
         return self._sequencer.take_ready()
+
+    def settle(self) -> None:
+        """Close an open run; its deferred text takes the way through the core."""
+        self._sequencer.settle()
 
     def drain_to_log(self) -> None:
         """Write waiting output to the log alone: no client is there to read it."""

@@ -7,7 +7,6 @@ log has no holes. It is bounded in events and in bytes; a snapshot replaces the 
 from __future__ import annotations
 
 from bisect import bisect_right
-
 from operator import attrgetter
 from typing import Protocol
 
@@ -153,5 +152,3 @@ class MemoryLog:
             self.first = Seq(self.first + 1)
             dropped += run.first == run.next_seq
         del runs[:dropped]
-
-

@@ -49,10 +49,11 @@ from bargein_protocol.errors import (
 from bargein_protocol.types import MAX_KEYS
 
 from .commands import CloseConnection, Expire
+from .lifecycle import Stage
 from .reply_cache import Answer, ReplyCache
 from .sequencer import Sequencer
-from .tools import Tools
-from .turn_record import SESSION_CLOSED, State, TurnRecord, interrupted_by
+from .tool_ledger import ToolLedger
+from .turn_record import SESSION_CLOSED, TurnRecord, interrupted_by
 from .turn_scheduler import TurnScheduler
 
 # A session's merged metadata stays within this, or a client could make it grow without end.
@@ -68,16 +69,18 @@ class Requests:
         draining: The server stops; inputs are rejected.
     """
 
-    __slots__ = ("_answers", "_early", "_stream", "_table", "_tools", "closed", "draining", "metadata")
+    __slots__ = ("_early", "_replies", "_sequencer", "_tools", "_turns", "closed", "draining", "metadata")
 
-    def __init__(self, stream: Sequencer, table: TurnScheduler, tools: Tools, answers: ReplyCache) -> None:
+    def __init__(
+        self, sequencer: Sequencer, turns: TurnScheduler, tools: ToolLedger, replies: ReplyCache
+    ) -> None:
         self.metadata: dict[str, Any] = {}
         self.closed = False
         self.draining = False
-        self._stream = stream
-        self._table = table
+        self._sequencer = sequencer
+        self._turns = turns
         self._tools = tools
-        self._answers = answers
+        self._replies = replies
         self._early: dict[InputId, Interrupt] = {}  # interrupts for inputs that were not seen yet
 
     def handle(self, event: ClientEvent) -> None:
@@ -90,31 +93,31 @@ class Requests:
 
     def error(self, code: Code, detail: str, ref_id: str | None) -> None:
         """Answer with an `error` event."""
-        self._stream.answer(
+        self._sequencer.answer(
             ErrorEvent(code=code.name, message=detail, ref_id=ref_id, retryable=code.action is Action.RETRY)
         )
 
     def _on_input(self, event: InputText) -> None:
-        answer_before = self._answers.again(event.id)
+        answer_before = self._replies.again(event.id)
         if answer_before is not None:
             self._answer_again(event.id, answer_before, interrupt=False)
             return
         early = self._early.pop(event.id, None)
         if self.draining:
             rejected = InputRejected(input_id=event.id, code=SHUTTING_DOWN.name)
-            self._answers.remember(event.id, rejected)
-            self._stream.answer(rejected)
+            self._replies.remember(event.id, rejected)
+            self._sequencer.answer(rejected)
             return
         if early is not None:
-            answer = self._table.accept_cancelled(event, interrupted_by(early))
+            answer = self._turns.accept_cancelled(event, interrupted_by(early))
         else:
-            answer = self._table.ask(event)
-        self._answers.remember(event.id, answer)
+            answer = self._turns.schedule(event)
+        self._replies.remember(event.id, answer)
         if isinstance(answer, InputRejected):
-            self._stream.answer(answer)
+            self._sequencer.answer(answer)
 
     def _on_interrupt(self, event: Interrupt) -> None:
-        answer_before = self._answers.again(event.id)
+        answer_before = self._replies.again(event.id)
         if answer_before is not None:
             self._answer_again(event.id, answer_before, interrupt=True)
             return
@@ -125,16 +128,16 @@ class Requests:
             self._interrupt(event, turn)
 
     def _target(self, event: Interrupt) -> TurnRecord | None:
-        table = self._table
+        turns = self._turns
         if event.turn_id is None and event.input_id is None:
-            return table.current or table.last
-        turn = table.turns.get(event.turn_id) if event.turn_id is not None else None
+            return turns.current or turns.last
+        turn = turns.turns.get(event.turn_id) if event.turn_id is not None else None
         if turn is None and event.input_id is not None:
-            turn = table.by_input.get(event.input_id)
+            turn = turns.by_input.get(event.input_id)
         return turn
 
     def _remember_early(self, event: Interrupt) -> bool:
-        seen = event.input_id is None or self._answers.again(event.input_id) is not None
+        seen = event.input_id is None or self._replies.again(event.input_id) is not None
         if seen or len(self._early) >= MAX_PENDING:
             return False
         assert event.input_id is not None
@@ -143,70 +146,72 @@ class Requests:
 
     def _answer_interrupt(self, event: Interrupt, remembered: bool) -> None:
         outcome = InterruptResult(interrupt_id=event.id, outcome="deferred" if remembered else "unknown_turn")
-        self._answers.remember(event.id, outcome)
-        self._stream.answer(outcome)
+        self._replies.remember(event.id, outcome)
+        self._sequencer.answer(outcome)
 
     def _interrupt(self, event: Interrupt, turn: TurnRecord) -> None:
-        table = self._table
+        turns = self._turns
         if event.played is not None:
-            turn.hearing.report(event.played)
+            turn.heard_position.report(event.played)
         result = InterruptResult(interrupt_id=event.id, turn_id=turn.id, outcome="interrupted")
-        if turn.state is State.ENDED:
+        if turn.stage is Stage.ENDED:
             # What is known of the ended turn now; for the other outcomes `turn.ended` will tell.
-            heard = turn.hearing.heard(turn.fold.main_lane)
+            heard = turn.heard_position.heard(turn.fold.main_lane)
             result = replace(result, outcome="already_ended", heard=heard)
         else:
-            table.observer.turn_cut(turn)
+            turns.observer.turn_cut(turn)
             if turn.guarded and not event.force:
                 result = replace(result, outcome="deferred")
-                table.defer(turn, interrupted_by(event))
+                turns.defer(turn, interrupted_by(event))
         # The answer and the end leave in one write, the answer first (contract 3).
-        self._stream.answer(result)
+        self._sequencer.answer(result)
         if result.outcome == "interrupted":
-            table.end(turn, interrupted_by(event), at_once=True)
-            table.start_next()
+            turns.end(turn, interrupted_by(event), at_once=True)
+            turns.start_next()
         # Without the text: a thousand answers would hold as many copies of it.
-        self._answers.remember(event.id, result if result.heard is None else replace(result, heard=None))
+        self._replies.remember(event.id, result if result.heard is None else replace(result, heard=None))
 
     def _answer_again(self, request_id: str, answer: Answer, *, interrupt: bool) -> None:
         """Give the first answer again to a request whose id was used before, by one of its kind."""
         if isinstance(answer, InterruptResult) is interrupt:
-            self._stream.answer(self._with_heard(answer))
+            self._sequencer.answer(self._with_heard(answer))
         else:
             self.error(ID_REUSED, ID_REUSED.reason, request_id)
 
     def _with_heard(self, answer: Answer) -> Answer:
         if not isinstance(answer, InterruptResult) or answer.outcome != "already_ended":
             return answer
-        turn = self._table.turns.get(answer.turn_id) if answer.turn_id is not None else None
-        return answer if turn is None else replace(answer, heard=turn.hearing.heard(turn.fold.main_lane))
+        turn = self._turns.turns.get(answer.turn_id) if answer.turn_id is not None else None
+        return (
+            answer if turn is None else replace(answer, heard=turn.heard_position.heard(turn.fold.main_lane))
+        )
 
     def _on_hold(self, event: TurnHold) -> None:
         turn = self._speaking(event.turn_id)
         if turn is not None:
-            self._table.hold(turn)
+            self._turns.hold(turn)
 
     def _on_resume(self, event: TurnResume) -> None:
         turn = self._speaking(event.turn_id)
         if turn is not None:
-            self._table.resume(turn)
+            self._turns.resume(turn)
 
     def _speaking(self, turn_id: TurnId) -> TurnRecord | None:
-        turn = self._table.turns.get(turn_id)
+        turn = self._turns.turns.get(turn_id)
         if turn is None:
             self.error(UNKNOWN_TURN, UNKNOWN_TURN.reason, turn_id)
-        elif turn.state not in (State.RUNNING, State.FINISHING):
+        elif turn.stage not in (Stage.RUNNING, Stage.FINISHING):
             self.error(NOT_RUNNING, NOT_RUNNING.reason, turn_id)
         else:
             return turn
         return None
 
     def _on_playback(self, event: Playback) -> None:
-        turn = self._table.turns.get(event.turn_id)
+        turn = self._turns.turns.get(event.turn_id)
         if turn is None:
             self.error(UNKNOWN_TURN, UNKNOWN_TURN.reason, event.turn_id)
         else:
-            turn.hearing.report(event)
+            turn.heard_position.report(event)
 
     def _on_tool_answer(self, event: ToolOutput | ToolDecision) -> None:
         if not self._tools.receive(event):
@@ -222,12 +227,12 @@ class Requests:
             self.metadata = merged
 
     def _on_close(self, event: SessionClose) -> None:
-        self._table.end_all(SESSION_CLOSED)
+        self._turns.end_all(SESSION_CLOSED)
         self.closed = True
-        self._table.commands += [CloseConnection(CLOSED), Expire()]
+        self._turns.commands += [CloseConnection(CLOSED), Expire()]
 
     def _on_ping(self, event: Ping) -> None:
-        self._stream.answer(Pong(id=event.id))
+        self._sequencer.answer(Pong(id=event.id))
 
     def _on_second_open(self, event: SessionOpen) -> None:
         self.error(ALREADY_OPEN, ALREADY_OPEN.reason, None)

@@ -43,7 +43,7 @@ from .reply_cache import ReplyCache
 from .requests import Requests
 from .sequencer import HandOver, Sequencer
 from .side_channel import SideChannel
-from .tools import Tools
+from .tool_ledger import ToolLedger
 from .turn_limiter import Permit
 from .turn_record import NO_OUTPUT, OVERLOAD, SHUTDOWN, Ending, TurnRecord
 from .turn_scheduler import TurnScheduler
@@ -88,7 +88,7 @@ class Session:
         self._turns = TurnScheduler(self._sequencer, settings, permit, new_turn_id, observer)
         replies = ReplyCache()
         self.output = OutputPump(self._sequencer, self._turns, replies)
-        self.tools = Tools(self._turns)
+        self.tools = ToolLedger(self._turns)
         self._requests = Requests(self._sequencer, self._turns, self.tools, replies)
         self.side_channel = SideChannel(self._sequencer, self._turns, self._requests)
         self._liveness = Liveness(self._sequencer, self._turns, settings, now)

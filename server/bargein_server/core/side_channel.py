@@ -20,10 +20,10 @@ from bargein_protocol import (
     ServerEvent,
 )
 
+from .lifecycle import Stage
 from .requests import Requests
 from .sequencer import Sequencer
 from .snapshots import bounded_snapshot
-from .turn_record import State
 from .turn_scheduler import TurnScheduler
 
 
@@ -35,21 +35,21 @@ class Follower:
     """Reads one session's frames from a number on.
 
     Args:
-        stream: The session's stream.
-        table: Its turns.
+        sequencer: The session's sequencer.
+        turns: Its turns.
         codec: What frames are encoded in.
         after: The last number that the follower knows. When the log does not reach back to it, a
             snapshot of the turns comes first.
     """
 
-    __slots__ = ("_after", "_caught_up", "_codec", "_stream", "_table", "_told")
+    __slots__ = ("_after", "_caught_up", "_codec", "_sequencer", "_told", "_turns")
 
-    def __init__(self, stream: Sequencer, table: TurnScheduler, codec: Codec, after: Seq) -> None:
-        self._stream = stream
-        self._table = table
+    def __init__(self, sequencer: Sequencer, turns: TurnScheduler, codec: Codec, after: Seq) -> None:
+        self._sequencer = sequencer
+        self._turns = turns
         self._codec = codec
         self._after = after
-        self._told = after + 1 >= stream.first
+        self._told = after + 1 >= sequencer.first
         self._caught_up = False
 
     def next_frame(self) -> bytes | None:
@@ -60,13 +60,13 @@ class Follower:
         """
         if not self._told:
             self._told = True
-            turns = [turn.fold.folded() for turn in self._table.turns_since(self._after)]
-            self._after = self._stream.top
+            turns = [turn.fold.folded() for turn in self._turns.turns_since(self._after)]
+            self._after = self._sequencer.top
             return self._codec.encode(bounded_snapshot(self._after, turns))
-        if self._after < self._stream.top:
+        if self._after < self._sequencer.top:
             seq = Seq(self._after + 1)
             try:
-                frame = self._stream.logged(seq, self._codec)
+                frame = self._sequencer.logged(seq, self._codec)
             except KeyError:
                 raise Lagged from None
             self._after = seq
@@ -80,34 +80,35 @@ class Follower:
 class SideChannel:
     """See the module."""
 
-    __slots__ = ("_requests", "_stream", "_table")
+    __slots__ = ("_requests", "_sequencer", "_turns")
 
-    def __init__(self, stream: Sequencer, table: TurnScheduler, requests: Requests) -> None:
-        self._stream = stream
-        self._table = table
+    def __init__(self, sequencer: Sequencer, turns: TurnScheduler, requests: Requests) -> None:
+        self._sequencer = sequencer
+        self._turns = turns
         self._requests = requests
 
     @property
     def cursor(self) -> Cursor:
         """The last number, and of which numbering."""
-        return Cursor(epoch=self._stream.epoch, seq=self._stream.top)
+        return Cursor(epoch=self._sequencer.epoch, seq=self._sequencer.top)
 
-    def ask(self, event: ClientEvent, now: float) -> Sequence[ServerEvent]:
+    def request(self, event: ClientEvent, now: float) -> Sequence[ServerEvent]:
         """Take an event of a guest; return the unnumbered answers to it."""
-        self._table.observer.reading()
-        self._table.now = now
+        self._turns.now = now
+        self._sequencer.settle()
+        self._turns.observer.reading()
         answers: list[ServerEvent] = []
-        self._stream.aside = answers
+        self._sequencer.reply_sink = answers
         try:
             self._requests.handle(event)
         finally:
-            self._stream.aside = None
+            self._sequencer.reply_sink = None
         return answers
 
     def is_over(self, input_id: InputId) -> bool:
         """Whether nothing more will come of an input: its turn ended, or it has none."""
-        turn = self._table.by_input.get(input_id)
-        return turn is None or turn.state is State.ENDED
+        turn = self._turns.by_input.get(input_id)
+        return turn is None or turn.stage is Stage.ENDED
 
     def follow(self, codec: Codec, cursor: Cursor | None) -> Follower | None:
         """Return who reads the session's frames.
@@ -119,6 +120,6 @@ class SideChannel:
         Returns:
             None when the cursor is not of this session.
         """
-        if cursor is not None and (cursor.epoch != self._stream.epoch or cursor.seq > self._stream.top):
+        if cursor is not None and (cursor.epoch != self._sequencer.epoch or cursor.seq > self._sequencer.top):
             return None
-        return Follower(self._stream, self._table, codec, NO_SEQ if cursor is None else cursor.seq)
+        return Follower(self._sequencer, self._turns, codec, NO_SEQ if cursor is None else cursor.seq)

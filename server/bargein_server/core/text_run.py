@@ -10,6 +10,8 @@ numbers or looks at anything else.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct, field
 
 from bargein_protocol import Codec, IndexedText, Seq, TextDelta, TurnId
@@ -46,7 +48,7 @@ class TextRun(Struct, gc=False, eq=False):  # it leads to nothing that leads bac
     size: int = 0
     pieces: list[str] = field(default_factory=list)
     open: bool = False
-    deferred: list[str] | tuple[()] = ()
+    deferred: Sequence[str] = ()
     written_at: float = 0.0
     room: int = 0
     unsettled: int = 0
@@ -79,6 +81,17 @@ class TextRun(Struct, gc=False, eq=False):  # it leads to nothing that leads bac
         self.written_at = now
         return frame
 
+    def append_deferred(self, now: float) -> list[bytes]:
+        """Append the deferred text; what the records have no room for goes on waiting."""
+        frames: list[bytes] = []
+        for text in self.deferred:
+            frame = self.append(text, now)
+            if frame is None:
+                break
+            frames.append(frame)
+        self.deferred = self.deferred[len(frames) :]
+        return frames
+
     def frame(self, seq: Seq, codec: Codec) -> bytes:
         """Return the frame of a delta, encoded anew."""
         return codec.encode(TextDelta(seq=seq, turn_id=self.turn_id, text=self.text.piece(seq)))
@@ -88,7 +101,7 @@ class TextRun(Struct, gc=False, eq=False):  # it leads to nothing that leads bac
         count, size = self.unsettled, self.unsettled_size
         self.size += size
         self.unsettled = self.unsettled_size = 0
-        self.text.grow(self.next_seq - count, count)
+        self.text.grow(self.next_seq - count, count, self.text.max_chars - self.text.length - self.room)
         return count, size
 
     def drop_first(self) -> int:

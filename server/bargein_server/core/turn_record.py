@@ -22,9 +22,9 @@ from bargein_protocol import (
     Usage,
 )
 
-from .calls import CallLedger
 from .heard_position import HeardPosition
-from .lifecycle import GUARDED, HELD, TRANSITIONS, Effect, Event, Flow, Misuse, Stage
+from .lifecycle import FLOWS, GUARDED, HELD, STAGES, Effect, Event, Flow, Misuse, Stage
+from .tool_ledger import TurnCalls
 
 # How much of a turn's text is remembered. It returns in `turn.ended.heard`, which must stay a frame
 # that no line and no client chokes on; an answer of this length is a book's chapter.
@@ -119,7 +119,7 @@ class TurnRecord(Struct, gc=False, eq=False):
     queued_bytes: int = 0
     choked: bool = False
     kept_chars: int = 0
-    calls: CallLedger | None = None
+    calls: TurnCalls | None = None
     _waiting: list[str | _Waiting] | tuple[()] = ()  # no list in each of the turns that have ended
     _protected: int = 0
 
@@ -133,8 +133,8 @@ class TurnRecord(Struct, gc=False, eq=False):
         Raises:
             Misuse: The table has no row for the event; nothing has changed.
         """
-        stage_row = TRANSITIONS.get((self.stage, event))
-        flow_row = TRANSITIONS.get((self.flow, event))
+        stage_row = STAGES.get((self.stage, event))
+        flow_row = FLOWS.get((self.flow, event))
         if flow_row is None:
             if stage_row is None:
                 raise Misuse(
@@ -157,6 +157,21 @@ class TurnRecord(Struct, gc=False, eq=False):
     def held(self) -> bool:
         """Whether a hold stops its output."""
         return self.flow in HELD
+
+    @property
+    def running(self) -> bool:
+        """Whether the agent runs and the fence is open."""
+        return self.stage is Stage.RUNNING
+
+    @property
+    def ended(self) -> bool:
+        """Whether the fence is closed."""
+        return self.stage is Stage.ENDED
+
+    @property
+    def may_begin_tools(self) -> bool:
+        """Whether a tool may begin: not when the fence closes as soon as a section's output is written."""
+        return self.running and (self.flow is not Flow.CUT_PENDING or self.sections > 0)
 
     @property
     def section_over(self) -> bool:

@@ -152,9 +152,7 @@ class TurnScheduler:
         A turn that has not ended is among them in any case: one that is missing is over for the client.
         """
         return [
-            turn
-            for turn in self.turns.values()
-            if turn.fold.last_seq > seq or turn.stage is not Stage.ENDED
+            turn for turn in self.turns.values() if turn.fold.last_seq > seq or turn.stage is not Stage.ENDED
         ]
 
     def cleans(self, turn_id: TurnId) -> bool:

@@ -77,7 +77,7 @@ async def _stream(call: Call, opening: SessionOpen, until: InputId | None) -> No
     wire.epoch = live.core.side_channel.cursor.epoch
     headers = {
         PROTOCOL_HEADER: "1",
-        SESSION_HEADER: live.context.id,
+        SESSION_HEADER: live.view.id,
         "Set-Cookie": _cookie(call, live),
     }
     await wire.run(connection, headers, call.receive)
@@ -85,7 +85,7 @@ async def _stream(call: Call, opening: SessionOpen, until: InputId | None) -> No
 
 def _cookie(call: Call, live: SessionHost) -> str:
     """Return what lets a browser's `EventSource`, which can set no header, follow the session."""
-    path = f"{call.request.scope.get('root_path', '')}/v1/sessions/{live.context.id}"
+    path = f"{call.request.scope.get('root_path', '')}/v1/sessions/{live.view.id}"
     secure = "; Secure" if call.request.url.scheme == "https" else ""
     return f"{COOKIE}={live.new_viewer_token()}; Path={path}; HttpOnly; SameSite=Strict{secure}"
 
@@ -94,8 +94,7 @@ async def interrupt_turn(call: Call) -> Response:
     """`POST /v1/sessions/{id}/interrupt`: end a turn, whoever drives the session."""
     event = await call.decoded(Interrupt)
     live = call.session()
-    [answer] = live.core.side_channel.ask(event, call.sessions.loop.time())
-    live.changed()
+    [answer] = live.act(live.core.side_channel.request, event)
     return json_answer(answer, 409 if isinstance(answer, ErrorEvent) else 200)
 
 
@@ -132,7 +131,7 @@ async def follow_session(call: Call) -> Response | None:
     follower = side_channel.follow(JSON, cursor)
     if follower is None:
         raise Refused(404, "the session has another numbering")
-    headers: Mapping[str, str] = {PROTOCOL_HEADER: "1", SESSION_HEADER: live.context.id}
+    headers: Mapping[str, str] = {PROTOCOL_HEADER: "1", SESSION_HEADER: live.view.id}
     if call.request.method == "HEAD":
         return Response(headers={**HEADERS, **headers})
     wire = EventStreamWire(call.send)

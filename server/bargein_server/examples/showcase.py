@@ -71,15 +71,15 @@ async def spoken(text: str) -> AsyncIterator[str]:
 
 async def draft(turn: Turn) -> AsyncGenerator[Output, None]:
     """Write an e-mail as the arguments of a call that the user's side runs: there it can be edited."""
-    call_id = turn.calls.claim()
+    call_id = turn.tools.claim()
     yield turn.status("Writing a draft", "pencil")
     yield ToolCall(call_id=call_id, name="draft_email")
     written = json.dumps(DRAFT)
     for start in range(0, len(written), 6):
         yield ToolCallDelta(call_id=call_id, arguments=written[start : start + 6])
         await asyncio.sleep(0.25 / WORDS_PER_SECOND)
-    answer = turn.calls.expect(call_id, ToolOutput)
-    await turn.calls.begin(call_id, "draft_email", dict(DRAFT), source=turn.source)
+    answer = turn.tools.expect(call_id, ToolOutput)
+    await turn.tools.begin(call_id, "draft_email", dict(DRAFT), source=turn.source)
     yield ToolRunning(call_id=call_id, arguments=dict(DRAFT), runs_in="client")
     try:
         async with asyncio.timeout(ANSWER_S):
@@ -90,7 +90,7 @@ async def draft(turn: Turn) -> AsyncGenerator[Output, None]:
         answer.cancel()
     status: Literal["completed", "failed"] = "completed" if told.error is None else "failed"
     result = ToolResult(call_id=call_id, output=told.output, error=told.error, status=status)
-    turn.calls.settle(result)
+    turn.tools.settle(result)
     yield result
     body = told.output.get("body") if isinstance(told.output, dict) else None
     if isinstance(body, str):
@@ -103,11 +103,11 @@ async def draft(turn: Turn) -> AsyncGenerator[Output, None]:
 
 async def booking(turn: Turn) -> AsyncGenerator[Output, None]:
     """Ask before something is done."""
-    call_id = turn.calls.claim()
+    call_id = turn.tools.claim()
     arguments = {"place": "a seat in the small boat", "day": "Thursday", "price": "3 shells"}
     yield ToolCall(call_id=call_id, name="book_seat")
     yield ToolCallDelta(call_id=call_id, arguments=json.dumps(arguments))
-    decision = turn.calls.expect(call_id, ToolDecision)
+    decision = turn.tools.expect(call_id, ToolDecision)
     yield ToolConfirm(call_id=call_id, arguments=dict(arguments))
     try:
         async with asyncio.timeout(ANSWER_S):
@@ -117,7 +117,7 @@ async def booking(turn: Turn) -> AsyncGenerator[Output, None]:
     finally:
         decision.cancel()
     if allowed:
-        await turn.calls.begin(call_id, "book_seat", dict(arguments), source=turn.source)
+        await turn.tools.begin(call_id, "book_seat", dict(arguments), source=turn.source)
         yield ToolRunning(call_id=call_id, arguments=dict(arguments))
         for part in range(1, 11):
             yield turn.progress(part, total=10, label="rowing")
@@ -125,7 +125,7 @@ async def booking(turn: Turn) -> AsyncGenerator[Output, None]:
         result = ToolResult(
             call_id=call_id, output={"booking": "BOAT-3"}, status="completed", duration_ms=1000
         )
-        turn.calls.settle(result)
+        turn.tools.settle(result)
     else:
         result = ToolResult(call_id=call_id, error="the user did not allow it", status="cancelled")
     yield result

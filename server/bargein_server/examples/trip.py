@@ -11,7 +11,7 @@ from typing import Any
 from bargein_protocol import CallId, ToolCall
 from bargein_server.agent import NamedCall, Output, Turn
 
-from ..agents.calls import Calls
+from ..agents.tool_loop import ToolRunner
 from ..agents.tools import tool, toolset
 
 SECONDS = 0.5
@@ -46,10 +46,10 @@ async def trip_planner(turn: Turn) -> AsyncGenerator[Output, None]:
     city = turn.text.rstrip(" .!?").split(" ")[-1][:50] or "Lisbon"
     yield turn.thought(f"A trip to {city}: flights, a hotel and a table can be found at the same time. ")
     tools = toolset([find_flights, find_hotels, book_restaurant])
-    named = [NamedCall(turn.calls.claim(), name, dumps({"city": city})) for name in tools]
+    named = [NamedCall(turn.tools.claim(), name, dumps({"city": city})) for name in tools]
     for call in named:
         yield ToolCall(call_id=CallId(call.call_id), name=call.name)
-    calls = Calls(turn, tools, named)
+    calls = ToolRunner(turn, tools, named)
     async with aclosing(calls.outputs()) as outputs:
         async for output in outputs:
             yield output

@@ -1,35 +1,41 @@
-"""Interfaces that the hosts need of the sockets above them."""
+"""Interfaces between the hosts of sessions and the sockets above them.
+
+Imports go only downwards: a host sees its connections through these few methods.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+import asyncio
+from collections.abc import Callable, Sequence
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, TypeVarTuple
 
-from bargein_protocol import Code
+from bargein_protocol import Code, TurnId
+
+from ..agent import Agent, Output, SessionContext
+from ..core.session import Session
+from ..settings import Settings
+from ..telemetry import SessionTelemetry
+from .flush_scheduler import FlushScheduler
+from .time_slicer import TimeSlicer
+
+if TYPE_CHECKING:
+    import httpx2
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class Writable(Protocol):
     """A socket that takes whole frames."""
 
     @property
-    def late(self) -> int:
-        """How many frames `write_soon` has put off."""
-        ...
-
-    @property
     def writable(self) -> bool:
         """Whether more may be written without filling the buffer beyond its mark."""
         ...
 
-    def write(self, frames: list[bytes]) -> None:
+    def write(self, frames: Sequence[bytes]) -> None:
         """Hand frames over in one write; never waits."""
-        ...
-
-    def write_soon(self, frame: bytes, now: float) -> None:
-        """Hand over a frame that may wait for those of other sessions, for milliseconds."""
-        ...
-
-    def take_back(self) -> int:
-        """Drop the frames that `write_soon` has put off; return their count."""
         ...
 
 
@@ -48,7 +54,7 @@ class ClientConnection(Protocol):
         ...
 
     def write_out(self) -> None:
-        """Write the frames that the core has ready."""
+        """Write the frames that the core has for the client."""
         ...
 
     def hand_over(self, frames: list[bytes]) -> None:
@@ -68,7 +74,7 @@ class Follower(Protocol):
     """A connection that only reads a session."""
 
     def writable_again(self) -> None:
-        """Write what is new."""
+        """Write the new frames."""
         ...
 
     def close(self, code: Code) -> None:
@@ -81,4 +87,100 @@ class Closable(Protocol):
 
     def close(self, code: Code) -> None:
         """End the stream with a code."""
+        ...
+
+
+class RunnerHost(Protocol):
+    """The parts of a session's host that the task of a turn uses.
+
+    Attributes:
+        core: The session; asked through `act`.
+        loop: The event loop.
+        time_slicer: Keeps agents that never suspend from starving the others.
+        telemetry: Is notified of what happens.
+    """
+
+    core: Session
+    loop: asyncio.AbstractEventLoop
+    time_slicer: TimeSlicer
+    telemetry: SessionTelemetry
+
+    @property
+    def view(self) -> SessionContext:
+        """The session as its agents see it."""
+        ...
+
+    @property
+    def agent(self) -> Agent:
+        """The agent that answers."""
+        ...
+
+    @property
+    def settings(self) -> Settings:
+        """The limits."""
+        ...
+
+    @property
+    def full(self) -> bool:
+        """Whether the current turn's agent is not to be pulled."""
+        ...
+
+    def act(self, ask: Callable[[*Ts, float], T], *args: *Ts) -> T:
+        """Ask the core something, then write and carry out its decisions."""
+        ...
+
+    def send_output(self, turn_id: TurnId, output: Output | None, now: float) -> bool | None:
+        """Write output of a turn; return whether to pull on, None when the fence is closed."""
+        ...
+
+    async def pullable(self) -> None:
+        """Wait until the agent may be pulled again, or a turn ended."""
+        ...
+
+    def keep(self, task: asyncio.Task[Any]) -> None:
+        """Keep a task that outlives its turn."""
+        ...
+
+    def abandon(self, task: asyncio.Task[Any]) -> None:
+        """Keep a task that does not end."""
+        ...
+
+    def runner_ended(self, turn_id: TurnId) -> None:
+        """Record that a turn's task has ended or was abandoned."""
+        ...
+
+    def http_client(self) -> httpx2.AsyncClient:
+        """Return the server's HTTP client."""
+        ...
+
+
+class HostRegistry(Protocol):
+    """The parts of the session registry that a session's host uses.
+
+    Attributes:
+        agent: The agent that answers.
+        settings: The limits.
+        loop: The event loop.
+        time_slicer: Keeps agents that never suspend from starving the others.
+        flush_scheduler: Spreads the writes of many sessions.
+        context: Every turn's context is a copy of it.
+        abandoned: Tasks of turns that did not end after two cancels.
+        background: Tasks that outlive their turns.
+    """
+
+    agent: Agent
+    settings: Settings
+    loop: asyncio.AbstractEventLoop
+    time_slicer: TimeSlicer
+    flush_scheduler: FlushScheduler
+    context: Context
+    abandoned: set[asyncio.Task[Any]]
+    background: set[asyncio.Task[Any]]
+
+    def http_client(self) -> httpx2.AsyncClient:
+        """Return the one HTTP client of the server."""
+        ...
+
+    def forget(self, host: Any) -> None:
+        """Drop a session that has ended."""
         ...

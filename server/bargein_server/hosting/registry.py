@@ -53,7 +53,7 @@ class SessionRegistry:
     Attributes:
         abandoned: Tasks of turns that did not end after two cancels.
         background: Tasks that outlive their turns: tools that an interrupt does not stop.
-        outbox: Through which the wires of connections on a transport write.
+        flush_scheduler: Spreads the writes of many sessions.
         slots: Those that the turns of all sessions share.
         streams: The event streams that are open. Nobody else closes them when the server stops.
         context: What every turn's context is a copy of.
@@ -68,7 +68,7 @@ class SessionRegistry:
         self.telemetry = telemetry
         self.loop = asyncio.get_running_loop()
         self.time_slicer = TimeSlicer(self.loop)
-        self.outbox = FlushScheduler(self.loop)
+        self.flush_scheduler = FlushScheduler(self.loop)
         self.turn_limiter = TurnLimiter(settings.turns, settings.waiting_turns)
         self.abandoned: set[asyncio.Task[Any]] = set()
         self.background: set[asyncio.Task[Any]] = set()
@@ -76,14 +76,14 @@ class SessionRegistry:
         self.draining = False
         self.streams: set[Closable] = set()
         self.connection_numbers = count(1)
-        self._live: dict[SessionId, SessionHost] = {}
+        self._hosts: dict[SessionId, SessionHost] = {}
         self._http_client: httpx2.AsyncClient | None = None
 
     def __len__(self) -> int:
-        return len(self._live)
+        return len(self._hosts)
 
     def __iter__(self) -> Iterator[SessionHost]:
-        return iter(list(self._live.values()))
+        return iter(list(self._hosts.values()))
 
     def open(
         self,
@@ -107,21 +107,21 @@ class SessionRegistry:
             the session already; then this one was closed.
         """
         now = self.loop.time()
-        live, refused = self.resumable(event.resume, principal, now)
-        if live is None:
-            if len(self._live) >= self.settings.sessions:
+        host, refused = self.resumable(event.resume, principal, now)
+        if host is None:
+            if len(self._hosts) >= self.settings.sessions:
                 return None
-            live = self._create(codec, principal, now)
-        elif connection.number < live.newest:
+            host = self._create(codec, principal, now)
+        elif connection.number < host.newest:
             # The newest connection wins, also when an older one was held up on its way and speaks last.
             connection.replaced()
             return None
-        elif live.connection is not None:
-            live.connection.replaced()
-        live.connection, live.newest = connection, connection.number
-        live.telemetry.attached(refused or ("resumed" if event.resume is not None else "fresh"), trace)
+        elif host.connection is not None:
+            host.connection.replaced()
+        host.connection, host.newest = connection, connection.number
+        host.telemetry.attached(refused or ("resumed" if event.resume is not None else "fresh"), trace)
         pending: Sequence[PendingEvent] = event.pending or ()
-        live.core.attach(
+        host.core.attach(
             codec,
             Token(secrets.token_urlsafe(32)),
             now,
@@ -130,23 +130,23 @@ class SessionRegistry:
             refused=refused,
             hand_over=connection.hand_over,
         )
-        return live
+        return host
 
-    def forget(self, live: SessionHost) -> None:
+    def forget(self, host: SessionHost) -> None:
         """Drop a session that has ended; its tasks go on cleaning up."""
-        live.forgotten()
-        if self._live.pop(live.core.identity.session_id, None) is not None:
-            live.telemetry.closed("expired" if live.connection is None else "closed")
+        host.forgotten()
+        if self._hosts.pop(host.core.identity.session_id, None) is not None:
+            host.telemetry.closed("expired" if host.connection is None else "closed")
 
     def find(self, session_id: SessionId, principal: str | None) -> SessionHost | None:
         """Return a session of this principal; None when there is none, or it is somebody else's."""
-        live = self._live.get(session_id)
-        return live if live is not None and live.context.principal == principal else None
+        host = self._hosts.get(session_id)
+        return host if host is not None and host.view.principal == principal else None
 
     def find_by_viewer_token(self, session_id: SessionId, viewer_token: str) -> SessionHost | None:
         """Return the session that a badge is for, None when it is for none."""
-        live = self._live.get(session_id)
-        return live if live is not None and live.knows_viewer_token(viewer_token) else None
+        host = self._hosts.get(session_id)
+        return host if host is not None and host.is_viewer_token(viewer_token) else None
 
     def resumable(
         self, resume: Resume | None, principal: str | None, now: float
@@ -154,11 +154,11 @@ class SessionRegistry:
         """Return the session that can be resumed, or why none can."""
         if resume is None:
             return None, None
-        live = self.find(resume.session_id, principal)
-        if live is None:
+        host = self.find(resume.session_id, principal)
+        if host is None:
             return None, "unknown_session"  # whose it is, is nobody else's business
-        refused = live.core.refuses(resume, now)
-        return (live, None) if refused is None else (None, refused)
+        refused = host.core.refusal(resume, now)
+        return (host, None) if refused is None else (None, refused)
 
     def _create(self, codec: Codec, principal: str | None, now: float) -> SessionHost:
         settings = self.settings
@@ -177,18 +177,17 @@ class SessionRegistry:
         )
         if self.draining:
             core.shut_down(now)  # an input is told `shutting_down`, as in every session
-        live = self._live[session_id] = SessionHost(core, self, principal, telemetry)
-        return live
+        host = self._hosts[session_id] = SessionHost(core, self, principal, telemetry)
+        return host
 
     def _granted(self, session_id: SessionId) -> None:
         # In a step of its own: it was given back from within another session's.
         self.loop.call_soon(self._admit, session_id)
 
     def _admit(self, session_id: SessionId) -> None:
-        live = self._live.get(session_id)
-        if live is not None:
-            live.core.admitted(self.loop.time())
-            live.changed()
+        host = self._hosts.get(session_id)
+        if host is not None:
+            host.act(host.core.admitted)
 
     def http_client(self) -> httpx2.AsyncClient:
         """Return the one HTTP client of the server, made when it is first asked for."""
@@ -218,15 +217,13 @@ class SessionRegistry:
             of the process ends them.
         """
         self.draining = True
-        spread_s = max(1.0, len(self._live) / RECONNECTS_PER_S)
-        for live in self:
-            live.core.drain(random.uniform(0, spread_s), self.loop.time())
-            live.changed()
+        spread_s = max(1.0, len(self._hosts) / RECONNECTS_PER_S)
+        for host in self:
+            host.act(host.core.drain, random.uniform(0, spread_s))
         await self._turns_over(self.loop.time() + self.settings.drain_s)
-        for live in self:
-            live.core.shut_down(self.loop.time())
-            live.changed()
-        tasks = {task for live in self for task in live.tasks()} | self.abandoned | self.background
+        for host in self:
+            host.act(host.core.shut_down)
+        tasks = {task for host in self for task in host.tasks()} | self.abandoned | self.background
         if tasks:
             bound = self.settings.cleanup_grace_s + self.settings.cleanup_kill_s
             await asyncio.wait(tasks, timeout=bound)
@@ -239,14 +236,14 @@ class SessionRegistry:
         if self._http_client is not None:
             client, self._http_client = self._http_client, None
             await client.aclose()
-        for live in self:
-            live.telemetry.closed("shutdown")
+        for host in self:
+            host.telemetry.closed("shutdown")
         return sum(not task.done() for task in tasks)
 
     async def _turns_over(self, deadline: float) -> None:
         """Wait until no turn runs, waits to run, or waits for its last frames to be written."""
-        while any(live.core.busy for live in self) and (left := deadline - self.loop.time()) > 0:
-            running = [task for live in self for task in live.tasks() if not task.done()]
+        while any(host.core.busy for host in self) and (left := deadline - self.loop.time()) > 0:
+            running = [task for host in self for task in host.tasks() if not task.done()]
             if running:
                 await asyncio.wait(running, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             else:

@@ -24,13 +24,13 @@ from bargein_protocol import TurnId, Usage
 from ..agent import Output, Turn, TurnClosed, TurnFailed
 from ..core.spans import Attribute, Span
 from ..core.turn_record import COMPLETED, Ending
-from .tool_calls import RunnerCalls
+from .ports import RunnerHost
+from .tool_ledger import TurnToolLedger
 from .upstream import TURN_STREAMS, TurnStreams
 
 if TYPE_CHECKING:
     import httpx2
 
-    from .host import SessionHost
 
 log = logging.getLogger("bargein.turn")
 
@@ -53,29 +53,29 @@ class Runner:
         turn: What the agent is given, until its task has ended.
         task: The task; None before `start` and when it has ended.
         stopped: Whether the fence was closed.
-        calls: The tool calls of the turn.
+        tools: Ledger of the turn's tool calls.
     """
 
-    def __init__(self, live: SessionHost, turn_id: TurnId) -> None:
-        core = live.core
+    def __init__(self, host: RunnerHost, turn_id: TurnId) -> None:
+        core = host.core
         self.task: asyncio.Task[None] | None = None
         self.stopped = False
-        self.turn = Turn(turn_id, core.turn(turn_id).input, core.history(turn_id), live.context, self)
-        self.calls = RunnerCalls(live, turn_id)
+        self.turn = Turn(turn_id, core.turn(turn_id).input, core.history(turn_id), host.view, self)
+        self.tools = TurnToolLedger(host, turn_id)
         self._id = turn_id
-        self._live = live
+        self._host = host
         self._streams = TurnStreams()
         self._children: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._finished = False
         self._reported = False
-        self._spoken = False
+        self._has_output = False
 
     def start(self, context: Context) -> None:
         """Create the task. The context is the server's, so that nothing of another turn leaks in."""
         context.run(TURN_STREAMS.set, self._streams)
-        self._live.telemetry.turn_started(self._id, context)
-        self.task = self._live.loop.create_task(self._run(), context=context, name=f"turn {self._id}")
+        self._host.telemetry.turn_started(self._id, context)
+        self.task = self._host.loop.create_task(self._run(), context=context, name=f"turn {self._id}")
         self.task.add_done_callback(self._done)
 
     def stop(self, reason: str) -> None:
@@ -90,20 +90,20 @@ class Runner:
         self.task.cancel(reason)
         for child in list(self._children):
             child.cancel(reason)
-        self.calls.stop()
+        self.tools.stop()
         self._streams.close()
-        self._timer = self._live.loop.call_later(self._live.settings.cleanup_grace_s, self._cancel_again)
+        self._timer = self._host.loop.call_later(self._host.settings.cleanup_grace_s, self._cancel_again)
 
     def _cancel_again(self) -> None:
         assert self.task is not None
         self.task.cancel(self.turn.reason)
-        self._timer = self._live.loop.call_later(self._live.settings.cleanup_kill_s, self._abandon)
+        self._timer = self._host.loop.call_later(self._host.settings.cleanup_kill_s, self._abandon)
 
     def _abandon(self) -> None:
         assert self.task is not None
         log.warning("turn %s does not end after two cancels and is abandoned", self._id)
-        self._live.telemetry.turn_abandoned(self._id)
-        self._live.abandon(self.task)
+        self._host.telemetry.turn_abandoned(self._id)
+        self._host.abandon(self.task)
         self._drop_children()
         self._report()
 
@@ -118,7 +118,7 @@ class Runner:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("turn %s failed", self._id, exc_info=error)
         if not (self.stopped or self._finished):
-            self._live.core.finish(self._id, AGENT_ERROR, self._live.loop.time())
+            self._host.act(self._host.core.finish, self._id, AGENT_ERROR)
         self._drop_children()
         self._report()
 
@@ -126,12 +126,12 @@ class Runner:
         """Give up on the tasks that the agent did not wait for."""
         for child in list(self._children):
             child.cancel()
-            self._live.abandon(child)
+            self._host.abandon(child)
 
     def _report(self) -> None:
         if not self._reported:
             self._reported = True
-            self._live.runner_ended(self._id)
+            self._host.runner_ended(self._id)
 
     # --- the task --------------------------------------------------------------------------------
 
@@ -140,7 +140,7 @@ class Runner:
         try:
             generator = self._generator()
             try:
-                live, time_slicer, turn_id = self._live, self._live.time_slicer, self._id
+                host, time_slicer, turn_id = self._host, self._host.time_slicer, self._id
                 clock = time_slicer.clock
                 started, seen = perf_counter(), clock()
                 step = generator.__anext__()
@@ -150,15 +150,15 @@ class Runner:
                     except StopAsyncIteration:
                         break
                     now = perf_counter()
-                    goes_on = live.say(turn_id, output, now)
+                    goes_on = host.send_output(turn_id, output, now)
                     if goes_on is None:
                         break  # a swallowed cancel: the fence is closed, aclose() comes next
-                    if not self._spoken:
-                        self._speak(output)
+                    if not self._has_output:
+                        self._note_output(output)
                     try:
                         if not goes_on:
-                            await live.pullable()
-                            live.core.pulled(turn_id, live.loop.time())
+                            await host.pullable()
+                            host.core.pulled(turn_id, host.loop.time())
                         elif now - started > time_slicer.slice_s:
                             if clock() == seen:
                                 await time_slicer.yield_to_loop()
@@ -178,11 +178,10 @@ class Runner:
         else:
             ending = COMPLETED
         self._finished = True
-        self._live.core.finish(self._id, ending, self._live.loop.time())
-        self._live.changed()
+        self._host.act(self._host.core.finish, self._id, ending)
 
     def _generator(self) -> AsyncGenerator[Output, None]:
-        generator = self._live.agent(self.turn)
+        generator = self._host.agent(self.turn)
         if not isinstance(generator, AsyncGenerator):
             raise TypeError(f"expected the agent to be an async generator, got {type(generator).__name__}")
         return generator
@@ -214,17 +213,17 @@ class Runner:
 
     async def emit(self, output: Output) -> None:
         """Send output as if the agent had yielded it."""
-        while self._live.full and not self.stopped:
-            await self._live.pullable()
-        if self.stopped or self._live.say(self._id, output, perf_counter()) is None:
+        while self._host.full and not self.stopped:
+            await self._host.pullable()
+        if self.stopped or self._host.send_output(self._id, output, perf_counter()) is None:
             raise TurnClosed("the turn has ended")
-        if not self._spoken:
-            self._speak(output)
+        if not self._has_output:
+            self._note_output(output)
 
-    def _speak(self, output: Output | None) -> None:
+    def _note_output(self, output: Output | None) -> None:
         if output:  # the deltas of chat completions are empty now and then
-            self._spoken = True
-            self._live.telemetry.turn_output(self._id)
+            self._has_output = True
+            self._host.telemetry.turn_output(self._id)
 
     def section(self) -> AbstractAsyncContextManager[None]:
         """Return an uninterruptible section."""
@@ -232,13 +231,12 @@ class Runner:
 
     @asynccontextmanager
     async def _section(self) -> AsyncIterator[None]:
-        if not self._live.core.enter_section(self._id):
+        if not self._host.core.enter_section(self._id):
             raise TurnClosed("the turn has ended")
         try:
             yield
         finally:
-            self._live.core.leave_section(self._id, self._live.loop.time())
-            self._live.changed()
+            self._host.act(self._host.core.leave_section, self._id)
 
     def spawn(self, work: Coroutine[Any, Any, T], outlive: bool) -> asyncio.Task[T]:
         """Run a coroutine beside the agent."""
@@ -248,9 +246,9 @@ class Runner:
         context = copy_context()
         if outlive:
             context.run(TURN_STREAMS.set, None)
-        task = self._live.loop.create_task(work, context=context, name=f"beside turn {self._id}")
+        task = self._host.loop.create_task(work, context=context, name=f"beside turn {self._id}")
         if outlive:
-            self._live.keep(task)
+            self._host.keep(task)
         else:
             self._children.add(task)
             task.add_done_callback(self._children.discard)
@@ -258,12 +256,12 @@ class Runner:
 
     def http_client(self) -> httpx2.AsyncClient:
         """Return the client whose streams end with the turn."""
-        return self._live.http_client()
+        return self._host.http_client()
 
     def add_usage(self, input_tokens: int, output_tokens: int) -> None:
         """Add to the turn's usage."""
-        self._live.core.add_usage(self._id, Usage(input_tokens=input_tokens, output_tokens=output_tokens))
+        self._host.core.add_usage(self._id, Usage(input_tokens=input_tokens, output_tokens=output_tokens))
 
     def span(self, name: str, kind: str, attributes: Mapping[str, Attribute]) -> Span:
         """Begin a piece of work that a trace shows."""
-        return self._live.telemetry.span(name, kind, attributes)
+        return self._host.telemetry.span(name, kind, attributes)

@@ -35,8 +35,6 @@ class Writer(Protocol):
 class TaskWire(ABC):
     """A `Wire` with a task that writes; a subclass must have `_serve` awaited for frames to leave."""
 
-    late = 0  # nothing is ever put off
-
     def __init__(self) -> None:
         self._frames: list[bytes] = []
         self._backlog = 0
@@ -57,14 +55,6 @@ class TaskWire(ABC):
             self._frames.extend(frames)
             self._backlog += sum(map(len, frames))
             self._wanted.set()
-
-    def write_soon(self, frame: bytes, now: float) -> None:
-        """Give a frame to the writer."""
-        self.write((frame,))
-
-    def take_back(self) -> int:
-        """Nothing is ever put off."""
-        return 0
 
     def close(self, code: Code) -> None:
         """Have the writer close the socket when everything before is written."""

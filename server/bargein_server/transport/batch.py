@@ -52,7 +52,6 @@ class FoldingWire:
     """
 
     writable = True
-    late = 0
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.fold: TurnFold | None = None
@@ -67,14 +66,6 @@ class FoldingWire:
                 self.fold.apply(event)
             if isinstance(event, (TurnEnded, InputRejected, ErrorEvent)):
                 self._end(event)
-
-    def write_soon(self, frame: bytes, now: float) -> None:
-        """Fold a frame."""
-        self.write((frame,))
-
-    def take_back(self) -> int:
-        """Nothing is ever put off."""
-        return 0
 
     def close(self, code: Code) -> None:
         """Take note why the connection was closed."""

@@ -18,7 +18,6 @@ from bargein_protocol import (
     DecodeError,
     ErrorEvent,
     InputText,
-    Interrupt,
     SessionOpen,
 )
 from bargein_protocol.errors import (
@@ -55,7 +54,7 @@ class Connection:
     Args:
         wire: The socket, after its handshake.
         codec: What its frames are encoded in.
-        sessions: Where its first frame finds a session.
+        registry: Finds a session for its first frame.
         visitor: Who is at the other end; None for anybody.
 
     Attributes:
@@ -65,28 +64,27 @@ class Connection:
     """
 
     def __init__(
-        self, wire: Wire, codec: Codec, sessions: SessionRegistry, caller: Caller | None = None
+        self, wire: Wire, codec: Codec, registry: SessionRegistry, caller: Caller | None = None
     ) -> None:
-        self.lost = sessions.loop.create_future()
-        self.number = next(sessions.connection_numbers)
+        self.lost = registry.loop.create_future()
+        self.number = next(registry.connection_numbers)
         self.wire = wire
         self._codec = codec
-        self._sessions = sessions
-        self._live: SessionHost | None = None
-        self._foretold: list[bytes] | None = None  # what was written and the core is about to say
+        self._registry = registry
+        self._host: SessionHost | None = None
         self._closing = False
         self._closed_with = "peer"
         self._past_full = 0  # bytes of answers that were written since the buffer is full
         self._visitor = caller if caller is not None else anonymous()
         # A quarter of what may be in flight, so that its cap is passed by little.
-        self._write_bytes = min(WRITE_BYTES, sessions.settings.in_flight_bytes // 4 or WRITE_BYTES)
-        now = sessions.loop.time()
-        self._messages = TokenBucket(sessions.settings.messages_per_s, now)
-        self._bytes = TokenBucket(sessions.settings.bytes_per_s, now)
-        self._open_timer: asyncio.TimerHandle | None = sessions.loop.call_later(
-            sessions.settings.open_s, self._not_opened
+        self._write_bytes = min(WRITE_BYTES, registry.settings.in_flight_bytes // 4 or WRITE_BYTES)
+        now = registry.loop.time()
+        self._messages = TokenBucket(registry.settings.messages_per_s, now)
+        self._bytes = TokenBucket(registry.settings.bytes_per_s, now)
+        self._open_timer: asyncio.TimerHandle | None = registry.loop.call_later(
+            registry.settings.open_s, self._not_opened
         )
-        sessions.telemetry.connected()
+        registry.telemetry.connected()
 
     # --- in --------------------------------------------------------------------------------------
 
@@ -101,7 +99,7 @@ class Connection:
             log.exception("connection failed")
             self.close(INTERNAL)
         # Counted when it is answered: an interrupt does not wait for that, and one too many is heard, too.
-        now = self._sessions.loop.time()
+        now = self._registry.loop.time()
         if not (self._messages.take(1, now) and self._bytes.take(len(frame), now)):
             self.close(FLOODED)
 
@@ -114,30 +112,13 @@ class Connection:
         except DecodeError as error:
             self._reject(error)
             return
-        live, wire = self._live, self.wire
-        if live is None:
+        host = self._host
+        if host is None:
             self._open(event)
-            return
-        try:
-            utterance = live.utterance
-            if utterance is not None and type(event) is Interrupt and wire.writable and not wire.late:
-                # Written before the session is asked: who interrupts waits for nothing else.
-                foretold = self._foretold = utterance.foretell(event)
-                if foretold is not None:
-                    wire.write(foretold)
-        finally:  # whatever becomes of the socket, the turn comes to its end
-            self._pass_on(live, event)
-
-    def _pass_on(self, live: SessionHost, event: ClientEvent) -> None:
-        core = live.core
-        answered_soon = type(event) is InputText and not core.busy
-        core.receive(event, live.loop.time())
-        if self._foretold is not None:
-            raise RuntimeError("the end of a turn was foretold and did not come")
-        if answered_soon:
-            live.changed_soon()
+        elif type(event) is InputText and not host.core.busy:
+            host.act_soon(host.core.receive, event)
         else:
-            live.changed()
+            host.act(host.core.receive, event)
 
     def _open(self, event: ClientEvent) -> None:
         first = event if isinstance(event, SessionOpen) else SessionOpen()
@@ -146,21 +127,21 @@ class Connection:
             self.close(UNAUTHORIZED)
             return
         who = self._visitor
-        live = self._live = self._sessions.open(first, self, self._codec, who.principal, who.trace)
-        if live is None:
+        host = self._host = self._registry.open(first, self, self._codec, who.principal, who.trace)
+        if host is None:
             self.close(OVERLOADED)
             return
         if first.resume is not None:
             self._messages.add_once(RESENT_MESSAGES)
-            self._bytes.add_once(RESENT_MESSAGES * self._sessions.settings.frame_bytes)
+            self._bytes.add_once(RESENT_MESSAGES * self._registry.settings.frame_bytes)
         if first is not event:
-            live.core.receive(event, live.loop.time())
-        live.changed()
+            host.core.receive(event, host.loop.time())
+        host.flush()
 
     def _reject(self, error: DecodeError) -> None:
-        if self._live is not None:
-            self._live.core.reject_frame(error.code, error.detail, error.ref_id)
-            self._live.changed()
+        if self._host is not None:
+            self._host.core.reject_frame(error.code, error.detail, error.ref_id)
+            self._host.flush()
         else:
             event = ErrorEvent(
                 code=error.code.name,
@@ -174,13 +155,13 @@ class Connection:
 
     def write_out(self) -> None:
         """Hand over what the core has: output while the wire takes it, answers past a full buffer."""
-        if self._closing or self._live is None:
+        if self._closing or self._host is None:
             return
-        wire, delivery = self.wire, self._live.core.delivery
+        wire, output = self.wire, self._host.core.output
         frames: list[bytes] = []
         size = 0
         writable = wire.writable
-        while more := delivery.next_frames(writable, self._write_bytes - size):
+        while more := output.next_frames(writable, self._write_bytes - size):
             frames += more
             size += (more_bytes := sum(map(len, more)))
             if not writable:
@@ -191,21 +172,15 @@ class Connection:
                 writable = wire.writable
         if frames:
             wire.write(frames)
-        if self._past_full > self._sessions.settings.answer_bytes:
+        if self._past_full > self._registry.settings.answer_bytes:
             log.warning("connection aborted: the client does not read its answers")
             self._closing = True
             self._closed_with = SLOW_CONSUMER.name
             wire.abort()
-            self._live.lost(self)
+            self._host.lost(self)
 
     def hand_over(self, frames: list[bytes]) -> None:
         """Write frames that wait for nothing, past a full buffer too."""
-        foretold, self._foretold = self._foretold, None
-        if foretold is not None:
-            if frames != foretold:
-                log.error("connection failed: the end of a turn was foretold in other words")
-                self._sessions.loop.call_soon(self.close, INTERNAL)
-            return
         try:
             if not self._closing:
                 if not self.wire.writable:
@@ -214,13 +189,13 @@ class Connection:
         except Exception:
             # Whoever ends a turn must come to its end. The fault is this connection's alone.
             log.exception("connection failed")
-            self._sessions.loop.call_soon(self.close, INTERNAL)
+            self._registry.loop.call_soon(self.close, INTERNAL)
 
     def writable_again(self) -> None:
         """Go on writing: the wire's buffer has drained."""
         self._past_full = 0
-        if self._live is not None and self._live.connection is self:
-            self._live.changed()
+        if self._host is not None and self._host.connection is self:
+            self._host.flush()
 
     # --- the end ---------------------------------------------------------------------------------
 
@@ -231,9 +206,9 @@ class Connection:
             self._closed_with = code.name
             self._stop_open_timer()
             self.wire.close(code)
-            if self._live is not None:
+            if self._host is not None:
                 # A peer that does not read may take long to go; its session does not wait for that.
-                self._live.lost(self)
+                self._host.lost(self)
 
     def replaced(self) -> None:
         """End the connection: a newer one drives the session now."""
@@ -245,9 +220,9 @@ class Connection:
         self._stop_open_timer()
         if not self.lost.done():
             self.lost.set_result(None)
-            self._sessions.telemetry.disconnected(self._closed_with)
-        if self._live is not None:
-            self._live.lost(self)
+            self._registry.telemetry.disconnected(self._closed_with)
+        if self._host is not None:
+            self._host.lost(self)
 
     def _not_opened(self) -> None:
         self._open_timer = None

@@ -134,12 +134,12 @@ class StreamConnection(Connection):
     @property
     def live(self) -> SessionHost | None:
         """The session that it drives, or drove."""
-        return self._live
+        return self._host
 
     def write_out(self) -> None:
         """Hand over what the core has; with the last of the turn that was asked for the stream ends."""
         super().write_out()
-        live, until = self._live, self._until
+        live, until = self._host, self._until
         if live is None or until is None or self._closing or not self.wire.writable:
             return
         if live.core.side_channel.is_over(until):
@@ -150,8 +150,8 @@ class StreamConnection(Connection):
 
     def disconnected(self) -> None:
         """Take note that the request is gone: a lost client, or an interrupt where the settings say so."""
-        self._sessions.streams.discard(self)
-        live = self._live
+        self._registry.streams.discard(self)
+        live = self._host
         if (
             live is not None
             and live.connection is self
@@ -159,7 +159,7 @@ class StreamConnection(Connection):
             and live.settings.stream_closed == "interrupt"
         ):
             gone = Interrupt(id=InterruptId(secrets.token_hex(8)), input_id=self._until, reason="client_gone")
-            live.core.side_channel.ask(gone, live.loop.time())
+            live.core.side_channel.request(gone, live.loop.time())
         super().disconnected()
 
 

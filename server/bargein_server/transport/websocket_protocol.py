@@ -35,7 +35,6 @@ from websockets.server import ServerProtocol
 from bargein_protocol import Code
 from bargein_protocol.errors import INVALID_DATA, TOO_BIG
 
-from ..hosting.flush_scheduler import FlushScheduler
 from ..settings import Settings
 from .connection import Connection
 from .frames import BINARY, HEADERS, PREPARED, TEXT, Boundaries, header, only_message
@@ -256,27 +255,21 @@ class TransportWire:
     Args:
         protocol: The connection's protocol, after its handshake, without compression.
         text: Whether frames are text frames.
-        outbox: That of the event loop.
 
     Attributes:
-        late: See `Wire`.
         writable: Whether the transport's buffer is below its mark, and what is in flight below its cap.
             The protocol keeps it current: it is looked at for every token.
     """
 
     __slots__ = (
-        "_capped", "_closed", "_headers", "_late", "_opcode", "_outbox", "_protocol",
-        "_transport", "late", "writable",
+        "_capped", "_closed", "_headers", "_opcode", "_protocol", "_transport", "writable",
     )  # fmt: skip
 
-    def __init__(self, protocol: BargeinProtocol, text: bool, outbox: FlushScheduler) -> None:
+    def __init__(self, protocol: BargeinProtocol, text: bool) -> None:
         self._protocol = protocol
         self._transport = protocol.transport
         self._opcode = TEXT if text else BINARY
         self._headers = HEADERS[self._opcode]
-        self._outbox = outbox
-        self._late = b""  # what `write_soon` has put off
-        self.late = 0
         self._closed = False
         self._capped = protocol.in_flight is not None
         self.writable = True
@@ -287,7 +280,7 @@ class TransportWire:
         """Write frames, unmasked as RFC 6455 section 5.1 asks of a server, in one write."""
         if self._closed or self._transport.is_closing():
             return
-        parts, self._late, self.late = [self._late], b"", 0
+        parts: list[bytes] = []
         for frame in frames:
             size = len(frame)
             parts.append(self._headers[size] if size < PREPARED else header(self._opcode, size))
@@ -296,38 +289,8 @@ class TransportWire:
         if self._capped:
             self._protocol.take_output()
 
-    def write_soon(self, frame: bytes, now: float) -> None:
-        """Write a frame now, or in one of the loop's next iterations when others were written in this one."""
-        if self._closed:
-            return
-        size = len(frame)
-        data = (self._headers[size] if size < PREPARED else header(self._opcode, size)) + frame
-        if self._late:
-            self._late += data
-            self.late += 1
-        elif self._capped or not self._outbox.puts_off(self, now):
-            if not self._transport.is_closing():
-                self._transport.write(data)
-                if self._capped:
-                    self._protocol.take_output()
-        else:
-            self._late, self.late = data, 1
-
-    def write_late(self) -> bool:
-        """Write what was put off (`FlushScheduler`)."""
-        late, self._late, self.late = self._late, b"", 0
-        if late and not self._transport.is_closing():
-            self._transport.write(late)
-        return bool(late)
-
-    def take_back(self) -> int:
-        """Drop what was put off."""
-        late, self._late, self.late = self.late, b"", 0
-        return late
-
     def close(self, code: Code) -> None:
         """Send a close frame and wait for the peer's, as uvicorn does for `websocket.close`."""
-        self.write_late()
         protocol, self._closed = self._protocol, True
         if protocol.close_sent or self._transport.is_closing():
             return

@@ -16,15 +16,9 @@ class Wire(Protocol):
     """One socket that takes whole frames.
 
     Attributes:
-        late: How many frames `write_soon` has put off.
         writable: Whether more may be written without filling the buffer beyond its mark. Answers
             are written all the same.
     """
-
-    @property
-    def late(self) -> int:
-        """See the class."""
-        ...
 
     @property
     def writable(self) -> bool:
@@ -33,21 +27,6 @@ class Wire(Protocol):
 
     def write(self, frames: Sequence[bytes]) -> None:
         """Hand frames over, in one write if possible. It never waits; after a loss it does nothing."""
-        ...
-
-    def write_soon(self, frame: bytes, now: float) -> None:
-        """Hand a frame over that may stand back for those of others, for milliseconds.
-
-        Whatever is written after it goes out after it, unless `take_back` drops it.
-
-        Args:
-            frame: The frame.
-            now: `loop.time()`.
-        """
-        ...
-
-    def take_back(self) -> int:
-        """Drop what `write_soon` has put off; returns how many frames that was."""
         ...
 
     def close(self, code: Code) -> None:

@@ -26,7 +26,7 @@ async def test_a_decision_reaches_the_agent_that_waits() -> None:
     """Registered before the client is asked, answered once; the second time nobody waits."""
 
     async def agent(turn: Turn) -> AsyncIterator[Output]:
-        decision = turn.calls.expect(A, ToolDecision)
+        decision = turn.tools.expect(A, ToolDecision)
         yield ToolConfirm(call_id=A, arguments={})
         yield "yes" if (await decision).allow else "no"
 
@@ -45,13 +45,13 @@ async def test_who_waits_for_an_answer_is_cancelled_with_the_turn() -> None:
     seen: list[bool] = []
 
     async def agent(turn: Turn) -> AsyncIterator[Output]:
-        decision = turn.calls.expect(A, ToolDecision)
+        decision = turn.tools.expect(A, ToolDecision)
         try:
             yield "x"
             await asyncio.shield(decision)
         finally:
             seen.append(decision.cancelled())
-            seen.append(turn.calls.expect(A, ToolDecision).cancelled())
+            seen.append(turn.tools.expect(A, ToolDecision).cancelled())
 
     line = Line(serve(agent))
     turn = line.ask()
@@ -65,7 +65,7 @@ async def test_an_agent_that_waits_no_more_is_not_answered() -> None:
     """It gave up: the client's answer finds nobody."""
 
     async def agent(turn: Turn) -> AsyncIterator[Output]:
-        turn.calls.expect(A, ToolDecision).cancel()
+        turn.tools.expect(A, ToolDecision).cancel()
         yield "x"
         await asyncio.sleep(0)
         yield "y"
@@ -149,8 +149,8 @@ async def test_no_tool_begins_while_the_turn_is_held() -> None:
     async def agent(turn: Turn) -> AsyncIterator[Output]:
         yield "x"
         await go.wait()
-        await turn.calls.begin(A, "order", {})
-        begun.append(turn.calls.settle(ToolResult(call_id=A, output=1, status="completed")))
+        await turn.tools.begin(A, "order", {})
+        begun.append(turn.tools.settle(ToolResult(call_id=A, output=1, status="completed")))
         yield "y"
 
     line = Line(serve(agent))
@@ -172,7 +172,7 @@ async def test_a_tool_that_begins_late_is_refused() -> None:
 
     async def begin(turn: Turn) -> None:
         with pytest.raises(TurnClosed):
-            await turn.calls.begin(A, "order", {})
+            await turn.tools.begin(A, "order", {})
         refused.set()
 
     async def agent(turn: Turn) -> AsyncIterator[Output]:

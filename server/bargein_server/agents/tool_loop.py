@@ -1,4 +1,4 @@
-"""Runs the tool calls of one step of a model side by side, and gives each exactly one result."""
+"""Runs the tool calls of one model step in parallel, with exactly one result for each."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ log = logging.getLogger("bargein.tools")
 NOT_ALLOWED = "not allowed by the user"
 
 
-class Calls:
-    """The calls that a model made in one step.
+class ToolRunner:
+    """Runs the calls that a model made in one step.
 
     Args:
         turn: The turn.
-        tools: By name.
-        calls: What the model wrote; ids are claimed.
+        tools: Available tools by name.
+        calls: Calls as the model wrote them, with claimed ids.
 
     Attributes:
-        results: One for each call, in the order of the calls, once `outputs` has ended.
+        results: One result for each call, in the order of the calls, once `outputs` has ended.
     """
 
     def __init__(self, turn: Turn, tools: Mapping[str, Tool], calls: Sequence[NamedCall]) -> None:
@@ -41,12 +41,12 @@ class Calls:
         self._turn = turn
         self._tools = tools
         self._calls = calls
-        self._crew = OutputMux(turn)
+        self._mux = OutputMux(turn)
 
     async def outputs(self) -> AsyncGenerator[Output, None]:
-        """Run the calls and yield what there is to tell of them; closing it ends what may be ended."""
-        tasks = [self._crew.start(self._run(call)) for call in self._calls]
-        async with aclosing(self._crew.outputs()) as outputs:
+        """Run the calls and yield their events; closing it cancels the tools that may be cancelled."""
+        tasks = [self._mux.start(self._run(call)) for call in self._calls]
+        async with aclosing(self._mux.outputs()) as outputs:
             async for output in outputs:
                 yield output
         self.results = [task.result() for task in tasks]
@@ -57,7 +57,7 @@ class Calls:
             result = await self._result(call_id, call)
         except BadCall as bad:
             result = ToolResult(call_id=call_id, error=str(bad)[:1000], status="failed")
-        await self._crew.say(result)
+        await self._mux.put(result)
         return result
 
     async def _result(self, call_id: CallId, call: NamedCall) -> ToolResult:
@@ -75,14 +75,14 @@ class Calls:
             return ToolResult(call_id=call_id, error=NOT_ALLOWED, status="cancelled")
         if tool.runs_in == "client":
             return await self._run_in_client(tool, running)
-        work = ToolTask(self._turn, tool, running, tool.bind(arguments, self._turn), self._crew)
-        return await work.result()
+        task = ToolTask(self._turn, tool, running, tool.bind(arguments, self._turn), self._mux)
+        return await task.result()
 
     async def _allowed(self, call_id: CallId, given: dict[str, Any]) -> bool:
-        decision = self._turn.calls.expect(call_id, ToolDecision)
+        decision = self._turn.tools.expect(call_id, ToolDecision)
         try:
-            await self._crew.say(ToolConfirm(call_id=call_id, arguments=given))
-            async with asyncio.timeout(self._turn.calls.confirm_s):
+            await self._mux.put(ToolConfirm(call_id=call_id, arguments=given))
+            async with asyncio.timeout(self._turn.tools.confirm_s):
                 return (await decision).allow
         except TimeoutError:
             return False
@@ -91,13 +91,13 @@ class Calls:
 
     async def _run_in_client(self, tool: Tool, running: ToolRunning) -> ToolResult:
         turn, call_id = self._turn, running.call_id
-        answer = turn.calls.expect(call_id, ToolOutput)
+        answer = turn.tools.expect(call_id, ToolOutput)
         started = asyncio.get_running_loop().time()
         span = NO_SPAN
         try:
-            await turn.calls.begin(call_id, tool.name, running.arguments, source=turn.source)
+            await turn.tools.begin(call_id, tool.name, running.arguments, source=turn.source)
             span = _span(turn, tool, call_id)
-            self._crew.tell(running)
+            self._mux.push(running)
             async with asyncio.timeout(tool.timeout_s):
                 answered = await answer
             failed = answered.error is not None
@@ -116,25 +116,32 @@ class Calls:
         finally:
             answer.cancel()
             span.end()
-        turn.calls.settle(result)
+        turn.tools.settle(result)
         return result
 
 
 class ToolTask:
-    """One tool at work in a task of its own, from its first step to its one result.
+    """One running tool in a task of its own, from its first step to its one result.
 
-    The result is entered in the step in which the function returns, by whoever learns of it first:
-    the task, the time-out, or a thread whose task was cancelled. Nobody needs to wait for it.
+    The result is recorded in the step in which it exists, by the first of these: the task, the timeout,
+    or a thread whose task was cancelled. No caller has to wait for that.
+
+    Args:
+        turn: The turn.
+        tool: The tool.
+        running: The event that reports its begin.
+        function: The function with its checked arguments.
+        mux: Takes the tool's outputs.
     """
 
     def __init__(
-        self, turn: Turn, tool: Tool, running: ToolRunning, function: partial[Any], crew: OutputMux
+        self, turn: Turn, tool: Tool, running: ToolRunning, function: partial[Any], mux: OutputMux
     ) -> None:
         self._turn = turn
         self._tool = tool
         self._running = running
         self._function = function
-        self._crew = crew
+        self._mux = mux
         self._loop = asyncio.get_running_loop()
         self._settled: asyncio.Future[ToolResult] = self._loop.create_future()
         self._task: asyncio.Task[Any] | None = None
@@ -144,7 +151,7 @@ class ToolTask:
         self._span: Span = NO_SPAN
 
     async def result(self) -> ToolResult:
-        """Run the tool; return what came of it. Cancelling it ends the tool if its author allows."""
+        """Run the tool and return its result; cancelling it cancels the tool if its author allows that."""
         tool = self._tool
         task = self._task = self._turn.spawn(self._run(), outlive=tool.on_interrupt == "finish")
         task.add_done_callback(self._ended)
@@ -159,16 +166,16 @@ class ToolTask:
 
     async def _run(self) -> Any:
         tool, running = self._tool, self._running
-        await self._turn.calls.begin(
+        await self._turn.tools.begin(
             running.call_id,
             tool.name,
             running.arguments,
             source=self._turn.source,
-            goes_on=tool.on_interrupt == "finish",
-            late=tool.threaded,
+            background=tool.on_interrupt == "finish",
+            accept_late=tool.threaded,
         )
         # From here to the function's first step nothing is awaited: no tool starts behind the fence.
-        self._crew.tell(running)
+        self._mux.push(running)
         self._started = self._loop.time()
         self._timer = self._loop.call_later(tool.timeout_s, self._expire)
         self._span = _span(self._turn, tool, running.call_id)
@@ -178,16 +185,16 @@ class ToolTask:
                 self._thread.add_done_callback(self._thread_ended)
                 await asyncio.shield(self._thread)
             else:
-                self._settle("completed", await tool.run(self._function, self._crew.say))
+                self._settle("completed", await tool.run(self._function, self._mux.put))
 
     def _in_thread(self) -> Any:
-        if self._turn.reason is not None:  # it waited for a free thread until after the fence
+        if self._turn.reason is not None:  # the turn ended while this waited for a free thread
             raise ToolError("the turn ended before it began")
         return self._function()
 
     def _expire(self) -> None:
         self._span.fail("timeout")
-        self._enter(_timed_out(self._tool, self._running.call_id))
+        self._record(_timed_out(self._tool, self._running.call_id))
         if self._task is not None:
             self._task.cancel()
 
@@ -218,7 +225,7 @@ class ToolTask:
         if isinstance(error, ToolError):
             self._settle("failed", error=str(error)[:4000] or "failed")
         elif not self._settled.done():
-            # The author's code: whatever it raises is a result, and the turn goes on.
+            # The author's code: any exception becomes a result, and the turn goes on.
             log.error("tool %s failed", self._tool.name, exc_info=error)
             self._settle("failed", error="the tool failed")
 
@@ -232,12 +239,12 @@ class ToolTask:
             except (BadOutput, TypeError, ValueError) as bad:
                 log.error("tool %s returned what cannot be sent", self._tool.name, exc_info=bad)
                 result = msgspec.structs.replace(result, status="failed", error="the result cannot be sent")
-        self._enter(result)
+        self._record(result)
 
-    def _enter(self, result: ToolResult) -> None:
+    def _record(self, result: ToolResult) -> None:
         if not self._settled.done():
             self._span.end()
-            self._turn.calls.settle(result)
+            self._turn.tools.settle(result)
             self._settled.set_result(result)
 
 

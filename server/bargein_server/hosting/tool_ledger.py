@@ -1,0 +1,118 @@
+"""An agent's view of the session's tool ledger: waits for room, and futures for awaited answers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Protocol, TypeVar, cast
+
+from bargein_protocol import CallId, ToolDecision, ToolOutput, ToolResult, TurnId
+
+from ..agent import TurnClosed
+from ..core.session import Session
+from ..core.tool_ledger import Answer, CallRecord
+from ..settings import Settings
+
+A = TypeVar("A", ToolOutput, ToolDecision)
+
+
+class LedgerHost(Protocol):
+    """The parts of a session's host that a turn's ledger uses."""
+
+    @property
+    def core(self) -> Session:
+        """The session's core."""
+        ...
+
+    @property
+    def settings(self) -> Settings:
+        """Settings of the server."""
+        ...
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop."""
+        ...
+
+    @property
+    def full(self) -> bool:
+        """Whether the turn is held or its client is slow."""
+        ...
+
+    async def pullable(self) -> None:
+        """Wait until `full` may have changed."""
+        ...
+
+
+class TurnToolLedger:
+    """Tool ledger of one turn, as its agent uses it; implements `agent.ToolLedger`.
+
+    Args:
+        host: The session's host.
+        turn_id: The turn.
+    """
+
+    __slots__ = ("_answers", "_host", "_id", "_stopped")
+
+    def __init__(self, host: LedgerHost, turn_id: TurnId) -> None:
+        self._host = host
+        self._id = turn_id
+        self._answers: dict[CallId, asyncio.Future[Any]] = {}
+        self._stopped = False
+
+    @property
+    def confirm_s(self) -> float:
+        """Seconds that a call waits for the user's decision."""
+        return self._host.settings.confirm_s
+
+    def claim(self, wanted: str = "") -> CallId:
+        """Return an id for a call."""
+        return self._host.core.tools.claim(self._id, wanted)
+
+    async def begin(
+        self,
+        call_id: CallId,
+        name: str,
+        arguments: dict[str, Any],
+        *,
+        source: str = "",
+        background: bool = False,
+        accept_late: bool = False,
+    ) -> None:
+        """Record that a tool begins."""
+        host = self._host
+        while host.full and not self._stopped:
+            await host.pullable()
+        call = CallRecord(call_id, name, arguments, source, background, accept_late)
+        if self._stopped or not host.core.tools.begin(self._id, call):
+            raise TurnClosed("the turn has ended")
+
+    def settle(self, result: ToolResult) -> bool:
+        """Record the result of a call."""
+        return self._host.core.tools.settle(self._id, result)
+
+    def expect(self, call_id: CallId, kind: type[A]) -> asyncio.Future[A]:
+        """Return a future for the client's answer."""
+        answer: asyncio.Future[A] = self._host.loop.create_future()
+        if self._host.core.tools.expect(self._id, call_id, kind):
+            self._answers[call_id] = answer
+            answer.add_done_callback(lambda _: self._stop_expecting(call_id, answer))
+        else:
+            answer.cancel()
+        return answer
+
+    def deliver(self, event: Answer) -> None:
+        """Resolve the future of a call with the client's answer."""
+        answer = self._answers.get(event.call_id)
+        if answer is not None and not answer.done():
+            cast("asyncio.Future[Answer]", answer).set_result(event)
+
+    def stop(self) -> None:
+        """Cancel all futures, because the fence is closed."""
+        self._stopped = True
+        for answer in list(self._answers.values()):
+            answer.cancel()
+
+    def _stop_expecting(self, call_id: CallId, answer: asyncio.Future[Any]) -> None:
+        if self._answers.get(call_id) is answer:
+            del self._answers[call_id]
+            self._host.core.tools.stop_expecting(self._id, call_id)
