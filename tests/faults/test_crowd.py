@@ -30,7 +30,7 @@ async def speaks(turn: Turn) -> AsyncIterator[Output]:
 async def crowd(server: Serving, seed: int) -> dict[str, int]:
     """Let the crowd talk; returns what it saw."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(ROOT / "tests" / "crowd.py"), server.url, str(SESSIONS), str(TURNS),
+        sys.executable, str(ROOT / "tests" / "support" / "crowd.py"), server.url, str(SESSIONS), str(TURNS),
         str(seed), env=environment(), stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     async with asyncio.timeout(100):
