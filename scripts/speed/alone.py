@@ -69,17 +69,17 @@ def _tokens() -> float:
     session = _session()
     session.receive(bp.InputText(id=bp.InputId("i"), text="x"), 0.0)
     _drain(session)
-    turn, delivery = bp.TurnId("t_8432156e_1"), session.output
-    utterance = delivery.begin_utterance(turn)
+    turn, output = bp.TurnId("t_8432156e_1"), session.output
+    run = output.open_text(turn)
 
     def token() -> None:
-        nonlocal utterance
-        assert utterance is not None
-        if utterance.say(TOKEN, 0.0) is None:
-            delivery.enter(utterance)
-            utterance = delivery.begin_utterance(turn)
-            assert utterance is not None
-            utterance.say(TOKEN, 0.0)
+        nonlocal run
+        assert run is not None
+        if run.append(TOKEN, 0.0) is None:
+            output.settle()
+            run = output.open_text(turn)
+            assert run is not None
+            run.append(TOKEN, 0.0)
 
     return _repeat(token)
 

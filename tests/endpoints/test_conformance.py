@@ -16,7 +16,6 @@ import pytest
 import uvicorn
 
 from bargein_server import BargeinProtocol, Settings
-from bargein_server.hosting.flush_scheduler import FlushScheduler
 from bargein_server.serving.listener import listening_socket
 from bargein_server.serving.server import uvicorn_config
 from bargein_server.transport.connection import Connection
@@ -32,7 +31,7 @@ class Echo:
     def __init__(self, protocol: BargeinProtocol) -> None:
         loop = asyncio.get_running_loop()
         self.lost: asyncio.Future[None] = loop.create_future()
-        self._wires = {text: TransportWire(protocol, text, FlushScheduler(loop)) for text in (True, False)}
+        self._wires = {text: TransportWire(protocol, text) for text in (True, False)}
 
     def receive(self, frame: bytes, text: bool) -> None:
         self._wires[text].write([bytes(frame)])

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from mutation import ROOT, Edit, Mutant, Stale, cases, copy_packages, judge, load, survives
+from code_change import Change, Stale
+from mutation import ROOT, Mutant, cases, copy_packages, judge, load, survives
 from verdicts import ASSERTION, PASSED
 
 MUTANTS = load(Path(__file__).parent)
 CLAUSES = 13
 
 HARMLESS = "contract/test_fence.py::test_what_waited_is_purged"
-SESSION = "server/bargein_server/core/session.py"
-EMIT = "    def emit(self, turn_id: TurnId, output: str | AgentOutput | None, now: float) -> bool:\n"
+EMIT = "bargein_server.core.session:Session.emit"
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_a_guard_that_is_taken_out_is_missed(
         of_test = cases(test, unchanged)
         assert of_test, f"there is no test {test}"
         assert set(of_test) == {PASSED}, of_test
-    copy_packages(tmp_path, mutant.edits)
+    copy_packages(tmp_path, mutant.changes)
     verdicts = judge(tmp_path, mutant.caught_by)
     assert [why for test in mutant.caught_by if (why := survives(test, verdicts))] == []
 
@@ -48,18 +48,18 @@ def test_every_clause_has_its_mutants() -> None:
 
 
 @pytest.mark.parametrize(
-    ("new", "why"),
+    ("enter", "why"),
     [
-        (EMIT + "        # harmless\n", "passed without the guard"),
-        (EMIT + "        raise RuntimeError\n", "failed by something else than an assertion"),
-        (EMIT + "        assert False\n", "failed by something else than an assertion"),
-        ("    no Python\n", "0 cases ran"),
+        ("pass", "passed without the guard"),
+        ("raise RuntimeError", "failed by something else than an assertion"),
+        ("assert False", "failed by something else than an assertion"),
+        ("nonlocal missing", "0 cases ran"),
     ],
     ids=["harmless", "an error", "an assertion of the package", "it cannot be imported"],
 )
-def test_the_check_sees_a_survivor(new: str, why: str, tmp_path: Path) -> None:
+def test_the_check_sees_a_survivor(enter: str, why: str, tmp_path: Path) -> None:
     """What breaks a test in another way than by its assertion proves nothing."""
-    copy_packages(tmp_path, (Edit(SESSION, EMIT, new),))
+    copy_packages(tmp_path, (Change(target=EMIT, enter=enter),))
     reason = survives(HARMLESS, judge(tmp_path, (HARMLESS,)))
     assert reason is not None
     assert why in reason
@@ -98,8 +98,17 @@ def test_only_a_failed_assertion_of_a_test_counts(tmp_path: Path) -> None:
     assert len(verdicts) == 8
 
 
-@pytest.mark.parametrize("old", ["not in the file", "turn"])
-def test_the_check_sees_a_stale_entry(old: str, tmp_path: Path) -> None:
-    """The text of a guard stands in its file exactly once."""
+@pytest.mark.parametrize(
+    "change",
+    [
+        Change(target=EMIT, remove="self.no_such_guard()"),
+        Change(target=EMIT, remove="return False; return True"),
+        Change(target="bargein_server.core.session:Session.no_such_method", enter="return"),
+        Change(target="bargein_server.no_such_module:f", enter="return"),
+    ],
+    ids=["code", "statements", "method", "module"],
+)
+def test_the_check_sees_a_stale_entry(change: Change, tmp_path: Path) -> None:
+    """The code of a guard stands in its function exactly once."""
     with pytest.raises(Stale):
-        copy_packages(tmp_path, (Edit(SESSION, old, ""),))
+        copy_packages(tmp_path, (change,))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import bargein_protocol as bp
+from bargein_server.core.lifecycle import Stage
 from bargein_server.core.replay_log import MemoryLog
 from bargein_server.core.text_run import MAX_UNSETTLED, TextRun
 from bargein_server.core.turn_record import MAX_TURN_CHARS
@@ -125,11 +126,10 @@ class Oracle:
         size = sum(map(len, log.frames[log.first - 1 :]))
         self.expect(size <= 2 * limits.log_bytes + MOST_OUTPUT, "the log holds too many bytes")
         self.expect(len(table._waiting) <= limits.queued_inputs + 1, "too many inputs wait")
-        self.expect(
-            len(table._cleaning) <= limits.max_overlapping_cleanups + 1, "too many cleanups at a time"
-        )
+        cleanups = limits.max_overlapping_cleanups + 1
+        self.expect(len(table._cleaning) <= cleanups, "too many cleanups at a time")
         # Old ones are forgotten when one ends, but for those that clean up then.
-        needed = limits.queued_inputs + 2 + limits.max_overlapping_cleanups + 1
+        needed = limits.queued_inputs + 2 + cleanups
         self.expect(len(table.turns) <= limits.history_turns + needed, "too many turns are remembered")
         self.expect(len(core._requests._early) <= bp.MAX_PENDING, "too many early interrupts")
         self.expect(len(core._requests._replies._by_id) <= 1024, "too many answers are remembered")

@@ -11,8 +11,8 @@ WITHIN = 500
 """So many seeds are enough to miss any of them."""
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.what)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.guard)
 def test_what_is_removed_is_missed(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server or a client without one of its guards is found out."""
-    monkeypatch.setattr(mutant.owner, mutant.name, mutant.planted())
+    monkeypatch.setattr(*mutant.plant())
     assert any(simulate(str(seed)).fault for seed in range(WITHIN))

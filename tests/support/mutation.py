@@ -1,7 +1,7 @@
-"""Guards that are taken out of a copy of the packages, to see that a test of their clause misses them.
+"""Mutants of a copy of the packages: a guard is taken out, and tests of its clause must fail.
 
-A mutant is an entry of a list in `mutants/`: the text of a guard, what takes its place, the clause of
-the contract that it serves, and the tests that must fail without it.
+A mutant is an entry of a list in `mutants/`: the changes that take a guard out, the clause of the
+contract that it serves, and the tests that must fail without it. `code_change` has the vocabulary.
 """
 
 from __future__ import annotations
@@ -16,46 +16,29 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from code_change import Change, Stale, change_source
 from verdicts import ASSERTION, PACKAGES, PASSED
 
 TESTS = Path(__file__).parents[1]
 ROOT = TESTS.parent
 
-# Far beyond what the tests of one mutant take: each has a time-out of its own.
+# Far beyond what the tests of one mutant take: each has a timeout of its own.
 PATIENCE_S = 100.0
 
 
-class Stale(Exception):
-    """The text of a guard is not, or not only once, in its file: the list has to follow the code."""
-
-
-class Edit(Struct, frozen=True, forbid_unknown_fields=True):
-    """One change of one file.
-
-    Args:
-        file: The file, from the root of the repository.
-        old: What stands there exactly once.
-        new: What takes its place.
-    """
-
-    file: str
-    old: str
-    new: str
-
-
 class Mutant(Struct, frozen=True, forbid_unknown_fields=True):
-    """See the module.
+    """A guard that is taken out, and the tests that must fail without it.
 
     Args:
         guard: What the code does not do any more.
         clause: The clause of the contract; 0 for what guards the server itself.
-        edits: What makes it so.
+        changes: The changes that take the guard out.
         caught_by: The tests that must fail by an assertion, from the folder of the tests.
     """
 
     guard: str
     clause: int
-    edits: tuple[Edit, ...]
+    changes: tuple[Change, ...]
     caught_by: tuple[str, ...]
 
 
@@ -69,22 +52,32 @@ def load(folder: Path) -> tuple[Mutant, ...]:
     return tuple(mutant for each in lists for mutant in each.mutant)
 
 
-def copy_packages(target: Path, edits: tuple[Edit, ...] = ()) -> None:
+def copy_packages(target: Path, changes: tuple[Change, ...] = ()) -> None:
     """Copy the packages and change the copy.
 
     Raises:
-        Stale: A guard is not where the list says.
+        Stale: A target or a pattern is not in the code.
     """
     for package in PACKAGES:
         shutil.copytree(ROOT / package, target / package, ignore=shutil.ignore_patterns("node_modules"))
-    for edit in edits:
-        path = target / edit.file
-        text = path.read_text("utf-8")
-        if (found := text.count(edit.old)) != 1:
-            raise Stale(f"expected {edit.old!r} once in {edit.file}, found it {found} times")
-        path.write_text(text.replace(edit.old, edit.new), "utf-8")
+    by_module: dict[str, list[Change]] = {}
+    for change in changes:
+        by_module.setdefault(change.module, []).append(change)
+    for module, of_module in by_module.items():
+        path = _source_of(module, target)
+        path.write_text(change_source(path.read_text("utf-8"), *of_module), "utf-8")
         for compiled in path.parent.glob(f"__pycache__/{path.stem}.*"):
             compiled.unlink()
+
+
+def _source_of(module: str, sources: Path) -> Path:
+    names = module.split(".")
+    for package in PACKAGES:
+        base = sources.joinpath(package, *names)
+        for path in (base.with_suffix(".py"), base / "__init__.py"):
+            if path.exists():
+                return path
+    raise Stale(f"there is no module {module}")
 
 
 def judge(sources: Path, tests: tuple[str, ...]) -> dict[str, str]:
@@ -97,7 +90,7 @@ def judge(sources: Path, tests: tuple[str, ...]) -> dict[str, str]:
     ids = [str(TESTS / test) for test in tests]
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
     environment["PYTHONPATH"] = os.pathsep.join(str(sources / package) for package in PACKAGES)
-    program = [sys.executable, str(TESTS / "verdicts.py"), str(report), str(sources), *ids]
+    program = [sys.executable, str(TESTS / "support" / "verdicts.py"), str(report), str(sources), *ids]
     done = subprocess.run(
         program, cwd=ROOT, env=environment, timeout=PATIENCE_S, capture_output=True, text=True, check=False
     )

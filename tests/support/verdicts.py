@@ -58,7 +58,7 @@ def _is_assertion(failure: pytest.ExceptionInfo[BaseException], test: Path) -> b
 def main(report: str, sources: str, *tests: str) -> int:
     """Run the tests and write the report; returns pytest's exit code."""
     verdicts = Verdicts()
-    paths = [f"{sources}/{package}" for package in PACKAGES] + [str(TESTS)]
+    paths = [f"{sources}/{package}" for package in PACKAGES] + [str(TESTS), str(TESTS / "support")]
     options = [
         "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-p", "pytest_asyncio.plugin",
         "-p", "pytest_timeout", "-o", f"pythonpath={' '.join(paths)}", "-o", "timeout=20",
