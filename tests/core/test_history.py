@@ -25,7 +25,8 @@ from bargein_protocol import (
     TurnId,
 )
 from bargein_server.core.history import INTERRUPTED, about_tokens
-from bargein_server.core.turn_record import Ending, State
+from bargein_server.core.lifecycle import Stage
+from bargein_server.core.turn_record import Ending
 from core_driver import Talk
 from valid_history import check_valid
 
