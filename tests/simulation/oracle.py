@@ -183,14 +183,14 @@ class Truth(MemoryLog):
         self._check(frame, codec, turn_id)
         super().append(frame, codec, turn_id, end)
 
-    def append_text(self, run: TextRun, count: int, size: int) -> None:
+    def append_text(self, run: TextRun, added: tuple[int, int]) -> None:
         """Do the same for text."""
-        first = self.top + 1
+        first, (count, size) = self.top + 1, added
         for seq in range(first, first + count):
             self._check(run.frame(bp.Seq(seq), run.codec), run.codec, run.turn_id)
         written = sum(map(len, self.frames[-count:]))
         self._oracle.expect(size == written, f"{written} bytes of {run.turn_id} count as {size} in the log")
-        super().append_text(run, count, size)
+        super().append_text(run, added)
 
     def was_given(self, seq: int, frame: bytes) -> bool:
         """Whether a client may have been given a frame: it is logged, or will be before anything else."""

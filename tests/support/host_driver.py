@@ -38,10 +38,10 @@ class TruthfulLog(MemoryLog):
         self.truth.append(event)
         super().append(frame, codec, turn_id, end)
 
-    def append_text(self, run: TextRun, count: int, size: int) -> None:
-        first = self.top + 1
+    def append_text(self, run: TextRun, added: tuple[int, int]) -> None:
+        first, count = self.top + 1, added[0]
         self.truth += text_deltas(first, count, run)
-        super().append_text(run, count, size)
+        super().append_text(run, added)
 
 
 def text_deltas(first: int, count: int, run: TextRun) -> list[bp.TurnEvent]:

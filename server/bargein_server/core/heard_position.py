@@ -21,9 +21,11 @@ class HeardPosition(Struct, gc=False):  # numbers alone: nothing that the garbag
 
     Attributes:
         taken: The turn's last number that a live socket took, live or replayed.
+        reported: Whether the client has reported anything.
     """
 
     taken: Seq = NO_SEQ
+    reported: bool = False
     _seq: int | None = None
     _audio_ms: int | None = None
     _chars: int | None = None
@@ -33,11 +35,7 @@ class HeardPosition(Struct, gc=False):  # numbers alone: nothing that the garbag
         self._seq = _later(self._seq, played.seq)
         self._audio_ms = _later(self._audio_ms, played.audio_ms)
         self._chars = _later(self._chars, played.chars)
-
-    @property
-    def reported(self) -> bool:
-        """Whether the client has told of it."""
-        return not (self._seq is None and self._audio_ms is None and self._chars is None)
+        self.reported = not (self._seq is None and self._audio_ms is None and self._chars is None)
 
     def heard(self, lane: LaneFold) -> Heard:
         """Return the heard part of what the turn's own voice said."""

@@ -16,12 +16,18 @@ OVERLAP_S = 60.0
 
 
 class Identity:
-    """A session's public id and the hash of its secret."""
+    """A session's public id and the hash of its secret.
 
-    __slots__ = ("_current", "_previous", "_previous_until", "session_id")
+    Attributes:
+        session_id: The public id.
+        confirmed: Whether the previous token is void: a frame has shown that the client has the current one.
+    """
+
+    __slots__ = ("_current", "_previous", "_previous_until", "confirmed", "session_id")
 
     def __init__(self, session_id: SessionId) -> None:
         self.session_id = session_id
+        self.confirmed = True
         self._current = b""
         self._previous = b""
         self._previous_until = 0.0
@@ -36,12 +42,14 @@ class Identity:
                 sent: the answers that held the others may have been lost.
         """
         self._previous = _digest(shown) if shown is not None else b""
+        self.confirmed = shown is None
         self._previous_until = now + OVERLAP_S
         self._current = _digest(token)
 
     def confirm(self) -> None:
-        """Take note that the client has the current token; the one before is void."""
+        """Record that the client has the current token; the one before becomes void."""
         self._previous = b""
+        self.confirmed = True
 
     def is_current(self, token: Token) -> bool:
         """Return whether it is the newest token."""

@@ -18,12 +18,12 @@ class Liveness:
     __slots__ = (
         "_away_since",
         "_handed",
-        "_heard_at",
         "_position",
         "_sequencer",
         "_settings",
         "_silent_since",
         "_turns",
+        "heard_at",
     )  # fmt: skip
 
     def __init__(self, sequencer: Sequencer, turns: TurnScheduler, settings: Settings, now: float) -> None:
@@ -32,28 +32,25 @@ class Liveness:
         self._settings = settings
         self._away_since: float | None = now
         self._silent_since = now
-        self._heard_at = now
+        self.heard_at = now
         self._handed = 0
         self._position = 0
 
     def attached(self, now: float) -> None:
         """Take note that a client is there."""
         self._away_since = None
-        self._silent_since = self._heard_at = now
+        self._silent_since = self.heard_at = now
 
     def detached(self, now: float) -> None:
         """Take note that it is gone."""
         self._away_since = now
 
-    def heard(self, now: float) -> None:
-        """Take note of a frame from the client."""
-        self._heard_at = now
-
     def deadline(self) -> float:
         """Return when `tick` is due at the latest."""
         settings = self._settings
         if self._away_since is None:
-            return min(self._silent_since + self._interval(), self._heard_at + settings.idle_s)
+            interval = self._interval() if self._turns.permit.waits else settings.heartbeat_s / 2
+            return min(self._silent_since + interval, self.heard_at + settings.idle_s)
         return self._away_since + (settings.resume_s if self._turns.current is None else settings.away_s)
 
     def tick(self, now: float) -> bool:
@@ -61,10 +58,10 @@ class Liveness:
         settings = self._settings
         if self._away_since is None:
             if self._turns.current is not None:
-                self._heard_at = now
+                self.heard_at = now
             if now - self._silent_since >= self._interval():
                 self._check_silence(now)
-            return now - self._heard_at >= settings.idle_s
+            return now - self.heard_at >= settings.idle_s
         away = now - self._away_since
         if self._turns.current is None:
             return away >= settings.resume_s

@@ -16,9 +16,6 @@ class Observer:
 
     __slots__ = ()
 
-    def reading(self) -> None:
-        """A client's request is being read; what follows in this step came of it."""
-
     def answered(self, event: ServerEvent) -> None:
         """An unnumbered event was made for the client, such as an answer or a heartbeat."""
 

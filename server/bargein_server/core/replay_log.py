@@ -40,13 +40,12 @@ class ReplayLog(Protocol):
         """
         ...
 
-    def append_text(self, run: TextRun, count: int, size: int) -> None:
+    def append_text(self, run: TextRun, added: tuple[int, int]) -> None:
         """Store the last text deltas of a run under the numbers from `top + 1` on.
 
         Args:
             run: The run, settled; it may grow later.
-            count: Number of deltas.
-            size: Bytes of their frames.
+            added: Number of deltas, and bytes of their frames.
         """
         ...
 
@@ -121,18 +120,19 @@ class MemoryLog:
             run = _FrameRun(codec, turn_id, Seq(self.top + 1))
             self._runs.append(run)
         run.entries.append(frame if end is None else end)
-        self._grown(1, len(frame))
+        self.top = Seq(self.top + 1)
+        self._size += len(frame)
+        if self._size > self._max_bytes or self.top - self.first >= self._max_events:
+            self._trim()
 
-    def append_text(self, run: TextRun, count: int, size: int) -> None:
+    def append_text(self, run: TextRun, added: tuple[int, int]) -> None:
         """Store the last text deltas of a run under the numbers from `top + 1` on."""
         if not self._runs or self._runs[-1] is not run:
             self._runs.append(run)
-        self._grown(count, size)
-
-    def _grown(self, count: int, size: int) -> None:
-        self.top = top = self.top + count  # type: ignore[assignment]  # see TextRun.append
-        self._size = size = self._size + size
-        if size > self._max_bytes or top - self.first >= self._max_events:
+        count, size = added
+        self.top = Seq(self.top + count)
+        self._size += size
+        if self._size > self._max_bytes or self.top - self.first >= self._max_events:
             self._trim()
 
     def read(self, seq: Seq, codec: Codec) -> tuple[bytes, TurnId]:

@@ -49,7 +49,7 @@ from bargein_protocol.errors import (
 from bargein_protocol.types import MAX_KEYS
 
 from .commands import CloseConnection, Expire
-from .lifecycle import Stage
+from .lifecycle import GUARDED, Stage
 from .reply_cache import Answer, ReplyCache
 from .sequencer import Sequencer
 from .tool_ledger import ToolLedger
@@ -121,20 +121,17 @@ class Requests:
         if answer_before is not None:
             self._answer_again(event.id, answer_before, interrupt=True)
             return
-        turn = self._target(event)
+        turns, turn = self._turns, None
+        if event.turn_id is not None:
+            turn = turns.turns.get(event.turn_id)
+        elif event.input_id is None:
+            turn = turns.current or turns.last
+        if turn is None and event.input_id is not None:
+            turn = turns.by_input.get(event.input_id)
         if turn is None:
             self._answer_interrupt(event, self._remember_early(event))
         else:
             self._interrupt(event, turn)
-
-    def _target(self, event: Interrupt) -> TurnRecord | None:
-        turns = self._turns
-        if event.turn_id is None and event.input_id is None:
-            return turns.current or turns.last
-        turn = turns.turns.get(event.turn_id) if event.turn_id is not None else None
-        if turn is None and event.input_id is not None:
-            turn = turns.by_input.get(event.input_id)
-        return turn
 
     def _remember_early(self, event: Interrupt) -> bool:
         seen = event.input_id is None or self._replies.again(event.input_id) is not None
@@ -154,19 +151,20 @@ class Requests:
         if event.played is not None:
             turn.heard_position.report(event.played)
         result = InterruptResult(interrupt_id=event.id, turn_id=turn.id, outcome="interrupted")
+        ending = interrupted_by(event)
         if turn.stage is Stage.ENDED:
             # What is known of the ended turn now; for the other outcomes `turn.ended` will tell.
             heard = turn.heard_position.heard(turn.fold.main_lane)
             result = replace(result, outcome="already_ended", heard=heard)
         else:
             turns.observer.turn_cut(turn)
-            if turn.guarded and not event.force:
+            if turn.flow in GUARDED and not event.force:
                 result = replace(result, outcome="deferred")
-                turns.defer(turn, interrupted_by(event))
+                turns.defer(turn, ending)
         # The answer and the end leave in one write, the answer first (contract 3).
         self._sequencer.answer(result)
         if result.outcome == "interrupted":
-            turns.end(turn, interrupted_by(event), at_once=True)
+            turns.end(turn, ending, at_once=True)
             turns.start_next()
         # Without the text: a thousand answers would hold as many copies of it.
         self._replies.remember(event.id, result if result.heard is None else replace(result, heard=None))

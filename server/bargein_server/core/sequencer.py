@@ -179,7 +179,8 @@ class Sequencer:
             self.ready.append(frame)
             self._handed += 1
             if at_once and self._hand_over is not None:
-                self._hand_over(self.take_ready())
+                ready, self.ready = self.ready, []
+                self._hand_over(ready)
         if run is not None:
             self.settle()
         end = event if isinstance(event, TurnEnded) else None
@@ -220,13 +221,15 @@ class Sequencer:
             return
         self._run = self._turn = None
         run.open = False
-        if run.unsettled:
-            count, size = run.settle()
-            self._log.append_text(run, count, size)
-            turn.fold.numbered_text(Seq(run.next_seq - 1))
-            turn.progress_at = max(turn.progress_at, run.written_at)
+        count = run.unsettled
+        if count:
+            self._log.append_text(run, run.settle())
+            fold, last = turn.fold, run.next_seq - 1
+            fold.last_seq = fold.last_output_seq = last  # type: ignore[assignment]  # see TextRun.append
+            if run.written_at > turn.progress_at:
+                turn.progress_at = run.written_at
             if self.live:
-                turn.heard_position.taken = turn.fold.last_output_seq
+                turn.heard_position.taken = fold.last_output_seq
                 self._handed += count
         if run.deferred:
             deferred, run.deferred = run.deferred, ()

@@ -139,7 +139,6 @@ class Session:
             hand_over: Takes frames that do not wait until the host drains; it raises nothing.
         """
         self._begin(now)
-        self._turns.observer.reading()
         self._liveness.attached(now)
         self.identity.rotate(token, now, resume.token if resume is not None else None)
         cursor = resume.cursor if resume is not None else None
@@ -188,11 +187,11 @@ class Session:
         self._turns.now = now
         if type(event) is not Interrupt:  # its answer is written before the records are up to date
             self._sequencer.settle()
-        self._turns.observer.reading()
         self._requests.handle(event)
         # Afterwards: an interrupt does not wait for anything that its step does not depend on.
-        self.identity.confirm()
-        self._liveness.heard(now)
+        if not self.identity.confirmed:
+            self.identity.confirm()
+        self._liveness.heard_at = now
 
     def reject_frame(self, code: Code, detail: str, ref_id: str | None) -> None:
         """Answer a frame that could not be decoded; the session lives on."""

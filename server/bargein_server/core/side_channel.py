@@ -96,7 +96,6 @@ class SideChannel:
         """Take an event of a guest; return the unnumbered answers to it."""
         self._turns.now = now
         self._sequencer.settle()
-        self._turns.observer.reading()
         answers: list[ServerEvent] = []
         self._sequencer.reply_sink = answers
         try:

@@ -97,7 +97,7 @@ class TextRun(Struct, gc=False, eq=False):  # it leads to nothing that leads bac
         return codec.encode(TextDelta(seq=seq, turn_id=self.turn_id, text=self.text.piece(seq)))
 
     def settle(self) -> tuple[int, int]:
-        """Bring the turn's text up to date; return the count and bytes of the pieces that were added."""
+        """Bring the turn's text up to date; return the count and bytes of the deltas that were added."""
         count, size = self.unsettled, self.unsettled_size
         self.size += size
         self.unsettled = self.unsettled_size = 0

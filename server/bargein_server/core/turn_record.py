@@ -244,7 +244,8 @@ class TurnRecord(Struct, gc=False, eq=False):
         """Return the output that is next to be written, None when none waits."""
         if not self._waiting:
             return None
-        first = self._waiting.pop(0)
+        first, *rest = self._waiting
+        self._waiting = rest or ()
         if isinstance(first, str):
             self.queued_bytes -= len(first) + FRAME_BYTES
             return first
@@ -263,14 +264,11 @@ class TurnRecord(Struct, gc=False, eq=False):
 
     def drop_texts(self, texts: Sequence[str]) -> None:
         """Drop the first ones of `next_texts`: they were written."""
-        self._waiting = [*self._waiting[len(texts) :]]
+        self._waiting = [*self._waiting[len(texts) :]] or ()  # an ended turn keeps no empty list
         self.queued_bytes -= sum(map(len, texts)) + len(texts) * FRAME_BYTES
 
     def purge(self, spare_sections: bool) -> None:
         """Drop waiting output: all of it, or all but that of sections (contracts 2 and 9)."""
-        if not self._waiting:
-            self._waiting = ()  # an ended turn keeps no empty list either
-            return
         spared: list[_Waiting] = []
         if spare_sections:
             spared = [one for one in self._waiting if not isinstance(one, str) and one.protected]

@@ -190,12 +190,30 @@ class TurnScheduler:
                 is recorded.
         """
         effects = turn.advance(Event.END)
-        turn.purge(spare_sections=False)
+        if turn.queued_bytes:
+            turn.purge(spare_sections=False)
         turn.sections, turn.deferred, turn.held_until = 0, None, None
         if turn.calls is not None:
             turn.calls.close(turn.fold)
-        event = self._ended(turn, ending, at_once)
-        self._sequencer.number(event, at_once)
+        lane, position, sequencer = turn.fold.main_lane, turn.heard_position, self._sequencer
+        taken = sequencer.taken_of(turn) if at_once else None
+        if taken is not None and not lane.audio and not position.reported:
+            # The usual interrupt of a turn in mid-sentence: all of its text was taken, and the records
+            # that say so need not be up to date yet.
+            last, heard = taken, Heard(seq=taken, text=str(lane.text), audio_ms=0)
+        else:
+            sequencer.settle()
+            last, heard = turn.fold.last_output_seq, position.heard(lane)
+        event = TurnEnded(
+            turn_id=turn.id,
+            status=ending.status,
+            reason=ending.reason,
+            last_seq=last,
+            heard=heard,
+            usage=turn.usage,
+            retryable=ending.retryable,
+        )
+        sequencer.number(event, at_once)
         turn.fold.apply(event)
         ran = Effect.CANCEL_TASK in effects
         self.observer.turn_ended(turn, event, ran)
@@ -209,26 +227,6 @@ class TurnScheduler:
         else:
             self._waiting.remove(turn)
         self.last = turn
-
-    def _ended(self, turn: TurnRecord, ending: Ending, at_once: bool) -> TurnEnded:
-        lane, position = turn.fold.main_lane, turn.heard_position
-        taken = self._sequencer.taken_of(turn) if at_once else None
-        if taken is not None and not lane.audio and not position.reported:
-            # The usual interrupt of a turn in mid-sentence: all of its text was taken, and the records
-            # that say so need not be up to date yet.
-            last, heard = taken, Heard(seq=taken, text=str(lane.text), audio_ms=0)
-        else:
-            self._sequencer.settle()
-            last, heard = turn.fold.last_output_seq, position.heard(lane)
-        return TurnEnded(
-            turn_id=turn.id,
-            status=ending.status,
-            reason=ending.reason,
-            last_seq=last,
-            heard=heard,
-            usage=turn.usage,
-            retryable=ending.retryable,
-        )
 
     def end_all(self, ending: Ending) -> None:
         """End the current turn and all that wait."""

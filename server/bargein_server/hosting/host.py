@@ -22,7 +22,6 @@ from ..core.commands import CancelTurn, CloseConnection, Command, DeliverAnswer,
 from ..core.session import Session
 from ..core.text_run import TextRun
 from ..core.validation import TEXT_PIECE
-from ..settings import Settings
 from ..telemetry import SessionTelemetry
 from .ports import ClientConnection, Follower, HostRegistry, Writable
 from .runner import Runner
@@ -75,6 +74,7 @@ class SessionHost:
         newest: Number of the newest connection that has driven it.
         followers: Connections that only read it.
         telemetry: Is notified of what happens.
+        settings: The limits.
     """
 
     def __init__(
@@ -86,6 +86,7 @@ class SessionHost:
         self.connection: ClientConnection | None = None
         self.newest = 0
         self.followers: set[Follower] = set()
+        self.settings = registry.settings
         self.loop = registry.loop
         self.time_slicer = registry.time_slicer
         self._registry = registry
@@ -110,11 +111,6 @@ class SessionHost:
     def agent(self) -> Agent:
         """The agent that answers."""
         return self._registry.agent
-
-    @property
-    def settings(self) -> Settings:
-        """The limits."""
-        return self._registry.settings
 
     def tasks(self) -> list[asyncio.Task[None]]:
         """Return the tasks of turns that have not ended and are not abandoned."""
@@ -186,7 +182,10 @@ class SessionHost:
         if self.followers:
             for follower in tuple(self.followers):
                 follower.writable_again()
-        self._arm()
+        deadline = core.next_deadline()
+        # A timer that is set too early is left alone: it sets itself anew.
+        if self._timer is None or deadline is None or deadline < self._timer_due:
+            self._arm(deadline)
 
     def _flush_soon(self) -> None:
         if not self._flush_due:
@@ -195,11 +194,11 @@ class SessionHost:
 
     def _flush_late(self) -> None:
         self._flush_due = False
-        if self._run is not None and self._run.open:  # all that was ready went out with its first piece
-            self._arm()
-        else:
+        if self._run is None or not self._run.open:  # else all that was ready went out with its first piece
             self._flushed_at = perf_counter()
             self.flush()
+        elif self._timer is None:
+            self._arm(self.core.next_deadline())
 
     def _carry_out(self, command: Command) -> None:
         match command:
@@ -210,7 +209,8 @@ class SessionHost:
                 runner_or_none = self._runners.get(turn_id)
                 if runner_or_none is not None:
                     runner_or_none.stop(reason)
-                self._wake()
+                if self._waiters:
+                    self._wake()
             case DeliverAnswer(turn_id, answer):
                 runner_or_none = self._runners.get(turn_id)
                 if runner_or_none is not None:
@@ -237,8 +237,22 @@ class SessionHost:
         gushes = now - self._flushed_at <= FLUSH_GAP_S
         if not gushes:
             self._flushed_at = now
-            if type(output) is str and self._send_text(turn_id, output):
-                return True
+            if type(output) is str and 0 < len(output) <= TEXT_PIECE:
+                run, wire = self._run, self._wire  # one is there when the other is
+                if run is None or wire is None or not run.open or run.turn_id != turn_id:
+                    if self._open_run(turn_id, output):
+                        return True
+                elif wire.writable:
+                    time = self.loop.time()
+                    # Among many sessions only the first text of a millisecond is written immediately; the
+                    # others wait in the run, without a number.
+                    if run.deferred or self._scheduler.defers(self, time):
+                        run.deferred = [*run.deferred, output]
+                        return True
+                    frame = run.append(output, time)
+                    if frame is not None:
+                        wire.write((frame,))
+                        return True
         core = self.core
         if not core.emit(turn_id, output, self.loop.time()):
             return None
@@ -248,42 +262,24 @@ class SessionHost:
             self.flush()
         return not core.full
 
-    def _send_text(self, turn_id: TurnId, text: str) -> bool:
-        """Append text to the open run; return False when it must take the way through the core.
-
-        Among many sessions only the first text of a millisecond is written immediately; the others wait
-        for their turn without a number, in the run.
-        """
-        run, wire, ready = self._run, self._wire, None
-        if run is None or wire is None or not run.open or run.turn_id != turn_id:
-            connection = self.connection
-            if connection is None or self.followers:
-                return False
-            wire = connection.wire
-            run = self.core.output.open_text(turn_id) if wire.writable else None
-            if run is None:
-                return False
-            self._run, self._wire = run, wire
-            ready = self.core.output.has_ready
-        if not (wire.writable and 0 < len(text) <= TEXT_PIECE):
+    def _open_run(self, turn_id: TurnId, text: str) -> bool:
+        """Open a run with its first piece; return False when the text must take the way through the core."""
+        connection, output = self.connection, self.core.output
+        if connection is None or self.followers or not connection.wire.writable:
             return False
+        run = output.open_text(turn_id)
+        if run is None:
+            return False
+        self._run, self._wire = run, connection.wire
         time = self.loop.time()
-        if not ready and self._defers(run, text, time):
+        if not output.has_ready and self._scheduler.defers(self, time):
+            run.deferred = [text]
             return True
         frame = run.append(text, time)
         if frame is None:
             return False
-        wire.write([*self.core.output.take_ready(), frame] if ready else (frame,))
+        connection.wire.write([*output.take_ready(), frame])
         return True
-
-    def _defers(self, run: TextRun, text: str, time: float) -> bool:
-        if run.deferred:
-            run.deferred = [*run.deferred, text]
-            return True
-        if self._scheduler.defers(self, time):
-            run.deferred = (text,)
-            return True
-        return False
 
     def write_deferred(self) -> bool:
         """Write the text that the flush scheduler put off; return whether there was any."""
@@ -347,12 +343,9 @@ class SessionHost:
 
     # --- time ------------------------------------------------------------------------------------
 
-    def _arm(self) -> None:
-        """Have `tick` called in time. A timer that is set too early is left alone: it sets itself anew."""
-        deadline = self.core.next_deadline()
+    def _arm(self, deadline: float | None) -> None:
+        """Have `tick` called in time."""
         if self._timer is not None:
-            if deadline is not None and self._timer_due <= deadline:
-                return
             self._timer.cancel()
             self._timer = None
         if deadline is not None:

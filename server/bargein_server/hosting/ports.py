@@ -96,11 +96,13 @@ class RunnerHost(Protocol):
     Attributes:
         core: The session; asked through `act`.
         loop: The event loop.
+        settings: The limits.
         time_slicer: Keeps agents that never suspend from starving the others.
         telemetry: Is notified of what happens.
     """
 
     core: Session
+    settings: Settings
     loop: asyncio.AbstractEventLoop
     time_slicer: TimeSlicer
     telemetry: SessionTelemetry
@@ -113,11 +115,6 @@ class RunnerHost(Protocol):
     @property
     def agent(self) -> Agent:
         """The agent that answers."""
-        ...
-
-    @property
-    def settings(self) -> Settings:
-        """The limits."""
         ...
 
     @property

@@ -53,7 +53,6 @@ class Runner:
         turn: What the agent is given, until its task has ended.
         task: The task; None before `start` and when it has ended.
         stopped: Whether the fence was closed.
-        tools: Ledger of the turn's tool calls.
     """
 
     def __init__(self, host: RunnerHost, turn_id: TurnId) -> None:
@@ -61,7 +60,7 @@ class Runner:
         self.task: asyncio.Task[None] | None = None
         self.stopped = False
         self.turn = Turn(turn_id, core.turn(turn_id).input, core.history(turn_id), host.view, self)
-        self.tools = TurnToolLedger(host, turn_id)
+        self._tools: TurnToolLedger | None = None  # most turns call none
         self._id = turn_id
         self._host = host
         self._streams = TurnStreams()
@@ -70,6 +69,15 @@ class Runner:
         self._finished = False
         self._reported = False
         self._has_output = False
+
+    @property
+    def tools(self) -> TurnToolLedger:
+        """Ledger of the turn's tool calls."""
+        if self._tools is None:
+            self._tools = TurnToolLedger(self._host, self._id)
+            if self.stopped:
+                self._tools.stop()
+        return self._tools
 
     def start(self, context: Context) -> None:
         """Create the task. The context is the server's, so that nothing of another turn leaks in."""
@@ -90,7 +98,8 @@ class Runner:
         self.task.cancel(reason)
         for child in list(self._children):
             child.cancel(reason)
-        self.tools.stop()
+        if self._tools is not None:
+            self._tools.stop()
         self._streams.close()
         self._timer = self._host.loop.call_later(self._host.settings.cleanup_grace_s, self._cancel_again)
 

@@ -82,13 +82,15 @@ NO_TELEMETRY = Telemetry()
 
 
 class _Recorder(SessionTelemetry):
-    __slots__ = ("_closed", "_read_at", "_session", "_sinks", "_turns")
+    __slots__ = ("_answer_sinks", "_closed", "_end_sinks", "_session", "_sinks", "_turns")
 
     def __init__(self, sinks: tuple[Sink, ...], session_id: SessionId, principal: str | None) -> None:
         self._sinks = sinks
+        # An interrupt waits for no sink that does nothing.
+        self._answer_sinks = tuple(sink for sink in sinks if type(sink).answered is not Sink.answered)
+        self._end_sinks = tuple(sink for sink in sinks if type(sink).turn_ended is not Sink.turn_ended)
         self._session = SessionRecord(session_id, principal, perf_counter())
         self._turns: dict[TurnId, TurnTiming] = {}  # those that are not over
-        self._read_at = self._session.opened_at
         self._closed = False
         for sink in sinks:
             sink.session_opened(self._session)
@@ -116,18 +118,15 @@ class _Recorder(SessionTelemetry):
             for sink in self._sinks:
                 sink.session_closed(self._session, reason, now)
 
-    def reading(self) -> None:
-        self._read_at = perf_counter()
-
     def answered(self, event: ServerEvent) -> None:
         self._session.interrupts += isinstance(event, InterruptResult)
-        for sink in self._sinks:
+        for sink in self._answer_sinks:
             sink.answered(self._session, event)
 
     # --- its turns -------------------------------------------------------------------------------
 
     def turn_asked(self, turn: TurnRecord) -> None:
-        record = self._turns[turn.id] = TurnTiming(turn, self._read_at)
+        record = self._turns[turn.id] = TurnTiming(turn, perf_counter())
         self._session.turns += 1
         for sink in self._sinks:
             sink.turn_asked(self._session, record)
@@ -147,12 +146,12 @@ class _Recorder(SessionTelemetry):
     def turn_cut(self, turn: TurnRecord) -> None:
         record = self._turns[turn.id]
         if record.cut_at is None:
-            record.cut_at = self._read_at
+            record.cut_at = perf_counter()
 
     def turn_ended(self, turn: TurnRecord, event: TurnEnded, ran: bool) -> None:
         record = self._turns[turn.id]
         record.ended_at, record.event = perf_counter(), event
-        for sink in self._sinks:
+        for sink in self._end_sinks:
             sink.turn_ended(self._session, record)
         # The start itself may still be to come: a turn can begin and end in one step of the core.
         if record.over_at is not None or (record.started_at is None and not ran):

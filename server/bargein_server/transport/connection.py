@@ -93,7 +93,17 @@ class Connection:
         if self._closing:
             return
         try:
-            self._receive(frame, text)
+            if text is not self._codec.text:
+                raise DecodeError(WRONG_CODEC, WRONG_CODEC.reason)
+            event, host = self._codec.decode_client(frame), self._host
+            if host is None:
+                self._open(event)
+            elif type(event) is InputText and not host.core.busy:
+                host.act_soon(host.core.receive, event)
+            else:
+                host.act(host.core.receive, event)
+        except DecodeError as error:
+            self._reject(error)
         except Exception:
             # The boundary to the client: a fault of ours ends this connection and no other.
             log.exception("connection failed")
@@ -102,23 +112,6 @@ class Connection:
         now = self._registry.loop.time()
         if not (self._messages.take(1, now) and self._bytes.take(len(frame), now)):
             self.close(FLOODED)
-
-    def _receive(self, frame: bytes, text: bool) -> None:
-        if text is not self._codec.text:
-            self._reject(DecodeError(WRONG_CODEC, WRONG_CODEC.reason))
-            return
-        try:
-            event = self._codec.decode_client(frame)
-        except DecodeError as error:
-            self._reject(error)
-            return
-        host = self._host
-        if host is None:
-            self._open(event)
-        elif type(event) is InputText and not host.core.busy:
-            host.act_soon(host.core.receive, event)
-        else:
-            host.act(host.core.receive, event)
 
     def _open(self, event: ClientEvent) -> None:
         first = event if isinstance(event, SessionOpen) else SessionOpen()
