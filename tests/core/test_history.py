@@ -72,14 +72,14 @@ class Conversation:
     @property
     def turn(self) -> TurnId:
         """The turn that has the floor, else the last one."""
-        current = self.talk.session._table.current
+        current = self.talk.session._turns.current
         return self.turns[-1] if current is None else current.id
 
     def act(self, what: str, argument: Any) -> None:
         if what == "yield":
             self.talk.emit(self.turn, argument)
         elif what == "finish":
-            if self.talk.session.turn(self.turn).state is State.RUNNING:
+            if self.talk.session.turn(self.turn).stage is Stage.RUNNING:
                 self.talk.finish(self.turn)
         elif what == "cleaned":
             for turn in self.talk.cancelled():

@@ -20,7 +20,7 @@ def test_a_session_that_nobody_uses_is_closed() -> None:
     talk.wait(0.1)
     assert closes(talk) == ["expired"]
     assert [command for command in talk.commands if isinstance(command, Expire)] == [Expire()]
-    assert talk.session.refuses(talk.resume(talk.opened().token), talk.now) == "unknown_session"
+    assert talk.session.refusal(talk.resume(talk.opened().token), talk.now) == "unknown_session"
 
 
 def test_any_frame_counts_as_life() -> None:

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import pytest
-from bargein_server.core.utterance import MAX_PIECES
 
-from bargein_protocol import JSON, Ping, TextDelta, Thought, Token, TurnEnded, TurnHold, TurnId, TurnResume
-from bargein_server.core.turn_record import JOINED_TEXT, MAX_TURN_CHARS, Misuse
+from bargein_protocol import (
+    JSON,
+    Heartbeat,
+    Ping,
+    TextDelta,
+    Thought,
+    Token,
+    TurnEnded,
+    TurnHold,
+    TurnId,
+    TurnResume,
+)
+from bargein_server.core.text_run import MAX_UNSETTLED
+from bargein_server.core.turn_record import JOINED_TEXT, MAX_TURN_CHARS
 from bargein_server.core.validation import TEXT_PIECE
 from core_driver import Talk
 
@@ -139,116 +150,176 @@ def test_a_gush_beyond_what_a_turn_remembers_is_replayed_whole() -> None:
     assert talk.end_of(turn).heard.text == "".join(words)[:MAX_TURN_CHARS]
 
 
-def test_an_utterance_begins_only_when_no_output_stands_before_it() -> None:
+def test_a_run_opens_only_when_no_output_stands_before_it() -> None:
     """In all other cases text takes its place behind what waits."""
     talk = Talk()
     turn = talk.ask()
 
-    def begins(turn: TurnId = turn) -> bool:
-        top = talk.session.output._stream.top
-        begun = talk.session.output.begin_utterance(turn) is not None
-        assert talk.session.output._stream.top == top
-        return begun
+    def opens(turn: TurnId = turn) -> bool:
+        top = talk.session.output._sequencer.top
+        run = talk.session.output.open_text(turn)
+        assert run is None or run.open
+        talk.session.output.settle()
+        assert run is None or not run.open
+        assert talk.session.output._sequencer.top == top
+        return run is not None
 
-    assert begins()
-    assert not begins(TurnId("another"))
+    assert opens()
+    assert not opens(TurnId("another"))
     talk.open = False
     talk.session.emit(turn, "2 ", talk.now)
-    assert not begins()  # "2 " waits
+    assert not opens()  # "2 " waits
     talk.open = True
     talk.flush()
+    assert opens()
     assert talk.enter_section(turn)
-    assert not begins()  # a section protects what is said in it
+    assert not opens()  # a section protects its output
     assert talk.interrupt(turn).outcome == "deferred"
-    assert not begins()
+    assert not opens()
     talk.leave_section(turn)
-    assert not begins()  # it has ended
+    assert not opens()  # it has ended
     turn = talk.ask()
     talk.session.receive(Ping(id="p"), talk.now)
-    assert begins(turn)
+    assert opens(turn)
     assert len(talk.session.output.take_ready()) == 1  # its answer goes out first
-    assert begins(turn)
+    assert talk.session.output.take_ready() == []
+    assert opens(turn)
     talk.send(TurnHold(turn_id=turn))
-    assert not begins(turn)
+    assert not opens(turn)
     talk.send(TurnResume(turn_id=turn))
-    assert begins(turn)
+    assert opens(turn)
     talk.detach()
-    assert not begins(turn)  # nobody is there
+    assert not opens(turn)  # nobody is there
     talk.session.attach(JSON, Token("k"), talk.now, resume=talk.resume(talk._token, 1))
-    assert not begins(turn)  # the client has not seen everything before it
+    assert not opens(turn)  # the client has not seen everything before it
     talk.flush()
-    assert begins(turn)
+    assert opens(turn)
     talk.finish(turn)
-    assert not begins(turn)
+    assert not opens(turn)
 
 
-def test_an_utterance_takes_only_what_can_be_written_as_it_is() -> None:
-    """The rest takes the usual way, and so does what is too much for one utterance."""
+def test_a_turn_whose_agent_has_returned_opens_no_run() -> None:
+    """Its output waits for the line, and then its end comes."""
     talk = Talk()
     turn = talk.ask()
-    utterance = talk.session.output.begin_utterance(turn)
-    assert utterance is not None
-    for text in ("", "x" * (TEXT_PIECE + 1), "\ud800"):
-        assert utterance.say(text, talk.now) is None
-    for _ in range(MAX_PIECES):
-        assert utterance.say("x" * TEXT_PIECE, talk.now) is not None
-    assert utterance.say("y", talk.now) is None
-    assert len(utterance.pieces) == MAX_PIECES
+    talk.open = False
+    talk.emit(turn, Thought(text="hm"))
+    talk.finish(turn)
+    assert talk.session.output.open_text(turn) is None
 
 
-def test_an_utterance_that_was_not_entered_first_is_found_out() -> None:
-    """Its numbers would be given twice. Nothing is changed by the attempt."""
+def test_a_run_that_is_asked_for_again_is_the_same() -> None:
+    """Also after text that took the way through the core: numbers follow one another."""
     talk = Talk()
     turn = talk.ask()
-    delivery = talk.session.output
-    late, later = delivery.begin_utterance(turn), delivery.begin_utterance(turn)
-    assert late is not None
-    assert later is not None
-    late.say("one ", talk.now)
-    later.say("two ", talk.now)
-    delivery.enter(late)
-    top = delivery._stream.top
-    with pytest.raises(Misuse, match="expected an utterance that begins with"):
-        delivery.enter(later)
+    first = talk.session.output.open_text(turn)
+    assert first is not None
+    assert talk.session.output.open_text(turn) is first
+    first.append("one ", talk.now)
+    talk.session.emit(turn, "two ", talk.now)
+    assert not first.open
+    talk.flush()
+    assert talk.session.output.open_text(turn) is first
+    first.append("three", talk.now)
     talk.interrupt(turn)
-    with pytest.raises(Misuse, match="expected an utterance of the current turn"):
-        delivery.enter(later)
-    assert talk.end_of(turn).heard.text == "one "
-    assert talk.end_of(turn).last_seq == top
+    end = talk.end_of(turn)
+    assert (end.heard.text, end.seq) == ("one two three", 6)
 
 
-def test_text_beyond_what_a_turn_remembers_is_logged_by_its_frames() -> None:
-    """An utterance that crosses the bound is replayed like any other."""
+def test_a_run_that_is_full_is_settled_and_goes_on() -> None:
+    """The host emits what a run does not take, and every number is there once."""
     talk = Talk()
+    turn = talk.ask()
+    for _ in range(MAX_UNSETTLED):
+        assert talk.append_text(turn, "x")
+    assert not talk.append_text(turn, "y")
+    assert talk.emit(turn, "y")
+    assert talk.append_text(turn, "z")
+    talk.interrupt(turn)
+    end = talk.end_of(turn)
+    assert end.heard.text == "x" * MAX_UNSETTLED + "yz"
+    assert talk.numbers() == list(range(1, end.seq + 1))
+
+
+@pytest.mark.parametrize("open_line", [True, False])
+def test_text_beyond_what_a_turn_remembers_is_logged_by_its_frames(open_line: bool) -> None:
+    """A run that reaches the bound is replayed like any other text."""
+    talk = Talk(output_bytes=1 << 30)
     turn = talk.ask()
     before = len(talk.events)
-    words = ["x" * TEXT_PIECE] * (MAX_TURN_CHARS // TEXT_PIECE + 2)
+    words = ["x" * TEXT_PIECE] * (MAX_TURN_CHARS // TEXT_PIECE - 1) + ["y" * (TEXT_PIECE - 3), "over", *"abc"]
+    talk.open = open_line
+    if not open_line:
+        talk.session.turn(turn).choked = False
     talk.emit(turn, *words)
-    shown = talk.events[before:]
-    assert texts(talk) == words
+    talk.open = True
+    talk.flush()
+    shown = [event for event in talk.events[before:] if isinstance(event, TextDelta)]
+    assert "".join(texts(talk)) == "".join(words)
     talk.detach()
     talk.attach(2)
-    assert [event for event in talk.events[before + len(words) :] if isinstance(event, TextDelta)] == shown
+    assert [event for event in talk.events[before + len(shown) :] if isinstance(event, TextDelta)] == shown
+    talk.interrupt(turn)
+    assert talk.end_of(turn).heard.text == "".join(words)[:MAX_TURN_CHARS]
 
 
-def test_what_is_said_counts_as_progress() -> None:
-    """The time-out for agents that say nothing runs from the last word."""
+def test_a_surrogate_beyond_what_a_turn_remembers_is_mended_too() -> None:
+    """That text is an event of its own, not a piece of a run."""
+    talk = Talk(output_bytes=1 << 30)
+    turn = talk.ask()
+    talk.emit(turn, *["x" * TEXT_PIECE] * (MAX_TURN_CHARS // TEXT_PIECE), "half \ud83d", " and on")
+    assert texts(talk)[-2:] == ["half ?", " and on"]
+    assert talk.numbers() == list(range(1, len(talk.numbers()) + 1))
+
+
+def test_text_in_an_open_run_counts_as_progress() -> None:
+    """The time-out for agents that are silent runs from the last word."""
     talk = Talk(no_output_s=10.0)
     turn = talk.ask()
     for _ in range(4):
         talk.wait(4.0)
-        assert talk.say(turn, "word ")
+        assert talk.append_text(turn, "word ")
     talk.wait(9.0)
     assert not talk.of(TurnEnded)
     talk.wait(2.0)
     assert talk.end_of(turn).reason == "no_output"
 
 
-def test_an_utterance_is_history_and_heard_like_any_other() -> None:
+def test_text_in_an_open_run_is_no_silence_of_the_server() -> None:
+    """A client that reads words needs no heartbeat."""
+    talk = Talk(heartbeat_s=10.0, no_output_s=1000.0)
+    turn = talk.ask()
+    for _ in range(20):
+        talk.wait(2.0)
+        assert talk.append_text(turn, "word ")
+    assert not talk.of(Heartbeat)
+    talk.wait(12.0)
+    assert len(talk.of(Heartbeat)) >= 1
+
+
+def test_text_in_an_open_run_is_history_and_heard_like_any_other() -> None:
     """Only the way to the line is shorter."""
     talk = Talk()
     turn = talk.ask()
-    talk.emit(turn, "One ", "two ")
+    assert talk.append_text(turn, "One ")
+    assert talk.append_text(turn, "two ")
     talk.interrupt(turn)
     end = talk.end_of(turn)
     assert (end.heard.text, end.heard.seq) == ("One two ", end.last_seq)
+    following = talk.ask("and?")
+    assert [message["content"] for message in talk.heard_by_next(following)][1].startswith("One two")
+
+
+def test_protected_text_is_heard_when_its_end_comes_at_once() -> None:
+    """The section's last frame and the end of the turn that waited for it are one step."""
+    talk = Talk()
+    turn = talk.ask()
+    talk.open = False
+    talk.enter_section(turn)
+    talk.emit(turn, "legal words")
+    talk.leave_section(turn)
+    assert talk.interrupt(turn).outcome == "deferred"
+    talk.open = True
+    talk.flush()
+    end = talk.end_of(turn)
+    assert (end.heard.text, end.heard.seq, end.last_seq) == ("legal words", end.seq - 1, end.seq - 1)

@@ -23,6 +23,7 @@ from bargein_protocol import (
     UnknownEvent,
 )
 from bargein_server.core.replay_log import MemoryLog
+from bargein_server.core.text_run import MAX_UNSETTLED, TextRun
 
 
 class Backwards:
@@ -147,73 +148,180 @@ def test_a_frame_costs_its_bytes_and_few_more() -> None:
     for n in range(100_000):
         log.append(b"x" * 10, JSON, TurnId(f"t{n // 1000}"))
     assert len(log._runs) <= 4096 // 1000 + 2
-    assert sum(len(run.entries) for run in log._runs) == log.top - log.first + 1 <= 4096
+    assert sum(run.next_seq - run.first for run in log._runs) == log.top - log.first + 1 <= 4096
+
+
+class Writer:
+    """Appends text and frames to a log as a sequencer does, and keeps what it appended.
+
+    Args:
+        log: The log.
+        at_once: Whether each piece of text is settled alone.
+    """
+
+    def __init__(self, log: MemoryLog, at_once: bool = False) -> None:
+        self.log = log
+        self.frames: list[tuple[bytes, TurnId]] = []
+        self.texts: dict[TurnId, IndexedText] = {}
+        self.runs: list[TextRun] = []
+        self._at_once = at_once
+        self._run: TextRun | None = None
+
+    def text(self, turn: TurnId, text: str, codec: Codec = JSON) -> None:
+        """Append text to the open run, or to a new one."""
+        run = self._run
+        if run is not None and (run.turn_id != turn or run.codec is not codec):
+            self.settle()
+            run = None
+        if run is None:
+            whole, seq = self.texts.setdefault(turn, IndexedText()), Seq(self.log.top + 1)
+            last = self.runs[-1] if self.runs else None
+            if last is None or last.turn_id != turn or last.next_seq != seq or last.codec is not codec:
+                last = TextRun(codec, turn, whole, seq, seq)
+                self.runs.append(last)
+            run = self._run = last
+            run.pieces, run.room = whole.tail(), whole.max_chars - whole.length
+        frame = run.append(text, 0.0)
+        assert frame is not None
+        self.frames.append((frame, turn))
+        if self._at_once or run.unsettled == MAX_UNSETTLED:
+            self.settle()
+
+    def frame(self, turn: TurnId, frame: bytes) -> None:
+        """Append a frame, behind the open run."""
+        self.settle()
+        self.frames.append((frame, turn))
+        self.log.append(frame, JSON, turn)
+
+    def settle(self) -> None:
+        """Settle the open run."""
+        run, self._run = self._run, None
+        if run is not None and run.unsettled:
+            self.log.append_text(run, run.settle())
+
+    def check(self) -> None:
+        """Compare what the log has with what was appended."""
+        self.settle()
+        assert self.log.top == len(self.frames)
+        for seq in range(self.log.first, self.log.top + 1):
+            assert self.log.read(Seq(seq), JSON) == self.frames[seq - 1]
+        for seq in (self.log.first - 1, self.log.top + 1):
+            with pytest.raises(KeyError):
+                self.log.read(Seq(seq), JSON)
+
+
+TURNS = [TurnId("t0"), TurnId("t1"), TurnId("t2")]
 
 
 @settings(deadline=None)
 @given(
-    st.lists(st.tuples(st.booleans(), st.text(max_size=20), st.integers(0, 2)), max_size=200),
+    st.lists(
+        st.tuples(
+            st.sampled_from(("text", "text", "frame", "settle")),
+            st.text(min_size=1, max_size=20),
+            st.sampled_from(TURNS),
+        ),
+        max_size=200,
+    ),
     st.integers(1, 150),
 )
-def test_what_is_spoken_is_read_as_it_was_framed(
-    entries: list[tuple[bool, str, int]], max_events: int
-) -> None:
-    """Its text stands elsewhere; turns, frames and numbers may come in any order."""
-    log = MemoryLog(max_events, 10**6)
-    texts = [IndexedText() for _ in range(3)]
-    frames: list[bytes] = []
-    for is_spoken, text, voice in entries:
-        entry = Entry(text, JSON, TurnId(f"t{voice}"))
-        frame = frame_of(entry, len(frames) + 1)
-        frames.append(frame)
-        if is_spoken:
-            texts[voice].append(text, len(frames))
-            log.append_spoken(1, len(frame), JSON, entry.turn_id, texts[voice])
+def test_text_is_read_as_it_was_framed(entries: list[tuple[str, str, TurnId]], max_events: int) -> None:
+    """Its characters are stored elsewhere; turns, frames and numbers may come in any order."""
+    writer = Writer(MemoryLog(max_events, 10**6))
+    for kind, text, turn in entries:
+        if kind == "text":
+            writer.text(turn, text)
+        elif kind == "frame":
+            writer.frame(turn, frame_of(Entry(text, JSON, turn), len(writer.frames) + 1))
         else:
-            log.append(frame, JSON, entry.turn_id)
-        assert log.top - log.first < max_events
-    for seq in range(log.first, log.top + 1):
-        assert log.read(Seq(seq), JSON) == (frames[seq - 1], f"t{entries[seq - 1][2]}")
+            writer.settle()
+        assert writer.log.top - writer.log.first < max_events
+    writer.check()
 
 
-def test_what_is_spoken_counts_with_its_bytes() -> None:
+def test_text_counts_with_its_bytes() -> None:
     """The bound of bytes holds for it too, and no frame of it is kept."""
-    log, text = MemoryLog(1000, 1600), IndexedText()
-    for seq in range(1, 101):
-        text.append("x" * 20, seq)
-        log.append_spoken(1, 100, JSON, TurnId("t"), text)
-        assert (log.top - log.first + 1) * 100 <= 1600
-    assert log.top - log.first + 1 >= 15
-    assert not any(entry for run in log._runs for entry in run.entries)
+    writer = Writer(MemoryLog(1000, 1600), at_once=True)
+    for _ in range(100):
+        writer.text(TURNS[0], "x" * 20)
+        assert sum(len(frame) for frame, _ in writer.frames[writer.log.first - 1 :]) <= 1600
+    assert writer.log.top - writer.log.first + 1 >= 15
+    assert writer.log._runs == writer.runs
+    writer.check()
 
 
+@settings(deadline=None)
 @given(
     st.lists(
-        st.tuples(st.lists(st.text("aé", max_size=9), min_size=1, max_size=9), st.booleans()), max_size=30
+        st.tuples(st.lists(st.text("aé", min_size=1, max_size=9), min_size=1, max_size=9), st.booleans()),
+        max_size=30,
     ),
     st.integers(1, 60),
 )
 def test_many_pieces_are_stored_as_they_would_be_one_by_one(
     runs: list[tuple[list[str], bool]], max_events: int
 ) -> None:
-    """An utterance and single texts, with frames between them."""
-    turn, whole, single = TurnId("t"), MemoryLog(max_events, 2000), MemoryLog(max_events, 2000)
-    text = IndexedText()
+    """In runs and piece by piece, with frames between them."""
+    whole, single = Writer(MemoryLog(max_events, 2000)), Writer(MemoryLog(max_events, 2000), at_once=True)
     for pieces, frame_after in runs:
-        sizes = []
-        for seq, piece in enumerate(pieces, whole.top + 1):
-            text.append(piece, seq)
-            sizes.append(len(frame_of(Entry(piece, JSON, turn), seq)))
-        whole.append_spoken(len(pieces), sum(sizes), JSON, turn, text)
-        for size in sizes:
-            single.append_spoken(1, size, JSON, turn, text)
-        if frame_after:
-            for log in (whole, single):
-                log.append(b"between", JSON, turn)
-        assert whole.top == single.top
-        assert whole.top - whole.first < max_events
-        for seq in range(max(whole.first, single.first), whole.top + 1):
-            assert whole.read(Seq(seq), JSON) == single.read(Seq(seq), JSON)
+        for writer in (whole, single):
+            for piece in pieces:
+                writer.text(TURNS[0], piece)
+            writer.settle()
+            if frame_after:
+                writer.frame(TURNS[0], b"between")
+        assert whole.log.top == single.log.top
+        assert whole.log.top - whole.log.first < max_events
+    assert whole.frames == single.frames
+    whole.check()
+    single.check()
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=20), st.integers(1, 30), st.integers(100, 3000))
+def test_a_run_is_trimmed_while_it_is_open(counts: list[int], max_events: int, max_bytes: int) -> None:
+    """The log lets go of its first pieces and takes more at its end; what is left can be read."""
+    writer = Writer(MemoryLog(max_events, max_bytes))
+    number = 0
+    for pieces in counts:
+        for _ in range(pieces):
+            number += 1
+            writer.text(TURNS[0], f"{number} ")
+        writer.settle()
+        [run] = writer.runs
+        log = writer.log
+        assert (run.first, run.next_seq) == (log.first, log.top + 1)
+        assert log.top - log.first < max_events
+        assert 0 <= run.size <= max_bytes
+        assert log._size == run.size
+    writer.check()
+
+
+def test_a_run_that_was_trimmed_away_goes_on() -> None:
+    """All of it fell off; its next piece is the log's first."""
+    writer = Writer(MemoryLog(1000, 200))
+    writer.text(TURNS[0], "one")
+    writer.text(TURNS[0], "x" * 300)
+    writer.settle()
+    [run] = writer.runs
+    assert (writer.log.first, writer.log.top, writer.log._size, run.size) == (3, 2, 0, 0)
+    writer.text(TURNS[0], "three")
+    writer.check()
+    assert writer.runs == [run] == writer.log._runs
+    assert (writer.log.first, writer.log.top) == (3, 3)
+
+
+def test_a_run_is_read_in_any_codec() -> None:
+    """Its pieces are encoded anew; each run has the codec of the client that it was written to."""
+    writer = Writer(MemoryLog(100, 10_000))
+    for text, codec in (("a", JSON), ("b", JSON), ("c", BACKWARDS), ("d", JSON)):
+        writer.text(TURNS[0], text, codec)
+    writer.settle()
+    assert [run.codec for run in writer.runs] == [JSON, BACKWARDS, JSON]
+    for codec in (JSON, BACKWARDS):
+        for seq, text in enumerate("abcd", 1):
+            expected = TextDelta(seq=Seq(seq), turn_id=TURNS[0], text=text)
+            assert writer.log.read(Seq(seq), codec) == (codec.encode(expected), TURNS[0])
 
 
 def test_the_end_of_a_turn_is_kept_as_the_event_that_it_is() -> None:

@@ -22,8 +22,8 @@ from bargein_protocol import (
     TextDelta,
     UnknownEvent,
 )
+from bargein_server.core.lifecycle import Stage
 from bargein_server.core.side_channel import Follower, Lagged
-from bargein_server.core.turn_record import State
 from core_driver import Talk
 
 
@@ -51,13 +51,13 @@ def test_a_guest_is_answered_aside() -> None:
     talk = Talk()
     turn = talk.ask()
     mark = talk.mark()
-    answers = talk.session.side_channel.ask(Interrupt(id=InterruptId("x"), turn_id=turn), talk.now)
+    answers = talk.session.side_channel.request(Interrupt(id=InterruptId("x"), turn_id=turn), talk.now)
     talk.flush()
     [result] = answers
     assert isinstance(result, InterruptResult)
     assert (result.outcome, result.turn_id) == ("interrupted", turn)
     assert talk.types(mark) == ["turn.ended"]
-    assert talk.session.side_channel.ask(Ping(id="p"), talk.now) == [Pong(id="p")]
+    assert talk.session.side_channel.request(Ping(id="p"), talk.now) == [Pong(id="p")]
 
 
 def test_a_guest_is_answered_while_nobody_drives() -> None:
@@ -65,17 +65,19 @@ def test_a_guest_is_answered_while_nobody_drives() -> None:
     talk = Talk()
     turn = talk.ask(id="i1")
     talk.detach()
-    [result] = talk.session.side_channel.ask(Interrupt(id=InterruptId("x"), input_id=InputId("i1")), talk.now)
+    [result] = talk.session.side_channel.request(
+        Interrupt(id=InterruptId("x"), input_id=InputId("i1")), talk.now
+    )
     assert isinstance(result, InterruptResult)
     assert result.turn_id == turn
-    assert talk.session.turn(turn).state is State.ENDED
+    assert talk.session.turn(turn).stage is Stage.ENDED
     assert talk.session.side_channel.is_over(InputId("i1"))
 
 
 def test_an_answer_after_a_guest_is_the_drivers_again() -> None:
     """Nothing of the driver is kept back."""
     talk = Talk()
-    talk.session.side_channel.ask(Ping(id="p"), talk.now)
+    talk.session.side_channel.request(Ping(id="p"), talk.now)
     talk.send(Ping(id="q"))
     assert [event.id for event in talk.of(Pong)] == ["q"]
 
@@ -114,7 +116,7 @@ def test_a_follower_counts_for_nothing() -> None:
     talk.detach()
     talk.emit(turn, "unheard")
     assert any(isinstance(event, TextDelta) for event in read(follow(talk)))
-    assert talk.session.turn(turn).hearing.taken == 0
+    assert talk.session.turn(turn).heard_position.taken == 0
 
 
 def test_what_the_log_lost_is_told_as_a_snapshot() -> None:
@@ -132,6 +134,50 @@ def test_what_the_log_lost_is_told_as_a_snapshot() -> None:
     [delta] = read(follower)
     assert isinstance(delta, TextDelta)
     assert delta.seq == snapshot.through + 1
+
+
+def test_who_follows_an_open_run_from_the_beginning_gets_all_of_it() -> None:
+    """What the log loses when the run is settled comes as a snapshot, not as a gap."""
+    talk = Talk(log_events=16)
+    turn = talk.ask()
+    for number in range(40):
+        assert talk.append_text(turn, f"{number} ")
+    snapshot, done = read(follow(talk))
+    assert isinstance(snapshot, Snapshot)
+    assert isinstance(done, ReplayDone)
+    assert snapshot.turns[0].lanes[""].text.endswith("38 39 ")
+
+
+def test_a_snapshot_for_a_follower_has_the_numbers_of_an_open_run() -> None:
+    """Its turn is as new as the snapshot itself."""
+    talk = Talk(log_events=16)
+    turn = talk.ask()
+    talk.emit(turn, *map(str, range(40)))
+    follower = follow(talk)
+    talk.followed = False  # as in the step between asking for a place and taking it
+    assert talk.append_text(turn, "late")
+    frame = follower.next_frame()
+    assert frame is not None
+    snapshot = JSON.decode_server(frame)
+    assert isinstance(snapshot, Snapshot)
+    assert snapshot.turns[0].last_seq == snapshot.through == talk.numbers()[-1]
+    assert snapshot.turns[0].lanes[""].text.endswith("39late")
+    assert talk.append_text(turn, " and later")
+    assert [event.text for event in read(follower) if isinstance(event, TextDelta)] == [" and later"]
+    talk.interrupt(turn)
+    assert talk.end_of(turn).heard.text.endswith("39late and later")
+
+
+def test_a_follower_reads_an_open_run_as_it_grows() -> None:
+    """Between two pieces, and to the last of them."""
+    talk = Talk()
+    turn = talk.ask()
+    follower = follow(talk, talk.session.side_channel.cursor)
+    assert [type(event) for event in read(follower)] == [ReplayDone]
+    talk.followed = False  # the host of this one does not end its run for a follower
+    for text in ("a", "b"):
+        assert talk.append_text(turn, text)
+        assert [event.text for event in read(follower) if isinstance(event, TextDelta)] == [text]
 
 
 def test_who_is_too_slow_falls_off() -> None:

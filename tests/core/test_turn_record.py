@@ -1,14 +1,13 @@
-"""One turn: its states, and the books about what waits."""
+"""The record of one turn: its waiting output (`test_lifecycle` has its states)."""
 
 from __future__ import annotations
 
-from itertools import product, takewhile
+from itertools import takewhile
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
 from bargein_protocol import (
     AgentOutput,
@@ -23,41 +22,12 @@ from bargein_protocol import (
     ToolRunning,
     TurnId,
 )
-from bargein_server.core.turn_record import (
-    FRAME_BYTES,
-    SUPERSEDED,
-    TRANSITIONS,
-    Misuse,
-    State,
-    Step,
-    TurnRecord,
-)
+from bargein_server.core.lifecycle import GUARDED, Event, Flow
+from bargein_server.core.turn_record import FRAME_BYTES, TurnRecord
 
 
 def new_turn() -> TurnRecord:
     return TurnRecord(TurnId("t"), InputText(id=InputId("i"), text="hello"), False)
-
-
-@pytest.mark.parametrize(("state", "step"), list(product(State, Step)))
-def test_a_turn_takes_the_listed_steps_and_no_others(state: State, step: Step) -> None:
-    """What is not in the table raises and changes nothing."""
-    turn = new_turn()
-    turn.state = state
-    before = asdict(turn)
-    if (state, step) in TRANSITIONS:
-        turn.advance(step)
-        assert turn.state is TRANSITIONS[state, step]
-    else:
-        with pytest.raises(Misuse, match=f"can't {step.value} turn t when it is {state.value}"):
-            turn.advance(step)
-        assert asdict(turn) == before
-
-
-def test_a_turn_ends_from_every_state_but_its_end_and_never_comes_back() -> None:
-    """One end (contract 1); no state is before `queued`."""
-    assert {state for state, step in TRANSITIONS if step is Step.END} == set(State) - {State.ENDED}
-    assert not any(state is State.ENDED for state, _ in TRANSITIONS)
-    assert State.QUEUED not in TRANSITIONS.values()
 
 
 TEXTS = st.text("ab", min_size=1, max_size=10)
@@ -82,7 +52,7 @@ class Books:
 
     def put(self, output: str | AgentOutput, size: int) -> None:
         turn = self.turn
-        if turn.sections or turn.deferred is None:
+        if turn.sections or turn.flow is not Flow.CUT_PENDING:
             self.waiting.append((output, size, turn.sections > 0))
 
     def act(self, what: str, argument: Any) -> None:
@@ -99,27 +69,28 @@ class Books:
         elif what == "texts":
             self.take_texts()
         elif what == "enter":
+            turn.advance(Event.PROTECT)
             turn.sections += 1
         elif what == "leave":
             turn.sections = max(0, turn.sections - 1)
         elif what == "defer":
-            turn.deferred = SUPERSEDED
+            turn.flow = Flow.CUT_PENDING if turn.flow in GUARDED else turn.flow
         else:
             turn.purge(spare_sections=argument)
             self.waiting = [entry for entry in self.waiting if argument and entry[2]]
 
     def take_texts(self) -> None:
         plain = [output for output, *_ in takewhile(is_plain_text, self.waiting)]
-        assert self.turn.speaks == (len(self.waiting) > 1 and bool(plain))
-        if self.turn.speaks:
-            assert self.turn.next_texts() == plain
+        assert list(self.turn.next_texts()) == plain
+        if plain:
             most = len(plain) // 2 + 1
             self.turn.drop_texts(self.turn.next_texts()[:most])
             del self.waiting[:most]
 
     def check(self) -> None:
         assert self.turn.queued_bytes == sum(size for _, size, _ in self.waiting)
-        assert self.turn.guarded == (self.turn.sections > 0 or any(entry[2] for entry in self.waiting))
+        protected = self.turn.sections > 0 or any(entry[2] for entry in self.waiting)
+        assert self.turn.section_over == (self.turn.guarded and not protected)
 
 
 @given(st.lists(ACTIONS, max_size=50))

@@ -8,6 +8,7 @@ import pytest
 
 from bargein_protocol import JSON, Epoch, InputId, InputText, OnBusy, TurnId
 from bargein_server.core.commands import CancelTurn, StartTurn
+from bargein_server.core.lifecycle import Event, Flow, Misuse, Stage
 from bargein_server.core.replay_log import MemoryLog
 from bargein_server.core.sequencer import Sequencer
 from bargein_server.core.turn_limiter import Permit, TurnLimiter
@@ -16,9 +17,6 @@ from bargein_server.core.turn_record import (
     COMPLETED,
     SHUTDOWN,
     SUPERSEDED,
-    Misuse,
-    State,
-    Step,
     TurnRecord,
 )
 from bargein_server.core.turn_scheduler import InputAnswer, TurnScheduler
@@ -44,16 +42,23 @@ class Floor:
         return self.table.turns[answer.turn_id]  # type: ignore[union-attr]
 
     def answer(self, on_busy: OnBusy | None = None) -> InputAnswer:
-        return self.table.ask(InputText(id=InputId(f"i{next(self._inputs)}"), text="x", on_busy=on_busy))
+        return self.table.schedule(InputText(id=InputId(f"i{next(self._inputs)}"), text="x", on_busy=on_busy))
 
     def end(self, turn: TurnRecord) -> None:
         """End a turn as its agent's return does."""
-        turn.advance(Step.FINISH)
+        turn.advance(Event.FINISH)
         self.table.end(turn, COMPLETED)
         self.table.start_next()
 
     def running(self) -> list[str]:
-        return [turn.id for turn in self.table.turns.values() if turn.state is State.RUNNING]
+        return [turn.id for turn in self.table.turns.values() if turn.stage is Stage.RUNNING]
+
+
+def protect(turn: TurnRecord, sections: int = 1) -> None:
+    """Open sections, as a session does."""
+    for _ in range(sections):
+        turn.advance(Event.PROTECT)
+        turn.sections += 1
 
 
 def test_the_floor_passes_in_the_order_of_the_inputs() -> None:
@@ -78,11 +83,11 @@ def test_a_turn_without_an_agent_asks_for_no_cancel() -> None:
 @pytest.mark.parametrize(("cleanup", "beside"), [("overlap", 1), ("wait", 0)])
 def test_a_turn_starts_beside_so_many_cleanups(cleanup: str, beside: int) -> None:
     """More than one old cleanup, or any when turns share state, must be over first (contract 5)."""
-    floor = Floor(cleanup=cleanup)
+    floor = Floor(cleanup=cleanup, max_overlapping_cleanups=1)
     interrupted = []
     while True:
         turn = floor.ask()
-        if turn.state is not State.RUNNING:
+        if turn.stage is not Stage.RUNNING:
             break
         interrupted.append(turn)
     assert len(interrupted) == beside + 1
@@ -94,7 +99,7 @@ def test_a_turn_starts_beside_so_many_cleanups(cleanup: str, beside: int) -> Non
 
 def test_a_cleanup_that_is_over_twice_counts_once() -> None:
     """A second report makes no room."""
-    floor = Floor()
+    floor = Floor(max_overlapping_cleanups=1)
     first, _, third = floor.ask(), floor.ask(), floor.ask()
     floor.table.cleaned_up(first.id)
     floor.table.cleaned_up(first.id)
@@ -109,11 +114,11 @@ def test_a_turn_that_waits_for_a_cleanup_has_the_floor() -> None:
     floor = Floor(cleanup="wait")
     floor.ask()
     accepted = floor.ask()
-    assert (floor.table.current, accepted.state) == (accepted, State.QUEUED)
+    assert (floor.table.current, accepted.stage) == (accepted, Stage.QUEUED)
     waiting = floor.ask("queue")
     newer = floor.ask()
-    assert (accepted.state, floor.table.current) == (State.ENDED, newer)
-    assert waiting.state is State.QUEUED
+    assert (accepted.stage, floor.table.current) == (Stage.ENDED, newer)
+    assert waiting.stage is Stage.QUEUED
 
 
 def test_ending_all_ends_each_once_and_nothing_starts() -> None:
@@ -145,24 +150,25 @@ def test_the_end_forgets_sections_and_holds() -> None:
     floor = Floor()
     turn = floor.ask()
     floor.table.hold(turn)
-    turn.sections = 2
+    protect(turn, 2)
     turn.put_text("protected")
-    turn.deferred, turn.hold_wanted = SUPERSEDED, True
+    turn.deferred = SUPERSEDED
     floor.table.end(turn, SUPERSEDED)
-    left = [turn.guarded, turn.held_until, turn.deferred, turn.hold_wanted, turn.queued_bytes]
-    assert left == [False, None, None, False, 0]
+    left = [turn.guarded, turn.held, turn.held_until, turn.deferred, turn.sections, turn.queued_bytes]
+    assert left == [False, False, None, None, 0, 0]
+    assert turn.flow is Flow.SHUT
 
 
 def test_the_first_of_two_deferred_endings_holds() -> None:
     """What was answered as deferred is what happens."""
     floor = Floor()
     turn = floor.ask()
-    turn.sections = 1
+    protect(turn)
     floor.table.defer(turn, SUPERSEDED)
     floor.table.defer(turn, CLIENT_GONE)
     turn.sections = 0
-    floor.table.settle(turn)
-    floor.table.settle(turn)
+    floor.table.release(turn)
+    floor.table.release(turn)
     assert turn.fold.ended is not None
     assert turn.fold.ended.reason == "superseded"
 
@@ -172,11 +178,11 @@ def test_a_bounded_queue_has_room_for_one_that_barges_in() -> None:
     floor = Floor(queued_inputs=1)
     turn = floor.ask()
     waiting = floor.ask("queue")
-    turn.sections = 1
+    protect(turn)
     barging = [floor.ask() for _ in range(5)]
     assert floor.answer("queue").code == "queue_full"  # type: ignore[union-attr]
-    assert [one.state for one in barging] == [State.ENDED] * 4 + [State.QUEUED]
-    assert waiting.state is State.QUEUED
+    assert [one.stage for one in barging] == [Stage.ENDED] * 4 + [Stage.QUEUED]
+    assert waiting.stage is Stage.QUEUED
     assert len(floor.table._waiting) == 2
 
 

@@ -21,7 +21,7 @@ from memory_client import serve
 
 
 class StandingLoop:
-    """The part of a loop that an outbox uses, with uvloop's clock: it stands still during an iteration."""
+    """The part of a loop that the scheduler uses; like uvloop's, its clock stands still in an iteration."""
 
     def __init__(self) -> None:
         self.now = 5.0
@@ -41,6 +41,148 @@ class StandingLoop:
         return bool(ready)
 
 
+class Writer:
+    """A session of which the text is a few letters (`flush_scheduler.Deferred`)."""
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+        self._waiting = ""
+        self.broken = False
+
+    def say(self, letter: str) -> None:
+        """Write a letter, or let it wait, as a session's host does."""
+        if self._waiting or self._office.scheduler.defers(self, self._office.loop.now):
+            self._waiting += letter
+        else:
+            self._office.written.append(letter)
+
+    def write_deferred(self) -> bool:
+        if self.broken:
+            raise OSError("no socket")
+        text, self._waiting = self._waiting, ""
+        if text:
+            self._office.written.append(text)
+        return bool(text)
+
+
+class Office:
+    """Sessions that share a scheduler.
+
+    Attributes:
+        written: What all of them wrote, in order.
+    """
+
+    def __init__(self, writers: int) -> None:
+        self.loop = StandingLoop()
+        self.written: list[str] = []
+        self.scheduler = FlushScheduler(cast(asyncio.AbstractEventLoop, self.loop))
+        self.writers = [Writer(self) for _ in range(writers)]
+
+    def say(self, *letters: str) -> None:
+        """Let each session write a letter."""
+        for writer, letter in zip(self.writers, letters, strict=True):
+            writer.say(letter)
+
+
+def test_the_first_of_a_millisecond_is_written_at_once_and_the_others_a_few_at_a_time() -> None:
+    """In the iterations that follow, in order."""
+    letters = [chr(ord("a") + n) for n in range(2 + 2 * FEW)]
+    office = Office(len(letters))
+    office.say(*letters)
+    for written in (1, 1 + FEW, 1 + 2 * FEW, 2 + 2 * FEW):
+        assert office.written == letters[:written]
+        assert office.loop.iterate() is (written < len(letters))
+
+
+def test_in_the_next_millisecond_one_is_written_at_once_again() -> None:
+    """A token that trickles alone is never deferred."""
+    office = Office(1)
+    for _ in range(3):
+        office.say("a")
+        office.loop.now += 1e-3
+    assert office.written == ["a", "a", "a"]
+    assert not office.loop.iterate()
+
+
+def test_nobody_overtakes_those_who_wait() -> None:
+    """A new millisecond has begun, and there are some from the one before."""
+    office = Office(3)
+    office.say("a", "b", "c")
+    office.loop.now += 1e-3
+    office.writers[0].say("d")
+    while office.loop.iterate():
+        pass
+    assert office.written == ["a", "b", "c", "d"]
+
+
+def test_one_that_follows_a_late_write_of_its_iteration_waits() -> None:
+    """The late write was this iteration's."""
+    office = Office(2)
+    office.say("a", "b")
+    office.loop.now += 1e-3
+    office.loop.iterate()
+    office.writers[0].say("c")
+    assert office.written == ["a", "b"]
+    office.loop.iterate()
+    assert office.written == ["a", "b", "c"]
+
+
+def test_what_waits_for_too_long_is_written_all_at_once() -> None:
+    """Where an iteration takes milliseconds, one write in each would be too few."""
+    letters = [chr(ord("a") + n) for n in range(2 + 2 * FEW)]
+    office = Office(len(letters))
+    office.say(*letters)
+    office.loop.now += LATE_S
+    office.loop.iterate()
+    assert office.written == letters
+
+
+def test_the_wait_is_counted_from_its_own_beginning() -> None:
+    """Those who waited before are gone; the next wait is as long as any."""
+    office = Office(2 + FEW)
+    for _ in range(2):
+        office.say(*"abcdef"[: 2 + FEW])
+        assert len(office.written) == 1
+        office.loop.now += LATE_S - 1e-3
+        office.loop.iterate()
+        assert len(office.written) == 1 + FEW
+        office.loop.now += 1e-3
+        office.loop.iterate()
+        assert len(office.written) == 2 + FEW
+        office.written.clear()
+        office.loop.now += 1.0
+
+
+def test_a_session_whose_text_is_gone_takes_no_iteration_away_from_others() -> None:
+    """It was purged, or went into the session's queue."""
+    office = Office(2 + FEW)
+    office.say(*"abcdef"[: 2 + FEW])
+    office.writers[1].write_deferred()
+    office.loop.iterate()
+    assert office.written == list("abcdef"[: 2 + FEW])
+
+
+def test_text_that_joins_waiting_text_is_written_with_it() -> None:
+    """In one write, and it does not wait any longer for that."""
+    office = Office(2)
+    office.say("a", "b")
+    office.writers[1].say("c")
+    office.loop.iterate()
+    assert office.written == ["a", "bc"]
+
+
+def test_a_socket_that_fails_does_not_silence_the_others() -> None:
+    """The fault is the loop's to report; those behind it write."""
+    office = Office(4)
+    office.say("a", "b", "c", "d")
+    office.writers[1].broken = True
+    with pytest.raises(OSError, match="no socket"):
+        office.loop.iterate()
+    while office.loop.iterate():
+        pass
+    assert office.written == ["a", "c", "d"]
+
+
 class Recorder:
     """The transport and the protocol of a wire.
 
@@ -57,6 +199,7 @@ class Recorder:
         self.close_timer: Any = None
         self.close_timeout = 1.0
         self.closing = False
+        self.taken = 0
         self.conn = self
         self.loop = self
 
@@ -69,6 +212,7 @@ class Recorder:
     def close(self) -> None: ...
 
     def take_output(self) -> bool:
+        self.taken += 1
         return True
 
     def send_close(self, code: int, reason: str) -> None: ...
@@ -79,138 +223,41 @@ class Recorder:
     def call_later(self, delay: float, callback: Callable[[], None]) -> None: ...
 
 
-class Office:
-    """Wires that share an outbox."""
-
-    def __init__(self, wires: int = 0, capped: bool = False) -> None:
-        self.loop = StandingLoop()
-        self.writes: list[bytes] = []
-        self.outbox = FlushScheduler(cast(asyncio.AbstractEventLoop, self.loop))
-        self.recorders = [Recorder(self.writes, capped) for _ in range(wires)]
-        self.wires = [
-            TransportWire(cast(BargeinProtocol, recorder), True, self.outbox) for recorder in self.recorders
-        ]
-
-    def say(self, *letters: str) -> None:
-        """Let each wire write a letter."""
-        for wire, letter in zip(self.wires, letters, strict=True):
-            wire.write_soon(letter.encode(), self.loop.now)
-
-    @property
-    def written(self) -> list[str]:
-        """The writes, without the headers of the frames."""
-        said = "abcdefghij(close)"
-        return ["".join(chr(byte) for byte in data if chr(byte) in said) for data in self.writes]
+def new_wire(recorder: Recorder) -> TransportWire:
+    return TransportWire(cast(BargeinProtocol, recorder), True)
 
 
-def test_the_first_of_a_millisecond_is_written_at_once_and_the_others_a_few_at_a_time() -> None:
-    """In the iterations that follow, in order."""
-    letters = [chr(ord("a") + n) for n in range(2 + 2 * FEW)]
-    office = Office(len(letters))
-    office.say(*letters)
-    for written in (1, 1 + FEW, 1 + 2 * FEW, 2 + 2 * FEW):
-        assert office.written == letters[:written]
-        assert office.loop.iterate() is (written < len(letters))
+@pytest.mark.parametrize("how", ["closing", "closed"])
+def test_nothing_is_written_when_the_socket_closes(how: str) -> None:
+    """Its loss has not been told yet, or the close was ours; the close itself goes out once."""
+    recorder = Recorder([])
+    wire = new_wire(recorder)
+    if how == "closing":
+        recorder.closing = True
+        wire.close(CLOSED)
+    else:
+        wire.close(CLOSED)
+        wire.close(CLOSED)
+    wire.write([b"a"])
+    assert recorder.writes == ([] if how == "closing" else [b"(close)"])
 
 
-def test_in_the_next_millisecond_one_is_written_at_once_again() -> None:
-    """A token that trickles alone is never put off."""
-    office = Office(1)
-    for _ in range(3):
-        office.say("a")
-        office.loop.now += 1e-3
-    assert office.written == ["a", "a", "a"]
-    assert not office.loop.iterate()
+def test_frames_that_are_written_together_leave_in_one_write_in_their_order() -> None:
+    """An answer and the text behind it."""
+    recorder = Recorder([])
+    new_wire(recorder).write([b"ab", b"c"])
+    assert recorder.writes == [b"\x81\x02ab\x81\x01c"]
 
 
-def test_nobody_overtakes_those_who_wait() -> None:
-    """A new millisecond has begun, and there are some from the one before."""
-    office = Office(3)
-    office.say("a", "b", "c")
-    office.loop.now += 1e-3
-    office.wires[0].write_soon(b"d", office.loop.now)
-    while office.loop.iterate():
-        pass
-    assert office.written == ["a", "b", "c", "d"]
-
-
-def test_one_that_follows_a_late_write_of_its_iteration_waits() -> None:
-    """The late write was this iteration's."""
-    office = Office(2)
-    office.say("a", "b")
-    office.loop.now += 1e-3
-    office.loop.iterate()
-    office.wires[0].write_soon(b"c", office.loop.now)
-    assert office.written == ["a", "b"]
-
-
-def test_what_waits_for_too_long_is_written_all_at_once() -> None:
-    """Where an iteration takes milliseconds, one write in each would be too few."""
-    letters = [chr(ord("a") + n) for n in range(2 + 2 * FEW)]
-    office = Office(len(letters))
-    office.say(*letters)
-    office.loop.now += LATE_S
-    office.loop.iterate()
-    assert office.written == letters
-
-
-def test_whatever_is_written_after_it_goes_out_after_it() -> None:
-    """An answer, more text, and the close; and in as few writes as can be."""
-    office = Office(4)
-    office.say("a", "b", "c", "d")
-    office.wires[1].write([b"e", b"f"])
-    office.wires[2].write_soon(b"g", office.loop.now)
-    office.wires[3].close(CLOSED)
-    assert office.written == ["a", "bef", "d", "(close)"]
-    office.loop.iterate()  # those that have written already take no iteration away from others
-    assert office.written[-1] == "cg"
-    while office.loop.iterate():
-        pass
-    assert len(office.writes) == 5
-
-
-def test_nothing_is_written_when_the_socket_closes_meanwhile() -> None:
-    """Nor after our own close."""
-    office = Office(3)
-    office.say("a", "b", "c")
-    office.recorders[1].closing = True
-    office.wires[2].close(CLOSED)
-    office.wires[2].write_soon(b"d", office.loop.now)
-    office.wires[1].write_soon(b"e", office.loop.now)
-    while office.loop.iterate():
-        pass
-    assert office.written == ["a", "c", "(close)"]
-
-
-def test_the_first_of_a_millisecond_is_not_written_either_when_the_socket_closes() -> None:
-    """Its loss has not been told yet."""
-    office = Office(1)
-    office.recorders[0].closing = True
-    office.say("a")
-    assert not office.writes
-
-
-def test_a_socket_that_fails_does_not_silence_the_others() -> None:
-    """The fault is the loop's to report; those behind it write."""
-    office = Office(4)
-    office.say("a", "b", "c", "d")
-    office.recorders[1].write = broken  # type: ignore[method-assign]
-    with pytest.raises(OSError, match="no socket"):
-        office.loop.iterate()
-    while office.loop.iterate():
-        pass
-    assert office.written == ["a", "c", "d"]
-
-
-def broken(data: bytes) -> None:
-    raise OSError("no socket")
-
-
-def test_a_capped_line_is_written_to_at_once() -> None:
-    """Its cap counts what the socket has: what waited elsewhere would pass it by."""
-    office = Office(3, capped=True)
-    office.say("a", "b", "c")
-    assert office.written == ["a", "b", "c"]
+@pytest.mark.parametrize("capped", [False, True])
+def test_a_capped_line_counts_every_write(capped: bool) -> None:
+    """What the socket has is in flight; nothing passes its cap by."""
+    recorder = Recorder([], capped)
+    wire = new_wire(recorder)
+    before = recorder.taken
+    wire.write([b"a"])
+    wire.write([b"b"])
+    assert recorder.taken - before == (2 if capped else 0)
 
 
 def test_an_interrupt_is_read_between_the_words_of_others() -> None:
@@ -234,7 +281,7 @@ def test_an_interrupt_is_read_between_the_words_of_others() -> None:
         served = serve(agent, connections_per_address=sessions)
         connections = []
         for _ in range(sessions):
-            wire = TransportWire(cast(BargeinProtocol, Recorder(writes)), True, served.outbox)
+            wire = new_wire(Recorder(writes))
             connection = Connection(wire, JSON, served)
             connection.receive(JSON.encode(SessionOpen()), True)
             connection.receive(JSON.encode(InputText(id=InputId("i"), text="")), True)

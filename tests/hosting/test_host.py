@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import cast
 
 import pytest
 
 from bargein_protocol import (
     JSON,
-    ClientEvent,
     InputId,
     InputText,
-    Interrupt,
-    InterruptId,
     Playback,
-    Played,
     SessionClose,
     SessionOpen,
     SessionUpdate,
@@ -28,8 +24,8 @@ from bargein_protocol import (
 )
 from bargein_protocol.errors import CLOSED
 from bargein_server import Output, Turn
-from bargein_server.core.session import Session
-from bargein_server.hosting import host as live_module
+from bargein_server.hosting import host as host_module
+from bargein_server.hosting.flush_scheduler import FlushScheduler
 from bargein_server.hosting.host import SessionHost
 from bargein_server.hosting.registry import SessionRegistry
 from bargein_server.transport.event_stream import EventStreamWire, FollowerConnection
@@ -56,7 +52,9 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of the flush policy, moved by hand."""
     clock = Clock()
-    monkeypatch.setattr(live_module, "perf_counter", clock)
+    monkeypatch.setattr(host_module, "perf_counter", clock)
+    # Nothing waits for other sessions (`test_deferral`): uvloop's clock does not go on within a step.
+    monkeypatch.setattr(FlushScheduler, "defers", lambda *_: False)
     return clock
 
 
@@ -68,7 +66,7 @@ async def waits(turn: Turn) -> AsyncIterator[Output]:
 
 def speak(live: SessionHost, turn: TurnId, text: str, clock: Clock) -> None:
     """Do what the runner does with an output."""
-    assert live.say(turn, text, clock.now)
+    assert live.send_output(turn, text, clock.now)
 
 
 def spoken_to(clock: Clock, *words: str) -> tuple[Line, TurnId]:
@@ -154,69 +152,29 @@ async def test_what_was_said_is_known_before_anything_else_is_asked(clock: Clock
     assert (end.heard.text, end.heard.seq, end.last_seq) == ("all of it", end.seq - 1, end.seq - 1)
 
 
-async def test_an_interrupt_of_speech_is_answered_before_the_session_is_asked(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What it will say is known, and the user waits for that and not for the books."""
+async def test_an_interrupt_of_an_open_run_is_written_before_the_books_are_kept(clock: Clock) -> None:
+    """The user waits for the answer and the end, and not for the log and the turn's text."""
     line, turn = spoken_to(clock, "all ", "of it")
-    receive, written = Session.receive, list[list[str]]()
+    sequencer = only(line.sessions).core.output._sequencer
+    tops: list[int] = []
 
-    def asked(session: Session, event: ClientEvent, now: float) -> None:
-        written.append(line.types()[-2:])
-        receive(session, event, now)
+    class LookingWire(FakeWire):
+        def write(self, frames: Sequence[bytes]) -> None:
+            tops.append(sequencer._log.top)
+            super().write(frames)
 
-    monkeypatch.setattr(Session, "receive", asked)
+    line.wire.__class__ = LookingWire
     before = len(line.events)
     line.interrupt(turn)
-    assert written == [["interrupt.result", "turn.ended"]]
-    assert line.types()[before:] == written[0]
-    assert line.ends()[0].heard.text == "all of it"
+    assert line.types()[before:] == ["interrupt.result", "turn.ended"]
+    [end] = line.ends()
+    assert (end.heard.text, end.heard.seq, end.last_seq) == ("all of it", end.seq - 1, end.seq - 1)
+    assert tops[0] == end.seq - 3
+    assert sequencer.top == end.seq
     assert line.wire.writes[-1] == 2
 
 
-@pytest.mark.parametrize("played", [None, Played(chars=2)])
-async def test_text_that_was_put_off_is_neither_heard_nor_numbered(
-    clock: Clock, played: Played | None
-) -> None:
-    """Whether the end is foretold or not, it is purged (contract 2)."""
-    line, turn = spoken_to(clock, "all ", "of ")
-    line.wire.puts_off = True
-    clock.now += 1
-    speak(only(line.sessions), turn, "it", clock)
-    before = len(line.events)
-    line.send(Interrupt(id=InterruptId("x"), turn_id=turn, played=played))
-    line.flush()
-    assert line.types()[before:] == ["interrupt.result", "turn.ended"]
-    end = line.ends()[0]
-    assert end.heard.text == ("all of " if played is None else "al")
-    assert line.texts() == ["all ", "of "]
-    assert end.seq - 1 == end.last_seq
-
-
-async def test_an_input_purges_text_that_was_put_off(clock: Clock) -> None:
-    """Whatever is asked of a session takes it back first."""
-    line, turn = spoken_to(clock, "all ", "of ")
-    line.wire.puts_off = True
-    clock.now += 1
-    speak(only(line.sessions), turn, "it", clock)
-    line.ask("next")
-    assert line.texts() == ["all ", "of "]
-    assert line.ends()[0].heard.text == "all of "
-
-
-async def test_text_that_was_put_off_is_said_when_nothing_is_cut(clock: Clock) -> None:
-    """An interrupt that turns out to be of something else loses no word."""
-    line, turn = spoken_to(clock, "all ", "of ")
-    line.wire.puts_off = True
-    clock.now += 1
-    speak(only(line.sessions), turn, "it", clock)
-    line.interrupt(TurnId("another"))
-    line.flush()
-    assert line.types()[-2:] == ["interrupt.result", "text.delta"]
-    assert "".join(line.texts()) == "all of it"
-
-
-async def test_who_joins_in_the_middle_of_an_utterance_reads_along_at_once(clock: Clock) -> None:
+async def test_who_joins_in_the_middle_of_an_open_run_reads_along_at_once(clock: Clock) -> None:
     """Between asking for a place and taking it, the agent may have gone on."""
     sessions = serve(waits)
     line = Line(sessions)
@@ -242,7 +200,7 @@ async def test_text_beside_other_output_keeps_its_order(clock: Clock) -> None:
     live = only(sessions)
     for output in (Status(message="1"), "2", "3", Status(message="4"), "5"):
         clock.now += 1
-        assert live.say(turn, output, clock.now)
+        assert live.send_output(turn, output, clock.now)
     said = [event for event in line.events if isinstance(event, (Status, TextDelta))]
     assert [event.text if isinstance(event, TextDelta) else event.message for event in said] == list("12345")
     assert [event.seq for event in said] == list(range(said[0].seq, said[0].seq + 5))
@@ -272,11 +230,11 @@ async def test_a_gush_counts_from_its_last_write(clock: Clock) -> None:
     for text in ("a", "b"):
         speak(live, turn, text, clock)
     await asyncio.sleep(0)
-    clock.now += live_module.FLUSH_GAP_S / 2
+    clock.now += host_module.FLUSH_GAP_S / 2
     speak(live, turn, "c", clock)
     assert line.texts() == ["a", "b"]
     await asyncio.sleep(0)
-    clock.now += live_module.FLUSH_GAP_S * 1.5
+    clock.now += host_module.FLUSH_GAP_S * 1.5
     speak(live, turn, "d", clock)
     assert line.texts() == ["a", "b", "c", "d"]
 
@@ -384,7 +342,7 @@ async def test_an_agent_reads_the_metadata_and_the_id_of_its_session() -> None:
     line.send(SessionUpdate(metadata={"voice": "low"}))
     line.ask()
     await line.until("turn.ended")
-    assert seen == [(only(sessions).context.id, {"voice": "low"}, None)]
+    assert seen == [(only(sessions).view.id, {"voice": "low"}, None)]
 
 
 @pytest.mark.virtual_time

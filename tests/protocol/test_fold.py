@@ -135,15 +135,17 @@ def test_what_a_snapshot_brings_counts_as_one_event() -> None:
     assert lane.audio_seqs == [3]
 
 
-def test_text_without_an_event() -> None:
-    """The short way in for text does what the event does."""
+def test_text_appended_to_the_main_lane_itself() -> None:
+    """Text that skips the events gives the same state, once its last number is noted."""
     short = TurnFold(TURN)
-    short.add_text(Seq(1), "a")
-    short.add_text(Seq(4), "b")
+    for seq, text in ((1, "a"), (4, "b")):
+        assert short.main_lane.text.append(text, seq)
+        short.numbered_text(Seq(seq))
     long = fold_of(
         [TextDelta(seq=Seq(1), turn_id=TURN, text="a"), TextDelta(seq=Seq(4), turn_id=TURN, text="b")]
     )
     assert short.folded() == long.folded()
+    assert short.last_output_seq == 4
     assert not short.apply(TextDelta(seq=Seq(4), turn_id=TURN, text="b"))
 
 

@@ -53,28 +53,56 @@ def test_growing_text_is_like_a_list_of_pieces(
 
 @wire.QUICK
 @given(
-    runs=st.lists(st.tuples(st.lists(st.text("ab", max_size=3), max_size=90), st.integers(1, 3)), max_size=6),
-    room=st.integers(0, 300),
+    runs=st.lists(
+        st.tuples(
+            st.lists(st.text("ab", max_size=3), min_size=1, max_size=90), st.integers(1, 3), st.booleans()
+        ),
+        max_size=6,
+    )
 )
-def test_growing_text_grows_by_many_pieces_as_by_one(runs: list[tuple[list[str], int]], room: int) -> None:
-    """Or by none of them, when there is no room for all."""
-    many, single, seq = IndexedText(max_chars=room), IndexedText(max_chars=room), 0
-    for pieces, step in runs:
-        first = seq + step
-        fits = single.length + sum(map(len, pieces)) <= room
-        text, more = many.parts
-        assert "".join((text, *more)) == str(single)
-        assert many.extend(pieces, first) is fits
-        if fits:
-            for seq, piece in enumerate(pieces, first):
-                single.append(piece, seq)
-            if step == 2:
-                assert str(many) == str(single)  # reading in between changes nothing
+def test_the_tail_grows_by_many_pieces_as_by_one(runs: list[tuple[list[str], int, bool]]) -> None:
+    """Pieces appended to the tail and counted afterwards are like pieces appended one by one."""
+    many, single, seq = IndexedText(), IndexedText(), 0
+    for pieces, step, read in runs:
+        first, tail = seq + step, many.tail()
+        for seq, piece in enumerate(pieces, first):
+            tail.append(piece)
+            single.append(piece, seq)
+        if read:
+            assert str(many) == str(single)  # an interrupt reads the text before it is counted
+        many.grow(first, len(pieces), sum(map(len, pieces)))
+        if step == 2:
+            assert str(many) == str(single)  # reading in between changes nothing
+        for number in range(seq + 2):
+            assert many.chars_at(number) == single.chars_at(number)
+        for number, piece in enumerate(pieces, first):
+            assert many.piece(number) == piece
     assert (str(many), many.length) == (str(single), single.length)
-    for number in range(seq + 2):
-        assert many.chars_at(number) == single.chars_at(number)
-    for chars in range(room + 1):
+    for chars in range(many.length + 1):
         assert many.seq_at(chars) == single.seq_at(chars)
+
+
+def test_the_tail_after_packing_is_a_new_one() -> None:
+    """A list that was packed away ends the text no more; `tail` returns the one that does."""
+    text = IndexedText()
+    old = text.tail()
+    old.append("a")
+    text.grow(1, 1, 1)
+    text.pack()
+    new = text.tail()
+    assert new is not old
+    new.append("b")
+    text.grow(2, 1, 1)
+    assert (str(text), text.piece(Seq(1)), text.piece(Seq(2))) == ("ab", "a", "b")
+
+
+@pytest.mark.parametrize("gap", [0, 5])
+def test_text_that_begins_with_an_empty_piece_keeps_its_number(gap: int) -> None:
+    """Also when the next piece does not follow it."""
+    text = IndexedText()
+    text.append("", 1)
+    text.append("a", 2 + gap)
+    assert (text.piece(Seq(1)), text.piece(Seq(2 + gap))) == ("", "a")
 
 
 def test_growing_text_begins_with_what_it_is_given() -> None:

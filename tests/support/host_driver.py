@@ -84,7 +84,7 @@ class Served:
         run = self._run
         if run is None or not run.open or run.turn_id != turn:
             run = self._run = self.core.output.open_text(turn)
-        if run is None or self.core.output.has_ready:
+        if run is None or self.core._sequencer.ready:
             return None
         return run.append(text, now)
 

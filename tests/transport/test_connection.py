@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from bargein_server.core.utterance import Utterance
 
 from bargein_protocol import (
     ErrorEvent,
@@ -24,7 +23,7 @@ from bargein_protocol import (
     TurnId,
 )
 from bargein_protocol.errors import INTERNAL, OPEN_TIMEOUT
-from bargein_server import Output, Turn
+from bargein_server import Agent, Output, Turn
 from bargein_server.hosting.host import SessionHost
 from bargein_server.hosting.registry import SessionRegistry
 from bargein_server.transport.connection import WRITE_BYTES
@@ -97,7 +96,7 @@ async def test_the_end_of_an_interrupted_turn_is_written_before_its_books_are_ke
 async def test_a_fault_of_the_wire_leaves_no_turn_half_ended(
     played: Played | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Foretold or not, the turn has its end and its agent is cancelled; this connection alone is closed."""
+    """The turn has its end and its agent is cancelled; this connection alone is closed."""
     sessions = serve(patient)
     line = Line(sessions)
     turn = line.ask()
@@ -305,45 +304,15 @@ async def test_a_lost_connection_is_not_written_to(caplog: pytest.LogCaptureFixt
 
 
 async def talkative(turn: Turn) -> AsyncIterator[Output]:
-    """Says two words, both of them as an utterance since the second comes late enough, and then waits."""
+    """Writes two words, both of them in an open run since the second comes late enough, and then waits."""
     yield "One "
     await asyncio.sleep(0.01)
     yield "two "
     await asyncio.Event().wait()
 
 
-@pytest.mark.parametrize("frames", [[], [b"{}"]])
-async def test_an_end_that_was_foretold_wrongly_ends_this_connection(
-    frames: list[bytes], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It was written already. Nothing is written twice, and the client resumes with what is true."""
-    line = Line(serve(talkative))
-    turn = line.ask()
-    await until(lambda: line.texts() == ["One ", "two "])
-    monkeypatch.setattr(Utterance, "foretell", lambda *_: frames)
-    monkeypatch.setattr(line.wire, "write", lambda _: None)
-    line.interrupt(turn)
-    await asyncio.sleep(0)
-    assert line.wire.closed is INTERNAL
-    assert "foretold in other words" in caplog.text
-
-
-async def test_an_end_that_was_foretold_and_did_not_come_ends_this_connection(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A client that was told so must not go on."""
-    line = Line(serve(talkative))
-    line.ask()
-    await until(lambda: line.texts() == ["One ", "two "])
-    monkeypatch.setattr(Utterance, "foretell", lambda *_: [])
-    monkeypatch.setattr(line.wire, "write", lambda _: None)
-    line.interrupt(TurnId("another"))
-    assert line.wire.closed is INTERNAL
-    assert "foretold and did not come" in caplog.text
-
-
 async def test_an_end_past_a_full_buffer_counts_as_an_answer() -> None:
-    """What is foretold is written at once, and would not be counted (contract 12)."""
+    """It is handed over at once, and must be counted all the same (contract 12)."""
     line = Line(serve(talkative, answer_bytes=10))
     turn = line.ask()
     await until(lambda: line.texts() == ["One ", "two "])
@@ -351,3 +320,60 @@ async def test_an_end_past_a_full_buffer_counts_as_an_answer() -> None:
     line.interrupt(turn)
     assert line.types()[-2:] == ["interrupt.result", "turn.ended"]
     assert line.wire.aborted
+
+
+@pytest.mark.parametrize("answer_bytes", [10, 100_000])
+async def test_an_end_in_time_is_no_backlog(answer_bytes: int) -> None:
+    """What a wire takes that is not full counts for nothing."""
+    line = Line(serve(talkative, answer_bytes=answer_bytes))
+    turn = line.ask()
+    await until(lambda: line.texts() == ["One ", "two "])
+    line.interrupt(turn)
+    assert line.types()[-2:] == ["interrupt.result", "turn.ended"]
+    assert not line.wire.aborted
+
+
+@pytest.mark.parametrize("agent", [patient, talkative])
+async def test_an_interrupted_turn_is_told_with_all_that_was_written(agent: Agent) -> None:
+    """In one write, with the numbers that the client has seen (contracts 3 and 7)."""
+    line = Line(serve(agent))
+    turn = line.ask()
+    words = ["word "] if agent is patient else ["One ", "two "]
+    await until(lambda: line.texts() == words)
+    line.wire.writes.clear()
+    line.interrupt(turn)
+    [end] = line.ends()
+    assert line.wire.writes == [2]
+    assert (end.heard.text, end.heard.seq, end.last_seq) == ("".join(words), end.seq - 1, end.seq - 1)
+
+
+@pytest.mark.parametrize("named", [True, False])
+async def test_an_interrupt_that_ends_nothing_leaves_the_sentence_going(named: bool) -> None:
+    """Its answer goes out, and the text that follows has the next number."""
+    go_on = asyncio.Event()
+
+    async def agent(turn: Turn) -> AsyncIterator[Output]:
+        yield "One "
+        await asyncio.sleep(0.01)
+        yield "two "
+        await go_on.wait()
+        yield "three"
+        await asyncio.Event().wait()
+
+    line = Line(serve(agent))
+    turn = line.ask()
+    await until(lambda: line.texts() == ["One ", "two "])
+    last = [event.seq for event in line.events if isinstance(event, TextDelta)][-1]
+    line.send(
+        Interrupt(
+            id=InterruptId("x"),
+            turn_id=TurnId("another") if named else None,
+            input_id=None if named else InputId("another"),
+        )
+    )
+    assert line.types()[-1] == "interrupt.result"
+    go_on.set()
+    await until(lambda: line.texts() == ["One ", "two ", "three"])
+    assert [event.seq for event in line.events if isinstance(event, TextDelta)][-1] == last + 1
+    line.interrupt(turn)
+    assert line.ends()[0].heard.text == "One two three"

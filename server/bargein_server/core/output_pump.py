@@ -85,11 +85,6 @@ class OutputPump:
         run.open = True
         return run
 
-    @property
-    def has_ready(self) -> bool:
-        """Whether frames must go out before an open run."""
-        return bool(self._sequencer.ready)
-
     def take_ready(self) -> list[bytes]:
         """Return the frames that must go out before an open run, and forget them."""
         return self._sequencer.take_ready()

@@ -131,7 +131,11 @@ class TurnScheduler:
                 self.permit.drop()  # it queues anew, behind the sessions that wait
         limits = self._settings
         overlapping = 0 if limits.cleanup == "wait" else limits.max_overlapping_cleanups
-        if turn.stage is Stage.QUEUED and len(self._cleaning) <= overlapping and self.permit.take():
+        if (
+            turn.stage is Stage.QUEUED
+            and len(self._cleaning) <= overlapping
+            and (self.permit.held or self.permit.take())
+        ):
             turn.advance(Event.START)
             self.turns[turn.id] = self.turns.pop(turn.id)  # history is in the order of the starts
             turn.progress_at = self.now

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 from bargein_protocol import Code, SessionId, TurnId
 from bargein_protocol.errors import CLOSED
 
-from ..agent import Agent, Output
+from ..agent import Output
 from ..core.commands import CancelTurn, CloseConnection, Command, DeliverAnswer, StartTurn
 from ..core.session import Session
 from ..core.text_run import TextRun
@@ -74,6 +74,7 @@ class SessionHost:
         newest: Number of the newest connection that has driven it.
         followers: Connections that only read it.
         telemetry: Is notified of what happens.
+        agent: The agent that answers.
         settings: The limits.
     """
 
@@ -86,6 +87,7 @@ class SessionHost:
         self.connection: ClientConnection | None = None
         self.newest = 0
         self.followers: set[Follower] = set()
+        self.agent = registry.agent
         self.settings = registry.settings
         self.loop = registry.loop
         self.time_slicer = registry.time_slicer
@@ -106,11 +108,6 @@ class SessionHost:
     def full(self) -> bool:
         """Whether the current turn's agent is not to be pulled."""
         return self.core.full
-
-    @property
-    def agent(self) -> Agent:
-        """The agent that answers."""
-        return self._registry.agent
 
     def tasks(self) -> list[asyncio.Task[None]]:
         """Return the tasks of turns that have not ended and are not abandoned."""
@@ -271,11 +268,7 @@ class SessionHost:
         if run is None:
             return False
         self._run, self._wire = run, connection.wire
-        time = self.loop.time()
-        if not output.has_ready and self._scheduler.defers(self, time):
-            run.deferred = [text]
-            return True
-        frame = run.append(text, time)
+        frame = run.append(text, self.loop.time())
         if frame is None:
             return False
         connection.wire.write([*output.take_ready(), frame])

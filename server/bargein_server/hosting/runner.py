@@ -17,6 +17,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import Context, copy_context
 from time import perf_counter
+from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bargein_protocol import TurnId, Usage
@@ -191,7 +192,7 @@ class Runner:
 
     def _generator(self) -> AsyncGenerator[Output, None]:
         generator = self._host.agent(self.turn)
-        if not isinstance(generator, AsyncGenerator):
+        if type(generator) is not AsyncGeneratorType and not isinstance(generator, AsyncGenerator):
             raise TypeError(f"expected the agent to be an async generator, got {type(generator).__name__}")
         return generator
 

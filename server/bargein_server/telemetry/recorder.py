@@ -82,12 +82,23 @@ NO_TELEMETRY = Telemetry()
 
 
 class _Recorder(SessionTelemetry):
-    __slots__ = ("_answer_sinks", "_closed", "_end_sinks", "_session", "_sinks", "_turns")
+    __slots__ = (
+        "_answer_sinks",
+        "_ask_sinks",
+        "_closed",
+        "_end_sinks",
+        "_output_sinks",
+        "_session",
+        "_sinks",
+        "_turns",
+    )
 
     def __init__(self, sinks: tuple[Sink, ...], session_id: SessionId, principal: str | None) -> None:
         self._sinks = sinks
-        # An interrupt waits for no sink that does nothing.
+        # A client waits for no sink that does nothing.
         self._answer_sinks = tuple(sink for sink in sinks if type(sink).answered is not Sink.answered)
+        self._ask_sinks = tuple(sink for sink in sinks if type(sink).turn_asked is not Sink.turn_asked)
+        self._output_sinks = tuple(sink for sink in sinks if type(sink).turn_output is not Sink.turn_output)
         self._end_sinks = tuple(sink for sink in sinks if type(sink).turn_ended is not Sink.turn_ended)
         self._session = SessionRecord(session_id, principal, perf_counter())
         self._turns: dict[TurnId, TurnTiming] = {}  # those that are not over
@@ -128,7 +139,7 @@ class _Recorder(SessionTelemetry):
     def turn_asked(self, turn: TurnRecord) -> None:
         record = self._turns[turn.id] = TurnTiming(turn, perf_counter())
         self._session.turns += 1
-        for sink in self._sinks:
+        for sink in self._ask_sinks:
             sink.turn_asked(self._session, record)
 
     def turn_started(self, turn_id: TurnId, context: Context) -> None:
@@ -140,7 +151,7 @@ class _Recorder(SessionTelemetry):
     def turn_output(self, turn_id: TurnId) -> None:
         record = self._turns[turn_id]
         record.output_at = perf_counter()
-        for sink in self._sinks:
+        for sink in self._output_sinks:
             sink.turn_output(self._session, record)
 
     def turn_cut(self, turn: TurnRecord) -> None:
