@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 from bargein_protocol import Code, SessionId, TurnId
 from bargein_protocol.errors import CLOSED
 
-from ..agent import Output
+from ..agent import Agent, Output
 from ..core.commands import CancelTurn, CloseConnection, Command, DeliverAnswer, StartTurn
 from ..core.session import Session
 from ..core.text_run import TextRun
@@ -74,7 +74,6 @@ class SessionHost:
         newest: Number of the newest connection that has driven it.
         followers: Connections that only read it.
         telemetry: Is notified of what happens.
-        agent: The agent that answers.
         settings: The limits.
     """
 
@@ -87,7 +86,6 @@ class SessionHost:
         self.connection: ClientConnection | None = None
         self.newest = 0
         self.followers: set[Follower] = set()
-        self.agent = registry.agent
         self.settings = registry.settings
         self.loop = registry.loop
         self.time_slicer = registry.time_slicer
@@ -103,6 +101,11 @@ class SessionHost:
         self._flush_due = False
         self._close: Code | None = None
         self._viewer_token = b""
+
+    @property
+    def agent(self) -> Agent:
+        """The agent that answers."""
+        return self._registry.agent
 
     @property
     def full(self) -> bool:

@@ -96,14 +96,12 @@ class RunnerHost(Protocol):
     Attributes:
         core: The session; asked through `act`.
         loop: The event loop.
-        agent: The agent that answers.
         settings: The limits.
         time_slicer: Keeps agents that never suspend from starving the others.
         telemetry: Is notified of what happens.
     """
 
     core: Session
-    agent: Agent
     settings: Settings
     loop: asyncio.AbstractEventLoop
     time_slicer: TimeSlicer
@@ -112,6 +110,11 @@ class RunnerHost(Protocol):
     @property
     def view(self) -> SessionContext:
         """The session as its agents see it."""
+        ...
+
+    @property
+    def agent(self) -> Agent:
+        """The agent that answers."""
         ...
 
     @property
