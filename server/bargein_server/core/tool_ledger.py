@@ -1,4 +1,4 @@
-"""Ledger of a session's tool calls: claimed ids, begun calls, results, and awaited answers.
+"""Ledger of a session's tool calls: ids, begun calls, results, answers.
 
 Output that an agent yields may be purged by the fence, but the effect of a tool may not: an order that
 was placed and forgotten is placed a second time (contract 8). So the begin and the result of a call are

@@ -1,4 +1,4 @@
-"""Items that wait: `buffered` in lists, `prefetched` ahead of the consumer, `Broadcast` for several."""
+"""Items that wait: `buffered`, `prefetched` and `Broadcast`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ T = TypeVar("T")
 async def buffered(
     source: AsyncIterable[T], *, size: int = 64, seconds: float | None = None
 ) -> AsyncGenerator[list[T], None]:
-    """Yield lists of `size` items, or fewer once the first has waited for `seconds`.
+    """Yield lists of items, by number or time.
 
-    Order is kept and no list is empty. While no list is requested, at most `size` items are read ahead.
-    When the source ends or fails, the rest is the last list, before the error. Cancelling closes the
-    source and drops the items that were read and not given out. The timer never cancels an `__anext__`,
-    so it loses no item.
+    A list has `size` items, or fewer once the first has waited for `seconds`. Order is kept and no list
+    is empty. While no list is requested, at most `size` items are read ahead. When the source ends or
+    fails, the rest is the last list, before the error. Cancelling closes the source and drops the items
+    that were read and not given out. The timer never cancels an `__anext__`, so it loses no item.
 
     Args:
         source: The items, read by a task of its own, which this generator owns.
@@ -52,7 +52,7 @@ async def buffered(
 
 
 def prefetched(source: AsyncIterable[T], *, ahead: int = 8) -> AsyncGenerator[T, None]:
-    """Yield the items of `source`, of which at most `ahead` are read before they are requested.
+    """Yield the items of `source`, reading at most `ahead` of them in advance.
 
     Order is kept; an error comes after the items before it. While nothing is requested (a hold, a slow
     client), reading stops at the bound. Cancelling closes the source and drops the items read ahead.
@@ -68,7 +68,10 @@ def prefetched(source: AsyncIterable[T], *, ahead: int = 8) -> AsyncGenerator[T,
 
 
 class Broadcast(Generic[T]):
-    """One source for several consumers: `async with Broadcast(source, 2) as (one, two): …`.
+    """One source for several consumers.
+
+        async with Broadcast(source, 2) as (one, two):
+            ...
 
     Each consumer gets every item in order, then the source's error, and may be read in a task of its
     own. A closed consumer is ignored; when all are closed, the source is closed immediately. Leaving the
@@ -208,7 +211,10 @@ class Consumer(AsyncIterator[T], Generic[T]):
         return item
 
     async def aclose(self) -> None:
-        """Leave; the last consumer to leave closes the source and waits until it is closed."""
+        """Leave the broadcast.
+
+        The last consumer to leave closes the source and waits until it is closed.
+        """
         if not self.left:
             self.left = True
             self.items.clear()

@@ -18,7 +18,9 @@ _AHEAD = 8
 
 
 class Cache(Generic[T]):
-    """Keeps finished answers and shares those under way; create one for each event loop.
+    """Cache of finished answers; those under way are shared.
+
+    An instance belongs to one event loop.
 
     Args:
         answers: Maximum number of finished answers; the least recently requested one is evicted.
@@ -87,7 +89,7 @@ class Cache(Generic[T]):
         return answer
 
     def _settle(self, key: Hashable) -> None:
-        """Forget answers that cannot be given again, and the oldest beyond the maximum."""
+        """Forget answers that cannot be given again, or exceed the maximum."""
         answer = self._answers.get(key)
         if answer is not None and (answer.too_long or answer.error is not None):
             del self._answers[key]
@@ -110,7 +112,7 @@ class _Listener:
 
 
 class _Answer(Generic[T]):
-    """Answer that is under way or finished; `items[0]` is its item number `begin`."""
+    """Answer under way or finished; `items[0]` is item number `begin`."""
 
     def __init__(self, most: int) -> None:
         self.items: list[T] = []

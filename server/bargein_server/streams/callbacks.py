@@ -1,4 +1,4 @@
-"""Streams from producers that push: callbacks, handlers, writers of queues."""
+"""Streams from producers that push: callbacks, handlers, queue writers."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ In = TypeVar("In", contravariant=True)
 async def from_callbacks(
     produce: Callable[[Push[T]], Awaitable[object]], *, ahead: int = 1024
 ) -> AsyncGenerator[T, None]:
-    """Yield the items that a producer pushes, until it returns or closes its end.
+    """Yield the items that a producer pushes, in order.
 
-    Items come in the order of the pushes.
+    The stream ends when the producer returns or closes its end.
 
     A handler in the style of LangChain becomes a stream like this:
 

@@ -1,4 +1,4 @@
-"""Flow of a stream: `throttled` to a rate, `limited` to a bound, reported by `with_progress`."""
+"""Flow of a stream: rates, limits and progress."""
 
 from __future__ import annotations
 
@@ -60,11 +60,12 @@ async def throttled_to_playback(
     ahead_s: float = 1.0,
     played_s: Callable[[], float] | None = None,
 ) -> AsyncGenerator[T, None]:
-    """Yield audio chunks, reading the next one only when at most `ahead_s` seconds wait to be played.
+    """Yield audio chunks not much faster than they are played.
 
-    Speech is synthesised faster than it is played. Audio that is made too early costs money and is
-    discarded by an interrupt, so the source is not read before there is room. It waits before it reads,
-    never with a chunk in hand, so cancelling loses none; it closes the source.
+    The next one is read when at most `ahead_s` seconds of audio wait to be played. Speech is synthesised
+    faster than it is played. Audio that is made too early costs money and is discarded by an interrupt,
+    so the source is not read before there is room. It waits before it reads, never with a chunk in hand,
+    so cancelling loses none; it closes the source.
 
     Args:
         source: The chunks.

@@ -11,12 +11,13 @@ T = TypeVar("T")
 
 
 async def merged(*sources: AsyncIterable[T], ahead: int = 1) -> AsyncGenerator[T, None]:
-    """Yield the items of all sources as they arrive; all are read at the same time.
+    """Yield the items of all sources as they arrive.
 
-    Items of one source keep their order. Each source is at most `ahead` items ahead of the consumer, so
-    a source that never waits cannot starve the others. The stream ends when all sources have ended. When
-    a source fails, its error is raised once, after the items that came before it, and the others are
-    closed. Cancelling closes all sources at the same time, each in the task that read it.
+    All sources are read at the same time. Items of one source keep their order. Each source is at most
+    `ahead` items ahead of the consumer, so a source that never waits cannot starve the others. The stream
+    ends when all sources have ended. When a source fails, its error is raised once, after the items that
+    came before it, and the others are closed. Cancelling closes all sources at the same time, each in the
+    task that read it.
 
     Args:
         sources: The sources, each read by a task of its own, which this generator owns.
@@ -36,12 +37,12 @@ async def merged(*sources: AsyncIterable[T], ahead: int = 1) -> AsyncGenerator[T
 
 
 async def raced(*sources: AsyncIterable[T], ahead: int = 1) -> AsyncGenerator[T, None]:
-    """Yield the items of the source with the first item; cancel the others at that moment.
+    """Yield the items of the source whose first item comes first.
 
-    The winner's first item does not wait for the cleanup of the others. Their cleanup runs meanwhile,
-    and this generator's end waits for it; its errors are only logged. A source that ends without an
-    item, or fails before there is a winner, is out. Cancelling closes all sources, each in the task that
-    read it.
+    The others are cancelled at that moment. The winner's first item does not wait for the cleanup of the
+    others. Their cleanup runs meanwhile, and this generator's end waits for it; its errors are only
+    logged. A source that ends without an item, or fails before there is a winner, is out. Cancelling
+    closes all sources, each in the task that read it.
 
     Args:
         sources: The sources, each read by a task of its own, which this generator owns.

@@ -28,7 +28,10 @@ log = logging.getLogger("bargein.streams")
 
 
 class Reading(Generic[T]):
-    """Iterates over a source and closes it: `async with Reading(source) as items: …`.
+    """Block that iterates over a source and closes it.
+
+        async with Reading(source) as items:
+            ...
 
     `contextlib.aclosing` closes async generators. This also closes objects that have only `close()`, as
     the streams of model SDKs do, and both the source and its iterator. The source is closed in the task
@@ -63,7 +66,13 @@ async def close(source: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Item(Generic[T]):
-    """Item of source number `source`; arrived at `at`, in seconds on the loop's clock."""
+    """Item of a source.
+
+    Args:
+        source: Number of the source.
+        value: The item.
+        at: Time of its arrival, in seconds on the loop's clock.
+    """
 
     source: int
     value: T
@@ -72,14 +81,17 @@ class Item(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """End of a source that is closed; with `error` if it failed."""
+    """End of source number `source`, with `error` if it failed."""
 
     source: int
     error: BaseException | None
 
 
 class Readers(Generic[T]):
-    """Reads sources ahead: `async with Readers(sources, ahead) as readers`, then `readers.next()`.
+    """Block that reads sources ahead, each in a task of its own.
+
+        async with Readers(sources, ahead) as readers:
+            entry = await readers.next()
 
     Leaving the block cancels the tasks and waits until every source is closed. An error of a source's
     cleanup propagates from there, unless another error is propagating already.
@@ -128,7 +140,10 @@ class Readers(Generic[T]):
         raise_first([found for found in failures if found is not None], error)
 
     def stop(self, number: int) -> None:
-        """Cancel the reading of a source and drop its items; the block's end waits for it."""
+        """Cancel the reading of a source and drop its items.
+
+        The block's end waits for its cleanup.
+        """
         self._stopped[number] = True
         self._tasks[number].cancel()
         self._entries = deque(entry for entry in self._entries if entry.source != number)
@@ -178,7 +193,10 @@ class Readers(Generic[T]):
 
 
 def raise_first(failures: Sequence[BaseException], error: BaseException | None) -> None:
-    """Raise the first failure of a cleanup with notes of the others, or add all to an error as notes."""
+    """Raise the first failure of a cleanup, with the others as notes.
+
+    If `error` is propagating already, all of them become notes of it.
+    """
     if isinstance(error, Exception):
         _note(error, failures)
     elif failures:

@@ -1,4 +1,4 @@
-"""Building blocks of the operators: ending tasks, waking waiters, yielding to the event loop."""
+"""Building blocks of the operators: tasks, wake-ups, fair reading."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
 
 async def ended(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Wait until cancelled tasks have ended, and mark their exceptions as retrieved.
+    """Wait until cancelled tasks have ended.
 
-    A second cancel would interrupt their cleanup, so this sends none of its own. It forwards every
-    further cancel of the caller to the tasks, and waits as long as they take. A task that swallows all
-    of them keeps its generator, and so the turn, from ending. The turn is then abandoned and counted;
-    no task is leaked.
+    Their exceptions count as retrieved. A second cancel would interrupt their cleanup, so this sends none
+    of its own. It forwards every further cancel of the caller to the tasks, and waits as long as they
+    take. A task that swallows all of them keeps its generator, and so the turn, from ending. The turn is
+    then abandoned and counted; no task is leaked.
 
     Raises:
         CancelledError: The caller was cancelled while it waited; the tasks have ended anyway.
@@ -45,12 +45,12 @@ async def ended(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
 
 def failure(task: asyncio.Task[Any]) -> BaseException | None:
-    """Return the exception of a task that is done; a cancel from within counts as one."""
+    """Return the exception of a task that is done; a cancel is one too."""
     return asyncio.CancelledError() if task.cancelled() else task.exception()
 
 
 class Signal:
-    """Wakes all current waiters.
+    """Wake-up for all current waiters.
 
     A wake-up without a waiter is lost, so check the condition before a wait and after it. A cancelled
     wait has consumed nothing, unlike `asyncio.wait_for(queue.get(), …)`, which may lose the item and, on
@@ -94,7 +94,7 @@ def _settle(waiter: asyncio.Future[bool], woken: bool) -> None:
 
 
 class ReadBudget:
-    """Number of items that an operator may read before it must yield to the event loop.
+    """Budget of reads before an operator must yield to the event loop.
 
     The turn's runner yields to the loop between outputs. An operator that drops or gathers items of a
     source which never suspends produces no outputs, so it must yield itself, or no interrupt is read.
@@ -110,7 +110,10 @@ class ReadBudget:
         self._spent = 0
 
     async def spend(self) -> None:
-        """Count an item that was read; call it with no item in hand, because it may be cancelled."""
+        """Count an item that was read, and yield if the budget is spent.
+
+        Call it with no item in hand, because it may be cancelled.
+        """
         self._spent += 1
         if self._spent >= READS_PER_YIELD:
             self._spent = 0

@@ -187,7 +187,7 @@ async def _pieces(source: AsyncIterable[str], rules: Rules) -> AsyncGenerator[st
 
 
 def end_of(text: str, start: int, rules: Rules) -> int:
-    """Return the end of the piece that begins at `start`; 0 while it is undecided."""
+    """Return the end of the piece that begins at `start`; 0 if undecided."""
     limit = min(len(text), start + rules.max_chars)
     full = limit - start == rules.max_chars
     pattern = _SENTENCE if rules.min_chars is None else _CLAUSE
@@ -206,7 +206,7 @@ def end_of(text: str, start: int, rules: Rules) -> int:
 
 
 def _verdict(text: str, start: int, found: re.Match[str], end: int, limit: int, rules: Rules) -> int | None:
-    """Return the end of the piece, 0 if it continues, None if more text is needed."""
+    """Return the end of the piece; 0 to continue, None to await more text."""
     if end == limit:
         return None
     kind = found.lastgroup
@@ -233,7 +233,7 @@ def _verdict(text: str, start: int, found: re.Match[str], end: int, limit: int, 
 
 
 def _continues(before: str, following: str, language: str) -> bool:
-    """Return whether the full stop after `before` is part of an abbreviation or number."""
+    """Return whether the full stop belongs to an abbreviation or number."""
     word = _WORD.search(before)
     assert word is not None
     short = word.group().lstrip("'’‘").lower()

@@ -1,4 +1,4 @@
-"""Operators on single items: `transformed` by stages, `validated` by a check."""
+"""Operators on single items: `transformed` and `validated`."""
 
 from __future__ import annotations
 
@@ -78,14 +78,14 @@ async def _mapped(source: AsyncIterable[Any], stage: Stage[Any, Any]) -> AsyncGe
 
 @dataclass(frozen=True, slots=True)
 class Replace(Generic[T]):
-    """Policy of `validated`: put `value` in the place of a bad chunk."""
+    """Policy of `validated`: put `value` in place of a bad chunk."""
 
     value: T
 
 
 @dataclass(frozen=True, slots=True)
 class Repair(Generic[T]):
-    """Policy of `validated`: put `function(chunk)` in the place of a bad chunk.
+    """Policy of `validated`: put `function(chunk)` in place of a bad chunk.
 
     The chunk is dropped if the function returns None or another bad chunk.
     """
