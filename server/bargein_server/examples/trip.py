@@ -1,7 +1,4 @@
-"""Trip planner with parallel tool calls; it needs no key.
-
-bargein-server bargein_server.examples.trip:trip_planner
-"""
+"""Trip planner, served as `bargein_server.examples.trip:trip_planner`."""
 
 from __future__ import annotations
 
