@@ -33,7 +33,7 @@ FORMATTED = """\
 A paragraph with *emphasis*, **weight**, `code` and a [link](https://www.rfc-editor.org/rfc/rfc6455).
 
 1. First the fence closes,
-2. then the client is told,
+2. then the client is notified,
 3. and only then does the agent clean up.
 
 | outcome | when |
@@ -48,7 +48,7 @@ async def agent(turn):
         yield word          # cut me off anywhere
 ```
 
-> Whoever is asked may be interrupted.
+> Every answer may be interrupted.
 """
 
 DRAFT = {
