@@ -1,10 +1,9 @@
-"""What an agent is, and what it is given.
+"""Interface between the server and agents.
 
-An agent is an async generator function of one argument, the `Turn`. Whatever it yields goes to the
-client: a `str` is a piece of the answer, the structs of `bargein_protocol` are the rest. When the
-turn is interrupted the generator is cancelled where it stands: a `CancelledError` is raised there,
-`finally` blocks run and may await for a bounded time, and nothing that it yields or emits from then
-on reaches anybody.
+An agent is an async generator function of one argument, the `Turn`. Its outputs go to the client: a `str`
+is a piece of the answer; the structs of `bargein_protocol` are the other kinds. When the turn is
+interrupted, the generator is cancelled where it stands: a `CancelledError` is raised there, `finally`
+blocks run and may await for a bounded time, and later outputs are discarded.
 
     async def agent(turn: Turn):
         yield turn.status("Thinking…")
@@ -48,7 +47,7 @@ from .core.spans import NO_SPAN as NO_SPAN
 from .core.spans import Attribute as Attribute
 from .core.spans import Span as Span
 
-# The parts of the core that a tool loop needs are had from here, so that agents know only this module.
+# The parts of the core that a tool loop needs are re-exported, so that agents import only this module.
 from .core.validation import BadOutput as BadOutput
 from .core.validation import validated_output as validated_output
 
@@ -56,24 +55,24 @@ if TYPE_CHECKING:
     import httpx2
 
 Output = str | AgentOutput
-"""What an agent yields."""
+"""Output of an agent."""
 
 T = TypeVar("T")
 A = TypeVar("A", ToolOutput, ToolDecision)
 
 
 class TurnClosed(asyncio.CancelledError):
-    """The turn has ended: what was asked for cannot be done any more.
+    """The turn has ended, so the operation is refused.
 
     It is a `CancelledError`, so that it passes through code which retries or apologises.
     """
 
 
 class TurnFailed(Exception):
-    """Raised by an agent to end its turn as `failed` with a reason that clients may see.
+    """Raised by an agent to end its turn as `failed` with a public reason.
 
     Args:
-        reason: One of the protocol's reasons, such as `upstream` or `overload`.
+        reason: One of the protocol's reasons, such as `upstream` or `overload`. Clients see it.
         retryable: Whether the same input may succeed when it is sent again.
 
     The exception's cause is logged and stays on the server.
@@ -98,7 +97,10 @@ class ToolLedger(Protocol):
         ...
 
     def claim(self, wanted: str = "") -> CallId:
-        """Return an id for a call: `wanted` unless another call of the session has it."""
+        """Return an id for a call.
+
+        It is `wanted`, unless another call of the session has that id or it is malformed.
+        """
         ...
 
     async def begin(
@@ -111,9 +113,10 @@ class ToolLedger(Protocol):
         background: bool = False,
         accept_late: bool = False,
     ) -> None:
-        """Record that a tool begins, then start it in the same step, with no await between.
+        """Record that a tool begins.
 
-        It waits while the turn is held or the client is slow.
+        Start the tool in the same step, with no await between. This method waits while the turn is held
+        or the client is slow.
 
         Args:
             call_id: A claimed id.
@@ -130,7 +133,9 @@ class ToolLedger(Protocol):
         ...
 
     def settle(self, result: ToolResult) -> bool:
-        """Record the result of a call, in the step in which it exists, after the turn's end too.
+        """Record the result of a call.
+
+        Call it in the step in which the result exists, after the turn's end too.
 
         Returns:
             Whether it counts: not when the call never began, has a result already, or the result is
@@ -148,7 +153,7 @@ class ToolLedger(Protocol):
 
 
 class TurnHost(Protocol):
-    """What runs a turn; the other side of `Turn`."""
+    """Host of a turn, which carries out the methods of `Turn`."""
 
     @property
     def tools(self) -> ToolLedger:
@@ -168,7 +173,7 @@ class TurnHost(Protocol):
         ...
 
     def http_client(self) -> httpx2.AsyncClient:
-        """Return the client whose streams end with the turn."""
+        """Return the HTTP client whose streams end with the turn."""
         ...
 
     def add_usage(self, input_tokens: int, output_tokens: int) -> None:
@@ -176,43 +181,43 @@ class TurnHost(Protocol):
         ...
 
     def span(self, name: str, kind: str, attributes: Mapping[str, Attribute]) -> Span:
-        """Begin a piece of work that a trace shows."""
+        """Begin a span of a trace."""
         ...
 
 
 class SessionContext(Protocol):
-    """The session of a turn, as an agent sees it."""
+    """Session of a turn, for its agent."""
 
     @property
     def id(self) -> SessionId:
-        """The public id."""
+        """Public id of the session."""
         ...
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What clients sent with `session.update`, merged."""
+        """Application parameters, merged from `session.update` events."""
         ...
 
     @property
     def principal(self) -> str | None:
-        """Who the client is; None without authentication."""
+        """Authenticated client; None without authentication."""
         ...
 
     @property
     def state(self) -> dict[str, Any]:
-        """The author's own, for as long as the session lives."""
+        """Free for the agent's author; lives as long as the session."""
         ...
 
 
 class Turn:
-    """One turn, as its agent sees it.
+    """One turn: its input, the history, and the operations of its agent.
 
     Attributes:
         id: The turn's id.
-        input: What asked for it, with its metadata.
+        input: The input that it answers, with its metadata.
         history: The conversation so far, see `History.messages`.
         session: The session that it belongs to.
-        source: Which of several agents this is for; empty for the turn's own voice.
+        source: Lane of the outputs, when several agents share the turn; empty for the main lane.
     """
 
     __slots__ = ("_host", "_main", "_reason", "history", "id", "input", "session", "source")
@@ -231,9 +236,9 @@ class Turn:
 
     @property
     def reason(self) -> str | None:
-        """Why the turn is being ended; None while it runs.
+        """Reason for the turn's end; None while it runs.
 
-        Set before the cancel arrives, so that a `finally` block can ask.
+        It is set before the cancel arrives, so that a `finally` block can read it.
         """
         return (self._main or self)._reason
 
@@ -247,7 +252,7 @@ class Turn:
         return self._host.tools
 
     def speaking_as(self, source: str) -> Turn:
-        """Return the same turn for one of several agents: what it emits is told with its `source`."""
+        """Return the same turn for one of several agents, with its `source`."""
         turn = Turn(self.id, self.input, self.history, self.session, self._host)
         turn.source = source
         turn._main = self._main or self
@@ -263,16 +268,16 @@ class Turn:
 
     @property
     def text(self) -> str:
-        """What the user said."""
+        """Text of the input."""
         return self.input.text
 
     @property
     def principal(self) -> str | None:
-        """Who speaks; None without authentication."""
+        """Authenticated user; None without authentication."""
         return self.session.principal
 
     def status(self, message: str, icon: str | None = None) -> Status:
-        """Return a status to yield: what the agent is doing, in a few words."""
+        """Return a status to yield: the agent's activity, in a few words."""
         return Status(message=message, icon=icon)
 
     def thought(self, text: str) -> Thought:
@@ -286,14 +291,14 @@ class Turn:
         return Progress(value=value, total=total, unit=unit, label=label)
 
     def data(self, name: str, value: Any) -> Data:
-        """Return an event of the application's own to yield; `value` is anything JSON can hold."""
+        """Return an application event to yield; `value` is any JSON value."""
         return Data(name=name, value=value)
 
     async def emit(self, output: Output) -> None:
-        """Send output from a callback or a child task, as if the agent had yielded it.
+        """Send output from a callback or a child task.
 
-        It waits while the turn is held or the client is slow. Cancelling it is safe: either the
-        output was taken, or nothing was.
+        It has the effect of a `yield`. It waits while the turn is held or the client is slow. Cancelling
+        it is safe: either the whole output was taken, or nothing was.
 
         Raises:
             TurnClosed: The turn has ended.
@@ -301,21 +306,23 @@ class Turn:
         await self._host.emit(self.voiced(output))
 
     def uninterruptible(self) -> AbstractAsyncContextManager[None]:
-        """Return a section that an interrupt does not cut: `async with turn.uninterruptible(): …`.
+        """Return a section that an interrupt does not cut.
 
-        What is yielded or emitted inside is spared; an interrupt that comes meanwhile is answered
-        `deferred` and takes effect when the section is over and its output written. A forced
-        interrupt and the end of the session do not wait. Entering raises `TurnClosed` when the turn
-        has ended.
+            async with turn.uninterruptible():
+                yield "This call may be recorded."
+
+        Output from inside is not purged. An interrupt that arrives meanwhile is answered `deferred` and
+        takes effect when the section is over and its output is written (contract 9). A forced interrupt
+        and the end of the session do not wait. Entering raises `TurnClosed` when the turn has ended.
         """
         return self._host.section()
 
     def http_client(self) -> httpx2.AsyncClient:
-        """Return the HTTP client for calls to models: give it to `AsyncOpenAI(http_client=…)`.
+        """Return the HTTP client for calls to models.
 
-        It belongs to the server, do not close it. Every response stream that is opened through it
-        in this turn is closed when the turn ends, wherever the agent stands; requests made after
-        that raise `TurnClosed`.
+        Pass it to `AsyncOpenAI(http_client=…)`. It belongs to the server, so do not close it. Every
+        response stream that is opened through it in this turn is closed when the turn ends, wherever the
+        agent stands (contract 6). Later requests raise `TurnClosed`.
 
         Raises:
             RuntimeError: `httpx2` is not installed.
@@ -323,14 +330,14 @@ class Turn:
         return self._host.http_client()
 
     def spawn(self, work: Coroutine[Any, Any, T], *, outlive: bool = False) -> asyncio.Task[T]:
-        """Run a coroutine beside the agent, in a task that is cancelled in the step of the fence.
+        """Run a coroutine in a task that is cancelled in the step of the fence.
 
-        Await the task, or end it, before the generator returns: what is left then is cancelled too.
+        Await the task, or end it, before the generator returns: tasks that are left then are cancelled.
 
         Args:
-            work: The coroutine; it is closed when the turn has ended already.
-            outlive: Let it go on after the turn's end, uncancelled and outside the turn's context, so
-                that its HTTP requests go on too. It must have a time-out of its own; a shutdown waits
+            work: The coroutine; it is closed if the turn has ended already.
+            outlive: Let it continue after the turn's end, uncancelled and outside the turn's context, so
+                that its HTTP requests continue too. It must have a timeout of its own; a shutdown waits
                 for it within the cleanup's bound.
 
         Raises:
@@ -339,17 +346,19 @@ class Turn:
         return self._host.spawn(work, outlive)
 
     def add_usage(self, input_tokens: int, output_tokens: int) -> None:
-        """Add the tokens of a model call; `turn.ended` tells the sum."""
+        """Add the tokens of a model call; `turn.ended` reports the sum."""
         self._host.add_usage(input_tokens, output_tokens)
 
     def span(
         self, name: str, attributes: Mapping[str, Attribute], kind: Literal["client", "internal"] = "internal"
     ) -> Span:
-        """Begin a piece of work that a trace shows, as a child of the current span; end it with `end()`.
+        """Begin a span of a trace, as a child of the current one.
+
+        End it with `end()`.
 
         Args:
-            name: What it is, in few different words.
-            attributes: By OpenTelemetry's names, without anything that users or models said.
+            name: Name of the operation, from a small set of names.
+            attributes: Attributes by OpenTelemetry's names, without content of users or models.
             kind: `client` for a request to another server.
         """
         return self._host.span(name, kind, attributes)
@@ -358,17 +367,17 @@ class Turn:
 Agent = Callable[[Turn], AsyncIterator[Output]]
 """An async generator function, a method, or an instance whose `__call__` is one.
 
-It may have two optional async methods, `startup()` and `shutdown()`, which the server awaits when it
-starts and stops.
+It may have two optional async methods, `startup()` and `shutdown()`, which the server awaits when it starts
+and stops.
 """
 
 
 class NotAnAgent(TypeError):
-    """What was given is not an async generator function; the message says what it is."""
+    """The object is not an async generator function."""
 
 
 def check_agent(agent: object) -> None:
-    """Raise `NotAnAgent` when it is certain that `agent` is none."""
+    """Raise `NotAnAgent` if `agent` is certainly not one."""
     function: Any = agent
     while isinstance(function, partial):
         function = function.func

@@ -7,8 +7,7 @@ import sys
 
 import pytest
 
-from bargein_server.streams.signals import Signal
-from bargein_server.streams.tasks import end
+from bargein_server.streams.tasks import Signal, end
 from streaming import no_accidents
 
 pytestmark = pytest.mark.virtual_time

@@ -28,7 +28,7 @@ from bargein_server.streams import (
     validated,
     with_progress,
 )
-from bargein_server.streams.reading import Reading
+from bargein_server.streams.sources import Reading
 from streaming import moment
 
 Operator = Callable[[AsyncIterable[str], AsyncIterable[str]], AsyncGenerator[Any, None]]

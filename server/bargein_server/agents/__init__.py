@@ -1,1 +1,1 @@
-"""The agents that come with the server."""
+"""Agents that come with the server, and tools to build others."""

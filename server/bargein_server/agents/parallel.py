@@ -1,14 +1,14 @@
-"""Independent agents of one turn, side by side, and what came of them for a merging step.
+"""Independent agents of one turn in parallel, with results to merge.
 
     async def planner(turn: Turn) -> AsyncIterator[Output]:
-        team = SideBySide(turn, {"flights": find_flights, "hotels": find_hotels}, on_error="skip")
+        team = Parallel(turn, {"flights": find_flights, "hotels": find_hotels}, on_error="skip")
         async for output in team.outputs():
             yield output
         yield merge(team["flights"].text, team["hotels"].text)
 
-All of them begin before any of them goes on, and what they yield streams at the same time, each event
-with the agent's name as its `source`. An interrupt ends all of them in one step. Each generator is
-owned by one task for its whole life.
+All agents take their first step before any takes its second. Their outputs stream at the same time, each
+event with the agent's name as its `source`: the lane that clients show it in. An interrupt ends all agents
+in one step. Each generator is owned by one task for its whole life.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ OnError = Literal["fail", "skip"]
 
 
 class Branch:
-    """One of the agents, and what it said.
+    """Result of one of the agents.
 
     Attributes:
-        text: Its own text, without that of a team of its own.
-        data: The last value of each of its own `Data` events.
-        error: Why it failed; None when it did not. Its text until then is kept.
-        done: Whether it came to its end.
+        text: Its own text, without the text of agents that it runs in turn.
+        data: Last value of each of its own `Data` events, by name.
+        error: The exception that ended it, if any; the text before it is kept.
+        done: Whether it ran to completion.
     """
 
     def __init__(self, source: str) -> None:
@@ -47,7 +47,7 @@ class Branch:
         self._source = source
 
     def note(self, output: Output) -> None:
-        """Add what it said."""
+        """Add an output of the agent."""
         if not isinstance(output, (TextDelta, Data)) or output.source != self._source:
             return
         if isinstance(output, TextDelta):
@@ -57,13 +57,15 @@ class Branch:
 
 
 class Parallel:
-    """See the module.
+    """Parallel run of independent agents in one turn.
+
+    Yield from `outputs`, then read the branches.
 
     Args:
         turn: The turn.
-        agents: By the name that is their `source`.
-        on_error: `fail`: the first one that fails ends the others, and its error is raised. `skip`: the
-            others go on, and its `Branch` says what went wrong.
+        agents: The agents, by the name that becomes their `source`.
+        on_error: `fail`: the first failure ends the other agents and is raised. `skip`: the others
+            continue, and the agent's `Branch` carries the error.
     """
 
     def __init__(self, turn: Turn, agents: Mapping[str, Agent], on_error: OnError = "fail") -> None:
@@ -74,19 +76,19 @@ class Parallel:
         self._branches = {source: Branch(source) for source in agents}
 
     def __getitem__(self, source: str) -> Branch:
-        """Return what came of an agent."""
+        """Return the result of an agent."""
         return self._branches[source]
 
     @property
     def branches(self) -> Mapping[str, Branch]:
-        """What came of all of them, by name."""
+        """Results of all agents, by name."""
         return self._branches
 
     async def outputs(self) -> AsyncGenerator[Output, None]:
-        """Yield what the agents yield, as it comes, until the last one has ended.
+        """Yield the outputs of all agents as they arrive, until all have ended.
 
         Raises:
-            Exception: What an agent raised, when `on_error` is `fail`.
+            Exception: An agent's error, if `on_error` is `fail`.
         """
         for source, agent in self._agents.items():
             self._mux.start(self._run(self._turn.speaking_as(source), agent))
@@ -99,7 +101,7 @@ class Parallel:
         attributes = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": turn.source}
         span = turn.span(f"invoke_agent {turn.source}", attributes)
         try:
-            with span.current():  # this task is the branch's own
+            with span.current():  # this task belongs to the branch alone
                 await self._pull(turn, agent, branch)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
@@ -107,7 +109,7 @@ class Parallel:
                 raise
             branch.error = error  # it cancelled itself
         except Exception as error:
-            # The boundary to the author's code, when its policy is to go on without a branch.
+            # The boundary to the author's code, whose policy may be to continue without a branch.
             branch.error = error
             span.fail(type(error).__name__)
             if self._on_error == "fail":
@@ -129,12 +131,12 @@ class Parallel:
                     output = await step
                 except StopAsyncIteration:
                     return
-                voiced = turn.voiced(output)
-                branch.note(voiced)
+                labelled = turn.voiced(output)
+                branch.note(labelled)
                 try:
-                    await self._mux.put(voiced)
+                    await self._mux.put(labelled)
                 except asyncio.CancelledError as error:
-                    # It stands at its `yield`: the cancel is thrown into it, as into any agent.
+                    # The agent stands at its `yield`: throw the cancel into it, as the runner does.
                     step = generator.athrow(error)
                 else:
                     step = anext(generator)

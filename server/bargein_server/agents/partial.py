@@ -1,4 +1,4 @@
-"""Reads one string field of a JSON object while the object is still being written."""
+"""Incremental reader of one string field of an incomplete JSON object."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SPACE = " \t\n\r"
 
 
 class _At(Enum):
-    """What the next character is a part of."""
+    """Part of the object that the next character belongs to."""
 
     OPEN = 0  # the brace of the object
     KEY = 1
@@ -22,10 +22,10 @@ class _At(Enum):
 
 
 class StringField:
-    """The text of one field at the top of an object, in pieces as they come.
+    """Text of one top-level field of a JSON object, in pieces.
 
-    It reads each character once. What is no JSON object yields nothing, and is for who reads the
-    whole to complain about.
+    It reads each character once. Input that is not a JSON object yields no text; the reader of the whole
+    object reports that.
 
     Args:
         name: The field.
@@ -38,7 +38,7 @@ class StringField:
         self.complete = False
         self._name = name
         self._at = _At.OPEN
-        self._string: str | None = None  # the key or skipped string that is being read, escapes and all
+        self._string: str | None = None  # the key or skipped string that is being read, with its escapes
         self._escape = ""
         self._high = ""  # the first half of a surrogate pair
         self._depth = 0
@@ -134,7 +134,7 @@ class StringField:
         if not self._high:
             return ""
         self._high = ""
-        return "\ufffd"  # half a pair, the other half of which did not come
+        return "\ufffd"  # half a pair without its other half
 
 
 def _unescaped(string: str) -> str:

@@ -1,8 +1,8 @@
-"""When a request to a model's server is made again, and after how long.
+"""Retry policy for requests to a model's server.
 
-Only what fails before the first token is tried again: after it, a second answer would begin anew in
-the middle of the first. The time that a server names is respected; one that names more than a minute
-is not asked again, but its failure says that the input may be sent again later.
+Only a request that fails before its first token is retried: later, a second answer would begin in the
+middle of the first. The wait that a server names is respected. If it names more than a minute, there is no
+retry, and the failed turn is marked retryable.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from bargein_server.agent import TurnFailed
 FIRST_WAIT_S = 0.5
 LONGEST_BACKOFF_S = 8.0
 LONGEST_WAIT_S = 60.0
-_TELL_AFTER_S = 2.0
-_TELL_EVERY_S = 10.0
+_STATUS_AFTER_S = 2.0
+_STATUS_EVERY_S = 10.0
 
 _RETRYABLE = frozenset({408, 409, 429})
 
 
 class StreamCut(Exception):
-    """A stream that ended before the model was done, or went silent."""
+    """A stream ended before the model was done, or went silent."""
 
 
 Failure = openai.OpenAIError | json.JSONDecodeError | UnicodeDecodeError | StreamCut
 FAILURES = (openai.OpenAIError, json.JSONDecodeError, UnicodeDecodeError, StreamCut)
-"""What goes wrong between here and a model: the SDK's errors, events that are no JSON, silence."""
+"""Failures between here and a model: errors of the SDK, events that are not JSON, silence."""
 
 
 class Retries:
-    """The attempts of one request.
+    """Retries of one request.
 
     Args:
-        most: How often it may be made again.
+        most: Maximum number of retries.
     """
 
     def __init__(self, most: int) -> None:
@@ -51,8 +51,8 @@ class Retries:
         self._backoff_s = FIRST_WAIT_S
 
     def wait_s(self, failure: Failure) -> float | None:
-        """Return how long to wait before the next attempt, None when there is to be none."""
-        if self._left == 0 or not _passes(failure):
+        """Return the seconds before the next attempt; None if there is none."""
+        if self._left == 0 or not _may_pass_at_once(failure):
             return None
         self._left -= 1
         named = _named_wait_s(failure)
@@ -63,27 +63,27 @@ class Retries:
 
 
 async def wait_with_status(seconds: float) -> AsyncGenerator[Status, None]:
-    """Wait; say so now and then when it takes long, so that silence is not taken for a fault."""
+    """Wait, and yield a status now and then so that a long wait is visible."""
     while seconds > 0:
-        if seconds > _TELL_AFTER_S:
+        if seconds > _STATUS_AFTER_S:
             yield Status(message="The model is busy, waiting for it", icon="clock")
-        step_s = min(seconds, _TELL_EVERY_S)
+        step_s = min(seconds, _STATUS_EVERY_S)
         await asyncio.sleep(step_s)
         seconds -= step_s
 
 
 @contextmanager
 def failing_upstream() -> Iterator[None]:
-    """Turn what goes wrong with the model into the turn's failure, whose cause no peer sees."""
+    """Raise failures of the model as `TurnFailed`; peers do not see the cause."""
     try:
         yield
     except FAILURES as error:
-        reason = "overload" if _found_no_place(error) else "upstream"
+        reason = "overload" if _pool_was_full(error) else "upstream"
         raise TurnFailed(reason, retryable=_may_pass(error)) from error
 
 
-def _found_no_place(failure: BaseException) -> bool:
-    """Whether the request never left: other model calls of this server took all places."""
+def _pool_was_full(failure: BaseException) -> bool:
+    """Return whether the connection pool was full, so nothing was sent."""
     return isinstance(failure.__cause__, httpx2.PoolTimeout)
 
 
@@ -93,19 +93,19 @@ def _may_pass(failure: BaseException) -> bool:
     return True
 
 
-def _passes(failure: Failure) -> bool:
-    """Whether the same request may succeed at once; garbage is likely to be garbage again."""
-    if _found_no_place(failure):
-        return False  # it has waited long enough
+def _may_pass_at_once(failure: Failure) -> bool:
+    """Return whether an immediate retry may succeed."""
+    if _pool_was_full(failure):
+        return False  # it has waited in the pool already
     if isinstance(failure, (openai.APIStatusError, openai.APIConnectionError, StreamCut)):
-        said = failure.response.headers.get("x-should-retry") if isinstance(
+        advice = failure.response.headers.get("x-should-retry") if isinstance(
             failure, openai.APIStatusError) else None  # fmt: skip
-        return said == "true" or (said != "false" and _may_pass(failure))
+        return advice == "true" or (advice != "false" and _may_pass(failure))
     return False
 
 
 def _named_wait_s(failure: Failure) -> float | None:
-    """Return how long the server asks to wait (RFC 9110 section 10.2.3), None when it does not."""
+    """Return the wait that the server asks for, in seconds (RFC 9110, 10.2.3)."""
     if not isinstance(failure, openai.APIStatusError):
         return None
     headers: httpx2.Headers = failure.response.headers

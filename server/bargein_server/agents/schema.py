@@ -1,4 +1,4 @@
-"""What a function's signature and docstring say to a model: a JSON schema, and a type that checks."""
+"""JSON schema and checking type of a tool, from signature and docstring."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _ARGUMENT = re.compile(r"^(\w+)\s*(?:\([^)]*\))?:\s*(.*)$")
 
 
 class NotATool(TypeError):
-    """A function cannot be described to a model; the message says why."""
+    """A function cannot be described to a model; the message names the reason."""
 
 
 class Signature(NamedTuple):
-    """What a function takes.
+    """Signature of a tool.
 
     Args:
         description: The docstring up to its first section.
-        parameters: The JSON schema of the arguments.
-        arguments: A struct that has them as fields.
-        turn: The parameter that takes the `Turn`; the model does not see it.
+        parameters: JSON schema of the arguments.
+        arguments: Struct with the arguments as fields.
+        turn: Name of the parameter that takes the `Turn`; it is hidden from the model.
     """
 
     description: str
@@ -38,7 +38,7 @@ class Signature(NamedTuple):
 
 
 def read_signature(function: Callable[..., Any], name: str) -> Signature:
-    """Return what a function takes.
+    """Return the signature of a function.
 
     Types are anything that msgspec can decode; a parameter without one takes any JSON value. The
     sections of the docstring are those of Google's style; `Args` describes the parameters.
@@ -70,14 +70,14 @@ def read_signature(function: Callable[..., Any], name: str) -> Signature:
 
 
 def innermost(function: Any) -> Any:
-    """Return the function that a partial or a callable object calls in the end."""
+    """Return the function that a partial or a callable object finally calls."""
     while isinstance(function, partial):
         function = function.func
     return function if inspect.isroutine(function) else type(function).__call__
 
 
 def read_docstring(text: str) -> tuple[str, dict[str, str]]:
-    """Return a docstring up to its first section, and what its `Args` say of each parameter."""
+    """Return a docstring up to its first section, and the texts of its `Args`."""
     before: list[str] = []
     described: dict[str, str] = {}
     section, current, margin = "", "", 0
@@ -109,7 +109,7 @@ def _schema(arguments: type[msgspec.Struct], name: str) -> dict[str, Any]:
         _, components = msgspec.json.schema_components([arguments], ref_template="#/$defs/{name}")
     except TypeError as error:
         raise NotATool(f"{name}(): {error}") from error
-    # The API wants the object itself at the top and not a reference to it.
+    # The API requires the object itself at the top, not a reference to it.
     schema: dict[str, Any] = components.pop(arguments.__name__)
     schema.pop("title", None)
     if components:

@@ -1,4 +1,4 @@
-"""Runs the tool calls of one model step in parallel, with exactly one result for each."""
+"""Parallel tool calls of one model step, with one result for each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOT_ALLOWED = "not allowed by the user"
 
 
 class ToolRunner:
-    """Runs the calls that a model made in one step.
+    """Runner of the calls that a model made in one step.
 
     Args:
         turn: The turn.
@@ -44,7 +44,10 @@ class ToolRunner:
         self._mux = OutputMux(turn)
 
     async def outputs(self) -> AsyncGenerator[Output, None]:
-        """Run the calls and yield their events; closing it cancels the tools that may be cancelled."""
+        """Run the calls and yield their events.
+
+        Closing it cancels the tools whose author allows that.
+        """
         tasks = [self._mux.start(self._run(call)) for call in self._calls]
         async with aclosing(self._mux.outputs()) as outputs:
             async for output in outputs:
@@ -121,7 +124,7 @@ class ToolRunner:
 
 
 class ToolTask:
-    """One running tool in a task of its own, from its first step to its one result.
+    """One running tool in a task of its own.
 
     The result is recorded in the step in which it exists, by the first of these: the task, the timeout,
     or a thread whose task was cancelled. No caller has to wait for that.
@@ -151,7 +154,10 @@ class ToolTask:
         self._span: Span = NO_SPAN
 
     async def result(self) -> ToolResult:
-        """Run the tool and return its result; cancelling it cancels the tool if its author allows that."""
+        """Run the tool and return its result.
+
+        Cancelling it cancels the tool if its author allows that.
+        """
         tool = self._tool
         task = self._task = self._turn.spawn(self._run(), outlive=tool.on_interrupt == "finish")
         task.add_done_callback(self._ended)
@@ -174,7 +180,8 @@ class ToolTask:
             background=tool.on_interrupt == "finish",
             accept_late=tool.threaded,
         )
-        # From here to the function's first step nothing is awaited: no tool starts behind the fence.
+        # Nothing is awaited from here to the function's first step: no tool starts after the fence
+        # (contract 8).
         self._mux.push(running)
         self._started = self._loop.time()
         self._timer = self._loop.call_later(tool.timeout_s, self._expire)
@@ -237,7 +244,7 @@ class ToolTask:
                 output = msgspec.to_builtins(output, str_keys=True)
                 result, _ = validated_output(msgspec.structs.replace(result, output=output))  # type: ignore[assignment]
             except (BadOutput, TypeError, ValueError) as bad:
-                log.error("tool %s returned what cannot be sent", self._tool.name, exc_info=bad)
+                log.error("the result of tool %s cannot be sent", self._tool.name, exc_info=bad)
                 result = msgspec.structs.replace(result, status="failed", error="the result cannot be sent")
         self._record(result)
 

@@ -8,17 +8,17 @@ Args:
             flight: The flight's number, such as LH 123.
         \"\"\"
 
-Name, schema and description come from the function. What the model writes is checked before the
-function is called; what is wrong with it goes back to the model as an error result.
+Name, schema and description come from the function. The model's arguments are checked before the function
+is called; a mistake goes back to the model as an error result.
 
-A tool is an async function, or a plain one, which runs in a thread, or an async generator: what it
-yields of `Status`, `Progress`, `Data` and other outputs is sent at once, and the last value that is
-no output is its result. A parameter annotated `Turn` gets the turn.
+A tool is an async function, a plain function, which runs in a thread, or an async generator. The outputs
+of a generator (`Status`, `Progress`, `Data` and others) are sent immediately, and its last other value is the
+result. A parameter annotated `Turn` gets the turn.
 
-What an interrupt does to a tool that runs is `on_interrupt`: `cancel` raises `CancelledError` in it,
-`finish` lets it go on in the background, bounded by its time-out. A thread cannot be killed. One that
-is cancelled, or out of time, goes on unseen; if it returns after an interrupt its result still takes
-its place in the history, as that of each tool does that finished (contract 8).
+`on_interrupt` decides the effect of an interrupt on a running tool: `cancel` raises `CancelledError` in it,
+`finish` lets it continue in the background, bounded by its timeout. A thread cannot be killed: after a cancel
+or its timeout it continues without effect on the turn. If it returns after an interrupt, its result still
+enters the history, as the result of every finished tool does (contract 8).
 """
 
 from __future__ import annotations
@@ -44,27 +44,27 @@ TIMEOUT_S = 60.0
 
 
 class ToolError(Exception):
-    """Raised by a tool to tell the model, and the user, what went wrong.
+    """Raised by a tool to report an error to the model and the user.
 
-    The words of any other exception stay on the server: the model learns only that the tool failed.
+    The text of any other exception stays on the server: the model gets only "the tool failed".
     """
 
 
 class BadCall(Exception):
-    """What the model wrote is no call of the tool; the message tells it why."""
+    """A model's call is invalid; the message goes back to the model."""
 
 
 class Tool:
-    """A function that a model may call; see the module. Calling it calls the function.
+    """A function that a model may call; made by `tool`.
 
     Attributes:
-        name: What the model calls it.
-        description: What the model is told of it.
-        parameters: The JSON schema of its arguments.
-        on_interrupt: What an interrupt does to it while it runs.
-        timeout_s: After so many seconds it has failed.
+        name: Its name for the model.
+        description: Its description for the model.
+        parameters: JSON schema of its arguments.
+        on_interrupt: Effect of an interrupt while it runs.
+        timeout_s: Seconds after which a call has failed.
         confirm: Whether the client must allow each call.
-        runs_in: Where it runs.
+        runs_in: `server` or `client`.
         threaded: Whether it runs in a thread.
     """
 
@@ -82,7 +82,9 @@ class Tool:
     ) -> None:
         self.name = name or str(getattr(function, "__name__", type(function).__name__))
         if runs_in == "client" and on_interrupt == "finish":
-            raise NotATool(f"{self.name}(): what runs in the client ends with the turn, it cannot finish")
+            raise NotATool(
+                f"{self.name}(): a tool that runs in the client ends with the turn, it cannot finish"
+            )
         plain = innermost(function)
         if inspect.isgeneratorfunction(plain):
             raise NotATool(f"{self.name}(): write `async def`, or return the result instead of yielding it")
@@ -105,15 +107,15 @@ class Tool:
         return self._function(*args, **kwargs)
 
     def specification(self) -> dict[str, Any]:
-        """Return the tool as the API of chat completions describes one."""
+        """Return the tool in the format of the chat-completions API."""
         function = {"name": self.name, "description": self.description, "parameters": self.parameters}
         return {"type": "function", "function": function}
 
     def check(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Return the arguments as the function takes them.
+        """Return the arguments converted to the parameters' types.
 
         Raises:
-            BadCall: They do not fit the schema.
+            BadCall: The arguments do not fit the schema.
         """
         try:
             checked = msgspec.convert(arguments, self._arguments)
@@ -128,9 +130,9 @@ class Tool:
         return partial(self._function, **arguments)
 
     async def run(self, function: partial[Any], emit: Emit) -> Any:
-        """Run what `bind` returned, unless it is `threaded`; return its result.
+        """Run a bound function that is not `threaded`, and return its result.
 
-        Its first step is taken before anything is awaited, and after its last one nothing is.
+        Nothing is awaited before the function's first step or after its last.
         """
         if self._yields:
             return await _run_generator(function(), emit)
@@ -169,15 +171,15 @@ def tool(function: Callable[..., Any] | None = None, /, **how: Any) -> Any:
         function: The function.
         how: The keyword arguments of `Tool`:
 
-            name: What the model calls it; the function's name if None.
-            description: What the model is told; the docstring up to its first section if None.
+            name: Its name for the model; the function's name if None.
+            description: Its description for the model; the docstring up to its first section if None.
             on_interrupt: `cancel` it, or let it `finish` in the background.
-            timeout_s: Seconds after which it has failed.
+            timeout_s: Seconds after which a call has failed.
             confirm: Ask the client before each call; it answers with `tool.decision`.
             runs_in: `client`: the client runs it and answers with `tool.output`; the function is
-                never called and gives only name, schema and description.
-            quick: A plain function that returns at once: it is called on the event loop instead of in
-                a thread.
+                never called and provides only name, schema and description.
+            quick: For a plain function that never blocks: call it on the event loop instead of in a
+                thread.
 
     Raises:
         NotATool: The function cannot be described to a model.

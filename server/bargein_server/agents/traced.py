@@ -1,7 +1,7 @@
-"""What a trace shows of an agent's work, by OpenTelemetry's semantic conventions for generative AI.
+"""Spans of model calls, by OpenTelemetry's conventions for generative AI.
 
-https://github.com/open-telemetry/semantic-conventions-genai: how much, how long and with what outcome; never
-what was asked or answered.
+https://github.com/open-telemetry/semantic-conventions-genai. A span carries amounts, durations and outcomes,
+never the content of a question or an answer.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class ModelCall:
-    """One request to a model and its stream.
+    """Span of one request to a model and its stream.
 
     Args:
         turn: The turn.
         model: The model's name.
-        base_url: Where it is; None for OpenAI's own.
-        options: Of the request.
+        base_url: URL of the API; None for OpenAI's own.
+        options: Options of the request.
     """
 
     def __init__(self, turn: Turn, model: str, base_url: str | None, options: Mapping[str, Any]) -> None:
         attributes: dict[str, Attribute] = {
             "gen_ai.operation.name": "chat",
-            # The flavour of the API, whoever speaks it.
+            # The flavour of the API, whatever server implements it.
             "gen_ai.provider.name": "openai",
             "gen_ai.request.model": model,
             "gen_ai.request.stream": True,
@@ -49,7 +49,7 @@ class ModelCall:
         self._asked_at = perf_counter()
 
     def began(self, chunk: ChatCompletionChunk) -> None:
-        """Take note of the first chunk."""
+        """Record the first chunk."""
         self.span.set(
             {
                 "gen_ai.response.id": chunk.id or "",
@@ -59,7 +59,7 @@ class ModelCall:
         )
 
     def end(self, step: Completion) -> None:
-        """Take note of what came, and end it; a call that was cut has no finish reason."""
+        """Record the result and end the span; a cut call has no finish reason."""
         if step.finish_reason is not None:
             self.span.set({"gen_ai.response.finish_reasons": [step.finish_reason]})
         input_tokens, output_tokens = step.usage

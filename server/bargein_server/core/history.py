@@ -1,8 +1,8 @@
-"""The conversation as the model is told it.
+"""History of the conversation, as messages for a model.
 
-It is a view of the turns, computed when asked for: the heard part of each, cut by every report that
-has come until then, also after the turn's end (contract 7). It is always valid for the API of chat
-completions: every tool call has exactly one result (contract 8).
+It is a view of the turns, computed on request: the heard part of each, cut by every playback report until
+then, also after the turn's end (contract 7). It is always valid for the chat-completions API: every tool
+call has exactly one result (contract 8).
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from .messages import Message, NamedCall, calls_message, result_message
 from .turn_record import TurnRecord
 
 INTERRUPTED = "[interrupted]"
-"""Ends an assistant message that the user did not hear to its end."""
+"""Suffix of an assistant message that the user did not hear to its end."""
 
 CountTokens = Callable[[str], int]
 
 
 def about_tokens(text: str) -> int:
-    """Return a cautious guess of how many tokens a text has: one for three bytes of UTF-8."""
+    """Return a cautious estimate of tokens: one for three bytes of UTF-8."""
     return len(text.encode("utf-8", "replace")) // 3 + 1
 
 
 class History:
-    """What an agent sees of the conversation: the turns before its own, and its own input."""
+    """History for one turn: the turns before it, and its own input."""
 
     def __init__(self, turns: Mapping[TurnId, TurnRecord], own: TurnRecord) -> None:
         self._turns = turns
@@ -46,11 +46,11 @@ class History:
         """Return the messages for a chat-completions call, the user's input last.
 
         Args:
-            max_tokens: An upper bound for all of them together. Whole exchanges are dropped from
+            max_tokens: Maximum number of tokens of all messages. Whole exchanges are dropped from
                 the front; the user's own input always stays.
-            count_tokens: Counts the tokens of a text. The default guesses from its length.
-            mark: Ends an answer that was not heard to its end; it stands alone for one of which
-                nothing was heard. None leaves such answers unmarked, and the empty ones out.
+            count_tokens: Counts the tokens of a text. The default is an estimate from its length.
+            mark: Suffix of an answer that was not heard to its end, and the whole message if nothing
+                was heard. None leaves such answers unmarked, and the empty ones out.
         """
         own: Message = {"role": "user", "content": self._own.input.text}
         room = None if max_tokens is None else max_tokens - _cost([own], count_tokens)
@@ -69,17 +69,17 @@ class History:
         for turn in self._turns.values():
             if turn is self._own:
                 break
-            # A turn that ended before its agent ran was never part of the conversation.
+            # A turn that ended before its agent ran is no part of the conversation.
             if turn.stage is not Stage.QUEUED and turn.fold.started:
                 before.append(turn)
         return before
 
 
 def exchange_messages(turn: TurnRecord, mark: str | None) -> list[Message]:
-    """Return the messages of one turn: the input, the tool calls with their results, the heard text.
+    """Return the messages of one turn: input, tool calls, results, heard text.
 
-    Of other voices than the turn's own it tells what their tools did, unless the turn came to its end
-    and so could tell what it made of that.
+    Other lanes than the main lane contribute their tool calls, unless the turn was completed: then its
+    main lane contains what it made of them.
     """
     lane = turn.fold.main_lane
     text = turn.heard_position.heard(lane).text
@@ -106,7 +106,7 @@ def exchange_messages(turn: TurnRecord, mark: str | None) -> list[Message]:
 
 
 def _add_step(messages: list[Message], tools: list[ToolState], text: str, written: int) -> int:
-    """Add one model call: the text up to its tool calls, the calls, and one result for each."""
+    """Add one model call: its text, its tool calls, one result for each."""
     end = max(written, min(tools[0].text_at, len(text)))
     _add_calls(messages, tools, text[written:end])
     return end
@@ -120,7 +120,7 @@ def _add_calls(messages: list[Message], tools: list[ToolState], text: str | None
 
 
 def _unmerged(turn: TurnRecord) -> list[ToolState]:
-    """Return what the tools of other voices did in a turn that did not come to merge it."""
+    """Return the tool calls of other lanes in a turn that was not completed."""
     ended = turn.fold.ended
     if ended is not None and ended.status == "completed":
         return []
@@ -139,12 +139,12 @@ def _arguments(tool: ToolState) -> str:
 def _status(tool: ToolState) -> ToolStatus:
     if tool.state == "background":
         return "running"
-    # What had not begun, or was stopped, when its turn was cut.
+    # A call that had not begun, or was stopped, when its turn was cut.
     return tool.state if tool.state in ("completed", "failed") else "cancelled"
 
 
 def _cost(messages: Sequence[Message], count_tokens: CountTokens) -> int:
-    # Four tokens for what frames a message in the usual chat templates.
+    # Four tokens for the frame of a message in the usual chat templates.
     return sum(
         4 + count_tokens(message.get("content") or "") + sum(
             count_tokens(call["function"]["name"] + call["function"]["arguments"])

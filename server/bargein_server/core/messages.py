@@ -1,7 +1,7 @@
-"""Messages in the shape of chat completions, valid whatever a model wrote into its tool calls.
+"""Messages of the chat-completions API, valid for any output of a model.
 
-One invalid message makes every later request of a conversation fail, so names and arguments are told
-as an API takes them, not as a model misspelt them.
+One invalid message makes every later request of a conversation fail, so names and arguments are corrected
+to the form that APIs accept.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class NamedCall(Struct, frozen=True):
     """A tool call as a model wrote it.
 
     Args:
-        arguments: JSON text, maybe cut or broken.
+        arguments: JSON text, possibly cut or malformed.
     """
 
     call_id: str
@@ -33,7 +33,10 @@ class NamedCall(Struct, frozen=True):
 
 
 def calls_message(content: str | None, calls: Iterable[NamedCall]) -> Message:
-    """Return the assistant's message that calls tools; one `result_message` for each must follow."""
+    """Return the assistant's message that calls tools.
+
+    One `result_message` for each call must follow.
+    """
     return {
         "role": "assistant",
         "content": content or None,
@@ -69,5 +72,5 @@ def _legal_arguments(arguments: str) -> str:
     try:
         whole = json.decode(arguments.encode("utf-8", "replace"))
     except (ValueError, RecursionError):
-        return "{}"  # cut while they streamed: half of a JSON text would make the request invalid
+        return "{}"  # cut while streaming; half of a JSON text would make the request invalid
     return arguments if isinstance(whole, dict) else "{}"

@@ -1,4 +1,4 @@
-"""Ledger of a session's tool calls: claimed ids, begun calls, results, and awaited answers.
+"""Ledger of a session's tool calls: ids, begun calls, results, answers.
 
 Output that an agent yields may be purged by the fence, but the effect of a tool may not: an order that
 was placed and forgotten is placed a second time (contract 8). So the begin and the result of a call are
@@ -99,7 +99,7 @@ class TurnCalls:
         return True
 
     def close(self, fold: TurnFold) -> None:
-        """Apply the fence: refuse later answers and copy all calls into the turn's fold."""
+        """Apply the fence: refuse answers, copy all calls into the turn's fold."""
         self._awaited.clear()
         for call in self._begun.values():
             call.write_into(fold)
@@ -133,7 +133,10 @@ class LedgerTurn(Protocol):
 
     @property
     def may_begin_tools(self) -> bool:
-        """Whether a tool may begin: it runs, and no deferred interrupt is about to end it."""
+        """Whether a tool may begin.
+
+        The turn runs, and no deferred interrupt is about to end it.
+        """
         ...
 
     @property
@@ -181,10 +184,11 @@ class ToolLedger:
         self._turns = turns
 
     def claim(self, turn_id: TurnId, wanted: str) -> CallId:
-        """Return an id that no other call of the session has: `wanted` if it is free and legal.
+        """Return an id that no other call of the session has.
 
-        Models' servers send ids that are empty, repeated in every answer, or malformed. A client's
-        answer must never reach another call than the one that its user was asked about.
+        It is `wanted` if that is free and legal. Models' servers send ids that are empty, repeated in
+        every answer, or malformed. A client's answer must never reach another call than the one that its
+        user was asked about.
         """
         turn = self._turns.turns.get(turn_id)
         call_id = CallId(wanted)
@@ -235,7 +239,7 @@ class ToolLedger:
         return True
 
     def expect(self, turn_id: TurnId, call_id: CallId, kind: type[Answer]) -> bool:
-        """Wait for the client's answer to a call; return False when the fence is closed.
+        """Wait for the client's answer to a call; return False after the fence.
 
         The answer arrives as a `DeliverAnswer` command.
         """

@@ -1,9 +1,9 @@
-"""Validation of an agent's output where it is yielded, so that a bad one fails there.
+"""Validation of an agent's output.
 
-An output is validated by a round trip through the JSON codec: it is encoded, and decoded as a client does.
-One that is exactly a struct of ours comes back in about half a microsecond, and the result shares nothing
-with the agent's objects. Audio takes no part in the round trip, because base64 would cost a hundred times
-what a check of its type and length does.
+It happens where the output is yielded, so that a bad one fails in the agent. An output is validated by a
+round trip through the JSON codec: it is encoded, and decoded as a client does, so the result shares nothing
+with the agent's objects. Audio takes no part in the round trip, because its base64 would cost far more than
+all the rest; its type and its length are checked instead.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TEXT_PIECE = 8192
 
 
 class BadOutput(TypeError):
-    """An agent yielded an output that cannot be sent; the message names the reason."""
+    """An output of an agent cannot be sent; the message names the reason."""
 
 
 def validated_output(output: object) -> tuple[AgentOutput, int]:
@@ -60,7 +60,7 @@ def validated_output(output: object) -> tuple[AgentOutput, int]:
 
 
 def _with_audio(copy: object, audio: bytes) -> AudioDelta:
-    """Return a validated `AudioDelta` with its audio, whose length is checked here."""
+    """Return a validated `AudioDelta` with its audio, after a length check."""
     assert isinstance(copy, AudioDelta)
     if len(audio) > MAX_AUDIO_BYTES:
         raise ValueError(f"Expected `bytes` of length <= {MAX_AUDIO_BYTES} - at `$.audio`")

@@ -1,4 +1,6 @@
-"""A model that calculates with tools: `bargein-server bargein_server.examples.calculator:calculator`.
+"""Calculator: a model that calculates with tools.
+
+    bargein-server bargein_server.examples.calculator:calculator
 
 It needs a model that calls tools: `OPENAI_MODEL`, and `OPENAI_API_KEY` or `OPENAI_BASE_URL`.
 """
@@ -49,7 +51,7 @@ def _model() -> OpenAIAgent:
 
 
 async def calculator(turn: Turn) -> AsyncGenerator[Output, None]:
-    """Answer with what the tools say."""
+    """Answer with the results of the tools."""
     async with aclosing(_model()(turn)) as outputs:
         async for output in outputs:
             yield output

@@ -1,8 +1,8 @@
-"""An agent that needs nothing: no key, no model, no network.
+"""Demo agent: no key, no model, no network.
 
-It shows what clients can show: a status, thoughts, look-ups that run side by side as tool calls,
-text that streams, a section that cannot be interrupted, and how it takes up what was cut off; and
-what `showcase` has: a draft to edit, a question, a team, formatted text.
+It uses every kind of output: a status, thoughts, look-ups as parallel tool calls, streamed text, an
+uninterruptible section, and a reference to the answer that was cut off. `showcase` adds a draft to edit, a
+question, a team of agents, and formatted text.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ TERMS = (
 
 
 async def demo(turn: Turn) -> AsyncIterator[Output]:
-    """Answer in the way that the user's words ask for."""
+    """Answer in the way that the input asks for."""
     asked = turn.text.lower()
     yield turn.status("Reading what you said", "eye")
     await asyncio.sleep(0.2)
-    cut = _what_was_cut(turn)
+    cut = _last_heard_words(turn)
     if cut:
         yield turn.thought(f"I was cut off after \u201c{cut}\u201d. ")
     if "fail" in asked:
@@ -104,8 +104,8 @@ def _answer(turn: Turn, asked: str, cut: str | None) -> str:
     )
 
 
-def _what_was_cut(turn: Turn) -> str | None:
-    """Return the last words that the user heard of an answer that was cut, None when none was."""
+def _last_heard_words(turn: Turn) -> str | None:
+    """Return the last heard words of an answer that was cut, if one was."""
     before = [
         message for message in turn.history.messages(mark="\u2702")[:-1] if message["role"] == "assistant"
     ]

@@ -1,4 +1,4 @@
-"""What the demo agent can show beyond talking: a draft, a question, a team, and formatted text."""
+"""Scenes of the demo agent: a draft, a question, a team, formatted text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ..agents.parallel import Parallel
 
 WORDS_PER_SECOND = 18.0
 ANSWER_S = 120.0
-"""How long a user may think about a draft or a question."""
+"""Seconds that the user has for a draft or a question."""
 
 FORMATTED = """\
 ## What an answer may look like
@@ -33,7 +33,7 @@ FORMATTED = """\
 A paragraph with *emphasis*, **weight**, `code` and a [link](https://www.rfc-editor.org/rfc/rfc6455).
 
 1. First the fence closes,
-2. then the client is told,
+2. then the client is notified,
 3. and only then does the agent clean up.
 
 | outcome | when |
@@ -48,7 +48,7 @@ async def agent(turn):
         yield word          # cut me off anywhere
 ```
 
-> Whoever is asked may be interrupted.
+> Every answer may be interrupted.
 """
 
 DRAFT = {
@@ -70,7 +70,10 @@ async def spoken(text: str) -> AsyncIterator[str]:
 
 
 async def draft(turn: Turn) -> AsyncGenerator[Output, None]:
-    """Write an e-mail as the arguments of a call that the user's side runs: there it can be edited."""
+    """Write an e-mail as the arguments of a client-side tool call.
+
+    The page lets the user edit it there.
+    """
     call_id = turn.tools.claim()
     yield turn.status("Writing a draft", "pencil")
     yield ToolCall(call_id=call_id, name="draft_email")
@@ -83,16 +86,16 @@ async def draft(turn: Turn) -> AsyncGenerator[Output, None]:
     yield ToolRunning(call_id=call_id, arguments=dict(DRAFT), runs_in="client")
     try:
         async with asyncio.timeout(ANSWER_S):
-            told = await answer
+            answered = await answer
     except TimeoutError:
-        told = ToolOutput(call_id=call_id, error="nobody answered")
+        answered = ToolOutput(call_id=call_id, error="no answer in time")
     finally:
         answer.cancel()
-    status: Literal["completed", "failed"] = "completed" if told.error is None else "failed"
-    result = ToolResult(call_id=call_id, output=told.output, error=told.error, status=status)
+    status: Literal["completed", "failed"] = "completed" if answered.error is None else "failed"
+    result = ToolResult(call_id=call_id, output=answered.output, error=answered.error, status=status)
     turn.tools.settle(result)
     yield result
-    body = told.output.get("body") if isinstance(told.output, dict) else None
+    body = answered.output.get("body") if isinstance(answered.output, dict) else None
     if isinstance(body, str):
         text = f"Thank you. I keep your draft of {len(body.split())} words; this demo sends no mail."
     else:
@@ -102,7 +105,7 @@ async def draft(turn: Turn) -> AsyncGenerator[Output, None]:
 
 
 async def booking(turn: Turn) -> AsyncGenerator[Output, None]:
-    """Ask before something is done."""
+    """Ask for a decision before a booking."""
     call_id = turn.tools.claim()
     arguments = {"place": "a seat in the small boat", "day": "Thursday", "price": "3 shells"}
     yield ToolCall(call_id=call_id, name="book_seat")
@@ -135,9 +138,9 @@ async def booking(turn: Turn) -> AsyncGenerator[Output, None]:
 
 
 async def team(turn: Turn) -> AsyncGenerator[Output, None]:
-    """Let three agents work side by side, each in a voice of its own."""
+    """Run three agents in parallel, each in a lane of its own."""
     yield turn.status("Three colleagues are looking at it", "team")
-    crew = Parallel(
+    colleagues = Parallel(
         turn,
         {
             "navigator": _colleague(
@@ -147,7 +150,7 @@ async def team(turn: Turn) -> AsyncGenerator[Output, None]:
             "sceptic": _colleague("the plan", "Nobody asked the sea. I would ask the sea.", 11),
         },
     )
-    async with aclosing(crew.outputs()) as outputs:
+    async with aclosing(colleagues.outputs()) as outputs:
         async for output in outputs:
             yield output
     yield StepEnded(index=0, kind="team")

@@ -1,7 +1,9 @@
-"""Three specialists side by side, and a merge: `bargein-server bargein_server.examples.specialists:panel`.
+"""Panel of three specialists in parallel, and a merge of their verdicts.
 
-It needs no key. Each of them could be an `OpenAIAgent` with instructions of its own, and the merge
-another one that is told what they said.
+    bargein-server bargein_server.examples.specialists:panel
+
+It needs no key. Each specialist could be an `OpenAIAgent` with instructions of its own, and the merge another
+one whose input is their answers.
 """
 
 from __future__ import annotations
@@ -18,9 +20,9 @@ SECONDS_PER_WORD = 0.08
 
 
 def specialist(opinion: str, verdict: str) -> Agent:
-    """Return an agent that thinks aloud and gives an opinion."""
+    """Return an agent that yields thoughts, an opinion and a verdict."""
 
-    async def speak(turn: Turn) -> AsyncGenerator[Output, None]:
+    async def answer(turn: Turn) -> AsyncGenerator[Output, None]:
         yield turn.status("Thinking")
         yield turn.thought(f"From my point of view, \u201c{turn.text[:80]}\u201d has one answer. ")
         for word in opinion.split():
@@ -28,7 +30,7 @@ def specialist(opinion: str, verdict: str) -> Agent:
             yield word + " "
         yield turn.data("verdict", verdict)
 
-    return speak
+    return answer
 
 
 SPECIALISTS = {
@@ -39,7 +41,7 @@ SPECIALISTS = {
 
 
 async def panel(turn: Turn) -> AsyncGenerator[Output, None]:
-    """Ask all of them at once; go on without one that fails."""
+    """Ask all specialists at the same time; go on without one that fails."""
     yield turn.status("Asking three specialists", "people")
     team = Parallel(turn, SPECIALISTS, on_error="skip")
     async with aclosing(team.outputs()) as outputs:

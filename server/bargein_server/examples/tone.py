@@ -1,7 +1,7 @@
-"""An agent that speaks in tones: each word is a short note, and sound without a voice to install.
+"""Audio agent that plays each word as a short note.
 
-It makes audio far faster than it is played, as speech synthesis does, so it shows what a client owes:
-to play it evenly, to fall silent within a block, and to tell how much was heard.
+It needs no voice to be installed. Like speech synthesis, it makes audio far faster than it is played, so it
+exercises the duties of a client: to play evenly, to fall silent within one block, and to report playback.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SAMPLES_PER_SECOND = 24_000
 CHUNK_MS = 40
 WORD_MS = 240
 SCALE = (261.63, 293.66, 329.63, 392.0, 440.0, 523.25)
-"""A pentatonic scale with its octave, in hertz: no two of its notes hurt together."""
+"""Pentatonic scale with its octave, in hertz: all its notes harmonise."""
 
 LONG = (
     "This is the tone agent and each of these words is one note you can stop me in the middle of any "
@@ -30,7 +30,7 @@ LONG = (
 
 
 async def tone(turn: Turn) -> AsyncIterator[Output]:
-    """Speak the user's words, or a long text when they are few, as notes."""
+    """Play the words of the input, or of a long text when they are few."""
     yield turn.status("Tuning", "music")
     words = turn.text.split()
     if len(words) < 4:
@@ -50,13 +50,15 @@ async def tone(turn: Turn) -> AsyncIterator[Output]:
 
 
 def note(hertz: float, offset_ms: int, duration_ms: int, whole_ms: int) -> bytes:
-    """Return a piece of a note as PCM16, little-endian, mono, at `SAMPLES_PER_SECOND`.
+    """Return a piece of a note as PCM16.
+
+    The encoding is little-endian, mono, `SAMPLES_PER_SECOND`.
 
     Args:
-        hertz: Its pitch.
-        offset_ms: Where the piece begins in the note.
-        duration_ms: How long the piece is.
-        whole_ms: How long the note is; it swells and fades within, so that it does not click.
+        hertz: Pitch of the note.
+        offset_ms: Start of the piece in the note.
+        duration_ms: Duration of the piece.
+        whole_ms: Duration of the note, which fades in and out so that it does not click.
     """
     first = offset_ms * SAMPLES_PER_SECOND // 1000
     count = duration_ms * SAMPLES_PER_SECOND // 1000

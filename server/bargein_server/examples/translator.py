@@ -1,7 +1,7 @@
-"""An agent that translates English into German, sentence by sentence, with a dictionary of its own.
+"""Translator from English into German, with a small dictionary.
 
-It shows how streams are put together: a source of words (a model, in earnest), cut into sentences, each
-translated while the next one is read, told how far it is. A cut anywhere closes all of it.
+It composes stream operators: a source of words (in practice a model), split into sentences, each translated
+while the next one is read, with progress events. An interrupt at any point closes all of them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _DICTIONARY: dict[str, str] = dict(
 
 
 async def translator(turn: Turn) -> AsyncIterator[Output]:
-    """Translate what the user said; words that it does not know stay as they are."""
+    """Translate the input; words that are not in the dictionary stay."""
     yield turn.status("Translating", "language")
     original = sentences(_words(turn.text))
     translated = transformed(original, _translate)
@@ -38,7 +38,7 @@ async def translator(turn: Turn) -> AsyncIterator[Output]:
 
 
 async def _words(text: str) -> AsyncIterator[str]:
-    """Yield the text as a model would, a word at a time."""
+    """Yield the text word by word, as a model does."""
     for word in re.findall(r"\s*\S+\s*?", text):
         yield word
         await asyncio.sleep(1 / WORDS_PER_SECOND)

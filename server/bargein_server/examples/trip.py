@@ -1,4 +1,4 @@
-"""A trip planner that needs no key: `bargein-server bargein_server.examples.trip:trip_planner`."""
+"""Trip planner, served as `bargein_server.examples.trip:trip_planner`."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ async def book_restaurant(city: str) -> dict[str, str]:
 
 
 async def trip_planner(turn: Turn) -> AsyncGenerator[Output, None]:
-    """Plan a trip to the last word of what the user said."""
+    """Plan a trip to the city that is the last word of the input."""
     city = turn.text.rstrip(" .!?").split(" ")[-1][:50] or "Lisbon"
     yield turn.thought(f"A trip to {city}: flights, a hotel and a table can be found at the same time. ")
     tools = toolset([find_flights, find_hotels, book_restaurant])
     named = [NamedCall(turn.tools.claim(), name, dumps({"city": city})) for name in tools]
     for call in named:
         yield ToolCall(call_id=CallId(call.call_id), name=call.name)
-    calls = ToolRunner(turn, tools, named)
-    async with aclosing(calls.outputs()) as outputs:
+    runner = ToolRunner(turn, tools, named)
+    async with aclosing(runner.outputs()) as outputs:
         async for output in outputs:
             yield output
-    flight, hotel, table = (result.output for result in calls.results)
+    flight, hotel, table = (result.output for result in runner.results)
     yield f"Fly {flight['flight']}, stay at {hotel['hotel']}, eat at {table['restaurant']}."

@@ -1,4 +1,4 @@
-"""An agent's view of the session's tool ledger: waits for room, and futures for awaited answers."""
+"""A turn's view of the tool ledger, with futures for awaited answers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class LedgerHost(Protocol):
 
 
 class TurnToolLedger:
-    """Tool ledger of one turn, as its agent uses it; implements `agent.ToolLedger`.
+    """Tool ledger of one turn; implements `agent.ToolLedger`.
 
     Args:
         host: The session's host.

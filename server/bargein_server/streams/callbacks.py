@@ -1,4 +1,4 @@
-"""A stream from what pushes: callbacks, a handler, a queue's writing end."""
+"""Streams from producers that push: callbacks, handlers, queue writers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import Any, Generic, TypeVar
 from bargein_protocol import StepEnded
 
 from .errors import StreamClosed, TooSlow
-from .signals import Signal
-from .tasks import end, failure
+from .tasks import Signal, end, failure
 
 T = TypeVar("T")
 In = TypeVar("In", contravariant=True)
@@ -21,7 +20,9 @@ In = TypeVar("In", contravariant=True)
 async def from_callbacks(
     produce: Callable[[Push[T]], Awaitable[object]], *, ahead: int = 1024
 ) -> AsyncGenerator[T, None]:
-    """Yield what a producer pushes, in the order of the pushes, until it returns or closes its end.
+    """Yield the items that a producer pushes, in order.
+
+    The stream ends when the producer returns or closes its end.
 
     A handler in the style of LangChain becomes a stream like this:
 
@@ -33,14 +34,14 @@ async def from_callbacks(
             result = await chain.ainvoke(question, config={"callbacks": [Handler(push)]})
             push(result["output"])      # the final answer, if it was not streamed
 
-    The producer runs in a task of its own, which this generator owns, in the context of the turn. What
-    it raises comes after what it pushed. Cancelling cancels it and waits for its end; a thread that it
-    started is told by its next push. A producer whose callbacks end the stream returns
+    The producer runs in a task of its own, which this generator owns, in the context of the turn. Its
+    error is raised after its items. Cancelling cancels it and waits for its end; the next push of a
+    thread that it started raises `StreamClosed`. A producer whose callbacks end the stream returns
     `await push.wait_closed()`.
 
     Args:
-        produce: An async function that is given the `Push`.
-        ahead: How many items may wait, at least 1.
+        produce: Async function of a `Push`.
+        ahead: Number of items that may wait, at least 1.
 
     Raises:
         ValueError: `ahead` is less than 1, at the first step.
@@ -72,11 +73,11 @@ async def _run(produce: Callable[[Push[T]], Awaitable[object]], push: Push[T]) -
 
 
 class Push(Generic[In]):
-    """The end that a producer writes to: call it with an item, from any thread.
+    """Writing end of a stream: call it with an item, from any thread.
 
     On the loop's thread a call never waits: it raises `TooSlow` when `ahead` items wait already, and
-    `await push.put(item)` waits. On any other thread a call waits until there is room. `put_nowait` and
-    `put` make it pass for an `asyncio.Queue` where only those are called.
+    `await push.put(item)` waits. On any other thread a call blocks until there is room. With `put_nowait`
+    and `put` it can replace an `asyncio.Queue`.
 
     Attributes:
         closed: Whether the stream is over; every push then raises `StreamClosed`.
@@ -99,32 +100,34 @@ class Push(Generic[In]):
         """Push an item.
 
         Raises:
-            StreamClosed: Nobody reads any more.
+            StreamClosed: The stream has no reader any more.
             TooSlow: On the loop's thread: `ahead` items wait already.
         """
         self._push(item)
 
     def put_nowait(self, item: In) -> None:
-        """Push an item, as a queue takes it."""
+        """Push an item, by the name that a queue has for it."""
         self._push(item)
 
     async def put(self, item: In) -> None:
-        """Push an item when there is room. Cancelling it pushes nothing. On the loop's thread only.
+        """Push an item when there is room, on the loop's thread only.
+
+        Cancelling it pushes nothing.
 
         Raises:
-            StreamClosed: Nobody reads any more.
+            StreamClosed: The stream has no reader any more.
         """
         while len(self.items) >= self._ahead and not self.closed:
             await self._changed.wait()
         self._push(item)
 
     def step_ended(self: Push[StepEnded], kind: str = "") -> None:
-        """Push the end of a step; steps are counted from 0. Raises like a push."""
+        """Push the end of a step, counted from 0; it raises like a push."""
         step, self._steps = self._steps, self._steps + 1
         self._push(StepEnded(index=step, kind=kind))
 
     def close(self) -> None:
-        """End the stream after what was pushed. Idempotent; from any thread."""
+        """End the stream after the pushed items; idempotent, from any thread."""
         with self._room:
             self.closed = True
             self._room.notify_all()
@@ -136,7 +139,7 @@ class Push(Generic[In]):
             await self._changed.wait()
 
     def take(self) -> Any:
-        """Take the oldest item; the reader's."""
+        """Take the oldest item; for the reader."""
         with self._room:
             item = self.items.popleft()
             self._room.notify()
@@ -150,7 +153,7 @@ class Push(Generic[In]):
                     raise TooSlow(f"{self._ahead} items wait already")
                 self._room.wait()
             if self.closed:
-                raise StreamClosed("nobody reads any more")
+                raise StreamClosed("the stream has no reader")
             self.items.append(item)
         self._wake(self.news.wake)
 

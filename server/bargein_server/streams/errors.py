@@ -1,10 +1,10 @@
-"""What the operators raise of their own.
+"""Errors of the operators.
 
 Exception
-├── LimitExceeded   a source had more than it may have
-└── TooSlow         who reads does not keep up, and nothing may wait any longer
+├── LimitExceeded   a source exceeded its limit
+└── TooSlow         a consumer is too far behind, and nothing more is queued for it
 asyncio.CancelledError
-└── StreamClosed    nobody reads any more
+└── StreamClosed    the stream has no reader any more
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import asyncio
 
 
 class LimitExceeded(Exception):
-    """A source had more than it may have."""
+    """A source exceeded its limit."""
 
 
 class TooSlow(Exception):
-    """Who reads is so many items behind that no more are kept for it."""
+    """A consumer is too many items behind: no more are queued for it."""
 
 
 class StreamClosed(asyncio.CancelledError):
-    """Nobody reads any more: what produces shall stop.
+    """The stream has no reader any more: the producer must stop.
 
     It is a `CancelledError`, so that it passes through code which retries or logs, in threads too.
     """

@@ -1,35 +1,89 @@
-"""One stream for several consumers."""
+"""Items that wait: `buffered`, `prefetched` and `Broadcast`."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from typing import Generic, Literal, TypeVar
 
 from .errors import StreamClosed, TooSlow
-from .readers import raise_first
-from .reading import Reading, close
-from .signals import Signal
-from .tasks import ended, failure
+from .merging import merged
+from .sources import End, Item, Readers, Reading, close, raise_first
+from .tasks import Signal, ended, failure
 
 T = TypeVar("T")
 
 
-class Broadcast(Generic[T]):
-    """Read a source once for several consumers: `async with Broadcast(source, 2) as (one, two): …`.
+async def buffered(
+    source: AsyncIterable[T], *, size: int = 64, seconds: float | None = None
+) -> AsyncGenerator[list[T], None]:
+    """Yield lists of items, by number or time.
 
-    Each consumer gets every item in order, and the source's error after them, and may be read in a task
-    of its own. One that is closed counts no more; when all are, the source is closed at once. Leaving
-    the block closes the source and waits until it is; consumers that still wait get `StreamClosed`. The
-    block is left in the task that entered it, and may stand around a `yield`.
+    A list has `size` items, or fewer once the first has waited for `seconds`. Order is kept and no list
+    is empty. While no list is requested, at most `size` items are read ahead. When the source ends or
+    fails, the rest is the last list, before the error. Cancelling closes the source and drops the items
+    that were read and not given out. The timer never cancels an `__anext__`, so it loses no item.
 
     Args:
-        source: The items. It is read by a task of its own, which the block owns.
-        consumers: How many there are.
-        ahead: How many items may wait for each consumer, at least 1.
-        slow: What becomes of a consumer that is `ahead` items behind. `wait`: the source is not read
-            until it has room. `drop`: its oldest item is left out and counted. `close`: it gets
+        source: The items, read by a task of its own, which this generator owns.
+        size: Maximum number of items in a list, at least 1.
+        seconds: Maximum time that an item waits while a list is requested; None waits until it is full.
+
+    Raises:
+        ValueError: `size` is less than 1, at the first step.
+    """
+    async with Readers([source], ahead=size) as readers:
+        while readers.live:
+            entry = await readers.next()
+            batch: list[T] = []
+            deadline: float | None = None
+            while isinstance(entry, Item):
+                batch.append(entry.value)
+                if len(batch) == size:
+                    break
+                if deadline is None and seconds is not None:
+                    deadline = entry.at + seconds
+                entry = await readers.next(deadline)
+            if batch:
+                yield batch
+            if isinstance(entry, End) and entry.error is not None:
+                raise entry.error
+
+
+def prefetched(source: AsyncIterable[T], *, ahead: int = 8) -> AsyncGenerator[T, None]:
+    """Yield the items of `source`, reading at most `ahead` of them in advance.
+
+    Order is kept; an error comes after the items before it. While nothing is requested (a hold, a slow
+    client), reading stops at the bound. Cancelling closes the source and drops the items read ahead.
+
+    Args:
+        source: The items, read by a task of its own, which this generator owns.
+        ahead: Number of items that may wait, at least 1.
+
+    Raises:
+        ValueError: `ahead` is less than 1, at the first step.
+    """
+    return merged(source, ahead=ahead)
+
+
+class Broadcast(Generic[T]):
+    """One source for several consumers.
+
+        async with Broadcast(source, 2) as (one, two):
+            ...
+
+    Each consumer gets every item in order, then the source's error, and may be read in a task of its
+    own. A closed consumer is ignored; when all are closed, the source is closed immediately. Leaving the
+    block closes the source and waits until it is closed; consumers that still wait get `StreamClosed`.
+    The block must be left in the task that entered it, and may stand around a `yield`.
+
+    Args:
+        source: The items, read by a task of its own, which the block owns.
+        consumers: Number of consumers.
+        ahead: Number of items that may wait for each consumer, at least 1.
+        slow: Policy for a consumer that is `ahead` items behind. `wait`: the source is not read until
+            the consumer has room. `drop`: its oldest item is dropped and counted. `close`: it gets
             `TooSlow` after the items that it has.
 
     Raises:
@@ -79,15 +133,15 @@ class Broadcast(Generic[T]):
         if first and not task.cancelled() and (failed := task.exception()) is not None:
             raise_first([failed], error)
 
-    async def left(self) -> None:
-        """Close the source when nobody is left to read it."""
+    async def consumer_left(self) -> None:
+        """Close the source when no consumer is left."""
         if self._task is not None and all(consumer.left for consumer in self._consumers):
             await self._stop()
         else:
             self._room.wake()
 
-    def taken(self) -> None:
-        """Say that a consumer has room again."""
+    def item_taken(self) -> None:
+        """Go on reading, because a consumer has room again."""
         self._room.wake()
 
     async def _read(self) -> None:
@@ -129,10 +183,10 @@ class Broadcast(Generic[T]):
 
 
 class Consumer(AsyncIterator[T], Generic[T]):
-    """One of those who read a `Broadcast`. Cancelling a step takes no item.
+    """Consumer of a `Broadcast`. Cancelling a step takes no item.
 
     Attributes:
-        dropped: How many items were left out because it was too slow.
+        dropped: Number of items that were dropped because it was too slow.
         left: Whether it was closed.
     """
 
@@ -153,18 +207,21 @@ class Consumer(AsyncIterator[T], Generic[T]):
                 raise error
             await self.news.wait()
         item = self.items.popleft()
-        self._broadcast.taken()
+        self._broadcast.item_taken()
         return item
 
     async def aclose(self) -> None:
-        """Leave; the last one to leave closes the source and waits until it is closed."""
+        """Leave the broadcast.
+
+        The last consumer to leave closes the source and waits until it is closed.
+        """
         if not self.left:
             self.left = True
             self.items.clear()
-            await self._broadcast.left()
+            await self._broadcast.consumer_left()
 
     def end(self, error: BaseException) -> None:
-        """Say that no more items come, and why."""
+        """Let `error` follow the items that wait; an earlier end wins."""
         if self.error is None:
             self.error = error
             self.news.wake()

@@ -1,4 +1,4 @@
-"""Answers that are given again."""
+"""Cache of answers, which equal requests under way share."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Hashable
 from contextvars import Context
 from typing import Generic, TypeVar
 
-from .reading import Reading
-from .signals import Signal
-from .tasks import end, failure
+from .sources import Reading
+from .tasks import Signal, end, failure
 
 T = TypeVar("T")
 
 _AHEAD = 8
-"""An upstream is read at most this many items ahead of its fastest listener."""
+"""Number of items that an upstream is read ahead of its fastest listener."""
 
 
 class Cache(Generic[T]):
-    """Keeps finished answers, and shares those that are under way. One for each event loop.
+    """Cache of finished answers; those under way are shared.
+
+    An instance belongs to one event loop.
 
     Args:
-        answers: How many finished answers are kept; the one that was not asked for longest goes first.
-        items: The longest answer that is kept, in items. A longer one is still streamed to all who
-            listen to it; it then goes on at the pace of the slowest.
-        max_age_s: How long an answer is good, in seconds; None: for ever.
+        answers: Maximum number of finished answers; the least recently requested one is evicted.
+        items: Maximum length of a kept answer, in items. A longer one is still streamed to all its
+            listeners, then at the pace of the slowest.
+        max_age_s: Lifetime of a finished answer, in seconds; None for no limit.
     """
 
     def __init__(self, *, answers: int = 128, items: int = 4096, max_age_s: float | None = None) -> None:
@@ -35,22 +36,22 @@ class Cache(Generic[T]):
         self._max_age_s = max_age_s
 
     def __len__(self) -> int:
-        """Return how many answers are kept or under way."""
+        """Return the number of answers that are kept or under way."""
         return len(self._answers)
 
     async def stream(self, key: Hashable, make: Callable[[], AsyncIterable[T]]) -> AsyncGenerator[T, None]:
-        """Yield the answer to `key`: kept, under way for somebody else, or made now.
+        """Yield the answer to `key`: kept, under way, or made now.
 
-        Every listener gets every item in order from the first, and the upstream's error after those
-        before it. Cancelling one listener takes nothing from the others; when the last one leaves, the
-        upstream is cancelled and closed in its own task, and forgotten. Only an answer that came to its
-        end without an error is kept.
+        Every listener gets every item in order from the first, then the upstream's error if it failed.
+        Cancelling one listener takes nothing from the others. When the last one leaves, the upstream is
+        cancelled and closed in its own task, and forgotten. Only an answer that ended without an error
+        is kept.
 
-        The upstream belongs to nobody's turn, as it may outlive the one that asked first: it runs in an
-        empty context. It is therefore closed by the last listener's end and not by the fence.
+        The upstream belongs to no turn, because it may outlive the one that requested it first: it runs
+        in an empty context. So it is closed by the end of its last listener and not by the fence.
 
         Args:
-            key: What makes two requests equal.
+            key: Equal keys share an answer.
             make: Makes the stream of the answer; called when there is none.
         """
         answer = self._find(key)
@@ -88,7 +89,7 @@ class Cache(Generic[T]):
         return answer
 
     def _settle(self, key: Hashable) -> None:
-        """Forget what cannot be given again, and the oldest of what can."""
+        """Forget answers that cannot be given again, or exceed the maximum."""
         answer = self._answers.get(key)
         if answer is not None and (answer.too_long or answer.error is not None):
             del self._answers[key]
@@ -102,7 +103,7 @@ class Cache(Generic[T]):
 
 
 class _Listener:
-    """Somebody who reads an answer, and the number of the next item for it."""
+    """Reader of an answer; `place` is the number of its next item."""
 
     __slots__ = ("place",)
 
@@ -111,7 +112,7 @@ class _Listener:
 
 
 class _Answer(Generic[T]):
-    """An answer under way or finished; `items[0]` is its item number `begin`."""
+    """Answer under way or finished; `items[0]` is item number `begin`."""
 
     def __init__(self, most: int) -> None:
         self.items: list[T] = []
@@ -146,7 +147,7 @@ class _Answer(Generic[T]):
         self._task.add_done_callback(lambda task: self._done(task, settle))
 
     async def stop(self) -> None:
-        """Cancel the upstream and wait; raises what its cleanup raises."""
+        """Cancel the upstream and wait for it; an error of its cleanup propagates."""
         self._stopped = True
         running = not self._task.done()
         await end([self._task])

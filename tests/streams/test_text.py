@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bargein_server.streams import clauses, sentences
-from bargein_server.streams.boundaries import Rules, end_of
+from bargein_server.streams.text import Rules, end_of
 from streaming import Source, no_accidents, read, run
 
 SENTENCES = [

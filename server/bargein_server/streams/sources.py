@@ -1,36 +1,78 @@
-"""Reading ahead: one task for each source, owned by the generator that reads from them.
+"""Reading of sources: in place, or ahead with one task for each source.
 
-A generator that must wait for two things at a time (the next item and a timer, or several sources)
-cannot await `__anext__` itself. One task per `__anext__` is how others do it, and it is wrong: the
-source's `finally` then runs in another task than its body, where context variables cannot be reset and
-cancel scopes cannot be left. So a source gets one task for its whole life, closing included.
+An operator that waits for two things at a time (the next item and a timer, or several sources) cannot
+await `__anext__` itself. One task for each `__anext__` is wrong: the source's `finally` then runs in
+another task than its body, where context variables cannot be reset and cancel scopes cannot be left. So
+`Readers` gives a source one task for its whole life, closing included.
 
-The tasks are created at the generator's first step, so in the context of the turn, and what they open
-upstream belongs to the turn. `async with Readers(…)` may stand around a `yield`: it cancels nobody but
+The tasks are created at the operator's first step, so in the context of the turn, and what they open
+upstream belongs to the turn. `async with Readers(…)` may stand around a `yield`, because it cancels only
 its own tasks.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections import deque
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from .reading import Reading
-from .signals import Signal
-from .tasks import ended, failure
+from .tasks import Signal, ended, failure
 
 T = TypeVar("T")
 
 log = logging.getLogger("bargein.streams")
 
 
+class Reading(Generic[T]):
+    """Block that iterates over a source and closes it.
+
+        async with Reading(source) as items:
+            ...
+
+    `contextlib.aclosing` closes async generators. This also closes objects that have only `close()`, as
+    the streams of model SDKs do, and both the source and its iterator. The source is closed in the task
+    that leaves the block; errors of closing propagate.
+    """
+
+    __slots__ = ("_items", "_source")
+
+    def __init__(self, source: AsyncIterable[T]) -> None:
+        self._source = source
+
+    async def __aenter__(self) -> AsyncIterator[T]:
+        self._items = aiter(self._source)
+        return self._items
+
+    async def __aexit__(self, *_: object) -> None:
+        try:
+            await close(self._items)
+        finally:
+            if self._items is not self._source:
+                await close(self._source)
+
+
+async def close(source: object) -> None:
+    """Close a source by `aclose` or `close`, if it has one of them."""
+    closing = getattr(source, "aclose", None) or getattr(source, "close", None)
+    if closing is not None:
+        closed = closing()
+        if inspect.isawaitable(closed):
+            await closed
+
+
 @dataclass(frozen=True, slots=True)
 class Item(Generic[T]):
-    """An item of source number `source`, which arrived at `at` (the loop's clock, seconds)."""
+    """Item of a source.
+
+    Args:
+        source: Number of the source.
+        value: The item.
+        at: Time of its arrival, in seconds on the loop's clock.
+    """
 
     source: int
     value: T
@@ -39,24 +81,27 @@ class Item(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The source is at its end and closed; with `error` when it failed."""
+    """End of source number `source`, with `error` if it failed."""
 
     source: int
     error: BaseException | None
 
 
 class Readers(Generic[T]):
-    """Reads sources ahead; `async with Readers(sources, ahead) as readers`, then `await readers.next()`.
+    """Block that reads sources ahead, each in a task of its own.
 
-    Leaving the block cancels the tasks and waits until every source is closed. What a source raises in
-    its cleanup propagates from there, unless an error is on its way already.
+        async with Readers(sources, ahead) as readers:
+            entry = await readers.next()
+
+    Leaving the block cancels the tasks and waits until every source is closed. An error of a source's
+    cleanup propagates from there, unless another error is propagating already.
 
     Args:
-        sources: What to read; all begin at once.
-        ahead: How many items of each may wait to be taken, at least 1.
+        sources: The sources; reading of all of them begins at once.
+        ahead: Number of items of each source that may wait to be taken, at least 1.
 
     Attributes:
-        live: How many sources have not been taken to their end.
+        live: Number of sources whose end has not been taken.
     """
 
     def __init__(self, sources: Sequence[AsyncIterable[T]], ahead: int) -> None:
@@ -81,7 +126,7 @@ class Readers(Generic[T]):
         return self
 
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
-        # Who was stopped before was told to go: what its cleanup raises is logged and no more.
+        # Sources that were stopped before are left out: an error of their cleanup is only logged.
         stopping = [
             task
             for task, stopped in zip(self._tasks, self._stopped, strict=True)
@@ -95,16 +140,19 @@ class Readers(Generic[T]):
         raise_first([found for found in failures if found is not None], error)
 
     def stop(self, number: int) -> None:
-        """Cancel the reading of a source and forget its items; the block's end waits for it."""
+        """Cancel the reading of a source and drop its items.
+
+        The block's end waits for its cleanup.
+        """
         self._stopped[number] = True
         self._tasks[number].cancel()
         self._entries = deque(entry for entry in self._entries if entry.source != number)
 
     async def next(self, deadline: float | None = None) -> Item[T] | End | None:
-        """Take what came first. Cancelling it takes nothing.
+        """Take the oldest entry. Cancelling it takes nothing.
 
         Args:
-            deadline: When to give up, on the loop's clock, in seconds.
+            deadline: When to stop waiting, in seconds on the loop's clock.
 
         Returns:
             None when the deadline has passed.
@@ -145,7 +193,10 @@ class Readers(Generic[T]):
 
 
 def raise_first(failures: Sequence[BaseException], error: BaseException | None) -> None:
-    """Raise the first failure of a cleanup with the others as notes, or note them all on a real error."""
+    """Raise the first failure of a cleanup, with the others as notes.
+
+    If `error` is propagating already, all of them become notes of it.
+    """
     if isinstance(error, Exception):
         _note(error, failures)
     elif failures:
