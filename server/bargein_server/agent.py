@@ -39,7 +39,7 @@ from bargein_protocol import (
     TurnId,
 )
 
-from .core.history import History
+from .core.history import History as History
 from .core.messages import Message as Message
 from .core.messages import NamedCall as NamedCall
 from .core.messages import calls_message as calls_message
@@ -218,11 +218,11 @@ class Turn:
     def __init__(
         self, turn_id: TurnId, asked_by: InputText, history: History, session: SessionContext, host: TurnHost
     ) -> None:
-        self.id = turn_id
-        self.input = asked_by
-        self.history = history
-        self.session = session
-        self.source = ""
+        self.id: TurnId = turn_id
+        self.input: InputText = asked_by
+        self.history: History = history
+        self.session: SessionContext = session
+        self.source: str = ""
         self._reason: str | None = None
         self._main: Turn | None = None  # of which this one is a voice; not itself, that were a cycle
         self._host = host
