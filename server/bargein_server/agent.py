@@ -1,10 +1,9 @@
-"""What an agent is, and what it is given.
+"""The interface between an agent and the server: `Agent`, `Turn` and `Output`.
 
-An agent is an async generator function of one argument, the `Turn`. Whatever it yields goes to the
-client: a `str` is a piece of the answer, the structs of `bargein_protocol` are the rest. When the
-turn is interrupted the generator is cancelled where it stands: a `CancelledError` is raised there,
-`finally` blocks run and may await for a bounded time, and nothing that it yields or emits from then
-on reaches anybody.
+An agent is an async generator function of one argument, the `Turn`. Its output goes to the client: a `str`
+is a piece of the answer, structs of `bargein_protocol` are everything else. When the turn is interrupted,
+the generator is cancelled at its current `await` or `yield`: `CancelledError` is raised there, `finally`
+blocks run and may await for a bounded time, and later output is dropped.
 
     async def agent(turn: Turn):
         yield turn.status("Thinking…")
@@ -48,7 +47,7 @@ from .core.spans import NO_SPAN as NO_SPAN
 from .core.spans import Attribute as Attribute
 from .core.spans import Span as Span
 
-# The parts of the core that a tool loop needs are had from here, so that agents know only this module.
+# Agents import the parts of the core that a tool loop needs from this module only.
 from .core.validation import BadOutput as BadOutput
 from .core.validation import validated_output as validated_output
 
@@ -56,27 +55,27 @@ if TYPE_CHECKING:
     import httpx2
 
 Output = str | AgentOutput
-"""What an agent yields."""
+"""Type of the values that an agent yields."""
 
 T = TypeVar("T")
 A = TypeVar("A", ToolOutput, ToolDecision)
 
 
 class TurnClosed(asyncio.CancelledError):
-    """The turn has ended: what was asked for cannot be done any more.
+    """The turn has ended, so the operation is not possible any more.
 
-    It is a `CancelledError`, so that it passes through code which retries or apologises.
+    It is a `CancelledError`, so code that retries or apologises after an `Exception` does not catch it.
     """
 
 
 class TurnFailed(Exception):
-    """Raised by an agent to end its turn as `failed` with a reason that clients may see.
+    """Raised by an agent to end its turn as `failed`, with a public reason.
 
     Args:
         reason: One of the protocol's reasons, such as `upstream` or `overload`.
-        retryable: Whether the same input may succeed when it is sent again.
+        retryable: Whether the same input may succeed when sent again.
 
-    The exception's cause is logged and stays on the server.
+    The exception's cause is logged on the server and not sent to the client.
     """
 
     def __init__(self, reason: str = "agent_error", *, retryable: bool = False) -> None:
@@ -146,15 +145,15 @@ class Calls(Protocol):
 
 
 class TurnHost(Protocol):
-    """What runs a turn; the other side of `Turn`."""
+    """Host of a running turn, the server's side of `Turn`."""
 
     @property
     def calls(self) -> Calls:
-        """The books of its tool calls."""
+        """Ledger of the turn's tool calls."""
         ...
 
     def spawn(self, work: Coroutine[Any, Any, T], outlive: bool) -> asyncio.Task[T]:
-        """Run a coroutine beside the agent."""
+        """Run a coroutine concurrently with the agent."""
         ...
 
     async def emit(self, output: Output) -> None:
@@ -166,7 +165,7 @@ class TurnHost(Protocol):
         ...
 
     def http_client(self) -> httpx2.AsyncClient:
-        """Return the client whose streams end with the turn."""
+        """Return the HTTP client whose streams end with the turn."""
         ...
 
     def add_usage(self, input_tokens: int, output_tokens: int) -> None:
@@ -174,43 +173,43 @@ class TurnHost(Protocol):
         ...
 
     def span(self, name: str, kind: str, attributes: Mapping[str, Attribute]) -> Span:
-        """Begin a piece of work that a trace shows."""
+        """Begin a span in the trace of the turn."""
         ...
 
 
 class SessionContext(Protocol):
-    """The session of a turn, as an agent sees it."""
+    """View of a turn's session for its agent."""
 
     @property
     def id(self) -> SessionId:
-        """The public id."""
+        """Public id of the session."""
         ...
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What clients sent with `session.update`, merged."""
+        """Merged parameters from `session.update`."""
         ...
 
     @property
     def principal(self) -> str | None:
-        """Who the client is; None without authentication."""
+        """Principal of the client; None without authentication."""
         ...
 
     @property
     def state(self) -> dict[str, Any]:
-        """The author's own, for as long as the session lives."""
+        """Values of the agent's author, kept as long as the session."""
         ...
 
 
 class Turn:
-    """One turn, as its agent sees it.
+    """One turn, as seen by its agent.
 
     Attributes:
         id: The turn's id.
-        input: What asked for it, with its metadata.
-        history: The conversation so far, see `History.messages`.
-        session: The session that it belongs to.
-        source: Which of several agents this is for; empty for the turn's own voice.
+        input: The input that requested it, with its metadata.
+        history: The conversation so far; see `History.messages`.
+        session: The session of the turn.
+        source: The name of one of several agents in the turn; empty for the main lane.
     """
 
     __slots__ = ("_host", "_main", "_reason", "history", "id", "input", "session", "source")
@@ -224,14 +223,16 @@ class Turn:
         self.session: SessionContext = session
         self.source: str = ""
         self._reason: str | None = None
-        self._main: Turn | None = None  # of which this one is a voice; not itself, that were a cycle
+        self._main: Turn | None = (
+            None  # the turn that this one is a lane of; never itself, which would be a cycle
+        )
         self._host = host
 
     @property
     def reason(self) -> str | None:
-        """Why the turn is being ended; None while it runs.
+        """Reason of the turn's end; None while it runs.
 
-        Set before the cancel arrives, so that a `finally` block can ask.
+        It is set before the cancel arrives, so a `finally` block can read it.
         """
         return (self._main or self)._reason
 
@@ -241,18 +242,18 @@ class Turn:
 
     @property
     def calls(self) -> Calls:
-        """The books of the turn's tool calls."""
+        """Ledger of the turn's tool calls."""
         return self._host.calls
 
     def speaking_as(self, source: str) -> Turn:
-        """Return the same turn for one of several agents: what it emits is told with its `source`."""
+        """Return the same turn for one of several agents, named by `source`."""
         turn = Turn(self.id, self.input, self.history, self.session, self._host)
         turn.source = source
         turn._main = self._main or self
         return turn
 
     def voiced(self, output: Output) -> Output:
-        """Return output with this agent's `source`, unless it has one."""
+        """Return output with the `source` of this turn, unless it has one."""
         if not self.source or output is None:
             return output
         if isinstance(output, str):
@@ -261,16 +262,16 @@ class Turn:
 
     @property
     def text(self) -> str:
-        """What the user said."""
+        """The user's text."""
         return self.input.text
 
     @property
     def principal(self) -> str | None:
-        """Who speaks; None without authentication."""
+        """Principal of the client; None without authentication."""
         return self.session.principal
 
     def status(self, message: str, icon: str | None = None) -> Status:
-        """Return a status to yield: what the agent is doing, in a few words."""
+        """Return a status to yield: the current activity in a few words."""
         return Status(message=message, icon=icon)
 
     def thought(self, text: str) -> Thought:
@@ -284,14 +285,14 @@ class Turn:
         return Progress(value=value, total=total, unit=unit, label=label)
 
     def data(self, name: str, value: Any) -> Data:
-        """Return an event of the application's own to yield; `value` is anything JSON can hold."""
+        """Return an event of the application to yield; `value` is any JSON value."""
         return Data(name=name, value=value)
 
     async def emit(self, output: Output) -> None:
-        """Send output from a callback or a child task, as if the agent had yielded it.
+        """Send output from a callback or a child task, as if the agent yielded it.
 
-        It waits while the turn is held or the client is slow. Cancelling it is safe: either the
-        output was taken, or nothing was.
+        It waits while the turn is held or the client is slow. Cancelling it is safe: the output was
+        taken completely, or not at all.
 
         Raises:
             TurnClosed: The turn has ended.
@@ -299,21 +300,20 @@ class Turn:
         await self._host.emit(self.voiced(output))
 
     def uninterruptible(self) -> AbstractAsyncContextManager[None]:
-        """Return a section that an interrupt does not cut: `async with turn.uninterruptible(): …`.
+        """Return an uninterruptible section, to be used with `async with`.
 
-        What is yielded or emitted inside is spared; an interrupt that comes meanwhile is answered
-        `deferred` and takes effect when the section is over and its output written. A forced
-        interrupt and the end of the session do not wait. Entering raises `TurnClosed` when the turn
-        has ended.
+        Output of the section is sent in any case. An interrupt during the section is answered
+        `deferred` and takes effect when the section is over and its output is written. A forced
+        interrupt and the end of the session do not wait. Entering the section raises `TurnClosed` when
+        the turn has ended.
         """
         return self._host.section()
 
     def http_client(self) -> httpx2.AsyncClient:
-        """Return the HTTP client for calls to models: give it to `AsyncOpenAI(http_client=…)`.
+        """Return the HTTP client for model calls, such as for `AsyncOpenAI(http_client=…)`.
 
-        It belongs to the server, do not close it. Every response stream that is opened through it
-        in this turn is closed when the turn ends, wherever the agent stands; requests made after
-        that raise `TurnClosed`.
+        The server owns it; do not close it. Each response stream that is opened through it in this turn
+        is closed when the turn ends, whatever the agent does then. Later requests raise `TurnClosed`.
 
         Raises:
             RuntimeError: `httpx2` is not installed.
@@ -321,15 +321,15 @@ class Turn:
         return self._host.http_client()
 
     def spawn(self, work: Coroutine[Any, Any, T], *, outlive: bool = False) -> asyncio.Task[T]:
-        """Run a coroutine beside the agent, in a task that is cancelled in the step of the fence.
+        """Run a coroutine in a task that is cancelled in the step of the fence.
 
-        Await the task, or end it, before the generator returns: what is left then is cancelled too.
+        Await the task before the generator returns; a task that is left then is cancelled too.
 
         Args:
             work: The coroutine; it is closed when the turn has ended already.
-            outlive: Let it go on after the turn's end, uncancelled and outside the turn's context, so
-                that its HTTP requests go on too. It must have a time-out of its own; a shutdown waits
-                for it within the cleanup's bound.
+            outlive: Let the task go on after the turn's end, uncancelled and outside the turn's context,
+                so that its HTTP requests go on too. It needs a timeout of its own; a shutdown waits for
+                it within the bound of cleanups.
 
         Raises:
             TurnClosed: The turn has ended.
@@ -337,17 +337,17 @@ class Turn:
         return self._host.spawn(work, outlive)
 
     def add_usage(self, input_tokens: int, output_tokens: int) -> None:
-        """Add the tokens of a model call; `turn.ended` tells the sum."""
+        """Add the tokens of a model call to the sum in `turn.ended`."""
         self._host.add_usage(input_tokens, output_tokens)
 
     def span(
         self, name: str, attributes: Mapping[str, Attribute], kind: Literal["client", "internal"] = "internal"
     ) -> Span:
-        """Begin a piece of work that a trace shows, as a child of the current span; end it with `end()`.
+        """Begin a span as a child of the current one; end it with `end()`.
 
         Args:
-            name: What it is, in few different words.
-            attributes: By OpenTelemetry's names, without anything that users or models said.
+            name: The name, one of few.
+            attributes: Attributes by OpenTelemetry's names, without text of users or models.
             kind: `client` for a request to another server.
         """
         return self._host.span(name, kind, attributes)
@@ -362,11 +362,11 @@ starts and stops.
 
 
 class NotAnAgent(TypeError):
-    """What was given is not an async generator function; the message says what it is."""
+    """The given object is not an async generator function."""
 
 
 def check_agent(agent: object) -> None:
-    """Raise `NotAnAgent` when it is certain that `agent` is none."""
+    """Raise `NotAnAgent` when `agent` is certainly not an agent."""
     function: Any = agent
     while isinstance(function, partial):
         function = function.func

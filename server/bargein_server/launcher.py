@@ -1,4 +1,4 @@
-"""Run an agent's server in this process: `run`, its asynchronous twin `serve`, and `bargein-server`."""
+"""`run` and its asynchronous twin `serve`: a server in this process."""
 
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ log = logging.getLogger("bargein.server")
 
 
 class NotProtected(ValueError):
-    """The address is reachable from other machines, and no client needs a credential."""
+    """Other machines reach the address, and clients need no credential."""
 
     def __init__(self, host: str) -> None:
         super().__init__(f"{host} can be reached from other machines: clients need a credential")
 
 
 class NotStarted(RuntimeError):
-    """The application did not start, such as when the agent's `startup()` raised; the log has the cause."""
+    """The application did not start, such as after an error in `startup()`.
+
+    The log has the cause.
+    """
 
 
 class Launcher:
