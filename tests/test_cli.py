@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import msgspec
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from websockets.asyncio.client import connect
 
-from bargein_server import Settings, __version__
+from bargein_server import __version__
 from bargein_server.cli import AgentNotFound, load_agent, main
+from bargein_server.settings import SETTINGS
 from live_server import RawClient, request
 from waiting import WAIT_S
 
@@ -270,9 +270,9 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["hello:no_yield"], "no_yield() has no yield"),
         (["hello:Agent"], "got the class Agent: call it first"),
         (["--workers", "2"], "sessions live in one process for now"),
-        (["--hold-s", "-1"], "`hold_s`"),
-        (["--hold-s", "soon"], "`hold_s`"),
-        (["--on-busy", "shrug"], "`on_busy`"),
+        (["--hold-s", "-1"], "hold_s: expected more than 0 seconds, got -1"),
+        (["--hold-s", "soon"], "hold_s: expected a number of seconds, got 'soon'"),
+        (["--on-busy", "shrug"], "on_busy: expected interrupt, queue or reject, got 'shrug'"),
         (["--host", "0.0.0.0"], "can be reached from other machines"),
         (["--host", "example.com"], "can be reached from other machines"),
         (["--port", "99999"], "expected 0 to 65535, got '99999'"),
@@ -290,12 +290,38 @@ def test_a_wrong_call_says_what_is_wrong(
     assert "Traceback" not in error
 
 
-def test_the_openai_agent_without_a_model_says_so(
+def test_the_openai_agent_needs_a_model_and_a_key(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Which variable or flag is missing."""
-    monkeypatch.delenv("OPENAI_MODEL", raising=False)
-    assert "OPENAI_MODEL" in said(capsys, "--agent", "openai")
+    """The message has the variable or flag that is missing."""
+    for variable in ("OPENAI_MODEL", "OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    missing_key = said(capsys, "--agent", "openai", "--model", "m")
+    assert "needs OPENAI_API_KEY, or OPENAI_BASE_URL for another server" in missing_key
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    assert "give --model NAME or set OPENAI_MODEL" in said(capsys, "--agent", "openai")
+
+
+def test_an_unknown_variable_is_a_wrong_call(
+    hello: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message has the nearest one."""
+    monkeypatch.setenv("BARGEIN_HODL_S", "3")
+    assert "did you mean BARGEIN_HOLD_S?" in said(capsys, "hello:agent")
+
+
+async def test_host_and_port_can_be_variables(hello: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """BARGEIN_HOST and BARGEIN_PORT; a flag takes precedence."""
+    monkeypatch.setenv("BARGEIN_HOST", "localhost")
+    monkeypatch.setenv("BARGEIN_PORT", "99999")
+    async with command("hello:agent", cwd=hello) as (_, url):  # it passes --port 0
+        assert (await request(urlsplit(url).port or 0, "/healthz"))[0] == 200
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bargein_server", "hello:agent", cwd=hello, stderr=asyncio.subprocess.PIPE
+    )
+    _, error = await process.communicate()
+    assert process.returncode == 2
+    assert b"expected 0 to 65535, got '99999'" in error
 
 
 def test_an_import_error_inside_the_module_is_not_hidden(hello: Path) -> None:
@@ -314,12 +340,18 @@ def test_an_instance_can_be_named_by_a_path(hello: Path) -> None:
 
 
 def test_every_setting_is_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
-    """With its default."""
+    """`--help` lists each under its heading, with its description, unit and default."""
     with pytest.raises(SystemExit):
         main(["--help"])
-    text = capsys.readouterr().out
-    for field in msgspec.structs.fields(Settings):
-        assert "--" + field.name.replace("_", "-") in text
+    text = " ".join(capsys.readouterr().out.split())
+    for setting in SETTINGS.values():
+        assert f"{setting.group}: " in text
+        described = text.partition(f" {setting.flag}")[2].partition(" --")[0]
+        if not isinstance(setting.default, bool):
+            assert setting.description in described
+            assert described.split(" (")[-1].startswith(
+                f"{setting.unit}, default: " if setting.unit else "default: "
+            )
 
 
 @pytest.mark.parametrize("package", ["starlette", "uvicorn"])
@@ -335,14 +367,6 @@ async def test_without_its_extra_it_says_how_to_install_it(package: str, tmp_pat
     assert error.decode().startswith("bargein-server needs ")
     assert error.decode().endswith(': pip install "bargein[server]"\n')
     assert error.count(b"\n") == 1
-
-
-def test_the_front_of_the_package_has_all_that_it_names() -> None:
-    """Public names are imported when they are first used, and no others."""
-    import bargein_server
-
-    assert all(hasattr(bargein_server, name) for name in bargein_server.__all__)
-    assert not hasattr(bargein_server, "nothing")
 
 
 def test_it_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,8 +1,8 @@
 """The events of bargein's wire protocol, shared by server and clients.
 
-`protocol/README.md` is the normative text. No I/O, no clock, no randomness here: events are plain
-structs, a codec turns them into frames and back, and a `TurnFold` folds a turn's events into what
-it said and did.
+`protocol/README.md` is the normative text. The package has no I/O, no clock and no randomness: events are
+plain structs, a codec turns them into frames and back, and a `TurnFold` folds the events of a turn into
+its state.
 """
 
 from .client_events import (

@@ -1,7 +1,7 @@
-"""Events that go up, from a client to the server.
+"""Events from a client to the server.
 
-`id` is made by the client and unique in the session. It makes a resend harmless: the same id gets
-the first answer again, marked `duplicate`, and nothing happens twice.
+The client makes `id`, which is unique in the session. It makes a resend harmless: the same id gets the
+first answer again, marked `duplicate`, and has no further effect.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from .types import (
 
 
 class InputText(Event, frozen=True, kw_only=True, tag="input.text"):
-    """Asks for a turn.
+    """Request for a turn.
 
     Answered by `input.accepted`, `input.queued` or `input.rejected`.
 
     Args:
-        id: Made by the client; the turn's `input_id`.
-        text: What the user said.
-        on_busy: What to do when a turn runs: `interrupt` it, `queue` behind it, or `reject` this
-            input. None leaves it to the session's setting.
-        metadata: For the agent; the server does not read it.
+        id: The client's id, which becomes the `input_id` of the turn.
+        text: The user's text.
+        on_busy: Effect while a turn runs: `interrupt` it, `queue` behind it, or `reject` this input.
+            None for the server's setting.
+        metadata: Parameters for the agent.
     """
 
     id: InputIdField
@@ -59,29 +59,29 @@ class InputAudio(Event, frozen=True, kw_only=True, tag="input.audio"):
 
 
 class InputCommit(Event, frozen=True, kw_only=True, tag="input.commit"):
-    """Ends the speech sent so far and asks for a turn."""
+    """End of the speech sent so far, and request for a turn."""
 
     id: InputIdField
 
 
 class InputClear(Event, frozen=True, kw_only=True, tag="input.clear"):
-    """Throws the speech sent so far away."""
+    """Discards the speech sent so far."""
 
 
 class Interrupt(Event, frozen=True, kw_only=True, tag="interrupt"):
-    """Ends a turn now. Answered once, by `interrupt.result`.
+    """Request to end a turn now, answered by one `interrupt.result`.
 
     Args:
-        id: Made by the client.
+        id: The client's id of the interrupt.
         turn_id: The turn to end.
-        input_id: The input whose turn to end, when the turn's id is not known yet. An input that
-            the server has not seen yet is remembered: its turn ends before it starts.
-        played: What the user has received of the turn.
-        reason: Appears in `turn.ended.reason`; `client` when absent.
-        force: Also ends a section that the agent marked as uninterruptible.
+        input_id: The input whose turn to end, while the turn's id is not known. An input that the
+            server has not seen yet is remembered: its turn ends before it starts.
+        played: The part of the turn that the user received.
+        reason: Value of `turn.ended.reason`; `client` when absent.
+        force: Also ends an uninterruptible section.
 
-    With neither `turn_id` nor `input_id` it ends whatever runs. That form is for people at a
-    terminal: a program cannot know which turn it will hit.
+    With neither `turn_id` nor `input_id` it ends the running turn. That form is for people at a
+    terminal: a program cannot control which turn it ends.
     """
 
     id: InterruptIdField
@@ -93,19 +93,19 @@ class Interrupt(Event, frozen=True, kw_only=True, tag="interrupt"):
 
 
 class TurnHold(Event, frozen=True, kw_only=True, tag="turn.hold"):
-    """Stops a turn's output at once without ending it; undecided, it resumes after a while."""
+    """Stops the output of a turn immediately; the hold ends after a timeout."""
 
     turn_id: TurnIdField
 
 
 class TurnResume(Event, frozen=True, kw_only=True, tag="turn.resume"):
-    """Lets a held turn go on from the exact place."""
+    """Continues a held turn at the exact place."""
 
     turn_id: TurnIdField
 
 
 class Playback(Event, frozen=True, kw_only=True, tag="playback"):
-    """Reports what has been heard of a turn so far; also welcome after the turn's end."""
+    """Report of the part of a turn that was heard, also after the turn's end."""
 
     turn_id: TurnIdField
     seq: SeqField | None = None
@@ -114,7 +114,7 @@ class Playback(Event, frozen=True, kw_only=True, tag="playback"):
 
 
 class ToolOutput(Event, frozen=True, kw_only=True, tag="tool.output"):
-    """The result of a tool that runs in the client; `error` instead of `output` when it failed."""
+    """Result of a tool that runs in the client; `error` when it failed."""
 
     call_id: CallIdField
     output: Any = None
@@ -122,36 +122,38 @@ class ToolOutput(Event, frozen=True, kw_only=True, tag="tool.output"):
 
 
 class ToolDecision(Event, frozen=True, kw_only=True, tag="tool.decision"):
-    """Answers `tool.confirm`."""
+    """Answer to `tool.confirm`."""
 
     call_id: CallIdField
     allow: bool
 
 
 class SessionUpdate(Event, frozen=True, kw_only=True, tag="session.update"):
-    """Merges application parameters into the session's metadata; a null removes its key."""
+    """Merge parameters into the session's metadata; null removes a key."""
 
     metadata: JsonObject
 
 
 class SessionClose(Event, frozen=True, kw_only=True, tag="session.close"):
-    """Ends the session for good: its turn is interrupted, nothing can be resumed."""
+    """End of the session: its turn is interrupted, and it cannot be resumed."""
 
 
 class Ping(Event, frozen=True, kw_only=True, tag="ping"):
-    """Answered by `pong` with the same id."""
+    """Request for a `pong` with the same id."""
 
     id: AnyId
 
 
 class SessionOpen(Event, frozen=True, kw_only=True, tag="session.open"):
-    """The first frame. A client that begins with another event gets a fresh session.
+    """First frame, which opens a fresh session or resumes one.
+
+    A client that begins with another event gets a fresh session.
 
     Args:
-        resume: The session to go on with; None for a fresh one.
-        pending: Inputs and interrupts that got no answer on an earlier connection, in order.
-        auth: A credential, when none was given in the handshake.
-        client: What the client calls itself.
+        resume: The session to resume; None for a fresh one.
+        pending: Inputs and interrupts without an answer on an earlier connection, in order.
+        auth: A credential, unless the handshake had one.
+        client: Name and version of the client.
     """
 
     resume: Resume | None = None

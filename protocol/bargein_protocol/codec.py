@@ -1,7 +1,6 @@
-"""How events become frames and frames become events.
+"""Codecs: events to frames and frames to events.
 
-A codec is chosen by WebSocket subprotocol. Decoding never raises anything but `DecodeError`,
-whatever the peer sent.
+The WebSocket subprotocol selects the codec. Decoding raises only `DecodeError`, for any bytes.
 """
 
 from __future__ import annotations
@@ -22,17 +21,17 @@ from .types import MAX_DEPTH, MAX_ID_CHARS, MAX_INT, MAX_NAME_CHARS, Seq, TurnId
 _DETAIL_CHARS = 200
 _MAX_DOUBLE = sys.float_info.max
 
-# What a decoder raises on hostile input: deep nesting is a RecursionError, a lone surrogate or bad
-# UTF-8 a UnicodeError, and none of them is an error of msgspec.
+# Exceptions of decoders on hostile input. Deep nesting raises RecursionError, a lone surrogate or invalid
+# UTF-8 raises UnicodeError; neither is an exception of msgspec.
 _HOSTILE = (msgspec.DecodeError, UnicodeError, RecursionError, OverflowError)
 
 
 class Codec(Protocol):
-    """One way to write events.
+    """Encoding of events.
 
     Attributes:
-        subprotocol: The name that chooses it.
-        text: Whether its frames are text frames.
+        subprotocol: The subprotocol that selects it.
+        text: Whether frames are text frames.
     """
 
     subprotocol: str
@@ -41,36 +40,36 @@ class Codec(Protocol):
     def encode(self, event: ClientEvent | ServerEvent) -> bytes:
         """Return the frame's payload.
 
-        Bounds are not looked at: that is for whoever makes the event.
+        Bounds are not checked; the sender of an event must keep them.
 
         Raises:
-            TypeError: A value has no form on the wire.
+            TypeError: A value has no encoding.
             UnicodeEncodeError: A string holds a lone surrogate.
             RecursionError: A value nests too deep.
         """
         ...
 
     def decode_client(self, frame: bytes) -> ClientEvent:
-        """Return what a client sent.
+        """Return a client event.
 
         Raises:
-            DecodeError: It is not a client event.
+            DecodeError: The frame is not a client event.
         """
         ...
 
     def decode_server(self, frame: bytes) -> ServerEvent | UnknownEvent:
-        """Return what a server sent; a type from a newer version becomes an `UnknownEvent`.
+        """Return a server event; an unknown type becomes an `UnknownEvent`.
 
         Raises:
-            DecodeError: It is not an event.
+            DecodeError: The frame is not an event.
         """
         ...
 
 
 class _Header(msgspec.Struct):
-    """The fields that are worth reading when the rest cannot be.
+    """Fields that are read when an event as a whole cannot be decoded.
 
-    All but `type` may hold anything: in a newer version of the protocol they may mean something else.
+    All but `type` may hold any value: a newer version of the protocol may use them for another purpose.
     """
 
     type: str
@@ -80,14 +79,14 @@ class _Header(msgspec.Struct):
     turn_id: Any = ""
 
     def ref_id(self) -> str | None:
-        """Return the id by which the peer finds its event again."""
+        """Return the id that identifies the event to its sender."""
         for value in (self.id, self.call_id):
             if isinstance(value, str) and 0 < len(value) <= MAX_NAME_CHARS:
                 return value
         return None
 
     def unknown(self) -> UnknownEvent | None:
-        """Return the event of a type that is not known here, None when its number cannot be one."""
+        """Return an event of unknown type, None when its number is invalid."""
         seq, turn_id = self.seq, self.turn_id
         if (
             type(seq) is int
@@ -100,7 +99,7 @@ class _Header(msgspec.Struct):
 
 
 class _StructCodec:
-    """What codecs have in common: the structs are the same, the bytes are not.
+    """Common base of the codecs.
 
     Args:
         library: `msgspec.json` or `msgspec.msgpack`.
@@ -112,7 +111,7 @@ class _StructCodec:
         self._header: msgspec.json.Decoder[_Header] = library.Decoder(_Header)
 
     def decode_client(self, frame: bytes) -> ClientEvent:
-        """Return what a client sent."""
+        """Return a client event."""
         try:
             event = self._client.decode(frame)
         except _HOSTILE as error:
@@ -124,7 +123,7 @@ class _StructCodec:
         return event
 
     def decode_server(self, frame: bytes) -> ServerEvent | UnknownEvent:
-        """Return what a server sent."""
+        """Return a server event."""
         try:
             return self._server.decode(frame)
         except _HOSTILE as error:
@@ -150,7 +149,7 @@ class _StructCodec:
         return _decode_error(BAD_FRAME, error, ref_id)
 
 
-# What an event carries for the application.
+# Values for the application, by type of event.
 _OPEN_VALUES: dict[type, Callable[[Any], Sequence[object]]] = {
     InputText: lambda event: (event.metadata,),
     SessionUpdate: lambda event: (event.metadata,),
@@ -162,10 +161,10 @@ _OPEN_VALUES: dict[type, Callable[[Any], Sequence[object]]] = {
 
 
 def _fault(value: object) -> str | None:
-    """Return why a value cannot be copied and encoded again wherever the stack stands, None if it can.
+    """Return the reason why a value cannot be encoded again, None if it can.
 
-    A decoder takes what fits the stack at that moment; deeper in the server it would not fit.
-    MessagePack has values that JSON has not; another codec could not write them.
+    A decoder accepts any nesting that fits the stack at that moment, but deeper in the server there is
+    less stack. MessagePack has values that JSON has not, and the other codec could not encode them.
     """
     level = [value]
     for _ in range(MAX_DEPTH):
@@ -190,7 +189,7 @@ def _fault(value: object) -> str | None:
 
 
 def _decode_error(code: Code, error: Exception, ref_id: str | None) -> DecodeError:
-    # msgspec's own messages are short and name the path; the others name Python's internals.
+    # Messages of msgspec are short and have the path; others contain internals of Python.
     detail = str(error) if isinstance(error, msgspec.DecodeError) else code.reason
     return DecodeError(code, detail[:_DETAIL_CHARS], ref_id)
 
@@ -204,18 +203,24 @@ _SERVER_TYPES = _types(ServerEvent)
 
 
 class JsonCodec(_StructCodec):
-    """JSON in text frames; `bytes` fields are base64 (RFC 4648 section 4, with padding)."""
+    """JSON in text frames.
+
+    Fields of type `bytes` are base64 (RFC 4648 section 4, with padding).
+    """
 
     subprotocol = "bargein.v1.json"
     text = True
 
     def __init__(self) -> None:
         super().__init__(msgspec.json)
-        self.encode = msgspec.json.Encoder().encode
+        self.encode: Callable[[ClientEvent | ServerEvent], bytes] = msgspec.json.Encoder().encode
 
 
 class MessagePackCodec(_StructCodec):
-    """MessagePack in binary frames: the same maps as in JSON; `bytes` fields are raw."""
+    """MessagePack in binary frames.
+
+    The maps are those of JSON; fields of type `bytes` are raw.
+    """
 
     subprotocol = "bargein.v1.msgpack"
     text = False
@@ -228,18 +233,18 @@ class MessagePackCodec(_StructCodec):
     def encode(self, event: ClientEvent | ServerEvent) -> bytes:
         """Return the frame's payload."""
         if type(event) in _WITH_OPEN_VALUES:
-            # What the application put there is told as in JSON, so that a client learns the same
-            # whichever codec it chose. No such event holds audio.
-            told = self._decode(JSON.encode(event))
+            # Values of the application take the form that they have in JSON, so that both codecs give a
+            # client the same value. No such event holds audio.
+            plain = self._decode(JSON.encode(event))
             try:
-                return self._encode(told)
+                return self._encode(plain)
             except OverflowError:
-                return self._encode(_with_short_integers(told))
+                return self._encode(_with_short_integers(plain))
         return self._encode(event)
 
 
 def _with_short_integers(value: Any) -> Any:
-    """Return a JSON value with doubles in place of integers that MessagePack cannot hold."""
+    """Return a JSON value with doubles for integers too long for MessagePack."""
     if isinstance(value, dict):
         return {key: _with_short_integers(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -280,12 +285,12 @@ CODECS: dict[str, Codec] = {codec.subprotocol: codec for codec in (JSON, MESSAGE
 
 
 def negotiate(offered: Sequence[str]) -> tuple[Codec, str | None] | None:
-    """Choose a codec from the subprotocols that a client offered, in the client's order.
+    """Choose a codec from the subprotocols offered by a client, in its order.
 
     Returns:
-        The codec and the subprotocol to select. A client that offered none gets JSON and none is
-        selected, so that a plain tool can talk to the server. None when the client offered only
-        what is not known here; then the handshake is refused.
+        The codec and the subprotocol to select. A client that offered none gets JSON without a
+        subprotocol, so that a plain tool can connect. None when all offered ones are unknown; then the
+        handshake is refused.
     """
     if not offered:
         return JSON, None

@@ -1,13 +1,11 @@
-"""Every error and close code, once: number, name, reason, and what the peer does next.
-
-The tree of exceptions:
+"""The table of error and close codes, and the tree of exceptions.
 
     ProtocolError
-    └── DecodeError     a frame that is not an event; carries the code that answers it
+    └── DecodeError     a frame that is not an event; has the code of the answer
 
 The codes are in `CODES`. Those below 4400 are close codes of RFC 6455 section 7.4.1 and only end
-connections. The others are our own; `closes` says whether one ends the connection or travels in an
-`error` or `input.rejected` event, after which the session lives on.
+connections. The others belong to this protocol; `closes` decides whether one ends the connection or is
+sent in an `error` or `input.rejected` event, after which the session goes on.
 """
 
 from __future__ import annotations
@@ -18,12 +16,12 @@ from msgspec import Struct
 
 
 class Action(Enum):
-    """What a client does after a code.
+    """Reaction of a client to a code.
 
     Attributes:
         RETRY: The same request may succeed later; after a close, connect again for a fresh session.
         RESUME: Connect again and resume the session from the cursor.
-        STOP: The same request will fail again; after a close, do not connect by yourself.
+        STOP: The same request will fail again; after a close, do not connect automatically.
     """
 
     RETRY = "retry"
@@ -36,10 +34,10 @@ class Code(Struct, frozen=True):
 
     Args:
         number: The number; also the WebSocket close code when `closes` is true.
-        name: What `error.code` says.
+        name: The value of `error.code`.
         reason: A short text for people, at most 123 bytes, so that it fits a close frame.
-        action: What the client does next.
-        closes: Whether the connection ends with it.
+        action: The reaction of the client.
+        closes: Whether the code ends the connection.
     """
 
     number: int
@@ -99,26 +97,26 @@ _by_name = {code.name: code for code in CODES}
 
 
 def code_of_close(number: int) -> Code:
-    """Return the row for a WebSocket close code; an unlisted one counts as a lost connection."""
+    """Return the row of a close code, that of a lost connection if unlisted."""
     code = _by_number.get(number)
     return code if code is not None and code.closes else ABNORMAL
 
 
 def code_named(name: str) -> Code | None:
-    """Return the row called `name`, or None for a name that a newer peer may know."""
+    """Return the row called `name`, None for a name of a newer version."""
     return _by_name.get(name)
 
 
 class ProtocolError(Exception):
-    """The root of all errors of this package."""
+    """Root of all errors of this package."""
 
 
 class DecodeError(ProtocolError):
     """A frame is not an event.
 
     Attributes:
-        code: The row that answers it.
-        detail: What is wrong and where, short, safe to return to the peer who sent it.
+        code: The code of the answer.
+        detail: A short description with the place of the fault, safe to return to the peer.
         ref_id: The `id` or `call_id` of the offending event where it could be read, else None.
     """
 

@@ -1,4 +1,4 @@
-"""What events have in common: that they are plain data with a type, and their place in the stream."""
+"""Base classes of events."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from msgspec import Struct
 from .types import NO_SEQ, NO_TURN, AnyTurnIdField, SeqField, Source
 
 
-# gc=False: they are plain data without cycles. Servers keep some for each turn that they remember, and the
-# garbage collector need not walk through them.
+# gc=False: events are plain data without cycles. Servers keep some for each turn in memory, and the garbage
+# collector then does not traverse them.
 class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", gc=False):
-    """Anything that one side tells the other; its `type` says what."""
+    """A message from one side to the other, with its kind in `type`."""
 
 
 class Numbered(Event, frozen=True, kw_only=True):
-    """An event that has a place in the session's stream."""
+    """An event with a number in the session's stream."""
 
     seq: SeqField = NO_SEQ
 
@@ -26,10 +26,10 @@ class TurnEvent(Numbered, frozen=True, kw_only=True):
 
 
 class Output(TurnEvent, frozen=True, kw_only=True):
-    """What an agent may yield.
+    """Output of an agent.
 
     Args:
-        source: Which of several agents speaks; empty for the turn's own voice.
+        source: The agent of several in a turn; empty for the main lane.
     """
 
     source: Source = ""

@@ -1,11 +1,11 @@
-"""Folds a turn's events into its state.
+"""Fold the events of a turn into its state.
 
-The client, the snapshot and the server's history all use this one fold, so that what a user saw and
-what the model is told can differ only by what was not sent. Folding is idempotent: an event whose
-number is not above the last one is ignored, so a replay does no harm.
+Clients, snapshots and the server's history use this one fold, so the view of the user and the input of
+the model can differ only by events that were not sent. Folding is idempotent: an event whose number is
+not above the last one is ignored, so a replay does no harm.
 
-A fold is bounded like the events that it is made of, so that what it folds to can always be sent:
-text, calls, spans of audio, names of data and voices beyond their bounds are left out.
+A fold is bounded like the events that it consists of, so its state can always be sent: text, calls, spans
+of audio, names of data and lanes beyond their bounds are left out.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from .types import (
 )
 
 _NO_TEXT = IndexedText(max_chars=0)
-_SET_BELOW: Any = None  # by __post_init__
+_SET_BELOW: Any = None  # in __post_init__
 
 
-# gc=False: it leads to nothing that leads back to it. Servers keep one for each turn that they remember,
-# and the garbage collector need not walk through them.
+# gc=False: a fold is in no reference cycle. Servers keep one for each turn in memory, and the garbage
+# collector then does not traverse them.
 class LaneFold(Struct, gc=False, eq=False):
-    """What one voice of a turn said and did; see `LaneState` for the fields.
+    """Fold of one lane of a turn; `LaneState` describes the fields.
 
     Args:
-        max_chars: How much of each text is kept.
+        max_chars: Maximum length of each text.
     """
 
     max_chars: int = MAX_TEXT_CHARS
@@ -60,12 +60,12 @@ class LaneFold(Struct, gc=False, eq=False):
     _called_in: dict[CallId, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Give it texts."""
+        """Create the texts."""
         self.text = IndexedText(self.max_chars)
-        self.thoughts = _NO_TEXT  # most never think, and there is a lane for every turn
+        self.thoughts = _NO_TEXT  # shared: most lanes have no thoughts, and every turn has a lane
 
     def tool(self, call_id: CallId) -> ToolState:
-        """Return the call, a new one when it was not announced."""
+        """Return the state of a call, a new one when it was not announced."""
         tool = self.tools.get(call_id)
         if tool is None:
             tool = ToolState(call_id=call_id, text_at=self.text.length)
@@ -75,7 +75,10 @@ class LaneFold(Struct, gc=False, eq=False):
         return tool
 
     def same_step(self, one: ToolState, other: ToolState) -> bool:
-        """Whether two calls came in the same step. A snapshot does not say, then they did."""
+        """Return whether two calls belong to the same step.
+
+        A snapshot does not hold the steps of calls; all of its calls count as one step.
+        """
         return self._called_in.get(one.call_id) == self._called_in.get(other.call_id)
 
     def folded(self) -> LaneState:
@@ -93,7 +96,7 @@ class LaneFold(Struct, gc=False, eq=False):
 
     @classmethod
     def unfold(cls, state: LaneState, seq: Seq) -> LaneFold:
-        """Return a lane that goes on from a snapshot, all of which counts as having come with `seq`."""
+        """Return a lane that continues a snapshot as of event `seq`."""
         lane = cls()
         lane.text, lane.thoughts = IndexedText.of(state.text, seq), IndexedText.of(state.thoughts, seq)
         lane.status, lane.progress, lane.steps = state.status, state.progress, state.steps
@@ -149,7 +152,7 @@ def _tool_running(lane: LaneFold, event: ev.ToolRunning) -> None:
 
 def _tool_result(lane: LaneFold, event: ev.ToolResult) -> None:
     tool = lane.tool(event.call_id)
-    # What runs on after an interrupt has given its place in the history already.
+    # A tool that goes on after an interrupt has a result in the history already.
     state: ToolPhase = "background" if event.status == "running" else event.status
     tool.state, tool.output, tool.error, tool.duration_ms = (
         state,
@@ -189,19 +192,19 @@ _FOLDS: dict[type[Output], Callable[[LaneFold, Any], None]] = {
 
 
 class TurnFold(Struct, gc=False, eq=False):
-    """One turn's events, folded as they come.
+    """Fold of the events of one turn.
 
     Args:
         turn_id: The turn.
-        input_id: What asked for it, where it is known.
-        max_chars: How much of each text is kept.
+        input_id: The input that requested it, None while unknown.
+        max_chars: Maximum length of each text.
 
     Attributes:
-        main_lane: The turn's own lane.
-        lanes: Every lane by source; `main_lane` is the one of the empty source.
-        last_seq: The last number that is folded in.
-        last_output_seq: The last number of the turn before its `turn.ended`.
-        ended: Its `turn.ended`, None while it runs.
+        main_lane: The lane of the empty source.
+        lanes: All lanes by source.
+        last_seq: The last number in the fold.
+        last_output_seq: The last number before the `turn.ended`.
+        ended: The `turn.ended`; None before the end.
     """
 
     turn_id: TurnId
@@ -216,7 +219,7 @@ class TurnFold(Struct, gc=False, eq=False):
     lanes: dict[str, LaneFold] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Give it a voice."""
+        """Create the main lane."""
         self.main_lane = self.lanes[""] = LaneFold(self.max_chars)
 
     def numbered_text(self, seq: Seq) -> None:
@@ -224,10 +227,10 @@ class TurnFold(Struct, gc=False, eq=False):
         self.last_seq = self.last_output_seq = seq
 
     def apply(self, event: TurnEvent | ev.UnknownEvent) -> bool:
-        """Fold an event in; False when it was folded in before.
+        """Add an event; return False when it was added before.
 
         Raises:
-            ValueError: The event is of another turn.
+            ValueError: The event belongs to another turn.
         """
         if event.turn_id != self.turn_id:
             raise ValueError(f"expected an event of turn {self.turn_id}, got one of {event.turn_id}")
@@ -249,7 +252,7 @@ class TurnFold(Struct, gc=False, eq=False):
         return True
 
     def lane(self, source: str) -> LaneFold:
-        """Return the lane of a voice, a new one when it had not spoken."""
+        """Return the lane of a source, a new one at its first event."""
         lane = self.lanes.get(source)
         if lane is None:
             lane = LaneFold(self.max_chars)
@@ -258,7 +261,7 @@ class TurnFold(Struct, gc=False, eq=False):
         return lane
 
     def pack(self) -> None:
-        """Take as little memory as can be: the turn has ended."""
+        """Reduce the memory of a turn that has ended."""
         for lane in self.lanes.values():
             lane.text.pack()
             lane.thoughts.pack()
@@ -282,10 +285,10 @@ class TurnFold(Struct, gc=False, eq=False):
 
     @classmethod
     def unfold(cls, state: TurnState) -> TurnFold:
-        """Return a fold that goes on from a snapshot, which stays as it is.
+        """Return a fold that continues a snapshot; the snapshot stays unchanged.
 
-        A snapshot does not say which event brought which character, so what it holds counts as
-        having come with the last number before its `turn.ended`.
+        A snapshot does not hold the numbers of its characters, so all of them count as part of the
+        last event before its `turn.ended`.
         """
         fold = cls(state.turn_id, state.input_id)
         fold.started, fold.held = state.started, state.held

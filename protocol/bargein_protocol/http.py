@@ -1,4 +1,4 @@
-"""The bodies of requests and answers over HTTP that are not events."""
+"""Bodies of HTTP requests and responses that are not events."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ MAX_BATCH_INPUTS = 65_536
 
 
 class TurnRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The body of `POST /v1/turns`: an `input.text`, and the `session.open` that it begins with.
+    """Body of `POST /v1/turns`: an `input.text` with its `session.open`.
 
     Args:
-        text: What the user said.
-        id: Made by the client, so that a resend is harmless; None to have the server make one.
+        text: The user's text.
+        id: The client's id, which makes a resend harmless; None for one of the server.
         on_busy: As in `input.text`.
         metadata: As in `input.text`.
-        resume: As in `session.open`; the header `Last-Event-ID` takes the place of its cursor.
+        resume: As in `session.open`; the header `Last-Event-ID` replaces its cursor.
         pending: As in `session.open`.
         auth: As in `session.open`.
         client: As in `session.open`.
@@ -52,12 +52,12 @@ class TurnRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class BatchInput(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One input of a batch; it gets a session of its own.
+    """One input of a batch, which gets its own session.
 
     Args:
-        text: What the user said.
-        id: Comes back with the result; made by the client, and need not be unique.
-        metadata: For the agent.
+        text: The user's text.
+        id: An id for the result; it need not be unique.
+        metadata: Parameters for the agent.
     """
 
     text: UserText
@@ -66,13 +66,13 @@ class BatchInput(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class BatchRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The body of `POST /v1/batch`.
+    """Body of `POST /v1/batch`.
 
     Args:
-        inputs: What to answer.
-        concurrency: How many at a time; None for what the server allows, which is also the most.
-        item_timeout_ms: How long each may take; None for what the server allows, which is also the most.
-        timeout_ms: How long all of them may take; likewise.
+        inputs: The inputs.
+        concurrency: Number of inputs that run at a time; None for the server's limit.
+        item_timeout_ms: Timeout of each input; None for the server's limit.
+        timeout_ms: Timeout of the batch; None for the server's limit.
     """
 
     inputs: Annotated[list[BatchInput], Meta(min_length=1, max_length=MAX_BATCH_INPUTS)]
@@ -82,16 +82,16 @@ class BatchRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class BatchResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What came of one input of a batch.
+    """Result of one input of a batch.
 
     Args:
-        index: Its place in the list, from 0.
-        id: The input's.
-        status: How its turn ended; `failed` for one that got no turn.
+        index: Position of the input in the list, from 0.
+        id: The id of the input.
+        status: Status of the turn; `failed` for an input without a turn.
         reason: As in `turn.ended`, or the code of the rejection, or `timeout`.
         retryable: Whether the same input may succeed when sent again.
-        text: What the agent's own voice said, all or as much as there was.
-        usage: What its model calls used.
+        text: Text of the main lane, as far as there is any.
+        usage: Tokens of its model calls.
     """
 
     index: Count
@@ -104,10 +104,10 @@ class BatchResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class BatchAnswer(Struct, frozen=True, kw_only=True):
-    """The answer to a batch as one JSON object.
+    """Response to a batch as one JSON object.
 
     Args:
-        results: One for each input, in order.
+        results: The results of all inputs, in order.
     """
 
     results: list[BatchResult]

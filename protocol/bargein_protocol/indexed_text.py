@@ -1,4 +1,4 @@
-"""Text that comes in pieces: which event brought which character, in little memory."""
+"""Text in pieces with the numbers of their events, in little memory."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from msgspec import Struct, field
 
 from .types import MAX_TEXT_CHARS, NO_SEQ, Seq
 
-# How many pieces are packed at a time, and how many times as many there are before that takes longer:
-# to pack them copies all of the text.
+# Pieces are packed when there are this many, or later, when the packed ones are this many times as many:
+# packing copies all of the text.
 _PACKED_PIECES = 64
 _PACKED_SHARE = 8
 
@@ -21,42 +21,41 @@ _INDEX_BYTES = array("I").itemsize
 class IndexedText(Struct, gc=False, eq=False):
     """Text that grows by pieces, each with the number of its event.
 
-    It keeps at most `max_chars` characters; what comes later is dropped. A piece costs its characters
-    and four bytes, since pieces are packed together. Their numbers are stored only when they do not
-    follow one another.
+    It keeps at most `max_chars` characters; later ones are dropped. A piece costs its characters and four
+    bytes, because pieces are packed together. Their numbers are stored only when they are not contiguous.
 
-    A server holds one for each turn that it remembers. So the garbage collector does not walk through it,
-    nor, once it is packed, through anything that it holds.
+    A server keeps one for each turn in memory. So the garbage collector does not traverse it, nor, once it
+    is packed, anything in it.
 
-    To ask for the whole text is what an interrupt waits for, so that joins pieces and does no more.
+    An interrupt waits for the whole text, so reading it joins the pieces and does nothing else.
 
     Attributes:
-        max_chars: How much is kept.
-        length: Characters.
+        max_chars: Maximum number of characters.
+        length: Number of characters.
     """
 
     max_chars: int = MAX_TEXT_CHARS
     length: int = 0
     _packed: str = ""
-    _ends: bytearray = field(default_factory=bytearray)  # of every packed piece, in characters
-    _pieces: list[str] | tuple[()] = ()  # that are not packed yet
-    _joined: bool = False  # whether they are in `_packed` already, and only their ends are missing
-    _next_seq: int = -1  # after that of the last piece
-    _seqs: array[int] | None = None  # of every piece; None while they follow one another
+    _ends: bytearray = field(default_factory=bytearray)  # ends of the packed pieces, in characters
+    _pieces: list[str] | tuple[()] = ()  # pieces that are not packed yet
+    _joined: bool = False  # whether `_pieces` are in `_packed` already, without their ends
+    _next_seq: int = -1  # number after the last piece
+    _seqs: array[int] | None = None  # numbers of all pieces; None while contiguous
 
     @classmethod
     def of(cls, text: str, seq: Seq) -> IndexedText:
-        """Return one with this text, all of which came with one event."""
+        """Return a text that came with one event."""
         growing = cls()
         if text:
             growing.append(text, seq)
         return growing
 
     def append(self, text: str, seq: int) -> bool:
-        """Add a piece; `seq` never goes down.
+        """Add a piece; `seq` never decreases.
 
         Returns:
-            Whether it was kept whole.
+            Whether it was kept completely.
         """
         room = self.max_chars - self.length
         if len(text) > room:
@@ -97,19 +96,19 @@ class IndexedText(Struct, gc=False, eq=False):
         return self._packed
 
     def pack(self) -> None:
-        """Take as little memory as can be: nothing is added any more, or not for a while."""
+        """Reduce memory, when no piece is added for a while."""
         if self._pieces:
             whole, lengths = str(self), [len(piece) for piece in self._pieces]
             ends = accumulate(lengths, initial=len(whole) - sum(lengths))
-            next(ends)  # the start, which is no end of a piece
+            next(ends)  # the start, which is not the end of a piece
             self._ends += array("I", ends)
             self._pieces, self._joined = (), False
 
     def piece(self, seq: int) -> str:
-        """Return what came with an event.
+        """Return the piece of an event.
 
         Raises:
-            KeyError: None of the text did.
+            KeyError: The event has no piece.
         """
         index = self._pieces_up_to(seq) - 1
         if index < 0 or self._seq_of(index) != seq:
@@ -120,7 +119,7 @@ class IndexedText(Struct, gc=False, eq=False):
         return self._packed[ends[index - 1] if index else 0 : ends[index]]
 
     def chars_at(self, seq: int) -> int:
-        """Return how many characters came with events up to and including `seq`."""
+        """Return the number of characters up to and including event `seq`."""
         if seq + 1 >= self._next_seq:
             return self.length
         pieces, ends = self._pieces_up_to(seq), self._packed_ends()
@@ -129,7 +128,7 @@ class IndexedText(Struct, gc=False, eq=False):
         return ends[pieces - 1] if pieces else 0
 
     def seq_at(self, chars: int) -> Seq:
-        """Return the last event that lies wholly within the first `chars` characters."""
+        """Return the last event within the first `chars` characters."""
         ends = self._packed_ends()
         pieces, end = bisect_right(ends, chars), len(self._packed)
         if pieces == len(ends):

@@ -1,8 +1,8 @@
-"""Events that come down, from the server to a client.
+"""Events from the server to a client.
 
-Numbered events carry `seq`, contiguous within an epoch from 1, and are replayed on resume. Those of
-a turn carry `turn_id`. An agent builds them without either; the server fills both in as it hands
-the frame over, so an unsent event has `seq` 0 and an empty `turn_id`.
+Numbered events carry `seq`, contiguous within an epoch from 1, and are replayed on resume. Those of a turn
+carry `turn_id`. An agent creates events without either. The server sets both when it passes the frame to
+the transport, so an event that was not sent has `seq` 0 and an empty `turn_id`.
 """
 
 from __future__ import annotations
@@ -49,17 +49,17 @@ from .types import (
 
 
 class SessionOpened(Event, frozen=True, kw_only=True, tag="session.opened"):
-    """Answers the first frame.
+    """Answer to the first frame.
 
     Args:
-        session_id: The session's public name.
-        token: The secret that resumes it; replaces every earlier one.
-        epoch: The epoch of the numbers that follow.
-        resumed: Whether this is the session that was asked for.
-        reason: Why a resume was refused; then this is a fresh session.
-        turn_id: The turn that runs, if one does.
-        heartbeat_ms: At most this long passes without a frame.
-        limits: What the server accepts.
+        session_id: The public id of the session.
+        token: The secret for resuming it; replaces every earlier one.
+        epoch: The epoch of the following numbers.
+        resumed: Whether this is the requested session.
+        reason: Reason for refusing a resume; then this is a fresh session.
+        turn_id: The running turn, None without one.
+        heartbeat_ms: Maximum time without a frame.
+        limits: The limits of the server.
     """
 
     session_id: SessionIdField
@@ -73,24 +73,27 @@ class SessionOpened(Event, frozen=True, kw_only=True, tag="session.opened"):
 
 
 class ReplayDone(Event, frozen=True, kw_only=True, tag="replay.done"):
-    """The end of a replay; live events follow. `through` is the last number replayed."""
+    """End of a replay; `through` is the last number replayed."""
 
     through: SeqField
 
 
 class Snapshot(Event, frozen=True, kw_only=True, tag="snapshot"):
-    """The turns as of number `through`, in place of a replay that the log no longer holds."""
+    """State of turns as of number `through`, in place of a replay.
+
+    It is sent when the log no longer reaches back to the cursor.
+    """
 
     through: SeqField
     turns: Annotated[list[TurnState], Meta(max_length=4096)]
 
 
 class Heartbeat(Event, frozen=True, kw_only=True, tag="heartbeat"):
-    """The server is alive.
+    """Sign of life of the server.
 
     Args:
-        message: What the agent is doing, when it said so.
-        position: How many must go first before the turn runs, while it waits for a place on the server.
+        message: The last status of the agent.
+        position: Number of turns that must go first, while the turn waits for a place on the server.
     """
 
     message: Message | None = None
@@ -98,25 +101,28 @@ class Heartbeat(Event, frozen=True, kw_only=True, tag="heartbeat"):
 
 
 class Pong(Event, frozen=True, kw_only=True, tag="pong"):
-    """Answers `ping`."""
+    """Answer to `ping`."""
 
     id: AnyId
 
 
 class GoAway(Event, frozen=True, kw_only=True, tag="goaway"):
-    """The server will end the connection; connect again after `reconnect_after_ms`."""
+    """Announcement that the server will close the connection.
+
+    The client connects again after `reconnect_after_ms`.
+    """
 
     reason: Reason
     reconnect_after_ms: Milliseconds
 
 
 class ErrorEvent(Event, frozen=True, kw_only=True, tag="error"):
-    """Something that the client sent could not be done; the session lives on.
+    """Error in an event of the client, after which the session goes on.
 
     Args:
-        code: The name of a row in the table of codes.
-        message: For people.
-        ref_id: The `id` or `call_id` of the event that caused it, where it could be read.
+        code: The name of a code.
+        message: A text for people.
+        ref_id: The `id` or `call_id` of the event, where it could be read.
         retryable: Whether the same request may succeed later.
     """
 
@@ -130,11 +136,11 @@ class ErrorEvent(Event, frozen=True, kw_only=True, tag="error"):
 
 
 class InputAccepted(TurnEvent, frozen=True, kw_only=True, tag="input.accepted"):
-    """The input has a turn, which will get exactly one `turn.ended`.
+    """The input has a turn, which gets exactly one `turn.ended`.
 
     Args:
-        input_id: The input's id.
-        duplicate: The answer to a resend; such a copy carries no `seq`.
+        input_id: The id of the input.
+        duplicate: Whether this answers a resend; such a copy carries no `seq`.
     """
 
     input_id: InputIdField
@@ -142,7 +148,7 @@ class InputAccepted(TurnEvent, frozen=True, kw_only=True, tag="input.accepted"):
 
 
 class InputQueued(TurnEvent, frozen=True, kw_only=True, tag="input.queued"):
-    """The input has a turn that waits for `position` others to end first."""
+    """The input has a turn that waits for the end of `position` others."""
 
     input_id: InputIdField
     position: Count
@@ -153,8 +159,8 @@ class InputRejected(Event, frozen=True, kw_only=True, tag="input.rejected"):
     """The input gets no turn.
 
     Args:
-        code: The name of a row in the table of codes.
-        retry_after_ms: When it may be tried again, with a new id.
+        code: The name of a code.
+        retry_after_ms: Time until the next attempt, with a new id.
     """
 
     input_id: InputIdField
@@ -164,7 +170,7 @@ class InputRejected(Event, frozen=True, kw_only=True, tag="input.rejected"):
 
 
 class TurnStarted(TurnEvent, frozen=True, kw_only=True, tag="turn.started"):
-    """The agent runs."""
+    """The agent of the turn runs."""
 
     input_id: InputIdField
 
@@ -174,18 +180,18 @@ class TurnHeld(TurnEvent, frozen=True, kw_only=True, tag="turn.held"):
 
 
 class TurnResumed(TurnEvent, frozen=True, kw_only=True, tag="turn.resumed"):
-    """The turn's output goes on."""
+    """The turn's output continues."""
 
 
 class TurnEnded(TurnEvent, frozen=True, kw_only=True, tag="turn.ended"):
-    """The one end of a turn.
+    """The single end of a turn.
 
     Args:
         status: `completed`, `interrupted` or `failed`.
-        reason: Why; see the protocol's table of reasons.
+        reason: Reason of the end, from the protocol's table.
         last_seq: The turn's last number before this one; 0 when it had none.
-        heard: What is known at this time of what the user received.
-        usage: Tokens used by the turn's model calls, where the agent told.
+        heard: The part that the user received, as known at this time.
+        usage: Tokens of the turn's model calls, as reported by the agent.
         retryable: Whether the same input may succeed when sent again with a new id.
     """
 
@@ -198,14 +204,14 @@ class TurnEnded(TurnEvent, frozen=True, kw_only=True, tag="turn.ended"):
 
 
 class InterruptResult(Event, frozen=True, kw_only=True, tag="interrupt.result"):
-    """The one answer to an `interrupt`.
+    """The single answer to an `interrupt`.
 
     Args:
         outcome: `interrupted`: this interrupt ended the turn. `already_ended`: it had ended before.
-            `deferred`: it will take effect when an uninterruptible section is over, or when the
-            input that it names arrives. `unknown_turn`: there is nothing to end.
-        duplicate: The answer to a resend.
-        heard: For `already_ended`: what is known now of what the user received of the turn.
+            `deferred`: it takes effect when an uninterruptible section is over, or when the input
+            that it names arrives. `unknown_turn`: there is no turn to end.
+        duplicate: Whether this answers a resend.
+        heard: For `already_ended`, the part of the turn that the user received, as known now.
     """
 
     interrupt_id: InterruptIdField
@@ -215,11 +221,11 @@ class InterruptResult(Event, frozen=True, kw_only=True, tag="interrupt.result"):
     heard: Heard | None = None
 
 
-# --- what agents yield -------------------------------------------------------------------------
+# --- output of agents --------------------------------------------------------------------------
 
 
 class Status(Output, frozen=True, kw_only=True, tag="status"):
-    """What the agent is doing, in a few words."""
+    """Current activity of the agent, in a few words."""
 
     message: Message
     icon: Label | None = None
@@ -242,9 +248,9 @@ class AudioDelta(Output, frozen=True, kw_only=True, tag="audio.delta"):
 
     Args:
         audio: PCM16 little-endian mono at the session's rate.
-        start_ms: Where it begins in the turn's audio.
-        duration_ms: How long it plays.
-        text: The words that it speaks.
+        start_ms: Start within the turn's audio.
+        duration_ms: Duration.
+        text: The words in it.
     """
 
     audio: Audio
@@ -254,7 +260,7 @@ class AudioDelta(Output, frozen=True, kw_only=True, tag="audio.delta"):
 
 
 class ToolCall(Output, frozen=True, kw_only=True, tag="tool.call"):
-    """The model has begun to call a tool; its arguments follow."""
+    """Start of a tool call; its arguments follow."""
 
     call_id: CallIdField
     name: Name
@@ -268,18 +274,18 @@ class ToolCallDelta(Output, frozen=True, kw_only=True, tag="tool.call.delta"):
 
 
 class ToolConfirm(Output, frozen=True, kw_only=True, tag="tool.confirm"):
-    """The call waits for a `tool.decision`."""
+    """Request for a `tool.decision` of the user."""
 
     call_id: CallIdField
     arguments: JsonObject
 
 
 class ToolRunning(Output, frozen=True, kw_only=True, tag="tool.running"):
-    """The tool has begun.
+    """Start of a tool's work.
 
     Args:
-        arguments: The whole arguments.
-        runs_in: `client`: the client runs it and answers with `tool.output`.
+        arguments: The complete arguments.
+        runs_in: `client` when the client runs the tool and answers with `tool.output`.
     """
 
     call_id: CallIdField
@@ -288,11 +294,11 @@ class ToolRunning(Output, frozen=True, kw_only=True, tag="tool.running"):
 
 
 class ToolResult(Output, frozen=True, kw_only=True, tag="tool.result"):
-    """What came of the call.
+    """Result of a tool call.
 
     Args:
         output: Any JSON value.
-        error: What went wrong, for the model and the user.
+        error: Description of a failure, for the model and the user.
         status: `running` when the tool goes on in the background after an interrupt.
     """
 
@@ -304,14 +310,14 @@ class ToolResult(Output, frozen=True, kw_only=True, tag="tool.result"):
 
 
 class StepEnded(Output, frozen=True, kw_only=True, tag="step.ended"):
-    """One step of the agent, such as a model call, is over."""
+    """End of one step of the agent, such as a model call."""
 
     index: Count
     kind: Label = ""
 
 
 class Progress(Output, frozen=True, kw_only=True, tag="progress"):
-    """How far something is: `value` of `total` in `unit`."""
+    """Progress of work: `value` of `total` in `unit`."""
 
     value: Number
     total: Number | None = None
@@ -320,7 +326,7 @@ class Progress(Output, frozen=True, kw_only=True, tag="progress"):
 
 
 class Data(Output, frozen=True, kw_only=True, tag="data"):
-    """The application's own event."""
+    """Event of the application."""
 
     name: Name
     value: Any
@@ -330,25 +336,25 @@ class Data(Output, frozen=True, kw_only=True, tag="data"):
 
 
 class SpeechStarted(Numbered, frozen=True, kw_only=True, tag="speech.started"):
-    """The user began to speak, `at_ms` into the input audio."""
+    """Start of the user's speech, `at_ms` into the input audio."""
 
     at_ms: Milliseconds
 
 
 class SpeechStopped(Numbered, frozen=True, kw_only=True, tag="speech.stopped"):
-    """The user stopped speaking."""
+    """End of the user's speech."""
 
     at_ms: Milliseconds
 
 
 class TranscriptDelta(Numbered, frozen=True, kw_only=True, tag="transcript.delta"):
-    """A piece of what the user said."""
+    """A piece of the transcript of the user's speech."""
 
     text: Text
 
 
 class TranscriptDone(Numbered, frozen=True, kw_only=True, tag="transcript.done"):
-    """The whole of what the user said."""
+    """The complete transcript of the user's speech."""
 
     text: Text
 
@@ -368,10 +374,10 @@ ServerEvent = (
 
 
 class UnknownEvent(Numbered, frozen=True, kw_only=True):
-    """A server event whose type this version does not know; its number still counts.
+    """A server event of a type that this version lacks; its number counts.
 
     Args:
-        kind: The `type` as it was on the wire.
+        kind: The `type` on the wire.
     """
 
     turn_id: AnyTurnIdField = NO_TURN

@@ -1,4 +1,4 @@
-"""A turn's events, folded: what a snapshot carries and what two transcripts are compared by."""
+"""State of a turn, as in snapshots and comparisons of transcripts."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ ToolPhase = Literal["called", "confirming", "running", "background", "completed"
 
 
 class ToolState(Struct, kw_only=True, omit_defaults=True):
-    """One tool call.
+    """State of a tool call.
 
     Args:
         name: The tool; empty when the call was not announced.
-        arguments: The pieces of the arguments so far, joined: JSON text, maybe not whole yet.
-        given: The whole arguments, once the tool runs.
-        state: How far the call is. `background` after a `tool.result` that says `running`.
-        text_at: Characters of the lane's text that came before the call.
+        arguments: The arguments so far: JSON text that may be incomplete.
+        given: The complete arguments, once the tool runs.
+        state: Progress of the call; `background` after a `tool.result` with status `running`.
+        text_at: Characters of the lane's text before the call.
     """
 
     call_id: CallIdField
@@ -63,7 +63,7 @@ class AudioSpan(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ProgressState(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The last progress that was reported."""
+    """Last reported progress."""
 
     value: Number
     total: Number | None = None
@@ -72,11 +72,11 @@ class ProgressState(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class LaneState(Struct, kw_only=True, omit_defaults=True):
-    """What one voice of a turn said and did.
+    """State of one lane of a turn: the output of one agent.
 
     Args:
         status: The last status message.
-        data: The application's events: the last value of each name.
+        data: The last value of each name in the application's events.
     """
 
     text: Text = ""
@@ -90,17 +90,17 @@ class LaneState(Struct, kw_only=True, omit_defaults=True):
 
 
 class TurnState(Struct, kw_only=True, omit_defaults=True):
-    """A turn as it stands.
+    """State of a turn.
 
     Args:
-        started: Whether `turn.started` came.
-        held: Whether it is held.
-        status: How it ended; None while it has not.
-        retryable: Whether the same input may succeed when sent again; as in its `turn.ended`.
-        last_seq: The last number that is folded in.
+        started: Whether `turn.started` was received.
+        held: Whether the turn is held.
+        status: Status of its end; None before the end.
+        retryable: As in its `turn.ended`.
+        last_seq: The last number in the state.
         last_output_seq: The last number before its `turn.ended`.
-        cut: Whether thoughts, data, and the arguments and outputs of tools were left out for their size.
-        lanes: By source; the empty source is the turn's own voice.
+        cut: Whether thoughts, data, and arguments and outputs of tools were left out for their size.
+        lanes: Lanes by source; the empty source is the main lane.
     """
 
     turn_id: AnyTurnIdField

@@ -1,8 +1,8 @@
-"""Ids, bounds and the small values that events are made of.
+"""Ids, bounds and the values that events consist of.
 
-Every integer and string on the wire has a bound. Integers stay within 2**53 - 1, which is what a
-JavaScript number holds exactly; strings are counted in characters. A bound is a promise in both
-directions: a peer never sends more, and may refuse whoever does.
+Every integer and string on the wire has a bound. Integers stay within 2**53 - 1, the largest that a
+JavaScript number holds exactly; strings are counted in characters. A bound holds in both directions: a
+peer never sends more, and may refuse a peer that does.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ MAX_LANES = 256
 MAX_TOOLS = 4096
 MAX_SPANS = 65_536
 MAX_DEPTH = 64
-"""How deep arrays and objects may nest in a value that the protocol does not describe."""
+"""Maximum nesting of arrays and objects in a value for the application."""
 MAX_PENDING = 64
-"""How many inputs and interrupts of one client may be unanswered at a time."""
+"""Maximum number of unanswered inputs and interrupts of one client."""
 
 SessionId = NewType("SessionId", str)
 Token = NewType("Token", str)
@@ -46,7 +46,7 @@ SessionIdField = Annotated[SessionId, _id]
 TokenField = Annotated[Token, Meta(min_length=1, max_length=256)]
 TurnIdField = Annotated[TurnId, _id]
 AnyTurnIdField = Annotated[TurnId, _maybe_empty_id]
-"""A turn's id, or the empty string for an event that no server has numbered yet."""
+"""Id of a turn; empty for an event without a number."""
 InputIdField = Annotated[InputId, _id]
 InterruptIdField = Annotated[InterruptId, _id]
 CallIdField = Annotated[CallId, Meta(min_length=1, max_length=MAX_NAME_CHARS)]
@@ -55,13 +55,13 @@ SeqField = Annotated[Seq, _count]
 
 AnyId = Annotated[str, _id]
 RefIdField = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS)]
-"""The `id` or the `call_id` of an event, so as long as the longer of the two."""
+"""The `id` or the `call_id` of an event."""
 Count = Annotated[int, _count]
 Milliseconds = Annotated[int, _count]
 Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS)]
 Label = Annotated[str, Meta(max_length=MAX_NAME_CHARS)]
 Source = Annotated[str, Meta(max_length=MAX_NAME_CHARS)]
-"""Which of several agents speaks in a turn; empty for the turn's own voice."""
+"""Name of one of several agents in a turn; empty for the main lane."""
 Reason = Annotated[str, Meta(max_length=MAX_NAME_CHARS)]
 Message = Annotated[str, Meta(max_length=4096)]
 UserText = Annotated[str, Meta(max_length=MAX_INPUT_CHARS)]
@@ -82,8 +82,8 @@ class Cursor(Struct, frozen=True, kw_only=True):
     """A position in a session's stream of numbered events.
 
     Args:
-        epoch: Names one unbroken numbering; another epoch means another log.
-        seq: The last number that was received; 0 before the first.
+        epoch: Id of one unbroken numbering; another epoch is another log.
+        seq: The last number received; 0 before the first.
     """
 
     epoch: EpochField
@@ -91,7 +91,7 @@ class Cursor(Struct, frozen=True, kw_only=True):
 
 
 class Resume(Struct, frozen=True, kw_only=True):
-    """Asks for a session that exists: which, the secret that proves it, and what was seen of it."""
+    """Reference to an existing session, with its token and a cursor."""
 
     session_id: SessionIdField
     token: TokenField
@@ -99,19 +99,19 @@ class Resume(Struct, frozen=True, kw_only=True):
 
 
 class ClientInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What the client calls itself; for logs only."""
+    """Name and version of a client, for logs."""
 
     name: Name
     version: Label = ""
 
 
 class Played(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How much of a turn's output the user has received. Any one field is enough.
+    """Part of a turn that the user received; one field is enough.
 
     Args:
-        seq: The last numbered event of the turn that was wholly rendered or played.
+        seq: The last numbered event of the turn that was rendered or played completely.
         audio_ms: Milliseconds of the turn's audio that left the loudspeaker, from the turn's start.
-        chars: Characters (code points) of the turn's own text that were shown or spoken.
+        chars: Characters (code points) of the main lane that were shown or spoken.
     """
 
     seq: SeqField | None = None
@@ -120,12 +120,12 @@ class Played(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Heard(Struct, frozen=True, kw_only=True):
-    """The part of a turn that the user really received, as far as is known.
+    """Part of a turn that the user received, as far as reported.
 
     Args:
         seq: The last numbered event of the turn that counts as received; 0 for none.
         text: The heard text.
-        audio_ms: Milliseconds of audio that were heard.
+        audio_ms: Milliseconds of heard audio.
     """
 
     seq: SeqField = NO_SEQ
@@ -134,19 +134,19 @@ class Heard(Struct, frozen=True, kw_only=True):
 
 
 class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Tokens that the turn's model calls used, summed."""
+    """Sum of the tokens of a turn's model calls."""
 
     input_tokens: Count = 0
     output_tokens: Count = 0
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """What the server will not exceed or accept beyond.
+    """Limits of the server for a client.
 
     Args:
-        frame_bytes: The largest frame that the server reads.
-        pending: Inputs and interrupts that may be unanswered at a time.
-        queued: Inputs that may wait behind a running turn.
+        frame_bytes: Maximum size of a frame from the client.
+        pending: Maximum number of unanswered inputs and interrupts.
+        queued: Maximum number of inputs that wait behind a running turn.
     """
 
     frame_bytes: Count

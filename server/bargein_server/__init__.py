@@ -1,4 +1,15 @@
-"""A WebSocket server for agents that can be interrupted."""
+"""A WebSocket server for agents that can be interrupted.
+
+    from bargein_server import Turn, run
+
+    async def agent(turn: Turn):
+        yield f"You said: {turn.text}"
+
+    run(agent)
+
+The names of this module are the public interface, together with the packages `agents`, `streams` and
+`examples`. All other modules and packages are internal and may change in any version.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +17,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .agent import Agent, NotAnAgent, Output, Turn, TurnClosed, TurnFailed
-    from .app import create_app
+    from .agent import (
+        Agent,
+        BadOutput,
+        History,
+        Message,
+        NotAnAgent,
+        Output,
+        SessionContext,
+        Turn,
+        TurnClosed,
+        TurnFailed,
+    )
+    from .app import create_app, shut_down_sessions
     from .guard.authentication import Authenticator, BearerTokens
-    from .settings import Settings
+    from .launcher import NotProtected, NotStarted, run, serve
+    from .serving.gc_tuning import tune_gc
+    from .serving.server import uvicorn_config
+    from .settings import Settings, SettingsError
+    from .telemetry.setup import NotInstalled
     from .transport.websocket_protocol import BargeinProtocol
 
 __version__ = "0.1.0"
@@ -17,32 +43,58 @@ __version__ = "0.1.0"
 __all__ = [
     "Agent",
     "Authenticator",
+    "BadOutput",
     "BargeinProtocol",
     "BearerTokens",
+    "History",
+    "Message",
     "NotAnAgent",
+    "NotInstalled",
+    "NotProtected",
+    "NotStarted",
     "Output",
+    "SessionContext",
     "Settings",
+    "SettingsError",
     "Turn",
     "TurnClosed",
     "TurnFailed",
     "create_app",
+    "run",
+    "serve",
+    "shut_down_sessions",
+    "tune_gc",
+    "uvicorn_config",
 ]
 
 _HOMES = {
-    "app": ("create_app",),
+    "agent": (
+        "Agent", "BadOutput", "History", "Message", "NotAnAgent", "Output", "SessionContext", "Turn",
+        "TurnClosed", "TurnFailed",
+    ),
+    "app": ("create_app", "shut_down_sessions"),
     "guard.authentication": ("Authenticator", "BearerTokens"),
-    "settings": ("Settings",),
+    "launcher": ("NotProtected", "NotStarted", "run", "serve"),
+    "serving.gc_tuning": ("tune_gc",),
+    "serving.server": ("uvicorn_config",),
+    "settings": ("Settings", "SettingsError"),
+    "telemetry.setup": ("NotInstalled",),
     "transport.websocket_protocol": ("BargeinProtocol",),
-    "agent": ("Agent", "NotAnAgent", "Output", "Turn", "TurnClosed", "TurnFailed"),
-}
+}  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used: `bargein-server` without its extras must get so far as
-    to say what is missing (PEP 562).
+    """Import a public name on first use (PEP 562).
+
+    Without the packages of its extra, `bargein-server` can then still print how to install them.
     """
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found = globals()[name] = getattr(import_module(f".{_HOME[name]}", __name__), name)
     return found
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return [*__all__, "__version__"]

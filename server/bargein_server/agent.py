@@ -38,7 +38,7 @@ from bargein_protocol import (
     TurnId,
 )
 
-from .core.history import History
+from .core.history import History as History
 from .core.messages import Message as Message
 from .core.messages import NamedCall as NamedCall
 from .core.messages import calls_message as calls_message

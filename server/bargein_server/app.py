@@ -1,4 +1,4 @@
-"""Puts the parts together: `create_app`."""
+"""The Starlette application: routes, middleware and lifespan."""
 
 from __future__ import annotations
 
@@ -52,32 +52,32 @@ def create_app(
     authenticator: Authenticator | None = None,
     origins: Collection[str] = (),
 ) -> Starlette:
-    """Return a Starlette application that serves an agent: mount it, test it, or give it to uvicorn.
+    """Return a Starlette application that serves an agent.
 
-    Under `bargein-server`, or with `uvicorn.Config(ws=BargeinProtocol)`, connections go straight to
-    the transport; under any other server they use plain ASGI. On the transport, the application returns
-    when a session's WebSocket is attached and not when it ends, which middleware around it will see.
+    Under `run`, `bargein-server` or `uvicorn.Config(ws=BargeinProtocol)`, connections use the transport
+    directly; under any other server they use ASGI. With the transport, the application returns when a
+    session's WebSocket is attached and not when it ends, which middleware around it observes.
 
     An agent's `startup()` and `shutdown()` are awaited in the application's lifespan. Starlette does
     not run the lifespan of an application that is mounted in another.
 
     Args:
-        agent: See `bargein_server.Agent`.
-        settings: The limits.
-        authenticator: Knows who clients are, such as `BearerTokens`; None lets everybody in.
-        origins: Web origins, such as `https://example.com`, whose pages may connect beside the
+        agent: The agent to serve; see `bargein_server.Agent`.
+        settings: Limits, timeouts and switches; None for the defaults.
+        authenticator: Identifies clients, such as `BearerTokens`; None admits every client.
+        origins: Web origins, such as `https://example.com`, whose pages may connect, beside the
             server's own.
 
     Raises:
         NotAnAgent: `agent` is not an async generator function.
-        NotInstalled: `metrics` or `traces` is set, and what they need is missing.
+        NotInstalled: `metrics` or `traces` is set, and a package for it is missing.
     """
     check_agent(agent)
     limits = settings if settings is not None else Settings()
     admission = Admission(limits, authenticator, origins, lambda: asyncio.get_running_loop().time())
 
     def sessions() -> SessionRegistry:
-        # Made by the first who asks inside the event loop: a mounted application has no lifespan.
+        # Created on first use in the event loop: a mounted application has no lifespan.
         existing: SessionRegistry | None = getattr(app.state, "sessions", None)
         if existing is None or existing.loop is not asyncio.get_running_loop():
             existing = app.state.sessions = SessionRegistry(agent, limits, telemetry)
@@ -116,13 +116,13 @@ def _routes(
 
 
 async def _no_session_here(admission: Admission, websocket: WebSocket) -> None:
-    """Refuse a handshake for another path; Starlette would answer 403, which is about who asks."""
+    """Refuse a handshake for another path with 404; Starlette answers 403."""
     await websocket.send_denial_response(denial(Refused(404, f"sessions are at {SESSION_PATH}"), admission))
 
 
 @cache
 def _page() -> Page:
-    """The page's files: read once, however many applications a process makes."""
+    """Return the page's files, read once for all applications of a process."""
     return Page(page_folder())
 
 
@@ -139,7 +139,7 @@ def _http_routes(sessions: Callable[[], SessionRegistry], admission: Admission) 
 
 
 def _cors(origins: Collection[str]) -> Middleware:
-    """Return what tells browsers that pages of these origins may read the answers."""
+    """Return the CORS middleware that lets pages of these origins read responses."""
     return Middleware(
         CORSMiddleware,
         allow_origins=tuple(origins),
@@ -208,10 +208,12 @@ def _lifespan(agent: Agent, sessions: Callable[[], SessionRegistry]) -> Lifespan
 
 
 async def shut_down_sessions(app: Starlette) -> int:
-    """End every turn of an application with `failed` and `shutdown`, within the bound of the cleanups.
+    """End all turns of an application with `failed` and `shutdown`.
+
+    It takes at most the time of `drain_s` and of a cleanup.
 
     Returns:
-        How many tasks of turns have not ended all the same.
+        Number of tasks of turns that did not end.
     """
     existing: SessionRegistry | None = getattr(app.state, "sessions", None)
     return await existing.shut_down() if existing is not None else 0

@@ -3,105 +3,59 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import importlib
 import logging
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from . import __version__
 from .agent import Agent, NotAnAgent
-from .app import SESSION_PATH, create_app, shut_down_sessions
 from .guard.authentication import BearerTokens
-from .serving.gc_tuning import tune_gc
-from .serving.listener import listening_socket
-from .serving.server import Server, uvicorn_config
-from .settings import Settings, SettingsError, settings_from, settings_from_environment
+from .launcher import Launcher, NotProtected, NotStarted, print_address
+from .settings import SETTINGS, Setting, Settings, SettingsError, settings_from, settings_from_environment
 from .telemetry.logs import JsonFormatter, Line
-from .telemetry.setup import NotInstalled, export
+from .telemetry.setup import NotInstalled
 
 log = logging.getLogger("bargein.server")
 
 AGENTS = ("demo", "tone", "openai", "local")
 
-_SWITCHES = {
-    "metrics": "serve /metrics for Prometheus",
-    "traces": "trace turns with OpenTelemetry, see OTEL_EXPORTER_OTLP_ENDPOINT",
-}
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve an agent until SIGINT or SIGTERM. Exits with 2 when it was called wrongly."""
+    """Serve an agent until SIGINT or SIGTERM.
+
+    Raises:
+        SystemExit: With status 2 for wrong arguments, 3 when the server does not start.
+    """
     parser = _parser()
     options = parser.parse_args(arguments)
-    if options.workers > 1:
-        parser.error("--workers above 1: sessions live in one process for now; run several servers instead")
     try:
-        settings = settings_from(_given_settings(options))
-        agent = _agent(options)
-        tokens = _tokens(options.tokens, os.environ.get("BARGEIN_TOKEN"))
-        if not tokens and not options.insecure and not _is_loopback(options.host):
-            raise NotProtected(options.host)
-        authenticator = BearerTokens(tokens) if tokens else None
-        flush = export() if settings.traces else None
-        app = create_app(agent, settings, authenticator=authenticator, origins=options.origin)
-    except (SettingsError, NotAnAgent, NotInstalled, AgentNotFound, BadTokens, NotProtected) as error:
+        launcher = _launcher(options)
+    except NotProtected as error:
+        parser.error(f"{error}; set BARGEIN_TOKEN, give --tokens FILE, or --insecure")
+    except (SettingsError, NotAnAgent, NotInstalled, AgentNotFound, BadTokens) as error:
         parser.error(str(error))
     _configure_logging(options.log_level, options.log_format)
-
-    def announce(port: int) -> None:
-        url = f"ws://{_url_host(options.host)}:{port}{SESSION_PATH}"
-        agent_name = options.target or options.agent
-        if options.log_format == "json":
-            log.info(Line("server.listening", {"agent": agent_name, "url": url}))
-        else:
-            print(f"bargein serves {agent_name} at {url}", flush=True)
-            print(f"talk to it:  bargein chat {url}", flush=True)
-            print(f"or open      http://{_url_host(options.host)}:{port}/", flush=True)
-
-    uvicorn_level = "debug" if options.log_level == "debug" else "warning"
-    config = uvicorn_config(app, settings, options.host, options.port, uvicorn_level)
-    server = Server(config, lambda: shut_down_sessions(app), announce, flush)
     try:
-        listener = listening_socket(options.host, options.port, settings.stalled_s)
+        launcher.listen()
     except OSError as error:
         print(f"bargein-server: cannot listen on {options.host}:{options.port}: {error}", file=sys.stderr)
         sys.exit(3)
-    tune_gc()
-    runner = asyncio.Runner(loop_factory=config.get_loop_factory())
-    with suppress(KeyboardInterrupt):
-        runner.run(server.serve(sockets=[listener]))
-    if server.stuck:
-        log.warning("%d turns do not end: exiting without them", server.stuck)
-        logging.shutdown()
-        os._exit(1)
-    runner.close()
-    if not server.started:
+    try:
+        launcher.run()
+    except NotStarted:
         sys.exit(3)
 
 
 class BadTokens(ValueError):
-    """The file of tokens cannot be used; the message says why."""
-
-
-class NotProtected(ValueError):
-    """Whoever reaches the address could talk to the agent."""
-
-    def __init__(self, host: str) -> None:
-        super().__init__(
-            f"{host} can be reached from other machines: set BARGEIN_TOKEN, give --tokens FILE, or --insecure"
-        )
+    """The file of tokens cannot be used; the message has the cause."""
 
 
 class AgentNotFound(ValueError):
-    """The agent that was named cannot be had; the message says why and what to do."""
+    """The named agent cannot be loaded; the message has the cause and the remedy."""
 
 
 def load_agent(target: str) -> Agent:
@@ -118,7 +72,7 @@ def load_agent(target: str) -> Agent:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not (module_name + ".").startswith(error.name + "."):
-            raise  # the module is there, and it is one of its own imports that is not
+            raise  # the module exists; one of its own imports does not
         raise AgentNotFound(f"no module named {error.name!r} in {os.getcwd()} or on the path") from None
     found: Any = module
     for part in name.split("."):
@@ -126,6 +80,28 @@ def load_agent(target: str) -> Agent:
             raise AgentNotFound(f"module {module_name!r} has no {name!r}")
         found = getattr(found, part)
     return found  # type: ignore[no-any-return]
+
+
+def _launcher(options: argparse.Namespace) -> Launcher:
+    settings = settings_from(_given_settings(options))
+    agent = _agent(options)
+    tokens = _tokens(options.tokens, os.environ.get("BARGEIN_TOKEN"))
+    return Launcher(
+        agent,
+        options.host,
+        options.port,
+        settings,
+        BearerTokens(tokens) if tokens else None,
+        options.origin,
+        insecure=options.insecure,
+        name=options.target or options.agent,
+        uvicorn_level="debug" if options.log_level == "debug" else "warning",
+        announce=_log_address if options.log_format == "json" else print_address,
+    )
+
+
+def _log_address(name: str, url: str) -> None:
+    log.info(Line("server.listening", {"agent": name, "url": url}))
 
 
 def _agent(options: argparse.Namespace) -> Agent:
@@ -141,9 +117,7 @@ def _agent(options: argparse.Namespace) -> Agent:
         return tone
     try:
         if options.agent == "openai":
-            from .agents.chat_completions import OpenAIAgent
-
-            return OpenAIAgent(model=options.model)
+            return _openai_agent(options.model)
         from .agents.local import LocalAgent
 
         return LocalAgent()
@@ -154,41 +128,99 @@ def _agent(options: argparse.Namespace) -> Agent:
         raise AgentNotFound(f"--agent {options.agent}: {error}") from None
 
 
+def _openai_agent(model: str | None) -> Agent:
+    from .agents.chat_completions import OpenAIAgent
+
+    if not model and not os.environ.get("OPENAI_MODEL"):
+        raise AgentNotFound("--agent openai needs a model: give --model NAME or set OPENAI_MODEL")
+    if not os.environ.get("OPENAI_API_KEY") and not os.environ.get("OPENAI_BASE_URL"):
+        raise AgentNotFound("--agent openai needs OPENAI_API_KEY, or OPENAI_BASE_URL for another server")
+    return OpenAIAgent(model=model)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bargein-server",
         usage="%(prog)s [options] [module:agent]",
         description="Serve an agent that can be interrupted.",
-        epilog="Each limit is also an environment variable, BARGEIN_ and its name in capitals.",
+        epilog="Each setting is also an environment variable: BARGEIN_ and its name in capitals, such as "
+        "BARGEIN_HOLD_S for --hold-s. A flag takes precedence over its variable.",
     )
     parser.add_argument("target", nargs="?", metavar="module:agent", help="an async generator function")
-    parser.add_argument("--agent", choices=AGENTS, default="demo", help="one that is built in (%(default)s)")
+    parser.add_argument(
+        "--agent", choices=AGENTS, default="demo", help="a built-in agent (default: %(default)s)"
+    )
     parser.add_argument("--model", help="the model of --agent openai (OPENAI_MODEL)")
-    parser.add_argument("--host", default="127.0.0.1", help="where to listen (%(default)s)")
-    parser.add_argument("--port", type=_port, default=8000, help="0 for a free one (%(default)s)")
-    parser.add_argument("--tokens", metavar="FILE", help="who may connect: lines of `principal token`")
-    parser.add_argument("--origin", action="append", default=[], help="a web origin that may connect too")
-    parser.add_argument("--insecure", action="store_true", help="listen publicly and let everybody in")
-    parser.add_argument("--workers", type=int, default=1, help="only 1 for now")
-    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
-    parser.add_argument("--log-format", default="text", choices=("text", "json"))
+    parser.add_argument(
+        "--host",
+        default=os.environ.get("BARGEIN_HOST", "127.0.0.1"),
+        help="address to listen on (BARGEIN_HOST; default: %(default)s)",
+    )
+    parser.add_argument(
+        "--port",
+        type=_port,
+        default=os.environ.get("BARGEIN_PORT", "8000"),
+        help="port to listen on, 0 for a free one (BARGEIN_PORT; default: %(default)s)",
+    )
+    parser.add_argument(
+        "--workers", type=_workers, default=1, help="number of processes; only 1 is supported"
+    )
     parser.add_argument("--version", action="version", version=f"bargein-server {__version__}")
-    limits = parser.add_argument_group("limits (seconds, bytes, counts)")
-    for field in msgspec.structs.fields(Settings):
-        flag, dest = "--" + field.name.replace("_", "-"), f"setting_{field.name}"
-        if field.type is bool:
-            parser.add_argument(
-                flag, dest=dest, action=argparse.BooleanOptionalAction, help=_SWITCHES[field.name]
+    access = parser.add_argument_group("Access")
+    access.add_argument(
+        "--tokens", metavar="FILE", help="file of lines `principal token`; BARGEIN_TOKEN adds a single token"
+    )
+    access.add_argument(
+        "--origin", action="append", default=[], help="web origin whose pages may connect (repeatable)"
+    )
+    access.add_argument(
+        "--insecure", action="store_true", help="let every client of a public address in without a token"
+    )
+    logs = parser.add_argument_group("Logs")
+    logs.add_argument(
+        "--log-level",
+        default="info",
+        choices=("debug", "info", "warning", "error"),
+        help="default: %(default)s",
+    )
+    logs.add_argument("--log-format", default="text", choices=("text", "json"), help="default: %(default)s")
+    _add_settings(parser)
+    return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for name, setting in SETTINGS.items():
+        if setting.group not in groups:
+            groups[setting.group] = parser.add_argument_group(setting.group)
+        group, dest = groups[setting.group], f"setting_{name}"
+        if isinstance(setting.default, bool):
+            group.add_argument(
+                setting.flag, dest=dest, action=argparse.BooleanOptionalAction, help=_help(setting)
             )
         else:
-            limits.add_argument(flag, dest=dest, metavar="N", help=f"default {field.default}")
-    return parser
+            metavar = "|".join(setting.choices) or ("SECONDS" if setting.unit == "seconds" else "N")
+            group.add_argument(setting.flag, dest=dest, metavar=metavar, help=_help(setting))
+
+
+def _help(setting: Setting) -> str:
+    if isinstance(setting.default, bool):
+        return setting.description
+    unit = f"{setting.unit}, " if setting.unit else ""
+    default = setting.default if setting.choices else f"{setting.default:.10g}"
+    return f"{setting.description} ({unit}default: {default})".replace("%", "%%")
 
 
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"expected 0 to 65535, got {text!r}")
     return int(text)
+
+
+def _workers(text: str) -> int:
+    if text != "1":
+        raise argparse.ArgumentTypeError("sessions live in one process for now; run several servers instead")
+    return 1
 
 
 def _given_settings(options: argparse.Namespace) -> dict[str, str]:
@@ -201,7 +233,7 @@ def _given_settings(options: argparse.Namespace) -> dict[str, str]:
 
 
 def _tokens(file: str | None, single: str | None) -> dict[str, str]:
-    """Return the principal of each token: of a file with `principal token` lines, and of a variable."""
+    """Return the principal of each token, from lines `principal token` and from a variable."""
     tokens = {single: "client"} if single else {}
     if file is None:
         return tokens
@@ -218,24 +250,11 @@ def _tokens(file: str | None, single: str | None) -> dict[str, str]:
     return tokens
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _configure_logging(level: str, form: str) -> None:
-    """Log what is ours at `level`; others only when something is wrong, unless all is asked for."""
+    """Log our own records at `level`, those of others at WARNING unless the level is `debug`."""
     handler = logging.StreamHandler()
     plain = logging.Formatter("%(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter() if form == "json" else plain)
     logging.basicConfig(handlers=[handler], level=logging.DEBUG if level == "debug" else logging.WARNING)
     for name in ("bargein", "bargein_server"):
         logging.getLogger(name).setLevel(level.upper())
-
-
-def _url_host(host: str) -> str:
-    if host in ("127.0.0.1", "0.0.0.0", "::", "::1"):
-        return "localhost"
-    return f"[{host}]" if ":" in host else host

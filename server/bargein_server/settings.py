@@ -1,164 +1,343 @@
-"""Every limit of the server, with its unit and default.
+"""Settings of a server: limits, timeouts and switches.
 
-Each is also an environment variable, `BARGEIN_` and the name in capitals, and a flag of
-`bargein-server`, the name with dashes.
+Each setting is also an environment variable, `BARGEIN_` and its name in capitals, and a flag of
+`bargein-server`, its name with dashes. Help texts, error messages and server/docs/settings.md are
+made from the descriptions here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, inspect
 
 from bargein_protocol import OnBusy
 
-Seconds = Annotated[float, Meta(ge=0, le=1e9)]
-PositiveSeconds = Annotated[float, Meta(gt=0, le=1e9)]
-Bytes = Annotated[int, Meta(ge=1024, le=2**31)]
-Count = Annotated[int, Meta(ge=0, le=2**31)]
-PositiveCount = Annotated[int, Meta(ge=1, le=2**31)]
+PREFIX = "BARGEIN_"
+"""Prefix of the environment variables."""
+
+OTHER_VARIABLES = ("BARGEIN_HOST", "BARGEIN_PORT", "BARGEIN_TOKEN")
+"""Environment variables of `bargein-server` that are not settings."""
+
+Seconds = Annotated[float, Meta(ge=0, le=1e9, extra={"unit": "seconds"})]
+PositiveSeconds = Annotated[float, Meta(gt=0, le=1e9, extra={"unit": "seconds"})]
+Bytes = Annotated[int, Meta(ge=1024, le=2**31, extra={"unit": "bytes"})]
+ByteCap = Annotated[int, Meta(ge=0, le=2**31, extra={"unit": "bytes"})]
+BytesPerSecond = Annotated[int, Meta(ge=1024, le=2**31, extra={"unit": "bytes per second"})]
+PerSecond = Annotated[int, Meta(ge=1, le=2**31, extra={"unit": "per second"})]
+Characters = Annotated[int, Meta(ge=1, le=2**31, extra={"unit": "characters"})]
+Count = Annotated[int, Meta(ge=0, le=2**31, extra={"unit": ""})]
+PositiveCount = Annotated[int, Meta(ge=1, le=2**31, extra={"unit": ""})]
+
+TURNS, SESSIONS, CONNECTIONS = "Turns", "Sessions", "Connections and requests"
+OUTPUT, BATCHES, MODELS = "Output, replay and history", "Batches", "Calls of models and tools"
+TELEMETRY = "Telemetry"
+
+
+def _about(group: str, description: str) -> Meta:
+    return Meta(description=description, extra={"group": group})
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """The limits. Durations are seconds, sizes are bytes.
+    """Limits, timeouts and switches of a server.
 
-    Args:
-        on_busy: What an input does when a turn runs, unless it says so itself.
-        cleanup: `overlap`: the next turn starts at once, beside the cleanups of old turns.
-            `wait`: it starts when the cleanup is over, for agents whose turns share state.
-        max_overlapping_cleanups: Cleanups of a session that may overlap a running turn; one more and the
-            next turn waits for the first of them to end.
-        cleanup_grace_s: How long a cancelled agent may take to clean up before a second cancel.
-        cleanup_kill_s: How long it may take after that before it is abandoned.
-        no_output_s: A turn that is pulled and yields nothing for this long fails.
-        hold_s: An undecided hold resumes after this long.
-        away_s: How long a turn goes on while its client is away; then it is interrupted.
-        resume_s: How long a session without a turn waits for its client to come back.
-        idle_s: A session whose client sends nothing for this long, while no turn runs, is closed.
-        stream_closed: What becomes of a turn whose event stream its client closes. `away`: it goes on
-            as after any lost connection. `interrupt`: it is interrupted.
-        confirm_s: How long a tool call waits for the user's decision; then it is not allowed.
-        drain_s: How long turns may go on when the server is told to stop.
-        open_s: A connection that has not sent its first frame after this long is closed.
-        heartbeat_s: At most this long passes without a frame to the client.
-        turns: Turns that run at a time, of all sessions.
-        waiting_turns: Turns that may wait until one of those ends; beyond it inputs are rejected.
-        waiting_s: How long a turn waits for that before it fails.
-        queued_inputs: Inputs of a session that may wait behind a running turn.
-        head_s: How long the head of a request may take, the handshake's included.
-        stalled_s: A connection whose peer acknowledges nothing for this long is dropped (Linux); so is
-            one that does not answer a ping for this long, and a ping is sent in half of it.
-        ticket_s: How long a ticket is good.
-        sessions: Sessions that are kept, those included whose clients are away.
-        connections: Connections that may be open.
-        connections_per_address: And how many of them from one address.
-        messages_per_s: Messages that a client may send in a second; twice as many at once. What a client
-            that resumes sends again does not count: 192 messages.
-        bytes_per_s: And their size.
-        requests_per_s: Requests over HTTP that may come from one address in a second; twice as many at
-            once. For their size the limit is `bytes_per_s`.
-        head_bytes: The largest head of a request that is read.
-        frame_bytes: The largest frame that is read.
-        frame_pieces: Fragments of it; whoever means well needs none.
-        pong_bytes: Pongs that may wait in the transport of a peer that does not read them; beyond it the
-            connection is aborted.
-        batch_inputs: Inputs of one batch.
-        batch_bytes: And the size of its body.
-        batch_concurrency: How many of them are answered at a time.
-        batch_item_s: How long each may take.
-        batch_s: How long all of them may take.
-        output_bytes: Output of a turn that may wait to be written before the agent is not pulled.
-        answer_bytes: Answers that may wait in the transport of a client that does not read; beyond
-            it the connection is aborted.
-        in_flight_bytes: Bytes that may be on their way to a client before output waits, for producers
-            faster than the line; 0 sets no cap. At most this much arrives in a round trip (Linux).
-        log_events: Frames of a session that can be replayed.
-        log_bytes: And their size.
-        history_turns: Turns of a session that are remembered.
-        history_chars: And about how much they hold, in characters.
-        model_calls: Model calls at a time, of all turns, through the client that turns are given.
-        model_wait_s: How long one more waits for its place; then its turn fails with `overload`.
-        model_keepalive: Idle connections to model servers that are kept for the next call.
-        metrics: Whether `/metrics` is served, for Prometheus; needs `bargein[metrics]`.
-        traces: Whether turns are traced with OpenTelemetry; needs `bargein[otel]`.
+    `bargein-server --help` lists them with their units and defaults.
     """
 
-    on_busy: OnBusy = "interrupt"
-    cleanup: Literal["overlap", "wait"] = "overlap"
-    max_overlapping_cleanups: Count = 4
-    cleanup_grace_s: Seconds = 2.0
-    cleanup_kill_s: Seconds = 0.5
-    no_output_s: PositiveSeconds = 30.0
-    hold_s: PositiveSeconds = 2.0
-    away_s: Seconds = 120.0
-    resume_s: Seconds = 300.0
-    idle_s: PositiveSeconds = 21_600.0
-    stream_closed: Literal["away", "interrupt"] = "away"
-    confirm_s: PositiveSeconds = 300.0
-    drain_s: Seconds = 3.0
-    open_s: PositiveSeconds = 10.0
-    heartbeat_s: PositiveSeconds = 15.0
-    head_s: PositiveSeconds = 10.0
-    stalled_s: PositiveSeconds = 20.0
-    ticket_s: PositiveSeconds = 30.0
-    sessions: PositiveCount = 20_000
-    connections: PositiveCount = 10_000
-    connections_per_address: PositiveCount = 1000
-    messages_per_s: PositiveCount = 500
-    bytes_per_s: Bytes = 4 * 1024 * 1024
-    requests_per_s: PositiveCount = 1000
-    turns: PositiveCount = 1000
-    waiting_turns: Count = 1000
-    waiting_s: PositiveSeconds = 60.0
-    queued_inputs: Count = 8
-    head_bytes: Bytes = 64 * 1024
-    frame_bytes: Bytes = 256 * 1024
-    frame_pieces: PositiveCount = 4096
-    pong_bytes: Bytes = 256 * 1024
-    batch_inputs: PositiveCount = 1000
-    batch_bytes: Bytes = 4 * 1024 * 1024
-    batch_concurrency: PositiveCount = 8
-    batch_item_s: PositiveSeconds = 120.0
-    batch_s: PositiveSeconds = 600.0
-    output_bytes: Bytes = 64 * 1024
-    answer_bytes: Bytes = 1024 * 1024
-    in_flight_bytes: Count = 0
-    log_events: PositiveCount = 4096
-    log_bytes: Bytes = 1024 * 1024
-    history_turns: PositiveCount = 256
-    history_chars: PositiveCount = 1024 * 1024
-    model_calls: PositiveCount = 50
-    model_wait_s: PositiveSeconds = 25.0
-    model_keepalive: Count = 50
-    metrics: bool = False
-    traces: bool = False
+    on_busy: Annotated[
+        OnBusy, _about(TURNS, "Effect of an input while a turn runs, unless the input has its own `on_busy`.")
+    ] = "interrupt"
+    cleanup: Annotated[
+        Literal["overlap", "wait"],
+        _about(
+            TURNS,
+            "Start of the next turn while an interrupted one cleans up: `overlap` starts it immediately, "
+            "beside a few cleanups; `wait` starts it after the cleanup, for agents whose turns share state.",
+        ),
+    ] = "overlap"
+    max_overlapping_cleanups: Annotated[
+        Count,
+        _about(
+            TURNS,
+            "Cleanups of a session that may overlap its running turn; one more and the next turn waits.",
+        ),
+    ] = 4
+    cleanup_grace_s: Annotated[
+        Seconds, _about(TURNS, "Time that a cancelled agent has to clean up before the second cancel.")
+    ] = 2.0
+    cleanup_kill_s: Annotated[
+        Seconds, _about(TURNS, "Time from the second cancel until the agent's task is abandoned.")
+    ] = 0.5
+    no_output_s: Annotated[
+        PositiveSeconds, _about(TURNS, "Time without output after which a turn fails.")
+    ] = 30.0
+    hold_s: Annotated[PositiveSeconds, _about(TURNS, "Time after which an undecided hold resumes.")] = 2.0
+    turns: Annotated[PositiveCount, _about(TURNS, "Turns that run at a time, in all sessions.")] = 1000
+    waiting_turns: Annotated[
+        Count, _about(TURNS, "Turns that wait for a place among the running ones; more inputs are rejected.")
+    ] = 1000
+    waiting_s: Annotated[
+        PositiveSeconds,
+        _about(TURNS, "Time that a turn waits for such a place before it fails with `overload`."),
+    ] = 60.0
+    queued_inputs: Annotated[
+        Count, _about(TURNS, "Inputs of one session that wait behind its running turn.")
+    ] = 8
+    drain_s: Annotated[
+        Seconds, _about(TURNS, "Time that running turns have to complete when the server shuts down.")
+    ] = 3.0
+
+    sessions: Annotated[
+        PositiveCount, _about(SESSIONS, "Sessions in memory, including those whose client is away.")
+    ] = 20_000
+    away_s: Annotated[
+        Seconds, _about(SESSIONS, "Time that a turn goes on without its client before it is interrupted.")
+    ] = 120.0
+    resume_s: Annotated[
+        Seconds,
+        _about(SESSIONS, "Time that a session without a running turn waits for its client to resume it."),
+    ] = 300.0
+    idle_s: Annotated[
+        PositiveSeconds,
+        _about(SESSIONS, "Time without a message from the client and without a turn that ends a session."),
+    ] = 21_600.0
+    heartbeat_s: Annotated[
+        PositiveSeconds, _about(SESSIONS, "Longest time without a frame to the client.")
+    ] = 15.0
+    stream_closed: Annotated[
+        Literal["away", "interrupt"],
+        _about(
+            SESSIONS,
+            "Effect on a turn when its client closes the event stream: `away` lets it go on as after a lost "
+            "connection, `interrupt` interrupts it.",
+        ),
+    ] = "away"
+
+    connections: Annotated[PositiveCount, _about(CONNECTIONS, "Open connections.")] = 10_000
+    connections_per_address: Annotated[
+        PositiveCount, _about(CONNECTIONS, "Open connections from one address.")
+    ] = 1000
+    open_s: Annotated[
+        PositiveSeconds, _about(CONNECTIONS, "Time that a new connection has for its first frame.")
+    ] = 10.0
+    stalled_s: Annotated[
+        PositiveSeconds,
+        _about(
+            CONNECTIONS,
+            "Time after which a connection is dropped whose peer acknowledges nothing (Linux) or does not "
+            "answer a ping. Pings are sent every half of it.",
+        ),
+    ] = 20.0
+    ticket_s: Annotated[PositiveSeconds, _about(CONNECTIONS, "Lifetime of a ticket.")] = 30.0
+    messages_per_s: Annotated[
+        PerSecond,
+        _about(
+            CONNECTIONS,
+            "Messages from one client; bursts of twice as many are allowed. After a resume, 192 messages do "
+            "not count.",
+        ),
+    ] = 500
+    bytes_per_s: Annotated[
+        BytesPerSecond,
+        _about(CONNECTIONS, "Total size of the messages from one client, or requests from one address."),
+    ] = 4 * 1024 * 1024
+    requests_per_s: Annotated[
+        PerSecond, _about(CONNECTIONS, "HTTP requests from one address; bursts of twice as many are allowed.")
+    ] = 1000
+    head_s: Annotated[
+        PositiveSeconds, _about(CONNECTIONS, "Time for the head of a request, handshakes included.")
+    ] = 10.0
+    head_bytes: Annotated[Bytes, _about(CONNECTIONS, "Size of the head of a request.")] = 64 * 1024
+    frame_bytes: Annotated[Bytes, _about(CONNECTIONS, "Size of a message from a client.")] = 256 * 1024
+    frame_pieces: Annotated[PositiveCount, _about(CONNECTIONS, "Fragments of a message from a client.")] = (
+        4096
+    )
+    pong_bytes: Annotated[
+        Bytes,
+        _about(CONNECTIONS, "Pongs that wait for a peer that does not read; more abort the connection."),
+    ] = 256 * 1024
+
+    output_bytes: Annotated[
+        Bytes, _about(OUTPUT, "Output of a turn that waits to be written; the agent is paused beyond it.")
+    ] = 64 * 1024
+    answer_bytes: Annotated[
+        Bytes, _about(OUTPUT, "Answers that wait for a client that does not read; more abort the connection.")
+    ] = 1024 * 1024
+    in_flight_bytes: Annotated[
+        ByteCap,
+        _about(
+            OUTPUT,
+            "Bytes on their way to a client before output waits, for producers faster than the line (Linux); "
+            "0 for no cap.",
+        ),
+    ] = 0
+    log_events: Annotated[PositiveCount, _about(OUTPUT, "Events of a session that can be replayed.")] = 4096
+    log_bytes: Annotated[Bytes, _about(OUTPUT, "Total size of the events that can be replayed.")] = (
+        1024 * 1024
+    )
+    history_turns: Annotated[PositiveCount, _about(OUTPUT, "Turns in the history of a session.")] = 256
+    history_chars: Annotated[
+        Characters, _about(OUTPUT, "Approximate total length of the history of a session.")
+    ] = 1024 * 1024
+
+    batch_inputs: Annotated[PositiveCount, _about(BATCHES, "Inputs of one batch.")] = 1000
+    batch_bytes: Annotated[Bytes, _about(BATCHES, "Size of the body of a batch request.")] = 4 * 1024 * 1024
+    batch_concurrency: Annotated[PositiveCount, _about(BATCHES, "Inputs of a batch that run at a time.")] = 8
+    batch_item_s: Annotated[PositiveSeconds, _about(BATCHES, "Time for one input of a batch.")] = 120.0
+    batch_s: Annotated[PositiveSeconds, _about(BATCHES, "Time for a whole batch.")] = 600.0
+
+    confirm_s: Annotated[
+        PositiveSeconds,
+        _about(MODELS, "Time that a tool call waits for the user's decision; then the call is not allowed."),
+    ] = 300.0
+    model_calls: Annotated[
+        PositiveCount, _about(MODELS, "Model calls at a time through `turn.http_client()`, in all turns.")
+    ] = 50
+    model_wait_s: Annotated[
+        PositiveSeconds,
+        _about(MODELS, "Time that a further model call waits before its turn fails with `overload`."),
+    ] = 25.0
+    model_keepalive: Annotated[
+        Count, _about(MODELS, "Idle connections to model servers that are kept for the next call.")
+    ] = 50
+
+    metrics: Annotated[
+        bool, _about(TELEMETRY, "Serve `/metrics` for Prometheus; needs `bargein[metrics]`.")
+    ] = False
+    traces: Annotated[bool, _about(TELEMETRY, "Trace turns with OpenTelemetry; needs `bargein[otel]`.")] = (
+        False
+    )
 
 
 class SettingsError(ValueError):
     """A setting is unknown or out of bounds; the message names it."""
 
 
+class Setting(Struct, frozen=True, kw_only=True):
+    """Description of one setting.
+
+    Args:
+        name: The field of `Settings`.
+        group: The heading that it stands under.
+        description: One or two sentences.
+        unit: The unit of a number; empty for a count, a choice or a switch.
+        default: The default value.
+        choices: The words that are allowed; empty for numbers and switches.
+        least: The smallest value.
+        above: The bound that a value must exceed, in place of `least`.
+        most: The largest value.
+    """
+
+    name: str
+    group: str
+    description: str
+    unit: str
+    default: Any
+    choices: tuple[str, ...] = ()
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+
+    @property
+    def variable(self) -> str:
+        """Name of the environment variable."""
+        return PREFIX + self.name.upper()
+
+    @property
+    def flag(self) -> str:
+        """Name of the flag."""
+        return "--" + self.name.replace("_", "-")
+
+    def expected(self, value: object) -> str:
+        """Return the rule that a value violates, as the object of "expected"."""
+        if isinstance(self.default, bool):
+            return "true or false"
+        if self.choices:
+            return f"{', '.join(self.choices[:-1])} or {self.choices[-1]}"
+        unit = f" {self.unit}" if self.unit else ""
+        number = _number(value, type(self.default))
+        if number is None:
+            of_unit = f" of{unit}" if unit else ""
+            return f"a number{of_unit}" if isinstance(self.default, float) else f"a whole number{of_unit}"
+        if self.above is not None and number <= self.above:
+            return f"more than {self.above:.10g}{unit}"
+        if self.least is not None and number < self.least:
+            return f"at least {self.least:.10g}{unit}"
+        return f"at most {self.most:.10g}{unit}"
+
+
+def _number(value: object, kind: type[int] | type[float]) -> float | None:
+    try:
+        number = msgspec.convert(value, kind, strict=False)
+    except msgspec.ValidationError:
+        return None
+    return None if math.isnan(number) else number
+
+
+def _described(field: inspect.Field) -> Setting:
+    assert isinstance(field.type, inspect.Metadata)
+    kind, extra = field.type.type, field.type.extra or {}
+    return Setting(
+        name=field.name,
+        group=extra["group"],
+        description=(field.type.extra_json_schema or {})["description"],
+        unit=extra.get("unit", ""),
+        default=field.default,
+        choices=tuple(str(word) for word in kind.values) if isinstance(kind, inspect.LiteralType) else (),
+        least=getattr(kind, "ge", None),
+        above=getattr(kind, "gt", None),
+        most=getattr(kind, "le", None),
+    )
+
+
+_info = inspect.type_info(Settings)
+assert isinstance(_info, inspect.StructType)
+SETTINGS: dict[str, Setting] = {field.name: _described(field) for field in _info.fields}
+"""Descriptions of all settings, by name."""
+
+_types = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+
+
 def settings_from(values: Mapping[str, Any]) -> Settings:
     """Return settings from names and values; text is converted.
 
     Raises:
-        SettingsError: A name is unknown or a value is wrong.
+        SettingsError: A name is unknown or a value is out of bounds.
     """
-    for name in values:
-        if name not in Settings.__struct_fields__:
-            raise SettingsError(f"unknown setting {name!r}")
-    try:
-        return msgspec.convert(dict(values), Settings, strict=False)
-    except msgspec.ValidationError as error:
-        raise SettingsError(str(error).replace("- at `$.", "for setting `")) from None
+    converted = {}
+    for name, value in values.items():
+        if name not in SETTINGS:
+            raise SettingsError(f"unknown setting {name}{_nearest(name, list(SETTINGS))}")
+        try:
+            converted[name] = msgspec.convert(value, _types[name], strict=False)
+        except msgspec.ValidationError:
+            got = repr(value) if _number(value, float) is None else value
+            raise SettingsError(f"{name}: expected {SETTINGS[name].expected(value)}, got {got}") from None
+    return Settings(**converted)
 
 
 def settings_from_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings that `BARGEIN_…` variables give, by name."""
-    return {
-        name: environment[variable]
-        for name in Settings.__struct_fields__
-        if (variable := f"BARGEIN_{name.upper()}") in environment
-    }
+    """Return the settings that environment variables contain, by name.
+
+    Raises:
+        SettingsError: A variable begins with `BARGEIN_` and is unknown.
+    """
+    names = {setting.variable: name for name, setting in SETTINGS.items()}
+    given = {}
+    for variable, value in environment.items():
+        if variable in names:
+            given[names[variable]] = value
+        elif variable.startswith(PREFIX) and variable not in OTHER_VARIABLES:
+            others = [known.removeprefix(PREFIX) for known in (*names, *OTHER_VARIABLES)]
+            nearest = _nearest(variable.removeprefix(PREFIX), others, PREFIX)
+            raise SettingsError(f"unknown environment variable {variable}{nearest}")
+    return given
+
+
+def _nearest(name: str, names: Sequence[str], prefix: str = "") -> str:
+    found = get_close_matches(name, names, n=1)
+    return f"; did you mean {prefix}{found[0]}?" if found else ""

@@ -22,13 +22,13 @@ async def away(server: Serving) -> None:
 
 
 async def test_streams_leave_nothing_behind(wire: WireKind) -> None:
-    """After many that were cut, interrupted or followed: no stream, no task, no place at the door."""
+    """After many that were cut, interrupted or followed: no stream, no task, no counted connection."""
     async with serving(counting, wire, stream_closed="interrupt") as server, http(server) as client:
         async with client.stream("/v1/turns", {"text": "x"}) as stream:
             await stream.until("text.delta")
         await away(server)
         [admission] = {
-            route.app._door
+            route.app._admission
             for route in server.app.routes
             if isinstance(route, Route) and isinstance(route.app, HttpEndpoint)
         }

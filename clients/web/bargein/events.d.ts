@@ -57,7 +57,7 @@ export type ServerEvent =
   | TranscriptDone;
 
 /**
- * The first frame. A client that begins with another event gets a fresh session.
+ * First frame, which opens a fresh session or resumes one.
  */
 export interface SessionOpen {
   type: "session.open";
@@ -67,7 +67,7 @@ export interface SessionOpen {
   client?: ClientInfo | null;
 }
 /**
- * Asks for a session that exists: which, the secret that proves it, and what was seen of it.
+ * Reference to an existing session, with its token and a cursor.
  */
 export interface Resume {
   session_id: string;
@@ -82,7 +82,7 @@ export interface Cursor {
   seq: number;
 }
 /**
- * Asks for a turn.
+ * Request for a turn.
  */
 export interface InputText {
   type: "input.text";
@@ -94,7 +94,7 @@ export interface InputText {
   } | null;
 }
 /**
- * Ends a turn now. Answered once, by `interrupt.result`.
+ * Request to end a turn now, answered by one `interrupt.result`.
  */
 export interface Interrupt {
   type: "interrupt";
@@ -106,7 +106,7 @@ export interface Interrupt {
   force?: boolean;
 }
 /**
- * How much of a turn's output the user has received. Any one field is enough.
+ * Part of a turn that the user received; one field is enough.
  */
 export interface Played {
   seq?: number | null;
@@ -114,7 +114,7 @@ export interface Played {
   chars?: number | null;
 }
 /**
- * What the client calls itself; for logs only.
+ * Name and version of a client, for logs.
  */
 export interface ClientInfo {
   name: string;
@@ -128,34 +128,34 @@ export interface InputAudio {
   audio: string;
 }
 /**
- * Ends the speech sent so far and asks for a turn.
+ * End of the speech sent so far, and request for a turn.
  */
 export interface InputCommit {
   type: "input.commit";
   id: string;
 }
 /**
- * Throws the speech sent so far away.
+ * Discards the speech sent so far.
  */
 export interface InputClear {
   type: "input.clear";
 }
 /**
- * Stops a turn's output at once without ending it; undecided, it resumes after a while.
+ * Stops the output of a turn immediately; the hold ends after a timeout.
  */
 export interface TurnHold {
   type: "turn.hold";
   turn_id: string;
 }
 /**
- * Lets a held turn go on from the exact place.
+ * Continues a held turn at the exact place.
  */
 export interface TurnResume {
   type: "turn.resume";
   turn_id: string;
 }
 /**
- * Reports what has been heard of a turn so far; also welcome after the turn's end.
+ * Report of the part of a turn that was heard, also after the turn's end.
  */
 export interface Playback {
   type: "playback";
@@ -165,7 +165,7 @@ export interface Playback {
   chars?: number | null;
 }
 /**
- * The result of a tool that runs in the client; `error` instead of `output` when it failed.
+ * Result of a tool that runs in the client; `error` when it failed.
  */
 export interface ToolOutput {
   type: "tool.output";
@@ -174,7 +174,7 @@ export interface ToolOutput {
   error?: string | null;
 }
 /**
- * Answers `tool.confirm`.
+ * Answer to `tool.confirm`.
  */
 export interface ToolDecision {
   type: "tool.decision";
@@ -182,7 +182,7 @@ export interface ToolDecision {
   allow: boolean;
 }
 /**
- * Merges application parameters into the session's metadata; a null removes its key.
+ * Merge parameters into the session's metadata; null removes a key.
  */
 export interface SessionUpdate {
   type: "session.update";
@@ -191,20 +191,20 @@ export interface SessionUpdate {
   };
 }
 /**
- * Ends the session for good: its turn is interrupted, nothing can be resumed.
+ * End of the session: its turn is interrupted, and it cannot be resumed.
  */
 export interface SessionClose {
   type: "session.close";
 }
 /**
- * Answered by `pong` with the same id.
+ * Request for a `pong` with the same id.
  */
 export interface Ping {
   type: "ping";
   id: string;
 }
 /**
- * Answers the first frame.
+ * Answer to the first frame.
  */
 export interface SessionOpened {
   type: "session.opened";
@@ -218,7 +218,7 @@ export interface SessionOpened {
   limits: Limits;
 }
 /**
- * What the server will not exceed or accept beyond.
+ * Limits of the server for a client.
  */
 export interface Limits {
   frame_bytes: number;
@@ -226,14 +226,14 @@ export interface Limits {
   queued: number;
 }
 /**
- * The end of a replay; live events follow. `through` is the last number replayed.
+ * End of a replay; `through` is the last number replayed.
  */
 export interface ReplayDone {
   type: "replay.done";
   through: number;
 }
 /**
- * The turns as of number `through`, in place of a replay that the log no longer holds.
+ * State of turns as of number `through`, in place of a replay.
  */
 export interface Snapshot {
   type: "snapshot";
@@ -244,7 +244,7 @@ export interface Snapshot {
   turns: TurnState[];
 }
 /**
- * A turn as it stands.
+ * State of a turn.
  */
 export interface TurnState {
   turn_id: string;
@@ -264,7 +264,7 @@ export interface TurnState {
   };
 }
 /**
- * The part of a turn that the user really received, as far as is known.
+ * Part of a turn that the user received, as far as reported.
  */
 export interface Heard {
   seq?: number;
@@ -272,14 +272,14 @@ export interface Heard {
   audio_ms?: number;
 }
 /**
- * Tokens that the turn's model calls used, summed.
+ * Sum of the tokens of a turn's model calls.
  */
 export interface Usage {
   input_tokens?: number;
   output_tokens?: number;
 }
 /**
- * What one voice of a turn said and did.
+ * State of one lane of a turn: the output of one agent.
  */
 export interface LaneState {
   text?: string;
@@ -300,7 +300,7 @@ export interface LaneState {
   };
 }
 /**
- * One tool call.
+ * State of a tool call.
  */
 export interface ToolState {
   call_id: string;
@@ -324,7 +324,7 @@ export interface AudioSpan {
   text?: string | null;
 }
 /**
- * The last progress that was reported.
+ * Last reported progress.
  */
 export interface ProgressState {
   value: number;
@@ -333,7 +333,7 @@ export interface ProgressState {
   label?: string | null;
 }
 /**
- * The server is alive.
+ * Sign of life of the server.
  */
 export interface Heartbeat {
   type: "heartbeat";
@@ -341,14 +341,14 @@ export interface Heartbeat {
   position?: number | null;
 }
 /**
- * Answers `ping`.
+ * Answer to `ping`.
  */
 export interface Pong {
   type: "pong";
   id: string;
 }
 /**
- * The server will end the connection; connect again after `reconnect_after_ms`.
+ * Announcement that the server will close the connection.
  */
 export interface GoAway {
   type: "goaway";
@@ -356,7 +356,7 @@ export interface GoAway {
   reconnect_after_ms: number;
 }
 /**
- * Something that the client sent could not be done; the session lives on.
+ * Error in an event of the client, after which the session goes on.
  */
 export interface ErrorEvent {
   type: "error";
@@ -376,7 +376,7 @@ export interface InputRejected {
   duplicate?: boolean;
 }
 /**
- * The one answer to an `interrupt`.
+ * The single answer to an `interrupt`.
  */
 export interface InterruptResult {
   type: "interrupt.result";
@@ -387,7 +387,7 @@ export interface InterruptResult {
   heard?: Heard | null;
 }
 /**
- * The input has a turn, which will get exactly one `turn.ended`.
+ * The input has a turn, which gets exactly one `turn.ended`.
  */
 export interface InputAccepted {
   type: "input.accepted";
@@ -397,7 +397,7 @@ export interface InputAccepted {
   duplicate?: boolean;
 }
 /**
- * The input has a turn that waits for `position` others to end first.
+ * The input has a turn that waits for the end of `position` others.
  */
 export interface InputQueued {
   type: "input.queued";
@@ -408,7 +408,7 @@ export interface InputQueued {
   duplicate?: boolean;
 }
 /**
- * The agent runs.
+ * The agent of the turn runs.
  */
 export interface TurnStarted {
   type: "turn.started";
@@ -425,7 +425,7 @@ export interface TurnHeld {
   turn_id?: string;
 }
 /**
- * The turn's output goes on.
+ * The turn's output continues.
  */
 export interface TurnResumed {
   type: "turn.resumed";
@@ -433,7 +433,7 @@ export interface TurnResumed {
   turn_id?: string;
 }
 /**
- * The one end of a turn.
+ * The single end of a turn.
  */
 export interface TurnEnded {
   type: "turn.ended";
@@ -447,7 +447,7 @@ export interface TurnEnded {
   retryable?: boolean;
 }
 /**
- * What the agent is doing, in a few words.
+ * Current activity of the agent, in a few words.
  */
 export interface Status {
   type: "status";
@@ -491,7 +491,7 @@ export interface AudioDelta {
   text?: string | null;
 }
 /**
- * The model has begun to call a tool; its arguments follow.
+ * Start of a tool call; its arguments follow.
  */
 export interface ToolCall {
   type: "tool.call";
@@ -513,7 +513,7 @@ export interface ToolCallDelta {
   arguments: string;
 }
 /**
- * The call waits for a `tool.decision`.
+ * Request for a `tool.decision` of the user.
  */
 export interface ToolConfirm {
   type: "tool.confirm";
@@ -526,7 +526,7 @@ export interface ToolConfirm {
   };
 }
 /**
- * The tool has begun.
+ * Start of a tool's work.
  */
 export interface ToolRunning {
   type: "tool.running";
@@ -540,7 +540,7 @@ export interface ToolRunning {
   runs_in?: "client" | "server";
 }
 /**
- * What came of the call.
+ * Result of a tool call.
  */
 export interface ToolResult {
   type: "tool.result";
@@ -554,7 +554,7 @@ export interface ToolResult {
   duration_ms?: number;
 }
 /**
- * One step of the agent, such as a model call, is over.
+ * End of one step of the agent, such as a model call.
  */
 export interface StepEnded {
   type: "step.ended";
@@ -565,7 +565,7 @@ export interface StepEnded {
   kind?: string;
 }
 /**
- * How far something is: `value` of `total` in `unit`.
+ * Progress of work: `value` of `total` in `unit`.
  */
 export interface Progress {
   type: "progress";
@@ -578,7 +578,7 @@ export interface Progress {
   label?: string | null;
 }
 /**
- * The application's own event.
+ * Event of the application.
  */
 export interface Data {
   type: "data";
@@ -589,7 +589,7 @@ export interface Data {
   value: unknown;
 }
 /**
- * The user began to speak, `at_ms` into the input audio.
+ * Start of the user's speech, `at_ms` into the input audio.
  */
 export interface SpeechStarted {
   type: "speech.started";
@@ -597,7 +597,7 @@ export interface SpeechStarted {
   at_ms: number;
 }
 /**
- * The user stopped speaking.
+ * End of the user's speech.
  */
 export interface SpeechStopped {
   type: "speech.stopped";
@@ -605,7 +605,7 @@ export interface SpeechStopped {
   at_ms: number;
 }
 /**
- * A piece of what the user said.
+ * A piece of the transcript of the user's speech.
  */
 export interface TranscriptDelta {
   type: "transcript.delta";
@@ -613,7 +613,7 @@ export interface TranscriptDelta {
   text: string;
 }
 /**
- * The whole of what the user said.
+ * The complete transcript of the user's speech.
  */
 export interface TranscriptDone {
   type: "transcript.done";

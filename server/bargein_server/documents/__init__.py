@@ -1,7 +1,7 @@
-"""What the server speaks, for machines: OpenAPI of its HTTP side, AsyncAPI of its socket.
+"""OpenAPI of the HTTP side and AsyncAPI of the WebSocket. Internal.
 
-Both are made from the structs that the server itself decodes and encodes, so they cannot tell anything
-else. `scripts/schema.py` writes them to `protocol/`, and the server hands them out.
+Both are made from the structs that the server decodes and encodes. `scripts/schema.py` writes them to
+`protocol/`, and the server serves them.
 """
 
 from .asyncapi import asyncapi

@@ -1,4 +1,4 @@
-"""The socket, as AsyncAPI 3.0 describes one."""
+"""AsyncAPI 3.0 document of the WebSocket."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SESSION_PATH = "/v1/session"
 
 
 def asyncapi() -> dict[str, Any]:
-    """Return the document."""
+    """Return the AsyncAPI document."""
     up, down = get_args(ClientEvent), get_args(ServerEvent)
     _, definitions = schemas_of([*up, *down])
     return {
@@ -28,8 +28,8 @@ def asyncapi() -> dict[str, Any]:
         "defaultContentType": "application/json",
         "channels": {"session": _channel([*up, *down])},
         "operations": {
-            "receive": _operation("receive", "What a client sends.", up),
-            "send": _operation("send", "What the server sends.", down),
+            "receive": _operation("receive", "Events from a client.", up),
+            "send": _operation("send", "Events from the server.", down),
         },
         "components": {
             "messages": {struct.__name__: _message(struct, definitions) for struct in (*up, *down)},
@@ -65,7 +65,7 @@ def _message(event: type[msgspec.Struct], definitions: dict[str, Schema]) -> Sch
 
 
 def _without_discriminators(schema: Any) -> Any:
-    """Return a schema without what only OpenAPI knows: here a discriminator is a name, there an object."""
+    """Return a schema without `discriminator`, an object in OpenAPI only."""
     if isinstance(schema, dict):
         return {key: _without_discriminators(part) for key, part in schema.items() if key != "discriminator"}
     if isinstance(schema, list):

@@ -1,4 +1,4 @@
-"""The HTTP side, as OpenAPI 3.1 describes one."""
+"""OpenAPI 3.1 document of the HTTP side."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .schemas import REF, Schema, schemas_of
 _JSON = "application/json"
 
 _CLOSE: Schema = {
-    "description": "What a close frame says on a socket.",
+    "description": "The content of a close frame on a WebSocket.",
     "type": "object",
     "properties": {
         "number": {"type": "integer"},
@@ -25,11 +25,11 @@ _CLOSE: Schema = {
 }
 
 _SSE: Schema = {
-    "description": "One event of the stream. After `close`, which says why, nothing more comes.",
+    "description": "One event of the stream. `close`, with its reason, is the last one.",
     "type": "object",
     "properties": {
         "event": {"type": "string", "description": "The `type` of the event, or `close`."},
-        "id": {"type": "string", "description": "The cursor after it; for `Last-Event-ID`."},
+        "id": {"type": "string", "description": "The cursor after this event, for `Last-Event-ID`."},
         "data": {
             "type": "string",
             "contentMediaType": _JSON,
@@ -38,10 +38,10 @@ _SSE: Schema = {
     },
     "required": ["event", "data"],
 }
-"""OpenAPI 3.2 would say that with `itemSchema`; validators read it here."""
+"""OpenAPI 3.2 has `itemSchema` for this; validators of 3.1 accept this form."""
 
 _RESULT: Schema = {
-    "description": "One result.",
+    "description": "One result of a batch.",
     "type": "object",
     "properties": {
         "event": {"const": "batch.result"},
@@ -72,29 +72,32 @@ _PARAMETERS: dict[str, Schema] = {
         "name": "session_id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1},
     },
     "Last-Event-ID": {
-        "name": "Last-Event-ID", "in": "header", "description": "The id of the last event that came.",
+        "name": "Last-Event-ID", "in": "header", "description": "The id of the last event received.",
         "schema": {"type": "string", "pattern": r"^[A-Za-z0-9_-]{1,64}\.[0-9]{1,15}$"},
         "example": "5b021235.17",
     },
     "from": {
-        "name": "from", "in": "query", "description": "Where to begin without `Last-Event-ID`.",
+        "name": "from", "in": "query", "description": "Start of the stream without `Last-Event-ID`.",
         "schema": {"enum": ["start", "now"], "default": "start"},
     },
 }  # fmt: skip
 
 _SECURITY = {
-    "bearer": {"type": "http", "scheme": "bearer", "description": "Where the server knows its clients."},
-    "session": {
-        "type": "apiKey", "in": "header", "name": TOKEN_HEADER, "description": "The session's secret.",
+    "bearer": {
+        "type": "http", "scheme": "bearer", "description": "Credential, on servers with authentication.",
     },
-    "badge": {
-        "type": "apiKey", "in": "cookie", "name": COOKIE, "description": "What a browser was given for it.",
+    "session": {
+        "type": "apiKey", "in": "header", "name": TOKEN_HEADER, "description": "Secret of the session.",
+    },
+    "viewer": {
+        "type": "apiKey", "in": "cookie", "name": COOKIE,
+        "description": "Cookie that follows and interrupts the session.",
     },
 }  # fmt: skip
 
 
 def openapi() -> dict[str, Any]:
-    """Return the document."""
+    """Return the OpenAPI document."""
     paths: dict[str, Any] = {}
     for route in ROUTES:
         paths.setdefault(route.path, {})[route.method] = _operation(route)
@@ -103,7 +106,7 @@ def openapi() -> dict[str, Any]:
         "info": {
             "title": "bargein: the HTTP side",
             "version": __version__,
-            "description": "Beside the WebSocket at /v1/session, which asyncapi.json describes.",
+            "description": "HTTP side of the server. asyncapi.json describes the WebSocket at /v1/session.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
@@ -149,7 +152,7 @@ def _response(answer: Answer) -> Schema:
 def _body(kind: Any) -> Schema:
     if kind in _UNIONS or not kind.__struct_config__.tag:
         return _reference(kind)
-    # Where the path says what a body is, its `type` may be left out.
+    # The path determines the kind of the body, so its `type` may be absent.
     _, definitions = schemas_of([kind])
     schema = dict(definitions[kind.__name__])
     schema["required"] = [name for name in schema["required"] if name != kind.__struct_config__.tag_field]

@@ -1,4 +1,4 @@
-"""The routes of the HTTP side: what each takes and what it answers. A test holds them against the app."""
+"""Routes of the HTTP side, with bodies and answers; a test checks the app."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..endpoints.responses import Health, Ticket
 
 
 class Media(Enum):
-    """A body that is no struct."""
+    """A body that is not a struct."""
 
     TEXT = "text"
     DOCUMENT = "document"
@@ -30,12 +30,12 @@ class Media(Enum):
 
 
 class Answer(Struct, frozen=True):
-    """What may be answered.
+    """One possible response.
 
     Args:
-        status: The status.
-        meaning: When.
-        body: A struct, or another body; None for none.
+        status: The HTTP status.
+        meaning: The case in which it is sent.
+        body: A struct or another body; None for an empty one.
     """
 
     status: int
@@ -46,8 +46,8 @@ class Answer(Struct, frozen=True):
 Security = tuple[tuple[str, ...], ...]
 OPEN: Security = ()
 CLIENT: Security = (("bearer",), ())
-"""A bearer token, which servers without authentication do not ask for."""
-SESSION: Security = (("session", "bearer"), ("session",), ("badge",))
+"""A bearer token, or nothing on servers without authentication."""
+SESSION: Security = (("session", "bearer"), ("session",), ("viewer",))
 
 
 class Route(Struct, frozen=True):
@@ -56,12 +56,12 @@ class Route(Struct, frozen=True):
     Args:
         path: The path.
         method: In lower case.
-        name: What generated clients call it.
-        summary: What it does.
-        answers: What it answers.
-        body: What it takes: a struct, or a union of them; None for nothing.
-        parameters: Names of parameters.
-        security: What proves that one may: one of these, each of all its parts.
+        name: The operation's name in generated clients.
+        summary: Summary of the operation.
+        answers: Possible responses.
+        body: Type of the request's body, a struct or a union of structs; None for no body.
+        parameters: Names of the parameters.
+        security: Accepted security requirements (OR of ANDs).
     """
 
     path: str
@@ -80,77 +80,78 @@ def _refused(*statuses: int) -> tuple[Answer, ...]:
 
 _MEANINGS = {
     400: "The body is not JSON.",
-    401: "The bearer token, or the session's, is missing or wrong.",
+    401: "The bearer token or the session's token is missing or wrong.",
     403: "Pages of this origin may not connect.",
     404: "No such session, or its token is wrong.",
-    408: "The body did not come in time.",
-    409: "The session cannot do that.",
+    408: "The body was not complete in time.",
+    409: "The session is in a state that does not allow this.",
     413: "The body is too large.",
     415: "The body is not application/json.",
     422: "A field is missing, of the wrong type, or out of bounds.",
     429: "Too many requests, or too many from one address.",
     500: "The server failed.",
-    503: "The server is full, or shuts down.",
+    503: "The server is full or shutting down.",
 }
 _LET_IN = (401, 403, 429, 500, 503)
 _BODY = (400, 408, 413, 415, 422)
 
-_DRIVEN = Answer(200, "The events, until the turn has ended or the line is lost.", Media.EVENTS)
+_DRIVEN = Answer(200, "Events, until the turn ends or the connection is lost.", Media.EVENTS)
 _DOCUMENT = (Answer(200, "The document.", Media.DOCUMENT),)
 
 ROUTES = (
     Route(
-        "/v1/turns", "post", "startTurn", "Ask for a turn, and stream its events until it has ended.",
+        "/v1/turns", "post", "startTurn", "Request a turn and stream its events until it ends.",
         (_DRIVEN, *_refused(*_LET_IN, *_BODY, 404)), TurnRequest, ("Last-Event-ID",), CLIENT,
     ),
     Route(
         "/v1/batch", "post", "answerBatch",
-        "Answer many inputs, each in a session of its own: in order, or as they finish in a stream.",
+        "Answer many inputs, each in its own session; streamed results come in order of completion.",
         (Answer(200, "One result for each input.", Media.RESULTS), *_refused(*_LET_IN, *_BODY)),
         BatchRequest, (), CLIENT,
     ),
     Route(
-        "/v1/sessions", "post", "openSession", "Drive a session; what goes up is posted to its `events`.",
+        "/v1/sessions", "post", "openSession",
+        "Drive a session over an event stream; events to it are posted to `events`.",
         (_DRIVEN, *_refused(*_LET_IN, *_BODY, 404)), SessionOpen, ("Last-Event-ID",), CLIENT,
     ),
     Route(
         "/v1/sessions/{session_id}/events", "get", "followSession",
-        "Read a session that somebody else drives, or the driver's own.",
+        "Follow a session without driving it.",
         (
-            Answer(200, "The events, from the cursor or a snapshot on.", Media.EVENTS),
+            Answer(200, "Events after the cursor, or after a snapshot.", Media.EVENTS),
             *_refused(*_LET_IN, 404, 422),
         ),
         None, ("session_id", "Last-Event-ID", "from"), SESSION,
     ),
     Route(
         "/v1/sessions/{session_id}/events", "post", "sendEvent",
-        "Send an event to a session that an event stream drives; what it is answered comes down on the "
-        "stream, also when it is illegal.",
-        (Answer(202, "It was taken.", None), *_refused(*_LET_IN, *_BODY, 404, 409)),
+        "Send an event to a session that an event stream drives; answers, errors included, come on the "
+        "stream.",
+        (Answer(202, "Accepted.", None), *_refused(*_LET_IN, *_BODY, 404, 409)),
         ClientEvent, ("session_id",), SESSION,
     ),
     Route(
         "/v1/sessions/{session_id}/interrupt", "post", "interruptTurn",
-        "End a turn now, whoever drives the session.",
+        "Interrupt a turn, from any connection.",
         (
-            Answer(200, "The one answer to the interrupt.", InterruptResult),
+            Answer(200, "The result of the interrupt.", InterruptResult),
             *_refused(*_LET_IN, *_BODY, 404, 409),
         ),
         Interrupt, ("session_id",), SESSION,
     ),
     Route(
         "/v1/tickets", "post", "issueTicket",
-        "A ticket for a browser, in exchange for a bearer token. It is good once, and not for long.",
+        "Issue a ticket for a browser, in exchange for a bearer token. A ticket is valid once.",
         (Answer(201, "The ticket.", Ticket), *_refused(401)), security=(("bearer",),),
     ),
     Route(
-        "/healthz", "get", "getHealth", "Whether the process lives.", (Answer(200, "It does.", Health),)
+        "/healthz", "get", "getHealth", "Liveness probe", (Answer(200, "Alive", Health),)
     ),
     Route(
-        "/readyz", "get", "getReadiness", "Whether new clients may come.",
+        "/readyz", "get", "getReadiness", "Readiness probe",
         (
-            Answer(200, "They may.", Health),
-            Answer(503, "They may not: the server drains.", Health),
+            Answer(200, "Ready", Health),
+            Answer(503, "Draining: no new clients are accepted", Health),
         ),
     ),
     Route(
@@ -162,6 +163,6 @@ ROUTES = (
         ),
         security=CLIENT,
     ),
-    Route("/v1/openapi.json", "get", "getOpenAPI", "This document.", _DOCUMENT),
-    Route("/v1/asyncapi.json", "get", "getAsyncAPI", "What the WebSocket speaks.", _DOCUMENT),
+    Route("/v1/openapi.json", "get", "getOpenAPI", "OpenAPI document of the HTTP side.", _DOCUMENT),
+    Route("/v1/asyncapi.json", "get", "getAsyncAPI", "AsyncAPI document of the WebSocket.", _DOCUMENT),
 )  # fmt: skip

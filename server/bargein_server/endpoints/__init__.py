@@ -1,1 +1,1 @@
-"""Thin skins over the same sessions."""
+"""Routes: thin layers over the sessions. Internal."""

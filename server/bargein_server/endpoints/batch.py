@@ -24,17 +24,18 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _ClientLeft(Exception):
-    """The request was closed before its answer was whole."""
+    """The request was closed before its answer was complete."""
 
 
 async def answer_batch(call: Call) -> None:
-    """Answer all inputs, in order at the end, or each as it finishes where the client accepts a stream.
+    """Answer all inputs in one response.
 
-    Closing the request ends what runs: nobody could come back for it.
+    The results come in order at the end, or in the order of completion when the client accepts a stream.
+    Closing the request ends all running turns, because no client could resume them.
     """
     settings = call.sessions.settings
     asked = await call.decoded(BatchRequest, settings.batch_bytes)
-    call.introduce(None)
+    call.authenticate(None)
     if len(asked.inputs) > settings.batch_inputs:
         raise Refused(413, f"expected at most {settings.batch_inputs} inputs")
     for item in asked.inputs:
@@ -75,7 +76,7 @@ async def _stream(call: Call, batch: Batch, count: int, events: bool) -> None:
 
 
 async def _kept_alive(batch: Batch, count: int, silence_s: float) -> AsyncIterator[BatchResult | None]:
-    """Yield so many results, and None when none came for long."""
+    """Yield `count` results, and None after each `silence_s` without one."""
     while count:
         try:
             async with asyncio.timeout(silence_s):

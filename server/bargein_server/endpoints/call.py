@@ -1,4 +1,4 @@
-"""What all requests over HTTP share: who may come in, what they may send, and for which session."""
+"""Common parts of HTTP requests: admission, body, session in the path."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ SESSION_HEADER = "Bargein-Session"
 COOKIE = "bargein_session"
 
 SLOWEST_BYTES_PER_S = 32 * 1024
-"""A body may take as long as its largest would on such a line, beside the time that any may take."""
+"""Slowest line that a body may come over; a fixed time for any body is added."""
 
 T = TypeVar("T")
 
 
 class Call:
-    """One request that was let in.
+    """One admitted request.
 
     Attributes:
         request: The request.
         sessions: All sessions.
-        door: Where it came in.
-        visitor: Who asks.
-        receive: Of ASGI.
-        send: Of ASGI.
+        admission: The admission that it passed.
+        caller: The client.
+        receive: The ASGI callable.
+        send: The ASGI callable.
     """
 
     def __init__(
@@ -61,12 +61,12 @@ class Call:
         """Return the body, which must be JSON.
 
         Raises:
-            Refused: It is something else, too large, too slow, or one too many.
+            Refused: The body is not JSON, too large or too slow, or the client sends too much.
         """
         request = self.request
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
-            # Also what keeps foreign pages out of a browser without CORS: forms cannot send this.
+            # This also stops foreign pages without CORS: a form cannot send this type.
             raise Refused(415, "expected a body of application/json")
         body = bytearray()
         try:
@@ -76,9 +76,9 @@ class Call:
                     if len(body) > limit:
                         raise Refused(413, f"expected at most {limit} bytes")
         except TimeoutError:
-            raise Refused(408, "the body did not come in time") from None
+            raise Refused(408, "the body was not complete in time") from None
         except ClientDisconnect:
-            raise Refused(400, "the body did not come whole") from None
+            raise Refused(400, "the body was not complete") from None
         self._count(len(body))
         return bytes(body)
 
@@ -86,7 +86,7 @@ class Call:
         """Return the body as a struct.
 
         Raises:
-            Refused: It is not one.
+            Refused: The body does not decode to one.
         """
         body = await self.body(limit if limit is not None else self.sessions.settings.frame_bytes)
         try:
@@ -97,10 +97,11 @@ class Call:
             raise Refused(400, "the body is not JSON") from None
 
     def session(self) -> SessionHost:
-        """Return the session that the path names and the request has the secret of.
+        """Return the session in the path, when the request has its secret.
 
         Raises:
-            Refused: There is none, or the secret is missing or wrong; which of them is nobody's business.
+            Refused: There is no such session, or the secret is missing or wrong. The answer does not
+                distinguish them.
         """
         session_id = SessionId(self.request.path_params["session_id"])
         viewer_token, token = self.request.cookies.get(COOKIE), self.request.headers.get(TOKEN_HEADER)
@@ -110,7 +111,7 @@ class Call:
             self.sessions.find_by_viewer_token(session_id, viewer_token) if viewer_token is not None else None
         )
         if live is None and token is not None:
-            self.introduce(None)
+            self.authenticate(None)
             live = self.sessions.find(session_id, self.caller.principal)
             if live is not None and not live.core.identity.proves(Token(token), self.sessions.loop.time()):
                 live = None
@@ -118,20 +119,20 @@ class Call:
             raise Refused(404, "no such session, or its token is wrong")
         return live
 
-    def introduce(self, credential: str | None) -> None:
-        """Take the credential of a body.
+    def authenticate(self, credential: str | None) -> None:
+        """Check the credential of a body, unless the headers had one.
 
         Raises:
-            Refused: It is still not known who asks.
+            Refused: The credential is missing or wrong.
         """
-        if not self.caller.introduce(credential):
+        if not self.caller.authenticate(credential):
             raise Refused(401, "a bearer token is needed")
 
     def cursor(self) -> Cursor | None:
-        """Return what `Last-Event-ID` says, None without one.
+        """Return the cursor in `Last-Event-ID`, None without one.
 
         Raises:
-            Refused: It is no id of ours.
+            Refused: The header does not hold a cursor.
         """
         given = self.request.headers.get("last-event-id")
         if given is None:
@@ -149,10 +150,10 @@ class Call:
 
 
 def check(opening: SessionOpen) -> bytes:
-    """Return a first frame, checked as if it came from a socket.
+    """Return the frame of a `session.open`, checked like one from a socket.
 
     Raises:
-        Refused: It breaks a bound.
+        Refused: A field is out of bounds.
     """
     try:
         frame = JSON.encode(opening)
@@ -171,17 +172,17 @@ class HttpEndpoint:
     """An ASGI application for one path.
 
     Args:
-        sessions: Gives the sessions of the running event loop.
-        door: Decides who may come in.
-        handler: Answers, and returns None, or returns the answer. It may raise `Refused` before it
-            has begun to answer.
+        sessions: Returns the sessions of the running event loop.
+        admission: Decides which requests are served.
+        handler: Returns the response, or None when it has sent one itself. Before it sends anything
+            it may raise `Refused`.
     """
 
     def __init__(
         self, sessions: Callable[[], SessionRegistry], admission: Admission, handler: Handler
     ) -> None:
         self._sessions = sessions
-        self._door = admission
+        self._admission = admission
         self._handler = handler
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -190,10 +191,10 @@ class HttpEndpoint:
         address = request.client.host if request.client is not None else ""
         local = (scope.get("server") or ("", None))[0]
         try:
-            with self._door.admit(request.headers, request.url.scheme, (), address, local) as caller:
-                call = Call(request, self._sessions(), self._door, caller, receive, send)
+            with self._admission.admit(request.headers, request.url.scheme, (), address, local) as caller:
+                call = Call(request, self._sessions(), self._admission, caller, receive, send)
                 response = await self._handler(call)
                 if response is not None:
                     await response(scope, receive, send)
         except Refused as refused:
-            await denial(refused, self._door)(scope, receive, send)
+            await denial(refused, self._admission)(scope, receive, send)

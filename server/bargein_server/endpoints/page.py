@@ -1,9 +1,8 @@
 """`GET /` and `GET /static/…`: the chat page, for browsers.
 
-The page is a handful of static files which the wheel carries inside this package and a checkout
-keeps in `clients/web`. They are read once and answered from memory, compressed where the browser
-takes it. Nothing in them comes from elsewhere, and the policy in the headers sees to that: no inline
-script or style, no other origin, no string that becomes HTML.
+The page consists of static files, which are inside this package in a wheel and in `clients/web` in a
+checkout. They are read once and served from memory, compressed where the browser accepts it. The content
+security policy allows no inline script or style, no other origin, and no string as HTML.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(self)",
-    "Cache-Control": "no-cache",  # asked for each time, answered 304 while it is the same
+    "Cache-Control": "no-cache",  # revalidated each time; 304 while unchanged
     "Vary": "Accept-Encoding",
 }
 
@@ -48,7 +47,7 @@ TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-"""What is served; other files of the folders are not."""
+"""Media types by suffix; files with other suffixes are not served."""
 
 FOLDERS = ("page", "bargein", "vendor")
 """The parts of `clients/web` that a browser needs."""
@@ -58,6 +57,9 @@ class Asset:
     """A file of the page.
 
     Attributes:
+        body: The content.
+        media_type: The content type.
+        compressed: The content, compressed with gzip.
         etag: A strong validator (RFC 9110 section 8.8.3) of the bytes, without quotes.
     """
 
@@ -68,7 +70,11 @@ class Asset:
         self.etag = sha256(body).hexdigest()[:32]
 
     def answer(self, headers: Mapping[str, str]) -> Response:
-        """Answer a request with these headers: the file, or 304 to a browser that has it."""
+        """Return the file, or 304 for a browser that has it already.
+
+        Args:
+            headers: The headers of the request.
+        """
         zipped = "gzip" in headers.get("accept-encoding", "")
         tag = f'"{self.etag}-gzip"' if zipped else f'"{self.etag}"'
         answer = {**HEADERS, "ETag": tag, "Content-Type": self.media_type}
@@ -84,7 +90,7 @@ class Page:
     """The files of the page, read from a folder.
 
     Args:
-        folder: A folder with those of `FOLDERS`.
+        folder: The parent of `FOLDERS`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -106,7 +112,7 @@ class Page:
 
 
 def page_folder() -> Path:
-    """Return where the page's files are: in the installed package, or in the checkout."""
+    """Return the parent of the page's folders, in the package or the checkout."""
     package = Path(__file__).parent.parent
     installed = package / "web"
     return installed if installed.is_dir() else package.parent.parent / "clients" / "web"

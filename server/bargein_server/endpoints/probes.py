@@ -1,7 +1,7 @@
-"""`/healthz`, `/readyz` and `/metrics`: what orchestrators and Prometheus ask.
+"""`/healthz`, `/readyz` and `/metrics`, for orchestrators and Prometheus.
 
-The first two need no authentication and touch nothing. The third is there when it was asked for, and
-for whoever may connect.
+The first two need no authentication and change nothing. The third is served when the setting `metrics`
+is on, to clients that may connect.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 
 def health() -> Response:
-    """Answer 200: the process lives, and its event loop turns."""
+    """Answer 200: the process and its event loop run."""
     return json_answer(Health("ok"))
 
 
 def readiness(draining: bool) -> Response:
-    """Answer 200 when new clients may come, 503 when not."""
+    """Answer 200 when new clients are accepted, 503 when not."""
     return json_answer(Health("draining"), 503) if draining else json_answer(Health("ok"))
 
 
 def show_metrics(request: Request, admission: Admission, metrics: Metrics) -> Response:
-    """Answer 200 with all metrics; 401 when clients need a token and this one has none."""
+    """Answer 200 with all metrics, or 401 without a token where one is needed."""
     try:
         admission.authenticate(request.headers)
     except Refused as refused:

@@ -1,4 +1,4 @@
-"""Answers over HTTP: events of the protocol and other bodies as JSON, with the status that says the same."""
+"""HTTP responses: events of the protocol and other bodies as JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bargein_protocol import Code, ErrorEvent, errors
 from ..guard.admission import Admission, Refused
 
 PROTOCOL_HEADER = "Bargein-Protocol"
-"""On every answer of ours, so that a client can tell it from one that a proxy gave."""
+"""Header of every response; a client can tell a response of a proxy by its absence."""
 
 HEADERS = {"Cache-Control": "no-store", PROTOCOL_HEADER: "1"}
 
@@ -36,7 +36,7 @@ class Ticket(Struct, frozen=True):
 
     Args:
         ticket: The secret: an item of the subprotocol list, or `auth` in the first frame.
-        expires_in_ms: How long it is good.
+        expires_in_ms: Milliseconds for which it is valid.
     """
 
     ticket: str
@@ -44,22 +44,22 @@ class Ticket(Struct, frozen=True):
 
 
 class Health(Struct, frozen=True):
-    """Whether the server does what it is asked.
+    """State of the server.
 
     Args:
-        status: `ok`; or `draining` while it stops and takes nobody new.
+        status: `ok`, or `draining` while the server shuts down and accepts no new clients.
     """
 
     status: str
 
 
 def json_answer(body: Struct, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Return an event, or another body, as an answer."""
+    """Return a response with an event or another body as JSON."""
     return Response(json.encode(body), status, {**HEADERS, **(headers or {})}, "application/json")
 
 
 def denial(refused: Refused, admission: Admission) -> Response:
-    """Return the answer to a request that was refused: an `error` of the protocol. The door counts it."""
+    """Count a refused request and return the response, an `error` event."""
     admission.refusals[refused.status] += 1
     headers = {}
     if refused.status == 401:

@@ -1,4 +1,4 @@
-"""Turns and sessions over HTTP: `/v1/turns` and `/v1/sessions`, as Server-Sent Events."""
+"""`/v1/turns` and `/v1/sessions`, as Server-Sent Events."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from .responses import PROTOCOL_HEADER, json_answer
 
 
 async def start_turn(call: Call) -> None:
-    """`POST /v1/turns`: ask for a turn, and stream until it has ended."""
+    """`POST /v1/turns`: request a turn, and stream until it has ended."""
     asked = await call.decoded(TurnRequest)
-    call.introduce(asked.auth)
+    call.authenticate(asked.auth)
     question = InputText(
         id=asked.id or InputId("in_" + secrets.token_hex(8)),
         text=asked.text,
@@ -46,9 +46,9 @@ async def start_turn(call: Call) -> None:
 
 
 async def open_session(call: Call) -> None:
-    """`POST /v1/sessions`: drive a session; what goes up comes to its `events`."""
+    """`POST /v1/sessions`: drive a session over an event stream."""
     opening = await call.decoded(SessionOpen)
-    call.introduce(opening.auth)
+    call.authenticate(opening.auth)
     await _stream(call, replace(opening, auth=None), None)
 
 
@@ -61,7 +61,7 @@ async def _stream(call: Call, opening: SessionOpen, until: InputId | None) -> No
     if until is not None:
         _, refused = sessions.resumable(opening.resume, call.caller.principal, sessions.loop.time())
         if refused is not None:
-            # A turn that was asked for in one session is not begun in another.
+            # A turn that was requested in one session must not run in another.
             raise Refused(404, f"the session cannot be resumed: {refused}")
         if sessions.draining and opening.resume is None:
             raise Refused(503, "the server is shutting down", RETRY_AFTER_S)
@@ -84,14 +84,17 @@ async def _stream(call: Call, opening: SessionOpen, until: InputId | None) -> No
 
 
 def _cookie(call: Call, live: SessionHost) -> str:
-    """Return what lets a browser's `EventSource`, which can set no header, follow the session."""
+    """Return the cookie for following the session with an `EventSource`.
+
+    An `EventSource` cannot set headers.
+    """
     path = f"{call.request.scope.get('root_path', '')}/v1/sessions/{live.view.id}"
     secure = "; Secure" if call.request.url.scheme == "https" else ""
     return f"{COOKIE}={live.new_viewer_token()}; Path={path}; HttpOnly; SameSite=Strict{secure}"
 
 
 async def interrupt_turn(call: Call) -> Response:
-    """`POST /v1/sessions/{id}/interrupt`: end a turn, whoever drives the session."""
+    """`POST /v1/sessions/{id}/interrupt`: end a turn, from any connection."""
     event = await call.decoded(Interrupt)
     live = call.session()
     [answer] = live.act(live.core.side_channel.request, event)
@@ -99,17 +102,20 @@ async def interrupt_turn(call: Call) -> Response:
 
 
 async def session_events(call: Call) -> Response | None:
-    """`/v1/sessions/{id}/events`: one route, so that a wrong method is told all the right ones."""
+    """`/v1/sessions/{id}/events`, for both methods.
+
+    One route answers a wrong method with a complete `Allow` header.
+    """
     return await (send_event if call.request.method == "POST" else follow_session)(call)
 
 
 async def send_event(call: Call) -> Response:
-    """`POST /v1/sessions/{id}/events`: the way up of an event stream; answers come down on it."""
+    """`POST /v1/sessions/{id}/events`: send an event; answers use the stream."""
     frame = await call.body(call.sessions.settings.frame_bytes)
     live = call.session()
     token = call.request.headers.get(TOKEN_HEADER)
     if token is None or not live.core.identity.is_current(Token(token)):
-        # An event that was under way when its client came back must not confirm the new token.
+        # An event that was sent before its client reconnected must not confirm the new token.
         raise Refused(404, "expected the newest token of the session")
     connection = live.connection
     if not isinstance(connection, StreamConnection):
@@ -119,7 +125,7 @@ async def send_event(call: Call) -> Response:
 
 
 async def follow_session(call: Call) -> Response | None:
-    """`GET /v1/sessions/{id}/events`: read a session that somebody else drives."""
+    """`GET /v1/sessions/{id}/events`: follow a session without driving it."""
     live = call.session()
     side_channel = live.core.side_channel
     cursor = call.cursor()

@@ -1,4 +1,4 @@
-"""`POST /v1/tickets`: a ticket for a browser, in exchange for a bearer token."""
+"""`POST /v1/tickets`: exchange a bearer token for a ticket."""
 
 from __future__ import annotations
 

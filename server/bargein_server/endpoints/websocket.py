@@ -16,10 +16,10 @@ from .responses import denial
 
 
 async def serve_session(websocket: WebSocket, sessions: SessionRegistry, admission: Admission) -> None:
-    """Do the handshake and attach the connection to the best wire there is.
+    """Complete the handshake and attach the connection to a wire.
 
-    On the transport it goes on when this returns (`BargeinProtocol.attach`); on plain ASGI this waits
-    for its end.
+    With `BargeinProtocol` the wire is the transport, and the connection goes on after this returns. With
+    another server the wire is ASGI, and this waits for the end of the connection.
     """
     offered: list[str] = websocket.scope.get("subprotocols", [])
     chosen = negotiate([item for item in offered if not item.startswith(TICKET_ITEM)])

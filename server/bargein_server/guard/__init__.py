@@ -1,1 +1,1 @@
-"""Who may come in, and how much of what."""
+"""Authentication, admission and rate limits. Internal."""

@@ -1,6 +1,6 @@
-"""Decides about a connection before it is one: origin, number, credential.
+"""Admission of connections and requests: origin, number, credential.
 
-What is refused is refused in HTTP, before the upgrade, with a status that says whether to come back.
+A refusal is an HTTP response before the upgrade; its status shows whether to try again.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from .rates import AddressRates
 RETRY_AFTER_S = 5
 
 TRACE_HEADERS = ("traceparent", "tracestate")
-"""Those of a W3C trace context."""
+"""Headers of a W3C trace context."""
 
 
 class Refused(Exception):
-    """The handshake is refused.
+    """The handshake or request is refused.
 
     Attributes:
         status: The HTTP status.
-        reason: For people.
-        retry_after_s: When to come back, in seconds; None when that would not help.
+        reason: A short text for people.
+        retry_after_s: Seconds until the next attempt; None when an attempt cannot succeed.
     """
 
     def __init__(self, status: int, reason: str, retry_after_s: int | None = None) -> None:
@@ -38,12 +38,12 @@ class Refused(Exception):
 
 
 class Caller:
-    """Who is at the other end of a connection.
+    """The client at the other end of a connection.
 
     Attributes:
-        principal: Who it is; None while that is not known, or when nobody asks.
-        known: Whether it may open a session; if not, its first frame must tell who it is.
-        trace: The W3C trace context of its request, by header; empty without one.
+        principal: The client's principal; None before authentication, and on a server without it.
+        known: Whether the client may open a session; if not, its first frame must hold a credential.
+        trace: The W3C trace context of the request, by header; empty without one.
     """
 
     def __init__(self, principal: str | None, known: bool, prove: Callable[[str], str | None]) -> None:
@@ -52,8 +52,8 @@ class Caller:
         self.trace: Mapping[str, str] = {}
         self._prove = prove
 
-    def introduce(self, credential: str | None) -> bool:
-        """Take the credential of the first frame; returns whether it may open a session."""
+    def authenticate(self, credential: str | None) -> bool:
+        """Check the credential of the first frame; return `known`."""
         if not self.known and credential is not None:
             self.principal = self._prove(credential)
             self.known = self.principal is not None
@@ -61,16 +61,16 @@ class Caller:
 
 
 def anonymous() -> Caller:
-    """Return a visitor of a server that does not ask."""
-    return Caller(None, True, _nobody)
+    """Return the caller of a server without authentication."""
+    return Caller(None, True, _no_principal)
 
 
-def _nobody(credential: str) -> str | None:
+def _no_principal(credential: str) -> str | None:
     return None
 
 
 def trace_of(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the headers of a W3C trace context, if there is one.
+    """Return the headers of a W3C trace context; empty without one.
 
     Args:
         headers: Names in lower case, or without regard to case.
@@ -79,16 +79,19 @@ def trace_of(headers: Mapping[str, str]) -> Mapping[str, str]:
 
 
 class Admission:
-    """See the module.
+    """Decides which connections and requests are served.
 
     Args:
-        settings: The limits.
-        authenticator: Knows who clients are; None lets everybody in, as nobody.
-        origins: Web origins that may connect beside the server's own.
-        clock: The time in seconds.
+        settings: Limits and timeouts.
+        authenticator: Identifies clients; None admits every client, without a principal.
+        origins: Web origins that may connect, beside the server's own.
+        clock: Returns the time in seconds.
 
     Attributes:
-        refusals: How many requests were refused so far, by status.
+        tickets: The tickets that are valid.
+        refusals: Number of refused requests so far, by status.
+        connections: Number of open connections.
+        rates: Rates of requests, by address.
     """
 
     def __init__(
@@ -109,17 +112,17 @@ class Admission:
     def enter(
         self, headers: Mapping[str, str], scheme: str, subprotocols: Sequence[str], address: str, local: str
     ) -> Caller:
-        """Let a connection in until `leave`.
+        """Admit a connection until `leave`.
 
         Args:
-            headers: Those of the handshake, names in lower case.
+            headers: The headers of the handshake, names in lower case.
             scheme: `ws` or `wss`.
-            subprotocols: What the client offered.
-            address: Where it comes from.
-            local: The address that it reached.
+            subprotocols: The subprotocols that the client offered.
+            address: The client's address.
+            local: The server's address.
 
         Raises:
-            Refused: It may not come in.
+            Refused: The connection is not admitted.
         """
         if not may_connect(headers.get("origin"), headers.get("host"), scheme, local, self._origins):
             raise Refused(403, "this origin may not connect")
@@ -127,20 +130,20 @@ class Admission:
             raise Refused(503, "the server is full", RETRY_AFTER_S)
         if self.connections.has_enough(address):
             raise Refused(429, "too many connections from this address", RETRY_AFTER_S)
-        caller = self._visitor(headers, subprotocols)
+        caller = self._caller(headers, subprotocols)
         caller.trace = trace_of(headers)
         self.connections.enter(address)
         return caller
 
     def leave(self, address: str) -> None:
-        """Count out a connection that came from there."""
+        """Remove a connection of this address from the count."""
         self.connections.leave(address)
 
     @contextmanager
     def admit(
         self, headers: Mapping[str, str], scheme: str, subprotocols: Sequence[str], address: str, local: str
     ) -> Iterator[Caller]:
-        """Let a connection in for as long as the block lasts; see `enter`."""
+        """Admit a connection for the duration of the block; see `enter`."""
         caller = self.enter(headers, scheme, subprotocols, address, local)
         try:
             yield caller
@@ -148,10 +151,13 @@ class Admission:
             self.leave(address)
 
     def bearer(self, headers: Mapping[str, str]) -> str | None:
-        """Return whose token the `Authorization` header holds (RFC 6750), None when there is none.
+        """Return the principal of the bearer token in the headers (RFC 6750).
+
+        Returns:
+            None when there is no token, or no authenticator.
 
         Raises:
-            Refused: There is one, and it is nobody's.
+            Refused: The token is unknown.
         """
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if self._authenticator is None or not token:
@@ -162,15 +168,15 @@ class Admission:
         return principal
 
     def authenticate(self, headers: Mapping[str, str]) -> None:
-        """Let a single request in, as `admit` does a connection.
+        """Check the bearer token of a single request.
 
         Raises:
-            Refused: A bearer token is needed, and there is none or it is nobody's.
+            Refused: A bearer token is needed, and it is missing or unknown.
         """
         if self._authenticator is not None and self.bearer(headers) is None:
             raise Refused(401, "a bearer token is needed")
 
-    def _visitor(self, headers: Mapping[str, str], subprotocols: Sequence[str]) -> Caller:
+    def _caller(self, headers: Mapping[str, str], subprotocols: Sequence[str]) -> Caller:
         if self._authenticator is None:
             return anonymous()
         principal = self.bearer(headers)

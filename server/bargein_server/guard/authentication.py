@@ -1,11 +1,11 @@
-"""Who a client is.
+"""Authentication of clients: bearer tokens and tickets.
 
-Two ways are built in. A *bearer token* is sent in the `Authorization` header, or in the first frame by
-those who cannot set headers. A *ticket* is for browsers, which cannot: their backend, or the page with
-its own token, asks for one over HTTP, and it is good once and for half a minute, as an item of the
-subprotocol list or in the first frame. Neither is ever part of a URL, which is logged on the way.
+A *bearer token* is sent in the `Authorization` header, or in the first frame by clients that cannot set
+headers. A *ticket* is for browsers, which cannot: their backend, or the page with a token of its own,
+requests one over HTTP. It is valid once and for half a minute, as an item of the subprotocol list or in
+the first frame. Neither is part of a URL, because proxies log URLs.
 
-Another way is any object with `principal_of`.
+Any object with `principal_of` is an authenticator.
 """
 
 from __future__ import annotations
@@ -17,19 +17,22 @@ from hashlib import sha256
 from typing import Protocol
 
 TICKET_ITEM = "bargein.ticket."
-"""What a ticket in the list of subprotocols begins with; the item is never selected."""
+"""Prefix of a ticket in the list of subprotocols; the item is never selected."""
 
 
 class Authenticator(Protocol):
-    """Turns a credential into a principal: the name of who it belongs to."""
+    """Maps credentials to principals."""
 
     def principal_of(self, credential: str) -> str | None:
-        """Return whose credential it is, None when it is nobody's. It must not block."""
+        """Return the principal of a credential, None for an unknown one.
+
+        The method must not block: it is called in the event loop.
+        """
         ...
 
 
 class BearerTokens:
-    """A fixed list of tokens.
+    """Authenticator with a fixed set of tokens.
 
     Args:
         tokens: The principal of each token.
@@ -39,11 +42,11 @@ class BearerTokens:
         self._principals = {_digest(token): principal for token, principal in tokens.items()}
 
     def principal_of(self, credential: str) -> str | None:
-        """Return whose token it is."""
+        """Return the principal of a token, None for an unknown one."""
         digest = _digest(credential)
         found = None
         for known, principal in self._principals.items():
-            if hmac.compare_digest(known, digest):  # all are compared, so that time tells nothing
+            if hmac.compare_digest(known, digest):  # all are compared: the time must not depend on the token
                 found = principal
         return found
 
@@ -52,8 +55,8 @@ class Tickets:
     """Tickets that were issued and not yet used.
 
     Args:
-        lifetime_s: How long one is good, in seconds.
-        most: How many may be out at a time; the oldest makes room.
+        lifetime_s: Seconds for which a ticket is valid.
+        most: Maximum number of unused tickets; a further one replaces the oldest.
     """
 
     def __init__(self, lifetime_s: float, most: int = 10_000) -> None:
@@ -73,7 +76,7 @@ class Tickets:
         return ticket
 
     def redeem(self, ticket: str, now: float) -> str | None:
-        """Return whose ticket it is; from here on it is nobody's."""
+        """Return the principal of a ticket, which is then used; None if unknown."""
         principal, until = self._issued.pop(_digest(ticket), ("", 0.0))
         return principal if principal and now <= until else None
 

@@ -1,4 +1,4 @@
-"""How many may be in at a time."""
+"""Limits on the number of open connections."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections import Counter
 
 
 class Connections:
-    """Counts connections, all of them and those of each address.
+    """Counts connections, in total and by address.
 
     Args:
-        most: How many may be open.
-        per_address: How many of one address.
+        most: Maximum number of connections.
+        per_address: Maximum number of connections from one address.
     """
 
     def __init__(self, most: int, per_address: int) -> None:
@@ -22,19 +22,19 @@ class Connections:
         return self._by_address.total()
 
     def is_full(self) -> bool:
-        """Whether nobody more may come in."""
+        """Return whether the connection limit is reached."""
         return len(self) >= self._most
 
     def has_enough(self, address: str) -> bool:
-        """Whether this address may not open one more."""
+        """Return whether the limit of this address is reached."""
         return self._by_address[address] >= self._per_address
 
     def enter(self, address: str) -> None:
-        """Count one in."""
+        """Add a connection."""
         self._by_address[address] += 1
 
     def leave(self, address: str) -> None:
-        """Count one out."""
+        """Remove a connection."""
         self._by_address[address] -= 1
         if not self._by_address[address]:
             del self._by_address[address]

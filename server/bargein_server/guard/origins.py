@@ -1,9 +1,8 @@
-"""Which web pages may open a session.
+"""Check of web origins.
 
-A browser sends cookies and reaches private networks for any page that asks, and WebSockets are not
-bound by the same-origin policy (cross-site WebSocket hijacking, RFC 6455 section 10.2). So a page may
-connect when it comes from the server itself, or from an origin that is listed. Who sends no `Origin`
-is no browser.
+A browser sends cookies and reaches private networks for any page, and the same-origin policy does not
+cover WebSockets (cross-site WebSocket hijacking, RFC 6455 section 10.2). So a page may connect when it
+comes from the server itself or from a listed origin. A request without `Origin` is not from a browser.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ def may_connect(
 ) -> bool:
     """Return whether a handshake may go on.
 
-    On a loopback address the host must be a name of the loopback too: any page can give a name of its
-    own the address 127.0.0.1, and would then be of the server's origin (DNS rebinding).
+    On a loopback address the host must be a loopback name too: the owner of any page can let a name of
+    its own resolve to 127.0.0.1, and would then have the server's origin (DNS rebinding).
 
     Args:
         origin: The `Origin` header, None when there is none.
-        host: The `Host` header.
-        scheme: The scheme that the server was reached by, `ws` or `wss`.
-        local: The address of the server's side of the connection.
-        allowed: Origins that may connect beside the server's own; `*` allows all.
+        host: The `Host` header, None when there is none.
+        scheme: The scheme of the request, `ws` or `wss`.
+        local: The server's address.
+        allowed: Origins that may connect, beside the server's own; `*` allows all.
     """
     if origin is None or "*" in allowed or origin in allowed:
         return True
@@ -46,7 +45,7 @@ def _is_loopback(name: str) -> bool:
 
 
 def _place(url: str) -> tuple[str, int] | None:
-    """Return host and port; None for what is no origin, such as `null`."""
+    """Return host and port of an origin; None for `null` and malformed ones."""
     try:
         parts = urlsplit(url)
         port = parts.port or _DEFAULT_PORTS.get(parts.scheme)

@@ -1,7 +1,7 @@
-"""How much a client may send in a time.
+"""Rate limits for messages and bytes.
 
-Reading is never paused, so that an interrupt is read whatever else is going on (contract 12); a limit
-on messages and bytes takes the place of that pause.
+Reading is never paused, so that an interrupt is always read (contract 12). Limits on messages and bytes
+take the place of that pause.
 """
 
 from __future__ import annotations
@@ -9,18 +9,17 @@ from __future__ import annotations
 from collections import OrderedDict
 
 BURST_S = 2.0
-"""A client that was quiet may send what this many seconds allow at once."""
-
+"""Seconds of the rate that a client may use at once after a pause."""
 
 MAX_ADDRESSES = 10_000
-"""Of so many addresses what they sent is remembered; who is forgotten begins anew."""
+"""Maximum number of addresses with a bucket; the one unused for longest is dropped."""
 
 
 class TokenBucket:
     """A rate with a burst (the token bucket of RFC 2697, with one rate).
 
     Args:
-        rate: Units a second.
+        rate: Units per second.
         now: The time in seconds.
     """
 
@@ -34,11 +33,11 @@ class TokenBucket:
         self._at = now
 
     def add_once(self, amount: float) -> None:
-        """Let so much be taken beside what the rate allows."""
+        """Allow an amount once, in addition to the rate."""
         self._extra += amount
 
     def take(self, amount: float, now: float) -> bool:
-        """Take some; False when that is more than is there, and then nothing is taken."""
+        """Take an amount if the level allows it; return whether it does."""
         if amount <= self._extra:
             self._extra -= amount
             return True
@@ -54,11 +53,13 @@ class TokenBucket:
 
 
 class AddressRates:
-    """Limits requests and their bytes for each address: a request has no connection to count on.
+    """Limits on requests and their bytes, by address.
+
+    A request has no connection of its own that could be counted.
 
     Args:
-        messages_per_s: Requests a second.
-        bytes_per_s: And their size.
+        messages_per_s: Requests per second.
+        bytes_per_s: Bytes per second.
     """
 
     def __init__(self, messages_per_s: float, bytes_per_s: float) -> None:
@@ -67,11 +68,11 @@ class AddressRates:
         self._buckets: OrderedDict[str, tuple[TokenBucket, TokenBucket]] = OrderedDict()
 
     def take(self, address: str, size: int, now: float) -> bool:
-        """Count a request in; False when it is one too many.
+        """Count a request; return False when it exceeds a limit.
 
         Args:
-            address: Where it comes from.
-            size: The bytes of its body.
+            address: The client's address.
+            size: Bytes of the body.
             now: The time in seconds.
         """
         buckets = self._buckets.get(address)

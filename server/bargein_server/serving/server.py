@@ -83,8 +83,11 @@ class Server(uvicorn.Server):
         self._flush = flush
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, then say so."""
-        await super().startup(sockets)
+        """Listen, then announce it; `started` stays False when the application does not start."""
+        try:
+            await super().startup(sockets)
+        except SystemExit:  # an exit would end an event loop that others use too
+            self.should_exit = True
         if self.started:
             listening = sockets or [sock for server in self.servers for sock in server.sockets]
             self._announce(listening[0].getsockname()[1])

@@ -1,13 +1,13 @@
-"""What the server tells of itself: metrics, traces and logs, behind one small interface.
+"""Metrics, traces and logs behind one small interface. Internal.
 
-The shell and the core tell a session's `SessionTelemetry` what happens, once a turn, a request or a
-connection and never once a token. It keeps the times of each turn and hands them to *sinks*, of which
+The hosts and the core report to the `SessionTelemetry` of a session: once for a turn, a request or a
+connection, and never for a token. It measures each turn and passes the results on to *sinks*, of which
 there are three: `metrics`, `traces`, `logs`. Without sinks, `NO_TELEMETRY` takes their place and does
 nothing.
 
-    Session, LiveSession, Runner ─▶ SessionTelemetry ─▶ Sink: Metrics, Traces, Logs
+    Session, SessionHost, Runner ─▶ SessionTelemetry ─▶ Sink: Metrics, Traces, Logs
 
-What users said and what agents answer is told to none of them.
+No sink gets the text of users or agents.
 """
 
 from .recorder import NO_TELEMETRY, SessionTelemetry, Telemetry

@@ -1,6 +1,6 @@
-"""Sends traces away: an SDK of OpenTelemetry with an exporter, for a process that has none.
+"""Export of traces, for a process without a tracer provider.
 
-Everything is set by OpenTelemetry's own variables, such as OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME
+All options are environment variables of OpenTelemetry, such as OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME
 and OTEL_TRACES_SAMPLER.
 """
 
@@ -18,10 +18,12 @@ FLUSH_MS = 2000
 
 
 def export_traces() -> Callable[[], object]:
-    """Export the traces of this process with OTLP over HTTP, unless someone has set that up before.
+    """Export the traces of this process with OTLP over HTTP.
+
+    A tracer provider that the process has already is left as it is.
 
     Returns:
-        Sends what waits, within two seconds.
+        Sends the finished spans that wait, within two seconds.
     """
     provider = trace.get_tracer_provider()
     if isinstance(provider, trace.ProxyTracerProvider):

@@ -1,7 +1,7 @@
-"""One line for each session and each turn, when it is over; as text or as JSON.
+"""Log lines for the ends of sessions and turns, as text or as JSON.
 
-A line has ids to find it by, and numbers; never what was said. `reason` is the word that ended it, which
-a client or an agent may have chosen.
+A line holds ids and numbers, and never the text of users or agents. A client or an agent may have chosen
+its `reason`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _turns = logging.getLogger("bargein.turn")
 
 
 class Line:
-    """A line with fields: as text `turn.ended turn_id=t_1 status=completed`.
+    """A log message with fields, such as `turn.ended turn_id=t_1`.
 
     Args:
-        name: What happened.
-        fields: Those that are None are left out.
+        name: The name of the event.
+        fields: The fields; those that are None are left out.
     """
 
     __slots__ = ("fields", "name")
@@ -38,33 +38,36 @@ class Line:
 
 
 def _word(value: Value) -> str:
-    """Return a value that cannot be taken for two, and is on one line whatever a peer called itself."""
+    """Return a value as one word, quoted unless it is alphanumeric."""
     if isinstance(value, str) and not (value.isascii() and value.replace("_", "").isalnum()):
         return json.dumps(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 class JsonFormatter(logging.Formatter):
-    """A line of JSON for each record: `time` (UTC), `level`, `logger`, `message`, and a `Line`'s fields."""
+    """Formatter with one JSON object per line.
+
+    Its fields are `time` (UTC), `level`, `logger`, `message`, and those of a `Line`.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
-        told: dict[str, object] = {
+        """Return a record as JSON."""
+        shown: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
         }
         if isinstance(record.msg, Line):
-            told |= {"message": record.msg.name, **record.msg.fields}
+            shown |= {"message": record.msg.name, **record.msg.fields}
         else:
-            told["message"] = record.getMessage()
+            shown["message"] = record.getMessage()
         if record.exc_info:
-            told["exception"] = self.formatException(record.exc_info)
-        return json.dumps(told)
+            shown["exception"] = self.formatException(record.exc_info)
+        return json.dumps(shown)
 
 
 class Logs(Sink):
-    """See the module. The loggers are `bargein.session` and `bargein.turn`, the level is INFO."""
+    """Sink that logs ends, with `bargein.session` and `bargein.turn` at INFO."""
 
     def session_closed(self, session: SessionRecord, reason: str, now: float) -> None:
         if _sessions.isEnabledFor(logging.INFO):

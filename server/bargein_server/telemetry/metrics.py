@@ -1,10 +1,9 @@
 """Metrics in the text format of Prometheus.
 
-Each application has a registry of its own. Labels have few values that are known beforehand: nothing
-that a client or an agent made up becomes one. Gauges are read when they are asked for, from what the
-server counts anyhow.
+Each application has its own registry. Labels have few values, all known beforehand: no text from a client
+or an agent becomes a label. Gauges are computed at each scrape, from counts that the server keeps anyway.
 
-Importing this module imports prometheus_client, which only the extra `metrics` brings: import it late.
+This module imports prometheus_client, which the extra `metrics` installs, so other modules import it late.
 """
 
 from __future__ import annotations
@@ -40,10 +39,10 @@ from bargein_protocol import (
 from .sinks import REASONS, SessionRecord, Sink, TurnTiming
 
 FENCE_S = (50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 0.1, 0.5, 1, 5)
-"""Buckets for what takes microseconds, unless it waits for a section."""
+"""Buckets for durations of microseconds; waiting for a section takes longer."""
 
 CLEANUP_S = (50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 5e-3, 10e-3, 50e-3, 0.1, 0.25, 0.5, 1, 2, 2.5, 5)
-"""Buckets for cleanups, with the bounds of the grace period and of the second cancel."""
+"""Buckets for cleanups; two are the defaults of the two timeouts."""
 
 FIRST_OUTPUT_S = (1e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30)
 TURN_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 900)
@@ -52,22 +51,22 @@ Gauges = Callable[[], Mapping[str, float]]
 
 
 class Metrics(Sink):
-    """See the module.
+    """Sink that counts events for Prometheus.
 
     Args:
-        gauges: Returns what the server has of `GAUGES` at the moment.
-        refusals: Returns how many requests were refused so far, by HTTP status.
+        gauges: Returns the current values of `GAUGES`.
+        refusals: Returns the number of refused requests so far, by HTTP status.
     """
 
     content_type = "text/plain; version=0.0.4; charset=utf-8"
 
     GAUGES: Mapping[str, str] = {
         "bargein_abandoned_tasks": "Tasks of turns that do not end after two cancels.",
-        "bargein_background_tasks": "Tools that outlived their turns.",
-        "bargein_slots_taken": "Turns that run, of the server's `turns`.",
-        "bargein_slots_waiting": "Sessions whose turn waits for a slot, of its `waiting_turns`.",
-        "bargein_event_streams": "Event streams over HTTP that are open, followers included.",
-        "bargein_draining": "1 while the server stops.",
+        "bargein_background_tasks": "Tools that go on after their turns.",
+        "bargein_slots_taken": "Running turns; the setting `turns` is the limit.",
+        "bargein_slots_waiting": "Turns that wait for a place; the setting `waiting_turns` is the limit.",
+        "bargein_event_streams": "Open event streams over HTTP, followers included.",
+        "bargein_draining": "1 while the server shuts down.",
     }
 
     def __init__(self, gauges: Gauges, refusals: Callable[[], Mapping[int, int]]) -> None:
@@ -92,7 +91,9 @@ class Metrics(Sink):
         self._connections = counter("connections_opened", "Connections that were accepted.")
         self._closed = counter("connections_closed", "Connections that ended, by the server's code.", "code")
         self._sessions = counter(
-            "sessions_opened", "First frames, by what came of them: fresh, resumed, or why not.", "result"
+            "sessions_opened",
+            "First frames, by result: fresh, resumed, or the reason of a refusal.",
+            "result",
         )
         self._sessions_closed = counter("sessions_closed", "Sessions that ended, by reason.", "reason")
         self._asked = counter("turns_asked", "Inputs that got a turn.")
@@ -102,9 +103,9 @@ class Metrics(Sink):
         self._rejected = counter("inputs_rejected", "Inputs that got no turn, by code.", "code")
         self._errors = counter("errors", "Error events, by code.", "code")
         self._replays = counter("replays", "Resumes that were brought up to date.")
-        self._snapshots = counter("snapshots", "Those of them that needed a snapshot.")
+        self._snapshots = counter("snapshots", "Resumes that needed a snapshot.")
         self._heartbeats = counter("heartbeats", "Heartbeats.")
-        self._tokens = counter("model_tokens", "Tokens of model calls, as agents told them.", "kind")
+        self._tokens = counter("model_tokens", "Tokens of model calls, as reported by agents.", "kind")
         self._first = histogram("first_output", "From the input to the agent's first output.", FIRST_OUTPUT_S)
         self._turn = histogram("turn", "From the input to the turn's end, by status.", TURN_S, "status")
         self._fence = histogram(
@@ -117,7 +118,7 @@ class Metrics(Sink):
         )
 
     def text(self) -> bytes:
-        """Return all of them as Prometheus reads them."""
+        """Return all metrics in the text format of Prometheus."""
         return generate_latest(self.registry)
 
     def connected(self) -> None:
@@ -218,7 +219,7 @@ def _known(code: str) -> str:
 
 
 class _Scrape(Collector):
-    """What is read when it is asked for."""
+    """Metrics that are computed at each scrape."""
 
     def __init__(self, metrics: Metrics, gauges: Gauges, refusals: Callable[[], Mapping[int, int]]) -> None:
         self._metrics = metrics
@@ -234,14 +235,16 @@ class _Scrape(Collector):
             sessions.add_metric([state], count)
         yield sessions
         turns = GaugeMetricFamily(
-            "bargein_turns_open", "Turns that run, and that wait for their start.", labels=["state"]
+            "bargein_turns_open", "Turns that run or wait for their start.", labels=["state"]
         )
         turns.add_metric(["running"], len(metrics.running))
         turns.add_metric(["waiting"], len(metrics.waiting))
         yield turns
         queued = sum(record.turn.queued_bytes for record in metrics.running.values())
-        yield GaugeMetricFamily("bargein_connections", "Connections that are open.", metrics.connections)
-        yield GaugeMetricFamily("bargein_queued_bytes", "Output that waits to be written, about.", queued)
+        yield GaugeMetricFamily("bargein_connections", "Open connections.", metrics.connections)
+        yield GaugeMetricFamily(
+            "bargein_queued_bytes", "Approximate size of the output that waits to be written.", queued
+        )
         for name, value in self._gauges().items():
             yield GaugeMetricFamily(name, Metrics.GAUGES[name], value)
         refused = CounterMetricFamily(

@@ -1,4 +1,4 @@
-"""Keeps the times of turns, and hands what happened to the sinks."""
+"""Records the times of turns and passes events on to the sinks."""
 
 from __future__ import annotations
 
@@ -15,38 +15,41 @@ from .sinks import SessionRecord, Sink, TurnTiming
 
 
 class SessionTelemetry(Observer):
-    """Is told what happens in a session, by its core and its shell. This one does nothing with it."""
+    """Observer of a session for its core and its host; ignores all events."""
 
     __slots__ = ()
 
     def attached(self, result: str, trace: Mapping[str, str]) -> None:
-        """A connection drives the session.
+        """Record that a connection drives the session.
 
         Args:
-            result: `fresh`, `resumed`, or why another session could not be resumed.
+            result: `fresh`, `resumed`, or the reason for which a resume was refused.
             trace: The W3C trace context of the handshake, by header; empty without one.
         """
 
     def detached(self) -> None:
-        """Its connection is gone."""
+        """Record that the session lost its connection."""
 
     def closed(self, reason: str) -> None:
-        """The session is over: `closed`, `expired` or `shutdown`. The first time counts."""
+        """Record the end of the session: `closed`, `expired` or `shutdown`.
+
+        Only the first call counts.
+        """
 
     def turn_started(self, turn_id: TurnId, context: Context) -> None:
-        """The agent is about to run in this context; what is set in it, the agent sees."""
+        """Record that the agent is about to run in `context`."""
 
     def turn_output(self, turn_id: TurnId) -> None:
-        """The agent gave its first output."""
+        """Record the first output of the agent."""
 
     def turn_abandoned(self, turn_id: TurnId) -> None:
-        """Its task did not end after two cancels."""
+        """Record that the agent's task did not end after two cancels."""
 
     def task_over(self, turn_id: TurnId) -> None:
-        """Its task has ended, or was abandoned."""
+        """Record that the agent's task ended or was abandoned."""
 
     def span(self, name: str, kind: str, attributes: Mapping[str, Attribute]) -> Span:
-        """Begin a piece of work of the current span; see `Turn.span`."""
+        """Begin a child of the current span; see `Turn.span`."""
         return NO_SPAN
 
 
@@ -54,26 +57,30 @@ _NOTHING = SessionTelemetry()
 
 
 class Telemetry:
-    """What the sessions of a server have in common.
+    """Telemetry of all sessions of a server.
 
     Args:
-        sinks: Where it goes; without any, nothing is kept and nothing is done.
+        sinks: The receivers; without any, nothing is recorded.
     """
 
     def __init__(self, sinks: Sequence[Sink] = ()) -> None:
         self._sinks = tuple(sinks)
 
     def session(self, session_id: SessionId, principal: str | None) -> SessionTelemetry:
-        """Return who is to be told of a new session."""
+        """Return the observer of a new session."""
         return _Recorder(self._sinks, session_id, principal) if self._sinks else _NOTHING
 
     def connected(self) -> None:
-        """A connection was accepted."""
+        """Record that a connection was accepted."""
         for sink in self._sinks:
             sink.connected()
 
     def disconnected(self, code: str) -> None:
-        """It is gone: the name of the code that the server closed it with, or `peer`."""
+        """Record the end of a connection.
+
+        Args:
+            code: The name of the code that the server closed it with, or `peer`.
+        """
         for sink in self._sinks:
             sink.disconnected(code)
 
@@ -101,7 +108,7 @@ class _Recorder(SessionTelemetry):
         self._output_sinks = tuple(sink for sink in sinks if type(sink).turn_output is not Sink.turn_output)
         self._end_sinks = tuple(sink for sink in sinks if type(sink).turn_ended is not Sink.turn_ended)
         self._session = SessionRecord(session_id, principal, perf_counter())
-        self._turns: dict[TurnId, TurnTiming] = {}  # those that are not over
+        self._turns: dict[TurnId, TurnTiming] = {}  # turns that are not over
         self._closed = False
         for sink in sinks:
             sink.session_opened(self._session)
@@ -134,7 +141,7 @@ class _Recorder(SessionTelemetry):
         for sink in self._answer_sinks:
             sink.answered(self._session, event)
 
-    # --- its turns -------------------------------------------------------------------------------
+    # --- turns -----------------------------------------------------------------------------------
 
     def turn_asked(self, turn: TurnRecord) -> None:
         record = self._turns[turn.id] = TurnTiming(turn, perf_counter())
@@ -164,7 +171,7 @@ class _Recorder(SessionTelemetry):
         record.ended_at, record.event = perf_counter(), event
         for sink in self._end_sinks:
             sink.turn_ended(self._session, record)
-        # The start itself may still be to come: a turn can begin and end in one step of the core.
+        # A turn can begin and end in one step of the core, before its start is recorded.
         if record.over_at is not None or (record.started_at is None and not ran):
             self._over(record)
 

@@ -1,4 +1,4 @@
-"""Chooses the sinks that the settings ask for, and imports only what those need."""
+"""Create the sinks for the settings, and import only their packages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EXTRAS = {"metrics": "metrics", "traces": "otel"}
 
 
 class NotInstalled(ImportError):
-    """A setting needs a package that is missing; the message says how to install it."""
+    """A setting needs a package that is missing; the message names its extra."""
 
     def __init__(self, setting: str, error: ImportError) -> None:
         extra = _EXTRAS[setting]
@@ -29,19 +29,19 @@ def set_up(
     gauges: Callable[[], Mapping[str, float]],
     refusals: Callable[[], Mapping[int, int]],
 ) -> tuple[Telemetry, Metrics | None]:
-    """Return who is told, and the metrics if they are to be served.
+    """Return the telemetry, and the metrics when they are served.
 
     Args:
-        settings: What is wanted.
+        settings: The settings `metrics` and `traces`.
         gauges: See `Metrics`.
         refusals: See `Metrics`.
 
     Raises:
-        NotInstalled: What a setting needs is missing.
+        NotInstalled: A package is missing that a setting needs.
     """
     sinks: list[Sink] = []
     metrics = None
-    if settings.traces:  # the first: the others tell the trace's id
+    if settings.traces:  # first: the other sinks use the trace's id
         try:
             from .traces import Traces
         except ImportError as error:
@@ -58,7 +58,7 @@ def set_up(
 
 
 def export() -> Callable[[], object]:
-    """Send traces away, see `export_traces`.
+    """Set up the export of traces; see `export_traces`.
 
     Raises:
         NotInstalled: The SDK or the exporter is missing.

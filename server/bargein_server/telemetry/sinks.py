@@ -1,4 +1,4 @@
-"""Where telemetry goes, and what is kept of sessions and turns for it."""
+"""Sinks of telemetry, and the records of sessions and turns for them."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ REASONS = frozenset(
         "agent_error", "timeout", "no_output", "upstream", "overload", "shutdown",
     }
 )  # fmt: skip
-"""The reasons of ends that are told by name. Clients and agents may give others: all are `other`, so
-that nobody can make labels grow."""
+"""Reasons that appear by name. Clients and agents may choose others, which all count as `other`, so that
+the number of labels is bounded."""
 
 
 class SessionRecord:
-    """What is kept of a session. Times are `time.perf_counter()`, seconds.
+    """Record of a session. Times are `time.perf_counter()`, in seconds.
 
     Attributes:
-        id: Its public id.
-        principal: Whose it is; None without authentication.
-        opened_at: When it began.
-        connections: How many connections drove it so far, one after the other.
-        turns: How many inputs got a turn.
-        interrupts: How many interrupts were answered.
+        id: The public id.
+        principal: The client's principal; None without authentication.
+        opened_at: Time of its start.
+        connections: Number of connections that drove it so far.
+        turns: Number of inputs with a turn.
+        interrupts: Number of answered interrupts.
         attached: Whether a connection drives it.
-        trace: The W3C trace context that its client sent with the newest connection.
+        trace: The W3C trace context of the newest connection.
     """
 
     __slots__ = ("attached", "connections", "id", "interrupts", "opened_at", "principal", "trace", "turns")
@@ -49,19 +49,21 @@ class SessionRecord:
 
 
 class TurnTiming:
-    """What is kept of a turn. Times are `time.perf_counter()`, seconds; None for what did not happen.
+    """Record of a turn.
+
+    Times are `time.perf_counter()`, in seconds; None for events that did not happen.
 
     Attributes:
         turn: The core's record.
-        asked_at: When its input was read.
-        started_at: When its agent began to run.
-        output_at: When its agent gave its first output.
-        cut_at: When the request was read that ended it: an interrupt, or an input that took its place.
-        ended_at: When its end was numbered: the fence.
-        over_at: When its task had ended or was abandoned, and it had its end.
-        abandoned: Its task did not end.
+        asked_at: Time at which its input was read.
+        started_at: Time at which its agent began to run.
+        output_at: Time of its agent's first output.
+        cut_at: Time at which the request was read that ended it, an interrupt or a newer input.
+        ended_at: Time at which its end was numbered: the fence.
+        over_at: Time at which it had its end, and its task had ended or was abandoned.
+        abandoned: Whether its task did not end.
         event: Its end.
-        span: What a trace shows of it; None without traces.
+        span: Its span; None without traces.
         trace_id: The id of the trace, in hexadecimal; empty without traces.
     """
 
@@ -85,44 +87,47 @@ class TurnTiming:
 
 
 class Sink:
-    """Takes what happened. Methods return at once and raise nothing; these do nothing."""
+    """Receiver of telemetry.
+
+    Methods must return immediately and raise nothing. The methods of this class do nothing.
+    """
 
     def connected(self) -> None:
-        """A connection was accepted."""
+        """Record that a connection was accepted."""
 
     def disconnected(self, code: str) -> None:
-        """It is gone: the name of the code that the server closed it with, or `peer`."""
+        """Record the end of a connection; see `Telemetry.disconnected`."""
 
     def session_opened(self, session: SessionRecord) -> None:
-        """A session began."""
+        """Record the start of a session."""
 
     def session_attached(self, session: SessionRecord, result: str) -> None:
-        """A connection drives it: `fresh`, `resumed`, or why another session could not be resumed."""
+        """Record a connection of a session; see `SessionTelemetry.attached`."""
 
     def session_detached(self, session: SessionRecord) -> None:
-        """Its connection is gone; the session may live on."""
+        """Record that a session lost its connection; the session may go on."""
 
     def session_closed(self, session: SessionRecord, reason: str, now: float) -> None:
-        """It is over, and detached: `closed`, `expired` or `shutdown`."""
+        """Record the end of a detached session: `closed`, `expired` or `shutdown`."""
 
     def answered(self, session: SessionRecord, event: ServerEvent) -> None:
-        """An unnumbered event was made for its client."""
+        """Record an unnumbered event for the client of a session."""
 
     def turn_asked(self, session: SessionRecord, turn: TurnTiming) -> None:
-        """An input got a turn."""
+        """Record that an input got a turn."""
 
     def turn_started(self, session: SessionRecord, turn: TurnTiming, context: Context) -> None:
-        """Its agent is about to run in this context."""
+        """Record that the agent of a turn is about to run in this context."""
 
     def turn_output(self, session: SessionRecord, turn: TurnTiming) -> None:
-        """Its agent gave its first output."""
+        """Record the first output of the agent of a turn."""
 
     def turn_ended(self, session: SessionRecord, turn: TurnTiming) -> None:
-        """Its end was numbered; its cleanup may go on."""
+        """Record that the end of a turn was numbered; its cleanup may go on."""
 
     def turn_over(self, session: SessionRecord, turn: TurnTiming) -> None:
-        """It has its end, and its task has ended or was abandoned."""
+        """Record that a turn and its task are over."""
 
     def span(self, session: SessionRecord, name: str, kind: str, attributes: Mapping[str, Attribute]) -> Span:
-        """Begin a piece of work; see `Turn.span`."""
+        """Begin a span; see `Turn.span`."""
         return NO_SPAN

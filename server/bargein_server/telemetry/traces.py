@@ -1,12 +1,12 @@
-"""Traces with OpenTelemetry: a span for each turn, and below it those of model calls and tools.
+"""Traces with OpenTelemetry: spans of turns, model calls and tools.
 
-The span of a turn begins when its input is read and ends with the agent's task. It is the current
-span of the agent, so that what the author traces nests in it. Its parent is what the client says: a
-`traceparent` in the metadata of the input (W3C Trace Context), else the header of the handshake.
-Attributes follow the GenAI semantic conventions where they have a name for it. No span and no event
-for a token, and nothing of what was said.
+The span of a turn begins when its input is read and ends with the agent's task. It is the current span
+of the agent, so spans of the author are its children. Its parent is the `traceparent` in the metadata of
+the input (W3C Trace Context), or else in the headers of the handshake. Attributes follow the GenAI
+semantic conventions where these define a name. A token adds neither a span nor an event, and no span
+holds the text of users or agents.
 
-Importing this module imports opentelemetry, which only the extra `otel` brings: import it late.
+This module imports opentelemetry, which the extra `otel` installs, so other modules import it late.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 
 
 class Traces(Sink):
-    """See the module.
+    """Sink that makes a span of each turn.
 
     Args:
-        tracer: Makes the spans; that of the process's tracer provider if None.
+        tracer: The tracer; None for one of the process's tracer provider.
     """
 
     def __init__(self, tracer: trace.Tracer | None = None) -> None:
@@ -110,7 +110,7 @@ class _Work(spans.Span):
 def _parent(
     metadata: Mapping[str, object] | None, trace_of_session: Mapping[str, str]
 ) -> otel_context.Context:
-    """Return the context of whoever asked; an empty one when nobody says, or says nonsense."""
+    """Return the client's trace context; empty if missing or malformed."""
     given = metadata if metadata is not None and "traceparent" in metadata else trace_of_session
     carrier = {
         name: value for name in ("traceparent", "tracestate") if isinstance(value := given.get(name), str)

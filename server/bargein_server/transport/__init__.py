@@ -1,1 +1,1 @@
-"""Sockets: wires, connections, event streams."""
+"""Sockets: wires, connections, event streams. Internal."""

@@ -84,7 +84,7 @@ class Batch:
 
     Args:
         sessions: Where each gets one.
-        visitor: Who asks.
+        caller: The client.
         request: What.
         group: Where the work is done; cancelling it ends every turn.
 
@@ -98,7 +98,7 @@ class Batch:
         limits = sessions.settings
         self.results: asyncio.Queue[BatchResult] = asyncio.Queue()
         self._sessions = sessions
-        self._visitor = caller
+        self._caller = caller
         self._item_s = _at_most(limits.batch_item_s, request.item_timeout_ms)
         self._until = sessions.loop.time() + _at_most(limits.batch_s, request.timeout_ms)
         self._over = False
@@ -119,7 +119,7 @@ class Batch:
 
     async def _answer(self, index: int, item: BatchInput) -> BatchResult:
         wire = FoldingWire(self._sessions.loop)
-        connection = Connection(wire, JSON, self._sessions, self._visitor)
+        connection = Connection(wire, JSON, self._sessions, self._caller)
 
         def send(event: ClientEvent) -> None:
             connection.receive(JSON.encode(event), True)

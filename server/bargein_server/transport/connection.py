@@ -116,7 +116,7 @@ class Connection:
     def _open(self, event: ClientEvent) -> None:
         first = event if isinstance(event, SessionOpen) else SessionOpen()
         self._stop_open_timer()
-        if not self._visitor.introduce(first.auth):
+        if not self._visitor.authenticate(first.auth):
             self.close(UNAUTHORIZED)
             return
         who = self._visitor

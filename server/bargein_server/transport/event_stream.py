@@ -119,7 +119,7 @@ class StreamConnection(Connection):
     Args:
         wire: The response.
         sessions: Where its first frame finds a session.
-        visitor: Who is at the other end.
+        caller: The client.
         until: The input with whose turn the stream ends; None for one that goes on.
     """
 

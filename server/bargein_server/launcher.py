@@ -1,0 +1,223 @@
+"""`run` and its asynchronous twin `serve`: a server in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from ipaddress import ip_address
+
+from .agent import Agent
+from .app import SESSION_PATH, create_app, shut_down_sessions
+from .guard.authentication import Authenticator
+from .serving.gc_tuning import tune_gc
+from .serving.listener import listening_socket
+from .serving.server import Server, uvicorn_config
+from .settings import Settings
+from .telemetry.setup import export
+
+log = logging.getLogger("bargein.server")
+
+
+class NotProtected(ValueError):
+    """Other machines reach the address, and clients need no credential."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(f"{host} can be reached from other machines: clients need a credential")
+
+
+class NotStarted(RuntimeError):
+    """The application did not start, such as after an error in `startup()`.
+
+    The log has the cause.
+    """
+
+
+class Launcher:
+    """One server in this process, from its listening socket to its end.
+
+    Args:
+        agent: The agent to serve.
+        host: The address to listen on.
+        port: The port to listen on; 0 for a free one.
+        settings: Limits, timeouts and switches.
+        authenticator: Identifies clients; None admits every client.
+        origins: Web origins whose pages may connect, beside the server's own.
+        insecure: Allow an address that other machines reach without an authenticator.
+        name: The agent's name in the lines that are printed; None for the name of its function or class.
+        uvicorn_level: Log level of uvicorn.
+        announce: Called with the name and the WebSocket URL when the server listens; None to print them.
+
+    Raises:
+        NotAnAgent: `agent` is not an async generator function.
+        NotProtected: Other machines reach `host`, and there is no authenticator.
+        NotInstalled: `metrics` or `traces` is set, and a package for it is missing.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        settings: Settings | None = None,
+        authenticator: Authenticator | None = None,
+        origins: Collection[str] = (),
+        *,
+        insecure: bool = False,
+        name: str | None = None,
+        uvicorn_level: str = "warning",
+        announce: Callable[[str, str], None] | None = None,
+    ) -> None:
+        if authenticator is None and not insecure and not _is_loopback(host):
+            raise NotProtected(host)
+        limits = settings if settings is not None else Settings()
+        flush = export() if limits.traces else None
+        self._app = create_app(agent, limits, authenticator=authenticator, origins=origins)
+        self._name = name if name is not None else getattr(agent, "__name__", type(agent).__name__)
+        self._announce = announce if announce is not None else print_address
+        self._host = host
+        self._config = uvicorn_config(self._app, limits, host, port, uvicorn_level)
+        self._server = Server(self._config, lambda: shut_down_sessions(self._app), self._listening, flush)
+        self._stalled_s = limits.stalled_s
+        self._sockets: list[socket.socket] = []
+
+    def listen(self) -> None:
+        """Bind the address; `run` and `serve` do this when it was not done before.
+
+        Raises:
+            OSError: The name is unknown or the address cannot be bound.
+        """
+        if not self._sockets:
+            self._sockets.append(listening_socket(self._host, self._config.port, self._stalled_s))
+
+    def run(self) -> None:
+        """Serve until SIGINT or SIGTERM, in an event loop of its own.
+
+        When a task of an agent does not end, the process exits with status 1: an event loop that is
+        closed in the usual way would wait for the task for ever.
+
+        Raises:
+            NotStarted: The application did not start.
+            OSError: The address cannot be bound.
+        """
+        self.listen()
+        tune_gc()
+        runner = asyncio.Runner(loop_factory=self._config.get_loop_factory())
+        with suppress(KeyboardInterrupt):
+            runner.run(self._serve())
+        if self._server.stuck:
+            log.warning("%d turns do not end: exiting without them", self._server.stuck)
+            logging.shutdown()
+            os._exit(1)
+        runner.close()
+        self._check_started()
+
+    async def serve(self) -> None:
+        """Serve until SIGINT, SIGTERM or cancellation; turns are ended before it returns.
+
+        Raises:
+            NotStarted: The application did not start.
+            OSError: The address cannot be bound.
+        """
+        self.listen()
+        tune_gc()
+        serving = asyncio.create_task(self._serve(), name="bargein-server")
+        try:
+            await asyncio.shield(serving)
+        except asyncio.CancelledError:
+            self._server.should_exit = True
+            await serving
+            raise
+        if self._server.stuck:
+            log.warning("%d turns do not end", self._server.stuck)
+        self._check_started()
+
+    async def _serve(self) -> None:
+        try:
+            await self._server.serve(sockets=self._sockets)
+        finally:
+            for listener in self._sockets:  # uvicorn does not close them when it did not start
+                listener.close()
+
+    def _check_started(self) -> None:
+        if not self._server.started:
+            raise NotStarted("the server did not start; the log has the cause")
+
+    def _listening(self, port: int) -> None:
+        self._announce(self._name, f"ws://{_url_host(self._host)}:{port}{SESSION_PATH}")
+
+
+def run(
+    agent: Agent,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    settings: Settings | None = None,
+    authenticator: Authenticator | None = None,
+    origins: Collection[str] = (),
+    *,
+    insecure: bool = False,
+) -> None:
+    """Serve an agent until SIGINT or SIGTERM, as `bargein-server` does.
+
+    It prints the address, tunes Python's garbage collector for this process, and ends all turns
+    before it closes their connections. Logging is left to the program.
+
+    Args:
+        agent: The agent to serve.
+        host: The address to listen on.
+        port: The port to listen on; 0 for a free one.
+        settings: Limits, timeouts and switches; None for the defaults.
+        authenticator: Identifies clients, such as `BearerTokens`; None admits every client.
+        origins: Web origins whose pages may connect, beside the server's own.
+        insecure: Allow an address that other machines reach without an authenticator.
+
+    Raises:
+        NotAnAgent: `agent` is not an async generator function.
+        NotProtected: Other machines reach `host`, and there is no authenticator.
+        NotInstalled: `metrics` or `traces` is set, and a package for it is missing.
+        NotStarted: The application did not start.
+        OSError: The address cannot be bound.
+    """
+    Launcher(agent, host, port, settings, authenticator, origins, insecure=insecure).run()
+
+
+async def serve(
+    agent: Agent,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    settings: Settings | None = None,
+    authenticator: Authenticator | None = None,
+    origins: Collection[str] = (),
+    *,
+    insecure: bool = False,
+) -> None:
+    """Serve an agent in the running event loop until SIGINT, SIGTERM or cancellation.
+
+    The arguments and errors are those of `run`. When it is cancelled it ends all turns, closes their
+    connections, and then raises `asyncio.CancelledError`.
+    """
+    await Launcher(agent, host, port, settings, authenticator, origins, insecure=insecure).serve()
+
+
+def print_address(name: str, url: str) -> None:
+    """Print where an agent is served, and how to use it."""
+    page = url.replace("ws://", "http://", 1).removesuffix(SESSION_PATH)
+    print(f"bargein serves {name} at {url}", flush=True)
+    print(f"talk to it:  bargein chat {url}", flush=True)
+    print(f"or open      {page}/", flush=True)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _url_host(host: str) -> str:
+    if host in ("127.0.0.1", "0.0.0.0", "::", "::1"):
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
