@@ -1,19 +1,22 @@
-"""Which event loops a test runs on.
+"""Loops, markers and needs of all tests.
 
 A test marked `virtual_time` runs on a loop whose clock jumps to the next deadline when nothing is
 left to do: an hour takes milliseconds, and nothing depends on how busy the machine is. Tests of the
-transport, the hosts and the endpoints run on asyncio and on uvloop, whose transports and timers differ. All
-others run on asyncio.
+transport, the hosts and the endpoints run on asyncio and on uvloop, whose transports and timers
+differ. All others run on asyncio.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 import pytest
 import uvloop
 
+import machine
 from virtual_time import VirtualTimeLoop
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -21,14 +24,43 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 _ON_BOTH = ("tests/serving/", "tests/transport/", "tests/hosting/", "tests/endpoints/")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers."""
-    config.addinivalue_line("markers", "virtual_time: run on a loop whose clock is virtual")
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of the tests of the page."""
-    parser.addoption("--screenshots", metavar="FOLDER", help="where the pictures of the page are kept")
+    parser.addoption("--screenshots", metavar="FOLDER", help="folder for the pictures of the page")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need a part of the machine, and those that are not about Python."""
+    for item in items:
+        for name in machine.needs_of(item.nodeid):
+            item.add_marker(pytest.mark.needs(name))
+            if machine.PARTS[name].foreign:
+                item.add_marker(pytest.mark.foreign)
+
+
+def pytest_collection_finish() -> None:
+    """Freeze all that was imported and collected: each run of the garbage collector would visit it."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose needs the machine does not meet; fail it in CI."""
+    for marker in item.iter_markers("needs"):
+        reason = machine.missing(*marker.args)
+        if reason is not None:
+            (pytest.fail if machine.in_ci() else pytest.skip)(reason)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the tests that did not run on this machine, by their reasons."""
+    skipped = (report.longrepr for report in terminalreporter.getreports("skipped"))
+    reasons = Counter(str(each[2]).removeprefix("Skipped: ") for each in skipped if isinstance(each, tuple))
+    if reasons:
+        terminalreporter.section("not run on this machine")
+        for reason, number in sorted(reasons.items()):
+            terminalreporter.line(f"{number} tests: {reason}")
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, LoopFactory]:

