@@ -63,7 +63,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         Count,
         _about(
             TURNS,
-            "Cleanups of a session that may overlap its running turn; one more and the next turn waits.",
+            "Cleanups of a session that may overlap a running turn; one more and it waits.",
         ),
     ] = 4
     cleanup_grace_s: Annotated[

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bargein_protocol import InputAccepted, Played, SessionClose, TextDelta, TurnEnded, TurnHold, TurnStarted
-from bargein_server.core.turn_record import Ending, Misuse
+from bargein_server.core.lifecycle import Misuse
+from bargein_server.core.turn_record import Ending
 from core_driver import Talk
 
 
