@@ -82,7 +82,7 @@ class IndexedText(Struct, gc=False, eq=False):
             count: How many there are.
             chars: How long they are together; the caller keeps within `max_chars`.
         """
-        if self._seqs is not None or (seq != self._next_seq and self.length):
+        if self._seqs is not None or (seq != self._next_seq and self._next_seq >= 0):
             self._number(seq, count)
         self._next_seq = seq + count
         self.length += chars

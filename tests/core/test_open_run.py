@@ -81,6 +81,8 @@ CLOSES: dict[str, Use] = {
     "Session.cleaned_up": lambda s: s.session.cleaned_up(TurnId("t0"), s.now),
     "Session.admitted": lambda s: s.session.admitted(s.now),
     "Session.tick": lambda s: s.session.tick(s.now),
+    "Session.turn": lambda s: s.session.turn(s.turn),
+    "Session.history": lambda s: s.session.history(s.turn).messages(),
     "Session.drain": lambda s: s.session.drain(1.0, s.now),
     "Session.shut_down": lambda s: s.session.shut_down(s.now),
     "OutputPump.send_snapshot": lambda s: s.session.output.send_snapshot(Seq(0)),
@@ -111,8 +113,6 @@ HARMLESS: dict[str, tuple[str, Use]] = {
         "an answer without a number",
         lambda s: s.session.reject_frame(BAD_EVENT, "detail", None),
     ),
-    "Session.turn": ("for the input of a turn that starts", lambda s: s.session.turn(s.turn)),
-    "Session.history": ("for turns before one that starts", lambda s: s.session.history(s.turn).messages()),
     "Session.commands": ("a run causes none", lambda s: s.session.commands()),
     "Session.next_deadline": ("a tick that comes early does nothing", lambda s: s.session.next_deadline()),
     "OutputPump.next_frames": (

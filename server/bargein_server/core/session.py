@@ -305,10 +305,12 @@ class Session:
 
     def turn(self, turn_id: TurnId) -> TurnRecord:
         """Return a turn that a command named."""
+        self._sequencer.settle()
         return self._turns.turns[turn_id]
 
     def history(self, turn_id: TurnId) -> History:
-        """Return what the agent of this turn may see of the conversation."""
+        """Return the conversation as the agent of this turn may see it."""
+        self._sequencer.settle()
         return History(self._turns.turns, self._turns.turns[turn_id])
 
     def commands(self) -> list[Command]:

@@ -60,8 +60,9 @@ class Follower:
         """
         if not self._told:
             self._told = True
+            top = self._sequencer.top  # first: it brings the turns up to date with an open text run
             turns = [turn.fold.folded() for turn in self._turns.turns_since(self._after)]
-            self._after = self._sequencer.top
+            self._after = top
             return self._codec.encode(bounded_snapshot(self._after, turns))
         if self._after < self._sequencer.top:
             seq = Seq(self._after + 1)
@@ -119,6 +120,7 @@ class SideChannel:
         Returns:
             None when the cursor is not of this session.
         """
+        self._sequencer.settle()
         if cursor is not None and (cursor.epoch != self._sequencer.epoch or cursor.seq > self._sequencer.top):
             return None
         return Follower(self._sequencer, self._turns, codec, NO_SEQ if cursor is None else cursor.seq)
