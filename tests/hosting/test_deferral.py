@@ -36,9 +36,7 @@ async def scene(monkeypatch: pytest.MonkeyPatch) -> DeferredTurn:
 
 
 @pytest.mark.parametrize("played", [None, Played(chars=2)])
-async def test_deferred_text_is_neither_heard_nor_numbered(
-    scene: DeferredTurn, played: Played | None
-) -> None:
+async def test_deferred_text_is_not_heard_or_numbered(scene: DeferredTurn, played: Played | None) -> None:
     """Whether the client reports what was played or not, the interrupt purges it (contract 2)."""
     line = scene.line
     assert scene.send("it")
@@ -137,9 +135,7 @@ async def test_an_interrupt_of_something_else_loses_no_word(scene: DeferredTurn)
 
 
 @pytest.mark.parametrize("output", [Status(message="s"), Thought(text="t"), "x" * (TEXT_PIECE + 1)])
-async def test_other_output_stands_behind_deferred_text(
-    scene: DeferredTurn, output: str | AgentOutput
-) -> None:
+async def test_other_output_follows_deferred_text(scene: DeferredTurn, output: str | AgentOutput) -> None:
     """It takes the way through the core, and the deferred text goes before it."""
     scene.send("it ")
     assert scene.send(output)
@@ -198,14 +194,15 @@ async def test_deferred_text_beyond_what_a_turn_remembers_is_written_all_the_sam
 
 
 async def test_deferred_text_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An agent that goes on while nothing is written is not pulled for ever."""
-    scene = DeferredTurn(monkeypatch, output_bytes=4096)
-    pieces = 0
-    while scene.send("x" * 100):
-        pieces += 1
-        assert pieces <= 100, "10 kB wait unwritten, and the agent is pulled on"
+    """Beyond `output_bytes` it is written, or the agent is not pulled any more."""
+    scene = DeferredTurn(monkeypatch, output_bytes=8192)
+    sent, goes_on = len("all of "), True
+    while goes_on and sent < 100_000:
+        goes_on = bool(scene.send("x" * 100))
+        sent += 100
+        assert sent - len(scene.text()) <= 8192 + 100
     scene.scheduler.write()
-    assert scene.text() == "all of " + "x" * 100 * (pieces + 1)
+    assert len(scene.text()) == sent
     scene.check()
 
 

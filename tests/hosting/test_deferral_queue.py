@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import cast
 
 import pytest
@@ -79,13 +78,11 @@ async def test_deferred_text_of_a_lost_client_goes_to_the_log(scene: DeferredTur
     assert record.heard_position.taken == record.fold.last_output_seq - 1
 
 
-def follow(
-    scene: DeferredTurn, start: Callable[[], object] = lambda: None
-) -> tuple[FollowerConnection, FakeWire]:
+def follow(scene: DeferredTurn) -> tuple[FollowerConnection, FakeWire]:
+    """Let a follower join; returns its connection and its wire."""
     host, wire = scene.host, FakeWire()
     follower = host.core.side_channel.follow(JSON, None)
     assert follower is not None
-    start()
     following = FollowerConnection(cast(EventStreamWire, wire), scene.line.sessions, host, follower)
     return following, wire
 
@@ -123,9 +120,7 @@ async def test_a_section_that_begins_does_not_delay_deferred_text(scene: Deferre
 
 
 @pytest.mark.parametrize("asked", ["cursor", "refusal"])
-async def test_a_question_to_the_session_does_not_delay_deferred_text(
-    scene: DeferredTurn, asked: str
-) -> None:
+async def test_a_question_to_the_core_does_not_delay_deferred_text(scene: DeferredTurn, asked: str) -> None:
     """Whoever asks for its numbers closes the run and changes nothing else."""
     scene.send("it")
     core = scene.host.core

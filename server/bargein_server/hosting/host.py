@@ -11,6 +11,7 @@ import hmac
 import secrets
 from collections.abc import Callable
 from hashlib import sha256
+from math import inf
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 # Output that follows a flush sooner than this waits for the end of the loop's iteration, so that
 # tokens which trickle go out immediately and tokens which gush go out together.
 FLUSH_GAP_S = 200e-6
+
+# Pieces of text that may wait for the flush scheduler; more are written immediately.
+MAX_DEFERRED = 16
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -96,7 +100,7 @@ class SessionHost:
         self._runners: dict[TurnId, Runner] = {}
         self._waiters: set[asyncio.Future[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_due = 0.0
+        self._timer_due = inf
         self._flushed_at = 0.0
         self._flush_due = False
         self._close: Code | None = None
@@ -183,8 +187,7 @@ class SessionHost:
             for follower in tuple(self.followers):
                 follower.writable_again()
         deadline = core.next_deadline()
-        # A timer that is set too early is left alone: it sets itself anew.
-        if self._timer is None or deadline is None or deadline < self._timer_due:
+        if deadline is None or deadline < self._timer_due:
             self._arm(deadline)
 
     def _flush_soon(self) -> None:
@@ -197,7 +200,7 @@ class SessionHost:
         if self._run is None or not self._run.open:  # else all that was ready went out with its first piece
             self._flushed_at = perf_counter()
             self.flush()
-        elif self._timer is None:
+        else:
             self._arm(self.core.next_deadline())
 
     def _carry_out(self, command: Command) -> None:
@@ -242,7 +245,7 @@ class SessionHost:
                 if run is None or wire is None or not run.open or run.turn_id != turn_id:
                     if self._open_run(turn_id, output):
                         return True
-                elif wire.writable:
+                elif wire.writable and len(run.deferred) < MAX_DEFERRED:
                     time = self.loop.time()
                     # Among many sessions only the first text of a millisecond is written immediately; the
                     # others wait in the run, without a number.
@@ -340,16 +343,18 @@ class SessionHost:
     # --- time ------------------------------------------------------------------------------------
 
     def _arm(self, deadline: float | None) -> None:
-        """Have `tick` called in time."""
+        """Have `tick` called in time. A timer that is set too early is left alone: it sets itself anew."""
+        if deadline is not None and deadline >= self._timer_due:
+            return
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+            self._timer, self._timer_due = None, inf
         if deadline is not None:
             # The time is kept here: uvloop gives a handle without `when()` for what is due already.
             self._timer, self._timer_due = self.loop.call_at(deadline, self._tick), deadline
 
     def _tick(self) -> None:
-        self._timer = None
+        self._timer, self._timer_due = None, inf
         self.act(self.core.tick)
 
     def forgotten(self) -> None:
