@@ -5,14 +5,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from bargein_protocol import __version__ as __version__
+
 if TYPE_CHECKING:
     from .agent import Agent, NotAnAgent, Output, Turn, TurnClosed, TurnFailed
     from .app import create_app
     from .guard.authentication import Authenticator, BearerTokens
     from .settings import Settings
     from .transport.websocket_protocol import BargeinProtocol
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Agent",
