@@ -22,7 +22,11 @@ from speed.processes import FLOOR, LEAST, OURS
 from speed.table import Row, compared, rows, value
 
 FOLDER = Path(__file__).parent
-FIGURES, PAGE, CHART = FOLDER / "speed" / "published.json", FOLDER / "BENCHMARK.md", FOLDER / "speed" / "chart.svg"
+FIGURES, PAGE, CHART = (
+    FOLDER / "speed" / "published.json",
+    FOLDER / "BENCHMARK.md",
+    FOLDER / "speed" / "chart.svg",
+)
 BEGIN, END = "<!-- table: benchmark_page.py -->\n", "<!-- end of table -->\n"
 
 WIDTH, LEFT, RIGHT, TOP, STEP, SCALE_MAX = 860, 340, 30, 64, 34, 1.3
@@ -57,12 +61,16 @@ ROWS = {
         chart="interrupt → turn.ended, 100 sessions, p50",
     ),
     "ended 500 p50": Published(
-        "interrupt → `turn.ended`, 500 sessions, p50, ms", 2, 0.9, chart="interrupt → turn.ended, 500 sessions, p50"
+        "interrupt → `turn.ended`, 500 sessions, p50, ms", 2, 0.9,
+        chart="interrupt → turn.ended, 500 sessions, p50",
     ),
     "ended 500 p99": Published(
-        "interrupt → `turn.ended`, 500 sessions, p99, ms", 2, 1.0, chart="interrupt → turn.ended, 500 sessions, p99"
+        "interrupt → `turn.ended`, 500 sessions, p99, ms", 2, 1.0,
+        chart="interrupt → turn.ended, 500 sessions, p99",
     ),
-    "again 500 p50": Published(FIRST_AGAIN, 2, 0.9, chart="interrupt → next turn's first token, slow cleanup"),
+    "again 500 p50": Published(
+        FIRST_AGAIN, 2, 0.9, chart="interrupt → next turn's first token, slow cleanup"
+    ),
     "endless 1 p50": Published("interrupt → `turn.ended`, the agent never suspends, p50, ms", 2, 2.0),
     "first 500 p50": Published(
         "time to first token, 500 sessions, p50, ms", 2, 0.75, chart="time to first token, 500 sessions, p50"
@@ -70,7 +78,8 @@ ROWS = {
     "flat out 1": Published("tokens per CPU second, flat out, 1 session", 0, 2.0, at_least=True),
     "flat out 200": Published("tokens per CPU second, flat out, 200 sessions", 0, 2.0, at_least=True),
     "cpu per token 500": Published(
-        "CPU seconds per million tokens, 500 sessions at 50 tokens/s", 1, 1.0, chart="CPU time per token, 500 sessions"
+        "CPU seconds per million tokens, 500 sessions at 50 tokens/s", 1, 1.0,
+        chart="CPU time per token, 500 sessions",
     ),
     "capacity": Published("sessions at 50 tokens/s on one core, p99 gap ≤ 50 ms", 0, 1.05, at_least=True),
     "memory idle": Published(
@@ -84,7 +93,9 @@ def main() -> int:
     """Write or check the table and the chart; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="exit with 1 when a file is stale")
-    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="a run of benchmark.py --json")
+    parser.add_argument(
+        "--from", dest="source", type=Path, metavar="FILE", help="a run of benchmark.py --json"
+    )
     options = parser.parse_args()
     if options.source is not None:
         FIGURES.write_text(taken_over(json.loads(options.source.read_text("utf-8"))), "utf-8")
@@ -106,7 +117,12 @@ def main() -> int:
 def taken_over(run: dict[str, Any]) -> str:
     """Return the text of the file of figures for a whole run of the benchmark."""
     figures, plan = restored(run), Plan(**run["plan"])
-    found = {key: figure for row in rows(plan) if (key := key_of(row)) in ROWS for figure in [measured(figures, row)]}
+    found = {
+        key: figure
+        for row in rows(plan)
+        if (key := key_of(row)) in ROWS
+        for figure in [measured(figures, row)]
+    }
     missing = ROWS.keys() - found.keys()
     if missing:
         sys.exit(f"the run has no figures for {', '.join(sorted(missing))}: run the whole benchmark")
@@ -140,7 +156,10 @@ def measured(figures: Figures, row: Row) -> dict[str, Any]:
     if (row.what, LEAST) in figures.times or (row.what, LEAST) in figures.values:
         least = compared(figures, row, LEAST)
     assert ratio is not None, row.title
-    found = {"floor": value(figures, row, FLOOR), "bargein": value(figures, row, OURS)}
+    found: dict[str, float | None] = {
+        "floor": value(figures, row, FLOOR),
+        "bargein": value(figures, row, OURS),
+    }
     found |= {"ratio": ratio.value, "low": ratio.low, "high": ratio.high}
     found["least"] = least.value if least else None
     return {name: round(number, 3) if number is not None else None for name, number in found.items()}
@@ -168,18 +187,21 @@ def chart(figures: dict[str, Any]) -> str:
     drawn = [(row.chart, figures["rows"][key]) for key, row in ROWS.items() if row.chart]
     bottom = TOP + STEP * len(drawn)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {bottom + 40}" font-family="sans-serif" '
-        f'font-size="13" role="img" aria-label="Ratios of bargein to a bare uvicorn application">'
-        f'<rect width="100%" height="100%" fill="white"/>',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {bottom + 40}" role="img" '
+        'font-family="sans-serif" font-size="13" aria-label="Ratios to a bare uvicorn application">'
+        '<rect width="100%" height="100%" fill="white"/>',
         f'<text x="20" y="26" font-size="16" font-weight="bold" fill="{WHISKER}">'
         "Ratio to a bare uvicorn application in the same run; shorter is better</text>",
-        f'<text x="20" y="46" fill="#57606a">line: 95 % confidence interval · {escape(figures["machine"])}</text>',
+        '<text x="20" y="46" fill="#57606a">line: 95 % confidence interval · '
+        f"{escape(figures['machine'])}</text>",
     ]
     for index, (label, found) in enumerate(drawn):
         parts += bar(label, found, TOP + STEP * index)
     x = _x(1.0)
     parts.append(f'<path d="M{x:.1f} {TOP - 6}V{bottom + 4}" stroke="{FLOOR_LINE}" stroke-dasharray="4 3"/>')
-    parts.append(f'<text x="{x:.1f}" y="{bottom + 22}" text-anchor="middle" fill="{FLOOR_LINE}">floor = 1</text>')
+    parts.append(
+        f'<text x="{x:.1f}" y="{bottom + 22}" text-anchor="middle" fill="{FLOOR_LINE}">floor = 1</text>'
+    )
     return "\n".join([*parts, "</svg>\n"])
 
 
@@ -187,14 +209,15 @@ def bar(label: str, found: dict[str, Any], y: int) -> list[str]:
     """Return the label, the bar and the interval of one ratio."""
     middle, end = y + STEP / 2, _x(found["ratio"])
     parts = [
-        f'<text x="{LEFT - 10}" y="{middle + 4:.1f}" text-anchor="end" fill="{WHISKER}">{escape(label)}</text>',
+        f'<text x="{LEFT - 10}" y="{middle + 4:.1f}" text-anchor="end" fill="{WHISKER}">'
+        f"{escape(label)}</text>",
         f'<rect x="{LEFT}" y="{y + 7}" width="{end - LEFT:.1f}" height="{STEP - 14}" rx="3" fill="{BAR}"/>',
         f'<text x="{LEFT + 8}" y="{middle + 4:.1f}" fill="white">{found["ratio"]:.2f}</text>',
     ]
     if found["low"] is not None:
         low, high = _x(found["low"]), _x(found["high"])
-        parts.append(f'<path d="M{low:.1f} {middle}H{high:.1f}" stroke="{WHISKER}" stroke-width="1.5"/>')
-        parts += [f'<path d="M{at:.1f} {middle - 4}v8" stroke="{WHISKER}" stroke-width="1.5"/>' for at in (low, high)]
+        line = f"M{low:.1f} {middle}H{high:.1f}M{low:.1f} {middle - 4}v8M{high:.1f} {middle - 4}v8"
+        parts.append(f'<path d="{line}" fill="none" stroke="{WHISKER}" stroke-width="1.5"/>')
     return parts
 
 

@@ -75,7 +75,14 @@ class Recorder:
 async def demo_server() -> AsyncIterator[str]:
     """Run the demo agent on a free port and give the address of its page."""
     server = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bargein_server", "--agent", "demo", "--port", "0", stdout=asyncio.subprocess.PIPE
+        sys.executable,
+        "-m",
+        "bargein_server",
+        "--agent",
+        "demo",
+        "--port",
+        "0",
+        stdout=asyncio.subprocess.PIPE,
     )
     try:
         assert server.stdout is not None
@@ -160,7 +167,8 @@ def encode(shots: list[Shot]) -> bytes:
     first, *rest = [framed(shot) for shot in shots]
     out = io.BytesIO()
     first.save(
-        out, "WEBP", save_all=True, append_images=rest, duration=durations, loop=0, lossless=True, quality=60, method=4,
+        out, "WEBP", save_all=True, append_images=rest, duration=durations, loop=0,
+        lossless=True, quality=60, method=4,
     )  # fmt: skip
     return out.getvalue()
 
