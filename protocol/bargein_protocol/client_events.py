@@ -21,7 +21,6 @@ from .types import (
     InputIdField,
     InterruptIdField,
     JsonObject,
-    Label,
     Message,
     Milliseconds,
     OnBusy,
@@ -153,14 +152,12 @@ class SessionOpen(Event, frozen=True, kw_only=True, tag="session.open"):
         pending: Inputs and interrupts that got no answer on an earlier connection, in order.
         auth: A credential, when none was given in the handshake.
         client: What the client calls itself.
-        wants: What the client can show; None for everything.
     """
 
     resume: Resume | None = None
     pending: Annotated[list[InputText | Interrupt], Meta(max_length=MAX_PENDING)] | None = None
     auth: Annotated[str, Meta(max_length=8192)] | None = None
     client: ClientInfo | None = None
-    wants: Annotated[list[Label], Meta(max_length=8)] | None = None
 
 
 ClientEvent = (

@@ -83,7 +83,6 @@ ID_REUSED = Code(4430, "id_reused", "the id was used for something else", _stop)
 
 BUSY = Code(4450, "busy", "a turn is running", _retry)
 QUEUE_FULL = Code(4451, "queue_full", "too many inputs wait", _retry)
-PENDING_FULL = Code(4452, "pending_full", "too many inputs and interrupts are unanswered", _retry)
 SHUTTING_DOWN = Code(4453, "shutting_down", "the server is shutting down", _retry)
 AT_CAPACITY = Code(4454, "at_capacity", "the server runs as many turns as it can", _retry)
 
@@ -91,7 +90,7 @@ CODES: tuple[Code, ...] = (
     CLOSED, GOING_AWAY, NO_STATUS, ABNORMAL, INVALID_DATA, TOO_BIG, INTERNAL, RESTART, OVERLOADED,
     BAD_FRAME, UNAUTHORIZED, FORBIDDEN, UNKNOWN_TYPE, OPEN_TIMEOUT, REPLACED, EXPIRED, SLOW_CONSUMER,
     WRONG_CODEC, BAD_EVENT, ALREADY_OPEN, UNSUPPORTED, UNKNOWN_TURN, NOT_RUNNING, UNKNOWN_CALL,
-    SESSION_LOST, FLOODED, ID_REUSED, BUSY, QUEUE_FULL, PENDING_FULL, SHUTTING_DOWN,
+    SESSION_LOST, FLOODED, ID_REUSED, BUSY, QUEUE_FULL, SHUTTING_DOWN,
     AT_CAPACITY,
 )  # fmt: skip
 

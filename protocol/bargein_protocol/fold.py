@@ -197,8 +197,8 @@ class TurnFold(Struct, gc=False, eq=False):
         max_chars: How much of each text is kept.
 
     Attributes:
-        voice: The turn's own lane.
-        lanes: Every lane by source; `voice` is the one of the empty source.
+        main_lane: The turn's own lane.
+        lanes: Every lane by source; `main_lane` is the one of the empty source.
         last_seq: The last number that is folded in.
         last_output_seq: The last number of the turn before its `turn.ended`.
         ended: Its `turn.ended`, None while it runs.
@@ -212,12 +212,12 @@ class TurnFold(Struct, gc=False, eq=False):
     last_seq: Seq = NO_SEQ
     last_output_seq: Seq = NO_SEQ
     ended: ev.TurnEnded | None = None
-    voice: LaneFold = _SET_BELOW
+    main_lane: LaneFold = _SET_BELOW
     lanes: dict[str, LaneFold] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Give it a voice."""
-        self.voice = self.lanes[""] = LaneFold(self.max_chars)
+        self.main_lane = self.lanes[""] = LaneFold(self.max_chars)
 
     def add_text(self, seq: Seq, text: str) -> bool:
         """Fold a text delta of the turn's own voice in: the frequent case, without an event.
@@ -226,7 +226,7 @@ class TurnFold(Struct, gc=False, eq=False):
             Whether the text was kept whole.
         """
         self.last_seq = self.last_output_seq = seq
-        return self.voice.text.append(text, seq)
+        return self.main_lane.text.append(text, seq)
 
     def add_texts(self, first: Seq, texts: Sequence[str]) -> bool:
         """Fold text deltas of the turn's own voice in, whose numbers follow one another from `first` on.
@@ -234,7 +234,7 @@ class TurnFold(Struct, gc=False, eq=False):
         Returns:
             Whether there was room for all of the text; if not, nothing has changed.
         """
-        if not self.voice.text.extend(texts, first):
+        if not self.main_lane.text.extend(texts, first):
             return False
         self.last_seq = self.last_output_seq = Seq(first + len(texts) - 1)
         return True
@@ -308,7 +308,7 @@ class TurnFold(Struct, gc=False, eq=False):
         fold.last_seq, fold.last_output_seq = state.last_seq, state.last_output_seq
         for source, folded in state.lanes.items():
             fold.lanes[source] = LaneFold.unfold(folded, state.last_output_seq)
-        fold.voice = fold.lanes.setdefault("", fold.voice)
+        fold.main_lane = fold.lanes.setdefault("", fold.main_lane)
         if state.status is not None:
             fold.ended = ev.TurnEnded(
                 seq=state.last_seq,

@@ -39,7 +39,6 @@ class TurnRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
         pending: As in `session.open`.
         auth: As in `session.open`.
         client: As in `session.open`.
-        wants: As in `session.open`.
     """
 
     text: UserText
@@ -50,7 +49,6 @@ class TurnRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     pending: Annotated[list[InputText | Interrupt], Meta(max_length=MAX_PENDING - 1)] | None = None
     auth: Annotated[str, Meta(max_length=8192)] | None = None
     client: ClientInfo | None = None
-    wants: Annotated[list[Label], Meta(max_length=8)] | None = None
 
 
 class BatchInput(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -73,15 +73,15 @@ class SessionOpened(Event, frozen=True, kw_only=True, tag="session.opened"):
 
 
 class ReplayDone(Event, frozen=True, kw_only=True, tag="replay.done"):
-    """The replay is over; `seq` is the last number of the log, what follows is live."""
+    """The end of a replay; live events follow. `through` is the last number replayed."""
 
-    seq: SeqField
+    through: SeqField
 
 
 class Snapshot(Event, frozen=True, kw_only=True, tag="snapshot"):
-    """Takes the place of a replay that the log cannot give: the turns as they stand at `seq`."""
+    """The turns as of number `through`, in place of a replay that the log no longer holds."""
 
-    seq: SeqField
+    through: SeqField
     turns: Annotated[list[TurnState], Meta(max_length=4096)]
 
 

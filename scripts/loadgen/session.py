@@ -266,13 +266,13 @@ class LoadSession:
             self._end(turn, "failed", "session_lost", now)
 
     def _replayed(self, event: bp.ReplayDone, now: float) -> None:
-        if event.seq != self._seq:
+        if event.through != self._seq:
             self._figures.errors["numbers that are missing"] += 1
         self.replaying = False
         self._figures.times["resume"].record(now - self._connect_at)
 
     def _snapshot(self, event: bp.Snapshot, now: float) -> None:
-        self._seq = event.seq
+        self._seq = event.through
         states = {state.turn_id: state for state in event.turns}
         for state in event.turns:
             if state.input_id is not None:

@@ -130,7 +130,7 @@ async def test_a_thread_cannot_be_killed(converse: Serve) -> None:
 def outputs(talk: Conversation) -> list[Any]:
     """Return what the session holds of the first turn's tools."""
     [live] = talk.sessions
-    return [tool.output for tool in live.core.turn(talk.line.ends()[0].turn_id).fold.voice.tools.values()]
+    return [tool.output for tool in live.core.turn(talk.line.ends()[0].turn_id).fold.main_lane.tools.values()]
 
 
 async def test_no_tool_begins_when_the_stream_named_it_before_the_fence(converse: Serve) -> None:

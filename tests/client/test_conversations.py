@@ -102,7 +102,7 @@ class Player:
         assert [[key, wire.plain(outcome)] for key, outcome in self.core.outcomes()] == expected
 
     def text(self, fields: Step) -> None:
-        assert str(self.turns[fields["turn"]].fold.voice.text) == fields["is"]
+        assert str(self.turns[fields["turn"]].fold.main_lane.text) == fields["is"]
 
     def open(self, inputs: list[str]) -> None:
         assert [key for key, turn in self.turns.items() if not turn.over] == inputs

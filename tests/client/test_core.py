@@ -17,6 +17,7 @@ from client_script import (
     opened,
     replay_done,
     said,
+    snapshot,
     text,
 )
 
@@ -32,7 +33,7 @@ def test_events_come_out_in_order() -> None:
     assert kinds(events) == ["InputAccepted", "TurnStarted", "TextDelta", "TextDelta", "TurnEnded"]
     assert events == drain(client.everything)
     assert turn.ended == ended(5, "t_1")
-    assert str(turn.fold.voice.text) == "one two "
+    assert str(turn.fold.main_lane.text) == "one two "
 
 
 def test_duplicates_are_dropped() -> None:
@@ -83,7 +84,7 @@ def test_a_replay_that_stops_early_is_a_hole() -> None:
 
 @pytest.mark.parametrize(
     "event",
-    [text(1, "t_1", "x"), replay_done(0), bp.Snapshot(seq=bp.Seq(1), turns=[])],
+    [text(1, "t_1", "x"), replay_done(0), snapshot(1)],
     ids=["numbered", "replay.done", "snapshot"],
 )
 def test_nothing_comes_before_session_opened(event: bp.ServerEvent) -> None:
@@ -96,7 +97,7 @@ def test_nothing_comes_before_session_opened(event: bp.ServerEvent) -> None:
 
 @pytest.mark.parametrize(
     "event",
-    [opened(), replay_done(0), bp.Snapshot(seq=bp.Seq(9), turns=[]), text(0, "t_1", "x"), text(1, "", "x")],
+    [opened(), replay_done(0), snapshot(9), text(0, "t_1", "x"), text(1, "", "x")],
     ids=["opened twice", "replay.done", "snapshot", "no number", "no turn"],
 )
 def test_out_of_place_on_a_live_line(event: bp.ServerEvent) -> None:

@@ -83,7 +83,7 @@ def test_an_empty_replay_is_over_at_once() -> None:
     turn = talk.ask()
     talk.detach()
     assert resume(talk, 2) == ["session.opened", "replay.done"]
-    assert talk.of(ReplayDone)[-1].seq == 2
+    assert talk.of(ReplayDone)[-1].through == 2
     assert talk.emit(turn, "live")
 
 
@@ -188,7 +188,8 @@ def test_beyond_the_log_a_snapshot_takes_the_place_of_the_replay() -> None:
     assert [folded.turn_id for folded in snapshot.turns] == [turn]
     assert snapshot.turns[0].lanes[""].text == "".join(f"{n} " for n in range(50))
     talk.emit(turn, "live")
-    assert [event.seq for event in talk.events[mark:] if isinstance(event, TextDelta)] == [snapshot.seq + 1]
+    live = [event.seq for event in talk.events[mark:] if isinstance(event, TextDelta)]
+    assert live == [snapshot.through + 1]
     talk.interrupt(turn)
     assert talk.end_of(turn).heard.text.endswith("49 live")
 

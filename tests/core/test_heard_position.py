@@ -72,7 +72,7 @@ def hears(events: list[Event], taken: int, *reports: Played) -> Heard:
     hearing.taken = Seq(taken)
     for report in reports:
         hearing.report(report)
-    return hearing.heard(folded(events).voice)
+    return hearing.heard(folded(events).main_lane)
 
 
 def sent(events: list[Event], taken: int) -> tuple[str, int]:
@@ -170,7 +170,7 @@ def test_both_ways_to_report_say_the_same(kind: Callable[..., Played | Playback]
     hearing = HeardPosition()
     hearing.taken = Seq(9)
     hearing.report(kind(chars=3))
-    assert hearing.heard(folded(numbered([TextDelta(text="abcdef")])).voice).text == "abc"
+    assert hearing.heard(folded(numbered([TextDelta(text="abcdef")])).main_lane).text == "abc"
 
 
 @pytest.mark.parametrize(
@@ -217,5 +217,5 @@ def test_speech_is_cut_at_a_word_of_the_span_that_was_playing(audio_ms: int, tex
 def test_the_whole_text_is_the_words_of_the_speech_when_nothing_was_written() -> None:
     """Text wins where both are."""
     speech = AudioDelta(audio=b"", start_ms=0, duration_ms=10, text="spoken")
-    assert whole_text(folded(numbered([speech])).voice) == "spoken"
-    assert whole_text(folded(numbered([speech, TextDelta(text="written")])).voice) == "written"
+    assert whole_text(folded(numbered([speech])).main_lane) == "spoken"
+    assert whole_text(folded(numbered([speech, TextDelta(text="written")])).main_lane) == "written"

@@ -84,7 +84,7 @@ def test_answers_are_ready_in_every_state_of_a_client(stream: Sequencer) -> None
     stream.commit(TurnStarted(turn_id=TURN, input_id=INPUT))
     assert ready(stream) == [Pong(id="p")]
     assert replayed(stream) == [1, 2]
-    assert ready(stream) == [ReplayDone(seq=Seq(2))]
+    assert ready(stream) == [ReplayDone(through=Seq(2))]
 
 
 def test_what_is_numbered_after_the_replay_is_live(stream: Sequencer) -> None:
@@ -94,7 +94,7 @@ def test_what_is_numbered_after_the_replay_is_live(stream: Sequencer) -> None:
     stream.replay_from(cursor(0))
     replayed(stream)
     live = stream.commit(accepted())
-    assert ready(stream) == [ReplayDone(seq=Seq(1)), live]
+    assert ready(stream) == [ReplayDone(through=Seq(1)), live]
     assert stream.next_replayed() is None
 
 
@@ -104,7 +104,7 @@ def test_a_text_is_handed_over_by_its_caller(stream: Sequencer) -> None:
     fold = TurnFold(TURN)
     frame = stream.commit_text(fold, "word")
     assert JSON.decode_server(frame) == TextDelta(seq=Seq(1), turn_id=TURN, text="word")
-    assert (stream.top, ready(stream), str(fold.voice.text)) == (1, [], "word")
+    assert (stream.top, ready(stream), str(fold.main_lane.text)) == (1, [], "word")
     stream.replay_from(cursor(0))
     assert stream.next_replayed() == (frame, TURN, 1)
 
@@ -122,7 +122,7 @@ def test_text_beyond_what_a_turn_remembers_is_replayed_all_the_same(stream: Sequ
     fold = TurnFold(TURN, max_chars=5)
     stream.attach(JSON)
     frames = [stream.commit_text(fold, text) for text in ("four", "five", "six")]
-    assert str(fold.voice.text) == "fourf"
+    assert str(fold.main_lane.text) == "fourf"
     stream.replay_from(cursor(0))
     assert [stream.next_replayed() for _ in frames] == [(frame, TURN, n) for n, frame in enumerate(frames, 1)]
 
@@ -150,7 +150,7 @@ def test_a_replay_that_the_log_overtook_says_so(stream: Sequencer) -> None:
         stream.next_replayed()
     assert stream.replayed == 0
     stream.finish_replay()
-    assert (stream.live, ready(stream)) == (True, [ReplayDone(seq=Seq(41))])
+    assert (stream.live, ready(stream)) == (True, [ReplayDone(through=Seq(41))])
 
 
 def test_what_was_ready_for_a_lost_client_dies_with_it(stream: Sequencer) -> None:

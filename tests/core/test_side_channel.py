@@ -131,7 +131,7 @@ def test_what_the_log_lost_is_told_as_a_snapshot() -> None:
     talk.emit(turn, "next")
     [delta] = read(follower)
     assert isinstance(delta, TextDelta)
-    assert delta.seq == snapshot.seq + 1
+    assert delta.seq == snapshot.through + 1
 
 
 def test_who_is_too_slow_falls_off() -> None:

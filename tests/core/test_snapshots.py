@@ -15,7 +15,7 @@ def large(name: str, size: int) -> TurnState:
 def test_a_snapshot_at_its_bound_is_whole() -> None:
     """One byte more, and the oldest turn is told without its tool's output; its text is kept."""
     turns = [large("old", 1000), large("new", 1000)]
-    size = sum(len(JSON.encode(Snapshot(seq=Seq(7), turns=[turn]))) for turn in turns)
+    size = sum(len(JSON.encode(Snapshot(through=Seq(7), turns=[turn]))) for turn in turns)
     assert bounded_snapshot(Seq(7), turns, size).turns == turns
     old, new = bounded_snapshot(Seq(7), turns, size - 1).turns
     assert old.cut

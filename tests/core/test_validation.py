@@ -91,7 +91,7 @@ def test_an_output_that_is_changed_after_it_was_yielded_is_sent_as_it_was() -> N
     talk.open = True
     talk.flush()
     assert [event.value for event in talk.of(Data)] == [{"n": 1}]
-    assert talk.session.turn(turn).fold.voice.data == {"d": {"n": 1}}
+    assert talk.session.turn(turn).fold.main_lane.data == {"d": {"n": 1}}
 
 
 @pytest.mark.parametrize(
@@ -187,4 +187,4 @@ def test_text_beyond_a_piece_becomes_several_frames(length: int, frames: int) ->
     turn = talk.ask()
     assert talk.emit(turn, "x" * length)
     assert len(talk.of(TextDelta)) == frames
-    assert talk.session.turn(turn).fold.voice.text.length == length
+    assert talk.session.turn(turn).fold.main_lane.text.length == length

@@ -98,9 +98,9 @@ async def test_a_log_that_ran_over_is_told_as_a_snapshot(wire: WireKind) -> None
             old = token(opened) | {"Last-Event-ID": f"{opened['epoch']}.2"}
             async with client.stream(path(opened), headers=old) as follower:
                 snapshot = await follower.until("snapshot")
-                assert follower.messages[0].id == f"{opened['epoch']}.{snapshot['seq']}"
+                assert follower.messages[0].id == f"{opened['epoch']}.{snapshot['through']}"
                 assert snapshot["turns"][0]["lanes"][""]["text"].startswith("1 2 3 ")
-                await follower.until("text.delta", seq=snapshot["seq"] + 1)
+                await follower.until("text.delta", seq=snapshot["through"] + 1)
 
 
 async def test_who_reads_too_slowly_falls_off(wire: WireKind) -> None:

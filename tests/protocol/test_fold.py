@@ -130,7 +130,7 @@ def test_what_a_snapshot_brings_counts_as_one_event() -> None:
         AudioDelta(seq=Seq(2), turn_id=TURN, audio=b"", start_ms=0, duration_ms=20),
         TextDelta(seq=Seq(3), turn_id=TURN, text="c"),
     ]
-    lane = TurnFold.unfold(fold_of(events).folded()).voice
+    lane = TurnFold.unfold(fold_of(events).folded()).main_lane
     assert (lane.text.chars_at(2), lane.text.chars_at(3)) == (0, 3)
     assert lane.audio_seqs == [3]
 
@@ -185,7 +185,7 @@ def test_a_fold_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     events = [replace(output, seq=Seq(1 + n), turn_id=TURN) for n, output in enumerate(outputs)]
     fold = fold_of(events, max_chars=4)
-    lane = fold.voice.folded()
+    lane = fold.main_lane.folded()
     assert [(tool.call_id, tool.arguments, tool.state) for tool in lane.tools] == [
         ("c_0", "", "called"),
         ("c_1", "aba", "completed"),

@@ -23,7 +23,7 @@ from bargein_protocol import (
 @given(turn=wire.any_event(TurnState))
 def test_a_snapshot_survives_the_wire(turn: TurnState) -> None:
     """A client reads the turns as they were folded."""
-    snapshot = Snapshot(seq=Seq(7), turns=[turn])
+    snapshot = Snapshot(through=Seq(7), turns=[turn])
     assert JSON.decode_server(JSON.encode(snapshot)) == snapshot
 
 

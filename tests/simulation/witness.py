@@ -52,7 +52,7 @@ class Witness:
             self._snapshot(event)
         elif isinstance(event, bp.ReplayDone):
             oracle.expect(self.replaying, f"{self.name}: a replay was done that nobody asked for")
-            oracle.expect(event.seq == self.seq, f"{self.name}: a replay left a hole")
+            oracle.expect(event.through == self.seq, f"{self.name}: a replay left a hole")
             self.replaying = False
         elif isinstance(event, bp.InterruptResult):
             if event.outcome == "interrupted" and event.turn_id is not None:
@@ -102,10 +102,12 @@ class Witness:
         oracle, truth = self._oracle, self.truth
         assert truth is not None
         oracle.expect(self.replaying, f"{self.name} got a snapshot that nobody asked for")
-        oracle.expect(self.seq <= event.seq <= truth.top, f"{self.name} got a snapshot of {event.seq}")
-        self.seq = event.seq
+        oracle.expect(
+            self.seq <= event.through <= truth.top, f"{self.name} got a snapshot of {event.through}"
+        )
+        self.seq = event.through
         for state in event.turns:
-            told = truth.fold(state.turn_id, event.seq).folded()
+            told = truth.fold(state.turn_id, event.through).folded()
             oracle.expect(alike(state, told), f"a snapshot shows {state}, and it was {told}")
             if state.status is not None:
                 self._ended.add(state.turn_id)

@@ -107,9 +107,14 @@ def result(
     )
 
 
-def replay_done(seq: int) -> bp.ReplayDone:
+def replay_done(through: int) -> bp.ReplayDone:
     """`replay.done`."""
-    return bp.ReplayDone(seq=bp.Seq(seq))
+    return bp.ReplayDone(through=bp.Seq(through))
+
+
+def snapshot(through: int) -> bp.Snapshot:
+    """A `snapshot` without turns."""
+    return bp.Snapshot(through=bp.Seq(through), turns=[])
 
 
 def session_lost(ref_id: str) -> bp.ErrorEvent:

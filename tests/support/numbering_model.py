@@ -95,7 +95,7 @@ class ModelServer:
     def _replay(self, after: int) -> None:
         if after < self.kept_from:
             folds = [t.fold.folded() for t in self.turns.values() if not t.over or t.fold.last_seq > after]
-            self.down.append(bp.Snapshot(seq=bp.Seq(len(self.log)), turns=folds))
+            self.down.append(bp.Snapshot(through=bp.Seq(len(self.log)), turns=folds))
         else:
             self.down.extend(self.log[after:])
         self.down.append(replay_done(len(self.log)))

@@ -25,8 +25,9 @@ def test_every_event_has_its_type_its_cursor_and_its_frame(event: Any) -> None:
     if kind == "heartbeat":
         assert lines == [b": heartbeat"]
         return
-    moves = isinstance(event, (Numbered, ReplayDone, Snapshot))
-    cursor = [b"id: e.%d" % event.seq] if moves and b'"seq":' in frame[: len(kind) + 20] else []
+    moves = isinstance(event, Numbered) and b'"seq":' in frame[: len(kind) + 20]
+    seq = event.seq if moves else event.through if isinstance(event, (ReplayDone, Snapshot)) else None
+    cursor = [b"id: e.%d" % seq] if seq is not None else []
     assert lines == [b"event: " + kind.encode(), *cursor, b"data: " + frame]
     assert b"\r" not in block
 

@@ -13,7 +13,7 @@ const LIMITS = { frame_bytes: 262_144, pending: 64, queued: 8 };
 const opened = (fields = {}) => ({
   type: "session.opened", session_id: "s_1", token: "k_1", epoch: "e_1", resumed: false, heartbeat_ms: 15_000, limits: LIMITS, ...fields,
 });
-const resumed = () => [opened({ resumed: true, token: "k_2" }), { type: "replay.done", seq: 0 }];
+const resumed = () => [opened({ resumed: true, token: "k_2" }), { type: "replay.done", through: 0 }];
 
 /** A world in which time passes only on demand. */
 class World {

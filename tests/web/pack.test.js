@@ -28,7 +28,7 @@ console.log(new ClientCore().phase);
 
 const TYPED = `
 import { connect, InputRejected, type ConnectionState, type ResumeState, type Turn } from "bargein";
-const session = await connect("/v1/session", { ticket: async () => "x", wants: ["text"] });
+const session = await connect("/v1/session", { ticket: async () => "x" });
 const turn: Turn = session.send("hello", { onBusy: "queue", metadata: { lang: "en" } });
 for await (const event of turn) {
   if (event.type === "text.delta") event.text.length + (event.seq ?? 0);

@@ -142,7 +142,7 @@ class Recorder:
         if self.turns:
             name = name or self.chance.choice(list(self.turns))
             events = taken(self.turns[name].inbox)
-            text = str(self.turns[name].fold.voice.text)
+            text = str(self.turns[name].fold.main_lane.text)
             self.note(reads={"turn": name, "events": events}, text={"turn": name, "is": text})
 
     # --- the server ------------------------------------------------------------------------------

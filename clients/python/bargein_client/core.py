@@ -183,12 +183,12 @@ class ClientCore(Asking):
             )
 
     def _replay_done(self, event: bp.ReplayDone) -> None:
-        self.last_seq = max(self.last_seq, event.seq)
+        self.last_seq = max(self.last_seq, event.through)
         self.phase = Phase.LIVE
         self.turns.tell(SessionResumed())
 
     def _snapshot(self, event: bp.Snapshot) -> None:
-        self.last_seq = event.seq
+        self.last_seq = event.through
         over = self.turns.replace(event)
         for state in event.turns:
             if state.input_id is not None and self._outbox.answer(state.input_id) is not None:

@@ -48,8 +48,8 @@ def check(event: bp.ServerEvent | bp.UnknownEvent, phase: Phase, last_seq: bp.Se
     elif isinstance(event, (bp.ReplayDone, bp.Snapshot)):
         if phase is not Phase.REPLAYING:
             raise ServerViolation("expected a replay only after a resume")
-        if isinstance(event, bp.Snapshot) and event.seq < last_seq:
-            raise ServerViolation(f"expected a snapshot of {last_seq} or later, got {event.seq}")
+        if isinstance(event, bp.Snapshot) and event.through < last_seq:
+            raise ServerViolation(f"expected a snapshot of {last_seq} or later, got {event.through}")
     elif isinstance(event, bp.Numbered):
         if phase is Phase.OPENING:
             raise ServerViolation("expected session.opened before the first numbered event")
@@ -59,7 +59,7 @@ def check(event: bp.ServerEvent | bp.UnknownEvent, phase: Phase, last_seq: bp.Se
 def gap_before(event: bp.ServerEvent | bp.UnknownEvent, last_seq: bp.Seq) -> int:
     """Return how many numbers are missing between the last one that was taken and this event."""
     if isinstance(event, bp.ReplayDone):
-        return max(0, event.seq - last_seq)
+        return max(0, event.through - last_seq)
     if isinstance(event, bp.Numbered):
         return max(0, event.seq - last_seq - 1)
     return 0

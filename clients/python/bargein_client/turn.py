@@ -70,7 +70,7 @@ class ClientTurn:
 
         After an interrupt it may hold a little more than was delivered; `ended.heard` says what counts.
         """
-        return str(self._tracked.fold.voice.text)
+        return str(self._tracked.fold.main_lane.text)
 
     @property
     def ended(self) -> TurnEnded | None:

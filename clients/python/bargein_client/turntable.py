@@ -168,7 +168,7 @@ class TurnTable:
     def lost_end(self, turn: TrackedTurn) -> TurnEnded:
         """Return the end of a turn that the server does not know any more."""
         fold = turn.fold
-        heard = bp.Heard(seq=fold.last_output_seq, text=str(fold.voice.text))
+        heard = bp.Heard(seq=fold.last_output_seq, text=str(fold.main_lane.text))
         return TurnEnded(
             turn_id=fold.turn_id,
             status="failed",

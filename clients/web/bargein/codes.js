@@ -42,7 +42,6 @@ const ROWS = [
   [4430, "id_reused", "the id was used for something else", "stop", false],
   [4450, "busy", "a turn is running", "retry", false],
   [4451, "queue_full", "too many inputs wait", "retry", false],
-  [4452, "pending_full", "too many inputs and interrupts are unanswered", "retry", false],
   [4453, "shutting_down", "the server is shutting down", "retry", false],
   [4454, "at_capacity", "the server runs as many turns as it can", "retry", false],
 ];

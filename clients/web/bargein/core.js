@@ -43,12 +43,11 @@ export class ClientCore extends Asking {
    * @param {object} [options]
    * @param {string | null} [options.auth] A credential for `session.open`.
    * @param {ClientInfo | null} [options.client] What the client calls itself.
-   * @param {string[] | null} [options.wants] What it can show; null for everything.
-   * @param {import("./inbox.js").Bounds} [options.bounds] How much waits for one consumer.
+    * @param {import("./inbox.js").Bounds} [options.bounds] How much waits for one consumer.
    */
-  constructor({ auth = null, client = null, wants = null, bounds = BOUNDS } = {}) {
+  constructor({ auth = null, client = null, bounds = BOUNDS } = {}) {
     super(bounds);
-    this.#opening = withoutNulls({ type: "session.open", auth, client, wants });
+    this.#opening = withoutNulls({ type: "session.open", auth, client });
     /** The session's public name; null before the first `session.opened`. @type {string | null} */
     this.sessionId = null;
     /** What resumes the session: a secret. */
@@ -237,14 +236,14 @@ export class ClientCore extends Asking {
 
   /** @param {AnyEvent} event */
   #replayDone(event) {
-    this.lastSeq = Math.max(this.lastSeq, event.seq ?? 0);
+    this.lastSeq = Math.max(this.lastSeq, event.through);
     this.phase = "live";
     this.turns.tell({ type: "client.resumed" });
   }
 
   /** @param {ServerEventOf<"snapshot">} event */
   #snapshot(event) {
-    this.lastSeq = event.seq;
+    this.lastSeq = event.through;
     const over = this.turns.replace(event);
     for (const { turn_id, input_id } of event.turns) {
       if (input_id == null || this.outbox.answer(input_id) === undefined) continue;

@@ -65,7 +65,6 @@ export interface SessionOpen {
   pending?: (InputText | Interrupt)[] | null;
   auth?: string | null;
   client?: ClientInfo | null;
-  wants?: string[] | null;
 }
 /**
  * Asks for a session that exists: which, the secret that proves it, and what was seen of it.
@@ -227,18 +226,18 @@ export interface Limits {
   queued: number;
 }
 /**
- * The replay is over; `seq` is the last number of the log, what follows is live.
+ * The end of a replay; live events follow. `through` is the last number replayed.
  */
 export interface ReplayDone {
   type: "replay.done";
-  seq: number;
+  through: number;
 }
 /**
- * Takes the place of a replay that the log cannot give: the turns as they stand at `seq`.
+ * The turns as of number `through`, in place of a replay that the log no longer holds.
  */
 export interface Snapshot {
   type: "snapshot";
-  seq: number;
+  through: number;
   /**
    * @maxItems 4096
    */

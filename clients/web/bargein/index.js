@@ -41,7 +41,6 @@ export { Turn } from "./turn.js";
  * @property {ResumeState | null} [resume] What `Session.resumeState` gave on an earlier page. When the server has
  *   lost that session, this is a fresh one, and a `client.restarted` says so.
  * @property {ClientInfo} [client] What this program calls itself, for the server's logs.
- * @property {string[]} [wants] What it can show, such as `text`; everything when absent.
  * @property {(event: SessionEvents["*"]) => void} [onEvent] A listener for `*` from the very beginning.
  * @property {(session: Session) => void} [onSession] Gets the session before it is open, to listen to everything from
  *   the beginning, and to send at once: what is sent waits for the line.
@@ -65,7 +64,6 @@ export async function connect(url, options = {}) {
   const core = new ClientCore({
     auth: options.token ?? null,
     client: options.client ?? { name: "bargein-web" },
-    wants: options.wants ?? null,
   });
   if (options.resume?.version === 1) restore(core, options.resume);
   const at = sessionUrl(url);

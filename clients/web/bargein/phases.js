@@ -34,8 +34,8 @@ export function check(event, phase, lastSeq, epoch) {
     if (event.resumed && event.epoch !== epoch) violation("expected a resumed session to keep its epoch");
   } else if (event.type === "replay.done" || event.type === "snapshot") {
     if (phase !== "replaying") violation("expected a replay only after a resume");
-    if (event.type === "snapshot" && (event.seq ?? 0) < lastSeq) {
-      violation(`expected a snapshot of ${lastSeq} or later, got ${event.seq}`);
+    if (event.type === "snapshot" && event.through < lastSeq) {
+      violation(`expected a snapshot of ${lastSeq} or later, got ${event.through}`);
     }
   } else if (isNumbered(event)) {
     if (phase === "opening") violation("expected session.opened before the first numbered event");
@@ -50,7 +50,7 @@ export function check(event, phase, lastSeq, epoch) {
  * @param {number} lastSeq
  */
 export function gapBefore(event, lastSeq) {
-  if (event.type === "replay.done") return Math.max(0, (event.seq ?? 0) - lastSeq);
+  if (event.type === "replay.done") return Math.max(0, event.through - lastSeq);
   return isNumbered(event) ? Math.max(0, (event.seq ?? 0) - lastSeq - 1) : 0;
 }
 

@@ -43,8 +43,8 @@ export const EVENTS = {
 export const OBJECTS = {
   "SessionOpened": {"session_id":[0,["string",1,64]],"token":[0,["string",1,256]],"epoch":[0,["string",1,64]],"resumed":[0,["boolean"]],"reason":[2,["string",0,128]],"turn_id":[2,["string",1,64]],"heartbeat_ms":[0,["integer",0,9007199254740991]],"limits":[0,["object","Limits"]]},
   "Limits": {"frame_bytes":[0,["integer",0,9007199254740991]],"pending":[0,["integer",0,9007199254740991]],"queued":[0,["integer",0,9007199254740991]]},
-  "ReplayDone": {"seq":[0,["integer",0,9007199254740991]]},
-  "Snapshot": {"seq":[0,["integer",0,9007199254740991]],"turns":[0,["list",4096,["object","TurnState"]]]},
+  "ReplayDone": {"through":[0,["integer",0,9007199254740991]]},
+  "Snapshot": {"through":[0,["integer",0,9007199254740991]],"turns":[0,["list",4096,["object","TurnState"]]]},
   "TurnState": {"turn_id":[0,["string",0,64]],"input_id":[2,["string",1,64]],"started":[1,["boolean"]],"held":[1,["boolean"]],"status":[2,["enum","completed","failed","interrupted"]],"reason":[2,["string",0,128]],"retryable":[1,["boolean"]],"last_seq":[1,["integer",0,9007199254740991]],"last_output_seq":[1,["integer",0,9007199254740991]],"heard":[2,["object","Heard"]],"usage":[2,["object","Usage"]],"cut":[1,["boolean"]],"lanes":[1,["map",256,128,["object","LaneState"]]]},
   "Heard": {"seq":[1,["integer",0,9007199254740991]],"text":[1,["string",0,1048576]],"audio_ms":[1,["integer",0,9007199254740991]]},
   "Usage": {"input_tokens":[1,["integer",0,9007199254740991]],"output_tokens":[1,["integer",0,9007199254740991]]},

@@ -21,7 +21,6 @@ const FAILURES = {
 const REFUSALS = {
   busy: "The agent is busy. Wait for it, or stop it, and send this again.",
   queue_full: "Too many messages wait already. Send this again in a moment.",
-  pending_full: "Too many messages wait for an answer. Send this again in a moment.",
   shutting_down: "The server is shutting down. Send this again when it is back.",
   session_lost: "The server forgot this conversation before it got this. Send it again.",
   too_large: "This message is too long. Send it in parts.",

@@ -80,7 +80,7 @@ def exchange_messages(turn: TurnRecord, mark: str | None) -> list[Message]:
     Of other voices than the turn's own it tells what their tools did, unless the turn came to its end
     and so could tell what it made of that.
     """
-    lane = turn.fold.voice
+    lane = turn.fold.main_lane
     text = turn.hearing.heard(lane).text
     ended = turn.fold.ended
     cut = len(text) < len(whole_text(lane)) or ended is None or ended.status != "completed"

@@ -76,7 +76,7 @@ class Liveness:
         if self._handed == self._stream.handed or position != self._position:
             self._stream.answer(
                 Heartbeat(
-                    message=current.fold.voice.status if current is not None else None,
+                    message=current.fold.main_lane.status if current is not None else None,
                     position=position or None,
                 )
             )

@@ -93,10 +93,10 @@ class OutputPump:
 
     def _before(self, turn: TurnRecord) -> Before | None:
         """Return what the end of a turn tells; None when what was heard is not all that was said."""
-        voice = turn.fold.voice
-        if voice.audio or turn.hearing.reported:
+        lane = turn.fold.main_lane
+        if lane.audio or turn.hearing.reported:
             return None
-        return Before(turn.input.id, *voice.text.parts, turn.usage, self._answers.ids)
+        return Before(turn.input.id, *lane.text.parts, turn.usage, self._answers.ids)
 
     def enter(self, utterance: Utterance) -> None:
         """End an utterance: let the records know what was said.

@@ -153,7 +153,7 @@ class Requests:
         result = InterruptResult(interrupt_id=event.id, turn_id=turn.id, outcome="interrupted")
         if turn.state is State.ENDED:
             # What is known of the ended turn now; for the other outcomes `turn.ended` will tell.
-            heard = turn.hearing.heard(turn.fold.voice)
+            heard = turn.hearing.heard(turn.fold.main_lane)
             result = replace(result, outcome="already_ended", heard=heard)
         else:
             table.observer.turn_cut(turn)
@@ -179,7 +179,7 @@ class Requests:
         if not isinstance(answer, InterruptResult) or answer.outcome != "already_ended":
             return answer
         turn = self._table.turns.get(answer.turn_id) if answer.turn_id is not None else None
-        return answer if turn is None else replace(answer, heard=turn.hearing.heard(turn.fold.voice))
+        return answer if turn is None else replace(answer, heard=turn.hearing.heard(turn.fold.main_lane))
 
     def _on_hold(self, event: TurnHold) -> None:
         turn = self._speaking(event.turn_id)

@@ -181,7 +181,7 @@ class Sequencer:
 
     def _enter_text(self, fold: TurnFold, seq: Seq, text: str, frame: bytes) -> None:
         if fold.add_text(seq, text):
-            self._log.append_spoken(1, len(frame), self._log_codec, fold.turn_id, fold.voice.text)
+            self._log.append_spoken(1, len(frame), self._log_codec, fold.turn_id, fold.main_lane.text)
         else:
             self._log.append(frame, self._log_codec, fold.turn_id)
 
@@ -212,7 +212,7 @@ class Sequencer:
                 break
         said = texts[: len(frames)]
         if fold.add_texts(first, said):
-            self._log.append_spoken(len(frames), size, self._log_codec, turn_id, fold.voice.text)
+            self._log.append_spoken(len(frames), size, self._log_codec, turn_id, fold.main_lane.text)
         else:
             for n, frame in enumerate(frames):
                 self._enter_text(fold, Seq(first + n), texts[n], frame)
@@ -233,7 +233,7 @@ class Sequencer:
         if said.first != log.top + 1:
             raise Misuse(f"expected an utterance that begins with {log.top + 1}, got one with {said.first}")
         if fold.add_texts(said.first, said.pieces):
-            log.append_spoken(count, said.size, self._log_codec, fold.turn_id, fold.voice.text)
+            log.append_spoken(count, said.size, self._log_codec, fold.turn_id, fold.main_lane.text)
             self.handed += count
         else:
             for piece in said.pieces:
@@ -267,4 +267,4 @@ class Sequencer:
     def finish_replay(self) -> None:
         """Make the client live and tell it so."""
         self.live = True
-        self.answer(ReplayDone(seq=self._log.top))
+        self.answer(ReplayDone(through=self._log.top))

@@ -73,7 +73,7 @@ class Follower:
             return frame
         if not self._caught_up:
             self._caught_up = True
-            return self._codec.encode(ReplayDone(seq=self._after))
+            return self._codec.encode(ReplayDone(through=self._after))
         return None
 
 

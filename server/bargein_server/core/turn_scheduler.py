@@ -197,7 +197,7 @@ class TurnScheduler:
             status=ending.status,
             reason=ending.reason,
             last_seq=turn.fold.last_output_seq,
-            heard=turn.hearing.heard(turn.fold.voice),
+            heard=turn.hearing.heard(turn.fold.main_lane),
             usage=turn.usage,
             retryable=ending.retryable,
         )

@@ -41,7 +41,6 @@ async def start_turn(call: Call) -> None:
         resume=asked.resume,
         pending=[*(asked.pending or ()), question],
         client=asked.client,
-        wants=asked.wants,
     )
     await _stream(call, opening, question.id)
 

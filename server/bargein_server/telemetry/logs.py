@@ -101,7 +101,7 @@ def _fields(session: SessionRecord, record: TurnTiming) -> dict[str, Value]:
         "first_output_s": _seconds(record.asked_at, record.output_at),
         "cleanup_s": _seconds(record.ended_at, record.over_at) if event.status == "interrupted" else None,
         "abandoned": record.abandoned or None,
-        "chars": turn.fold.voice.text.length,
+        "chars": turn.fold.main_lane.text.length,
         "heard_chars": len(event.heard.text),
         "tools": sum(len(lane.tools) for lane in turn.fold.lanes.values()),
         "input_tokens": usage.input_tokens if usage is not None else None,

@@ -167,7 +167,7 @@ def _result(index: int, item: BatchInput, wire: FoldingWire, in_time: bool) -> B
         status=status,
         reason=reason,
         retryable=retryable,
-        text="" if wire.fold is None else whole_text(wire.fold.voice),
+        text="" if wire.fold is None else whole_text(wire.fold.main_lane),
         usage=usage,
     )
 

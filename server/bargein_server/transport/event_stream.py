@@ -23,8 +23,8 @@ from ..hosting.registry import SessionRegistry
 from .asgi_wire import TaskWire, Writer
 from .connection import Connection
 
-# Our own encoder writes the type first, and then the number of what has one.
-_HEAD = re.compile(rb'\{"type":"([a-z_.]+)"(?:,"seq":(\d+))?')
+# Our encoder writes the type first and then the number: `seq`, or `through` of what ends a replay.
+_HEAD = re.compile(rb'\{"type":"([a-z_.]+)"(?:,"(?:seq|through)":(\d+))?')
 
 _HEARTBEAT = JSON.encode(Heartbeat())
 
