@@ -1,4 +1,4 @@
-"""Times interrupts and counts tokens, processor and memory, against a floor measured in the same run.
+"""Measure interrupts, tokens, CPU time and memory against a floor.
 
     .venv/bin/python scripts/benchmark.py [--quick] [--json FILE]
 
@@ -51,7 +51,7 @@ QUICK = Plan(rounds=1, seconds=1.0, looks=7, cleanups=3, interrupts=100)
 
 
 def tell(what: str) -> None:
-    """Say what comes next, and when."""
+    """Print the next step of the run, with the time."""
     print(f"{time.monotonic() - STARTED:4.0f} s  {what}", file=sys.stderr, flush=True)
 
 
@@ -64,7 +64,7 @@ async def run(plan: Plan) -> Figures:
 
 
 def why(error: BaseException) -> list[str]:
-    """Return what went wrong, in words, each thing once."""
+    """Return a description of each failure, without repetitions."""
     notes = list(getattr(error, "__notes__", []))
     if isinstance(error, BaseExceptionGroup):
         return list(dict.fromkeys([*notes, *(line for inner in error.exceptions for line in why(inner))]))
@@ -72,7 +72,7 @@ def why(error: BaseException) -> list[str]:
 
 
 def prepare() -> None:
-    """Make this process one that puts load on another, and that ends its servers when it is ended."""
+    """Prepare this process to put load on its server processes."""
     # However we were started: a shell's background job ignores the first one.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
@@ -81,7 +81,7 @@ def prepare() -> None:
 
 
 def main() -> int:
-    """Parse the command line, measure, and print the table; returns the exit code."""
+    """Parse the command line, measure, print the table; return the exit code."""
     options = _options()
     if options.serve:
         end_with_parent()

@@ -1,4 +1,4 @@
-"""Write the table and the chart of the benchmark page from one file of figures.
+"""Write the table and the chart of the benchmark page from its figures.
 
     .venv/bin/python scripts/benchmark_page.py                 table in BENCHMARK.md, speed/chart.svg
     .venv/bin/python scripts/benchmark_page.py --check         exit with 1 when one of them is stale
@@ -183,7 +183,7 @@ def table(figures: dict[str, Any]) -> str:
 
 
 def chart(figures: dict[str, Any]) -> str:
-    """Return the chart: a bar for each drawn ratio, with its interval, beside the floor's line."""
+    """Return the chart: a bar for each ratio, its interval, and the floor."""
     drawn = [(row.chart, figures["rows"][key]) for key, row in ROWS.items() if row.chart]
     bottom = TOP + STEP * len(drawn)
     parts = [

@@ -94,7 +94,7 @@ async def demo_server() -> AsyncIterator[str]:
 
 
 async def play(page: Page, recorder: Recorder) -> None:
-    """Do what a person does: ask, cut in, reload, and look at the events."""
+    """Act like a person: ask, cut in, reload, and look at the events."""
     recorder.caption = "An answer streams."
     await ask(page, STORY)
     await words(page, 0, 160)

@@ -71,7 +71,7 @@ def sources() -> list[Path]:
 
 
 def place(source: Path) -> Path:
-    """Return the place of a file in the site: folders with a dot are hidden there."""
+    """Return the place of a file in the site."""
     if source == Path("README.md"):
         return Path("index.md")
     return Path("project", *source.parts[1:]) if source.parts[0] == ".github" else source
@@ -112,7 +112,7 @@ def write_reference(module: str, purpose: str) -> Path:
 
 
 def configuration(found: list[Path], reference: list[Path]) -> str:
-    """Return the configuration of mkdocs with the parts of the navigation that are lists of files."""
+    """Return the configuration of mkdocs with a complete navigation."""
 
     def below(folder: str) -> str:
         return "".join(f"\n        - {place(path)}" for path in found if str(path).startswith(folder))

@@ -1,4 +1,4 @@
-"""What a run is asked for."""
+"""Options of one run."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ WATCHED = 100
 
 
 class Look(Struct, frozen=True):
-    """What clients got from a crowd of one size.
+    """Result of one crowd size, as its clients measured it.
 
     Args:
         size: How many they were.
@@ -53,12 +53,12 @@ class Look(Struct, frozen=True):
 
     @property
     def served(self) -> bool:
-        """Everyone got what they should."""
+        """Return whether every client got its tokens in time."""
         return self.gap_s <= GAP_S and self.tokens_per_s >= TOKENS_PER_S
 
 
 class Staircase:
-    """The sizes to look at: up after one that was served, down after one that was not.
+    """Sizes to try: larger after a success, smaller after a failure.
 
     So looks stay around the border, which moves with the speed of the machine, and other servers can have
     theirs in between. (H. Levitt: Transformed up-down methods in psychoacoustics, 1971.)

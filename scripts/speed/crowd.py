@@ -1,4 +1,4 @@
-"""Many clients of either server on one event loop, so cheap that the server is what is timed.
+"""Many clients on one event loop, cheaper than the server they measure.
 
 Nothing is decoded: a frame is told by its first bytes. Checking is for the load test.
 """
@@ -49,7 +49,7 @@ class Crowd:
 
     @property
     def lost(self) -> str | None:
-        """What first went wrong with one of them, None while nothing did."""
+        """First failure of a client; None without one."""
         return next((client.lost for client in self.clients if client.lost), None)
 
     @property
@@ -82,7 +82,7 @@ class Crowd:
                 tasks.create_task(_begin(client, text, PHASE_S * random.random()))
 
     async def hush(self) -> None:
-        """Let everyone stop the turn that runs, so that this server leaves the machine to the others."""
+        """Interrupt all running turns, to leave the machine to the other servers."""
         async with asyncio.timeout(PATIENCE_S):
             await asyncio.gather(*(client.stop() for client in self.clients if client.in_turn))
 

@@ -1,4 +1,4 @@
-"""What stands below the table: on what it was measured, and how far it can be trusted."""
+"""Footer of the table: the machine, and the reliability of the figures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IDLE = 0.5
 
 
 def machine() -> str:
-    """Return what this runs on, with versions."""
+    """Return the machine and the versions of the software."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("uvicorn", "websockets", "uvloop", "msgspec"))
     return (
         f"{os.cpu_count()} cores{_model()}, {platform.system()} {platform.release()}, "
@@ -30,7 +30,7 @@ def machine() -> str:
 
 
 def _model() -> str:
-    """Return the processor's name, where the system tells."""
+    """Return the processor's name where the system provides it."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
     except OSError:
@@ -40,7 +40,7 @@ def _model() -> str:
 
 
 def load_average() -> float:
-    """Return how many processes wanted a core, of the last minute; 0 where the system does not tell."""
+    """Return the load average of the last minute; 0 where there is none."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
@@ -69,7 +69,7 @@ def footer(figures: Figures, plan: Plan, waiting: float) -> list[str]:
 
 
 def _counts(figures: Figures, plan: Plan) -> dict[str, int]:
-    """Return how many durations the server with the fewest has behind each p99."""
+    """Return the smallest number of durations behind a p99 of any server."""
     found = {number(n): min(figures.count(f"ended {n}", name) for name in NAMES) for n in plan.sessions}
     ours = [name for name in NAMES if name != FLOOR]
     for n in plan.endless:
@@ -93,7 +93,7 @@ ENOUGH = 1000
 
 
 def warnings(figures: Figures, plan: Plan, waiting: float) -> list[str]:
-    """Return what spoils the figures."""
+    """Return the warnings about the figures."""
     found = []
     loads = {what: median(values) for (what, _), values in figures.values.items() if what.startswith("load ")}
     for (what, _), values in figures.values.items():

@@ -1,4 +1,4 @@
-"""Clients that cut turns off at random moments, and what that takes."""
+"""Clients that interrupt turns at random moments, and the times measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured, in stretches of a few seconds that the servers have in turns.
+"""Measurements, in segments of a few seconds interleaved among servers.
 
 A virtual machine does not have the same speed for a minute. So all servers have their clients connected,
 one of them talks at a time, and each round holds a stretch of each: what the machine does in a round falls
@@ -44,7 +44,7 @@ Stretch = Callable[[Crowd], Awaitable[None]]
 
 
 async def measure(serve: Serve, plan: Plan, figures: Figures, tell: Tell) -> None:
-    """Run everything but what `memory` does.
+    """Run all measurements except `memory`.
 
     Args:
         serve: Starts the servers.
@@ -93,7 +93,7 @@ class _Round:
     async def _in_turns(
         self, what: str, servers: Sequence[Served], size: int, stretch: Stretch, times: int = 1
     ) -> None:
-        """Let each server have a stretch, so many times, in an order that chance makes."""
+        """Give each server a segment in random order, several times."""
         async with AsyncExitStack() as stack:
             crowds = [await stack.enter_async_context(Crowd(server, size)) for server in servers]
             for _ in range(times):
@@ -108,7 +108,7 @@ class _Round:
 
 @contextmanager
 def no_garbage() -> Iterator[None]:
-    """Let this process collect no garbage meanwhile: its own pauses would be blamed on the server."""
+    """Disable garbage collection here: pauses would count as the server's."""
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -120,14 +120,14 @@ def no_garbage() -> Iterator[None]:
 
 
 async def _warm_up(crowd: Crowd) -> None:
-    """Let everyone begin turns and interrupt them: what runs for the first time is slow."""
+    """Warm up: begin and interrupt turns of every client."""
     for _ in range(WARM_TURNS):
         await crowd.start("trickle")
         await crowd.hush()
 
 
 async def _trickle(plan: Plan, figures: Figures, crowd: Crowd) -> None:
-    """Tokens at a steady rate: processor time of the server alone, then interrupts at random."""
+    """Tokens at a steady rate: the server's CPU time, then random interrupts."""
     server, size = crowd.server, len(crowd.clients)
     await crowd.start("trickle")
     tokens, used = crowd.tokens, server.usage.cpu_s
@@ -146,7 +146,7 @@ async def _trickle(plan: Plan, figures: Figures, crowd: Crowd) -> None:
 
 
 async def _cleanup(plan: Plan, figures: Figures, crowd: Crowd) -> None:
-    """The floor cleans nothing up; ours takes 0.3 s, and nobody is to wait for that."""
+    """Interrupts of turns whose cleanup takes 0.3 s; the floor has no cleanup."""
     server, size = crowd.server, len(crowd.clients)
     text = "cleanup" if server.name != FLOOR else "trickle"
     await crowd.start(text)
@@ -165,7 +165,7 @@ async def _flat_out(figures: Figures, crowd: Crowd) -> None:
 
 
 async def _turns(figures: Figures, crowd: Crowd) -> None:
-    """What a turn of one token costs, from its input to its end."""
+    """CPU time of a turn of one token, from its input to its end."""
     used = crowd.server.usage.cpu_s
     for _ in range(TURNS):
         await crowd.all_say("flat 1")

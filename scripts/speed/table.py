@@ -1,4 +1,4 @@
-"""The table: floor and ours, their ratios, and how far those can be trusted."""
+"""Table: floor and bargein, their ratios and intervals."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Row(NamedTuple):
 
 
 def rows(plan: Plan) -> list[Row]:
-    """Return what the table has."""
+    """Return the rows of the table."""
     found: list[Row] = []
     for n in plan.sessions:
         found += _trickling(n)
@@ -85,13 +85,13 @@ def number(sessions: int) -> str:
 
 
 def value(figures: Figures, row: Row, name: str) -> float:
-    """Return what a row says of a server, in its unit."""
+    """Return the figure of a row for a server, in its unit."""
     what, share = (row.floor, FLOOR_SHARE) if row.floor and name == FLOOR else (row.what, row.share)
     return figures.get(what, name, share) * row.factor
 
 
 def compared(figures: Figures, row: Row, name: str) -> Ratio | None:
-    """Return how a server compares with the floor; None where that says nothing."""
+    """Return the ratio of a server to the floor; None where it has no meaning."""
     if not row.ratio or not value(figures, row, FLOOR) > 0:
         return None
     to_share = FLOOR_SHARE if row.floor else row.share
