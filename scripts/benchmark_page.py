@@ -126,9 +126,9 @@ def taken_over(run: dict[str, Any]) -> str:
     missing = ROWS.keys() - found.keys()
     if missing:
         sys.exit(f"the run has no figures for {', '.join(sorted(missing))}: run the whole benchmark")
-    machine, _, software = run["machine"].partition("; ")
+    machine, _, software = run["machine"].partition(", Python ")
     lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(found[key])}" for key in ROWS)
-    head = {"machine": machine, "software": software, "rounds": plan.rounds, "looks": plan.looks}
+    head = {"machine": machine, "software": f"Python {software}", "rounds": plan.rounds, "looks": plan.looks}
     fields = "".join(f" {json.dumps(name)}: {json.dumps(value)},\n" for name, value in head.items())
     return f'{{\n{fields} "rows": {{\n{lines}\n }}\n}}\n'
 
@@ -179,7 +179,9 @@ def table(figures: dict[str, Any]) -> str:
         aim = f"{sign} {row.aim:g}{' KiB' if row.absolute else ''}"
         least = "" if found["least"] is None else f"{found['least']:.2f}"
         lines.append(f"| {row.title} | {floor} | {ours} | {ratio}{interval} | {aim} | {least} |")
-    return "\n".join(lines) + "\n"
+    machine = f"Machine: {figures['machine']}. Software: {figures['software']}."
+    size = f"{figures['rounds']} rounds, {figures['looks']} steps of the search for sessions on one core."
+    return "\n".join([*lines, "", f"{machine} {size}"]) + "\n"
 
 
 def chart(figures: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@
     openapi.json    OpenAPI of the HTTP side
 
 python scripts/schema.py            write them
-python scripts/schema.py --check    exit with 1 when one is stale
+python scripts/schema.py --check    exit with 1 when a file is stale
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     .venv/bin/python scripts/stalled_client.py [--clients 16] [--json] [server options …]
 
-The agent never waits. A process with so many connections is stopped (SIGSTOP): it reads nothing and closes
-nothing, and its kernel goes on acknowledging probes. Counted are the server's resident memory and what
-its kernel holds for the connections, each by connection, until the server has dropped them all. Then the
-process goes on (SIGCONT), and every client resumes its session and interrupts its turn. Linux.
+The agent never waits. A client process with several connections is stopped (SIGSTOP): it reads nothing and
+closes nothing, and its kernel continues to acknowledge probes. The results are the server's resident memory
+and the bytes in its kernel, per connection, until the server has dropped all of them. Then the client process
+continues (SIGCONT), and every client resumes its session and interrupts its turn. Needs Linux.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     )
     _add_load(parser)
     add = parser.add_argument
-    add("--pid", type=int, help="the server's process on this machine: its memory and processor time")
+    add("--pid", type=int, help="id of the server's process on this machine; adds its memory and CPU time")
     add("--json", type=Path, metavar="FILE", help="write the figures")
     add("--picture", type=Path, metavar="FILE", help="draw the distribution of the times, as SVG")
     for name in limit_names():
@@ -102,34 +102,64 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("url", type=_url, help="ws://HOST:PORT/v1/session")
     add("--sessions", type=_positive, default=100, metavar="N", help="users at a time (%(default)s)")
-    add("--ramp-s", type=_number, default=5.0, metavar="S", help="until all have come (%(default)s)")
-    add("--duration-s", type=_number, default=30.0, metavar="S", help="after the ramp (%(default)s)")
+    add(
+        "--ramp-s",
+        type=_number,
+        default=5.0,
+        metavar="S",
+        help="seconds until all users have arrived (%(default)s)",
+    )
+    add("--duration-s", type=_number, default=30.0, metavar="S", help="seconds after the ramp (%(default)s)")
     add(
         "--turn-every-s",
         type=_above_zero,
         default=4.0,
         metavar="S",
-        help="a user speaks so often (%(default)s)",
+        help="seconds between the inputs of a user (%(default)s)",
     )
-    add("--text", action="append", dest="texts", help=f"what users say; may be repeated ({DEFAULT_TEXTS})")
+    add("--text", action="append", dest="texts", help=f"text of an input; may be repeated ({DEFAULT_TEXTS})")
     add(
         "--barge-in",
         type=_share,
         default=0.5,
         metavar="SHARE",
-        help="turns that are interrupted (%(default)s)",
+        help="share of interrupted turns (%(default)s)",
     )
     add(
         "--barge-in-s",
         type=_number,
         default=2.0,
         metavar="S",
-        help="so long after the input at most (%(default)s)",
+        help="latest interrupt, in seconds after the input (%(default)s)",
     )
-    add("--slow", type=_share, default=0.0, metavar="SHARE", help="users who read slowly (%(default)s)")
-    add("--slow-s", type=_above_zero, default=1.0, metavar="S", help="they stop for so long (%(default)s)")
-    add("--drops", type=_share, default=0.0, metavar="SHARE", help="turns that lose their line (%(default)s)")
-    add("--patience-s", type=_above_zero, default=10.0, metavar="S", help="then a turn hangs (%(default)s)")
+    add(
+        "--slow",
+        type=_share,
+        default=0.0,
+        metavar="SHARE",
+        help="share of users who read slowly (%(default)s)",
+    )
+    add(
+        "--slow-s",
+        type=_above_zero,
+        default=1.0,
+        metavar="S",
+        help="seconds for which they stop (%(default)s)",
+    )
+    add(
+        "--drops",
+        type=_share,
+        default=0.0,
+        metavar="SHARE",
+        help="share of turns that lose the connection (%(default)s)",
+    )
+    add(
+        "--patience-s",
+        type=_above_zero,
+        default=10.0,
+        metavar="S",
+        help="seconds after which a turn counts as hung (%(default)s)",
+    )
     add("--codec", choices=("json", "msgpack"), default="json")
     add(
         "--header",
@@ -137,9 +167,9 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
         type=_header,
         dest="headers",
         metavar="NAME:VALUE",
-        help="of the handshake",
+        help="header of the handshake",
     )
-    add("--seed", type=int, default=1, help="of all randomness (%(default)s)")
+    add("--seed", type=int, default=1, help="seed of the random numbers (%(default)s)")
 
 
 def _url(text: str) -> str:

@@ -113,7 +113,7 @@ class LoadSession:
         write(self._codec.encode(opening))
 
     def detach(self, *, on_purpose: bool) -> None:
-        """Record a lost connection and stop the timing of requests in flight."""
+        """Record a lost connection; `on_purpose` stops timing requests in flight."""
         if self.open:
             self._figures.opened -= 1
         self.write, self.open, self.replaying = None, False, False
