@@ -3,8 +3,8 @@
     sudo .venv/bin/python scripts/slow_line.py [--rounds 5] [--json] [server options …]
 
 Server and client run in network namespaces of their own, joined by a pair of virtual interfaces. The
-server's interface sends 1 Mbit/s through a queue of 32 KiB (tc-tbf(8)). The agent never waits. The client lets
-the line fill for a second and interrupts. The result is the time from then to the last frame of output.
+server's interface sends 1 Mbit/s through a queue of 32 KiB (tc-tbf(8)). The agent never waits. The client
+lets the line fill for a second and interrupts. The result is the time from then to the last frame of output.
 Needs Linux, root, `ip` and `tc`.
 """
 

@@ -20,8 +20,8 @@ class Ratio(NamedTuple):
 
     Args:
         value: One divided by the other.
-        low, high: Between these it lies with a certainty of `SURE`, as far as the rounds tell: as many of
-            them, drawn again and again, give so (bootstrap, by percentiles). None of a single round.
+        low, high: Confidence interval at the level `SURE`: bootstrap over the rounds, by percentiles. None
+            for a single round.
     """
 
     value: float

@@ -17,7 +17,7 @@ from .processes import FLOOR, NAMES, OURS
 from .table import number
 
 IDLE = 0.5
-"""A load average beyond this before we begin is somebody else's."""
+"""A higher load average before the run belongs to other processes."""
 
 
 def machine() -> str:
@@ -45,25 +45,25 @@ def load_average() -> float:
 
 
 def footer(figures: Figures, plan: Plan, waiting: float) -> list[str]:
-    """Return its lines.
+    """Return the lines of the footer.
 
     Args:
-        figures: What was measured.
-        plan: How much.
-        waiting: The load average before it began.
+        figures: The measurements.
+        plan: Their number.
+        waiting: The load average before the run.
     """
     most = max(plan.sessions)
     floor, ours = (figures.get(f"utilisation {most}", name) for name in (FLOOR, OURS))
     load = max(figures.get(f"load {most}", name) for name in NAMES)
     return [
         machine(),
-        f"medians of {plan.rounds} rounds ({plan.looks - APPROACH} looks at crowds), ratios too; "
-        "p99 of all rounds together; memory once; each in new processes",
-        f"in parentheses: between what a ratio lies with a certainty of {SURE:.0%}, as far as rounds tell",
-        f"{most} sessions: {floor:.0%} of the floor's core, {ours:.0%} of ours, {load:.0%} of the load's",
-        f"interrupts of each server, at least: {_interrupts(figures, plan)}",
+        f"medians and median ratios of {plan.rounds} rounds ({plan.looks - APPROACH} steps of the search for "
+        "sessions on one core); p99 over all rounds; memory measured once; new processes in each round",
+        f"in parentheses: {SURE:.0%} bootstrap confidence interval over the rounds",
+        f"CPU with {most} sessions: floor {floor:.0%}, bargein {ours:.0%}, load generator {load:.0%}",
+        f"minimum number of interrupts per server: {_interrupts(figures, plan)}",
         _noise(figures, plan),
-        f"load average before it began: {waiting:.1f}",
+        f"load average before the run: {waiting:.1f}",
         *warnings(figures, plan, waiting),
     ]
 
@@ -85,11 +85,11 @@ def _noise(figures: Figures, plan: Plan) -> str:
     if plan.rounds < 2:
         return "noise: unknown, there was one round"
     apart = max(spread(figures.rounds(f"ended {n}", name, 0.5)) for n in plan.sessions for name in NAMES)
-    return f"noise: rounds differ by up to {apart:.0%} in an interrupt's median"
+    return f"noise: rounds differ by up to {apart:.0%} in the median of interrupts"
 
 
 ENOUGH = 1000
-"""Fewer interrupts than this have no 99th percentile worth the name: less than ten are beyond it."""
+"""With fewer interrupts less than ten lie beyond the 99th percentile."""
 
 
 def warnings(figures: Figures, plan: Plan, waiting: float) -> list[str]:
@@ -106,5 +106,5 @@ def warnings(figures: Figures, plan: Plan, waiting: float) -> list[str]:
     if few:
         found.append(f"TOO FEW INTERRUPTS FOR A P99 ({', '.join(few)}): fewer than {ENOUGH:,}")
     if waiting > IDLE:
-        found.append(f"THE MACHINE WAS NOT IDLE: a load average of {waiting:.1f} before it began")
+        found.append(f"THE MACHINE WAS NOT IDLE: a load average of {waiting:.1f} before the run")
     return found

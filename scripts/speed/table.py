@@ -14,16 +14,16 @@ FLOOR_SHARE = 0.5
 
 
 class Row(NamedTuple):
-    """A row.
+    """A row of the table.
 
     Args:
-        title: With the unit.
-        what: What was measured.
-        factor: To the unit in the title.
-        decimals: How many are printed.
-        share: Which quantile of durations it is; None: it is a value.
-        floor: What the median of stands for the floor, where that cannot do the same; empty: the same.
-        ratio: Whether floor and ours are to be compared.
+        title: Text of the first column, with the unit.
+        what: Name of the measurement.
+        factor: Factor from the measurement's unit to the title's.
+        decimals: Printed digits after the point.
+        share: Quantile of the durations; None for a value.
+        floor: Measurement whose median stands for a floor without an equivalent; empty otherwise.
+        ratio: Whether to compare bargein with the floor.
     """
 
     title: str
