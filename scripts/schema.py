@@ -1,11 +1,11 @@
-"""Write the machine-readable descriptions of the protocol.
+"""Write the machine-readable descriptions of the protocol, from its structs.
 
     schema.json     JSON Schema of all events
     asyncapi.json   AsyncAPI of the socket
     openapi.json    OpenAPI of the HTTP side
 
 python scripts/schema.py            write them
-python scripts/schema.py --check    exit with 1 when a file is stale
+python scripts/schema.py --check    exit with 1 when one is stale
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def definitions() -> dict[str, Any]:
     """Return every definition by name: unions, events and their parts."""
     unions, parts = msgspec.json.schema_components((ClientEvent, ServerEvent), ref_template="#/$defs/{name}")
     for part in parts.values():
-        # A docstring's first line says what it is; the rest is for readers of the code.
+        # The first line of a docstring is the description; the rest is for readers of the code.
         if "description" in part:
             part["description"] = part["description"].partition("\n")[0]
     return dict(zip(("ClientEvent", "ServerEvent"), unions, strict=True)) | dict(sorted(parts.items()))
