@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 PAGES, HTML = ROOT / ".site" / "pages", ROOT / ".site" / "html"
 CONFIG, COMPLETE = Path(__file__).parent / "mkdocs.yml", ROOT / ".site" / "mkdocs.yml"
-IGNORED = {".venv", ".site", "node_modules", "dist", ".pytest_cache", ".hypothesis"}
+IGNORED = re.compile(r"(^|/)(node_modules|dist|\.(?!github/))")
 REFERENCE = {
     "bargein_server": "Agents and servers: the public names of the package.",
     "bargein_server.agents.chat_completions": "Agents for chat completions.",
@@ -67,7 +67,7 @@ def run(*arguments: str) -> int:
 def sources() -> list[Path]:
     """Return every Markdown page of the repository, relative to its root."""
     found = (path.relative_to(ROOT) for path in ROOT.rglob("*.md"))
-    return sorted(path for path in found if not IGNORED & set(path.parts))
+    return sorted(path for path in found if not IGNORED.search(path.as_posix()))
 
 
 def place(source: Path) -> Path:

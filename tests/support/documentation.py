@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent.parent
-IGNORED = {".venv", ".site", "node_modules", "dist", ".pytest_cache", ".hypothesis"}
+IGNORED = re.compile(r"(^|/)(node_modules|dist|\.(?!github/))")
 
 
 class Block(NamedTuple):
@@ -37,7 +37,7 @@ class Block(NamedTuple):
 def pages() -> list[str]:
     """Return every Markdown page of the repository, relative to its root."""
     found = (path.relative_to(ROOT) for path in ROOT.rglob("*.md"))
-    return sorted(str(path) for path in found if not IGNORED & set(path.parts))
+    return sorted(str(path) for path in found if not IGNORED.search(path.as_posix()))
 
 
 def blocks(page: str, language: str) -> list[Block]:
