@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from bargein_server import Turn
+from bargein_server import Settings, Turn
 from documentation import ROOT, Block, anchors, blocks, commands, links, pages
 from live_server import Serving, ask, serving
 from model_server import Upstream
@@ -181,3 +181,14 @@ def test_links_lead_somewhere(page: str) -> None:
         assert target.exists(), f"{page}: {path}"
         if anchor and target.suffix == ".md":
             assert anchor in anchors(target), f"{page}: {path}#{anchor}"
+
+
+@pytest.mark.parametrize("page", [page for page in GUIDES if not page.endswith("settings.md")])
+def test_options_and_settings_in_the_text_exist(page: str) -> None:
+    """An option in running text is one of `bargein-server`, and a name that ends in `_s` is a setting."""
+    text = re.sub(r"^```.*?^```$", "", (ROOT / page).read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    code = re.findall(r"`([^`\n]+)`", text)
+    options = {option for part in code for option in re.findall(r"--[a-z-]+", part)} - {"--help", "--no-deps"}
+    assert [option for option in sorted(options) if option not in help_of("bargein-server")] == []
+    names = {part for part in code if re.fullmatch(r"[a-z_]+_s", part)}
+    assert names - {"timeout_s"} <= set(Settings.__struct_fields__)
