@@ -54,11 +54,11 @@ class Crowd:
 
     @property
     def tokens(self) -> int:
-        """How many tokens came to all of them."""
+        """Tokens that all clients received."""
         return sum(client.tokens for client in self.clients)
 
     async def grow(self, by: int) -> Sequence[Client]:
-        """Connect more; returns them, idle."""
+        """Connect more clients and return them, idle."""
         before = len(self.clients)
         async with asyncio.timeout(PATIENCE_S):
             for _ in range(by):
@@ -68,13 +68,13 @@ class Crowd:
         return self.clients[before:]
 
     async def shrink(self, by: int) -> None:
-        """Let the last ones go."""
+        """Disconnect the newest clients."""
         gone, self.clients = self.clients[len(self.clients) - by :], self.clients[: len(self.clients) - by]
         async with asyncio.timeout(PATIENCE_S):
             await asyncio.gather(*(client.close() for client in gone))
 
     async def start(self, text: str, clients: Sequence[Client] | None = None) -> None:
-        """Let everyone begin a turn, or these, at random moments within `PHASE_S`."""
+        """Begin turns of all or some clients, at random moments in `PHASE_S`."""
         random = Random(1)
         chosen = self.clients if clients is None else clients
         async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
@@ -87,13 +87,13 @@ class Crowd:
             await asyncio.gather(*(client.stop() for client in self.clients if client.in_turn))
 
     async def all_say(self, text: str) -> None:
-        """Let everyone have one turn to its end."""
+        """Run one complete turn of every client, concurrently."""
         async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
             for client in self.clients:
                 tasks.create_task(client.turn(text))
 
     async def each_says(self, text: str) -> None:
-        """Let everyone have one turn to its end, one after the other."""
+        """Run one complete turn of every client, one after another."""
         async with asyncio.timeout(PATIENCE_S):
             for client in self.clients:
                 await client.turn(text)

@@ -128,7 +128,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
         process.wait(END_S)
-    except BaseException:  # it hangs, or whoever ends us is in a hurry: it must not stay behind
+    except BaseException:  # it hangs or this process is being ended: it must not stay behind
         process.kill()
         process.wait()
         raise

@@ -1,9 +1,9 @@
 """Measurements, in segments of a few seconds interleaved among servers.
 
-A virtual machine does not have the same speed for a minute. So all servers have their clients connected,
-one of them talks at a time, and each round holds a stretch of each: what the machine does in a round falls
-on all alike, and a ratio is one of a round. Each round has processes of its own: runs with one process of
-each server came out further apart than their intervals allowed.
+The speed of a virtual machine changes within a minute. All servers therefore keep their clients connected,
+one server is active at a time, and each round has a segment of each, so the machine affects all of them
+alike. A ratio belongs to one round. Each round starts new processes, because runs with one process of each server
+differed by more than their intervals.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ WARM_SESSIONS = 20
 WARM_TURNS = 3
 SETTLE_S = 0.2
 SHORTEST_S = 0.02
-"""So long does a turn run at least, where a few clients cut in more often."""
+"""Minimum time of a turn where few clients interrupt more often, in seconds."""
 UNHURRIED_S = 0.8
-"""The same where the cleanup takes 0.3 s. No interrupt comes while an earlier one is cleaned up: one
-cleanup overlaps a running turn, and with a second one the turn would rightly wait (contract 5)."""
+"""Minimum time of a turn where the cleanup takes 0.3 s: no interrupt arrives during an earlier cleanup,
+because the bound of overlapping cleanups would delay the next turn (contract 5)."""
 REST_S = 0.02
-"""So long on average is a turn over before its client asks again, so that each is timed by itself."""
+"""Average pause between the end of a turn and the next input, which separates the measurements."""
 
 Tell = Callable[[str], None]
 Stretch = Callable[[Crowd], Awaitable[None]]
