@@ -97,7 +97,7 @@ class Staircase:
 
 
 class Capacity:
-    """Segments that search for the largest number of sessions, for all servers.
+    """Segments that search for the largest number of sessions.
 
     Args:
         plan: Number and size of the measurements.

@@ -2,8 +2,8 @@
 
 The speed of a virtual machine changes within a minute. All servers therefore keep their clients connected,
 one server is active at a time, and each round has a segment of each, so the machine affects all of them
-alike. A ratio belongs to one round. Each round starts new processes, because runs with one process of each server
-differed by more than their intervals.
+alike. A ratio belongs to one round. Each round starts new processes, because runs with one process of each
+server differed by more than their intervals.
 """
 
 from __future__ import annotations
