@@ -110,13 +110,8 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
         help="seconds until all users have arrived (%(default)s)",
     )
     add("--duration-s", type=_number, default=30.0, metavar="S", help="seconds after the ramp (%(default)s)")
-    add(
-        "--turn-every-s",
-        type=_above_zero,
-        default=4.0,
-        metavar="S",
-        help="seconds between the inputs of a user (%(default)s)",
-    )
+    interval = "seconds between the inputs of a user (%(default)s)"
+    add("--turn-every-s", type=_above_zero, default=4.0, metavar="S", help=interval)
     add("--text", action="append", dest="texts", help=f"text of an input; may be repeated ({DEFAULT_TEXTS})")
     add(
         "--barge-in",
