@@ -1,16 +1,16 @@
-"""Times interrupts and counts tokens, processor and memory, against a floor measured in the same run.
+"""Measure interrupts, tokens, CPU time and memory against a floor.
 
     .venv/bin/python scripts/benchmark.py [--quick] [--json FILE]
 
-The floor is a bare uvicorn application that sends prepared frames and knows no session, no turn and no
-fence. Ours runs twice, the second time with its metrics on. A fourth server, which is as much of a
-WebSocket server as our clients need, says what is the least that Python takes for an interrupt and a
-first token. Servers and load run on a core each where there are two. The servers have stretches of a few
-seconds in turns, in new processes in each round; each ratio is one of a round, and beside it stands how far
-it can be trusted: run it on a machine that does nothing else. It takes half an hour.
+The floor is a bare uvicorn application that sends prepared frames and has no session, no turn and no fence.
+bargein runs twice, the second time with metrics. A fourth server implements only the part of a WebSocket
+server that the clients need; it gives the least possible time of an interrupt and a first token in Python.
+Servers and load run on a core each where there are two. The servers are measured in interleaved segments of
+a few seconds, in new processes in each round, and each ratio has a confidence interval. Run it on an idle
+machine. It takes half an hour.
 
-A server that logs a warning or an error, or a line that is lost, ends the run with exit code 1 and
-without figures.
+A server that logs a warning or an error, or a lost connection, ends the run with exit code 1 and without
+figures. scripts/BENCHMARK.md describes the method.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ QUICK = Plan(rounds=1, seconds=1.0, looks=7, cleanups=3, interrupts=100)
 
 
 def tell(what: str) -> None:
-    """Say what comes next, and when."""
+    """Print the next step of the run, with the time."""
     print(f"{time.monotonic() - STARTED:4.0f} s  {what}", file=sys.stderr, flush=True)
 
 
@@ -64,7 +64,7 @@ async def run(plan: Plan) -> Figures:
 
 
 def why(error: BaseException) -> list[str]:
-    """Return what went wrong, in words, each thing once."""
+    """Return a description of each failure, without repetitions."""
     notes = list(getattr(error, "__notes__", []))
     if isinstance(error, BaseExceptionGroup):
         return list(dict.fromkeys([*notes, *(line for inner in error.exceptions for line in why(inner))]))
@@ -72,7 +72,7 @@ def why(error: BaseException) -> list[str]:
 
 
 def prepare() -> None:
-    """Make this process one that puts load on another, and that ends its servers when it is ended."""
+    """Prepare this process to put load on its server processes."""
     # However we were started: a shell's background job ignores the first one.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
@@ -81,7 +81,7 @@ def prepare() -> None:
 
 
 def main() -> int:
-    """Parse the command line, measure, and print the table; returns the exit code."""
+    """Parse the command line, measure, print the table; return the exit code."""
     options = _options()
     if options.serve:
         end_with_parent()
@@ -112,17 +112,37 @@ def _options() -> Any:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add: Any = parser.add_argument
     default = Plan()
-    add("--quick", action="store_true", help="one round in less than four minutes: a look, nothing to quote")
-    add("--json", type=Path, metavar="FILE", help="where everything of each round goes")
+    add("--quick", action="store_true", help="one round in less than four minutes, for a first look")
+    add("--json", type=Path, metavar="FILE", help="write the measurements of each round")
     add("--rounds", type=_size, default=default.rounds)
-    add("--seconds", type=float, default=default.seconds, help="of each stretch, at least (%(default)s)")
-    add("--sessions", type=_sizes, default=default.sessions, help="sizes of the crowds (1,100,500)")
-    add("--flat-out", type=_sizes, default=default.flat_out, help="of those that get tokens flat out (1,200)")
-    add("--endless", type=_sizes, default=default.endless, help="of those that interrupt such (1,10)")
-    add("--looks", type=_size, default=default.looks, help="at crowds on one core (%(default)s)")
-    add("--step", type=float, default=default.step, help="by which such a crowd changes (%(default)s)")
-    add("--cleanups", type=_size, default=default.cleanups, help="slow ones of each crowd (%(default)s)")
-    add("--interrupts", type=_size, default=default.interrupts, help="behind each p99 (%(default)s)")
+    add("--seconds", type=float, default=default.seconds, help="minimum length of a segment (%(default)s)")
+    add("--sessions", type=_sizes, default=default.sessions, help="numbers of sessions (1,100,500)")
+    add(
+        "--flat-out",
+        type=_sizes,
+        default=default.flat_out,
+        help="numbers of sessions with tokens flat out (1,200)",
+    )
+    add(
+        "--endless",
+        type=_sizes,
+        default=default.endless,
+        help="numbers of sessions that interrupt such turns (1,10)",
+    )
+    add(
+        "--looks",
+        type=_size,
+        default=default.looks,
+        help="steps of the search for sessions on one core (%(default)s)",
+    )
+    add(
+        "--step",
+        type=float,
+        default=default.step,
+        help="share by which the number of sessions changes (%(default)s)",
+    )
+    add("--cleanups", type=_size, default=default.cleanups, help="interrupts with slow cleanup (%(default)s)")
+    add("--interrupts", type=_size, default=default.interrupts, help="interrupts for each p99 (%(default)s)")
     add("--serve", choices=ALL, help=argparse.SUPPRESS)
     add("--port", type=int, default=0, help=argparse.SUPPRESS)
     add("--core", type=int, help=argparse.SUPPRESS)

@@ -1,8 +1,8 @@
-"""Put a server under load: many users who talk, cut in, lose the line and read slowly; then tell the times.
+"""Put a server under load and report the times.
 
     .venv/bin/python scripts/load_test.py ws://127.0.0.1:8000/v1/session --sessions 200 --max-stale 0
 
-Works against any server that speaks the protocol, and needs the client's side of the project only.
+Works with any server that implements the protocol, and needs only the client side of the project.
 """
 
 from __future__ import annotations

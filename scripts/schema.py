@@ -25,7 +25,7 @@ FOLDER = Path(__file__).parent.parent / "protocol"
 
 
 def definitions() -> dict[str, Any]:
-    """Return every definition by name: both unions, all events, and what is in them."""
+    """Return every definition by name: unions, events and their parts."""
     unions, parts = msgspec.json.schema_components((ClientEvent, ServerEvent), ref_template="#/$defs/{name}")
     for part in parts.values():
         # The first line of a docstring is the description; the rest is for readers of the code.
@@ -35,7 +35,7 @@ def definitions() -> dict[str, Any]:
 
 
 def text() -> str:
-    """Return the file's text, a definition a line, so that a change shows where it is."""
+    """Return the file's text, one definition per line for readable diffs."""
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(part)}" for name, part in definitions().items())
     return (
         '{"$schema": "https://json-schema.org/draft/2020-12/schema",\n'

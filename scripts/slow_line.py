@@ -1,10 +1,10 @@
-"""How long stale output goes on after an interrupt on a line of 1 Mbit/s that a producer saturates.
+"""Measure stale output after an interrupt on a saturated 1 Mbit/s line.
 
     sudo .venv/bin/python scripts/slow_line.py [--rounds 5] [--json] [server options …]
 
-Server and client stand in network namespaces of their own, joined by a pair of virtual interfaces; the
-server's sends 1 Mbit/s through a queue of 32 KiB (tc-tbf(8)). The agent never waits. The client lets the
-line fill for a second and interrupts; what counts is from that moment to the last frame of output.
+Server and client run in network namespaces of their own, joined by a pair of virtual interfaces. The
+server's interface sends 1 Mbit/s through a queue of 32 KiB (tc-tbf(8)). The agent never waits. The client
+lets the line fill for a second and interrupts. The result is the time from then to the last frame of output.
 Needs Linux, root, `ip` and `tc`.
 """
 
@@ -37,7 +37,7 @@ VARIANTS = {"default": [], "in_flight_bytes = 8192": ["--in-flight-bytes", "8192
 
 
 class Round(NamedTuple):
-    """What one interrupt showed.
+    """Result of one interrupt.
 
     Args:
         stale_s: From the interrupt to the last frame of output, in seconds; 0 when none came.
@@ -94,7 +94,7 @@ async def _interrupt(socket: Any, input_id: str, interrupt_id: str) -> Round:
 
 @contextmanager
 def line() -> Iterator[tuple[str, str]]:
-    """Make two namespaces that are joined by a slow line; yields the server's and the client's."""
+    """Create two namespaces joined by a slow line; yield both."""
     names = f"bargein-{os.getpid()}-s", f"bargein-{os.getpid()}-c"
     server, client = names
     try:

@@ -1,11 +1,11 @@
-"""What a client costs that stands still in the middle of an answer, and how soon it is freed.
+"""Measure the cost of a client that stops in mid-answer until it is freed.
 
     .venv/bin/python scripts/stalled_client.py [--clients 16] [--json] [server options …]
 
-The agent never waits. A process with so many connections is stopped (SIGSTOP): it reads nothing and closes
-nothing, and its kernel goes on acknowledging probes. Counted are the server's resident memory and what
-its kernel holds for the connections, each by connection, until the server has dropped them all. Then the
-process goes on (SIGCONT), and every client resumes its session and interrupts its turn. Linux.
+The agent never waits. A client process with several connections is stopped (SIGSTOP): it reads nothing and
+closes nothing, and its kernel continues to acknowledge probes. The results are the server's resident memory
+and the bytes in its kernel, per connection, until the server has dropped all of them. Then the client process
+continues (SIGCONT), and every client resumes its session and interrupts its turn. Needs Linux.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PATIENCE_S = 60.0
 
 
 async def play(url: str, clients: int) -> None:
-    """Read endless answers until told, then interrupt them; print how many interrupts were answered."""
+    """Read endless answers, interrupt them, print the answered interrupts."""
     async with asyncio.timeout(3 * PATIENCE_S):
         print(sum(await asyncio.gather(*(_one(url) for _ in range(clients)))), flush=True)
 
@@ -71,7 +71,7 @@ def resident(pid: int) -> int:
 
 
 def queued(port: int) -> list[int]:
-    """Return the bytes in the send queue of every established connection of a port (proc_net_tcp(5))."""
+    """Return the bytes in each send queue of a port (proc_net_tcp(5))."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return [
         int(row[4].partition(":")[0], 16)

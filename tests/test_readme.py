@@ -1,118 +1,98 @@
-"""What the README shows is run."""
+"""The snippets of the README run, and it stays short."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import shlex
+import shutil
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from bargein_server import Turn
-from live_server import serving
-from model_server import Upstream
+from documentation import ROOT, blocks, commands
 from waiting import WAIT_S
 
-ROOT = Path(__file__).parent.parent
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
-SERVER, CLIENT, AGENT, CHAT = BLOCKS
+README = "README.md"
+[SERVER, CLIENT] = blocks(README, "python")
+[BROWSER] = blocks(README, "js")
+URL = "ws://localhost:8000/v1/session"
 
 
-async def run(*arguments: str, cwd: Path) -> tuple[int, str]:
-    """Run Python and return its exit code and its output."""
+async def run(*arguments: str, cwd: Path) -> str:
+    """Run a command to its end and return its output; any other exit code than 0 fails the test."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *arguments, cwd=cwd, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        *arguments, cwd=cwd, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     async with asyncio.timeout(2 * WAIT_S):
         output, _ = await process.communicate()
-    return process.returncode or 0, output.decode()
+    assert process.returncode == 0, output.decode()
+    return output.decode()
 
 
-async def test_the_server_and_the_client_talk(tmp_path: Path) -> None:
-    """`bargein-server hello:agent`, and the client's program against it: cut after four words."""
-    (tmp_path / "hello.py").write_text(SERVER)
+@asynccontextmanager
+async def hello(folder: Path, *command: str) -> AsyncIterator[str]:
+    """Run the README's server, on a free port, and give its address."""
+    (folder / "hello.py").write_text(SERVER.text.replace("port=8000", "port=0"))
     server = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bargein_server", "hello:agent", "--port", "0",
-        cwd=tmp_path, stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+        sys.executable, *command, cwd=folder, stdout=asyncio.subprocess.PIPE
+    )
     try:
         assert server.stdout is not None
         async with asyncio.timeout(WAIT_S):
-            url = (await server.stdout.readline()).decode().split()[-1]
-        (tmp_path / "client.py").write_text(CLIENT.replace("ws://localhost:8000/v1/session", url))
-        code, output = await run("client.py", cwd=tmp_path)
+            line = (await server.stdout.readline()).decode()
+        yield line.split()[-1]
     finally:
         server.kill()
         await server.communicate()
-    assert code == 0, output
-    assert output.startswith("You said: Tell me  TurnEnded(")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("hello.py",), ("-m", "bargein_server", "hello:agent", "--port", "0")],
+    ids=["run", "bargein-server"],
+)
+async def test_the_server_and_the_client_talk(command: tuple[str, ...], tmp_path: Path) -> None:
+    """Both ways to serve `hello.py`, and the client's program against them: cut after some words."""
+    async with hello(tmp_path, *command) as url:
+        (tmp_path / "client.py").write_text(CLIENT.text.replace(URL, url))
+        output = await run(sys.executable, "client.py", cwd=tmp_path)
+    assert output.startswith("You said: Tell me ")
     assert "status='interrupted'" in output
 
 
+async def test_the_javascript_client_talks(tmp_path: Path) -> None:
+    """The same program in JavaScript; Node.js 20 has a WebSocket of its own only behind an option."""
+    node = shutil.which("node")
+    assert node is not None, "this test needs Node.js"
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules" / "bargein").symlink_to(ROOT / "clients" / "web")
+    async with hello(tmp_path, "-m", "bargein_server", "hello:agent", "--port", "0") as url:
+        (tmp_path / "client.mjs").write_text(BROWSER.text.replace(URL, url))
+        output = await run(node, "--experimental-websocket", "client.mjs", cwd=tmp_path)
+    assert output.startswith("You said: Tell me ")
+    assert "interrupted" in output
+
+
 async def test_curl_shows_the_answer(tmp_path: Path) -> None:
-    """The command as it is printed, against the server as it is printed; and the events that it shows."""
-    [(command, shown)] = re.findall(
-        r"^\$ (curl .*)\n((?:.*\n)*?)```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE
-    )
-    async with serving(block(SERVER, "agent")) as server:
-        process = await asyncio.create_subprocess_exec(
-            *shlex.split(command.replace("localhost:8000", f"127.0.0.1:{server.port}")),
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
-        async with asyncio.timeout(2 * WAIT_S):
-            output = (await process.communicate())[0].decode()
-    for line in shown.splitlines():
-        if line.startswith("event: "):
-            assert line in output.splitlines()
+    """The printed command shows the events that are printed below it."""
+    [command] = [command for command in commands(README) if command.startswith("curl")]
+    async with hello(tmp_path, "-m", "bargein_server", "hello:agent", "--port", "0") as url:
+        host = url.removeprefix("ws://").partition("/")[0]
+        output = await run(*shlex.split(command.replace("localhost:8000", host)), "-s", cwd=tmp_path)
+    assert "event: text.delta\n" in output
     assert '"seq":4' in output
     assert '"text":"You "' in output
     assert "event: turn.ended" in output
 
 
-def block(source: str, name: str) -> Any:
-    """Execute a block and return what it defines."""
-    scope: dict[str, Any] = {"Turn": Turn}
-    exec(compile(source, "README.md", "exec"), scope)
-    return scope[name]
-
-
-async def test_the_agent_that_shows_what_it_is_given(capsys: pytest.CaptureFixture[str]) -> None:
-    """Every line of it runs."""
-    async with serving(block(AGENT, "agent")) as server, server.connect() as client:
-        await client.send({"type": "input.text", "id": "i", "text": "hello"})
-        end = await client.until("turn.ended")
-        assert (end["status"], end["reason"], end["retryable"]) == ("failed", "upstream", True)
-        assert [frame["type"] for frame in client.frames[3:7]] == [
-            "thought", "progress", "text.delta", "text.delta",
-        ]  # fmt: skip
-    assert capsys.readouterr().out == "ended because: None\n"
-
-
-async def test_the_agent_with_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The careless loop streams, and its stream ends with the turn."""
-    async with Upstream() as upstream:
-        monkeypatch.setenv("OPENAI_BASE_URL", upstream.url)
-        monkeypatch.setenv("OPENAI_API_KEY", "none")
-        async with serving(block(CHAT, "chat")) as server, server.connect() as client:
-            await client.send({"type": "input.text", "id": "i", "text": "hello"})
-            call = await upstream.call()
-            call.open()
-            call.text("Hi")
-            await client.until("text.delta")
-            await client.send({"type": "interrupt", "id": "x", "input_id": "i"})
-            await client.until("turn.ended")
-            assert await call.gone() in ("eof", "reset")
-
-
-def test_every_file_that_the_readme_names_exists() -> None:
-    """The table of ideas points at files that are there."""
-    text = (ROOT / "README.md").read_text("utf-8")
-    table = text[text.index("## Where things are") :]
-    for name in re.findall(r"`([a-z_/]+\.py|[a-z_/]+/)`", table):
-        candidates = [ROOT / name, ROOT / "server" / "bargein_server" / name]
-        assert any(path.exists() for path in candidates), name
-    for link in re.findall(r"\]\(([^)]+)\)", text):
-        assert (ROOT / link.partition("#")[0]).exists(), link
+def test_it_is_short() -> None:
+    """At most 150 lines and 900 words; and the pictures are small."""
+    text = (ROOT / README).read_text("utf-8")
+    assert text.count("\n") <= 150
+    assert len(text.split()) <= 900
+    for picture in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text):
+        assert (ROOT / picture).stat().st_size <= 1_500_000

@@ -1,4 +1,4 @@
-"""A load generator for any server that speaks the protocol: sessions, barge-ins, lost lines, and figures.
+"""Load generator for servers that implement the protocol.
 
 options   what is asked for          user      one user: when they speak, cut in, vanish
 histogram how times are kept         session   one session: what was sent, what came, what is wrong

@@ -1,4 +1,4 @@
-"""An agent to put under load: it says as much as its input asks for.
+"""Agent for load tests: its input sets the length of the answer.
 
     cd scripts && bargein-server loadgen.agent:agent
 

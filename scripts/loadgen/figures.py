@@ -53,7 +53,7 @@ class Figures:
         self.dropped = 0
 
     def begun(self, intended: float, now: float) -> float:
-        """Return the moment from which something is timed, and note the generator's lag.
+        """Return the start of a measurement, and record the generator's lag.
 
         A request is timed from when it was due, not from when it was sent: otherwise a stall delays
         the requests that would have shown it ("coordinated omission"). Only what a timer may be late

@@ -12,7 +12,7 @@ _BUCKETS = int(math.log(3600 / SMALLEST_S) / _GROWTH) + 2
 
 
 class Histogram:
-    """Counts of durations in buckets, each one per cent wider than the one before.
+    """Counts of durations in buckets that grow by one per cent.
 
     Attributes:
         count: How many were recorded.
@@ -25,7 +25,7 @@ class Histogram:
         self._buckets = array("Q", bytes(8 * _BUCKETS))
 
     def record(self, seconds: float) -> None:
-        """Count a duration; what is shorter than a microsecond counts as one, beyond an hour as an hour."""
+        """Count a duration, limited to between one microsecond and one hour."""
         self.count += 1
         if seconds > self.max:
             self.max = seconds
@@ -37,7 +37,7 @@ class Histogram:
         self._buckets[min(bucket, _BUCKETS - 1)] += 1
 
     def quantile(self, share: float) -> float:
-        """Return the seconds that this share of the durations does not exceed; 0 when there are none."""
+        """Return the quantile of the durations in seconds; 0 without durations."""
         wanted = max(1, math.ceil(self.count * share))
         seen = 0
         for bucket, count in enumerate(self._buckets):
@@ -47,7 +47,7 @@ class Histogram:
         return self.max
 
     def steps(self) -> Iterator[tuple[float, float]]:
-        """Yield the share of durations up to each bucket that is not empty, and its seconds."""
+        """Yield the cumulative share and the seconds of each filled bucket."""
         seen = 0
         for bucket, count in enumerate(self._buckets):
             if count:

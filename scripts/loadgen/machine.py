@@ -10,7 +10,7 @@ from msgspec import Struct
 
 
 class Usage(Struct, frozen=True):
-    """What a process has used up to now.
+    """Resources that a process has used so far.
 
     Args:
         at: When, in seconds of the monotonic clock.
@@ -24,7 +24,7 @@ class Usage(Struct, frozen=True):
 
 
 def usage_of(pid: int) -> Usage:
-    """Return what a process has used, without its children.
+    """Return the resources that a process has used, without its children.
 
     Raises:
         OSError: There is no such process, or this system has no `/proc`.
@@ -35,7 +35,7 @@ def usage_of(pid: int) -> Usage:
 
 
 def _processor_s(process: Path) -> float:
-    """Return the processor time of a process: in nanoseconds where the kernel tells, else in ticks."""
+    """Return the CPU time of a process, in the finest unit available."""
     try:
         threads = [(task / "schedstat").read_text("ascii") for task in (process / "task").iterdir()]
     except FileNotFoundError:  # a kernel without it, or a thread that ended just now

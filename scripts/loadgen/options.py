@@ -1,10 +1,10 @@
-"""What a run is asked for."""
+"""Options of one run."""
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -81,7 +81,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     )
     _add_load(parser)
     add = parser.add_argument
-    add("--pid", type=int, help="the server's process on this machine: its memory and processor time")
+    add("--pid", type=int, help="id of the server's process on this machine; adds its memory and CPU time")
     add("--json", type=Path, metavar="FILE", help="write the figures")
     add("--picture", type=Path, metavar="FILE", help="draw the distribution of the times, as SVG")
     for name in limit_names():
@@ -100,46 +100,26 @@ def limit_names() -> list[str]:
 
 def _add_load(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
+
+    def measure(name: str, kind: Callable[[str], float], default: float, unit: str, text: str) -> None:
+        add(name, type=kind, default=default, metavar=unit, help=f"{text} (%(default)s)")
+
     add("url", type=_url, help="ws://HOST:PORT/v1/session")
-    add("--sessions", type=_positive, default=100, metavar="N", help="users at a time (%(default)s)")
-    add("--ramp-s", type=_number, default=5.0, metavar="S", help="until all have come (%(default)s)")
-    add("--duration-s", type=_number, default=30.0, metavar="S", help="after the ramp (%(default)s)")
-    add(
-        "--turn-every-s",
-        type=_above_zero,
-        default=4.0,
-        metavar="S",
-        help="a user speaks so often (%(default)s)",
-    )
-    add("--text", action="append", dest="texts", help=f"what users say; may be repeated ({DEFAULT_TEXTS})")
-    add(
-        "--barge-in",
-        type=_share,
-        default=0.5,
-        metavar="SHARE",
-        help="turns that are interrupted (%(default)s)",
-    )
-    add(
-        "--barge-in-s",
-        type=_number,
-        default=2.0,
-        metavar="S",
-        help="so long after the input at most (%(default)s)",
-    )
-    add("--slow", type=_share, default=0.0, metavar="SHARE", help="users who read slowly (%(default)s)")
-    add("--slow-s", type=_above_zero, default=1.0, metavar="S", help="they stop for so long (%(default)s)")
-    add("--drops", type=_share, default=0.0, metavar="SHARE", help="turns that lose their line (%(default)s)")
-    add("--patience-s", type=_above_zero, default=10.0, metavar="S", help="then a turn hangs (%(default)s)")
+    measure("--sessions", _positive, 100, "N", "users at a time")
+    measure("--ramp-s", _number, 5.0, "S", "seconds until all users have arrived")
+    measure("--duration-s", _number, 30.0, "S", "seconds after the ramp")
+    measure("--turn-every-s", _above_zero, 4.0, "S", "seconds between the inputs of a user")
+    add("--text", action="append", dest="texts", help=f"text of an input; may be repeated ({DEFAULT_TEXTS})")
+    measure("--barge-in", _share, 0.5, "SHARE", "share of interrupted turns")
+    measure("--barge-in-s", _number, 2.0, "S", "latest interrupt, in seconds after the input")
+    measure("--slow", _share, 0.0, "SHARE", "share of users who read slowly")
+    measure("--slow-s", _above_zero, 1.0, "S", "seconds for which they stop")
+    measure("--drops", _share, 0.0, "SHARE", "share of turns that lose the connection")
+    measure("--patience-s", _above_zero, 10.0, "S", "seconds after which a turn counts as hung")
     add("--codec", choices=("json", "msgpack"), default="json")
-    add(
-        "--header",
-        action="append",
-        type=_header,
-        dest="headers",
-        metavar="NAME:VALUE",
-        help="of the handshake",
-    )
-    add("--seed", type=int, default=1, help="of all randomness (%(default)s)")
+    header = "header of the handshake"
+    add("--header", action="append", type=_header, dest="headers", metavar="NAME:VALUE", help=header)
+    add("--seed", type=int, default=1, help="seed of the random numbers (%(default)s)")
 
 
 def _url(text: str) -> str:

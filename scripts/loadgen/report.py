@@ -60,7 +60,7 @@ def _times(figures: Figures, name: str) -> dict[str, float]:
 
 
 def bottleneck(figures: Figures, own: Watch) -> str | None:
-    """Return why the generator may be what was slow, None when it was not."""
+    """Return the reason why the generator was the bottleneck, None without."""
     late = figures.times["lag"].quantile(0.99)
     if own.cpu_share_max > BUSY:
         return f"it used up to {own.cpu_share_max:.0%} of its core"
@@ -70,7 +70,7 @@ def bottleneck(figures: Figures, own: Watch) -> str | None:
 
 
 def missed(options: Options, figures: Figures, result: dict[str, Any]) -> list[str]:
-    """Return the limits that were missed, in words; a time that was never measured misses its limit."""
+    """Return the missed limits; a limit without a measurement is missed."""
     counts = {
         "errors": sum(figures.errors.values()),
         "stale": figures.stale,

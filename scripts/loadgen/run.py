@@ -1,4 +1,4 @@
-"""All of it together: users come, talk and leave, while progress is told and the machine is watched."""
+"""A whole run: users arrive, talk and leave; progress and machine watched."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def _tokens_between(figures: Figures, full: float, leaves: float) -> int:
 
 
 async def _feel_lag(figures: Figures) -> None:
-    """Note how late this event loop is: what it reads late it would blame on the server."""
+    """Record the delay of this event loop, which would count as the server's."""
     due = perf_counter()
     while True:
         due = max(due + TICK_S, perf_counter())
@@ -70,7 +70,7 @@ async def _feel_lag(figures: Figures) -> None:
 
 
 async def _tell(figures: Figures, watches: list[Watch], options: Options, progress: TextIO) -> None:
-    """Tell how it goes, once a second."""
+    """Print the progress once a second."""
     start, tokens = perf_counter(), 0
     while True:
         await asyncio.sleep(1.0)
@@ -89,7 +89,7 @@ async def _tell(figures: Figures, watches: list[Watch], options: Options, progre
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run from the command line; returns the exit code: 1 when a limit is missed or nobody came in."""
+    """Run from the command line; return 1 when a limit is missed."""
     options = parse(arguments)
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:

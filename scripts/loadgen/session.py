@@ -1,4 +1,4 @@
-"""One session: what was sent, what came, and what of that no server may do.
+"""Records of one session, and the rules that no server may break.
 
 It keeps its own books rather than those of `bargein_client`: a judge who shares code with a player
 shares its mistakes. What is held against the server: numbers are contiguous; every request is answered;
@@ -62,7 +62,7 @@ class LoadTurn:
 
 
 class LoadSession:
-    """The books of one session; see the module. Times are those of `perf_counter`.
+    """Records of one session. Times are those of `perf_counter`.
 
     Args:
         codec: How frames are written.
@@ -113,7 +113,7 @@ class LoadSession:
         write(self._codec.encode(opening))
 
     def detach(self, *, on_purpose: bool) -> None:
-        """The line is gone. What is under way is no measure of the server when we cut it ourselves."""
+        """Record a lost connection; `on_purpose` stops timing requests in flight."""
         if self.open:
             self._figures.opened -= 1
         self.write, self.open, self.replaying = None, False, False
@@ -166,7 +166,7 @@ class LoadSession:
         return not self._pending and not self.unfinished()
 
     def give_up(self, now: float) -> None:
-        """Count what never came, with the time that it has been missing for."""
+        """Count the missing events, with the time since they were due."""
         self._figures.errors["a request without an answer"] += len(self._pending)
         for turn in self.unfinished():
             if turn.input_id in self._pending:
@@ -259,7 +259,7 @@ class LoadSession:
                 self._send(request)
 
     def _lost(self, reason: str, now: float) -> None:
-        """The server refused to resume: nothing of what was under way has another end."""
+        """Record a refused resume, the end of everything in flight."""
         self._figures.errors[f"a resume refused: {reason}"] += 1
         self._pending.clear()
         for turn in self.unfinished():

@@ -1,4 +1,4 @@
-"""One user: when they come, speak, cut in, lose the line and read slowly.
+"""One user: arrives, asks, interrupts, loses the connection, reads slowly.
 
 All moments are drawn beforehand from the seed and none waits for the server: one that stalls gets the
 same load as one that does not.
@@ -25,7 +25,7 @@ REDIAL_S = 0.5
 
 
 class User:
-    """See the module.
+    """One simulated user with a session of its own.
 
     Args:
         options: What the run is asked for.
@@ -101,7 +101,7 @@ class User:
                 await asyncio.sleep(self._options.slow_s * self._random.uniform(0.5, 1.5))
 
     async def _finish(self) -> None:
-        """Interrupt what still runs, and wait for every end."""
+        """Interrupt the running turns and wait for every end."""
         now = perf_counter()
         for turn in self._session.unfinished():
             turn.dismissed = turn.interrupt_at is None
@@ -116,7 +116,7 @@ class User:
     # --- the line --------------------------------------------------------------------------------
 
     async def _stay_connected(self, due: float) -> None:
-        """Keep a line open until the server says that it wants none."""
+        """Keep a connection open until the server asks the client to stay away."""
         options = self._options
         protocol = self._codec.subprotocol
         while not self._over:
@@ -141,7 +141,7 @@ class User:
         self._gone.set()
 
     def _count_loss(self, line: Line) -> bool:
-        """Count a lost line unless it was cut on purpose; returns whether to stay away."""
+        """Count an unintended loss; return whether to stay away."""
         on_purpose, self._dropping = self._dropping, False
         if on_purpose or self._over:
             return False

@@ -1,4 +1,4 @@
-"""A WebSocket as its client, in as few steps as possible: the generator must cost less than the server."""
+"""WebSocket client with as few steps as possible."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ class Line(asyncio.Protocol):
         self._transport.writelines(self._handshake.data_to_send())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the owner."""
+        """Notify the owner."""
         if not self.opened.done():
             self.opened.set_exception(Refused("connect: closed during the handshake"))
         self._on_lost(self._code)
 
     def data_received(self, data: bytes) -> None:
-        """Read what came; every message of one read came at the same time."""
+        """Read the available messages; those of one read share one time."""
         now = perf_counter()
         buffer = self._rest + data if self._rest else data
         if not self.opened.done():
@@ -96,7 +96,7 @@ class Line(asyncio.Protocol):
         return False
 
     def _read(self, buffer: bytes, now: float) -> bytes:
-        """Take whole frames (RFC 6455 section 5.2) from a buffer; returns the rest."""
+        """Split whole frames (RFC 6455 section 5.2) off a buffer; return the rest."""
         at, size = 0, len(buffer)
         while size - at >= 2:
             length, start = buffer[at + 1], at + 2
@@ -164,7 +164,7 @@ class Line(asyncio.Protocol):
             self._transport.pause_reading()
 
     def close(self) -> None:
-        """Close after what was sent."""
+        """Close after the queued output."""
         if self._transport is not None:
             self._transport.close()
 

@@ -1,4 +1,4 @@
-"""What the benchmark is made of.
+"""Parts of the benchmark.
 
 servers     the floor and ours            processes  starting, watching and stopping them
 client      one client of either          crowd      many

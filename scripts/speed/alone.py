@@ -20,7 +20,7 @@ TRIES = 7
 
 
 def alone() -> dict[str, float]:
-    """Return nanoseconds an event by what is done; the best of several tries, since noise only adds."""
+    """Return nanoseconds per event by operation; the best of several tries."""
     delta = bp.TextDelta(seq=bp.Seq(100_000), turn_id=bp.TurnId("t_8432156e_1"), text=TOKEN)
     ask = bp.JSON.encode(bp.InputText(id=bp.InputId("in_1"), text=TOKEN))
     tasks = {f"{codec.subprotocol}: encode text.delta": _encode(codec, delta) for codec in bp.CODECS.values()}

@@ -1,10 +1,9 @@
-"""How many sessions one core serves.
+"""Search for the largest number of sessions that one core serves.
 
-A token costs less the busier the core is: 23 µs with 500 sessions and 16 with 1,200 on one machine, and all
-alike, the kernel's part and Python's. So from where the processor time per token with few sessions says
-that the core is full, its load hardly grows for half as many sessions again, and chance decides whether such
-a crowd is served. The most sessions that are is what is looked for: a crowd begins beyond the border, and
-goes down and up around it.
+A token costs less the busier the core is: 23 µs with 500 sessions and 16 µs with 1,200 on one machine, in the
+kernel and in Python alike. The CPU time per token with few sessions therefore underestimates the limit, and
+between the estimate and the limit chance decides whether a crowd is served. The search starts above the limit
+and moves around it; see scripts/speed/decisions/capacity-search.md.
 """
 
 from __future__ import annotations
@@ -21,29 +20,29 @@ from .plan import Plan
 from .processes import Broken
 
 GAP_S = 0.05
-"""99 of 100 gaps between tokens are not longer,"""
+"""Bound of the 99th percentile of the gaps between tokens, in seconds."""
 TOKENS_PER_S = 49.0
-"""and every session gets so many tokens on average, of 50: none falls behind its model."""
+"""Minimum rate of every session, of 50 tokens/s, so that none falls behind its model."""
 BEYOND = 1.6
-"""Where to begin, as a share of the sessions whose tokens would fill the core if it got no faster."""
+"""First size, as a multiple of the estimate from the CPU time per token with few sessions."""
 STRIDE = 4
-"""So many steps are one at first."""
+"""Factor of the first steps."""
 APPROACH = 5
-"""Looks that only lead to the border, and are no figures."""
+"""First steps of the search, which only approach the limit and give no figures."""
 LOOK_S = 2.0
 SETTLE_S = 0.5
 WATCHED = 100
-"""So many of the clients note gaps: more would make the load slower, not the figure better."""
+"""Clients that record gaps; more would slow down the load without a better figure."""
 
 
 class Look(Struct, frozen=True):
-    """What clients got from a crowd of one size.
+    """Result of one crowd size, as its clients measured it.
 
     Args:
-        size: How many they were.
-        gap_s: The 99th percentile of the gaps between their tokens.
-        tokens_per_s: Of the session that got the fewest.
-        load: How busy the load was, as a share of its core.
+        size: Number of sessions.
+        gap_s: 99th percentile of the gaps between their tokens, in seconds.
+        tokens_per_s: Rate of the slowest session.
+        load: Utilization of the load generator's core.
     """
 
     size: int
@@ -53,25 +52,25 @@ class Look(Struct, frozen=True):
 
     @property
     def served(self) -> bool:
-        """Everyone got what they should."""
+        """Return whether every client got its tokens in time."""
         return self.gap_s <= GAP_S and self.tokens_per_s >= TOKENS_PER_S
 
 
 class Staircase:
-    """The sizes to look at: up after one that was served, down after one that was not.
+    """Sizes to try: larger after a success, smaller after a failure.
 
-    So looks stay around the border, which moves with the speed of the machine, and other servers can have
-    theirs in between. (H. Levitt: Transformed up-down methods in psychoacoustics, 1971.)
+    The sizes stay around the limit, which moves with the speed of the machine, and other servers can be
+    measured in between. (H. Levitt: Transformed up-down methods in psychoacoustics, 1971.)
 
     Args:
-        first: Where to begin.
-        step: How far to go in the end, as a share of the size; at first, `STRIDE` times as far, and half as
-            far after each turning.
+        first: First size.
+        step: Final step as a share of the size; the first step is `STRIDE` times as large and halves at each
+            reversal.
 
     Attributes:
-        size: What to look at next.
-        looks: How many there were.
-        turned: How often the border was passed.
+        size: Next size.
+        looks: Sizes tried so far.
+        turned: Reversals so far.
     """
 
     def __init__(self, first: int, step: float) -> None:
@@ -83,7 +82,7 @@ class Staircase:
         self._up: bool | None = None
 
     def go_on(self, served: bool) -> None:
-        """Take a verdict on `size`, and the next step."""
+        """Record whether `size` was served, and choose the next size."""
         if self._up not in (None, served):
             self.turned += 1
             self._share = max(self._step, self._share / 2)
@@ -98,11 +97,11 @@ class Staircase:
 
 
 class Capacity:
-    """The stretch that looks for the most sessions, of all servers.
+    """Segments that search for the largest number of sessions.
 
     Args:
-        plan: How much is measured.
-        figures: Has their processor time per token, and takes the sizes at the border.
+        plan: Number and size of the measurements.
+        figures: Source of the CPU time per token, and destination of the sizes around the limit.
     """
 
     def __init__(self, plan: Plan, figures: Figures) -> None:
@@ -111,10 +110,10 @@ class Capacity:
         self._staircases: dict[str, Staircase] = {}
 
     async def look(self, crowd: Crowd) -> None:
-        """Look at a crowd of the next size.
+        """Measure a crowd of the next size.
 
         Raises:
-            Broken: It was the last look, and the border was never passed.
+            Broken: The search ended without a reversal.
         """
         name = crowd.server.name
         if name not in self._staircases:
@@ -131,7 +130,7 @@ class Capacity:
 
 
 async def look(crowd: Crowd, size: int) -> Look:
-    """Let a crowd have this size and talk, and watch it."""
+    """Measure a crowd of this size."""
     more = size - len(crowd.clients)
     if more > 0:
         await crowd.grow(more)

@@ -54,7 +54,7 @@ class Client:
             self.say({"type": "session.open"})
 
     async def close(self) -> None:
-        """End the session, or its turn would go on without us, and wait until the server ends the line."""
+        """End the session, and wait until the server closes the connection."""
         self._closing = True
         if self._line is None or self.lost is not None:
             return
@@ -133,7 +133,7 @@ class Client:
 
     @property
     def in_turn(self) -> bool:
-        """A turn of its runs that has begun to speak."""
+        """Whether a turn runs that has produced output."""
         return self._in_turn
 
     def watch(self, gaps: list[float] | None) -> None:
@@ -164,5 +164,5 @@ class Client:
 
 
 def _event(kind: str, event_id: str, **fields: str) -> bytes:
-    """Return an event, made before its time is taken: it is the server that is timed."""
+    """Return an event that is encoded before its time is taken."""
     return json.dumps({"type": kind, "id": event_id, **fields}).encode()

@@ -1,4 +1,4 @@
-"""What was measured, of every round, and what becomes of it."""
+"""Measurements of all rounds, and the figures derived from them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Ratio(NamedTuple):
 
     Args:
         value: One divided by the other.
-        low, high: Between these it lies with a certainty of `SURE`, as far as the rounds tell: as many of
-            them, drawn again and again, give so (bootstrap, by percentiles). None of a single round.
+        low, high: Confidence interval at the level `SURE`: bootstrap over the rounds, by percentiles. None
+            for a single round.
     """
 
     value: float
@@ -30,7 +30,7 @@ class Ratio(NamedTuple):
 
 
 class Figures:
-    """What all rounds gave.
+    """Measurements of all rounds.
 
     Attributes:
         values: One number a round.
@@ -114,7 +114,7 @@ def _divided(value: float, by: float) -> float:
 
 
 def _ratio(rounds: int, of: Callable[[Sequence[int]], float]) -> Ratio:
-    """Return what a function says of all rounds, and how far that depends on which there were."""
+    """Return a function of all rounds, with its bootstrap interval."""
     value = of(range(rounds))
     if rounds < 2:
         return Ratio(value, None, None)
@@ -124,11 +124,11 @@ def _ratio(rounds: int, of: Callable[[Sequence[int]], float]) -> Ratio:
 
 
 def quantile(ordered: list[float], share: float) -> float:
-    """Return the smallest of sorted values that this share of them does not exceed."""
+    """Return a quantile of sorted values."""
     return ordered[max(0, ceil(len(ordered) * share) - 1)]
 
 
 def spread(values: list[float]) -> float:
-    """Return how far rounds are apart, as a share of their median; what changes by less is noise."""
+    """Return the spread of the rounds as a share of their median."""
     middle = median(values)
     return (max(values) - min(values)) / middle if middle > 0 else 0.0

@@ -27,7 +27,7 @@ ENDS = [END_FRAME % (TOKEN * tokens) for tokens in range(round(LONGEST_S * RATE)
 
 
 async def floor(scope: Any, receive: Any, send: Any) -> None:
-    """Stream at `trickle` until `stop N`, which tells how many came, and send N frames at `flat N`."""
+    """Stream at `trickle` until `stop N`, or send N frames at `flat N`."""
     await receive()
     await send({"type": "websocket.accept"})
     stream: asyncio.Task[None] | None = None

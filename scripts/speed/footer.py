@@ -1,4 +1,4 @@
-"""What stands below the table: on what it was measured, and how far it can be trusted."""
+"""Footer of the table: the machine, and the reliability of the figures."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .processes import FLOOR, NAMES, OURS
 from .table import number
 
 IDLE = 0.5
-"""A load average beyond this before we begin is somebody else's."""
+"""A higher load average before the run belongs to other processes."""
 
 
 def machine() -> str:
-    """Return what this runs on, with versions."""
+    """Return the machine and the versions of the software."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("uvicorn", "websockets", "uvloop", "msgspec"))
     return (
         f"{os.cpu_count()} cores{_model()}, {platform.system()} {platform.release()}, "
@@ -30,7 +30,7 @@ def machine() -> str:
 
 
 def _model() -> str:
-    """Return the processor's name, where the system tells."""
+    """Return the processor's name where the system provides it."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
     except OSError:
@@ -40,36 +40,36 @@ def _model() -> str:
 
 
 def load_average() -> float:
-    """Return how many processes wanted a core, of the last minute; 0 where the system does not tell."""
+    """Return the load average of the last minute; 0 where there is none."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 def footer(figures: Figures, plan: Plan, waiting: float) -> list[str]:
-    """Return its lines.
+    """Return the lines of the footer.
 
     Args:
-        figures: What was measured.
-        plan: How much.
-        waiting: The load average before it began.
+        figures: The measurements.
+        plan: Their number.
+        waiting: The load average before the run.
     """
     most = max(plan.sessions)
     floor, ours = (figures.get(f"utilisation {most}", name) for name in (FLOOR, OURS))
     load = max(figures.get(f"load {most}", name) for name in NAMES)
     return [
         machine(),
-        f"medians of {plan.rounds} rounds ({plan.looks - APPROACH} looks at crowds), ratios too; "
-        "p99 of all rounds together; memory once; each in new processes",
-        f"in parentheses: between what a ratio lies with a certainty of {SURE:.0%}, as far as rounds tell",
-        f"{most} sessions: {floor:.0%} of the floor's core, {ours:.0%} of ours, {load:.0%} of the load's",
-        f"interrupts of each server, at least: {_interrupts(figures, plan)}",
+        f"medians and median ratios of {plan.rounds} rounds ({plan.looks - APPROACH} steps of the search for "
+        "sessions on one core); p99 over all rounds; memory measured once; new processes in each round",
+        f"in parentheses: {SURE:.0%} bootstrap confidence interval over the rounds",
+        f"CPU with {most} sessions: floor {floor:.0%}, bargein {ours:.0%}, load generator {load:.0%}",
+        f"minimum number of interrupts per server: {_interrupts(figures, plan)}",
         _noise(figures, plan),
-        f"load average before it began: {waiting:.1f}",
+        f"load average before the run: {waiting:.1f}",
         *warnings(figures, plan, waiting),
     ]
 
 
 def _counts(figures: Figures, plan: Plan) -> dict[str, int]:
-    """Return how many durations the server with the fewest has behind each p99."""
+    """Return the smallest number of durations behind a p99 of any server."""
     found = {number(n): min(figures.count(f"ended {n}", name) for name in NAMES) for n in plan.sessions}
     ours = [name for name in NAMES if name != FLOOR]
     for n in plan.endless:
@@ -85,15 +85,15 @@ def _noise(figures: Figures, plan: Plan) -> str:
     if plan.rounds < 2:
         return "noise: unknown, there was one round"
     apart = max(spread(figures.rounds(f"ended {n}", name, 0.5)) for n in plan.sessions for name in NAMES)
-    return f"noise: rounds differ by up to {apart:.0%} in an interrupt's median"
+    return f"noise: rounds differ by up to {apart:.0%} in the median of interrupts"
 
 
 ENOUGH = 1000
-"""Fewer interrupts than this have no 99th percentile worth the name: less than ten are beyond it."""
+"""With fewer interrupts less than ten lie beyond the 99th percentile."""
 
 
 def warnings(figures: Figures, plan: Plan, waiting: float) -> list[str]:
-    """Return what spoils the figures."""
+    """Return the warnings about the figures."""
     found = []
     loads = {what: median(values) for (what, _), values in figures.values.items() if what.startswith("load ")}
     for (what, _), values in figures.values.items():
@@ -106,5 +106,5 @@ def warnings(figures: Figures, plan: Plan, waiting: float) -> list[str]:
     if few:
         found.append(f"TOO FEW INTERRUPTS FOR A P99 ({', '.join(few)}): fewer than {ENOUGH:,}")
     if waiting > IDLE:
-        found.append(f"THE MACHINE WAS NOT IDLE: a load average of {waiting:.1f} before it began")
+        found.append(f"THE MACHINE WAS NOT IDLE: a load average of {waiting:.1f} before the run")
     return found

@@ -1,4 +1,4 @@
-"""Clients that cut turns off at random moments, and what that takes."""
+"""Clients that interrupt turns at random moments, and the times measured."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Interrupts:
             self.again.append(client.first_token_at - began)
             await self._pause(self._mean_pause * random.uniform(0.5, 1.5))
         for sleeper in self._sleepers:
-            sleeper.cancel()  # nothing is left to do for whoever is in the middle of a turn
+            sleeper.cancel()  # the remaining clients have nothing more to do
 
     async def _pause(self, seconds: float) -> None:
         task = asyncio.current_task()

@@ -1,9 +1,9 @@
-"""The least that an interrupt takes in Python: prepared bytes, sent by the callback that has read it.
+"""Least possible time of an interrupt in Python.
 
-It does what the floor does without what the floor needs for that: no ASGI, no parser that knows all of
-RFC 6455, no task that is woken to read. What is left is the kernel's, the event loop's and the load's, and
-no server is faster. So this row says how much of an aim there is for decoding, fence, numbers, log and
-answers.
+The server sends prepared bytes from the callback that read the interrupt: no ASGI, no complete parser of
+RFC 6455, no task that wakes up to read. The remaining time belongs to the kernel, the event loop and the load
+generator, and no server is faster. The row shows the part of an aim that is left for decoding, fence,
+numbers, log and answers.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _ENDS = [_framed(end) for end in ENDS]
 
 
 class _Least(asyncio.Protocol):
-    """A connection. It understands `trickle`, `stop N` and a close, each in one read."""
+    """Connection that handles `trickle`, `stop N` and a close, one per read."""
 
     def __init__(self) -> None:
         self._open = False

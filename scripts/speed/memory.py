@@ -1,8 +1,8 @@
 """Memory of a session: idle, with the log of a turn, and streaming.
 
-Each comes from a process that is new, since one that freed memory before gives it to the next session,
-which then seems to cost nothing. A few clients come first and stay: what they make the server load and
-set up is no session's. The rest is the growth of what the process holds, by the sessions that came.
+Each figure comes from a new process, because a process reuses memory that it freed, and the next session then
+seems to cost nothing. A few clients connect first and stay, so that memory for the server's own setup is not
+counted. The figure is the growth of the process divided by the number of further sessions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How much is measured."""
+"""Number and size of the measurements of a run."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from msgspec import Struct
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """How much is measured.
+    """Number and size of the measurements of a run.
 
     Args:
-        rounds: How often everything is but memory and the sessions of a core.
-        seconds: How long each stretch of tokens that trickle is watched, at least.
-        sessions: In crowds of these sizes.
-        flat_out: Sessions that get tokens as fast as they can, for each stretch of it.
-        endless: Sessions that get them so and interrupt, for each stretch of it.
-        looks: How often is looked whether a core serves a crowd.
-        step: By which share such a crowd grows or shrinks in the end.
-        cleanups: Interrupts of turns whose cleanup is slow, at least, in each crowd, in all rounds.
-        interrupts: How many there are behind a 99th percentile, at least, of each server, in all rounds.
+        rounds: Rounds of every measurement except memory and sessions on one core.
+        seconds: Minimum length of a segment with tokens at a steady rate.
+        sessions: Numbers of sessions at a steady rate.
+        flat_out: Numbers of sessions that get tokens as fast as possible.
+        endless: Numbers of sessions that get tokens as fast as possible and interrupt.
+        looks: Steps of the search for sessions on one core.
+        step: Share by which the number of sessions changes in the last steps.
+        cleanups: Minimum number of interrupts with slow cleanup, per number of sessions, in all rounds.
+        interrupts: Minimum number of interrupts behind a 99th percentile, per server, in all rounds.
     """
 
     rounds: int = 10
@@ -35,10 +35,10 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     @property
     def interrupts_a_round(self) -> int:
-        """The same of one round."""
+        """Interrupts of one round."""
         return ceil(self.interrupts / self.rounds)
 
     @property
     def cleanups_a_round(self) -> int:
-        """The same of one round."""
+        """Interrupts with slow cleanup of one round."""
         return ceil(self.cleanups / self.rounds)

@@ -1,4 +1,4 @@
-"""Servers as processes of their own: started, listened to, and stopped whatever happens."""
+"""Server processes: started, watched, and stopped in every case."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SAID = 4000
 
 
 class Broken(Exception):
-    """A server or a line failed, and what was counted beside that is no figure; the message says how."""
+    """Failure of a server or a connection, which invalidates the figures."""
 
 
 class Served:
@@ -54,12 +54,12 @@ class Served:
 
     @property
     def usage(self) -> Usage:
-        """What it has used up to now."""
+        """Resources used so far."""
         return usage_of(self.pid)
 
     @property
     def complaint(self) -> str:
-        """What is wrong with it, in words; empty while nothing is."""
+        """Description of its failure; empty without one."""
         # Not read(): the offset of the file is the server's, too.
         said = os.pread(self._log, _SAID, 0).decode("utf-8", "replace").strip()
         code = self._process.poll()
@@ -82,7 +82,7 @@ Serve = Callable[[Sequence[str]], AbstractContextManager[list[Served]]]
 
 @contextmanager
 def served(script: Path, names: Sequence[str] = ALL) -> Iterator[list[Served]]:
-    """Start servers, on a core of their own where there are two, and stop them at the end.
+    """Start servers on a core of their own, and stop them at the end.
 
     Args:
         script: Calls `serve` for `--serve NAME --port PORT`, on a core if there is `--core CORE`.
@@ -128,14 +128,14 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
         process.wait(END_S)
-    except BaseException:  # it hangs, or whoever ends us is in a hurry: it must not stay behind
+    except BaseException:  # it hangs or this process is being ended: it must not stay behind
         process.kill()
         process.wait()
         raise
 
 
 def end_with_parent() -> None:
-    """Let this process, a server, end when whoever started it is gone, in whatever way.
+    """Make this server process end with the process that started it.
 
     A signal may come while a process is being started, when nobody knows yet that there is one to stop.
     """

@@ -1,9 +1,9 @@
-"""What is measured, in stretches of a few seconds that the servers have in turns.
+"""Measurements, in segments of a few seconds interleaved among servers.
 
-A virtual machine does not have the same speed for a minute. So all servers have their clients connected,
-one of them talks at a time, and each round holds a stretch of each: what the machine does in a round falls
-on all alike, and a ratio is one of a round. Each round has processes of its own: runs with one process of
-each server came out further apart than their intervals allowed.
+The speed of a virtual machine changes within a minute. All servers therefore keep their clients connected,
+one server is active at a time, and each round has a segment of each, so the machine affects all of them
+alike. A ratio belongs to one round. Each round starts new processes, because runs with one process of each
+server differed by more than their intervals.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ WARM_SESSIONS = 20
 WARM_TURNS = 3
 SETTLE_S = 0.2
 SHORTEST_S = 0.02
-"""So long does a turn run at least, where a few clients cut in more often."""
+"""Minimum time of a turn where few clients interrupt more often, in seconds."""
 UNHURRIED_S = 0.8
-"""The same where the cleanup takes 0.3 s. No interrupt comes while an earlier one is cleaned up: one
-cleanup overlaps a running turn, and with a second one the turn would rightly wait (contract 5)."""
+"""Minimum time of a turn where the cleanup takes 0.3 s: no interrupt arrives during an earlier cleanup,
+because the bound of overlapping cleanups would delay the next turn (contract 5)."""
 REST_S = 0.02
-"""So long on average is a turn over before its client asks again, so that each is timed by itself."""
+"""Average pause between the end of a turn and the next input, which separates the measurements."""
 
 Tell = Callable[[str], None]
 Stretch = Callable[[Crowd], Awaitable[None]]
@@ -44,7 +44,7 @@ Stretch = Callable[[Crowd], Awaitable[None]]
 
 
 async def measure(serve: Serve, plan: Plan, figures: Figures, tell: Tell) -> None:
-    """Run everything but what `memory` does.
+    """Run all measurements except `memory`.
 
     Args:
         serve: Starts the servers.
@@ -93,7 +93,7 @@ class _Round:
     async def _in_turns(
         self, what: str, servers: Sequence[Served], size: int, stretch: Stretch, times: int = 1
     ) -> None:
-        """Let each server have a stretch, so many times, in an order that chance makes."""
+        """Give each server a segment in random order, several times."""
         async with AsyncExitStack() as stack:
             crowds = [await stack.enter_async_context(Crowd(server, size)) for server in servers]
             for _ in range(times):
@@ -108,7 +108,7 @@ class _Round:
 
 @contextmanager
 def no_garbage() -> Iterator[None]:
-    """Let this process collect no garbage meanwhile: its own pauses would be blamed on the server."""
+    """Disable garbage collection here: pauses would count as the server's."""
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -120,14 +120,14 @@ def no_garbage() -> Iterator[None]:
 
 
 async def _warm_up(crowd: Crowd) -> None:
-    """Let everyone begin turns and interrupt them: what runs for the first time is slow."""
+    """Warm up: begin and interrupt turns of every client."""
     for _ in range(WARM_TURNS):
         await crowd.start("trickle")
         await crowd.hush()
 
 
 async def _trickle(plan: Plan, figures: Figures, crowd: Crowd) -> None:
-    """Tokens at a steady rate: processor time of the server alone, then interrupts at random."""
+    """Tokens at a steady rate: the server's CPU time, then random interrupts."""
     server, size = crowd.server, len(crowd.clients)
     await crowd.start("trickle")
     tokens, used = crowd.tokens, server.usage.cpu_s
@@ -146,7 +146,7 @@ async def _trickle(plan: Plan, figures: Figures, crowd: Crowd) -> None:
 
 
 async def _cleanup(plan: Plan, figures: Figures, crowd: Crowd) -> None:
-    """The floor cleans nothing up; ours takes 0.3 s, and nobody is to wait for that."""
+    """Interrupts of turns whose cleanup takes 0.3 s; the floor has no cleanup."""
     server, size = crowd.server, len(crowd.clients)
     text = "cleanup" if server.name != FLOOR else "trickle"
     await crowd.start(text)
@@ -165,7 +165,7 @@ async def _flat_out(figures: Figures, crowd: Crowd) -> None:
 
 
 async def _turns(figures: Figures, crowd: Crowd) -> None:
-    """What a turn of one token costs, from its input to its end."""
+    """CPU time of a turn of one token, from its input to its end."""
     used = crowd.server.usage.cpu_s
     for _ in range(TURNS):
         await crowd.all_say("flat 1")

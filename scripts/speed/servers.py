@@ -1,4 +1,4 @@
-"""The servers: the floor, ours, ours with its metrics on, and the least that Python can do."""
+"""Servers: floor, bargein, bargein with metrics, and the least possible."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLEANUP_S = 0.3
 
 
 async def agent(turn: Turn) -> AsyncIterator[Output]:
-    """Yield `flat N` tokens or `endless` many without suspending, or one every 20 ms.
+    """Yield tokens: `flat N` or endless without suspending, or one per 20 ms.
 
     Like a model, it does not slow down when the server does. The end of a `cleanup` is slow.
     """

@@ -1,4 +1,4 @@
-"""The table: floor and ours, their ratios, and how far those can be trusted."""
+"""Table: floor and bargein, their ratios and intervals."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ FLOOR_SHARE = 0.5
 
 
 class Row(NamedTuple):
-    """A row.
+    """A row of the table.
 
     Args:
-        title: With the unit.
-        what: What was measured.
-        factor: To the unit in the title.
-        decimals: How many are printed.
-        share: Which quantile of durations it is; None: it is a value.
-        floor: What the median of stands for the floor, where that cannot do the same; empty: the same.
-        ratio: Whether floor and ours are to be compared.
+        title: Text of the first column, with the unit.
+        what: Name of the measurement.
+        factor: Factor from the measurement's unit to the title's.
+        decimals: Printed digits after the point.
+        share: Quantile of the durations; None for a value.
+        floor: Measurement whose median stands for a floor without an equivalent; empty otherwise.
+        ratio: Whether to compare bargein with the floor.
     """
 
     title: str
@@ -36,7 +36,7 @@ class Row(NamedTuple):
 
 
 def rows(plan: Plan) -> list[Row]:
-    """Return what the table has."""
+    """Return the rows of the table."""
     found: list[Row] = []
     for n in plan.sessions:
         found += _trickling(n)
@@ -85,13 +85,13 @@ def number(sessions: int) -> str:
 
 
 def value(figures: Figures, row: Row, name: str) -> float:
-    """Return what a row says of a server, in its unit."""
+    """Return the figure of a row for a server, in its unit."""
     what, share = (row.floor, FLOOR_SHARE) if row.floor and name == FLOOR else (row.what, row.share)
     return figures.get(what, name, share) * row.factor
 
 
 def compared(figures: Figures, row: Row, name: str) -> Ratio | None:
-    """Return how a server compares with the floor; None where that says nothing."""
+    """Return the ratio of a server to the floor; None where it has no meaning."""
     if not row.ratio or not value(figures, row, FLOOR) > 0:
         return None
     to_share = FLOOR_SHARE if row.floor else row.share

@@ -16,6 +16,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from bargein_protocol import __version__ as __version__
+
 if TYPE_CHECKING:
     from .agent import (
         Agent,
@@ -37,8 +39,6 @@ if TYPE_CHECKING:
     from .settings import Settings, SettingsError
     from .telemetry.setup import NotInstalled
     from .transport.websocket_protocol import BargeinProtocol
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Agent",

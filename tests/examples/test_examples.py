@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -68,24 +66,6 @@ def test_what_is_no_number(base: float, exponent: float) -> None:
     """The model is told so."""
     with pytest.raises(ToolError):
         exponentiate(base, exponent)
-
-
-async def test_the_readme(model: Model) -> None:
-    """The tool that the server's README shows is one, and its agent runs."""
-    readme = Path(bargein_server.examples.__file__).parents[2] / "README.md"
-    [source] = [block for block in re.findall(r"```python\n(.*?)```", readme.read_text("utf-8"), re.DOTALL)
-                if "@tool" in block]  # fmt: skip
-    scope: dict[str, Any] = {}
-    exec(compile(source, "README.md", "exec"), scope)
-    model.steps += [[say("Which flight?")]]
-    sessions = serve(scope["agent"])
-    line = Line(sessions)
-    line.ask("book")
-    await line.until("turn.ended")
-    assert line.texts() == ["Which flight?"]
-    function = model.requests[0]["tools"][0]["function"]
-    assert (function["name"], function["parameters"]["required"]) == ("book", ["flight"])
-    await sessions.shut_down()
 
 
 async def play(agent: object, text: str) -> Line:

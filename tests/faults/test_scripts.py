@@ -1,4 +1,4 @@
-"""What the measuring scripts measure keeps its bounds; the figures of README.md are theirs."""
+"""What the measuring scripts measure keeps its bounds; the figures of tests/README.md are theirs."""
 
 from __future__ import annotations
 

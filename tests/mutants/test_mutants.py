@@ -42,9 +42,9 @@ def test_a_guard_that_is_taken_out_is_missed(
 def test_every_clause_has_its_mutants() -> None:
     """None of the contract's clauses is without a guard that is known to be tested."""
     assert {mutant.clause for mutant in MUTANTS} >= set(range(1, CLAUSES + 1))
-    readme = (ROOT / "README.md").read_text("utf-8")
-    assert f"\n{CLAUSES}. **" in readme
-    assert f"\n{CLAUSES + 1}. **" not in readme
+    contract = (ROOT / "protocol" / "CONTRACT.md").read_text("utf-8")
+    assert f"\n{CLAUSES}. **" in contract
+    assert f"\n{CLAUSES + 1}. **" not in contract
 
 
 @pytest.mark.parametrize(

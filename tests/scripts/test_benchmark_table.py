@@ -129,8 +129,8 @@ def test_few_interrupts_and_a_busy_machine_are_told() -> None:
     for name in NAMES:
         figures.keep("ended 1", name, [0.002] * 997)
     below = footer.footer(figures, plan, 0.4)
-    assert "interrupts of each server, at least: 1,000 (1 session)" in below
-    assert "load average before it began: 0.4" in below
+    assert "minimum number of interrupts per server: 1,000 (1 session)" in below
+    assert "load average before the run: 0.4" in below
     assert not any("TOO FEW" in line or "NOT IDLE" in line for line in below)
     assert any("NOT IDLE" in line for line in footer.footer(figures, plan, 0.6))
 
