@@ -49,7 +49,7 @@ class Scene:
     """A session whose turn is in the middle of a sentence, with its public parts at hand."""
 
     def __init__(self) -> None:
-        self.talk = Talk(log_events=16, no_output_s=10.0, heartbeat_s=1000.0)
+        self.talk = Talk(max_log_events=16, no_output_s=10.0, heartbeat_s=1000.0)
         self.session = self.talk.session
         self.turn = self.talk.ask("hello", id="asked")
         self.session.tools.begin(self.turn, CallRecord(CallId("begun"), "tool", {}))

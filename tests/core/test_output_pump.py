@@ -89,7 +89,7 @@ def test_joined_text_of_a_section_is_spared() -> None:
 
 def test_waiting_text_counts_against_the_bound_when_joined() -> None:
     """The agent is not pulled when enough waits, and is again when it was taken."""
-    talk = Talk(output_bytes=1024)
+    talk = Talk(max_queued_output_bytes=1024)
     turn = talk.ask()
     talk.open = False
     talk.emit(turn, *["x" * 10] * 103)
@@ -137,7 +137,7 @@ def test_half_a_character_in_a_gush_is_mended_where_it_stands() -> None:
 
 def test_a_gush_beyond_what_a_turn_remembers_is_replayed_whole() -> None:
     """The log has the frames of what the text has no room for."""
-    talk = Talk(output_bytes=1 << 30)
+    talk = Talk(max_queued_output_bytes=1 << 30)
     words = [f"{n:04d}" * (TEXT_PIECE // 4) for n in range(MAX_TURN_CHARS // TEXT_PIECE + 3)]
     turn = gushed(talk, *words)
     talk.flush()
@@ -244,7 +244,7 @@ def test_a_run_that_is_full_is_settled_and_goes_on() -> None:
 @pytest.mark.parametrize("open_line", [True, False])
 def test_text_beyond_what_a_turn_remembers_is_logged_by_its_frames(open_line: bool) -> None:
     """A run that reaches the bound is replayed like any other text."""
-    talk = Talk(output_bytes=1 << 30)
+    talk = Talk(max_queued_output_bytes=1 << 30)
     turn = talk.ask()
     before = len(talk.events)
     words = ["x" * TEXT_PIECE] * (MAX_TURN_CHARS // TEXT_PIECE - 1) + ["y" * (TEXT_PIECE - 3), "over", *"abc"]
@@ -265,7 +265,7 @@ def test_text_beyond_what_a_turn_remembers_is_logged_by_its_frames(open_line: bo
 
 def test_a_surrogate_beyond_what_a_turn_remembers_is_mended_too() -> None:
     """That text is an event of its own, not a piece of a run."""
-    talk = Talk(output_bytes=1 << 30)
+    talk = Talk(max_queued_output_bytes=1 << 30)
     turn = talk.ask()
     talk.emit(turn, *["x" * TEXT_PIECE] * (MAX_TURN_CHARS // TEXT_PIECE), "half \ud83d", " and on")
     assert texts(talk)[-2:] == ["half ?", " and on"]

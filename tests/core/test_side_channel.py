@@ -121,7 +121,7 @@ def test_a_follower_counts_for_nothing() -> None:
 
 def test_what_the_log_lost_is_told_as_a_snapshot() -> None:
     """Once, at the beginning; what follows has the next number."""
-    talk = Talk(log_events=16)
+    talk = Talk(max_log_events=16)
     turn = talk.ask()
     for number in range(40):
         talk.emit(turn, f"{number} ")
@@ -138,7 +138,7 @@ def test_what_the_log_lost_is_told_as_a_snapshot() -> None:
 
 def test_who_follows_an_open_run_from_the_beginning_gets_all_of_it() -> None:
     """What the log loses when the run is settled comes as a snapshot, not as a gap."""
-    talk = Talk(log_events=16)
+    talk = Talk(max_log_events=16)
     turn = talk.ask()
     for number in range(40):
         assert talk.append_text(turn, f"{number} ")
@@ -150,7 +150,7 @@ def test_who_follows_an_open_run_from_the_beginning_gets_all_of_it() -> None:
 
 def test_a_snapshot_for_a_follower_has_the_numbers_of_an_open_run() -> None:
     """Its turn is as new as the snapshot itself."""
-    talk = Talk(log_events=16)
+    talk = Talk(max_log_events=16)
     turn = talk.ask()
     talk.emit(turn, *map(str, range(40)))
     follower = follow(talk)
@@ -182,7 +182,7 @@ def test_a_follower_reads_an_open_run_as_it_grows() -> None:
 
 def test_who_is_too_slow_falls_off() -> None:
     """It is told, and nothing is left out silently."""
-    talk = Talk(log_events=16)
+    talk = Talk(max_log_events=16)
     turn = talk.ask()
     follower = follow(talk)
     read(follower)

@@ -194,7 +194,7 @@ async def test_deferred_text_beyond_what_a_turn_remembers_is_written_all_the_sam
 
 
 async def test_deferred_text_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond `output_bytes` it is written, or the agent is not pulled any more."""
+    """Beyond `max_queued_output_bytes` it is written, or the agent is not pulled any more."""
     scene = DeferredTurn(monkeypatch, output_bytes=8192)
     sent, goes_on = len("all of "), True
     while goes_on and sent < 100_000:

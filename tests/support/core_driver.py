@@ -73,7 +73,9 @@ class Talk:
         self.followed = False
         self.events: list[ServerEvent | UnknownEvent] = []
         self.commands: list[Command] = []
-        self.turn_limiter = turn_limiter or TurnLimiter(self.settings.turns, self.settings.waiting_turns)
+        self.turn_limiter = turn_limiter or TurnLimiter(
+            self.settings.max_running_turns, self.settings.max_waiting_turns
+        )
         self.permit = Permit(self.turn_limiter, self._admitted)
         self._ids = count(1)
         self._tokens = count(1)
@@ -83,7 +85,7 @@ class Talk:
         self.session = Session(
             SessionId("s"),
             Epoch("e"),
-            MemoryLog(self.settings.log_events, self.settings.log_bytes),
+            MemoryLog(self.settings.max_log_events, self.settings.max_log_bytes),
             JSON,
             self.settings,
             self.permit,

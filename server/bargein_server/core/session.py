@@ -166,7 +166,7 @@ class Session:
 
     def _answer_open(self, token: Token, resumed: bool, reason: str | None) -> None:
         settings, current = self._settings, self._turns.current
-        room = settings.queued_inputs
+        room = settings.max_queued_inputs
         self._sequencer.answer(
             SessionOpened(
                 session_id=self.identity.session_id,
@@ -176,7 +176,7 @@ class Session:
                 reason=reason,
                 turn_id=current.id if current is not None else None,
                 heartbeat_ms=int(settings.heartbeat_s * 1000),
-                limits=Limits(frame_bytes=settings.frame_bytes, pending=MAX_PENDING, queued=room),
+                limits=Limits(frame_bytes=settings.max_frame_bytes, pending=MAX_PENDING, queued=room),
             )
         )
 
@@ -236,7 +236,7 @@ class Session:
         turn = self._turns.current
         return turn is not None and (
             turn.held
-            or turn.queued_bytes >= self._settings.output_bytes
+            or turn.queued_bytes >= self._settings.max_queued_output_bytes
             or (turn.flow is Flow.CUT_PENDING and not turn.sections)
         )
 
@@ -333,7 +333,7 @@ class Session:
             if turn.stage is Stage.RUNNING:
                 deadline = min(deadline, turn.progress_at + self._settings.no_output_s)
             elif self._turns.permit.waits:
-                deadline = min(deadline, turn.progress_at + self._settings.waiting_s)
+                deadline = min(deadline, turn.progress_at + self._settings.turn_wait_s)
         return deadline
 
     def tick(self, now: float) -> None:
@@ -347,7 +347,7 @@ class Session:
                 self.output.drain_to_log()
         if turn is not None and turn.stage is Stage.RUNNING:
             self._check_output(turn, now)
-        elif turn is not None and turns.permit.waits and now - turn.progress_at >= self._settings.waiting_s:
+        elif turn is not None and turns.permit.waits and now - turn.progress_at >= self._settings.turn_wait_s:
             turns.end(turn, OVERLOAD)
             turns.start_next()
         if self._liveness.tick(now):
