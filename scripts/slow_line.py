@@ -33,7 +33,7 @@ async def flood(turn):
 """
 SERVER, CLIENT, PORT = "10.77.0.1", "10.77.0.2", 8000
 FILL_S = 1.0
-VARIANTS = {"default": [], "in_flight_bytes = 8192": ["--in-flight-bytes", "8192"]}
+VARIANTS = {"default": [], "max_in_flight_bytes = 8192": ["--max-in-flight-bytes", "8192"]}
 
 
 class Round(NamedTuple):

@@ -130,13 +130,13 @@ def test_host_port_and_token_are_variables_of_the_command() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("frame_bytes", "5368709120", "expected at most 2147483648 bytes, got 5368709120"),
-        ("frame_bytes", 3.5, "expected a whole number of bytes, got 3.5"),
+        ("max_frame_bytes", "5368709120", "expected at most 2147483648 bytes, got 5368709120"),
+        ("max_frame_bytes", 3.5, "expected a whole number of bytes, got 3.5"),
         ("hold_s", "0", "expected more than 0 seconds, got 0"),
         ("hold_s", "soon", "expected a number of seconds, got 'soon'"),
-        ("turns", 0, "expected at least 1, got 0"),
-        ("turns", None, "expected a whole number, got None"),
-        ("messages_per_s", 0, "expected at least 1 per second, got 0"),
+        ("max_running_turns", 0, "expected at least 1, got 0"),
+        ("max_running_turns", None, "expected a whole number, got None"),
+        ("max_messages_per_s", 0, "expected at least 1 per second, got 0"),
         ("on_busy", "shrug", "expected interrupt, queue or reject, got 'shrug'"),
         ("metrics", "maybe", "expected true or false, got 'maybe'"),
     ],

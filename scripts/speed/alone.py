@@ -47,10 +47,10 @@ def _session() -> Session:
     session = Session(
         bp.SessionId("s"),
         bp.Epoch("e"),
-        MemoryLog(limits.log_events, limits.log_bytes),
+        MemoryLog(limits.max_log_events, limits.max_log_bytes),
         bp.JSON,
         limits,
-        Permit(TurnLimiter(limits.turns, limits.waiting_turns), lambda: None),
+        Permit(TurnLimiter(limits.max_running_turns, limits.max_waiting_turns), lambda: None),
         lambda: bp.TurnId(f"t_8432156e_{next(ids)}"),
         0.0,
     )

@@ -57,11 +57,11 @@ def serve(which: str, port: int, core: int | None) -> None:
     # One of the loads is a single client that never pauses, and all come from one address.
     most = 20_000
     limits = Settings(
-        messages_per_s=10**6,
-        sessions=most,
-        connections=most,
-        connections_per_address=most,
-        turns=most,
+        max_messages_per_s=10**6,
+        max_sessions=most,
+        max_connections=most,
+        max_connections_per_address=most,
+        max_running_turns=most,
         metrics=which == WATCHED,
     )
     config = uvicorn_config(create_app(agent, limits), limits, "127.0.0.1", port, "warning")

@@ -70,22 +70,24 @@ class Settings(Struct, frozen=True, kw_only=True):
         PositiveSeconds, _about(TURNS, "Time without output after which a turn fails.")
     ] = 30.0
     hold_s: Annotated[PositiveSeconds, _about(TURNS, "Time after which an undecided hold resumes.")] = 2.0
-    turns: Annotated[PositiveCount, _about(TURNS, "Turns that run at a time, in all sessions.")] = 1000
-    waiting_turns: Annotated[
+    max_running_turns: Annotated[
+        PositiveCount, _about(TURNS, "Turns that run at a time, in all sessions.")
+    ] = 1000
+    max_waiting_turns: Annotated[
         Count, _about(TURNS, "Turns that wait for a place among the running ones; more inputs are rejected.")
     ] = 1000
-    waiting_s: Annotated[
+    turn_wait_s: Annotated[
         PositiveSeconds,
         _about(TURNS, "Time that a turn waits for such a place before it fails with `overload`."),
     ] = 60.0
-    queued_inputs: Annotated[
+    max_queued_inputs: Annotated[
         Count, _about(TURNS, "Inputs of one session that wait behind its running turn.")
     ] = 8
     drain_s: Annotated[
         Seconds, _about(TURNS, "Time that running turns have to complete when the server shuts down.")
     ] = 3.0
 
-    sessions: Annotated[
+    max_sessions: Annotated[
         PositiveCount, _about(SESSIONS, "Sessions in memory, including those whose client is away.")
     ] = 20_000
     away_s: Annotated[
@@ -111,11 +113,11 @@ class Settings(Struct, frozen=True, kw_only=True):
         ),
     ] = "away"
 
-    connections: Annotated[PositiveCount, _about(CONNECTIONS, "Open connections.")] = 10_000
-    connections_per_address: Annotated[
+    max_connections: Annotated[PositiveCount, _about(CONNECTIONS, "Open connections.")] = 10_000
+    max_connections_per_address: Annotated[
         PositiveCount, _about(CONNECTIONS, "Open connections from one address.")
     ] = 1000
-    open_s: Annotated[
+    first_frame_s: Annotated[
         PositiveSeconds, _about(CONNECTIONS, "Time that a new connection has for its first frame.")
     ] = 10.0
     stalled_s: Annotated[
@@ -126,8 +128,8 @@ class Settings(Struct, frozen=True, kw_only=True):
             "answer a ping. Pings are sent every half of it.",
         ),
     ] = 20.0
-    ticket_s: Annotated[PositiveSeconds, _about(CONNECTIONS, "Lifetime of a ticket.")] = 30.0
-    messages_per_s: Annotated[
+    ticket_lifetime_s: Annotated[PositiveSeconds, _about(CONNECTIONS, "Lifetime of a ticket.")] = 30.0
+    max_messages_per_s: Annotated[
         PerSecond,
         _about(
             CONNECTIONS,
@@ -135,33 +137,33 @@ class Settings(Struct, frozen=True, kw_only=True):
             "not count.",
         ),
     ] = 500
-    bytes_per_s: Annotated[
+    max_bytes_per_s: Annotated[
         BytesPerSecond,
         _about(CONNECTIONS, "Total size of the messages from one client, or requests from one address."),
     ] = 4 * 1024 * 1024
-    requests_per_s: Annotated[
+    max_requests_per_s: Annotated[
         PerSecond, _about(CONNECTIONS, "HTTP requests from one address; bursts of twice as many are allowed.")
     ] = 1000
-    head_s: Annotated[
+    request_head_s: Annotated[
         PositiveSeconds, _about(CONNECTIONS, "Time for the head of a request, handshakes included.")
     ] = 10.0
-    head_bytes: Annotated[Bytes, _about(CONNECTIONS, "Size of the head of a request.")] = 64 * 1024
-    frame_bytes: Annotated[Bytes, _about(CONNECTIONS, "Size of a message from a client.")] = 256 * 1024
-    frame_pieces: Annotated[PositiveCount, _about(CONNECTIONS, "Fragments of a message from a client.")] = (
-        4096
-    )
-    pong_bytes: Annotated[
+    max_head_bytes: Annotated[Bytes, _about(CONNECTIONS, "Size of the head of a request.")] = 64 * 1024
+    max_frame_bytes: Annotated[Bytes, _about(CONNECTIONS, "Size of a message from a client.")] = 256 * 1024
+    max_frame_fragments: Annotated[
+        PositiveCount, _about(CONNECTIONS, "Fragments of a message from a client.")
+    ] = 4096
+    max_pong_bytes: Annotated[
         Bytes,
         _about(CONNECTIONS, "Pongs that wait for a peer that does not read; more abort the connection."),
     ] = 256 * 1024
 
-    output_bytes: Annotated[
+    max_queued_output_bytes: Annotated[
         Bytes, _about(OUTPUT, "Output of a turn that waits to be written; the agent is paused beyond it.")
     ] = 64 * 1024
-    answer_bytes: Annotated[
+    max_queued_answer_bytes: Annotated[
         Bytes, _about(OUTPUT, "Answers that wait for a client that does not read; more abort the connection.")
     ] = 1024 * 1024
-    in_flight_bytes: Annotated[
+    max_in_flight_bytes: Annotated[
         ByteCap,
         _about(
             OUTPUT,
@@ -169,18 +171,24 @@ class Settings(Struct, frozen=True, kw_only=True):
             "0 for no cap.",
         ),
     ] = 0
-    log_events: Annotated[PositiveCount, _about(OUTPUT, "Events of a session that can be replayed.")] = 4096
-    log_bytes: Annotated[Bytes, _about(OUTPUT, "Total size of the events that can be replayed.")] = (
+    max_log_events: Annotated[PositiveCount, _about(OUTPUT, "Events of a session that can be replayed.")] = (
+        4096
+    )
+    max_log_bytes: Annotated[Bytes, _about(OUTPUT, "Total size of the events that can be replayed.")] = (
         1024 * 1024
     )
-    history_turns: Annotated[PositiveCount, _about(OUTPUT, "Turns in the history of a session.")] = 256
-    history_chars: Annotated[
+    max_history_turns: Annotated[PositiveCount, _about(OUTPUT, "Turns in the history of a session.")] = 256
+    max_history_chars: Annotated[
         Characters, _about(OUTPUT, "Approximate total length of the history of a session.")
     ] = 1024 * 1024
 
-    batch_inputs: Annotated[PositiveCount, _about(BATCHES, "Inputs of one batch.")] = 1000
-    batch_bytes: Annotated[Bytes, _about(BATCHES, "Size of the body of a batch request.")] = 4 * 1024 * 1024
-    batch_concurrency: Annotated[PositiveCount, _about(BATCHES, "Inputs of a batch that run at a time.")] = 8
+    max_batch_inputs: Annotated[PositiveCount, _about(BATCHES, "Inputs of one batch.")] = 1000
+    max_batch_bytes: Annotated[Bytes, _about(BATCHES, "Size of the body of a batch request.")] = (
+        4 * 1024 * 1024
+    )
+    max_batch_concurrency: Annotated[
+        PositiveCount, _about(BATCHES, "Inputs of a batch that run at a time.")
+    ] = 8
     batch_item_s: Annotated[PositiveSeconds, _about(BATCHES, "Time for one input of a batch.")] = 120.0
     batch_s: Annotated[PositiveSeconds, _about(BATCHES, "Time for a whole batch.")] = 600.0
 
@@ -188,14 +196,14 @@ class Settings(Struct, frozen=True, kw_only=True):
         PositiveSeconds,
         _about(MODELS, "Time that a tool call waits for the user's decision; then the call is not allowed."),
     ] = 300.0
-    model_calls: Annotated[
+    max_model_calls: Annotated[
         PositiveCount, _about(MODELS, "Model calls at a time through `turn.http_client()`, in all turns.")
     ] = 50
     model_wait_s: Annotated[
         PositiveSeconds,
         _about(MODELS, "Time that a further model call waits before its turn fails with `overload`."),
     ] = 25.0
-    model_keepalive: Annotated[
+    max_idle_model_connections: Annotated[
         Count, _about(MODELS, "Idle connections to model servers that are kept for the next call.")
     ] = 50
 

@@ -195,7 +195,7 @@ async def test_a_log_that_ran_over_gives_a_snapshot(way: Way) -> None:
     """The state comes instead of the events, and the text is whole."""
     agent = Storyteller()
     async with (
-        serving(agent, log_events=8) as server,
+        serving(agent, max_log_events=8) as server,
         relay(server.port) as line,
         talk_through(line, way) as session,
     ):

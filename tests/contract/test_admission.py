@@ -109,7 +109,7 @@ def test_a_turn_that_waits_can_be_interrupted() -> None:
 
 def test_a_turn_waits_for_a_bounded_time() -> None:
     """Then it fails with `overload`, which says that it may be sent again."""
-    first, second = talks(2, most=1, waiting_s=10, no_output_s=1000)
+    first, second = talks(2, most=1, turn_wait_s=10, no_output_s=1000)
     first.ask()
     waiting = second.ask()
     second.wait(9.9)
@@ -122,7 +122,7 @@ def test_a_turn_waits_for_a_bounded_time() -> None:
 
 def test_a_client_that_waits_hears_how_the_line_moves() -> None:
     """Every two seconds, with its place."""
-    first, second, third = talks(3, most=1, no_output_s=1000, waiting_s=1000)
+    first, second, third = talks(3, most=1, no_output_s=1000, turn_wait_s=1000)
     running = first.ask()
     waiting = second.ask()
     third.ask()

@@ -165,7 +165,7 @@ def test_the_last_1024_ids_are_remembered() -> None:
 
 def test_reject_and_a_full_queue_say_why() -> None:
     """`reject` while a turn runs is `busy`; beyond the bound of the queue it is `queue_full`."""
-    talk = Talk(queued_inputs=2)
+    talk = Talk(max_queued_inputs=2)
     talk.ask()
     talk.ask(on_busy="reject")
     for _ in range(3):

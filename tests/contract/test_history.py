@@ -238,7 +238,7 @@ def test_an_old_turn_does_not_see_the_turns_after_it() -> None:
 
 def test_memory_is_bounded_in_turns_and_in_text() -> None:
     """Old turns are forgotten, and an interrupt for them is unknown."""
-    talk = Talk(history_turns=3)
+    talk = Talk(max_history_turns=3)
     turns = []
     for n in range(5):
         turns.append(talk.ask(str(n)))
@@ -246,7 +246,7 @@ def test_memory_is_bounded_in_turns_and_in_text() -> None:
         talk.finish(turns[-1])
     assert len(talk.session.history(turns[-1]).messages()) == 5
     assert talk.interrupt(turns[0]).outcome == "unknown_turn"
-    talk = Talk(history_chars=1000)
+    talk = Talk(max_history_chars=1000)
     for n in range(5):
         turn = talk.ask(str(n))
         talk.emit(turn, "z" * 400)
@@ -256,7 +256,7 @@ def test_memory_is_bounded_in_turns_and_in_text() -> None:
 
 def test_memory_is_bounded_while_an_input_waits_for_ever() -> None:
     """A turn that waits is older than those that pass it by; they are forgotten all the same."""
-    talk = Talk(history_turns=3)
+    talk = Talk(max_history_turns=3)
     talk.ask()
     waiting = talk.ask(on_busy="queue")
     turns = []
@@ -270,7 +270,7 @@ def test_memory_is_bounded_while_an_input_waits_for_ever() -> None:
 
 def test_a_turn_that_cleans_up_is_remembered_until_it_is_done() -> None:
     """Its agent still reads its history; with a memory of one turn, too."""
-    talk = Talk(history_turns=1)
+    talk = Talk(max_history_turns=1)
     first = talk.ask("one")
     talk.ask("two")
     talk.interrupt()
@@ -284,7 +284,7 @@ def test_a_turn_that_cleans_up_is_remembered_until_it_is_done() -> None:
 
 def test_an_input_id_that_was_used_again_after_long_names_the_newer_turn() -> None:
     """Ids are remembered for 1024 requests; forgetting the older turn takes nothing from the newer."""
-    talk = Talk(history_turns=2)
+    talk = Talk(max_history_turns=2)
     talk.ask()
     older = talk.ask(id="same", on_busy="queue")
     for _ in range(1024):

@@ -128,7 +128,7 @@ def test_a_turn_that_is_done_ends_after_its_hold_though_the_client_is_away() -> 
 
 def test_a_full_agent_is_pulled_again_after_its_hold_though_the_client_is_away() -> None:
     """What was held back goes to the log, so that there is room again."""
-    talk = Talk(output_bytes=1024)
+    talk = Talk(max_queued_output_bytes=1024)
     turn = talk.ask()
     talk.send(TurnHold(turn_id=turn))
     talk.emit(turn, "a" * 2000)

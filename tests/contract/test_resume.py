@@ -174,7 +174,7 @@ def test_a_refused_resume_applies_nothing_of_pending() -> None:
 
 def test_beyond_the_log_a_snapshot_takes_the_place_of_the_replay() -> None:
     """It holds the turns as they stand; live output goes on after it."""
-    talk = Talk(log_events=16)
+    talk = Talk(max_log_events=16)
     first = talk.ask("one")
     talk.emit(first, "done")
     talk.finish(first)
@@ -196,7 +196,7 @@ def test_beyond_the_log_a_snapshot_takes_the_place_of_the_replay() -> None:
 
 def test_a_replay_that_the_log_overtakes_becomes_a_snapshot() -> None:
     """The client reads so slowly that its place in the log is trimmed away."""
-    talk = Talk(log_events=16)
+    talk = Talk(max_log_events=16)
     turn = talk.ask()
     talk.detach()
     talk.emit(turn, *"abcdef")
@@ -324,7 +324,7 @@ def test_a_hold_of_a_turn_that_is_unknown_after_a_resume_is_an_error() -> None:
 
 def test_a_snapshot_holds_every_turn_that_has_not_ended() -> None:
     """Also one that has no event after the cursor: the client would take a missing turn for lost."""
-    talk = Talk(log_events=16)
+    talk = Talk(max_log_events=16)
     turn = talk.ask()
     waiting = talk.ask(on_busy="queue")
     talk.detach()
@@ -357,7 +357,7 @@ def test_what_a_broken_line_swallowed_was_not_heard() -> None:
 
 def test_an_input_whose_turn_is_forgotten_before_its_answer_was_read_is_answered_all_the_same() -> None:
     """Many inputs of one resume overran the log and the memory: each has one answer, before the snapshot."""
-    talk = Talk(log_events=16, history_turns=4)
+    talk = Talk(max_log_events=16, max_history_turns=4)
     talk.detach()
     pending: list[PendingEvent] = [InputText(id=InputId(f"i{n}"), text="x") for n in range(20)]
     mark = talk.mark()
@@ -384,7 +384,7 @@ def test_a_turn_that_is_done_ends_when_the_line_is_lost() -> None:
 
 def test_what_a_snapshot_tells_counts_as_taken() -> None:
     """As a replay does: without reports it is heard."""
-    talk = Talk(log_events=16)
+    talk = Talk(max_log_events=16)
     turn = talk.ask()
     talk.detach()
     talk.emit(turn, *(f"{n} " for n in range(50)))

@@ -264,7 +264,7 @@ def test_what_never_began_has_no_result_to_keep() -> None:
 
 def test_a_snapshot_tells_what_came_of_a_call() -> None:
     """A client that missed it all learns the result that came after the fence."""
-    talk = Talk(log_events=2)
+    talk = Talk(max_log_events=2)
     turn = talk.ask()
     talk.emit(turn, *(f"{n}" for n in range(9)))
     begin(talk, turn, A, goes_on=True)

@@ -78,7 +78,7 @@ def test_joined_text_of_a_section_is_spared() -> None:
 
 def test_waiting_text_counts_against_the_bound_when_joined() -> None:
     """The agent is not pulled when enough waits, and is again when it was taken."""
-    talk = Talk(output_bytes=1024)
+    talk = Talk(max_queued_output_bytes=1024)
     turn = talk.ask()
     talk.open = False
     talk.emit(turn, *["x" * 10] * 103)
@@ -126,7 +126,7 @@ def test_half_a_character_in_a_gush_is_mended_where_it_stands() -> None:
 
 def test_a_gush_beyond_what_a_turn_remembers_is_replayed_whole() -> None:
     """The log has the frames of what the text has no room for."""
-    talk = Talk(output_bytes=1 << 30)
+    talk = Talk(max_queued_output_bytes=1 << 30)
     words = [f"{n:04d}" * (TEXT_PIECE // 4) for n in range(MAX_TURN_CHARS // TEXT_PIECE + 3)]
     turn = gushed(talk, *words)
     talk.flush()

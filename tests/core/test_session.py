@@ -36,7 +36,7 @@ from core_driver import Talk
 
 def test_the_opening_tells_the_limits() -> None:
     """What the server reads, how much may be unanswered and wait, and its longest silence."""
-    talk = Talk(frame_bytes=2048, queued_inputs=3, heartbeat_s=2.5)
+    talk = Talk(max_frame_bytes=2048, max_queued_inputs=3, heartbeat_s=2.5)
     opened = talk.opened()
     assert (opened.limits.frame_bytes, opened.limits.pending, opened.limits.queued) == (2048, MAX_PENDING, 3)
     assert (opened.heartbeat_ms, opened.turn_id, opened.resumed) == (2500, None, False)
@@ -53,7 +53,7 @@ def test_inputs_that_come_with_a_fresh_opening_are_its_first_events() -> None:
 
 def test_output_fills_the_queue_to_its_bound() -> None:
     """Then the agent is not pulled, until the line has taken some."""
-    talk = Talk(output_bytes=1024)
+    talk = Talk(max_queued_output_bytes=1024)
     turn = talk.ask()
     talk.open = False
     full = []
@@ -67,7 +67,7 @@ def test_output_fills_the_queue_to_its_bound() -> None:
 
 def test_a_session_without_a_turn_is_not_full() -> None:
     """Whoever waits to pull an ended turn's agent must find out that it ended."""
-    talk = Talk(output_bytes=1024)
+    talk = Talk(max_queued_output_bytes=1024)
     assert not talk.session.full
     turn = talk.ask()
     talk.open = False
@@ -104,7 +104,7 @@ def test_a_turn_whose_tool_works_is_not_blamed_for_silence() -> None:
 
 def test_a_turn_whose_line_is_full_is_not_blamed_for_silence() -> None:
     """It is not pulled."""
-    talk = Talk(no_output_s=30, output_bytes=1024)
+    talk = Talk(no_output_s=30, max_queued_output_bytes=1024)
     turn = talk.ask()
     talk.open = False
     talk.emit(turn, "x" * 2000)

@@ -119,7 +119,7 @@ def test_a_follower_counts_for_nothing() -> None:
 
 def test_what_the_log_lost_is_told_as_a_snapshot() -> None:
     """Once, at the beginning; what follows has the next number."""
-    talk = Talk(log_events=16)
+    talk = Talk(max_log_events=16)
     turn = talk.ask()
     for number in range(40):
         talk.emit(turn, f"{number} ")
@@ -136,7 +136,7 @@ def test_what_the_log_lost_is_told_as_a_snapshot() -> None:
 
 def test_who_is_too_slow_falls_off() -> None:
     """It is told, and nothing is left out silently."""
-    talk = Talk(log_events=16)
+    talk = Talk(max_log_events=16)
     turn = talk.ask()
     follower = follow(talk)
     read(follower)

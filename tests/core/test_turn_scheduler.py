@@ -169,7 +169,7 @@ def test_the_first_of_two_deferred_endings_holds() -> None:
 
 def test_a_bounded_queue_has_room_for_one_that_barges_in() -> None:
     """`queue` is refused beyond the bound; the newest input that interrupts replaces the others."""
-    floor = Floor(queued_inputs=1)
+    floor = Floor(max_queued_inputs=1)
     turn = floor.ask()
     waiting = floor.ask("queue")
     turn.sections = 1

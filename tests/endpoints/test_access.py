@@ -139,8 +139,8 @@ async def test_a_foreign_page_is_refused(wire: WireKind) -> None:
 async def test_connections_are_limited_as_a_whole_and_by_address(wire: WireKind) -> None:
     """At the limit they come in; one more gets 503, or 429, and who leaves makes room."""
     cases: list[tuple[dict[str, Any], int]] = [
-        ({"connections": 2}, 503),
-        ({"connections_per_address": 2}, 429),
+        ({"max_connections": 2}, 503),
+        ({"max_connections_per_address": 2}, 429),
     ]
     for limits, status in cases:
         async with serving(echo, wire, **limits) as server:
@@ -159,7 +159,7 @@ async def test_connections_are_limited_as_a_whole_and_by_address(wire: WireKind)
 
 async def test_sessions_are_limited_and_those_that_are_there_can_be_resumed(wire: WireKind) -> None:
     """One more than the limit is closed with 1013; a resume needs no room."""
-    async with serving(echo, wire, sessions=1) as server:
+    async with serving(echo, wire, max_sessions=1) as server:
         async with server.connect() as client:
             await client.send({"type": "session.open"})
             opened = await client.receive()

@@ -69,7 +69,7 @@ async def test_garbage_before_the_session_is_answered_and_opens_none(wire: WireK
 
 async def test_an_oversized_frame_closes_with_1009_and_spares_the_session(wire: WireKind) -> None:
     """One byte below the limit is read; the session can be resumed."""
-    async with serving(echo, wire, frame_bytes=4096) as server:
+    async with serving(echo, wire, max_frame_bytes=4096) as server:
         async with server.connect() as client:
             await client.send({"type": "session.open"})
             opened = await client.receive()

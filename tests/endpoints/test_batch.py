@@ -77,7 +77,7 @@ async def test_results_come_in_order_and_an_error_in_one_loses_no_other(wire: Wi
 async def test_so_many_run_at_a_time(wire: WireKind, asked: int | None, most: int) -> None:
     """The server's limit, or less when less was asked for."""
     agent = Answering()
-    async with serving(agent, wire, batch_concurrency=3) as server, http(server) as client:
+    async with serving(agent, wire, max_batch_concurrency=3) as server, http(server) as client:
         body = inputs(*map(str, range(20))) | ({} if asked is None else {"concurrency": asked})
         results = (await client.post("/v1/batch", body)).json()["results"]
         assert [result["text"] for result in results] == [f"{n}: ok" for n in range(20)]
@@ -108,7 +108,7 @@ async def test_results_are_streamed_as_they_finish(wire: WireKind, accept: str) 
 async def test_an_item_has_a_time_and_so_has_the_whole(wire: WireKind) -> None:
     """Who is late is cut and told so; who never began fails in the same way."""
     agent = Answering()
-    async with serving(agent, wire, batch_concurrency=1) as server, http(server) as client:
+    async with serving(agent, wire, max_batch_concurrency=1) as server, http(server) as client:
         body = inputs("hang", "a") | {"item_timeout_ms": 50}
         late, fine = (await client.post("/v1/batch", body)).json()["results"]
         assert (late["status"], late["reason"], late["retryable"]) == ("failed", "timeout", True)
@@ -131,7 +131,7 @@ async def test_nothing_begins_when_the_time_is_up(wire: WireKind, monkeypatch: p
         return await patient(waited, timeout=None if timeout is None else timeout - 0.003)
 
     agent = Answering()
-    async with serving(agent, wire, batch_concurrency=1) as server, http(server) as client:
+    async with serving(agent, wire, max_batch_concurrency=1) as server, http(server) as client:
         monkeypatch.setattr(asyncio, "wait", hasty)
         for _ in range(20):
             answer = await client.post("/v1/batch", inputs("hang", "b") | {"timeout_ms": 10})
@@ -141,7 +141,10 @@ async def test_nothing_begins_when_the_time_is_up(wire: WireKind, monkeypatch: p
 
 async def test_a_full_server_fails_the_items_and_not_the_batch(wire: WireKind) -> None:
     """Each says the code that an input or a connection would get."""
-    async with serving(Answering(), wire, turns=1, waiting_turns=0) as server, http(server) as client:
+    async with (
+        serving(Answering(), wire, max_running_turns=1, max_waiting_turns=0) as server,
+        http(server) as client,
+    ):
         results = (await client.post("/v1/batch", inputs("a", "b", "c"))).json()["results"]
         assert [(result["status"], result["reason"]) for result in results] == [
             ("completed", "completed"), ("failed", "at_capacity"), ("failed", "at_capacity"),
@@ -164,7 +167,7 @@ async def test_leaving_ends_what_runs(wire: WireKind) -> None:
 async def test_bounds_of_a_batch(wire: WireKind) -> None:
     """Too many inputs, none, too many bytes, values that nest too deep: nothing is begun."""
     agent = Answering()
-    limits: dict[str, Any] = {"batch_inputs": 2, "batch_bytes": 2048}
+    limits: dict[str, Any] = {"max_batch_inputs": 2, "max_batch_bytes": 2048}
     async with serving(agent, wire, **limits) as server, http(server) as client:
         deep: Any = {}
         for _ in range(70):
@@ -179,7 +182,7 @@ async def test_bounds_of_a_batch(wire: WireKind) -> None:
         ):
             assert (await client.post("/v1/batch", body)).status_code == status
         assert agent.most == 0
-    assert Settings().batch_inputs == 1000
+    assert Settings().max_batch_inputs == 1000
 
 
 async def test_a_batch_needs_a_credential(wire: WireKind) -> None:

@@ -78,7 +78,7 @@ def read_reports(folder: Path) -> dict[str, tuple[str, str]]:
 @pytest.mark.timeout(100)
 async def test_every_case_passes(tmp_path: Path) -> None:
     """Behaviour and close alike; INFORMATIONAL and NON-STRICT are what the suite leaves open."""
-    limits = Settings(frame_bytes=2**24)
+    limits = Settings(max_frame_bytes=2**24)
     config = uvicorn_config(cast("Any", echo), limits, "127.0.0.1", 0, "critical")
     config.lifespan = "off"
     server = uvicorn.Server(config)

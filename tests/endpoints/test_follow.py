@@ -88,7 +88,7 @@ async def test_a_follower_goes_on_from_where_it_was(wire: WireKind) -> None:
 
 async def test_a_log_that_ran_over_is_told_as_a_snapshot(wire: WireKind) -> None:
     """Whose cursor is too old gets the state, and an id to go on from."""
-    async with serving(counting, wire, log_events=16) as server, server.connect() as socket:
+    async with serving(counting, wire, max_log_events=16) as server, server.connect() as socket:
         await socket.send({"type": "session.open"})
         opened = await socket.receive()
         await ask(socket)
@@ -105,7 +105,7 @@ async def test_a_log_that_ran_over_is_told_as_a_snapshot(wire: WireKind) -> None
 
 async def test_who_reads_too_slowly_falls_off(wire: WireKind) -> None:
     """It is told with the code of a slow consumer, may come back for a snapshot, and slows nobody."""
-    async with serving(counting, wire, log_events=16) as server, http(server) as client:
+    async with serving(counting, wire, max_log_events=16) as server, http(server) as client:
         async with client.stream("/v1/turns", {"text": "x"}) as stream:
             opened = await stream.until("session.opened")
             async with client.stream(path(opened), headers=token(opened)) as follower:

@@ -15,20 +15,20 @@ from live_server import ask, echo, serving
 from raw_websocket import HEAD, MASK, frame, raw, rest, upgraded
 from waiting import WAIT_S, until
 
-MAX_FRAGMENTS = Settings().frame_pieces
-MAX_PONG_BYTES = Settings().pong_bytes
+MAX_FRAGMENTS = Settings().max_frame_fragments
+MAX_PONG_BYTES = Settings().max_pong_bytes
 
 
 @pytest.mark.parametrize("head", ["", "GET /v1/session HT", HEAD, "GET / HTTP/1.1\r\nHost: x\r\n"])
 async def test_half_a_head_is_dropped_in_time(head: str) -> None:
     """Nothing, half a line, half a handshake, half a request."""
-    async with serving(echo, head_s=0.1) as server, raw(server, head) as (reader, _):
+    async with serving(echo, request_head_s=0.1) as server, raw(server, head) as (reader, _):
         assert await rest(reader) == b""
 
 
 async def test_a_head_that_is_whole_is_not_hurried() -> None:
     """A session outlives the time limit of its handshake."""
-    async with serving(echo, head_s=0.05) as server, server.connect() as client:
+    async with serving(echo, request_head_s=0.05) as server, server.connect() as client:
         await asyncio.sleep(0.1)
         await ask(client)
         assert (await client.until("turn.ended"))["status"] == "completed"
@@ -37,7 +37,7 @@ async def test_a_head_that_is_whole_is_not_hurried() -> None:
 async def test_the_second_head_of_a_connection_is_limited_too() -> None:
     """A keep-alive connection with half of a next request."""
     whole = "GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n"
-    async with serving(echo, head_s=0.1) as server, raw(server, whole) as (reader, writer):
+    async with serving(echo, request_head_s=0.1) as server, raw(server, whole) as (reader, writer):
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"GET /nothing HTTP/1.1\r\nHo")
         await rest(reader)
@@ -119,7 +119,7 @@ async def test_a_ping_flood_whose_pongs_nobody_reads_is_aborted() -> None:
 async def test_a_flood_of_messages_is_closed_with_4429() -> None:
     """A burst within the limit is answered; one message more ends the connection."""
     ping = json.dumps({"type": "ping", "id": "p"})
-    async with serving(echo, messages_per_s=50) as server, server.connect() as client:
+    async with serving(echo, max_messages_per_s=50) as server, server.connect() as client:
         await client.send(*[ping] * 100)
         for _ in range(100):
             await client.until("pong")
@@ -130,7 +130,7 @@ async def test_a_flood_of_messages_is_closed_with_4429() -> None:
 async def test_a_flood_of_bytes_is_closed_with_4429() -> None:
     """Few messages, but large."""
     big = json.dumps({"type": "ping", "id": "p", "x": "y" * 10_000})
-    async with serving(echo, bytes_per_s=10_240) as server, server.connect() as client:
+    async with serving(echo, max_bytes_per_s=10_240) as server, server.connect() as client:
         await client.send(big)
         await client.until("pong")
         await client.send(big, big, big)

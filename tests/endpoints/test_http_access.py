@@ -134,7 +134,7 @@ async def test_nesting_is_bounded_as_on_the_socket(wire: WireKind) -> None:
 
 @pytest.mark.parametrize(
     ("limits", "status"),
-    [({"connections": 1}, 503), ({"connections_per_address": 1}, 429), ({"sessions": 1}, 503)],
+    [({"max_connections": 1}, 503), ({"max_connections_per_address": 1}, 429), ({"max_sessions": 1}, 503)],
 )
 async def test_requests_count_as_connections(wire: WireKind, limits: dict[str, Any], status: int) -> None:
     """One more than the limit is told to come back later."""
@@ -149,7 +149,7 @@ async def test_requests_count_as_connections(wire: WireKind, limits: dict[str, A
 
 async def test_an_address_has_a_rate(wire: WireKind) -> None:
     """Twice as many at once; more get 429 and a time to come back."""
-    async with serving(echo, wire, requests_per_s=1) as server, http(server) as client:
+    async with serving(echo, wire, max_requests_per_s=1) as server, http(server) as client:
         statuses = [
             (await client.post("/v1/sessions/s_none/interrupt", {"id": "x"})).status_code for _ in range(4)
         ]

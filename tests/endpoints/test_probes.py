@@ -89,7 +89,7 @@ async def test_a_scrape_sees_what_waits_and_what_is_stuck() -> None:
             except asyncio.CancelledError:
                 continue
 
-    limits = {"metrics": True, "cleanup_grace_s": 0.0, "cleanup_kill_s": 0.0, "turns": 1}
+    limits = {"metrics": True, "cleanup_grace_s": 0.0, "cleanup_kill_s": 0.0, "max_running_turns": 1}
     async with serving(stubborn, **limits) as server, server.connect() as client:  # type: ignore[arg-type]
         turn = await ask(client)
         await client.send({"type": "input.text", "id": "i2", "text": "then", "on_busy": "queue"})

@@ -64,7 +64,7 @@ async def residue(agent: object, warm_up: int, interrupts: int) -> Residue:
     """Interrupt many turns of one session; return what is left of those after the warm-up."""
     tracemalloc.start()  # before the warm-up: what was made untraced and is replaced would look like growth
     try:
-        unhurried = serving(agent, messages_per_s=10**6)  # type: ignore[arg-type]
+        unhurried = serving(agent, max_messages_per_s=10**6)  # type: ignore[arg-type]
         async with unhurried as server, server.connect() as client:
             for number in range(warm_up):
                 await barge_in(client, number)

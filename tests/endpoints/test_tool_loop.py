@@ -242,7 +242,7 @@ async def serving_tools(upstream: Upstream) -> AsyncIterator[Serving]:
         return "finished"
 
     agent = OpenAIAgent(model="m", base_url=upstream.url, tools=[double, wait, finish])
-    async with serving(agent, history_turns=8, log_events=64, model_keepalive=0) as server:
+    async with serving(agent, max_history_turns=8, max_log_events=64, max_idle_model_connections=0) as server:
         yield server
 
 

@@ -276,8 +276,8 @@ async def test_a_turn_may_complete_while_the_server_drains(wire: WireKind) -> No
 
 
 async def test_a_connection_that_never_opens_is_closed(wire: WireKind) -> None:
-    """4408 after `open_s`."""
-    async with serving(echo, wire, open_s=0.05) as server, server.connect() as client:
+    """4408 after `first_frame_s`."""
+    async with serving(echo, wire, first_frame_s=0.05) as server, server.connect() as client:
         assert (await client.closed())[0] == 4408
 
 

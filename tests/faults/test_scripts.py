@@ -33,7 +33,7 @@ async def test_a_line_of_one_megabit_is_silent_soon_after_an_interrupt() -> None
     """At most 0.15 s with 8 KiB in flight; and without the cap too nothing follows the end."""
     seen = await measured("slow_line.py", "--rounds", "3")
     assert [row["after"] for rounds in seen.values() for row in rounds] == [0] * 6
-    capped = seen["in_flight_bytes = 8192"]
+    capped = seen["max_in_flight_bytes = 8192"]
     assert sorted(row["stale_s"] for row in capped)[1] <= 0.15, capped
     assert min(row["rate"] for row in capped) > 400_000
 

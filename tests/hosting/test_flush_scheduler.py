@@ -231,7 +231,7 @@ def test_an_interrupt_is_read_between_the_words_of_others() -> None:
             yield "second"
             await asyncio.Event().wait()
 
-        served = serve(agent, connections_per_address=sessions)
+        served = serve(agent, max_connections_per_address=sessions)
         connections = []
         for _ in range(sessions):
             wire = TransportWire(cast(BargeinProtocol, Recorder(writes)), True, served.outbox)

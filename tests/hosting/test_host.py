@@ -296,7 +296,7 @@ async def test_what_gushed_is_purged_by_an_interrupt_of_the_same_iteration(clock
 
 async def test_whoever_waits_to_pull_is_woken_by_the_drained_line_and_by_the_fence() -> None:
     """Not before; a task that is cancelled while it waits leaves nothing behind."""
-    sessions = serve(waits, output_bytes=1024)
+    sessions = serve(waits, max_queued_output_bytes=1024)
     line = Line(sessions)
     line.block()
     turn = line.ask()
@@ -362,7 +362,7 @@ async def test_the_commands_of_one_step_are_carried_out_in_order() -> None:
         entered.append(turn.text)
         yield "x"
 
-    sessions = serve(agent, history_turns=1)
+    sessions = serve(agent, max_history_turns=1)
     line = Line(sessions)
     inputs = [InputText(id=InputId(f"i{n}"), text=str(n)) for n in range(4)]
     line.send(SessionOpen(pending=list(inputs)))

@@ -242,7 +242,7 @@ async def test_no_turn_begins_while_the_server_stops() -> None:
 
 async def test_sessions_share_the_slots_of_the_server() -> None:
     """A turn of one starts when a turn of another ends, without anybody sending anything."""
-    sessions = serve(patient, turns=1)
+    sessions = serve(patient, max_running_turns=1)
     first, second, third = Line(sessions), Line(sessions), Line(sessions)
     running = first.ask()
     waiting = second.ask()

@@ -321,7 +321,7 @@ async def test_back_pressure_stops_the_agent_and_lets_it_go_on() -> None:
             made += 1
             yield f"{n},"
 
-    line = Line(serve(agent, output_bytes=8192))
+    line = Line(serve(agent, max_queued_output_bytes=8192))
     line.ask()
     line.block()
     await until(lambda: made)

@@ -52,7 +52,7 @@ async def test_an_agent_that_was_not_pulled_has_its_whole_time_for_the_next_outp
         await asyncio.sleep(20)
         yield "slow, but in time"
 
-    line = Line(serve(agent, no_output_s=30, heartbeat_s=1000, output_bytes=1024))
+    line = Line(serve(agent, no_output_s=30, heartbeat_s=1000, max_queued_output_bytes=1024))
     line.ask()
     line.block()
     await asyncio.sleep(29)

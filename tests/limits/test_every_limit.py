@@ -8,7 +8,7 @@ from pathlib import Path
 from bargein_server import Settings
 
 ELSEWHERE = {
-    "in_flight_bytes": "transport/test_in_flight.py::test_output_waits_from_the_cap_on",
+    "max_in_flight_bytes": "transport/test_in_flight.py::test_output_waits_from_the_cap_on",
 }
 CHOICES = {"on_busy", "cleanup", "stream_closed", "metrics", "traces"}
 """Settings that are no limits."""

@@ -27,7 +27,7 @@ def batch(*seconds: float, **fields: Any) -> dict[str, Any]:
     return {"inputs": [{"text": str(s)} for s in seconds], **fields}
 
 
-def test_requests_per_s() -> None:
+def test_max_requests_per_s() -> None:
     """Twice as many at once, then so many in a second, of each address."""
     rates = AddressRates(10, 10**9)
     for address in ("one", "another"):
@@ -37,24 +37,24 @@ def test_requests_per_s() -> None:
 
 
 @pytest.mark.parametrize(("more", "status"), [(0, 200), (1, 413)])
-async def test_batch_inputs(more: int, status: int) -> None:
+async def test_max_batch_inputs(more: int, status: int) -> None:
     """One more input is refused, and nothing is begun."""
-    async with serving(answering, batch_inputs=3) as server, http(server) as client:
+    async with serving(answering, max_batch_inputs=3) as server, http(server) as client:
         assert (await client.post("/v1/batch", batch(*[0.0] * (3 + more)))).status_code == status
 
 
 @pytest.mark.parametrize(("more", "status"), [(0, 200), (1, 413)])
-async def test_batch_bytes(more: int, status: int) -> None:
+async def test_max_batch_bytes(more: int, status: int) -> None:
     """One byte more is refused."""
     bare = len(json.dumps(batch(0.0, x="")))
-    async with serving(answering, batch_bytes=2048) as server, http(server) as client:
+    async with serving(answering, max_batch_bytes=2048) as server, http(server) as client:
         body = json.dumps(batch(0.0, x="x" * (2048 - bare + more)))
         assert len(body) == 2048 + more
         answer = await client.post("/v1/batch", body.encode())
         assert answer.status_code == status
 
 
-async def test_batch_concurrency() -> None:
+async def test_max_batch_concurrency() -> None:
     """So many are answered at a time, whatever was asked for."""
     running = most = 0
 
@@ -66,7 +66,7 @@ async def test_batch_concurrency() -> None:
         running -= 1
         yield "done"
 
-    async with serving(counting, batch_concurrency=3) as server, http(server) as client:
+    async with serving(counting, max_batch_concurrency=3) as server, http(server) as client:
         await client.post("/v1/batch", batch(*[0.0] * 10, concurrency=4))
     assert most == 3
 
@@ -82,7 +82,7 @@ async def test_batch_item_s() -> None:
 @pytest.mark.virtual_time
 async def test_batch_s() -> None:
     """What has no result by then fails; what has one keeps it."""
-    limits: dict[str, Any] = {"batch_s": 2, "batch_concurrency": 1}
+    limits: dict[str, Any] = {"batch_s": 2, "max_batch_concurrency": 1}
     async with serving(answering, **limits) as server, http(server) as client:
         answer = await client.post("/v1/batch", batch(1, 0.9, 0.2))
         reasons = [result["reason"] for result in answer.json()["results"]]

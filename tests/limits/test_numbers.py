@@ -52,9 +52,9 @@ def answers(lines: list[Line]) -> list[str]:
     return tags
 
 
-async def test_turns_and_waiting_turns() -> None:
+async def test_max_running_turns_and_max_waiting_turns() -> None:
     """So many run, so many wait, one more is rejected."""
-    sessions = serve(patient, turns=2, waiting_turns=3)
+    sessions = serve(patient, max_running_turns=2, max_waiting_turns=3)
     lines = [Line(sessions) for _ in range(6)]
     for number, line in enumerate(lines):
         line.send(InputText(id=InputId(f"i{number}"), text="x"))
@@ -64,9 +64,9 @@ async def test_turns_and_waiting_turns() -> None:
     await sessions.shut_down()
 
 
-def test_queued_inputs() -> None:
+def test_max_queued_inputs() -> None:
     """So many wait behind a turn of their session."""
-    talk = Talk(queued_inputs=3)
+    talk = Talk(max_queued_inputs=3)
     talk.ask()
     for _ in range(3):
         talk.ask(on_busy="queue")
@@ -75,17 +75,17 @@ def test_queued_inputs() -> None:
     assert [event.code for event in talk.of(InputRejected)] == ["queue_full"]
 
 
-async def test_sessions() -> None:
+async def test_max_sessions() -> None:
     """One more is closed with 1013."""
-    sessions = serve(echo, sessions=2)
+    sessions = serve(echo, max_sessions=2)
     lines = [Line(sessions) for _ in range(3)]
     for line in lines:
         line.send(Ping(id="p"))
     assert [line.wire.closed for line in lines] == [None, None, OVERLOADED]
 
 
-@pytest.mark.parametrize(("name", "status"), [("connections", 503), ("connections_per_address", 429)])
-async def test_connections_and_connections_per_address(name: str, status: int) -> None:
+@pytest.mark.parametrize(("name", "status"), [("max_connections", 503), ("max_connections_per_address", 429)])
+async def test_max_connections_and_max_connections_per_address(name: str, status: int) -> None:
     """One more is refused before the upgrade, and told when to come back."""
     limit: dict[str, Any] = {name: 2}
     async with serving(echo, **limit) as server, AsyncExitStack() as stack:
@@ -98,9 +98,9 @@ async def test_connections_and_connections_per_address(name: str, status: int) -
 
 
 @pytest.mark.virtual_time
-async def test_messages_per_s() -> None:
+async def test_max_messages_per_s() -> None:
     """Twice as many at once, then so many in a second."""
-    sessions = serve(echo, messages_per_s=10)
+    sessions = serve(echo, max_messages_per_s=10)
     line = Line(sessions)
     for _ in range(20):
         line.send(Ping(id="p"))
@@ -117,7 +117,7 @@ async def test_messages_per_s() -> None:
 @pytest.mark.virtual_time
 async def test_what_is_sent_again_after_a_resume_is_no_flood() -> None:
     """Or a slow rate would close a client that says what it kept, and do so again whenever it comes back."""
-    sessions = serve(echo, messages_per_s=10)
+    sessions = serve(echo, max_messages_per_s=10)
     first = Line(sessions)
     first.send(SessionOpen())
     [opened] = [event for event in first.events if isinstance(event, SessionOpened)]
@@ -133,9 +133,9 @@ async def test_what_is_sent_again_after_a_resume_is_no_flood() -> None:
 
 
 @pytest.mark.parametrize(("missing", "snapshots"), [(16, 0), (17, 1)])
-def test_log_events(missing: int, snapshots: int) -> None:
+def test_max_log_events(missing: int, snapshots: int) -> None:
     """So many frames can be replayed; whoever misses more gets a snapshot."""
-    talk = Talk(log_events=16)
+    talk = Talk(max_log_events=16)
     turn = talk.ask()
     seen = talk.numbers()[-1]
     talk.detach()
@@ -144,9 +144,9 @@ def test_log_events(missing: int, snapshots: int) -> None:
     assert len(talk.of(Snapshot)) == snapshots
 
 
-def test_history_turns() -> None:
+def test_max_history_turns() -> None:
     """So many turns are remembered."""
-    talk = Talk(history_turns=3)
+    talk = Talk(max_history_turns=3)
     for number in range(4):
         turn = talk.ask(f"question {number}")
         talk.emit(turn, f"answer {number}")
@@ -160,7 +160,7 @@ def test_history_turns() -> None:
     assert told[0] == "question 1"
 
 
-async def test_model_calls() -> None:
+async def test_max_model_calls() -> None:
     """So many requests leave, one more waits until another is answered."""
     async with Upstream() as upstream, create_http_client(max_connections=2) as client:
         tasks = [asyncio.create_task(client.get(upstream.url)) for _ in range(3)]
@@ -175,7 +175,7 @@ async def test_model_calls() -> None:
 
 
 @pytest.mark.parametrize(("keepalive", "connections"), [(1, 1), (0, 2)])
-async def test_model_keepalive(keepalive: int, connections: int) -> None:
+async def test_max_idle_model_connections(keepalive: int, connections: int) -> None:
     """So many idle connections are kept for the next call."""
     async with Upstream() as upstream, create_http_client(max_keepalive=keepalive) as client:
         for _ in range(2):

@@ -28,10 +28,10 @@ async def silent(turn: Turn) -> AsyncIterator[Output]:
 
 
 @pytest.mark.virtual_time
-async def test_bytes_per_s() -> None:
+async def test_max_bytes_per_s() -> None:
     """Twice as many at once, then so many in a second."""
     frame = JSON.encode(Ping(id="p" * 50))
-    line = Line(serve(silent, bytes_per_s=32 * len(frame)))
+    line = Line(serve(silent, max_bytes_per_s=32 * len(frame)))
     for _ in range(64):
         line.connection.receive(frame, True)
     await asyncio.sleep(1)
@@ -42,9 +42,9 @@ async def test_bytes_per_s() -> None:
     assert line.wire.closed is FLOODED
 
 
-async def test_frame_bytes() -> None:
+async def test_max_frame_bytes() -> None:
     """One more closes the connection with 1009."""
-    async with serving(echo, frame_bytes=2048) as server, server.connect() as client:
+    async with serving(echo, max_frame_bytes=2048) as server, server.connect() as client:
         bare = len(json.dumps({"type": "ping", "id": "p", "x": ""}))
         await client.send(json.dumps({"type": "ping", "id": "p", "x": "x" * (2048 - bare)}))
         await client.until("pong")
@@ -53,9 +53,9 @@ async def test_frame_bytes() -> None:
 
 
 @pytest.mark.parametrize(("fewer", "full"), [(1, False), (0, True)])
-def test_output_bytes(fewer: int, full: bool) -> None:
+def test_max_queued_output_bytes(fewer: int, full: bool) -> None:
     """The agent is not pulled while so much waits."""
-    talk = Talk(output_bytes=2048)
+    talk = Talk(max_queued_output_bytes=2048)
     turn = talk.ask()
     talk.open = False
     talk.emit(turn, "x" * (2048 - FRAME_BYTES - fewer))
@@ -63,10 +63,10 @@ def test_output_bytes(fewer: int, full: bool) -> None:
 
 
 @pytest.mark.parametrize(("more", "aborted"), [(0, False), (1, True)])
-async def test_answer_bytes(more: int, aborted: bool) -> None:
+async def test_max_queued_answer_bytes(more: int, aborted: bool) -> None:
     """A client that reads nothing gets so much, and is then dropped."""
     pong = len(JSON.encode(Pong(id="p" * 50)))
-    line = Line(serve(silent, answer_bytes=32 * pong))
+    line = Line(serve(silent, max_queued_answer_bytes=32 * pong))
     line.send(Ping(id="first"))
     line.block()
     for _ in range(32 + more):
@@ -75,9 +75,9 @@ async def test_answer_bytes(more: int, aborted: bool) -> None:
 
 
 @pytest.mark.parametrize(("size", "snapshots"), [(900, 0), (1100, 1)])
-def test_log_bytes(size: int, snapshots: int) -> None:
+def test_max_log_bytes(size: int, snapshots: int) -> None:
     """So much can be replayed; whoever misses more gets a snapshot."""
-    talk = Talk(log_bytes=1024)
+    talk = Talk(max_log_bytes=1024)
     turn = talk.ask()
     seen = talk.numbers()[-1]
     talk.detach()
@@ -87,9 +87,9 @@ def test_log_bytes(size: int, snapshots: int) -> None:
 
 
 @pytest.mark.parametrize(("chars", "remembered"), [(1000, 2), (1200, 1)])
-def test_history_chars(chars: int, remembered: int) -> None:
+def test_max_history_chars(chars: int, remembered: int) -> None:
     """Turns are remembered while their texts together are not longer."""
-    talk = Talk(history_chars=2200)
+    talk = Talk(max_history_chars=2200)
     for _ in range(2):
         turn = talk.ask("x" * chars)
         talk.finish(turn)
@@ -99,11 +99,11 @@ def test_history_chars(chars: int, remembered: int) -> None:
 
 @pytest.mark.parametrize(("more", "status"), [(0, b"404"), (1, b"431")])
 @pytest.mark.parametrize("pieces", [1, 2])
-async def test_head_bytes(more: int, status: bytes, pieces: int) -> None:
+async def test_max_head_bytes(more: int, status: bytes, pieces: int) -> None:
     """A larger head is refused by its own status, whether it comes in one read or not."""
     begin, end = b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX: ", b"\r\n\r\n"
     head = begin + b"x" * (2048 + more - len(begin) - len(end)) + end
-    async with serving(echo, head_bytes=2048) as server:
+    async with serving(echo, max_head_bytes=2048) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         for start in range(0, len(head), len(head) // pieces + 1):
             writer.write(head[start : start + len(head) // pieces + 1])
@@ -113,10 +113,10 @@ async def test_head_bytes(more: int, status: bytes, pieces: int) -> None:
         writer.close()
 
 
-async def test_frame_pieces() -> None:
+async def test_max_frame_fragments() -> None:
     """A message in one more piece closes the connection with 1009."""
     ping = json.dumps({"type": "ping", "id": "p"}).encode()
-    async with serving(echo, frame_pieces=64) as server, upgraded(server) as (reader, writer):
+    async with serving(echo, max_frame_fragments=64) as server, upgraded(server) as (reader, writer):
         writer.write(frame(1, final=False) + frame(0, final=False) * 62 + frame(0, ping))
         async with asyncio.timeout(WAIT_S):
             await reader.readuntil(b'"pong"')
@@ -124,7 +124,7 @@ async def test_frame_pieces() -> None:
         assert (1009).to_bytes(2, "big") in await rest(reader)
 
 
-async def test_pong_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_max_pong_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer for which more than so many wait is dropped; all pongs of one read are written as one."""
     answer, waiting = BargeinProtocol.handle_ping, []
 
@@ -134,7 +134,7 @@ async def test_pong_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
             waiting.append(protocol.transport.get_write_buffer_size())
 
     monkeypatch.setattr(BargeinProtocol, "handle_ping", observed)
-    async with serving(echo, pong_bytes=4096) as server, upgraded(server) as (reader, writer):
+    async with serving(echo, max_pong_bytes=4096) as server, upgraded(server) as (reader, writer):
         reader._transport.pause_reading()  # type: ignore[attr-defined]
         [protocol] = server.server.server_state.connections
         with contextlib.suppress(ConnectionError):
@@ -145,4 +145,4 @@ async def test_pong_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 < max(waiting) <= 4096
 
 
-# `in_flight_bytes`, which needs a real socket, is in tests/transport/test_in_flight.py.
+# `max_in_flight_bytes`, which needs a real socket, is in tests/transport/test_in_flight.py.

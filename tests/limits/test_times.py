@@ -77,10 +77,10 @@ def test_idle_s() -> None:
     assert around(talk, 7, lambda: [type(command) for command in talk.commands]) == ([], closes)
 
 
-def test_waiting_s() -> None:
+def test_turn_wait_s() -> None:
     """A turn that finds no slot fails."""
     turn_limiter = TurnLimiter(1, 1)
-    first, second = (Talk(turn_limiter, waiting_s=7, no_output_s=LONG) for _ in range(2))
+    first, second = (Talk(turn_limiter, turn_wait_s=7, no_output_s=LONG) for _ in range(2))
     first.ask()
     second.ask()
     assert around(second, 7, lambda: ended(second)) == ([], ["overload"])
@@ -99,7 +99,7 @@ def test_heartbeat_s() -> None:
     assert len(talk.of(Heartbeat)) == 2
 
 
-def test_ticket_s() -> None:
+def test_ticket_lifetime_s() -> None:
     """A ticket is good for its time, both ends included."""
     tickets = Tickets(7)
     assert tickets.redeem(tickets.issue("me", 0), 7) == "me"
@@ -140,9 +140,9 @@ async def test_cleanup_grace_s_and_cleanup_kill_s() -> None:
 
 
 @pytest.mark.virtual_time
-async def test_open_s() -> None:
+async def test_first_frame_s() -> None:
     """A connection whose first frame does not come is closed."""
-    line = Line(serve(echo, open_s=7))
+    line = Line(serve(echo, first_frame_s=7))
     await asyncio.sleep(7 - LITTLE)
     closed = [line.wire.closed]
     await asyncio.sleep(2 * LITTLE)
@@ -195,9 +195,9 @@ async def test_confirm_s() -> None:
 
 
 @pytest.mark.virtual_time
-async def test_head_s() -> None:
+async def test_request_head_s() -> None:
     """A head that is not whole in time ends its connection."""
-    async with serving(echo, head_s=7) as server:
+    async with serving(echo, request_head_s=7) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"GET / HT")
         loop, began = asyncio.get_running_loop(), asyncio.get_running_loop().time()

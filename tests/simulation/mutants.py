@@ -205,7 +205,7 @@ MUTANTS = [
         "the bound of answers",
         Connection,
         "write_out",
-        "self._past_full > self._sessions.settings.answer_bytes",
+        "self._past_full > self._sessions.settings.max_queued_answer_bytes",
         "False",
     ),
     Mutant(

@@ -196,7 +196,10 @@ class Link:
         size = sum(map(len, frames))
         if wire.paused:
             # Each step's answers are written whole; with the first byte too many the connection is aborted.
-            most, same_step = self._sessions.settings.answer_bytes, wire.wrote_in == self._loop.steps
+            most, same_step = (
+                self._sessions.settings.max_queued_answer_bytes,
+                wire.wrote_in == self._loop.steps,
+            )
             self.oracle.expect(
                 same_step or wire.past_full <= most, f"{wire.past_full} bytes wait past a full buffer"
             )

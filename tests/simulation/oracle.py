@@ -114,26 +114,29 @@ class Oracle:
             for turn in live.core._table.turns.values():
                 age = self.now() - self.truths[live.core.identity.session_id].started.get(turn.id, self.now())
                 self.expect(turn.state is State.ENDED or age < bound_s, f"{turn.id} runs for {age:.0f} s")
-        self.expect(len(sessions) <= sessions.settings.sessions, "too many sessions")
+        self.expect(len(sessions) <= sessions.settings.max_sessions, "too many sessions")
 
     def _check_memory(self, live: SessionHost, limits: Settings) -> None:
         core, table = live.core, live.core._table
         log = core._stream._log
         assert isinstance(log, Truth)
-        self.expect(log.top - log.first < limits.log_events, "the log holds too many events")
+        self.expect(log.top - log.first < limits.max_log_events, "the log holds too many events")
         # Within a turn the log knows the sizes of what was spoken by their mean only.
         size = sum(map(len, log.frames[log.first - 1 :]))
-        self.expect(size <= 2 * limits.log_bytes + MOST_OUTPUT, "the log holds too many bytes")
-        self.expect(len(table._waiting) <= limits.queued_inputs + 1, "too many inputs wait")
+        self.expect(size <= 2 * limits.max_log_bytes + MOST_OUTPUT, "the log holds too many bytes")
+        self.expect(len(table._waiting) <= limits.max_queued_inputs + 1, "too many inputs wait")
         self.expect(len(table._cleaning) <= 2, "too many cleanups at a time")
         # Old ones are forgotten when one ends, but for those that clean up then, of which there are two.
-        needed = limits.queued_inputs + 2 + 2
-        self.expect(len(table.turns) <= limits.history_turns + needed, "too many turns are remembered")
+        needed = limits.max_queued_inputs + 2 + 2
+        self.expect(len(table.turns) <= limits.max_history_turns + needed, "too many turns are remembered")
         self.expect(len(core._requests._early) <= bp.MAX_PENDING, "too many early interrupts")
         self.expect(len(core._requests._answers._by_id) <= 1024, "too many answers are remembered")
         for turn in table.turns.values():
             queued = turn.queued_bytes
-            self.expect(0 <= queued < limits.output_bytes + MOST_OUTPUT, f"{turn.id}: too much output waits")
+            self.expect(
+                0 <= queued < limits.max_queued_output_bytes + MOST_OUTPUT,
+                f"{turn.id}: too much output waits",
+            )
             self.expect(queued == 0 or turn.state in (State.RUNNING, State.FINISHING), "an end left output")
 
 

@@ -145,7 +145,7 @@ async def idler(world: World, number: int) -> None:
                 peer.send(bp.InputText(id=bp.InputId("i"), text=f"floods {n}"))
             await asyncio.sleep(peer.chance.random() * 0.01)
     link, settings = peer.link, world.sessions.settings
-    await asyncio.sleep(settings.open_s + 1.0)
+    await asyncio.sleep(settings.first_frame_s + 1.0)
     spoke = link.connection._live is not None
     world.oracle.expect(spoke or link.connection._closing, f"{peer.witness.name} may stay without a word")
     await peer.hang_up()

@@ -49,7 +49,7 @@ async def test_an_interrupt_closes_every_source_and_leaves_no_task(operator: Ope
     before = asyncio.all_tasks()
     one, two = sources(100)
     with no_accidents():
-        line = Line(serve(agent_over(operator, one, two), output_bytes=256))
+        line = Line(serve(agent_over(operator, one, two), max_queued_output_bytes=256))
         turn = line.ask()
         await in_virtual_time(line.texts)
         if moment == "while held":
@@ -74,7 +74,7 @@ async def test_a_hold_and_a_slow_client_lose_nothing(operator: Operator) -> None
     heard: list[list[str]] = []
     for disturbed in (False, True):
         one, two = sources(12)
-        line = Line(serve(agent_over(operator, one, two), hold_s=60, output_bytes=256))
+        line = Line(serve(agent_over(operator, one, two), hold_s=60, max_queued_output_bytes=256))
         turn = line.ask()
         if disturbed:
             await in_virtual_time(line.texts)

@@ -74,7 +74,9 @@ class Talk:
         self.foretold = False
         self.events: list[ServerEvent | UnknownEvent] = []
         self.commands: list[Command] = []
-        self.turn_limiter = turn_limiter or TurnLimiter(self.settings.turns, self.settings.waiting_turns)
+        self.turn_limiter = turn_limiter or TurnLimiter(
+            self.settings.max_running_turns, self.settings.max_waiting_turns
+        )
         self.claim = Permit(self.turn_limiter, self._admitted)
         self._ids = count(1)
         self._tokens = count(1)
@@ -84,7 +86,7 @@ class Talk:
         self._session = Session(
             SessionId("s"),
             Epoch("e"),
-            MemoryLog(self.settings.log_events, self.settings.log_bytes),
+            MemoryLog(self.settings.max_log_events, self.settings.max_log_bytes),
             JSON,
             self.settings,
             self.claim,

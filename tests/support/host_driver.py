@@ -18,7 +18,7 @@ from bargein_server.settings import Settings
 from bargein_server.transport.connection import WRITE_BYTES
 from valid_history import check_valid
 
-LIMITS = Settings(log_events=32, queued_inputs=2, output_bytes=1024, history_turns=8)
+LIMITS = Settings(max_log_events=32, max_queued_inputs=2, max_queued_output_bytes=1024, max_history_turns=8)
 LONGEST_OUTPUT = 300
 
 
@@ -26,7 +26,7 @@ class TruthfulLog(MemoryLog):
     """A log that also keeps what was trimmed: the truth that both sides are held against."""
 
     def __init__(self) -> None:
-        super().__init__(LIMITS.log_events, LIMITS.log_bytes)
+        super().__init__(LIMITS.max_log_events, LIMITS.max_log_bytes)
         self.truth: list[bp.TurnEvent] = []
 
     def append(
@@ -177,16 +177,16 @@ class Served:
     def check_bounds(self) -> None:
         """Memory is bounded whatever happens."""
         core, table = self.core, self.core._table
-        assert self.log.top - self.log.first < LIMITS.log_events
-        assert len(table._waiting) <= LIMITS.queued_inputs + 1
+        assert self.log.top - self.log.first < LIMITS.max_log_events
+        assert len(table._waiting) <= LIMITS.max_queued_inputs + 1
         assert len(table._cleaning) <= 2
         # Old turns are forgotten when one ends, and none that the shell still needs.
-        needed = LIMITS.queued_inputs + 2 + len(table._cleaning)
-        assert len(table.turns) <= LIMITS.history_turns + needed
+        needed = LIMITS.max_queued_inputs + 2 + len(table._cleaning)
+        assert len(table.turns) <= LIMITS.max_history_turns + needed
         assert set(table.by_input.values()) <= set(table.turns.values())
         assert len(core._requests._early) <= bp.MAX_PENDING
         for turn in table.turns.values():
-            assert 0 <= turn.queued_bytes < LIMITS.output_bytes + 3 * LONGEST_OUTPUT
+            assert 0 <= turn.queued_bytes < LIMITS.max_queued_output_bytes + 3 * LONGEST_OUTPUT
             assert turn.queued_bytes == 0 or turn.state in (State.RUNNING, State.FINISHING)
 
     def check_history(self) -> None:

@@ -103,7 +103,7 @@ async def test_words_of_clients_and_agents_are_no_labels() -> None:
 
 async def test_rejections_are_counted_by_code() -> None:
     """Those of inputs, and errors; the codes are those of the protocol's table."""
-    counted = Counted(endless, queued_inputs=0)
+    counted = Counted(endless, max_queued_inputs=0)
     line = Line(counted.sessions)
     line.ask()
     line.send(InputText(id=InputId("a"), text="x", on_busy="reject"))
@@ -138,7 +138,7 @@ async def test_a_resend_is_no_interrupt() -> None:
 @pytest.mark.parametrize(("log_events", "snapshots"), [(4096, 0), (2, 1)])
 async def test_a_resume_is_counted_by_what_it_got(log_events: int, snapshots: int) -> None:
     """A replay from the log, or a snapshot when the log has forgotten; a refused one by its reason."""
-    counted = Counted(words, log_events=log_events)
+    counted = Counted(words, max_log_events=log_events)
     line = Line(counted.sessions)
     line.ask("20")
     await line.until("turn.ended")

@@ -135,7 +135,7 @@ async def test_what_waits_is_handed_over_in_portions() -> None:
             yield "x" * 1000
         await asyncio.Event().wait()
 
-    sessions = serve(gush, output_bytes=1024 * 1024)
+    sessions = serve(gush, max_queued_output_bytes=1024 * 1024)
     line = Line(sessions)
     line.block()
     turn = line.ask()
@@ -166,7 +166,7 @@ async def test_a_full_wire_takes_answers_and_no_output() -> None:
 
 async def test_a_client_that_never_reads_its_answers_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
     """Beyond the bound of unread answers the connection is aborted, and takes nothing more."""
-    line = Line(serve(patient, answer_bytes=2048))
+    line = Line(serve(patient, max_queued_answer_bytes=2048))
     line.send(SessionOpen())
     line.block()
     for n in range(1000):
@@ -178,7 +178,7 @@ async def test_a_client_that_never_reads_its_answers_is_dropped(caplog: pytest.L
 
 async def test_a_backlog_that_is_within_the_bound_or_drains_is_no_reason_to_drop() -> None:
     """Only what a full wire holds beyond the bound is."""
-    line = Line(serve(patient, answer_bytes=4096))
+    line = Line(serve(patient, max_queued_answer_bytes=4096))
     line.send(SessionOpen())
     for _ in range(10):
         line.block()
@@ -241,8 +241,8 @@ async def test_a_fault_of_ours_ends_one_connection_and_is_not_told(
 @pytest.mark.virtual_time
 @pytest.mark.parametrize("frames", [0, 1])
 async def test_a_connection_without_a_first_event_is_closed_in_time(frames: int) -> None:
-    """4408 after `open_s`; a frame that is no event does not count."""
-    line = Line(serve(patient, open_s=10))
+    """4408 after `first_frame_s`; a frame that is no event does not count."""
+    line = Line(serve(patient, first_frame_s=10))
     for _ in range(frames):
         line.connection.receive(b"{", True)
     await asyncio.sleep(9.9)
@@ -254,7 +254,7 @@ async def test_a_connection_without_a_first_event_is_closed_in_time(frames: int)
 @pytest.mark.virtual_time
 async def test_a_connection_with_a_first_event_is_not() -> None:
     """Nor one that was lost before."""
-    sessions = serve(patient, open_s=10)
+    sessions = serve(patient, first_frame_s=10)
     line, lost = Line(sessions), Line(sessions)
     line.send(SessionOpen())
     lost.drop()
@@ -344,7 +344,7 @@ async def test_an_end_that_was_foretold_and_did_not_come_ends_this_connection(
 
 async def test_an_end_past_a_full_buffer_counts_as_an_answer() -> None:
     """What is foretold is written at once, and would not be counted (contract 12)."""
-    line = Line(serve(talkative, answer_bytes=10))
+    line = Line(serve(talkative, max_queued_answer_bytes=10))
     turn = line.ask()
     await until(lambda: line.texts() == ["One ", "two "])
     line.wire.blocked = True

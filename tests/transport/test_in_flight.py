@@ -108,7 +108,7 @@ async def test_a_client_that_does_not_read_holds_a_gushing_agent_at_the_cap() ->
             yielded += 1
             yield chunk
 
-    async with serving(counted, in_flight_bytes=CAP) as server, server.connect() as client:
+    async with serving(counted, max_in_flight_bytes=CAP) as server, server.connect() as client:
         client.socket.transport.pause_reading()
         await client.send({"type": "input.text", "id": "i1", "text": "hello"})
         [protocol] = server.server.server_state.connections

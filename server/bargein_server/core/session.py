@@ -161,7 +161,7 @@ class Session:
 
     def _answer_open(self, token: Token, resumed: bool, reason: str | None) -> None:
         settings, current = self._settings, self._table.current
-        room = settings.queued_inputs
+        room = settings.max_queued_inputs
         self._stream.answer(
             SessionOpened(
                 session_id=self.identity.session_id,
@@ -171,7 +171,7 @@ class Session:
                 reason=reason,
                 turn_id=current.id if current is not None else None,
                 heartbeat_ms=int(settings.heartbeat_s * 1000),
-                limits=Limits(frame_bytes=settings.frame_bytes, pending=MAX_PENDING, queued=room),
+                limits=Limits(frame_bytes=settings.max_frame_bytes, pending=MAX_PENDING, queued=room),
             )
         )
 
@@ -229,7 +229,7 @@ class Session:
         turn = self._table.current
         return turn is not None and (
             turn.held_until is not None
-            or turn.queued_bytes >= self._settings.output_bytes
+            or turn.queued_bytes >= self._settings.max_queued_output_bytes
             or (turn.deferred is not None and not turn.sections)
         )
 
@@ -324,7 +324,7 @@ class Session:
             if turn.state is State.RUNNING:
                 deadline = min(deadline, turn.progress_at + self._settings.no_output_s)
             elif self._table.claim.waits:
-                deadline = min(deadline, turn.progress_at + self._settings.waiting_s)
+                deadline = min(deadline, turn.progress_at + self._settings.turn_wait_s)
         return deadline
 
     def tick(self, now: float) -> None:
@@ -338,7 +338,7 @@ class Session:
                 self.delivery.drain_to_log()
         if turn is not None and turn.state is State.RUNNING:
             self._check_output(turn, now)
-        elif turn is not None and table.claim.waits and now - turn.progress_at >= self._settings.waiting_s:
+        elif turn is not None and table.claim.waits and now - turn.progress_at >= self._settings.turn_wait_s:
             table.end(turn, OVERLOAD)
             table.start_next()
         if self._presence.tick(now):

@@ -97,7 +97,7 @@ class TurnScheduler:
         if policy == "reject":
             return _rejected(event, BUSY)
         if policy == "queue":
-            if len(self._waiting) >= self._settings.queued_inputs:
+            if len(self._waiting) >= self._settings.max_queued_inputs:
                 return _rejected(event, QUEUE_FULL)
             return self._enqueue(TurnRecord(self._new_id(), event, False))
         self.observer.turn_cut(current)
@@ -296,7 +296,7 @@ class TurnScheduler:
 
     def _too_many(self) -> bool:
         limits = self._settings
-        return len(self.turns) > limits.history_turns or self._chars > limits.history_chars
+        return len(self.turns) > limits.max_history_turns or self._chars > limits.max_history_chars
 
 
 def _length(turn: TurnRecord) -> int:

@@ -34,10 +34,10 @@ async def answer_batch(call: Call) -> None:
     Closing the request ends all running turns, because no client could resume them.
     """
     settings = call.sessions.settings
-    asked = await call.decoded(BatchRequest, settings.batch_bytes)
+    asked = await call.decoded(BatchRequest, settings.max_batch_bytes)
     call.authenticate(None)
-    if len(asked.inputs) > settings.batch_inputs:
-        raise Refused(413, f"expected at most {settings.batch_inputs} inputs")
+    if len(asked.inputs) > settings.max_batch_inputs:
+        raise Refused(413, f"expected at most {settings.max_batch_inputs} inputs")
     for item in asked.inputs:
         check(SessionOpen(pending=[InputText(id=InputId("in"), text=item.text, metadata=item.metadata)]))
     if call.sessions.draining:

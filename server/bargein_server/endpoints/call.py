@@ -70,7 +70,7 @@ class Call:
             raise Refused(415, "expected a body of application/json")
         body = bytearray()
         try:
-            async with asyncio.timeout(self.sessions.settings.open_s + limit / SLOWEST_BYTES_PER_S):
+            async with asyncio.timeout(self.sessions.settings.first_frame_s + limit / SLOWEST_BYTES_PER_S):
                 async for chunk in request.stream():
                     body += chunk
                     if len(body) > limit:
@@ -88,7 +88,7 @@ class Call:
         Raises:
             Refused: The body does not decode to one.
         """
-        body = await self.body(limit if limit is not None else self.sessions.settings.frame_bytes)
+        body = await self.body(limit if limit is not None else self.sessions.settings.max_frame_bytes)
         try:
             return msgspec.json.decode(body, type=kind)
         except (msgspec.ValidationError, OverflowError) as error:

@@ -112,7 +112,7 @@ async def session_events(call: Call) -> Response | None:
 
 async def send_event(call: Call) -> Response:
     """`POST /v1/sessions/{id}/events`: send an event; answers use the stream."""
-    frame = await call.body(call.sessions.settings.frame_bytes)
+    frame = await call.body(call.sessions.settings.max_frame_bytes)
     live = call.session()
     token = call.request.headers.get(TOKEN_HEADER)
     if token is None or not live.core.identity.is_current(Token(token)):

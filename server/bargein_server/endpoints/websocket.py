@@ -50,8 +50,8 @@ async def serve_session(websocket: WebSocket, sessions: SessionRegistry, admissi
 
 
 def _attach(protocol: BargeinProtocol, sessions: SessionRegistry, caller: Caller, codec: Codec) -> Connection:
-    if sessions.settings.in_flight_bytes:
-        protocol.cap_in_flight(sessions.settings.in_flight_bytes)
+    if sessions.settings.max_in_flight_bytes:
+        protocol.cap_in_flight(sessions.settings.max_in_flight_bytes)
     connection = Connection(TransportWire(protocol, codec.text, sessions.outbox), codec, sessions, caller)
     protocol.attach(connection)
     return connection

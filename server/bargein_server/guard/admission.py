@@ -104,10 +104,10 @@ class Admission:
         self._authenticator = authenticator
         self._origins = frozenset(origins)
         self._clock = clock
-        self.tickets = Tickets(settings.ticket_s)
+        self.tickets = Tickets(settings.ticket_lifetime_s)
         self.refusals: Counter[int] = Counter()
-        self.connections = Connections(settings.connections, settings.connections_per_address)
-        self.rates = AddressRates(settings.requests_per_s, settings.bytes_per_s)
+        self.connections = Connections(settings.max_connections, settings.max_connections_per_address)
+        self.rates = AddressRates(settings.max_requests_per_s, settings.max_bytes_per_s)
 
     def enter(
         self, headers: Mapping[str, str], scheme: str, subprotocols: Sequence[str], address: str, local: str

@@ -69,7 +69,7 @@ class SessionRegistry:
         self.loop = asyncio.get_running_loop()
         self.time_slicer = TimeSlicer(self.loop)
         self.outbox = FlushScheduler(self.loop)
-        self.turn_limiter = TurnLimiter(settings.turns, settings.waiting_turns)
+        self.turn_limiter = TurnLimiter(settings.max_running_turns, settings.max_waiting_turns)
         self.abandoned: set[asyncio.Task[Any]] = set()
         self.background: set[asyncio.Task[Any]] = set()
         self.context: Context = copy_context()
@@ -109,7 +109,7 @@ class SessionRegistry:
         now = self.loop.time()
         live, refused = self.resumable(event.resume, principal, now)
         if live is None:
-            if len(self._live) >= self.settings.sessions:
+            if len(self._live) >= self.settings.max_sessions:
                 return None
             live = self._create(codec, principal, now)
         elif connection.number < live.newest:
@@ -167,7 +167,7 @@ class SessionRegistry:
         core = Session(
             session_id,
             Epoch(secrets.token_hex(4)),
-            MemoryLog(settings.log_events, settings.log_bytes),
+            MemoryLog(settings.max_log_events, settings.max_log_bytes),
             codec,
             settings,
             Permit(self.turn_limiter, partial(self._granted, session_id)),
@@ -200,8 +200,8 @@ class SessionRegistry:
                     'turn.http_client() needs httpx2: pip install "bargein[openai]"'
                 ) from error
             self._http_client = create_http_client(
-                max_connections=self.settings.model_calls,
-                max_keepalive=self.settings.model_keepalive,
+                max_connections=self.settings.max_model_calls,
+                max_keepalive=self.settings.max_idle_model_connections,
                 wait_s=self.settings.model_wait_s,
             )
         return self._http_client

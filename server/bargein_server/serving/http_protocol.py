@@ -26,8 +26,8 @@ class HeadTimeoutProtocol(H11Protocol):
         head_s: Seconds that a request's head may take, from the connection or the head's first byte.
     """
 
-    head_s = Settings().head_s
-    head_bytes = Settings().head_bytes
+    head_s = Settings().request_head_s
+    head_bytes = Settings().max_head_bytes
     _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

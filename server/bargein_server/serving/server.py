@@ -27,9 +27,9 @@ def uvicorn_config(
     Compression is off: for frames of a token it costs three times the processor and memory and saves
     nothing, and the direct write path cannot use it.
     """
-    of_heads = {"head_s": settings.head_s, "head_bytes": settings.head_bytes}
+    of_heads = {"head_s": settings.request_head_s, "head_bytes": settings.max_head_bytes}
     http = type("HttpProtocol", (HeadTimeoutProtocol,), of_heads)
-    of_frames = {"max_pieces": settings.frame_pieces, "max_pong_bytes": settings.pong_bytes}
+    of_frames = {"max_pieces": settings.max_frame_fragments, "max_pong_bytes": settings.max_pong_bytes}
     websocket = type("WebSocketProtocol", (BargeinProtocol,), of_frames)
     return uvicorn.Config(
         app,
@@ -37,7 +37,7 @@ def uvicorn_config(
         port=port,
         http=http,
         ws=websocket,
-        ws_max_size=settings.frame_bytes,
+        ws_max_size=settings.max_frame_bytes,
         ws_per_message_deflate=False,
         # A peer that stands still, with nothing on its way that it would have to acknowledge.
         ws_ping_interval=settings.stalled_s / 2,

@@ -112,7 +112,7 @@ class Batch:
         self._until = sessions.loop.time() + _at_most(limits.batch_s, request.timeout_ms)
         self._over = False
         todo = iter(enumerate(request.inputs))
-        workers = min(limits.batch_concurrency, request.concurrency or limits.batch_concurrency)
+        workers = min(limits.max_batch_concurrency, request.concurrency or limits.max_batch_concurrency)
         for _ in range(min(workers, len(request.inputs))):
             group.create_task(self._work(todo))
 

@@ -79,12 +79,12 @@ class Connection:
         self._past_full = 0  # bytes of answers that were written since the buffer is full
         self._visitor = caller if caller is not None else anonymous()
         # A quarter of what may be in flight, so that its cap is passed by little.
-        self._write_bytes = min(WRITE_BYTES, sessions.settings.in_flight_bytes // 4 or WRITE_BYTES)
+        self._write_bytes = min(WRITE_BYTES, sessions.settings.max_in_flight_bytes // 4 or WRITE_BYTES)
         now = sessions.loop.time()
-        self._messages = TokenBucket(sessions.settings.messages_per_s, now)
-        self._bytes = TokenBucket(sessions.settings.bytes_per_s, now)
+        self._messages = TokenBucket(sessions.settings.max_messages_per_s, now)
+        self._bytes = TokenBucket(sessions.settings.max_bytes_per_s, now)
         self._open_timer: asyncio.TimerHandle | None = sessions.loop.call_later(
-            sessions.settings.open_s, self._not_opened
+            sessions.settings.first_frame_s, self._not_opened
         )
         sessions.telemetry.connected()
 
@@ -152,7 +152,7 @@ class Connection:
             return
         if first.resume is not None:
             self._messages.add_once(RESENT_MESSAGES)
-            self._bytes.add_once(RESENT_MESSAGES * self._sessions.settings.frame_bytes)
+            self._bytes.add_once(RESENT_MESSAGES * self._sessions.settings.max_frame_bytes)
         if first is not event:
             live.core.receive(event, live.loop.time())
         live.changed()
@@ -191,7 +191,7 @@ class Connection:
                 writable = wire.writable
         if frames:
             wire.write(frames)
-        if self._past_full > self._sessions.settings.answer_bytes:
+        if self._past_full > self._sessions.settings.max_queued_answer_bytes:
             log.warning("connection aborted: the client does not read its answers")
             self._closing = True
             self._closed_with = SLOW_CONSUMER.name

@@ -76,8 +76,8 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
         max_pong_bytes: Pongs that may wait for a peer that does not read them.
     """
 
-    max_pieces = Settings().frame_pieces
-    max_pong_bytes = Settings().pong_bytes
+    max_pieces = Settings().max_frame_fragments
+    max_pong_bytes = Settings().max_pong_bytes
     connection: Connection | None = None
     wire: TransportWire | None = None
     in_flight: InFlight | None = None
