@@ -29,7 +29,7 @@ def uvicorn_config(
     """
     of_heads = {"head_s": settings.head_s, "head_bytes": settings.head_bytes}
     http = type("HttpProtocol", (HeadTimeoutProtocol,), of_heads)
-    of_frames = {"max_pieces": settings.frame_pieces, "max_pong_bytes": settings.pong_bytes}
+    of_frames = {"__slots__": (), "max_pieces": settings.frame_pieces, "max_pong_bytes": settings.pong_bytes}
     websocket = type("WebSocketProtocol", (BargeinProtocol,), of_frames)
     return uvicorn.Config(
         app,

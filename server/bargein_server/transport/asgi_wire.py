@@ -9,27 +9,13 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from bargein_protocol import Code
 
-from .connection import Connection
-
-HIGH_WATER = 4096
-
-
-class Writer(Protocol):
-    """Who writes to a wire: a connection that drives a session, or one that follows it."""
-
-    def writable_again(self) -> None:
-        """Go on writing."""
-        ...
-
-    def disconnected(self) -> None:
-        """Take note that the peer is gone."""
-        ...
+from .wire import HIGH_WATER, Receiver, Writer
 
 
 class TaskWire(ABC):
@@ -132,11 +118,11 @@ class AsgiWire(TaskWire):
         self._websocket = websocket
         self._text = text
 
-    async def run(self, connection: Connection) -> None:
+    async def run(self, connection: Receiver) -> None:
         """Read and write until the socket is gone. Cancelling it drops the connection."""
         await self._serve(connection, self._read(connection))
 
-    async def _read(self, connection: Connection) -> None:
+    async def _read(self, connection: Receiver) -> None:
         while True:
             message = await self._websocket.receive()
             if message["type"] == "websocket.disconnect":

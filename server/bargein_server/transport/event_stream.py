@@ -20,8 +20,9 @@ from ..core.side_channel import Follower, Lagged
 from ..guard.admission import Caller
 from ..hosting.host import SessionHost
 from ..hosting.registry import SessionRegistry
-from .asgi_wire import TaskWire, Writer
+from .asgi_wire import TaskWire
 from .connection import Connection
+from .wire import Writer
 
 # Our own encoder writes the type first, and then the number of what has one.
 _HEAD = re.compile(rb'\{"type":"([a-z_.]+)"(?:,"seq":(\d+))?')
