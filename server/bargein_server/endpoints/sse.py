@@ -58,7 +58,7 @@ async def _stream(call: Call, opening: SessionOpen, until: InputId | None) -> No
     cursor = call.cursor()
     if opening.resume is not None and cursor is not None:
         opening = replace(opening, resume=replace(opening.resume, cursor=cursor))
-    frame = check(opening)
+    check(opening)
     if until is not None:
         _, refused = sessions.resumable(opening.resume, call.caller.principal, sessions.loop.time())
         if refused is not None:
@@ -68,7 +68,7 @@ async def _stream(call: Call, opening: SessionOpen, until: InputId | None) -> No
             raise Refused(503, "the server is shutting down", RETRY_AFTER_S)
     wire = EventStreamWire(call.send)
     connection = StreamConnection(wire, sessions, call.caller, until)
-    connection.receive(frame, True)
+    connection.take(opening)
     live = connection.live
     if live is None:
         connection.disconnected()

@@ -114,6 +114,18 @@ class Connection:
         except DecodeError as error:
             self._reject(error)
             return
+        self._act(event)
+
+    def take(self, event: ClientEvent) -> None:
+        """Take an event that an endpoint has decoded and counted."""
+        try:
+            if not self._closing:
+                self._act(event)
+        except Exception:
+            log.exception("connection failed")
+            self.close(INTERNAL)
+
+    def _act(self, event: ClientEvent) -> None:
         live, wire = self._live, self.wire
         if live is None:
             self._open(event)
