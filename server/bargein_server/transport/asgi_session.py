@@ -1,4 +1,4 @@
-"""One WebSocket as an ASGI application sees it: its scope, `receive` and `send`.
+"""ASGI side of a WebSocket: scope, `receive` and `send` of an application.
 
 Messages wait in a bounded queue until the application takes them; beyond the bound the peer is not
 read, so that TCP slows it down. `send` waits while the transport's buffer is above its mark.
@@ -113,7 +113,7 @@ class AsgiSession:
 
     @property
     def full(self) -> bool:
-        """Whether so much waits for the application that the peer is not to be read."""
+        """Whether the peer must not be read: too much waits for the application."""
         return self._full
 
     # --- the socket's side -----------------------------------------------------------------------
@@ -151,7 +151,7 @@ class AsgiSession:
         self._writable.set()
 
     def detach(self) -> list[tuple[bytes, bool]]:
-        """End the application's use of the socket; return the messages that it did not take."""
+        """Detach the application; return the messages that it did not take."""
         self._state = _State.DETACHED
         waiting = [message for message in self._messages if message["type"] == "websocket.receive"]
         self._messages.clear()
@@ -161,7 +161,7 @@ class AsgiSession:
         ]
 
     async def run(self) -> None:
-        """Run the application to its end, and give the connection an end if it gave none."""
+        """Run the application to its end, then end a connection that it left open."""
         failed = True
         try:
             result: Any = await self._app(self._scope, self.receive, self.send)  # type: ignore[func-returns-value]
@@ -190,7 +190,7 @@ class AsgiSession:
     # --- the application's side ------------------------------------------------------------------
 
     async def receive(self) -> Message:
-        """Return the next message; after a disconnect it is returned again and again."""
+        """Return the next message; a disconnect is returned by every further call."""
         while not self._messages:
             if self._disconnect is not None:
                 return self._disconnect
@@ -205,7 +205,7 @@ class AsgiSession:
         return message
 
     async def send(self, message: Message) -> None:
-        """Send a message of the application, when the transport's buffer is below its mark.
+        """Send a message as soon as the transport's buffer is below its mark.
 
         Cancelling it sends nothing.
 

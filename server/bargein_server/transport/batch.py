@@ -1,7 +1,7 @@
-"""Batches: many inputs at once, each in a session of its own that ends with its turn.
+"""Batches: many inputs at once, each answered in a session of its own.
 
-An input is answered by the same connection and core as any other. Its wire writes nothing: the result is
-read from the turn's state in the core.
+A session ends with its turn. An input is answered by the same connection and core as any other. Its wire
+writes nothing: the result is read from the turn's state in the core.
 """
 
 from __future__ import annotations

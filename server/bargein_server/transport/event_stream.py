@@ -134,7 +134,7 @@ class StreamConnection(Connection):
         return self._live
 
     def write_out(self) -> None:
-        """Write the frames of the core; end the stream with the last one of its turn."""
+        """Write the frames of the core; end the stream after the end of its turn."""
         super().write_out()
         live, until = self._live, self._until
         if live is None or until is None or self._closing or not self.wire.writable:
@@ -146,7 +146,7 @@ class StreamConnection(Connection):
             live.lost(self)
 
     def disconnected(self) -> None:
-        """Record the end of the request: a lost client, or an interrupt where the settings ask for it."""
+        """Record the end of the request, which may be set to interrupt."""
         self._sessions.streams.discard(self)
         live = self._live
         if (

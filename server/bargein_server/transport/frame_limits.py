@@ -1,4 +1,6 @@
-"""The one place where frames of a peer are counted and bounded, whatever their opcode.
+"""Counters and bounds for the frames of a peer.
+
+Every frame of every opcode passes here, and only here.
 
 `websockets` bounds the bytes of a message (`ws_max_size`) and of a control frame (125). It bounds
 neither the fragments of a message, which may be empty, nor the number of pings, nor the pongs that wait
@@ -59,7 +61,7 @@ class FrameCounter:
         return None
 
     def assemble(self, frame: Frame) -> bytes | None:
-        """Take a data frame after it was counted; return the message that it completes."""
+        """Take a counted data frame; return the message that it completes."""
         data = bytes(frame.data)
         if frame.opcode is not _CONT:
             self.text = frame.opcode is _TEXT
@@ -72,5 +74,5 @@ class FrameCounter:
         return b"".join(pieces)
 
     def too_many_pongs(self, buffered: int) -> bool:
-        """Return whether a peer that does not read leaves too many bytes in its transport."""
+        """Return whether a peer that does not read left too many bytes unread."""
         return buffered > self._max_pong_bytes

@@ -1,6 +1,6 @@
-"""WebSocket frames that a server sends (RFC 6455 section 5.2): prepared headers, and close frames.
+"""WebSocket frames of a server: prepared headers, and close frames.
 
-Frames of a peer are parsed by `websockets`.
+RFC 6455 sections 5.2 and 5.5.1. Frames of a peer are parsed by `websockets`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def short_reason(reason: str) -> str:
 
 
 def close_frame(close: Close) -> bytes:
-    """Return the close frame that sends the code and the reason of a peer back to it."""
+    """Return the close frame that echoes the code and the reason of a peer."""
     payload = b"" if close.code == CloseCode.NO_STATUS_RCVD else close.serialize()
     return Frame(Opcode.CLOSE, payload).serialize(mask=False)
 

@@ -1,4 +1,4 @@
-"""Opening handshake of a WebSocket: the ASGI scope of a request, and the responses to it."""
+"""Opening handshake of a WebSocket: scope and responses of a request."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ RawHeaders = Iterable[tuple[bytes, bytes]]
 
 
 def compression() -> ServerPerMessageDeflateFactory:
-    """Return the offer of per-message deflate (RFC 7692), with the parameters of uvicorn.
+    """Return the offer of per-message deflate (RFC 7692).
 
-    With the default ones of zlib a connection takes four times the memory.
+    The parameters are those of uvicorn. With the default ones of zlib a connection takes four times the
+    memory.
     """
     return ServerPerMessageDeflateFactory(
         server_max_window_bits=12, client_max_window_bits=12, compress_settings={"memLevel": 5}
@@ -30,7 +31,7 @@ def compression() -> ServerPerMessageDeflateFactory:
 def websocket_scope(
     request: Request, transport: asyncio.Transport, root_path: str, asgi_version: str, state: dict[str, Any]
 ) -> Scope:
-    """Return the ASGI connection scope of a request (ASGI specification, WebSocket 2.4).
+    """Return the connection scope of a request (ASGI, WebSocket 2.4).
 
     Args:
         request: The request.
@@ -78,7 +79,10 @@ def complete(response: Response, subprotocol: str | None, default: RawHeaders, o
 
 
 def denial(status: int, headers: RawHeaders, body: bytes) -> Response:
-    """Return an HTTP response that denies a handshake (ASGI extension `websocket.http.response`)."""
+    """Return an HTTP response that denies a handshake.
+
+    It is that of the ASGI extension `websocket.http.response`.
+    """
     fields = Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers])
     for name, value in (
         ("Date", formatdate(usegmt=True)),

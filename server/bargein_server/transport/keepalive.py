@@ -1,4 +1,7 @@
-"""Keep-alive pings (RFC 6455 section 5.5.2): they find peers that stand still on a live TCP connection."""
+"""Keep-alive pings (RFC 6455 section 5.5.2).
+
+They find peers that stand still while nothing is on its way that TCP would have to acknowledge.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ class Pinged(Protocol):
 
     @property
     def reading(self) -> bool:
-        """Whether frames of the peer are read. While they are not, its pongs are not seen."""
+        """Whether frames of the peer are read, and so its pongs."""
         ...
 
     def ping(self, payload: bytes) -> None:

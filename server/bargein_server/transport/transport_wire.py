@@ -1,4 +1,4 @@
-"""The wire under uvicorn: frames go straight to the transport, with no ASGI in between."""
+"""The wire under uvicorn: frames go straight to the transport."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class TransportWire:
         protocol.take_output()
 
     def write(self, frames: Sequence[bytes]) -> None:
-        """Write frames in one write, unmasked as RFC 6455 section 5.1 demands of a server."""
+        """Write frames in one write, unmasked (RFC 6455 section 5.1)."""
         if self._closed or self._transport.is_closing():
             return
         parts, self._late, self.late = [self._late], b"", 0
@@ -69,7 +69,7 @@ class TransportWire:
         self._transport.abort()
 
     def write_soon(self, frame: bytes, now: float) -> None:
-        """Write a frame, or defer it by a few iterations of the loop after writes of other sockets."""
+        """Write a frame, or defer it in favour of other sockets."""
         if self._closed:
             return
         size = len(frame)

@@ -1,11 +1,11 @@
-"""WebSocket protocol of the server, given to uvicorn as `Config(ws=BargeinProtocol)`.
+"""WebSocket protocol of the server.
 
-It joins the transport of the event loop, `websockets.server.ServerProtocol`, which does RFC 6455 without
-I/O, and an ASGI application (`AsgiSession`). An application of bargein finds this object in its scope, does
-the handshake as usual, attaches its connection and returns. From then on a message is handed over inside
-`data_received`, so that an interrupt is fenced and answered in the callback that read it, and several
-frames leave in one write. An attached connection holds nothing of its handshake: coroutines, scope and
-headers would be more than half of the memory of an idle session.
+uvicorn gets it as `Config(ws=BargeinProtocol)`. It joins the transport of the event loop,
+`websockets.server.ServerProtocol`, which does RFC 6455 without I/O, and an ASGI application (`AsgiSession`).
+An application of bargein finds this object in its scope, does the handshake as usual, attaches its
+connection and returns. From then on a message is handed over inside `data_received`, so that an interrupt
+is fenced and answered in the callback that read it, and several frames leave in one write. An attached
+connection holds nothing of its handshake: that would be more than half of the memory of an idle session.
 
 uvicorn asks of such a class its constructor, a place in `server_state.connections` while the connection
 lives, its tasks in `server_state.tasks`, and `shutdown()`. tests/transport/test_public_names.py lists all
@@ -110,7 +110,7 @@ class BargeinProtocol(asyncio.Protocol):
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def eof_received(self) -> None:
-        """Close: a peer that sends no more without a close frame is gone (asyncio)."""
+        """Close: a peer that ends its stream without a close frame is gone."""
         self._hang_up()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -149,7 +149,7 @@ class BargeinProtocol(asyncio.Protocol):
     # --- the event loop's side: reading ----------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """Read what was received, a bounded part of it in this iteration (asyncio)."""
+        """Read bytes, a bounded part of them in this iteration (asyncio)."""
         if self._unread is None and len(data) <= READ_BYTES and self._open:
             self._read(data)
         elif self._unread is None and self._session is None and not self._open:
@@ -180,11 +180,11 @@ class BargeinProtocol(asyncio.Protocol):
             if not unread:
                 self._unread = None
             self._read(part)
-            # Inside of a large frame longer parts are cheaper, and they hold few frames.
+            # Within a large frame longer parts are cheaper, and they hold few frames.
             size = min(2 * size, MAX_READ_BYTES) if counter.frames == before else READ_BYTES
 
     def _may_read(self) -> bool:
-        # A peer is read after our close frame whatever waits, because its close frame is to be seen.
+        # After our close frame a peer is always read, for its own close frame.
         return self._open and (self._session is None or not self._session.full or self._closing)
 
     def _regulate(self) -> None:
@@ -239,7 +239,7 @@ class BargeinProtocol(asyncio.Protocol):
         self._write(self._conn.data_to_send())
 
     def _write(self, output: list[bytes]) -> None:
-        """Write frames of `websockets`; behind `SEND_EOF` the connection has its end."""
+        """Write frames of `websockets`, and hang up at `SEND_EOF`."""
         if not output or self.transport.is_closing():
             return
         ended = output[-1] == SEND_EOF
@@ -291,7 +291,7 @@ class BargeinProtocol(asyncio.Protocol):
         self._flush()
 
     def attach(self, connection: Receiver) -> None:
-        """Hand messages to a connection from now on, beginning with those that the application left.
+        """Hand all further messages to a connection, after those that wait.
 
         The application returns after that. The connection goes on until it is lost.
         """
@@ -313,7 +313,7 @@ class BargeinProtocol(asyncio.Protocol):
             self._flush()
 
     def close(self, code: int, reason: str) -> None:
-        """Start the closing handshake, unless it was started. The peer's part of it is bounded in time."""
+        """Start the closing handshake, bounded in time, unless it was started."""
         if self._closing or self._conn.state is not State.OPEN:
             return
         self._conn.send_close(code, short_reason(reason))
@@ -340,19 +340,19 @@ class BargeinProtocol(asyncio.Protocol):
         self._flush()
 
     def _report_end(self, output: list[bytes]) -> None:
-        """Report the closing handshake, or the violation in place of one, to the application."""
+        """Report the closing handshake or the violation to the application."""
         self._conn.receive_eof()  # nothing more is read, and `close_exc` is complete
-        received, sent = self._conn.close_exc.rcvd, self._conn.close_exc.sent
-        if received is not None and sent is not None and self._conn.close_exc.rcvd_then_sent:
+        end = self._conn.close_exc
+        if end.rcvd is not None and end.rcvd_then_sent:
             # A peer may close in the middle of a message (RFC 6455 section 5.4), for which `websockets`
             # has prepared the code of a violation: the peer's own code is sent back.
-            output[-2] = close_frame(received)
-        end = received or sent
-        if self._session is not None and end is not None:
-            self._session.disconnect(end.code, end.reason)
+            output[-2] = close_frame(end.rcvd)
+        close = end.rcvd or end.sent
+        if self._session is not None and close is not None:
+            self._session.disconnect(close.code, close.reason)
 
     def _hang_up(self) -> None:
-        """Close the transport when it has sent what it holds, at the latest after `CLOSE_S`."""
+        """Close the transport when its buffer is empty, or after `CLOSE_S`."""
         self._closing = True
         self._unread = None
         self._stop_keepalive()
@@ -375,7 +375,7 @@ class BargeinProtocol(asyncio.Protocol):
             self._flush()
 
     def unanswered(self) -> None:
-        """Abort: a closing handshake would wait for a buffer that a dead peer never drains."""
+        """Abort: a dead peer would never drain the buffer."""
         if not self._closing:
             self.fail(CloseCode.INTERNAL_ERROR, "keepalive ping timeout")
             self.transport.abort()

@@ -1,4 +1,4 @@
-"""Interfaces between a socket and the connection that drives a session over it.
+"""Interfaces between a socket and its connection.
 
 A `Wire` takes frames down. There are four: the transport under uvicorn
 (`transport_wire.TransportWire`), plain ASGI for every other server (`asgi_wire.AsgiWire`), the response
@@ -69,7 +69,7 @@ class Wire(Protocol):
 
 
 class Writer(Protocol):
-    """Writer of a wire: a connection that drives a session, or one that follows it."""
+    """Writer of a wire: a connection that drives or follows a session."""
 
     def writable_again(self) -> None:
         """Continue writing."""
