@@ -122,7 +122,7 @@ async def test_many_messages_keep_their_order(kind: Kind) -> None:
 
 
 async def test_the_scope_is_the_same() -> None:
-    """All that a request says, under a mount and a root path."""
+    """Path, headers and the rest of the scope, under a root path."""
     scopes: list[Scope] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -260,18 +260,12 @@ async def test_a_denial_response(kind: Kind, caplog: pytest.LogCaptureFixture) -
         assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
-@pytest.mark.parametrize("when", ["before", "in the denial"])
-async def test_an_application_that_fails_in_the_handshake_is_a_500(kind: Kind, when: str) -> None:
+async def test_an_application_that_fails_in_the_handshake_is_a_500(kind: Kind) -> None:
     """So is one that returns without an answer."""
-    if kind == "uvicorn's" and when == "in the denial":
-        pytest.skip("its clients wait")
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] == "/returns":
-            return
-        if when == "in the denial":
-            await send({"type": "websocket.http.response.start", "status": 400, "headers": []})
-        raise ValueError("of the test")
+        if scope["path"] == "/raises":
+            raise ValueError("of the test")
 
     async with serving_app(app, kind) as served:
         for path in ("/raises", "/returns"):
@@ -348,6 +342,18 @@ async def test_a_stopping_server_closes_with_1012(kind: Kind) -> None:
 
 
 # --- ours alone -----------------------------------------------------------------------------------
+
+
+async def test_an_application_that_fails_in_its_denial_is_a_500() -> None:
+    """No part of the denial has been sent yet."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.http.response.start", "status": 400, "headers": []})
+        raise ValueError("of the test")
+
+    bench = Bench(app)
+    assert (await bench.open()).startswith(b"HTTP/1.1 500 ")
+    bench.lose()
 
 
 @pytest.mark.parametrize("raises", [ValueError, SystemExit])

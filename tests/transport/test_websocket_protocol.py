@@ -130,6 +130,20 @@ async def test_a_violation_is_closed_with_its_code(data: bytes, code: int) -> No
     bench.lose()
 
 
+@pytest.mark.parametrize(("pieces", "taken"), [(4, True), (5, False)])
+async def test_a_message_has_a_bounded_number_of_pieces(pieces: int, taken: bool) -> None:
+    """Empty ones count as well; one too many closes with 1009."""
+    bench = Bench(limits={"max_pieces": 4})
+    await bench.open()
+    bench.read(frame(TEXT, b"x", final=False) + frame(CONT, final=False) * (pieces - 2) + frame(CONT))
+    assert bench.attached.messages == [(b"x", True)] * taken
+    answer = bench.transport.take()
+    assert answer == b"" if taken else code_of(answer) == 1009
+    bench.read(frame(TEXT, b"y") if taken else b"")
+    assert len(bench.attached.messages) == 2 * taken
+    bench.lose()
+
+
 async def test_a_flood_in_one_read_leaves_the_loop_to_others() -> None:
     """A read is worked off in parts, and no more is read until it was."""
     bench = Bench()
