@@ -139,7 +139,7 @@ async def test_a_message_has_a_bounded_number_of_pieces(pieces: int, taken: bool
     assert bench.attached.messages == [(b"x", True)] * taken
     answer = bench.transport.take()
     assert answer == b"" if taken else code_of(answer) == 1009
-    bench.read(frame(TEXT, b"y") if taken else b"")
+    bench.read(frame(TEXT, b"y"))  # a TLS transport may deliver it after its close
     assert len(bench.attached.messages) == 2 * taken
     bench.lose()
 

@@ -152,6 +152,8 @@ class BargeinProtocol(asyncio.Protocol):
         """Read bytes, a bounded part of them in this iteration (asyncio)."""
         if self._unread is None and len(data) <= READ_BYTES and self._open:
             self._read(data)
+        elif self._closing and not self._open:
+            return  # TLS may deliver bytes after the end
         elif self._unread is None and self._session is None and not self._open:
             self._read(data)  # the request
         else:
@@ -191,10 +193,7 @@ class BargeinProtocol(asyncio.Protocol):
         reading = self._unread is None and self._may_read()
         if reading is not self.reading and not self.transport.is_closing():
             self.reading = reading
-            if reading:
-                self.transport.resume_reading()
-            else:
-                self.transport.pause_reading()
+            (self.transport.resume_reading if reading else self.transport.pause_reading)()
 
     def _read(self, data: bytes) -> None:
         conn = self._conn
@@ -353,7 +352,7 @@ class BargeinProtocol(asyncio.Protocol):
 
     def _hang_up(self) -> None:
         """Close the transport when its buffer is empty, or after `CLOSE_S`."""
-        self._closing = True
+        self._closing, self._open = True, False
         self._unread = None
         self._stop_keepalive()
         self.transport.close()
