@@ -116,10 +116,8 @@ class _StructCodec:
             event = self._client.decode(frame)
         except _HOSTILE as error:
             raise self._why(frame, error, _CLIENT_TYPES) from None
-        open_values = _OPEN_VALUES.get(type(event))
-        for value in open_values(event) if open_values is not None else ():
-            if value is not None and (fault := _fault(value)) is not None:
-                raise DecodeError(BAD_EVENT, fault, self._header.decode(frame).ref_id())
+        if type(event) in _OPEN_VALUES and (fault := open_value_fault(event)) is not None:
+            raise DecodeError(BAD_EVENT, fault, self._header.decode(frame).ref_id())
         return event
 
     def decode_server(self, frame: bytes) -> ServerEvent | UnknownEvent:
@@ -158,6 +156,18 @@ _OPEN_VALUES: dict[type, Callable[[Any], Sequence[object]]] = {
         pending.metadata for pending in event.pending or () if isinstance(pending, InputText)
     ],
 }
+
+
+def open_value_fault(event: ClientEvent) -> str | None:
+    """Return the fault of a value that an event carries for the application, None without one.
+
+    `decode_client` has looked for faults already.
+    """
+    open_values = _OPEN_VALUES.get(type(event))
+    for value in open_values(event) if open_values is not None else ():
+        if value is not None and (fault := _fault(value)) is not None:
+            return fault
+    return None
 
 
 def _fault(value: object) -> str | None:
@@ -301,4 +311,13 @@ def negotiate(offered: Sequence[str]) -> tuple[Codec, str | None] | None:
     return None
 
 
-__all__ = ["CODECS", "JSON", "MESSAGEPACK", "Codec", "JsonCodec", "MessagePackCodec", "negotiate"]
+__all__ = [
+    "CODECS",
+    "JSON",
+    "MESSAGEPACK",
+    "Codec",
+    "JsonCodec",
+    "MessagePackCodec",
+    "negotiate",
+    "open_value_fault",
+]

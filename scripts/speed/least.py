@@ -16,13 +16,26 @@ from typing import cast
 import uvloop
 from websockets.utils import accept_key
 
-from bargein_server.transport.frames import TEXT, header, only_message
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # where there is no wheel of it
+    from websockets.utils import apply_mask
+
+from bargein_server.transport.frames import TEXT, header
 
 from .floor import ENDS, RATE, TOKEN_FRAME
 
-_MAX_SIZE = 4096
+_TEXT, _HEADER_BYTES = 0x80 | TEXT, 6
 _CLOSE, _CLOSED = 0x88, b"\x88\x02\x03\xe8"
 _ACCEPTED = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+
+
+def _only_message(data: bytes) -> bytes | None:
+    """Return the message of a read that is one whole short masked text frame, None for all else."""
+    size = len(data)
+    if size < _HEADER_BYTES or data[0] != _TEXT or data[1] != 0x80 | (size - _HEADER_BYTES) or size > 125:
+        return None
+    return apply_mask(data[_HEADER_BYTES:], data[2:_HEADER_BYTES])
 
 
 def _framed(text: str) -> bytes:
@@ -50,8 +63,8 @@ class _Least(asyncio.Protocol):
         elif data[0] == _CLOSE:
             self._transport.write(_CLOSED)
             self._transport.close()
-        elif (message := only_message(data, _MAX_SIZE)) is not None:
-            command, _, count = message[0].partition(b" ")
+        elif (message := _only_message(data)) is not None:
+            command, _, count = message.partition(b" ")
             if command == b"stop":
                 self._transport.write(_ENDS[min(int(count), len(_ENDS) - 1)])
                 self._stop()

@@ -175,7 +175,7 @@ async def test_deferred_text_beyond_what_a_turn_remembers_is_written_all_the_sam
     monkeypatch: pytest.MonkeyPatch, output_bytes: int
 ) -> None:
     """The records take no more of it, and the client gets it by the frames."""
-    scene = DeferredTurn(monkeypatch, output_bytes=output_bytes)
+    scene = DeferredTurn(monkeypatch, max_queued_output_bytes=output_bytes)
     scene.scheduler.deferring = False
     for _ in range(MAX_TURN_CHARS // TEXT_PIECE - 1):
         scene.send("x" * TEXT_PIECE)
@@ -195,7 +195,7 @@ async def test_deferred_text_beyond_what_a_turn_remembers_is_written_all_the_sam
 
 async def test_deferred_text_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond `max_queued_output_bytes` it is written, or the agent is not pulled any more."""
-    scene = DeferredTurn(monkeypatch, output_bytes=8192)
+    scene = DeferredTurn(monkeypatch, max_queued_output_bytes=8192)
     sent, goes_on = len("all of "), True
     while goes_on and sent < 100_000:
         goes_on = bool(scene.send("x" * 100))

@@ -13,7 +13,8 @@ from bargein_protocol import JSON, Ping, Pong, Snapshot
 from bargein_protocol.errors import FLOODED
 from bargein_server import Output, Turn
 from bargein_server.core.turn_record import FRAME_BYTES
-from bargein_server.transport.websocket_protocol import BargeinProtocol
+from bargein_server.transport.frame_limits import FrameCounter
+from bargein_server.transport.wire import HIGH_WATER
 from core_driver import Talk
 from live_server import echo, serving
 from memory_client import Line, serve
@@ -126,15 +127,16 @@ async def test_max_frame_fragments() -> None:
 
 async def test_max_pong_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer for which more than so many wait is dropped; all pongs of one read are written as one."""
-    answer, waiting = BargeinProtocol.handle_ping, []
+    judge, waiting = FrameCounter.too_many_pongs, []
 
-    def observed(protocol: BargeinProtocol) -> None:
-        answer(protocol)
-        if not protocol.transport.is_closing():
-            waiting.append(protocol.transport.get_write_buffer_size())
+    def observed(counter: FrameCounter, buffered: int) -> bool:
+        too_many = judge(counter, buffered)
+        if not too_many:
+            waiting.append(buffered)
+        return too_many
 
-    monkeypatch.setattr(BargeinProtocol, "handle_ping", observed)
-    async with serving(echo, max_pong_bytes=4096) as server, upgraded(server) as (reader, writer):
+    monkeypatch.setattr(FrameCounter, "too_many_pongs", observed)
+    async with serving(echo, max_pong_bytes=16384) as server, upgraded(server) as (reader, writer):
         reader._transport.pause_reading()  # type: ignore[attr-defined]
         [protocol] = server.server.server_state.connections
         with contextlib.suppress(ConnectionError):
@@ -142,7 +144,7 @@ async def test_max_pong_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
                 writer.write(frame(9, bytes(125)) * 100)
                 await writer.drain()
                 await asyncio.sleep(0)
-    assert 0 < max(waiting) <= 4096
+    assert HIGH_WATER < max(waiting) <= 16384
 
 
 # `max_in_flight_bytes`, which needs a real socket, is in tests/transport/test_in_flight.py.

@@ -93,7 +93,7 @@ def _message(lines: list[str]) -> Message:
     fields = dict(line.partition(": ")[::2] for line in lines)
     if list(fields) == [""]:
         return Message("", None, fields[""])
-    assert list(fields) in (["event", "data"], ["event", "id", "data"])
+    assert list(fields) in (["event", "data"], ["id", "event", "data"])
     return Message(fields["event"], fields.get("id"), json.loads(fields["data"]))
 
 

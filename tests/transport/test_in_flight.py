@@ -30,7 +30,7 @@ async def gushing(turn: Turn) -> AsyncIterator[Output]:
 
 @pytest.fixture
 async def pair() -> AsyncIterator[tuple[asyncio.Transport, socket.socket]]:
-    """A transport, and the other end of its TCP connection, which reads only when told to."""
+    """A transport, and the other end of its TCP connection, which reads only when asked to."""
     loop = asyncio.get_running_loop()
     accepted: asyncio.Future[asyncio.Transport] = loop.create_future()
 
@@ -77,13 +77,13 @@ async def test_output_waits_from_the_cap_on(pair: tuple[asyncio.Transport, socke
     capped.stop()
 
 
-async def test_room_is_told_once_when_the_peer_has_read(
+async def test_room_is_reported_once_when_the_peer_has_read(
     pair: tuple[asyncio.Transport, socket.socket],
 ) -> None:
     """The connection goes on by itself."""
     transport, client = pair
-    told: list[int] = []
-    in_flight = InFlight(transport, CAP, lambda: told.append(in_flight.unacknowledged))
+    reported: list[int] = []
+    in_flight = InFlight(transport, CAP, lambda: reported.append(in_flight.unacknowledged))
     fill(transport)
     assert in_flight.full
     assert in_flight.full
@@ -91,11 +91,11 @@ async def test_room_is_told_once_when_the_peer_has_read(
     def read() -> bool:
         with suppress(BlockingIOError):
             client.recv(1 << 20)
-        return bool(told)
+        return bool(reported)
 
     await until(read)
-    assert told[0] < CAP
-    assert len(told) == 1
+    assert reported[0] < CAP
+    assert len(reported) == 1
 
 
 async def test_a_client_that_does_not_read_holds_a_gushing_agent_at_the_cap() -> None:
@@ -128,7 +128,7 @@ async def test_a_client_that_does_not_read_holds_a_gushing_agent_at_the_cap() ->
             assert in_flight.unacknowledged < CAP + 2 * CHUNK
 
 
-async def test_sockets_that_do_not_say_they_are_tcp_have_no_delay() -> None:
+async def test_sockets_that_are_not_named_tcp_have_no_delay() -> None:
     """As uvicorn makes them for its workers."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))

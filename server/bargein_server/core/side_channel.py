@@ -18,6 +18,7 @@ from bargein_protocol import (
     ReplayDone,
     Seq,
     ServerEvent,
+    TurnFold,
 )
 
 from .lifecycle import Stage
@@ -109,6 +110,12 @@ class SideChannel:
         """Whether nothing more will come of an input: its turn ended, or it has none."""
         turn = self._turns.by_input.get(input_id)
         return turn is None or turn.stage is Stage.ENDED
+
+    def turn_of(self, input_id: InputId) -> TurnFold | None:
+        """Return the folded events of an input's turn, None when it has none."""
+        self._sequencer.settle()
+        turn = self._turns.by_input.get(input_id)
+        return None if turn is None else turn.fold
 
     def follow(self, codec: Codec, cursor: Cursor | None) -> Follower | None:
         """Return who reads the session's frames.

@@ -11,8 +11,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from bargein_protocol import JSON, Cursor, DecodeError, SessionId, SessionOpen, Token
-from bargein_protocol.errors import BAD_EVENT
+from bargein_protocol import Cursor, SessionId, SessionOpen, Token
+from bargein_protocol.codec import open_value_fault
 
 from ..guard.admission import RETRY_AFTER_S, Admission, Caller, Refused
 from ..hosting.host import SessionHost
@@ -149,20 +149,15 @@ class Call:
             raise Refused(429, "too many requests", RETRY_AFTER_S)
 
 
-def check(opening: SessionOpen) -> bytes:
-    """Return the frame of a `session.open`, checked like one from a socket.
+def check(opening: SessionOpen) -> None:
+    """Check the values for the application in a first event, whose other fields the body's type checks.
 
     Raises:
-        Refused: A field is out of bounds.
+        Refused: A value breaks a bound.
     """
-    try:
-        frame = JSON.encode(opening)
-        JSON.decode_client(frame)
-    except DecodeError as error:
-        raise Refused(422 if error.code is BAD_EVENT else 400, error.detail) from None
-    except RecursionError:
-        raise Refused(400, "the body nests too deep") from None
-    return frame
+    fault = open_value_fault(opening)
+    if fault is not None:
+        raise Refused(422, fault)
 
 
 Handler = Callable[[Call], Awaitable[Response | None]]

@@ -9,7 +9,6 @@ from msgspec.structs import replace
 from starlette.responses import Response
 
 from bargein_protocol import (
-    JSON,
     ErrorEvent,
     InputId,
     InputText,
@@ -23,6 +22,7 @@ from bargein_protocol.errors import OVERLOADED
 from ..guard.admission import RETRY_AFTER_S, Refused
 from ..hosting.host import SessionHost
 from ..transport.event_stream import HEADERS, EventStreamWire, FollowerConnection, StreamConnection
+from ..transport.sse_codec import SSE
 from .call import COOKIE, SESSION_HEADER, TOKEN_HEADER, Call, check
 from .responses import PROTOCOL_HEADER, json_answer
 
@@ -57,7 +57,7 @@ async def _stream(call: Call, opening: SessionOpen, until: InputId | None) -> No
     cursor = call.cursor()
     if opening.resume is not None and cursor is not None:
         opening = replace(opening, resume=replace(opening.resume, cursor=cursor))
-    frame = check(opening)
+    check(opening)
     if until is not None:
         _, refused = sessions.resumable(opening.resume, call.caller.principal, sessions.loop.time())
         if refused is not None:
@@ -67,20 +67,19 @@ async def _stream(call: Call, opening: SessionOpen, until: InputId | None) -> No
             raise Refused(503, "the server is shutting down", RETRY_AFTER_S)
     wire = EventStreamWire(call.send)
     connection = StreamConnection(wire, sessions, call.caller, until)
-    connection.receive(frame, True)
+    connection.take(opening)
     live = connection.live
     if live is None:
         connection.disconnected()
         if wire.closed is OVERLOADED:
             raise Refused(503, "the server is full", RETRY_AFTER_S)
         raise Refused(500, "the server failed")
-    wire.epoch = live.core.side_channel.cursor.epoch
     headers = {
         PROTOCOL_HEADER: "1",
         SESSION_HEADER: live.view.id,
         "Set-Cookie": _cookie(call, live),
     }
-    await wire.run(connection, headers, call.receive)
+    await wire.run(connection, live.core.side_channel.cursor.epoch, headers, call.receive)
 
 
 def _cookie(call: Call, live: SessionHost) -> str:
@@ -134,13 +133,13 @@ async def follow_session(call: Call) -> Response | None:
         raise Refused(422, "expected from=start or from=now")
     if cursor is None and start == "now":
         cursor = side_channel.cursor
-    follower = side_channel.follow(JSON, cursor)
+    follower = side_channel.follow(SSE, cursor)
     if follower is None:
         raise Refused(404, "the session has another numbering")
     headers: Mapping[str, str] = {PROTOCOL_HEADER: "1", SESSION_HEADER: live.view.id}
     if call.request.method == "HEAD":
         return Response(headers={**HEADERS, **headers})
     wire = EventStreamWire(call.send)
-    wire.epoch = side_channel.cursor.epoch
-    await wire.run(FollowerConnection(wire, call.sessions, live, follower), headers, call.receive)
+    connection = FollowerConnection(wire, call.sessions, live, follower)
+    await wire.run(connection, side_channel.cursor.epoch, headers, call.receive)
     return None

@@ -11,7 +11,8 @@ from ..guard.authentication import TICKET_ITEM
 from ..hosting.registry import SessionRegistry
 from ..transport.asgi_wire import AsgiWire
 from ..transport.connection import Connection
-from ..transport.websocket_protocol import EXTENSION, BargeinProtocol, TransportWire
+from ..transport.transport_wire import TransportWire
+from ..transport.websocket_protocol import EXTENSION, BargeinProtocol
 from .responses import denial
 
 
@@ -37,7 +38,7 @@ async def serve_session(websocket: WebSocket, sessions: SessionRegistry, admissi
         codec, subprotocol = chosen
         await websocket.accept(subprotocol)
         protocol = websocket.scope.get("extensions", {}).get(EXTENSION)
-        if isinstance(protocol, BargeinProtocol) and not protocol.conn.extensions:
+        if isinstance(protocol, BargeinProtocol) and not protocol.compressed:
             connection = _attach(protocol, sessions, caller, codec)
             connection.lost.add_done_callback(lambda lost: admission.leave(address))
             attached = True

@@ -1,1 +1,1 @@
-"""The process that serves: uvicorn, its listening socket, HTTP heads, garbage collection. Internal."""
+"""The process: uvicorn, listening socket, HTTP heads, garbage collection."""

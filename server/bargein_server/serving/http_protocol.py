@@ -1,65 +1,63 @@
 """uvicorn's HTTP protocol with limits on request heads.
 
 uvicorn has no time limit: a peer that sends half a head, or nothing at all, would hold its connection
-for ever. Its buffer is as small as that of WebSockets, because what it holds of an event stream cannot
-be purged. It rests on `conn`, `transport` and `loop` of uvicorn's class and on h11's public states.
+for ever. The write buffer is as small as that of WebSockets, because output of an event stream cannot be
+purged once it is there. Of uvicorn's class it uses the callbacks of `asyncio.Protocol` and the attribute
+`conn`, the `h11.Connection`, with its public states.
 """
 
 from __future__ import annotations
 
 import asyncio
+from asyncio.transports import BaseTransport
+from typing import cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..settings import Settings
-from ..transport.asgi_wire import HIGH_WATER
+from ..transport.wire import HIGH_WATER
 
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
 class HeadTimeoutProtocol(H11Protocol):
-    """See the module.
+    """HTTP/1.1 protocol that bounds the time and the size of request heads.
+
+    From the end of a response to the next head uvicorn's own keep-alive timeout counts.
 
     Attributes:
-        head_bytes: How large a head may be.
-        head_s: Seconds that a request's head may take, from the connection or the head's first byte.
+        head_bytes: Bytes that a head may have.
+        head_s: Seconds that a head may take, from the connection or from the head's first byte.
     """
 
     head_s = Settings().request_head_s
     head_bytes = Settings().max_head_bytes
+    _accepted: asyncio.Transport
     _head_timer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Called by the loop."""
-        super().connection_made(transport)
-        transport.set_write_buffer_limits(high=HIGH_WATER)
-        self._head_timer = self.loop.call_later(self.head_s, self._head_is_late)
+    def connection_made(self, transport: BaseTransport) -> None:
+        """Start the timer of the first head (asyncio)."""
+        self._accepted = cast(asyncio.Transport, transport)
+        super().connection_made(self._accepted)
+        self._accepted.set_write_buffer_limits(high=HIGH_WATER)
+        self._start_head_timer()
 
     def data_received(self, data: bytes) -> None:
-        """Called by the loop."""
+        """Refuse a head that is too large, and start or stop the timer (asyncio)."""
         if self.conn.their_state is h11.IDLE and self._head_is_large(data):
-            self.transport.write(_TOO_LARGE)
-            self.transport.close()
+            self._accepted.write(_TOO_LARGE)
+            self._accepted.close()
             return
         super().data_received(data)
+        # After an upgrade the state of a request is that of its end.
         if self.conn.their_state is not h11.IDLE:
             self._stop_head_timer()
         elif self._head_timer is None:
-            self._head_timer = self.loop.call_later(self.head_s, self._head_is_late)
-
-    def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """Hand the connection over."""
-        self._stop_head_timer()
-        super().handle_websocket_upgrade(event)
-
-    def on_response_complete(self) -> None:
-        """From here on uvicorn's keep-alive time counts, until the next head begins."""
-        super().on_response_complete()
-        self._stop_head_timer()
+            self._start_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Called by the loop."""
+        """Stop the timer (asyncio)."""
         self._stop_head_timer()
         super().connection_lost(exc)
 
@@ -71,8 +69,11 @@ class HeadTimeoutProtocol(H11Protocol):
 
     def _head_is_late(self) -> None:
         self._head_timer = None
-        if not self.transport.is_closing():
-            self.transport.abort()
+        if not self._accepted.is_closing():
+            self._accepted.abort()
+
+    def _start_head_timer(self) -> None:
+        self._head_timer = asyncio.get_running_loop().call_later(self.head_s, self._head_is_late)
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:

@@ -1,10 +1,10 @@
 """The listening socket, with options that accepted sockets inherit.
 
-Between a `yield` and a user's ear stand three queues: the transport's buffer, what the kernel has not
-sent, and the network. An interrupt can purge only what is before them. The first is kept small by the
-transport's write limits, the second by `TCP_NOTSENT_LOWAT`: together, on a line of 1 Mbit/s that a
-producer saturates, they leave a sixth of the stale bytes at full throughput. `TCP_USER_TIMEOUT` ends
-connections whose peer acknowledges nothing, which keep-alive pings alone do not (RFC 5482).
+Three queues stand between a `yield` and the user: the transport's buffer, unsent bytes in the kernel, and
+the network. An interrupt purges only output before them. The transport's write limits keep the first
+small, `TCP_NOTSENT_LOWAT` the second. Together, on a line of 1 Mbit/s that a producer saturates, they
+leave a sixth of the stale bytes at full throughput. `TCP_USER_TIMEOUT` (RFC 5482) ends connections whose
+peer acknowledges nothing, which keep-alive pings alone do not.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ def listening_socket(host: str, port: int, stalled_s: float) -> socket.socket:
     """Return a bound socket.
 
     Args:
-        host: An address or a name; of a name's addresses the first is taken.
-        port: 0 for a free one.
+        host: An address, or a name, of whose addresses the first is taken.
+        port: The port; 0 for a free one.
         stalled_s: Seconds after which a connection that acknowledges nothing is dropped.
 
     Raises:
@@ -28,7 +28,7 @@ def listening_socket(host: str, port: int, stalled_s: float) -> socket.socket:
     family, kind, protocol, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
     )[0]
-    # The protocol is named because asyncio sets TCP_NODELAY only on sockets that say they are TCP.
+    # The protocol is given because asyncio sets TCP_NODELAY only on sockets that are named TCP.
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -37,7 +37,7 @@ def listening_socket(host: str, port: int, stalled_s: float) -> socket.socket:
             ("TCP_NOTSENT_LOWAT", NOTSENT_BYTES),
             ("TCP_USER_TIMEOUT", int(stalled_s * 1000)),
         ):
-            if hasattr(socket, option):  # Linux; elsewhere the limits of the transport must do
+            if hasattr(socket, option):  # Linux; elsewhere only the limits of the transport apply
                 listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
         listener.bind(address)
     except OSError:

@@ -1,4 +1,4 @@
-"""uvicorn, set up for interruptions and told to end turns before it ends connections."""
+"""uvicorn, configured for interruptions; turns end before connections."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ Drain = Callable[[], Awaitable[int]]
 def uvicorn_config(
     app: Starlette, settings: Settings, host: str, port: int, log_level: str
 ) -> uvicorn.Config:
-    """Return the configuration that bargein is measured with.
+    """Return the configuration of uvicorn that is benchmarked.
 
-    Compression is off: for frames of a token it costs three times the processor and memory and saves
-    nothing, and the direct write path cannot use it.
+    Compression is off: for the frame of a token it takes three times the CPU time and the memory and
+    saves no bytes, and frames that go straight to the transport cannot have it.
     """
-    of_heads = {"head_s": settings.request_head_s, "head_bytes": settings.max_head_bytes}
-    http = type("HttpProtocol", (HeadTimeoutProtocol,), of_heads)
-    of_frames = {"max_pieces": settings.max_frame_fragments, "max_pong_bytes": settings.max_pong_bytes}
-    websocket = type("WebSocketProtocol", (BargeinProtocol,), of_frames)
+    head_limits = {"head_s": settings.request_head_s, "head_bytes": settings.max_head_bytes}
+    http = type("HttpProtocol", (HeadTimeoutProtocol,), head_limits)
+    frame_limits = {"max_pieces": settings.max_frame_fragments, "max_pong_bytes": settings.max_pong_bytes}
+    websocket = type("WebSocketProtocol", (BargeinProtocol,), {"__slots__": (), **frame_limits})
     return uvicorn.Config(
         app,
         host=host,
@@ -39,34 +39,34 @@ def uvicorn_config(
         ws=websocket,
         ws_max_size=settings.max_frame_bytes,
         ws_per_message_deflate=False,
-        # A peer that stands still, with nothing on its way that it would have to acknowledge.
+        # For a peer that stands still while nothing is on its way that TCP would have to acknowledge.
         ws_ping_interval=settings.stalled_s / 2,
         ws_ping_timeout=settings.stalled_s,
         timeout_graceful_shutdown=5,
         log_level=log_level,
-        log_config=None,  # what uvicorn logs goes where everything goes
+        log_config=None,  # uvicorn logs through the handlers of the process
         access_log=False,
         server_header=False,
     )
 
 
 class Server(uvicorn.Server):
-    """A server that gives turns their end before it closes connections.
+    """Server that ends turns before it closes connections.
 
-    uvicorn closes every WebSocket first and runs the lifespan's shutdown last, when nobody is left
-    to be told how their turn ended.
+    uvicorn closes every WebSocket first and runs the lifespan's shutdown last, when no client is
+    connected any more that could receive the end of its turn.
 
     Args:
-        config: See `uvicorn_config`.
+        config: The configuration (`uvicorn_config`).
         drain: Awaited before connections are closed; ends the turns within a bound of its own and
-            returns how many of their tasks are stuck.
+            returns the number of their tasks that are stuck.
         announce: Called with the port when the server listens.
-        flush: Called in a thread when all is closed. The signal that stopped the server ends the
-            process after that: nothing that waits for its exit would run.
+        flush: Called in a thread after everything was closed. The signal that stopped the server ends
+            the process after that, and exit handlers of Python do not run.
 
     Attributes:
-        stuck: How many tasks did not end. An event loop that is closed in the usual way would wait
-            for them for ever.
+        stuck: Number of tasks that did not end. An event loop that is closed in the usual way would
+            wait for them for ever.
     """
 
     def __init__(
@@ -83,17 +83,14 @@ class Server(uvicorn.Server):
         self._flush = flush
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, then announce it; `started` stays False when the application does not start."""
-        try:
-            await super().startup(sockets)
-        except SystemExit:  # an exit would end an event loop that others use too
-            self.should_exit = True
+        """Listen, then announce the port."""
+        await super().startup(sockets)
         if self.started:
             listening = sockets or [sock for server in self.servers for sock in server.sockets]
             self._announce(listening[0].getsockname()[1])
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept nobody more, end the turns, then let uvicorn close what is left."""
+        """Stop listening, end the turns, then let uvicorn close all connections."""
         for server in self.servers:
             server.close()
         self.stuck = await self._drain()

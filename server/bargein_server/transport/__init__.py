@@ -1,1 +1,1 @@
-"""Sockets: wires, connections, event streams. Internal."""
+"""Sockets: protocols, wires, connections, event streams."""

@@ -1,7 +1,7 @@
-"""The wires on plain ASGI: WebSockets of servers other than uvicorn, test clients, and event streams.
+"""Wires on plain ASGI: WebSockets of other servers, and event streams.
 
-ASGI has no write that does not wait, so a writer task stands between: a frame that the server has
-accepted but not written can trail an interrupt by one. Clients drop it by its turn id.
+Every write of ASGI waits, so each wire has a task that writes. A frame that the task holds when an
+interrupt is accepted may still leave after it. Clients drop it by its turn id.
 """
 
 from __future__ import annotations
@@ -9,31 +9,20 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from bargein_protocol import Code
 
-from .connection import Connection
-
-HIGH_WATER = 4096
-
-
-class Writer(Protocol):
-    """Who writes to a wire: a connection that drives a session, or one that follows it."""
-
-    def writable_again(self) -> None:
-        """Go on writing."""
-        ...
-
-    def disconnected(self) -> None:
-        """Take note that the peer is gone."""
-        ...
+from .wire import HIGH_WATER, Receiver, Writer
 
 
 class TaskWire(ABC):
-    """A `Wire` with a task that writes; a subclass must have `_serve` awaited for frames to leave."""
+    """A `Wire` with a task that writes.
+
+    Frames leave while a subclass awaits `_serve`.
+    """
 
     def __init__(self) -> None:
         self._frames: list[bytes] = []
@@ -46,45 +35,50 @@ class TaskWire(ABC):
 
     @property
     def writable(self) -> bool:
-        """Whether few enough bytes wait for the writer."""
+        """Whether the bytes that wait for the writer are below the mark."""
         return self._backlog < HIGH_WATER
 
     def write(self, frames: Sequence[bytes]) -> None:
-        """Give frames to the writer."""
+        """Queue frames for the writer."""
         if self._close is None and not self._aborted:
             self._frames.extend(frames)
             self._backlog += sum(map(len, frames))
             self._wanted.set()
 
     def close(self, code: Code) -> None:
-        """Have the writer close the socket when everything before is written."""
+        """Let the writer close the socket after the queued frames."""
         if self._close is None:
             self._close = code
             self._wanted.set()
 
     def abort(self) -> None:
-        """Drop what was not written; the socket is closed when the tasks have ended."""
+        """Drop the queued frames; the socket is closed when the tasks have ended."""
         self._aborted = True
         self._frames.clear()
         self._gone.set()
 
     @abstractmethod
     async def _send(self, frames: list[bytes]) -> None:
-        """Write frames, with `_sent` after each that has left."""
+        """Write frames, and call `_sent` with the size of each that has left."""
 
     @abstractmethod
     async def _send_close(self, code: Code) -> None:
-        """Say why nothing more comes."""
+        """Close the socket with a code."""
 
     async def _serve(self, writer: Writer, reading: Coroutine[Any, Any, None]) -> None:
-        """Write until the peer is gone, which is when `reading` ends. Cancelling it drops the connection."""
+        """Write until the peer is gone; cancelling it drops the connection.
+
+        Args:
+            writer: The connection.
+            reading: Coroutine that ends when the peer is gone.
+        """
         self._drained = writer.writable_again
         tasks = {asyncio.create_task(reading), asyncio.create_task(self._write())}
         gone = asyncio.create_task(self._gone.wait())
         try:
             await asyncio.wait({*tasks, gone}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            # First, and without an await before it: whoever cancels us may do so twice.
+            # Before any await, because the task may be cancelled a second time.
             writer.disconnected()
             for task in (*tasks, gone):
                 task.add_done_callback(_retrieve)
@@ -103,17 +97,17 @@ class TaskWire(ABC):
                     await self._send_close(self._close)
                     return
         except (OSError, RuntimeError, WebSocketDisconnect):
-            return  # the peer is gone, which ASGI servers say in any of these ways
+            return  # the peer is gone: servers raise any of these
 
     def _sent(self, size: int) -> None:
         self._backlog -= size
 
 
 class AsgiWire(TaskWire):
-    """A `Wire` on a Starlette WebSocket; `run` must be awaited for frames to leave.
+    """A `Wire` on a Starlette WebSocket; frames leave while `run` is awaited.
 
     Args:
-        websocket: The socket, accepted.
+        websocket: The accepted socket.
         text: Whether frames are text frames.
     """
 
@@ -122,11 +116,11 @@ class AsgiWire(TaskWire):
         self._websocket = websocket
         self._text = text
 
-    async def run(self, connection: Connection) -> None:
-        """Read and write until the socket is gone. Cancelling it drops the connection."""
+    async def run(self, connection: Receiver) -> None:
+        """Read and write until the peer is gone; cancelling it aborts."""
         await self._serve(connection, self._read(connection))
 
-    async def _read(self, connection: Connection) -> None:
+    async def _read(self, connection: Receiver) -> None:
         while True:
             message = await self._websocket.receive()
             if message["type"] == "websocket.disconnect":

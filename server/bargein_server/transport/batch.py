@@ -1,7 +1,7 @@
-"""Many inputs at once, each in a session of its own that ends with its turn.
+"""Batches: many inputs at once, each answered in a session of its own.
 
-An input is answered by the same connection and core as any other; its wire folds the turn in place of
-writing it.
+A session ends with its turn. An input is answered by the same connection and core as any other. Its wire
+writes nothing: the result is read from the turn's state in the core.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from bargein_protocol import (
     BatchInput,
     BatchRequest,
     BatchResult,
-    ClientEvent,
     Code,
     ErrorEvent,
     InputId,
@@ -25,7 +24,6 @@ from bargein_protocol import (
     SessionClose,
     SessionOpen,
     TurnEnded,
-    TurnEvent,
     TurnFold,
     TurnStatus,
     Usage,
@@ -43,53 +41,92 @@ _TIMEOUT = "timeout"
 Ending = TurnEnded | InputRejected | ErrorEvent | Code
 
 
-class FoldingWire:
-    """A `Wire` that folds the one turn of its session.
+class _NullWire:
+    """A `Wire` without a socket.
 
     Attributes:
-        fold: The turn so far; None before there is one.
-        ended: How it ended, or why there is none.
+        frames: Frames that were written before the input got its turn.
+        closed: The code that it was closed with.
     """
 
     writable = True
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.fold: TurnFold | None = None
-        self.ended: asyncio.Future[Ending] = loop.create_future()
+    def __init__(self) -> None:
+        self.frames: list[bytes] | None = []
+        self.closed: Code | None = None
 
     def write(self, frames: Sequence[bytes]) -> None:
-        """Fold frames."""
-        for frame in frames:
-            event = JSON.decode_server(frame)
-            if isinstance(event, TurnEvent):
-                self.fold = self.fold or TurnFold(event.turn_id, _INPUT)
-                self.fold.apply(event)
-            if isinstance(event, (TurnEnded, InputRejected, ErrorEvent)):
-                self._end(event)
+        """Keep frames while the input may still be rejected."""
+        if self.frames is not None:
+            self.frames += frames
 
     def close(self, code: Code) -> None:
-        """Take note why the connection was closed."""
-        self._end(code)
+        """Record the code."""
+        self.closed = code
 
     def abort(self) -> None:
-        """Never called: the wire is always writable."""
+        """Do nothing: the wire is always writable, and never aborted."""
+
+
+class BatchConnection(Connection):
+    """Connection that drives the session of one input.
+
+    Attributes:
+        ended: Done when nothing more comes of the input.
+        ending: The end of its turn, or the reason why it has none; None before the end.
+    """
+
+    def __init__(self, sessions: SessionRegistry, caller: Caller) -> None:
+        self._null_wire = wire = _NullWire()
+        super().__init__(wire, JSON, sessions, caller)
+        self.ended: asyncio.Future[None] = sessions.loop.create_future()
+        self.ending: Ending | None = None
+
+    @property
+    def fold(self) -> TurnFold | None:
+        """The folded events of the turn, None before there is one."""
+        return self._host.core.side_channel.turn_of(_INPUT) if self._host is not None else None
+
+    def write_out(self) -> None:
+        """Drop the frames of the core, and look for the end of the turn."""
+        super().write_out()
+        if self._host is not None and self._host.core.side_channel.is_over(_INPUT):
+            fold = self.fold
+            ending = self._rejection() if fold is None else fold.ended
+            if ending is not None:
+                self._end(ending)
+        elif self._host is not None:
+            self._null_wire.frames = None
+
+    def close(self, code: Code) -> None:
+        """End the connection with a code."""
+        super().close(code)
+        self._end(code)
+
+    def _rejection(self) -> Ending | None:
+        for frame in self._null_wire.frames or ():
+            event = JSON.decode_server(frame)
+            if isinstance(event, (InputRejected, ErrorEvent)):
+                return event
+        return None
 
     def _end(self, ending: Ending) -> None:
         if not self.ended.done():
-            self.ended.set_result(ending)
+            self.ending = ending
+            self.ended.set_result(None)
 
 
 class Batch:
-    """Answers the inputs of one request.
+    """The inputs of one request, and their results.
 
     Args:
-        sessions: Where each gets one.
+        sessions: Registry in which each input gets a session.
         caller: The client.
-        request: What.
-        group: Where the work is done; cancelling it ends every turn.
+        request: The request.
+        group: Task group of the work; cancelling it ends every turn.
 
     Attributes:
-        results: What came of each input, as they finish.
+        results: The results, in the order in which the inputs end.
     """
 
     def __init__(
@@ -118,29 +155,25 @@ class Batch:
             self.results.put_nowait(result)
 
     async def _answer(self, index: int, item: BatchInput) -> BatchResult:
-        wire = FoldingWire(self._sessions.loop)
-        connection = Connection(wire, JSON, self._sessions, self._caller)
-
-        def send(event: ClientEvent) -> None:
-            connection.receive(JSON.encode(event), True)
-
+        connection = BatchConnection(self._sessions, self._caller)
         left = self._until - self._sessions.loop.time()
         try:
-            send(SessionOpen(pending=[InputText(id=_INPUT, text=item.text, metadata=item.metadata)]))
-            await asyncio.wait([wire.ended], timeout=min(left, self._item_s))
-            in_time = wire.ended.done()
+            question = InputText(id=_INPUT, text=item.text, metadata=item.metadata)
+            connection.take(SessionOpen(pending=[question]))
+            await asyncio.wait([connection.ended], timeout=min(left, self._item_s))
+            in_time = connection.ended.done()
             if not in_time:
-                # A timer may fire a hair before the clock says that it is time.
+                # A timer may fire a hair before the clock has reached its time.
                 self._over = self._over or left <= self._item_s
-                send(Interrupt(id=InterruptId("x"), input_id=_INPUT, reason=_TIMEOUT, force=True))
+                connection.take(Interrupt(id=InterruptId("x"), input_id=_INPUT, reason=_TIMEOUT, force=True))
+            return _result(index, item, connection, in_time)
         finally:
-            send(SessionClose())
+            connection.take(SessionClose())
             connection.disconnected()
-        return _result(index, item, wire, in_time)
 
 
-def _result(index: int, item: BatchInput, wire: FoldingWire, in_time: bool) -> BatchResult:
-    ending = wire.ended.result() if wire.ended.done() else None
+def _result(index: int, item: BatchInput, connection: BatchConnection, in_time: bool) -> BatchResult:
+    ending, fold = connection.ending, connection.fold
     status: TurnStatus = "failed"
     usage: Usage | None = None
     reason, retryable = _TIMEOUT, True
@@ -158,7 +191,7 @@ def _result(index: int, item: BatchInput, wire: FoldingWire, in_time: bool) -> B
         status=status,
         reason=reason,
         retryable=retryable,
-        text="" if wire.fold is None else whole_text(wire.fold.main_lane),
+        text="" if fold is None else whole_text(fold.main_lane),
         usage=usage,
     )
 

@@ -95,13 +95,7 @@ class Connection:
         try:
             if text is not self._codec.text:
                 raise DecodeError(WRONG_CODEC, WRONG_CODEC.reason)
-            event, host = self._codec.decode_client(frame), self._host
-            if host is None:
-                self._open(event)
-            elif type(event) is InputText and not host.core.busy:
-                host.act_soon(host.core.receive, event)
-            else:
-                host.act(host.core.receive, event)
+            self._act(self._codec.decode_client(frame))
         except DecodeError as error:
             self._reject(error)
         except Exception:
@@ -112,6 +106,24 @@ class Connection:
         now = self._registry.loop.time()
         if not (self._messages.take(1, now) and self._bytes.take(len(frame), now)):
             self.close(FLOODED)
+
+    def take(self, event: ClientEvent) -> None:
+        """Take an event that an endpoint has decoded and counted."""
+        try:
+            if not self._closing:
+                self._act(event)
+        except Exception:
+            log.exception("connection failed")
+            self.close(INTERNAL)
+
+    def _act(self, event: ClientEvent) -> None:
+        host = self._host
+        if host is None:
+            self._open(event)
+        elif type(event) is InputText and not host.core.busy:
+            host.act_soon(host.core.receive, event)
+        else:
+            host.act(host.core.receive, event)
 
     def _open(self, event: ClientEvent) -> None:
         first = event if isinstance(event, SessionOpen) else SessionOpen()

@@ -1,99 +1,96 @@
-"""Server-Sent Events: a session's frames as `text/event-stream` (HTML Living Standard, section 9.2).
+"""Event streams: a session's frames as the response to an HTTP request.
 
-A stream is one more wire. It carries frames down only; what its client sends comes in requests of
-their own and is handed to the connection as if the wire had read it.
+A stream is one more wire. It carries frames down only, in blocks of `SseCodec`. Events of its client come
+in requests of their own and are handed to the connection as if the wire had read them.
 """
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Mapping
 
 from msgspec import json
 from starlette.types import Message, Receive, Send
 
-from bargein_protocol import JSON, Code, Epoch, Heartbeat, InputId, Interrupt, InterruptId
+from bargein_protocol import Code, Epoch, Heartbeat, InputId, Interrupt, InterruptId
 from bargein_protocol.errors import CLOSED, SLOW_CONSUMER
 
 from ..core.side_channel import Follower, Lagged
 from ..guard.admission import Caller
 from ..hosting.host import SessionHost
 from ..hosting.registry import SessionRegistry
-from .asgi_wire import TaskWire, Writer
+from .asgi_wire import TaskWire
 from .connection import Connection
+from .sse_codec import SSE, id_prefix, join_blocks
+from .wire import Writer
 
-# Our encoder writes the type first and then the number: `seq`, or `through` of what ends a replay.
-_HEAD = re.compile(rb'\{"type":"([a-z_.]+)"(?:,"(?:seq|through)":(\d+))?')
-
-_HEARTBEAT = JSON.encode(Heartbeat())
+_HEARTBEAT = SSE.encode(Heartbeat())
 
 HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-store, no-transform",
     "X-Accel-Buffering": "no",
 }
-"""Proxies must neither keep, change, nor hold back what is written."""
-
-
-def event_block(frame: bytes, epoch: Epoch) -> bytes:
-    """Return a frame of JSON as an event of a stream.
-
-    Its id is the cursor after it, for those that move the cursor. A heartbeat becomes a comment: it
-    keeps the line open and wakes nobody.
-    """
-    head = _HEAD.match(frame)
-    assert head is not None, "a frame that our own encoder did not write"
-    kind, seq = head.groups()
-    if kind == b"heartbeat":
-        return b": heartbeat\n\n"
-    cursor = b"" if seq is None else b"id: %s.%s\n" % (epoch.encode(), seq)
-    return b"event: %s\n%sdata: %s\n\n" % (kind, cursor, frame)
+"""Headers of the response: a proxy must not store, change or delay it."""
 
 
 def close_block(code: Code) -> bytes:
-    """Return the last event of a stream that ends before its turn does: what a close frame says."""
-    told = {"number": code.number, "name": code.name, "reason": code.reason, "action": code.action.value}
-    return b"event: close\ndata: %s\n\n" % json.encode(told)
+    """Return the last block of a stream that ends before its turn.
+
+    It has the content of a close frame.
+    """
+    data = {"number": code.number, "name": code.name, "reason": code.reason, "action": code.action.value}
+    return b"event: close\ndata: %s\n\n" % json.encode(data)
 
 
 class EventStreamWire(TaskWire):
-    """A `Wire` on the response to a request; `run` must be awaited for frames to leave.
+    """A `Wire` on the response to a request.
+
+    Frames are those of `SSE`. They leave while `run` is awaited.
 
     Args:
         send: The ASGI callable of the request.
-
-    Attributes:
-        epoch: Of the session whose frames they are; known before `run`.
-        closed: The code that it was closed with.
     """
 
     def __init__(self, send: Send) -> None:
         super().__init__()
         self._response = send
-        self.epoch = Epoch("")
+        self._prefix = b""
         self._over = False
         self._start: Message | None = None
 
     @property
     def closed(self) -> Code | None:
-        """See the class."""
+        """Code with which the wire was closed."""
         return self._close
 
     def end(self, code: Code) -> None:
-        """End the stream after everything that was written, without a word: it was all that was asked for."""
+        """End the stream after everything that was written, without a last block.
+
+        The stream is complete: its client asked for nothing more.
+        """
         self._over = self._close is None
         self.close(code)
 
-    async def run(self, writer: Writer, headers: Mapping[str, str], receive: Receive) -> None:
-        """Answer, and write until the client is gone. Cancelling it drops the connection."""
+    async def run(self, writer: Writer, epoch: Epoch, headers: Mapping[str, str], receive: Receive) -> None:
+        """Respond, and write until the client is gone.
+
+        Cancelling it drops the connection.
+
+        Args:
+            writer: The connection.
+            epoch: The numbering of the session whose frames are written.
+            headers: Headers beside those of every stream.
+            receive: The ASGI callable of the request.
+        """
+        self._prefix = id_prefix(epoch)
         raw = [(name.lower().encode(), value.encode()) for name, value in {**HEADERS, **headers}.items()]
         self._start = {"type": "http.response.start", "status": 200, "headers": raw}
         await self._serve(writer, _disconnect(receive))
 
     async def _send(self, frames: list[bytes]) -> None:
         await self._begin()
-        body = b"".join([event_block(frame, self.epoch) for frame in frames])
+        body = join_blocks(frames, self._prefix)
         await self._response({"type": "http.response.body", "body": body, "more_body": True})
         self._sent(sum(map(len, frames)))
 
@@ -114,30 +111,30 @@ async def _disconnect(receive: Receive) -> None:
 
 
 class StreamConnection(Connection):
-    """A connection that drives a session over an event stream.
+    """Connection that drives a session over an event stream.
 
     Args:
         wire: The response.
-        sessions: Where its first frame finds a session.
+        sessions: Registry in which the first event finds a session.
         caller: The client.
-        until: The input with whose turn the stream ends; None for one that goes on.
+        until: The input with whose turn the stream ends; None for a stream without an end.
     """
 
     def __init__(
         self, wire: EventStreamWire, sessions: SessionRegistry, caller: Caller, until: InputId | None = None
     ) -> None:
-        super().__init__(wire, JSON, sessions, caller)
+        super().__init__(wire, SSE, sessions, caller)
         self._stream = wire
         self._until = until
         sessions.streams.add(self)
 
     @property
     def live(self) -> SessionHost | None:
-        """The session that it drives, or drove."""
+        """Host of the session that it drives, or drove."""
         return self._host
 
     def write_out(self) -> None:
-        """Hand over what the core has; with the last of the turn that was asked for the stream ends."""
+        """Write the frames of the core; end the stream after the end of its turn."""
         super().write_out()
         live, until = self._host, self._until
         if live is None or until is None or self._closing or not self.wire.writable:
@@ -149,7 +146,7 @@ class StreamConnection(Connection):
             live.lost(self)
 
     def disconnected(self) -> None:
-        """Take note that the request is gone: a lost client, or an interrupt where the settings say so."""
+        """Record the end of the request, which may be set to interrupt."""
         self._registry.streams.discard(self)
         live = self._host
         if (
@@ -164,13 +161,13 @@ class StreamConnection(Connection):
 
 
 class FollowerConnection:
-    """A follower's event stream.
+    """Event stream of a follower.
 
     Args:
         wire: The response.
-        sessions: All of them.
-        live: The one that is followed.
-        follower: What reads it.
+        sessions: Registry of all sessions.
+        live: Host of the session that is followed.
+        follower: Reader of its log.
     """
 
     def __init__(
@@ -188,7 +185,7 @@ class FollowerConnection:
         self.writable_again()
 
     def writable_again(self) -> None:
-        """Hand over what is new while the wire takes it."""
+        """Write new frames while the wire is writable."""
         wire = self._wire
         try:
             while wire.writable and (frame := self._follower.next_frame()) is not None:
@@ -206,11 +203,11 @@ class FollowerConnection:
         self.writable_again()
 
     def disconnected(self) -> None:
-        """Take note that the request is gone."""
+        """Record the end of the request."""
         self._stop()
 
     def _keep_alive(self) -> None:
-        # Looked at twice per interval, so that no gap is longer than one.
+        # Checked twice per interval, so that no gap is longer than one.
         self._beat = self._live.loop.call_later(self._live.settings.heartbeat_s / 2, self._keep_alive)
         if self._silent and self._wire.writable:
             self._wire.write([_HEARTBEAT])

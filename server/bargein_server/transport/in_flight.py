@@ -1,8 +1,9 @@
-"""Holds output back while too much of it is on its way to the client.
+"""Cap on the bytes that are on their way to a client.
 
-The write limits of `listener` empty the queues of this machine. What the network holds in its own
-queues only the sender can bound, by counting what the peer has not acknowledged. It costs throughput
-on long lines (at most the cap per round trip), so it is for producers that are faster than the line.
+The write limits of `listener` bound the queues of this machine. The queues of the network are bounded by
+the sender alone, which counts the bytes that its peer has not acknowledged. The cap costs throughput on
+lines with a long delay (at most the cap per round trip), so it is meant for producers that are faster
+than the line.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ import struct
 import termios
 from collections.abc import Callable
 
-# Acknowledgements bring no callback: how often a connection that is over its cap looks again.
+# Seconds between two polls of a connection over its cap: acknowledgements bring no callback.
 POLL_S = 4e-3
 
 
 class InFlight:
-    """The cap of one connection.
+    """Cap of one connection.
 
     Args:
         transport: Its transport, on a TCP socket of Linux.
-        cap: Bytes, written and not acknowledged, from which on output waits.
-        room: Called when there is room again after `full` was true.
+        cap: Bytes, written and not acknowledged, at which output waits.
+        room: Called when there is room again, once after `full` was true.
     """
 
     def __init__(self, transport: asyncio.Transport, cap: int, room: Callable[[], None]) -> None:
@@ -35,15 +36,15 @@ class InFlight:
 
     @property
     def unacknowledged(self) -> int:
-        """Bytes that the peer has not acknowledged, those in the transport's buffer included."""
-        # tcp(7): SIOCOUTQ is "the amount of unsent data in the socket queue", which for TCP is what is
-        # not acknowledged (net/ipv4/tcp.c, write_seq - snd_una).
+        """Bytes that the peer has not acknowledged, the transport's included."""
+        # tcp(7): SIOCOUTQ is "the amount of unsent data in the socket queue", which for TCP is the data
+        # that is not acknowledged (net/ipv4/tcp.c, write_seq - snd_una).
         queued = fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
         return int(struct.unpack("i", queued)[0]) + self._transport.get_write_buffer_size()
 
     @property
     def full(self) -> bool:
-        """Whether output must wait; then `room` is called when it need not any more."""
+        """Whether output must wait; then `room` is called when it may go on."""
         if self._transport.is_closing() or self.unacknowledged < self._cap:
             return False
         if self._timer is None:
@@ -51,7 +52,7 @@ class InFlight:
         return True
 
     def stop(self) -> None:
-        """Look no more: the connection is gone."""
+        """Stop polling: the connection is gone."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,203 +1,385 @@
-"""The wire under uvicorn: straight to and from the transport, without ASGI in between.
+"""WebSocket protocol of the server.
 
-A subclass of uvicorn's WebSocket protocol, given as `uvicorn.Config(ws=BargeinProtocol)`. It puts
-itself into the scope of the connection. The endpoint does the handshake as usual, attaches its
-connection here and returns; from then on a message is handed over inside `data_received`, so that an
-interrupt is fenced and answered in the callback that read it, and several frames leave in one write.
-Pings, the closing handshake and everything before `attach` stay with uvicorn.
+uvicorn gets it as `Config(ws=BargeinProtocol)`. It joins the transport of the event loop,
+`websockets.server.ServerProtocol`, which does RFC 6455 without I/O, and an ASGI application (`AsgiSession`).
+An application of bargein finds this object in its scope, does the handshake as usual, attaches its
+connection and returns. From then on a message is handed over inside `data_received`, so that an interrupt
+is fenced and answered in the callback that read it, and several frames leave in one write. An attached
+connection holds nothing of its handshake: that would be more than half of the memory of an idle session.
 
-An attached connection holds nothing of its handshake: the frames of the application's coroutines, the
-scope and the headers would be more than half of what an idle session takes.
-
-It rests on these names of uvicorn's class, which are not public: `send_receive_event_to_app`,
-`frames`, `curr_msg_data_type`, `queue`, `conn`, `close_sent`, `close_timer`, `close_timeout`,
-`transport`, `app`, `run_asgi`, `scope`, `request`, `response`, `keepalive_timeout`, `handle_cont`,
-`handle_ping`, `handle_parser_exception`, `handshake_initiated`, `read_paused`, `disconnected`, `loop`,
-`logger`. pyproject.toml bounds the versions and a test says which one is missing.
+uvicorn asks of such a class its constructor, a place in `server_state.connections` while the connection
+lives, its tasks in `server_state.tasks`, and `shutdown()`. tests/transport/test_public_names.py lists all
+names of uvicorn that are used.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from asyncio.transports import BaseTransport
-from collections.abc import Coroutine, Sequence
-from functools import partial
 from typing import Any, cast
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 from uvicorn.config import Config
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
-from websockets.frames import Frame, Opcode
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import SEND_EOF, State
 from websockets.server import ServerProtocol
 
-from bargein_protocol import Code
-from bargein_protocol.errors import INVALID_DATA, TOO_BIG
+from bargein_protocol.errors import INVALID_DATA
 
 from ..settings import Settings
-from .connection import Connection
-from .frames import BINARY, HEADERS, PREPARED, TEXT, Boundaries, header, only_message
+from .asgi_session import AsgiSession
+from .frame_limits import FRAMES_PER_ITERATION, MAX_READ_BYTES, READ_BYTES, FrameCounter
+from .frames import close_frame, is_utf8, short_reason
+from .handshake import compression, denial, websocket_scope
 from .in_flight import InFlight
+from .keepalive import Keepalive
+from .wire import HIGH_WATER, Gate, Receiver
 
-EXTENSION = "bargein.protocol"
+EXTENSION = "bargein.protocol"  # key of this object in `scope["extensions"]`
 
-# Bytes in the transport's buffer above which no more output is written. Small, because an interrupt
-# can purge what is still ours and not what the transport has.
-HIGH_WATER = 4096
+CLOSE_S = 10.0
+"""Seconds for the peer's close frame, and for the transport to send what it holds; then it is aborted."""
 
-
-class _ServerProtocol(ServerProtocol):
-    """The protocol of `websockets`, with one rule of RFC 6455 that it reads more strictly."""
-
-    def recv_frame(self, frame: Frame) -> None:
-        """Take a frame. A peer may close in the middle of a message (section 5.4: control frames)."""
-        if frame.opcode is Opcode.CLOSE:
-            self.current_size = None
-        super().recv_frame(frame)
+_TEXT, _BINARY, _CONT, _PING, _PONG = Opcode.TEXT, Opcode.BINARY, Opcode.CONT, Opcode.PING, Opcode.PONG
 
 
-class _Unread(asyncio.Queue[Any]):
-    """Where uvicorn puts the end of a connection that no application waits for."""
-
-    def put_nowait(self, item: object) -> None:
-        """Drop it."""
-
-
-_UNREAD = _Unread()
-
-
-class BargeinProtocol(WebSocketsSansIOProtocol):
-    """See the module.
+class BargeinProtocol(asyncio.Protocol):
+    """One WebSocket connection.
 
     Attributes:
-        max_pieces: Fragments that a message may have.
-        max_pong_bytes: Pongs that may wait for a peer that does not read them.
+        max_pieces: Fragments per message.
+        max_pong_bytes: Bytes of pongs that may wait for a peer that does not read them.
+        transport: The transport.
+        connection: The attached connection; None while an ASGI application has the socket.
+        wire: The wire of the attached connection.
+        in_flight: Its cap on bytes in flight, if it has one.
+        compressed: Whether a compression was negotiated; such a connection cannot be attached.
+        reading: Whether the transport is read.
     """
 
     max_pieces = Settings().max_frame_fragments
     max_pong_bytes = Settings().max_pong_bytes
-    connection: Connection | None = None
-    wire: TransportWire | None = None
-    in_flight: InFlight | None = None
-    paused = False
+
+    __slots__ = (
+        "_close_timer", "_closing", "_config", "_conn", "_counter", "_keepalive", "_loop", "_open", "_paused",
+        "_server", "_session", "_state", "_unread",
+        "compressed", "connection", "in_flight", "reading", "transport", "wire",
+    )  # fmt: skip
 
     def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
-        super().__init__(config, server_state, app_state)
-        self.app = cast(Any, partial(_serve, cast(ASGIApp, self.app)))
-        self.conn = _ServerProtocol(
-            extensions=self.conn.available_extensions, max_size=config.ws_max_size, logger=self.logger
+        if not config.loaded:
+            config.load()
+        self._config = config
+        self._server = server_state
+        self._state: dict[str, Any] | None = app_state
+        self._loop = asyncio.get_running_loop()
+        self._conn = ServerProtocol(
+            extensions=[compression()] if config.ws_per_message_deflate else None,
+            max_size=config.ws_max_size,
+            logger=logging.getLogger("uvicorn.error"),
         )
-        self._max_size = config.ws_max_size
-        self._boundaries = Boundaries()
-        self._at_message = True  # whether the next byte will begin one
+        self._counter = FrameCounter(self.max_pieces, self.max_pong_bytes)
+        self._keepalive: Keepalive | None = None
+        self._session: AsgiSession | None = None
+        self._open = False  # the handshake is done
+        self._closing = False  # a close frame was sent, or the transport was closed: messages are dropped
+        self._close_timer: asyncio.TimerHandle | None = None
+        self._paused = False  # the transport's buffer is above its mark
+        self._unread: bytearray | None = None  # bytes that were received and wait to be read
+        self.transport: asyncio.Transport
+        self.connection: Receiver | None = None
+        self.wire: Gate | None = None
+        self.in_flight: InFlight | None = None
+        self.compressed = False
+        self.reading = True
+
+    # --- the event loop's side: the connection ---------------------------------------------------
 
     def connection_made(self, transport: BaseTransport) -> None:
-        """Called by the loop."""
-        super().connection_made(transport)
-        cast(asyncio.Transport, transport).set_write_buffer_limits(high=HIGH_WATER)
+        """Take the transport over (asyncio)."""
+        self.transport = cast(asyncio.Transport, transport)
+        self._server.connections.add(cast(Any, self))
+        self.transport.set_write_buffer_limits(high=HIGH_WATER)
         accepted = transport.get_extra_info("socket")
         if accepted is not None and accepted.family != socket.AF_UNIX:
-            # asyncio does it for sockets that say they are TCP; those of uvicorn's workers do not.
+            # asyncio does it for sockets that are named TCP; those of uvicorn's workers are not.
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def data_received(self, data: bytes) -> None:
-        """Called by the loop."""
-        if self.connection is not None and self._at_message and not self.close_sent:
-            # What `websockets` would find is the same; it takes ten times as long for it.
-            message = only_message(data, self._max_size)
-            if message is not None:
-                self._deliver(*message)
-                return
-        at_frame = not self.handshake_initiated or self._boundaries.follow(data)
-        super().data_received(data)
-        self._at_message = at_frame and self.conn.current_size is None
-        if self.conn.handshake_exc is not None and not self.transport.is_closing():
-            # uvicorn does not look at a handshake that failed, and its peer would wait for ever.
-            self.transport.write(b"".join(self.conn.data_to_send()))
-            self.transport.close()
+    def eof_received(self) -> None:
+        """Close: a peer that ends its stream without a close frame is gone."""
+        self._hang_up()
 
-    def handle_cont(self, event: Frame) -> None:
-        """Take a fragment; the bytes of a message are bounded, its empty fragments are not."""
-        if len(self.frames) >= self.max_pieces:
-            self._fail(TOO_BIG)
-        else:
-            super().handle_cont(event)
-
-    def handle_ping(self) -> None:
-        """Answer, unless the peer does not read its answers."""
-        super().handle_ping()
-        if self.paused and self.transport.get_write_buffer_size() > self.max_pong_bytes:
-            self.transport.abort()
-
-    def _fail(self, code: Code) -> None:
-        self.conn.fail(code.number, code.reason)
-        self.handle_parser_exception()
-
-    def run_asgi(self) -> Coroutine[Any, Any, None]:
-        """Run the application with this protocol in its scope."""
-        extensions = cast(dict[str, Any], self.scope["extensions"])
-        extensions[EXTENSION] = self
-        return super().run_asgi()
-
-    def attach(self, connection: Connection) -> None:
-        """Hand messages to this connection from now on, those that were read already first.
-
-        The application returns after that. The connection goes on until it is lost.
-        """
-        self.connection = connection
-        while not self.queue.empty():
-            message = cast(dict[str, Any], self.queue.get_nowait())
-            if message["type"] == "websocket.receive":
-                text = message.get("text")
-                connection.receive(message["bytes"] if text is None else text.encode(), text is not None)
-        if self.read_paused:
-            self.read_paused = False
-            self.transport.resume_reading()
-        if self.disconnected:
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of everything (asyncio)."""
+        self._server.connections.discard(cast(Any, self))
+        self._closing = True
+        self._unread = None
+        if self._close_timer is not None:
+            self._close_timer.cancel()
+        self._stop_keepalive()
+        if self.in_flight is not None:
+            self.in_flight.stop()
+        # References in cycles would wait for the garbage collector.
+        self._close_timer = self.wire = self.in_flight = None
+        session, self._session = self._session, None
+        if session is not None:
+            session.disconnect(CloseCode.ABNORMAL_CLOSURE, "")
+        connection, self.connection = self.connection, None
+        if connection is not None:
             connection.disconnected()
 
-    def forget_handshake(self) -> asyncio.Future[None] | None:
-        """Let go of what only the handshake needed.
-
-        Returns:
-            What is done when the attached connection is lost; None when none is attached.
-        """
-        if self.connection is None:
-            return None
-        self.request.headers.clear()  # the frame of the parser holds the rest of the request
-        del self.request, self.response, self.scope
-        self.queue = _UNREAD
-        return self.connection.lost
-
-    def send_receive_event_to_app(self) -> None:
-        """Hand a whole message over in the step in which it was read."""
-        if self.connection is None:
-            super().send_receive_event_to_app()
-            return
-        frame = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
-        self.frames = []
-        if not self.close_sent:
-            self._deliver(frame, self.curr_msg_data_type == "text")
-
-    def _deliver(self, message: bytes, text: bool) -> None:
-        assert self.connection is not None
-        if not text or message.isascii() or _is_utf8(message):
-            self.connection.receive(message, text)
-        else:
-            self._fail(INVALID_DATA)
-
     def pause_writing(self) -> None:
-        """Called by the transport."""
-        self.paused = True
-        super().pause_writing()
+        """Hold output back (asyncio)."""
+        self._paused = True
+        if self._session is not None:
+            self._session.pause_writing()
         self.take_output()
 
     def resume_writing(self) -> None:
-        """Called by the transport."""
-        self.paused = False
-        super().resume_writing()
+        """Let output go on (asyncio)."""
+        self._paused = False
+        if self._session is not None:
+            self._session.resume_writing()
         self.go_on()
+
+    # --- the event loop's side: reading ----------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Read bytes, a bounded part of them in this iteration (asyncio)."""
+        if self._unread is None and len(data) <= READ_BYTES and self._open:
+            self._read(data)
+        elif self._closing and not self._open:
+            return  # TLS may deliver bytes after the end
+        elif self._unread is None and self._session is None and not self._open:
+            self._read(data)  # the request
+        else:
+            if self._unread is None:
+                self._unread = bytearray()
+            self._unread += data
+            self._read_next()
+        if self._unread is not None or (self._session is not None and self._session.full):
+            self._regulate()
+
+    def read_on(self) -> None:
+        """Read again: the application has taken its messages."""
+        self._read_next()
+        self._regulate()
+
+    def _read_next(self) -> None:
+        counter, size = self._counter, READ_BYTES
+        until = counter.frames + FRAMES_PER_ITERATION
+        while (unread := self._unread) is not None and self._may_read():
+            before = counter.frames
+            if before >= until:
+                self._loop.call_soon(self.read_on)
+                return
+            part = bytes(unread[:size])
+            del unread[:size]
+            if not unread:
+                self._unread = None
+            self._read(part)
+            # Within a large frame longer parts are cheaper, and they hold few frames.
+            size = min(2 * size, MAX_READ_BYTES) if counter.frames == before else READ_BYTES
+
+    def _may_read(self) -> bool:
+        # After our close frame a peer is always read, for its own close frame.
+        return self._open and (self._session is None or not self._session.full or self._closing)
+
+    def _regulate(self) -> None:
+        reading = self._unread is None and self._may_read()
+        if reading is not self.reading and not self.transport.is_closing():
+            self.reading = reading
+            (self.transport.resume_reading if reading else self.transport.pause_reading)()
+
+    def _read(self, data: bytes) -> None:
+        conn = self._conn
+        conn.receive_data(data)
+        output = conn.data_to_send()  # pongs, and a close frame with the end of the stream
+        for event in conn.events_received():
+            if type(event) is Frame:
+                if output and event.opcode is _PING and output[-1] != SEND_EOF:
+                    self._write(output)
+                    output = []
+                self._take(event)
+            elif type(event) is Request:
+                self._begin(event)
+        if output:
+            self._write(output)
+
+    def _take(self, frame: Frame) -> None:
+        violated = self._counter.take(frame)
+        if self._closing:
+            return
+        if violated is not None:
+            self.fail(violated.number, violated.reason)
+            return
+        opcode = frame.opcode
+        if opcode is _TEXT or opcode is _BINARY or opcode is _CONT:
+            message = self._counter.assemble(frame)
+            if message is not None:
+                self._deliver(message, self._counter.text)
+        elif opcode is _PONG and self._keepalive is not None:
+            self._keepalive.take_pong(bytes(frame.data))
+
+    def _deliver(self, message: bytes, text: bool) -> None:
+        if self.connection is None:
+            if self._session is not None:
+                self._session.receive_message(message, text)
+        elif not text or message.isascii() or is_utf8(message):
+            self.connection.receive(message, text)
+        else:
+            self.fail(INVALID_DATA.number, INVALID_DATA.reason)
+
+    def _flush(self) -> None:
+        self._write(self._conn.data_to_send())
+
+    def _write(self, output: list[bytes]) -> None:
+        """Write frames of `websockets`, and hang up at `SEND_EOF`."""
+        if not output or self.transport.is_closing():
+            return
+        ended = output[-1] == SEND_EOF
+        if ended:
+            self._report_end(output)
+        self.transport.write(b"".join(output))
+        if ended:
+            self._hang_up()
+        elif self._paused and self._counter.too_many_pongs(self.transport.get_write_buffer_size()):
+            self.transport.abort()
+
+    # --- the opening handshake -------------------------------------------------------------------
+
+    def _begin(self, request: Request) -> None:
+        config, state, response = self._config, self._state, self._conn.accept(request)
+        if response.status_code != 101:
+            self.deny(response)
+            return
+        assert state is not None
+        self.compressed = "Sec-WebSocket-Extensions" in response.headers
+        scope = websocket_scope(request, self.transport, config.root_path, config.asgi_version, state)
+        scope["extensions"][EXTENSION] = self
+        request.headers.clear()  # the parser keeps the request
+        self._state = None
+        self._session = AsgiSession(
+            cast(ASGIApp, config.loaded_app), scope, response, self._server.default_headers, self,
+            config.ws_max_queue,
+        )  # fmt: skip
+        task = self._loop.create_task(self._session.run())
+        self._server.tasks.add(task)
+        task.add_done_callback(self._server.tasks.discard)
+
+    def accept(self, response: Response) -> None:
+        """Send the response that ends the opening handshake."""
+        if self.transport.is_closing():
+            return
+        self._conn.send_response(response)
+        self._flush()
+        self._open = True
+        interval_s = self._config.ws_ping_interval
+        if interval_s:
+            self._keepalive = Keepalive(self, interval_s, self._config.ws_ping_timeout)
+        self.read_on()  # the peer may not have waited for the response
+
+    def deny(self, response: Response) -> None:
+        """Send a response in place of a handshake and close the connection."""
+        self._closing = True
+        self._conn.send_response(response)
+        self._flush()
+
+    def attach(self, connection: Receiver) -> None:
+        """Hand all further messages to a connection, after those that wait.
+
+        The application returns after that. The connection goes on until it is lost.
+        """
+        session, self._session = self._session, None
+        if session is None:  # the peer is gone already
+            connection.disconnected()
+            return
+        self.connection = connection
+        for message, text in session.detach():
+            connection.receive(message, text)
+        self.read_on()
+
+    # --- the application's side ------------------------------------------------------------------
+
+    def send(self, data: bytes, text: bool) -> None:
+        """Send a message of an ASGI application."""
+        if self._conn.state is State.OPEN:
+            (self._conn.send_text if text else self._conn.send_binary)(data)
+            self._flush()
+
+    def close(self, code: int, reason: str) -> None:
+        """Start the closing handshake, bounded in time, unless it was started."""
+        if self._closing or self._conn.state is not State.OPEN:
+            return
+        self._conn.send_close(code, short_reason(reason))
+        self._closing = True
+        self._flush()
+        self._start_close_timer()
+        self._stop_keepalive()
+        self.read_on()
+
+    def shutdown(self) -> None:
+        """Close because the server stops (uvicorn)."""
+        if self._session is not None and self._session.connecting:
+            self._session.disconnect(CloseCode.SERVICE_RESTART, "")
+            self.deny(denial(503, (), b"Service Unavailable"))
+        elif self._open:
+            self.fail(CloseCode.SERVICE_RESTART, "")
+        else:
+            self._hang_up()
+
+    def fail(self, code: int, reason: str) -> None:
+        """Close without waiting for the peer's answer, as after a violation by it."""
+        self._closing = True
+        self._conn.fail(code, reason)
+        self._flush()
+
+    def _report_end(self, output: list[bytes]) -> None:
+        """Report the closing handshake or the violation to the application."""
+        self._conn.receive_eof()  # nothing more is read, and `close_exc` is complete
+        end = self._conn.close_exc
+        if end.rcvd is not None and end.rcvd_then_sent:
+            # A peer may close in the middle of a message (RFC 6455 section 5.4), for which `websockets`
+            # has prepared the code of a violation: the peer's own code is sent back.
+            output[-2] = close_frame(end.rcvd)
+        close = end.rcvd or end.sent
+        if self._session is not None and close is not None:
+            self._session.disconnect(close.code, close.reason)
+
+    def _hang_up(self) -> None:
+        """Close the transport when its buffer is empty, or after `CLOSE_S`."""
+        self._closing, self._open = True, False
+        self._unread = None
+        self._stop_keepalive()
+        self.transport.close()
+        self._start_close_timer()
+
+    def _start_close_timer(self) -> None:
+        if self._close_timer is None:
+            self._close_timer = self._loop.call_later(CLOSE_S, self.transport.abort)
+
+    def _stop_keepalive(self) -> None:
+        if self._keepalive is not None:
+            self._keepalive.stop()
+            self._keepalive = None
+
+    def ping(self, payload: bytes) -> None:
+        """Send a keep-alive ping."""
+        if not self._closing:
+            self._conn.send_ping(payload)
+            self._flush()
+
+    def unanswered(self) -> None:
+        """Abort: a dead peer would never drain the buffer."""
+        if not self._closing:
+            self.fail(CloseCode.INTERNAL_ERROR, "keepalive ping timeout")
+            self.transport.abort()
+
+    # --- output of an attached connection --------------------------------------------------------
 
     def cap_in_flight(self, cap: int) -> None:
         """Hold output back while so many bytes are not acknowledged."""
@@ -205,100 +387,13 @@ class BargeinProtocol(WebSocketsSansIOProtocol):
         self.take_output()
 
     def take_output(self) -> bool:
-        """Tell the wire whether output may be written."""
-        takes = not self.paused and (self.in_flight is None or not self.in_flight.full)
+        """Return whether output may be written, and note it in the wire."""
+        takes = not self._paused and (self.in_flight is None or not self.in_flight.full)
         if self.wire is not None:
             self.wire.writable = takes
         return takes
 
     def go_on(self) -> None:
-        """Let the connection write what waits, if it may."""
+        """Let the connection write its waiting output, if it may."""
         if self.take_output() and self.connection is not None:
             self.connection.writable_again()
-
-    def keepalive_timeout(self) -> None:
-        """Abort: the orderly close would wait for a buffer that a dead client never drains."""
-        super().keepalive_timeout()
-        self.transport.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Called by the loop."""
-        super().connection_lost(exc)
-        if self.in_flight is not None:
-            self.in_flight.stop()
-        # They lead back here. Of such cycles the garbage collector would have to get rid.
-        connection, self.connection, self.wire, self.in_flight = self.connection, None, None, None
-        if connection is not None:
-            connection.disconnected()
-
-
-async def _serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Run the application, then wait for the connection without holding what the application was given."""
-    await app(scope, receive, send)
-    lost = scope["extensions"][EXTENSION].forget_handshake()
-    del scope, receive, send
-    if lost is not None:
-        await lost
-
-
-def _is_utf8(frame: bytes) -> bool:
-    try:
-        frame.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-class TransportWire:
-    """A `Wire` on the transport of a `BargeinProtocol`.
-
-    Args:
-        protocol: The connection's protocol, after its handshake, without compression.
-        text: Whether frames are text frames.
-
-    Attributes:
-        writable: Whether the transport's buffer is below its mark, and what is in flight below its cap.
-            The protocol keeps it current: it is looked at for every token.
-    """
-
-    __slots__ = (
-        "_capped", "_closed", "_headers", "_opcode", "_protocol", "_transport", "writable",
-    )  # fmt: skip
-
-    def __init__(self, protocol: BargeinProtocol, text: bool) -> None:
-        self._protocol = protocol
-        self._transport = protocol.transport
-        self._opcode = TEXT if text else BINARY
-        self._headers = HEADERS[self._opcode]
-        self._closed = False
-        self._capped = protocol.in_flight is not None
-        self.writable = True
-        protocol.wire = self
-        protocol.take_output()
-
-    def write(self, frames: Sequence[bytes]) -> None:
-        """Write frames, unmasked as RFC 6455 section 5.1 asks of a server, in one write."""
-        if self._closed or self._transport.is_closing():
-            return
-        parts: list[bytes] = []
-        for frame in frames:
-            size = len(frame)
-            parts.append(self._headers[size] if size < PREPARED else header(self._opcode, size))
-            parts.append(frame)
-        self._transport.write(b"".join(parts))
-        if self._capped:
-            self._protocol.take_output()
-
-    def close(self, code: Code) -> None:
-        """Send a close frame and wait for the peer's, as uvicorn does for `websocket.close`."""
-        protocol, self._closed = self._protocol, True
-        if protocol.close_sent or self._transport.is_closing():
-            return
-        protocol.conn.send_close(code.number, code.reason)
-        self._transport.write(b"".join(protocol.conn.data_to_send()))
-        protocol.close_sent = True
-        protocol.close_timer = protocol.loop.call_later(protocol.close_timeout, self._transport.close)
-
-    def abort(self) -> None:
-        """Drop the connection."""
-        self._transport.abort()

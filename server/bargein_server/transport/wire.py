@@ -1,7 +1,9 @@
-"""How the shell sees a socket.
+"""Interfaces between a socket and its connection.
 
-There are three: the transport under uvicorn (`uvicorn_protocol.TransportWire`), plain ASGI for every
-other server (`asgi_wire.AsgiWire`), and an in-memory network in simulations.
+A `Wire` takes frames down. There are four: the transport under uvicorn
+(`transport_wire.TransportWire`), plain ASGI for every other server (`asgi_wire.AsgiWire`), the response
+to an HTTP request (`event_stream.EventStreamWire`), and an in-memory network in simulations. A
+`Receiver` takes messages up.
 """
 
 from __future__ import annotations
@@ -11,28 +13,61 @@ from typing import Protocol
 
 from bargein_protocol import Code
 
+# Bytes in a transport's buffer above which no more output is written. The mark is low because an
+# interrupt purges output of ours, and not output that the transport holds.
+HIGH_WATER = 4096
+
 
 class Wire(Protocol):
     """One socket that takes whole frames.
 
     Attributes:
-        writable: Whether more may be written without filling the buffer beyond its mark. Answers
-            are written all the same.
+        writable: Whether output may be written: the buffer is below its mark. Answers are written past
+            the mark.
     """
 
     @property
     def writable(self) -> bool:
-        """See the class."""
+        """Whether output may be written."""
         ...
 
     def write(self, frames: Sequence[bytes]) -> None:
-        """Hand frames over, in one write if possible. It never waits; after a loss it does nothing."""
+        """Write frames, in one write if possible; return immediately.
+
+        After the connection was lost this does nothing.
+        """
         ...
 
     def close(self, code: Code) -> None:
-        """Begin the closing handshake, after everything that was written."""
+        """Start the closing handshake, after everything that was written."""
         ...
 
     def abort(self) -> None:
-        """Drop the connection and what was not sent."""
+        """Drop the connection and the frames that were not sent."""
         ...
+
+
+class Writer(Protocol):
+    """Writer of a wire: a connection that drives or follows a session."""
+
+    def writable_again(self) -> None:
+        """Continue writing."""
+        ...
+
+    def disconnected(self) -> None:
+        """Record that the peer is gone."""
+        ...
+
+
+class Receiver(Writer, Protocol):
+    """Writer of a wire that takes messages as well."""
+
+    def receive(self, frame: bytes, text: bool) -> None:
+        """Take a whole message, in the callback that read it."""
+        ...
+
+
+class Gate(Protocol):
+    """Wire that keeps in an attribute whether output may be written."""
+
+    writable: bool

@@ -1,0 +1,61 @@
+"""The wire under uvicorn: frames go straight to the transport."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bargein_protocol import Code
+
+from .frames import BINARY, HEADERS, PREPARED, TEXT, header
+from .websocket_protocol import BargeinProtocol
+
+
+class TransportWire:
+    """A `Wire` on the transport of a `BargeinProtocol`.
+
+    Args:
+        protocol: The protocol, after its handshake, without compression.
+        text: Whether frames are text frames.
+
+    Attributes:
+        writable: Whether the transport's buffer is below its mark, and bytes in flight are below their
+            cap. The protocol keeps it current, because it is read for every token.
+    """
+
+    __slots__ = (
+        "_capped", "_closed", "_headers", "_opcode", "_protocol", "_transport", "writable",
+    )  # fmt: skip
+
+    def __init__(self, protocol: BargeinProtocol, text: bool) -> None:
+        self._protocol = protocol
+        self._transport = protocol.transport
+        self._opcode = TEXT if text else BINARY
+        self._headers = HEADERS[self._opcode]
+        self._closed = False
+        self._capped = protocol.in_flight is not None
+        self.writable = True
+        protocol.wire = self
+        protocol.take_output()
+
+    def write(self, frames: Sequence[bytes]) -> None:
+        """Write frames in one write, unmasked (RFC 6455 section 5.1)."""
+        if self._closed or self._transport.is_closing():
+            return
+        parts: list[bytes] = []
+        for frame in frames:
+            size = len(frame)
+            parts.append(self._headers[size] if size < PREPARED else header(self._opcode, size))
+            parts.append(frame)
+        self._transport.write(b"".join(parts))
+        if self._capped:
+            self._protocol.take_output()
+
+    def close(self, code: Code) -> None:
+        """Send a close frame and wait for the peer's, for a bounded time."""
+        if not self._closed:
+            self._closed = True
+            self._protocol.close(code.number, code.reason)
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        self._transport.abort()
