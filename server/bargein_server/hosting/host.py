@@ -284,6 +284,7 @@ class SessionHost:
         """Write the text that the flush scheduler put off; return whether there was any."""
         run, wire = self._run, self._wire
         if run is None or wire is None or not run.deferred:
+            self.flush()  # it is in the turn's queue meanwhile, or purged
             return False
         if wire.writable and (frames := run.append_deferred(self.loop.time())):
             wire.write(frames)
