@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bargein_protocol as bp
-from bargein_client.batch import (
-    MOST_BYTES,
-    MOST_INPUTS,
+from bargein_client.cli.batch import (
+    MAX_BYTES,
+    MAX_INPUTS,
     BadLine,
     ProgressBar,
     Writer,
@@ -116,9 +116,9 @@ def test_failures_are_counted() -> None:
 
 def test_a_long_file_is_sent_in_several_requests() -> None:
     """By number and by size; none is lost or moved."""
-    short = [bp.BatchInput(text=str(n)) for n in range(2 * MOST_INPUTS + 1)]
-    assert list(map(len, in_requests(short))) == [MOST_INPUTS, MOST_INPUTS, 1]
-    long = [bp.BatchInput(text="x" * (MOST_BYTES // 3))] * 5
+    short = [bp.BatchInput(text=str(n)) for n in range(2 * MAX_INPUTS + 1)]
+    assert list(map(len, in_requests(short))) == [MAX_INPUTS, MAX_INPUTS, 1]
+    long = [bp.BatchInput(text="x" * (MAX_BYTES // 3))] * 5
     parts = list(in_requests(long))
     assert [item for part in parts for item in part] == long
     assert max(map(len, parts)) == 2

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import bargein_protocol as bp
-from bargein_client.cli import main, socket_url
+from bargein_client.cli.command import main, socket_url
 from client_script import ScriptedLine, ScriptedServer, accepted, ended, opened, result, scripted_server, text
 from terminal_session import interrupt, on_pipes, on_terminal, plain, surroundings
 
@@ -42,7 +42,7 @@ def test_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.splitlines() == [
-        "bargein: cannot connect to ws://127.0.0.1:9/v1/session: nothing listens there",
+        "bargein: cannot connect to ws://127.0.0.1:9/v1/session: no server is listening at this address",
         "  is the server running? start one with: bargein-server",
     ]
 
@@ -296,7 +296,7 @@ async def test_chat_survives_a_restart(server: ScriptedServer) -> None:
         await line.cut()
         line = await server.line()
         await line.open(opened(session="s_2", epoch="e_2", reason="unknown_session"))
-        await terminal.expect("the server lost the session, starting afresh")
+        await terminal.expect("the server lost the session; this is a new one")
         await terminal.expect("failed \u00b7 session_lost")
         terminal.type("again\r")
         asked = await line.expect(bp.InputText)
@@ -332,7 +332,7 @@ async def test_chat_without_prompt_toolkit() -> None:
 async def test_the_client_needs_no_server_package() -> None:
     """Client and command import neither the server nor anything of its extras."""
     program = (
-        "import sys, bargein_client, bargein_client.cli, bargein_client.chat\n"
+        "import sys, bargein_client, bargein_client.cli, bargein_client.cli.chat\n"
         "bad = {'bargein_server', 'starlette', 'uvicorn', 'openai', 'prompt_toolkit'} & set(sys.modules)\n"
         "sys.exit(f'imported {bad}' if bad else 0)"
     )
@@ -358,5 +358,5 @@ async def test_a_path_without_sessions_hints_at_the_path() -> None:
             _out, err, code = await output(process)
         assert code == 1
         assert "the server serves no sessions at this path" in err
-        assert "it usually is /v1/session" in err
+        assert "the usual path is /v1/session" in err
         assert "--token" not in err

@@ -6,6 +6,7 @@ import pytest
 
 import bargein_protocol as bp
 from bargein_client.core import ClientCore
+from bargein_client.delivery import Delivery
 from bargein_client.errors import ServerViolation, TooLarge, TooManyPending
 from bargein_client.events import EventsLost
 from client_script import (
@@ -32,7 +33,7 @@ def test_events_come_out_in_order() -> None:
     assert kinds(events) == ["InputAccepted", "TurnStarted", "TextDelta", "TextDelta", "TurnEnded"]
     assert events == drain(client.everything)
     assert turn.ended == ended(5, "t_1")
-    assert str(turn.fold.voice.text) == "one two "
+    assert turn.text == "one two "
 
 
 def test_duplicates_are_dropped() -> None:
@@ -185,7 +186,7 @@ def test_too_many_unanswered_requests() -> None:
     assert caught.value.limit == 64
     with pytest.raises(TooManyPending):
         client.interrupt(turn)
-    assert not turn.muted
+    assert turn.delivery is Delivery.DELIVERED
     assert len(client.core.outgoing()) == len(client.core.turns) == 64
 
 

@@ -10,7 +10,7 @@ import bargein_protocol as bp
 from bargein_client.core import ClientCore
 from bargein_client.events import TurnSnapshot
 from bargein_client.phases import Phase
-from bargein_client.tracked import TrackedTurn
+from bargein_client.tracked_turn import TrackedTurn
 from numbering_model import ModelServer
 
 
@@ -193,8 +193,8 @@ class LossyLine(RuleBasedStateMachine):
                 assert tracked.ended is not None
                 assert reader.ends == [tracked.ended]
                 if tracked.ended.status == "completed":
-                    assert str(tracked.fold.voice.text) == self.known_text.get(tracked.turn_id, "")
-                    whole = reader.rendered == str(tracked.fold.voice.text)
+                    assert tracked.text == self.known_text.get(tracked.turn_id, "")
+                    whole = reader.rendered == tracked.text
                     assert whole or reader.silent or reader.talked_over
         assert set(self.interrupts) <= set(self.outcomes)
         assert len(self.core.turns) == 0
@@ -220,7 +220,7 @@ class LossyLine(RuleBasedStateMachine):
     def _remember(self) -> None:
         """Keep what each turn said, also when the server forgets the session."""
         for turn in self.server.turns.values():
-            self.known_text[turn.turn_id] = str(turn.fold.voice.text)
+            self.known_text[turn.turn_id] = turn.fold.folded().lanes[""].text
 
 
 LossyLine.TestCase.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bargein_protocol as bp
+from bargein_client.delivery import Delivery
 from bargein_client.events import EventsDropped, SessionEvent, TurnSnapshot
 from bargein_client.inbox import Bounds, Inbox, join_deltas
 from client_script import Client, drain, ended, kinds, said, text
@@ -70,10 +71,10 @@ def test_the_consumer_is_woken_when_there_is_something() -> None:
     woken: list[int] = []
     inbox = Inbox(Bounds())
     inbox.notify = lambda: woken.append(len(inbox))
-    inbox.mute(bp.TurnId("t"))
+    inbox.set_delivery(bp.TurnId("t"), Delivery.WITHHELD)
     inbox.put(text(1, "t", "a"))
     assert woken == []
-    inbox.release(bp.TurnId("t"))
+    inbox.set_delivery(bp.TurnId("t"), Delivery.DELIVERED)
     assert woken == [1]
 
 
@@ -84,4 +85,4 @@ def test_what_is_set_aside_is_bounded() -> None:
     client.interrupt(turn)
     for seq in range(3, 203):
         client.take(bp.Data(seq=bp.Seq(seq), turn_id=bp.TurnId("t_1"), name="n", value=seq))
-    assert sum(len(aside.events) for aside in turn.inbox._aside.values()) <= 10
+    assert sum(len(withheld.events) for withheld in turn.inbox._withheld.values()) <= 10

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bargein_client.screen import PlainScreen
-from bargein_client.terminal import escape_json, neutralise, paint
+from bargein_client.cli.screen import PlainScreen
+from bargein_client.cli.terminal import escape_json, neutralise, paint
 
 
 @given(st.text())

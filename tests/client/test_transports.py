@@ -66,28 +66,31 @@ async def converse(way: dict[str, Any]) -> tuple[list[bp.TurnState], list[Any]]:
         relay(server.port) as line,
         talk(line.port, way) as session,
     ):
-        cut = await patiently(session.send("one"))
+        cut = session.send("one")
+        await patiently(cut.accepted())
         agent.say("It was ", "a dark ")
         await until(lambda: cut.text == "It was a dark ")
         line.cut()
         agent.say("night.", AudioDelta(audio=b"\0\1" * 240, start_ms=0, duration_ms=10, text="night"))
         agent.say(bp.Data(name="mood", value={"dark": [1, None, 2.5]}), None)
-        await patiently(cut.wait())
+        await patiently(cut.ended())
 
-        interrupted = await patiently(session.send("two"))
+        interrupted = session.send("two")
+        await patiently(interrupted.accepted())
         agent.say("Never ", "mind ")
         async for event in interrupted:
             if isinstance(event, bp.TextDelta) and event.text == "mind ":
                 break
         answer = await patiently(interrupted.interrupt(reason="enough"))
         assert answer.outcome == "interrupted"
-        assert (await patiently(interrupted.wait())).heard.text == "Never mind "
+        assert (await patiently(interrupted.ended())).heard.text == "Never mind "
         agent.steps = asyncio.Queue()
 
-        last = await patiently(session.send("three"))
+        last = session.send("three")
+        await patiently(last.accepted())
         agent.say("Fin.", None)
-        await patiently(last.wait())
-        return [turn.folded() for turn in (cut, interrupted, last)], agent.histories
+        await patiently(last.ended())
+        return [turn.state for turn in (cut, interrupted, last)], agent.histories
 
 
 def transcript(turn: bp.TurnState) -> bp.TurnState:
@@ -127,7 +130,8 @@ async def test_a_credential_reaches_every_request(way: dict[str, Any]) -> None:
     async with serving(counting, authenticator=tokens) as server:
         url = f"ws://127.0.0.1:{server.port}/v1/session"
         async with connect(url, token="secret", **way) as session:
-            turn = await patiently(session.send("x"))
+            turn = session.send("x")
+            await patiently(turn.accepted())
             assert (await patiently(turn.interrupt())).outcome == "interrupted"
         with pytest.raises(ConnectError) as refused:
             async with connect(url, token="wrong", **way):
@@ -201,7 +205,8 @@ async def test_where_websockets_are_blocked_event_streams_are_used(answer: bytes
     """By itself, and for good: the socket is tried once."""
     async with serving(counting) as server, proxy(server.port, answer) as (port, asked):
         async with connect(f"ws://127.0.0.1:{port}/v1/session") as session:
-            turn = await patiently(session.send("x"))
+            turn = session.send("x")
+            await patiently(turn.accepted())
             assert (await patiently(turn.interrupt())).outcome == "interrupted"
         assert [line for line in asked if line.startswith("GET")] == ["GET /v1/session HTTP/1.1"]
         assert "POST /v1/sessions HTTP/1.1" in asked

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import bargein_protocol as bp
+from bargein_client.cli.notices import Notices
+from bargein_client.cli.terminal import Kind
+from bargein_client.cli.view import TurnView
 from bargein_client.events import (
     EventsLost,
     Reconnecting,
@@ -11,9 +14,6 @@ from bargein_client.events import (
     SessionResumed,
     TurnSnapshot,
 )
-from bargein_client.notices import Notices
-from bargein_client.terminal import Kind
-from bargein_client.view import TurnView
 from client_script import ended, queued, text
 
 T = bp.TurnId("t_1")
@@ -149,15 +149,15 @@ def test_news_of_the_line() -> None:
         bp.ErrorEvent(code="unknown_call", message="no tool call waits"),
         bp.ErrorEvent(code="session_lost", message="lost"),
     ):
-        notices.say(event)
+        notices.show(event)
     assert paper.lines == [
         "reconnecting\u2026",
         "resumed",
         "reconnecting\u2026",
-        "the server lost the session, starting afresh (unknown_session)",
+        "the server lost the session; this is a new one (unknown_session)",
         "3 events were lost",
-        "the server is going away: restart",
-        "the agent must finish this part first",
+        "the server is shutting down: restart",
+        "the agent has to finish this part first",
         "unknown_call: no tool call waits",
     ]
     assert "still at it" in paper.states

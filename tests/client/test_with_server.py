@@ -66,7 +66,8 @@ async def test_an_interrupt_cuts_and_history_is_what_was_read(way: Way) -> None:
     """The next turn is told what the user got, and nothing more."""
     agent = Storyteller()
     async with serving(agent) as server, connect(server.url, **way) as session:
-        turn = await patiently(session.send("story"))
+        turn = session.send("story")
+        await patiently(turn.accepted())
         agent.words.put_nowait("once ")
         agent.words.put_nowait("upon ")
         read = ""
@@ -78,39 +79,43 @@ async def test_an_interrupt_cuts_and_history_is_what_was_read(way: Way) -> None:
         await say(agent, session, "unread ")
         answer = await patiently(turn.interrupt(reason="enough"))
         assert answer.outcome == "interrupted"
-        ended = await patiently(turn.wait())
+        ended = await patiently(turn.ended())
         assert (ended.status, ended.reason, ended.heard.text) == ("interrupted", "enough", "once upon ")
         assert [type(event) async for event in turn] == [bp.TurnEnded]
-        again = await patiently(session.send("go on"))
+        again = session.send("go on")
+        await patiently(again.accepted())
         await until(lambda: len(agent.heard) == 2)
         assert "unread" not in agent.heard[1]
         agent.words.put_nowait(None)
-        assert (await patiently(again.wait())).status == "completed"
+        assert (await patiently(again.ended())).status == "completed"
 
 
 async def test_a_new_input_supersedes(way: Way) -> None:
     """The old turn ends, the new one is accepted."""
     agent = Storyteller()
     async with serving(agent) as server, connect(server.url, **way) as session:
-        old = await patiently(session.send("story"))
+        old = session.send("story")
+        await patiently(old.accepted())
         await say(agent, session, "once ")
-        new = await patiently(session.send("stop", on_busy="interrupt"))
-        assert (await patiently(old.wait())).reason == "superseded"
+        new = session.send("stop", on_busy="interrupt")
+        await patiently(new.accepted())
+        assert (await patiently(old.ended())).reason == "superseded"
         agent.words.put_nowait(None)
-        assert (await patiently(new.wait())).status == "completed"
+        assert (await patiently(new.ended())).status == "completed"
 
 
 async def test_a_protected_section_is_heard_to_its_end(way: Way) -> None:
     """The interrupt is deferred, and what was kept back meanwhile is delivered."""
     agent = Storyteller()
     async with serving(agent) as server, connect(server.url, **way) as session:
-        turn = await patiently(session.send("legal"))
+        turn = session.send("legal")
+        await patiently(turn.accepted())
         await until(lambda: turn.text == "protected ")
         interrupting = asyncio.create_task(turn.interrupt())
         assert (await patiently(interrupting)).outcome == "deferred"
         agent.words.put_nowait("to the end")
         agent.words.put_nowait(None)
-        assert (await patiently(turn.wait())).status == "interrupted"
+        assert (await patiently(turn.ended())).status == "interrupted"
         text = "".join([event.text async for event in turn if isinstance(event, bp.TextDelta)])
         assert text == "protected to the end"
 
@@ -119,10 +124,10 @@ async def test_an_interrupt_right_after_the_input(way: Way) -> None:
     """Before anything of the turn is known here."""
     agent = Storyteller()
     async with serving(agent) as server, connect(server.url, **way) as session:
-        turn = session.submit("story")
+        turn = session.send("story")
         answer = await patiently(turn.interrupt())
         assert answer.outcome == "interrupted"
-        assert (await patiently(turn.wait())).status == "interrupted"
+        assert (await patiently(turn.ended())).status == "interrupted"
 
 
 async def test_a_broken_line_loses_nothing(way: Way) -> None:
@@ -134,7 +139,8 @@ async def test_a_broken_line_loses_nothing(way: Way) -> None:
         talk_through(line, way) as session,
     ):
         stream = session.events()
-        turn = await patiently(session.send("story"))
+        turn = session.send("story")
+        await patiently(turn.accepted())
         words = ""
         for number in range(5):
             await say(agent, session, f"{number}a ")
@@ -143,7 +149,7 @@ async def test_a_broken_line_loses_nothing(way: Way) -> None:
             words += f"{number}a {number}b "
             await until(lambda words=words: turn.text == words)  # type: ignore[misc]
         agent.words.put_nowait(None)
-        assert (await patiently(turn.wait())).status == "completed"
+        assert (await patiently(turn.ended())).status == "completed"
         assert "".join([e.text async for e in turn if isinstance(e, bp.TextDelta)]) == words
         resumed = 0
         while resumed < 5:
@@ -158,14 +164,15 @@ async def test_an_interrupt_while_the_line_is_down(way: Way) -> None:
         relay(server.port) as line,
         talk_through(line, way) as session,
     ):
-        turn = await patiently(session.send("story"))
+        turn = session.send("story")
+        await patiently(turn.accepted())
         await say(agent, session, "once ")
         line.cut()
-        await until(lambda: not session.connected)
+        await until(lambda: session.state.name != "open")
         interrupting = asyncio.create_task(turn.interrupt())
         agent.words.put_nowait("missed ")
         assert (await patiently(interrupting)).outcome == "interrupted"
-        assert (await patiently(turn.wait())).status == "interrupted"
+        assert (await patiently(turn.ended())).status == "interrupted"
         assert [type(e) async for e in turn if isinstance(e, bp.TextDelta)] == []
 
 
@@ -179,15 +186,17 @@ async def test_a_server_that_lost_everything(way: Way) -> None:
             talk_through(line, way) as session,
         ):
             stream = session.events()
-            turn = await patiently(session.send("story"))
+            turn = session.send("story")
+            await patiently(turn.accepted())
             await say(agent, session, "once ")
             line.target = second.port
             line.cut()
-            lost = await patiently(turn.wait())
+            lost = await patiently(turn.ended())
             assert (lost.status, lost.reason) == ("failed", "session_lost")
             while not isinstance(await patiently(anext(stream)), SessionRestarted):
                 pass
-            again = await patiently(session.send("again"))
+            again = session.send("again")
+            await patiently(again.accepted())
             await patiently(again.interrupt())
 
 
@@ -199,17 +208,18 @@ async def test_a_log_that_ran_over_gives_a_snapshot(way: Way) -> None:
         relay(server.port) as line,
         talk_through(line, way) as session,
     ):
-        turn = await patiently(session.send("story"))
+        turn = session.send("story")
+        await patiently(turn.accepted())
         await say(agent, session, "once ")
         target, line.target = line.target, 9
         line.cut()
-        await until(lambda: not session.connected)
+        await until(lambda: session.state.name != "open")
         for number in range(40):
             agent.words.put_nowait(f"{number} ")
         await until(agent.words.empty)
         line.target = target
         agent.words.put_nowait(None)
-        assert (await patiently(turn.wait())).status == "completed"
+        assert (await patiently(turn.ended())).status == "completed"
         assert turn.text == "once " + "".join(f"{number} " for number in range(40))
         assert [event for event in [event async for event in turn] if isinstance(event, TurnSnapshot)]
 

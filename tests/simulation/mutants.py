@@ -211,8 +211,8 @@ MUTANTS = [
     Mutant(
         "muting in the client",
         Inbox,
-        "mute",
-        "if turn_id not in self._aside:",
+        "_withhold",
+        "if turn_id not in self._withheld:",
         "if False:",
     ),
     Mutant(
@@ -267,7 +267,7 @@ MUTANTS = [
     Mutant(
         "keeping requests in the client",
         Outbox,
-        "add",
+        "admit",
         "self.unanswered[request.id] = request",
         "pass",
     ),
@@ -282,7 +282,7 @@ MUTANTS = [
         "the cursor of the client",
         ClientCore,
         "receive",
-        "self.last_seq = event.seq",
+        "self._sequence.last_seq = event.seq",
         "pass",
     ),
 ]

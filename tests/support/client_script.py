@@ -17,7 +17,7 @@ from bargein_client import ClientSession, Environment, connect
 from bargein_client.core import ClientCore
 from bargein_client.events import SessionEvent
 from bargein_client.inbox import Bounds, Inbox
-from bargein_client.tracked import TrackedTurn
+from bargein_client.tracked_turn import TrackedTurn
 
 E = TypeVar("E")
 

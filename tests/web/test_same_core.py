@@ -14,7 +14,7 @@ from bargein_client.core import ClientCore
 from bargein_client.errors import ServerViolation
 from bargein_client.inbox import Inbox
 from bargein_client.phases import Phase
-from bargein_client.tracked import TrackedTurn
+from bargein_client.tracked_turn import TrackedTurn
 from numbering_model import ModelServer
 
 CONVERSATIONS = 400
@@ -142,7 +142,7 @@ class Recorder:
         if self.turns:
             name = name or self.chance.choice(list(self.turns))
             events = taken(self.turns[name].inbox)
-            text = str(self.turns[name].fold.voice.text)
+            text = self.turns[name].text
             self.note(reads={"turn": name, "events": events}, text={"turn": name, "is": text})
 
     # --- the server ------------------------------------------------------------------------------

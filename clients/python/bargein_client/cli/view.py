@@ -1,4 +1,4 @@
-"""Turns events into what a screen shows."""
+"""Display of a turn's events."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 import bargein_protocol as bp
 
-from .events import SessionEvent, TurnSnapshot
+from ..events import SessionEvent, TurnSnapshot
 from .screen import CUT, Screen
 
 
@@ -14,10 +14,10 @@ class TurnView:
     """Shows one turn.
 
     Args:
-        screen: Where.
+        screen: Output.
 
     Attributes:
-        asked: Calls of tools that wait for the user's decision, oldest first.
+        asked: Tool calls that wait for the user's decision, oldest first.
     """
 
     def __init__(self, screen: Screen) -> None:
@@ -29,14 +29,14 @@ class TurnView:
         self._cut_shown = False
 
     def cut(self) -> None:
-        """Mark at once where the user cut in; what the server makes of it comes later."""
+        """Mark immediately where the user interrupted; the server's answer follows later."""
         if self._shown and not self._cut_shown:
             self._cut_shown = True
             self._screen.cut()
         self._screen.end_line()
 
     def show(self, event: SessionEvent) -> None:
-        """Show what an event says; kinds that say nothing to people are left out."""
+        """Show an event; some kinds have no display."""
         if isinstance(event, bp.TextDelta):
             self._text(event.text, event.source)
         elif isinstance(event, bp.Thought):
@@ -89,7 +89,7 @@ class TurnView:
         whole = lane.text if lane is not None else ""
         if not whole.startswith(self._shown):
             self._screen.end_line()
-            self._screen.line("note", "once more from the beginning, as the line was lost:")
+            self._screen.line("note", "the connection was lost; the answer from its beginning:")
             self._shown = ""
         self._text(whole[len(self._shown) :], "")
 

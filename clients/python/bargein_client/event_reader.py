@@ -1,4 +1,4 @@
-"""Waiting: for the next event of an inbox, and for an answer that several tasks may await."""
+"""Asynchronous access to an inbox, and results that several tasks may await."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .inbox import Inbox
 T = TypeVar("T")
 
 
-async def settled(future: asyncio.Future[T | BargeinError]) -> T:
-    """Wait for an answer and return it, or raise it when it is an error.
+async def shared_result(future: asyncio.Future[T | BargeinError]) -> T:
+    """Wait for a result and return it, or raise it if it is an error.
 
-    Any number of tasks may wait. Cancelling one leaves the answer to the others. Errors travel as
-    results because nobody may ask for them, and asyncio reports an exception that is never asked for.
+    Any number of tasks may wait, and cancelling one does not affect the others. Errors travel as results,
+    because asyncio logs an exception that no task retrieves.
     """
     result = await asyncio.shield(future)
     if isinstance(result, BargeinError):
@@ -24,11 +24,11 @@ async def settled(future: asyncio.Future[T | BargeinError]) -> T:
     return result
 
 
-class Feed:
-    """The asynchronous side of an inbox. One task reads it at a time.
+class EventReader:
+    """Reads an inbox; one task at a time.
 
     Args:
-        inbox: Where the events wait.
+        inbox: The inbox to read.
     """
 
     def __init__(self, inbox: Inbox) -> None:
@@ -39,19 +39,19 @@ class Feed:
         inbox.notify = self._wake
 
     def close(self, error: BargeinError | None) -> None:
-        """Nothing more comes: what waits can be read, then `next` raises `error` or returns None."""
+        """End the stream: after the waiting events, `next` raises `error` or returns None."""
         if not self._closed:
             self._closed, self._error = True, error
             self._wake()
 
     async def next(self) -> SessionEvent | None:
-        """Return the next event, None at the end.
+        """Return the next event; None at the end.
 
-        Cancelling is safe: an event is taken in the step in which it is returned.
+        Cancelling is safe: no event is lost.
 
         Raises:
-            RuntimeError: Another task waits here.
-            BargeinError: The reason of the end, when there is one.
+            RuntimeError: Another task is reading.
+            BargeinError: The stream ended with this error.
         """
         while (event := self._inbox.take()) is None:
             if self._closed:

@@ -1,20 +1,20 @@
-"""Tells people what happens to the line and to the session."""
+"""Notices about the connection and the session."""
 
 from __future__ import annotations
 
 import bargein_protocol as bp
 
-from .errors import SessionClosed
-from .events import EventsLost, Reconnecting, SessionEvent, SessionRestarted, SessionResumed
+from ..errors import SessionClosed
+from ..events import EventsLost, Reconnecting, SessionEvent, SessionRestarted, SessionResumed
+from ..session import EventStream
 from .screen import Screen
-from .session import EventStream
 
 
 class Notices:
-    """Follows a session's events and says what concerns more than one turn.
+    """Shows the events of a session that concern more than one turn.
 
     Args:
-        screen: Where to say it.
+        screen: Output.
     """
 
     def __init__(self, screen: Screen) -> None:
@@ -22,15 +22,15 @@ class Notices:
         self._away = False
 
     async def follow(self, stream: EventStream) -> None:
-        """Say everything until the session is over; whoever runs the session says why it is."""
+        """Show notices until the session is over; the caller handles the reason."""
         try:
             async for event in stream:
-                self.say(event)
+                self.show(event)
         except SessionClosed:
             pass
 
-    def say(self, event: SessionEvent) -> None:
-        """Say what an event means; most mean nothing here."""
+    def show(self, event: SessionEvent) -> None:
+        """Show the notice for an event; most events have none."""
         if isinstance(event, Reconnecting):
             if not self._away:
                 self._away = True
@@ -43,14 +43,14 @@ class Notices:
         elif isinstance(event, SessionRestarted):
             self._away = False
             self._screen.status(None)
-            self._screen.line("note", f"the server lost the session, starting afresh ({event.reason})")
+            self._screen.line("note", f"the server lost the session; this is a new one ({event.reason})")
         elif isinstance(event, EventsLost):
             self._screen.line("mark", f"{event.count} events were lost")
         elif isinstance(event, bp.Heartbeat) and event.message:
             self._screen.status(event.message)
         elif isinstance(event, bp.GoAway):
-            self._screen.line("note", f"the server is going away: {event.reason}")
+            self._screen.line("note", f"the server is shutting down: {event.reason}")
         elif isinstance(event, bp.InterruptResult) and event.outcome == "deferred":
-            self._screen.line("note", "the agent must finish this part first")
+            self._screen.line("note", "the agent has to finish this part first")
         elif isinstance(event, bp.ErrorEvent) and event.code != "session_lost":
             self._screen.line("mark", f"{event.code}: {event.message}")

@@ -1,4 +1,4 @@
-"""What may reach a terminal, and how it looks there."""
+"""Safe and coloured text for terminals."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ import re
 from typing import Literal, TextIO
 
 Kind = Literal["text", "thought", "note", "mark", "user"]
-"""What a piece of writing is: the answer, thinking, news beside it, what was cut, what the user said."""
+"""Kind of a piece of text: answer, thought, notice, warning, or the user's own words."""
 
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _SGR = {"text": "", "thought": "2;3", "note": "2", "mark": "33", "user": "1"}
 
 
 def neutralise(text: str) -> str:
-    """Make text harmless to a terminal.
+    """Return text without control characters, for a terminal.
 
-    A model's words must not move the cursor, change the title or fill the clipboard. Every control
-    character but newline and tab becomes a visible picture of itself; a carriage return is left out,
-    as it would let a line be overwritten.
+    The words of a model must not move the cursor, change the title or fill the clipboard. Every control
+    character but newline and tab becomes a visible symbol. Carriage returns are removed, because they
+    would allow overwriting a line.
     """
     return _CONTROLS.sub(_picture, text)
 
 
 def escape_json(line: str) -> str:
-    """Escape control characters that JSON allows in its strings but a terminal would obey."""
+    """Escape the control characters that JSON allows in strings but a terminal interprets."""
     return re.sub("[\x7f-\x9f]", lambda match: f"\\u{ord(match[0]):04x}", line)
 
 
 def is_colourful(stream: TextIO) -> bool:
-    """Whether a stream shows colours; see no-color.org for the variable."""
+    """Return whether a stream shows colours; see no-color.org for the variable."""
     return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 
 
 def paint(kind: Kind, text: str) -> str:
-    """Return text in the look of its kind."""
+    """Return text with the colours of its kind."""
     look = _SGR[kind]
     return f"\x1b[{look}m{text}\x1b[0m" if look and text else text
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bargein_client.event_stream import StreamReader, stream_url
+from bargein_client.sse_channel import EventStreamParser, stream_url
 
 STREAM = (
     b": heartbeat\n\n"
@@ -24,7 +24,7 @@ EVENTS = [("session.opened", b'{"a":1}'), ("text.delta", b'{"b":\n2}'), ("", b"x
 @given(cuts=st.lists(st.integers(0, len(STREAM)), max_size=8))
 def test_events_are_found_however_the_bytes_arrive(cuts: list[int]) -> None:
     """Types, data of several lines, either end of line; comments and what is unknown are passed over."""
-    reader = StreamReader()
+    reader = EventStreamParser()
     edges = [0, *sorted(cuts), len(STREAM)]
     events = []
     for start, end in pairwise(edges):
@@ -35,7 +35,7 @@ def test_events_are_found_however_the_bytes_arrive(cuts: list[int]) -> None:
 
 def test_an_event_without_an_end_is_counted() -> None:
     """So that its reader can bound it."""
-    reader = StreamReader()
+    reader = EventStreamParser()
     assert list(reader.feed(b"data: " + b"x" * 1000)) == []
     assert list(reader.feed(b"\ndata: " + b"x" * 1000)) == []
     assert reader.size > 2000

@@ -1,4 +1,4 @@
-"""`bargein chat`: a conversation, whatever shows it; and the form that reads lines from a pipe."""
+"""`bargein chat`: the conversation, and its form for lines from a pipe."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 
 import bargein_protocol as bp
 
-from .errors import BargeinError, InputRejected, RequestRefused, SessionClosed, TooLarge, TooManyPending
+from ..errors import BargeinError, InputRejected, RequestRefused, SessionClosed, TooLarge, TooManyPending
+from ..session import ClientSession, connect
+from ..turn import ClientTurn
 from .notices import Notices
 from .oneshot import on_sigint
 from .screen import PlainScreen, Screen
-from .session import ClientSession, connect
-from .turn import ClientTurn
 from .view import TurnView
 
 LEAVE_WITHIN_S = 2.0
@@ -28,9 +28,9 @@ class Chat:
     """A conversation with one agent.
 
     Args:
-        session: With whom.
-        screen: Where it is shown.
-        leave: Called when the user wants to go.
+        session: The session with the agent.
+        screen: Output.
+        leave: Called when the user wants to leave.
     """
 
     def __init__(self, session: ClientSession, screen: Screen, leave: Callable[[], None]) -> None:
@@ -45,38 +45,39 @@ class Chat:
         self._view: TurnView | None = None
 
     async def run(self) -> None:
-        """Tell the news of the session until it is over, then raise why when it was not asked for."""
+        """Show notices until the session is over; raise the reason unless it was closed on purpose."""
         await Notices(self._screen).follow(self._session.events())
         await self._session.closed()
 
     @property
     def busy(self) -> bool:
-        """Whether a turn runs or waits."""
+        """Whether a turn is running or waiting."""
         return self._shown is not None and not self._shown.done()
 
-    def say(self, text: str) -> None:
-        """Take what the user said; it interrupts what runs."""
+    def send(self, text: str) -> None:
+        """Send a line of the user, which interrupts a running turn."""
         text = text.strip()
         if not text:
             return
         if text in ("/yes", "/no") and self._view is not None and self._view.asked and self._turn is not None:
             call_id = self._view.asked.pop(0)
-            self._spawn(self._turn.tool_decision(call_id, allow=text == "/yes"))
+            self._decide(call_id, allow=text == "/yes")
             return
         if self.busy and self._view is not None:
             self._view.cut()
         self._screen.line("user", f"> {text}")
         try:
-            self._turn = self._session.submit(text, on_busy="interrupt")
+            self._turn = self._session.send(text, on_busy="interrupt")
         except (SessionClosed, TooLarge, TooManyPending) as error:
             self._screen.line("mark", str(error))
             return
         self._shown = self._spawn(self._show(self._turn, text, self._shown))
 
     def press_break(self) -> None:
-        """Take a Ctrl-C: it stops what runs, and pressed again soon it leaves.
+        """Handle Ctrl-C: the first one stops a running turn, a second one soon after leaves.
 
-        With nothing running it does not leave at once: the answer may have ended under the finger.
+        Without a running turn the first one does not leave either, because the answer may have ended
+        just before the key was pressed.
         """
         now = self._loop.time()
         again = now - self._pressed_at < LEAVE_WITHIN_S
@@ -114,16 +115,22 @@ class Chat:
             except InputRejected as refused:
                 if refused.code != "session_lost":
                     raise
-                # Nothing was applied of what the lost session did not answer, so it may be said again.
-                self._turn = turn = self._session.submit(text, on_busy="interrupt")
+                # A lost session applies nothing of an unanswered request, so it may be sent again.
+                self._turn = turn = self._session.send(text, on_busy="interrupt")
             async for event in turn:
                 self._view.show(event)
         except RequestRefused as refused:
             self._screen.line("mark", str(refused))
         except BargeinError:
-            self._screen.end_line()  # the session is over; `run` says why
+            self._screen.end_line()  # the session is over; `run` raises the reason
         finally:
             self._screen.status(None)
+
+    def _decide(self, call_id: bp.CallId, *, allow: bool) -> None:
+        try:
+            self._session.send_tool_decision(call_id, allow=allow)
+        except BargeinError as error:
+            self._screen.line("mark", str(error))
 
     async def _interrupt(self, turn: ClientTurn) -> None:
         try:
@@ -139,9 +146,10 @@ class Chat:
 
 
 async def chat_lines(url: str, token: str | None) -> int:
-    """Answer lines from standard input, one after the other, to its end.
+    """Answer the lines of standard input.
 
-    At a terminal a line interrupts what runs; from a pipe each waits for the answer before it.
+    At a terminal a line interrupts the running turn; from a pipe each line waits for the answer to the
+    line before it.
     """
     screen = PlainScreen()
     async with connect(url, token=token, client=CLIENT) as session:
@@ -167,23 +175,24 @@ async def chat_lines(url: str, token: str | None) -> int:
 async def _talk(chat: Chat, *, wait: bool) -> None:
     lines = read_lines()
     while (line := await lines.get()) is not None:
-        chat.say(line)
+        chat.send(line)
         if wait:
             await chat.idle()
     await chat.idle()
 
 
 def read_lines() -> asyncio.Queue[str | None]:
-    """Read standard input in a thread; None marks its end.
+    """Read standard input in a thread; None marks the end.
 
-    The thread reads the descriptor itself: one that waits in `sys.stdin` holds a lock that the
-    interpreter wants when it ends. Pipes could be read by the loop, files and terminals not everywhere.
+    The thread reads the file descriptor directly, because a thread waiting in `sys.stdin` holds a lock
+    that the interpreter needs at exit. The event loop can read pipes, but files and terminals not on
+    every platform.
     """
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[str | None] = asyncio.Queue()
 
     def put(line: str | None) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody wants it
+        with suppress(RuntimeError):  # the loop is closed, so the line is not needed
             loop.call_soon_threadsafe(queue.put_nowait, line)
 
     def read() -> None:

@@ -1,4 +1,4 @@
-"""The command `bargein`: talk to an agent from a terminal or from a script."""
+"""Command line of `bargein`: arguments, exit codes and error messages."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 from bargein_protocol import __version__
 
+from ..channel import NOT_FOUND
+from ..errors import AccessDenied, BargeinError, ConnectError
+from ..sse_channel import is_available
+from ..websocket_channel import NOT_A_URL
 from .batch import run_batch
-from .connection import NOT_A_URL, NOT_FOUND
-from .errors import AccessDenied, BargeinError, ConnectError
-from .event_stream import is_available
 from .oneshot import send_once
 
 DEFAULT_URL = "ws://localhost:8000/v1/session"
@@ -26,9 +27,9 @@ INSTALL = 'pip install "bargein[cli]"'
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0, 1 for a failure, 130 when it was interrupted.
+    """Run the command and return its exit code: 0, 1 for a failure, 130 for an interrupt.
 
-    It exits with 2 when it was called wrongly.
+    Wrong arguments exit with 2.
     """
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -38,14 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"the variable BARGEIN_TOKEN: {error}")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            # A terminal that cannot show a character shows another one rather than nothing.
+            # A character that the terminal cannot show is replaced instead of raising an error.
             stream.reconfigure(errors="replace")
     try:
         return asyncio.run(_command(options))
     except (KeyboardInterrupt, asyncio.CancelledError):
         return 130
     except BrokenPipeError:
-        # The reader has left; without this the interpreter would complain at its own flush.
+        # The reader has gone; without this the interpreter reports an error when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except MissingExtra as missing:
@@ -54,17 +55,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), _hint(error))
 
 
-class MissingExtra(Exception):  # named after what happened, like the package's errors
-    """Something optional is not installed; the message says how to get it."""
+class MissingExtra(Exception):  # named like the package's errors, without a suffix
+    """An optional dependency is not installed; the message has the command that installs it."""
 
 
 def socket_url(given: str) -> str:
-    """Complete a URL as people type it: `localhost:8000` is enough.
+    """Return the WebSocket URL for a short form such as `localhost:8000`.
 
-    http becomes ws, https becomes wss, and an empty path becomes that of the session.
+    http becomes ws, https becomes wss, and an empty path becomes `/v1/session`.
 
     Raises:
-        ConnectError: It is no URL at all.
+        ConnectError: The text is not a URL.
     """
     if "://" not in given:
         given = f"ws://{given}"
@@ -105,43 +106,43 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     chat = commands.add_parser(
         "chat",
-        help="talk; Enter or Ctrl-C while the agent speaks interrupts it",
-        description="Talk to an agent. Enter while it speaks interrupts it with what you typed, Ctrl-C "
-        "just stops it; Ctrl-C twice within two seconds leaves. Lines from a "
-        "pipe are answered one by one.",
+        help="start a conversation; Enter or Ctrl-C interrupts an answer",
+        description="Start a conversation with an agent. During an answer, Enter interrupts it with your "
+        "next message, and Ctrl-C stops it. Ctrl-C twice within two seconds leaves. Lines from a pipe are "
+        "answered one by one.",
     )
     send = commands.add_parser(
         "send",
-        help="ask once and print the answer",
-        description="Ask once. The answer goes to standard output, everything else to standard error. "
-        "Exit code 0: completed, 1: failed, 130: interrupted.",
+        help="send one message and print the answer",
+        description="Send one message. The answer goes to standard output, everything else to standard "
+        "error. Exit code 0: completed, 1: failed, 130: interrupted.",
     )
     send.add_argument("--json", action="store_true", help="print every event as a line of JSON")
     batch = commands.add_parser(
         "batch",
-        help="answer the lines of a file",
-        description="Answer the inputs of a file at the same time: a line is what is said, or a JSON "
-        "object with `text`, `id` and `metadata`. Standard output gets a line of JSON for each, in order. "
-        "Exit code 0: all completed, 1: some failed.",
+        help="send the lines of a file and print the answers",
+        description="Send the inputs of a file, several at a time. A line of the file is a message, or a "
+        "JSON object with `text`, `id` and `metadata`. Standard output gets a line of JSON for each input, "
+        "in order. Exit code 0: all completed, 1: some failed.",
     )
     for command in (chat, send, batch):
-        command.add_argument(
-            "--token", type=_utf8, help="a credential; better given in the variable BARGEIN_TOKEN"
-        )
-    batch.add_argument("file", type=_utf8, help="the inputs; - for standard input")
-    batch.add_argument("--concurrency", type=int, help="how many at a time; as many as the server allows")
+        command.add_argument("--token", type=_utf8, help="a credential; the variable BARGEIN_TOKEN is safer")
+    batch.add_argument("file", type=_utf8, help="file with the inputs; - for standard input")
+    batch.add_argument(
+        "--concurrency", type=int, help="number of inputs at a time (default: the server's limit)"
+    )
     for command in (chat, batch):
         command.add_argument(
             "url", nargs="?", type=_utf8, default=DEFAULT_URL,
-            help=f"the server; {DEFAULT_URL} when left out",
+            help=f"the server (default: {DEFAULT_URL})",
         )  # fmt: skip
     send.add_argument("url", type=_utf8, help="the server, such as localhost:8000")
-    send.add_argument("text", type=_utf8, help="what to say")
+    send.add_argument("text", type=_utf8, help="the message")
     return parser
 
 
 def _utf8(given: str) -> str:
-    """Take an argument; what the shell gave that is not UTF-8 comes as half a surrogate pair."""
+    """Return an argument that is valid UTF-8; other bytes arrive as lone surrogates."""
     try:
         given.encode()
     except UnicodeEncodeError:
@@ -149,8 +150,8 @@ def _utf8(given: str) -> str:
     return given
 
 
-# What is wrong when it is not that no server runs there.
-_SOMETHING_ELSE = re.compile("proxy|TLS|certificate", re.IGNORECASE)
+# Reasons of a failed connection other than a server that is not running.
+_OTHER_CAUSES = re.compile("proxy|TLS|certificate", re.IGNORECASE)
 
 
 def _hint(error: BargeinError) -> str | None:
@@ -158,8 +159,8 @@ def _hint(error: BargeinError) -> str | None:
         if error.status in (401, 403) or error.code is not None:
             return "give a credential with --token or in the variable BARGEIN_TOKEN"
         if error.status == NOT_FOUND:
-            return f"it usually is {urlsplit(DEFAULT_URL).path}"
-        if error.status is None and error.why != NOT_A_URL and not _SOMETHING_ELSE.search(error.why):
+            return f"the usual path is {urlsplit(DEFAULT_URL).path}"
+        if error.status is None and error.why != NOT_A_URL and not _OTHER_CAUSES.search(error.why):
             return "is the server running? start one with: bargein-server"
     if isinstance(error, AccessDenied):
         return "give a credential with --token or in the variable BARGEIN_TOKEN"

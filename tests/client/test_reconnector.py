@@ -52,7 +52,7 @@ async def test_a_broken_line_is_resumed(server: ScriptedServer) -> None:
     surroundings = Surroundings(chance=0.5)
     async with talking(server, surroundings) as (session, line):
         stream = session.events()
-        turn = session.submit("hello")
+        turn = session.send("hello")
         await line.answer()
         await line.send(text(3, "t_1", "one "))
         await until(lambda: turn.text == "one ")
@@ -65,7 +65,7 @@ async def test_a_broken_line_is_resumed(server: ScriptedServer) -> None:
             cursor=bp.Cursor(epoch=bp.Epoch("e_1"), seq=bp.Seq(3)),
         )
         await line.send(text(3, "t_1", "one "), text(4, "t_1", "two"), ended(5, "t_1"), replay_done(5))
-        await patiently(turn.wait())
+        await patiently(turn.ended())
         assert turn.text == "one two"
         assert await next_of(stream, Reconnecting) == Reconnecting(attempt=1, delay_s=0.25, code="abnormal")
         await next_of(stream, SessionResumed)
@@ -75,12 +75,12 @@ async def test_a_broken_line_is_resumed(server: ScriptedServer) -> None:
 async def test_requests_without_an_answer_are_sent_again(server: ScriptedServer) -> None:
     """With the same ids, in the first frame; the callers wait on as if nothing had been."""
     async with talking(server) as (session, line):
-        turn = session.submit("hello")
+        turn = session.send("hello")
         await line.answer()
         await patiently(turn.accepted())
         interrupting = asyncio.create_task(turn.interrupt())
         sent = await line.expect(bp.Interrupt)
-        sending = asyncio.create_task(session.send("next"))
+        following = session.send("next")
         asked = await line.expect(bp.InputText)
         await line.cut()
         line = await server.line()
@@ -89,18 +89,19 @@ async def test_requests_without_an_answer_are_sent_again(server: ScriptedServer)
         await line.send(result(sent.id, "interrupted", "t_1"), ended(3, "t_1", "interrupted"))
         await line.send(accepted(4, "t_2", asked.id), replay_done(4))
         assert (await patiently(interrupting)).outcome == "interrupted"
-        assert (await patiently(sending)).id == "t_2"
+        await patiently(following.accepted())
+        assert following.id == "t_2"
 
 
 async def test_what_is_asked_without_a_line_comes_first_on_the_next(server: ScriptedServer) -> None:
     """An interrupt while the line is down silences the turn here, and is the first thing said."""
     async with talking(server) as (session, line):
-        turn = session.submit("hello")
+        turn = session.send("hello")
         await line.answer()
         await patiently(turn.accepted())
         server.refuse = 503
         await line.cut()
-        await until(lambda: not session.connected)
+        await until(lambda: session.state.name != "open")
         interrupting = asyncio.create_task(turn.interrupt())
         await asyncio.sleep(0)
         server.refuse = None
@@ -117,35 +118,36 @@ async def test_a_lost_session_is_told(server: ScriptedServer) -> None:
     """Turns fail as `session_lost`, requests are refused with it, and the fresh session works."""
     async with talking(server) as (session, line):
         stream = session.events()
-        turn = session.submit("hello")
+        turn = session.send("hello")
         await line.answer()
         await patiently(turn.accepted())
         interrupting = asyncio.create_task(turn.interrupt())
         sent = await line.expect(bp.Interrupt)
-        sending = asyncio.create_task(session.send("next"))
+        following = session.send("next")
         asked = await line.expect(bp.InputText)
         await line.cut()
         line = await server.line()
         await line.open(opened(session="s_2", epoch="e_2", reason="unknown_session"))
         await line.send(session_lost(sent.id), session_lost(asked.id))
-        lost = await patiently(turn.wait())
+        lost = await patiently(turn.ended())
         assert (lost.status, lost.reason) == ("failed", "session_lost")
         with pytest.raises(InterruptRefused, match="session_lost"):
             await patiently(interrupting)
         with pytest.raises(InputRejected) as caught:
-            await patiently(sending)
+            await patiently(following.accepted())
         assert (caught.value.code, caught.value.retryable) == ("session_lost", True)
         assert await next_of(stream, SessionRestarted) == SessionRestarted(reason="unknown_session")
-        again = asyncio.create_task(session.send("again"))
+        again = session.send("again")
         await line.answer()
-        assert (await patiently(again)).id == "t_1"
+        await patiently(again.accepted())
+        assert again.id == "t_1"
         assert session.id == "s_2"
 
 
 async def test_a_hole_is_a_lost_line(server: ScriptedServer) -> None:
     """The client leaves and resumes before the hole."""
     async with talking(server) as (session, line):
-        turn = session.submit("hello")
+        turn = session.send("hello")
         await line.answer()
         await line.send(text(4, "t_1", "two"))
         await line.gone()
@@ -154,7 +156,7 @@ async def test_a_hole_is_a_lost_line(server: ScriptedServer) -> None:
         assert opening.resume is not None
         assert opening.resume.cursor.seq == 2
         await line.send(text(3, "t_1", "one "), text(4, "t_1", "two"), ended(5, "t_1"), replay_done(5))
-        await patiently(turn.wait())
+        await patiently(turn.ended())
         assert turn.text == "one two"
 
 
@@ -170,15 +172,20 @@ async def test_a_replaced_session_does_not_come_back(server: ScriptedServer) -> 
     """4409: two clients must not fight over a session."""
     surroundings = Surroundings()
     async with talking(server, surroundings) as (session, line):
-        turn = session.submit("hello")
+        turn = session.send("hello")
         stream = session.events()
         await line.answer()
         await line.close(REPLACED)
         with pytest.raises(SessionReplaced):
             await patiently(session.closed())
-        for failing in (turn.wait(), session.send("more"), turn.interrupt(), session.update({})):
+        assert session.state.name == "replaced"
+        for failing in (turn.ended(), turn.interrupt()):
             with pytest.raises(SessionReplaced):
                 await patiently(failing)
+        with pytest.raises(SessionReplaced):
+            session.send("more")
+        with pytest.raises(SessionReplaced):
+            session.update({})
         with pytest.raises(SessionReplaced):
             await next_of(stream, Reconnecting)
         assert surroundings.slept == []
@@ -259,13 +266,13 @@ async def test_a_server_that_stays_away_is_given_up(server: ScriptedServer) -> N
     """After 300 s of one outage; nothing waits for ever."""
     surroundings = Surroundings(chance=0.999)
     async with talking(server, surroundings) as (session, line):
-        turn = session.submit("hello")
+        turn = session.send("hello")
         await line.answer()
         await server.stop()
         with pytest.raises(ConnectionLost):
             await patiently(session.closed())
         with pytest.raises(ConnectionLost):
-            await patiently(turn.wait())
+            await patiently(turn.ended())
         assert 290 <= sum(surroundings.slept) <= 310
 
 
@@ -291,5 +298,5 @@ async def test_any_frame_counts_as_life(server: ScriptedServer) -> None:
         begun = loop.time()
         while loop.time() < begun + 0.5:
             await (await line.socket.ping())
-        assert session.connected
+        assert session.state.name == "open"
         assert server.lines.empty()

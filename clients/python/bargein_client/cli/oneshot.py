@@ -1,4 +1,4 @@
-"""`bargein send`: one input, its answer, an exit code."""
+"""`bargein send`: one message, its answer, an exit code."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import msgspec
 
 import bargein_protocol as bp
 
-from .events import SessionEvent
+from ..events import SessionEvent
+from ..session import EventStream, connect
+from ..turn import ClientTurn
 from .notices import Notices
 from .screen import PlainScreen
-from .session import EventStream, connect
 from .terminal import escape_json
-from .turn import ClientTurn
 from .view import TurnView
 
 EXIT_CODES: dict[bp.TurnStatus, int] = {"completed": 0, "failed": 1, "interrupted": 130}
@@ -26,29 +26,29 @@ _encode = msgspec.json.Encoder().encode
 
 
 async def send_once(url: str, text: str, *, token: str | None, as_json: bool) -> int:
-    """Ask once and print the answer as it comes; Ctrl-C interrupts it, a second one leaves.
+    """Send one message and print the answer; Ctrl-C interrupts it, a second Ctrl-C leaves.
 
     Returns:
         0 when the turn completed, 1 when it failed, 130 when it was interrupted.
 
     Raises:
-        BargeinError: There was no turn, or its end will not be known.
+        BargeinError: There is no turn, or its end is unknown.
     """
     async with connect(url, token=token, client=bp.ClientInfo(name="bargein-cli")) as session:
         stream = session.events()
-        turn = session.submit(text)
+        turn = session.send(text)
         breaker = Breaker(turn)
         with on_sigint(breaker.press):
             if as_json:
                 await _print_events(stream, turn)
             else:
                 await _show(stream, turn)
-        ended = await turn.wait()
+        ended = await turn.ended()
     return EXIT_CODES[ended.status]
 
 
 class Breaker:
-    """What Ctrl-C does: the first interrupts the turn, the next one leaves."""
+    """Handler of Ctrl-C: the first one interrupts the turn, the next one leaves."""
 
     def __init__(self, turn: ClientTurn) -> None:
         self._turn = turn
@@ -56,7 +56,7 @@ class Breaker:
         self._interrupting: asyncio.Task[bp.InterruptResult] | None = None
 
     def press(self) -> None:
-        """Take a Ctrl-C."""
+        """Handle Ctrl-C."""
         if self._interrupting is None:
             self._interrupting = asyncio.create_task(self._turn.interrupt())
             self._interrupting.add_done_callback(_retrieve)
@@ -65,7 +65,7 @@ class Breaker:
 
 
 class on_sigint:  # noqa: N801  # reads as a statement
-    """Calls something instead of raising KeyboardInterrupt, where the platform can."""
+    """Call a function on Ctrl-C instead of raising KeyboardInterrupt, if the platform can."""
 
     def __init__(self, act: Callable[[], None]) -> None:
         self._act = act
@@ -109,6 +109,6 @@ def _settles(event: SessionEvent, turn: ClientTurn) -> bool:
 
 
 def _retrieve(task: asyncio.Task[bp.InterruptResult]) -> None:
-    """An interrupt that fails leaves the turn to end by itself; asyncio need not report it."""
+    """Retrieve the exception of a failed interrupt, so that asyncio does not log it."""
     if not task.cancelled():
         task.exception()

@@ -8,16 +8,16 @@ import ssl
 import pytest
 import trustme
 
-from bargein_client.cli import main
+from bargein_client.cli.command import main
 from terminal_session import on_pipes
 
 
 @pytest.mark.parametrize(
     ("proxy", "why"),
     [
-        ("nonsense", "the proxy in the environment is no URL of a proxy"),
-        ("http://[", "the proxy in the environment is no URL of a proxy"),
-        ("ftp://proxy.test:1", "the proxy in the environment is no URL of a proxy"),
+        ("nonsense", "the proxy in the environment is not a valid URL"),
+        ("http://[", "the proxy in the environment is not a valid URL"),
+        ("ftp://proxy.test:1", "the proxy in the environment is not a valid URL"),
         ("socks5://127.0.0.1:9", "a SOCKS proxy needs the package python-socks"),
     ],
 )
@@ -35,7 +35,7 @@ def test_a_proxy_that_cannot_be_used(
     ("speaks_tls", "why"),
     [
         (True, "the server's certificate is not trusted: unable to get local issuer certificate"),
-        (False, "the server does not speak TLS as we do: wrong version number"),
+        (False, "the TLS handshake failed: wrong version number"),
     ],
 )
 async def test_a_server_whose_tls_is_of_no_use(speaks_tls: bool, why: str) -> None:

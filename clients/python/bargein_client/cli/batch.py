@@ -1,4 +1,4 @@
-"""`bargein batch`: a file of inputs, one result each, in order."""
+"""`bargein batch`: answers for a file of inputs, in order."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ import msgspec
 
 from bargein_protocol import BatchInput, BatchRequest, BatchResult, ErrorEvent, errors
 
-from .connection import OPEN_TIMEOUT_S, is_loopback
-from .errors import BargeinError, ConnectError
-from .event_stream import plain, stream_errors
+from ..channel import OPEN_TIMEOUT_S, is_loopback
+from ..errors import BargeinError, ConnectError
+from ..sse_channel import readable, stream_errors
 from .terminal import escape_json, neutralise
 
-MOST_INPUTS = 500
-MOST_BYTES = 1024 * 1024
-"""What one request carries of a longer file; a server takes more."""
+MAX_INPUTS = 500
+MAX_BYTES = 1024 * 1024
+"""Bounds of one request; a longer file takes several. A server accepts more."""
 
 _BAR = 24
 _encode = msgspec.json.Encoder().encode
 
 
 class BadLine(BargeinError):
-    """A line of the file is no input.
+    """A line of the file is not a valid input.
 
     Attributes:
-        number: Which, from 1.
+        number: Number of the line, from 1.
     """
 
     def __init__(self, number: int, why: str) -> None:
@@ -41,12 +41,12 @@ class BadLine(BargeinError):
 
 
 def read_inputs(lines: Sequence[str]) -> list[BatchInput]:
-    """Return the input of each line: what was said, or a JSON object with `text`, `id`, `metadata`.
+    """Return the input of each line that is not empty.
 
-    Empty lines are left out.
+    A line holds the text, or a JSON object with `text`, `id` and `metadata`.
 
     Raises:
-        BadLine: A line begins like an object and is not one of these.
+        BadLine: A line begins with a brace and is not such an object.
     """
     inputs = []
     for number, line in enumerate(lines, 1):
@@ -61,11 +61,11 @@ def read_inputs(lines: Sequence[str]) -> list[BatchInput]:
 
 
 def in_requests(inputs: Sequence[BatchInput]) -> Iterator[Sequence[BatchInput]]:
-    """Cut a long list into what one request carries."""
+    """Split a long list into the inputs of one request each."""
     start = size = 0
     for index, item in enumerate(inputs):
         size += len(_encode(item))
-        if index > start and (index - start >= MOST_INPUTS or size > MOST_BYTES):
+        if index > start and (index - start >= MAX_INPUTS or size > MAX_BYTES):
             yield inputs[start:index]
             start, size = index, len(_encode(item))
     if start < len(inputs):
@@ -73,11 +73,11 @@ def in_requests(inputs: Sequence[BatchInput]) -> Iterator[Sequence[BatchInput]]:
 
 
 class ProgressBar:
-    """How far it is, on a line of its own that is drawn again and again; nothing where no terminal is.
+    """Progress bar on a line of its own; draws nothing unless the output is a terminal.
 
     Args:
-        total: How many results will come.
-        out: Where it is drawn.
+        total: Number of expected results.
+        out: Output stream.
     """
 
     def __init__(self, total: int, out: TextIO) -> None:
@@ -86,7 +86,7 @@ class ProgressBar:
         self._shown = out.isatty()
 
     def show(self, done: int, failed: int) -> None:
-        """Draw it."""
+        """Draw the bar."""
         if self._shown:
             full = _BAR * done // self._total
             failures = f"  {failed} failed" if failed else ""
@@ -95,18 +95,21 @@ class ProgressBar:
             self._out.flush()
 
     def clear(self) -> None:
-        """Take it away."""
+        """Remove the bar."""
         if self._shown:
             self._out.write("\r\x1b[K")
             self._out.flush()
 
 
 class Writer:
-    """Writes results in order as soon as they can be, whatever order they come in.
+    """Writes results in the order of their inputs, each as early as possible.
+
+    Args:
+        write: Called with each result.
 
     Attributes:
-        done: How many have come.
-        failed: How many of them did not complete.
+        done: Number of results so far.
+        failed: Number of results with another status than `completed`.
     """
 
     def __init__(self, write: Callable[[BatchResult], None]) -> None:
@@ -116,7 +119,7 @@ class Writer:
         self._early: dict[int, BatchResult] = {}
 
     def add(self, result: BatchResult) -> None:
-        """Take a result."""
+        """Add a result, in any order."""
         self.done += 1
         self.failed += result.status != "completed"
         self._early[result.index] = result
@@ -129,16 +132,16 @@ async def run_batch(url: str, file: str, *, token: str | None, concurrency: int 
     """Answer the inputs of a file, and write a line of JSON for each, in order.
 
     Args:
-        url: The server's socket or any URL beside it.
-        file: Its name; `-` for standard input.
+        url: URL of the server's socket.
+        file: Name of the file; `-` for standard input.
         token: A credential.
-        concurrency: How many at a time; None for what the server allows.
+        concurrency: Number of inputs answered at a time; None for the server's limit.
 
     Returns:
-        0 when all completed, else 1.
+        0 when all inputs completed, else 1.
 
     Raises:
-        BargeinError: A line is no input, or the server answers no batches.
+        BargeinError: A line is not a valid input, or the server answers no batches.
     """
     text = await asyncio.to_thread(_read, file)
     inputs = read_inputs(text.splitlines())
@@ -168,7 +171,7 @@ async def run_batch(url: str, file: str, *, token: str | None, concurrency: int 
 async def _answers(
     url: str, inputs: Sequence[BatchInput], token: str | None, concurrency: int | None
 ) -> AsyncIterator[BatchResult]:
-    """Yield a result for every input, as they come; those that a broken line took with it fail."""
+    """Yield a result for every input; those without an answer from the server fail."""
     missing = dict(enumerate(inputs))
     request = BatchRequest(inputs=list(inputs), concurrency=concurrency)
     async for result in _ask(batch_url(url), request, token):
@@ -197,9 +200,9 @@ async def _ask(url: str, request: BatchRequest, token: str | None) -> AsyncItera
                         yield msgspec.json.decode(line, type=BatchResult)
         except stream_errors() as error:
             if not begun:
-                raise ConnectError(url, plain(error)) from None
+                raise ConnectError(url, readable(error)) from None
         except msgspec.MsgspecError:
-            pass  # half a line: the connection broke in the middle of it
+            pass  # an incomplete line, because the connection broke
 
 
 def _refused(url: str, status: int, body: bytes) -> ConnectError:
@@ -211,7 +214,7 @@ def _refused(url: str, status: int, body: bytes) -> ConnectError:
 
 
 def batch_url(url: str) -> str:
-    """Return where batches are answered, from where the socket is."""
+    """Return the URL of batches for the URL of a socket."""
     parts = urlsplit(url)
     scheme = {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)
     place = parts.path.rstrip("/").rpartition("/")[0]

@@ -1,7 +1,7 @@
-"""`bargein chat` at a terminal: answers scroll above, the line that grows and the prompt stay below.
+"""`bargein chat` at a terminal: answers scroll above a prompt that stays at the bottom.
 
-Only whole lines go into the terminal's own history, so that the user can scroll and copy; the one
-that is being written is drawn together with the prompt, and wrapped at words here.
+Only complete lines go into the terminal's own history, so that the user can scroll and copy them. The
+incomplete last line is drawn together with the prompt and wrapped at words here.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from prompt_toolkit.layout.processors import BeforeInput
 from prompt_toolkit.shortcuts import print_formatted_text
 from prompt_toolkit.utils import get_cwidth
 
+from ..session import connect
 from .chat import CLIENT, Chat
 from .screen import CUT
-from .session import connect
 from .terminal import Kind, neutralise
 
 _STYLES: dict[Kind, str] = {
@@ -46,15 +46,15 @@ _SPIN_S = 0.1
 
 
 class LiveScreen:
-    """A screen with a prompt that stays while the agent speaks.
+    """Screen with a prompt that stays during an answer.
 
     Args:
-        say: Called with each line that the user enters.
+        send: Called with each line that the user enters.
         press_break: Called for Ctrl-C.
     """
 
-    def __init__(self, say: Callable[[str], None], press_break: Callable[[], None]) -> None:
-        self._say = say
+    def __init__(self, send: Callable[[str], None], press_break: Callable[[], None]) -> None:
+        self._send = send
         self._left = False
         self._growing: list[tuple[str, str]] = []
         self._width = 0
@@ -79,7 +79,7 @@ class LiveScreen:
             self.application.exit()
 
     def finish(self) -> None:
-        """Print what was not printed yet; `run` has returned."""
+        """Print the remaining lines, after `run` has returned."""
         for timer in (self._spinning, self._printing):
             if timer is not None:
                 timer.cancel()
@@ -89,13 +89,13 @@ class LiveScreen:
         self._whole = []
 
     def _accept(self, buffer: Buffer) -> bool:
-        self._say(buffer.text)
-        return False  # the line is done; do not keep it
+        self._send(buffer.text)
+        return False  # clear the buffer
 
     # --- the interface of a screen ---------------------------------------------------------------
 
     def write(self, kind: Kind, text: str) -> None:
-        """Go on writing."""
+        """Append text."""
         if kind != self._kind and text:
             self.end_line()
             self._kind = kind
@@ -110,19 +110,19 @@ class LiveScreen:
         self.end_line()
 
     def end_line(self) -> None:
-        """Begin a new line."""
+        """Start a new line."""
         if self._growing:
             self._break(len(self._growing))
             self._redraw()
 
     def cut(self) -> None:
-        """Mark where the answer was cut off."""
+        """Mark the position at which the answer was cut off."""
         for character in f" {CUT}":
             self._put(_STYLES["mark"], character)
         self.end_line()
 
     def status(self, message: str | None) -> None:
-        """Show what is going on beside a spinner."""
+        """Show the current activity beside a spinner."""
         self._status = None if message is None else neutralise(message).replace("\n", " ")
         if self._status is not None and self._spinning is None:
             self._turn_spinner()
@@ -155,10 +155,10 @@ class LiveScreen:
         self.application.invalidate()
 
     def _print(self) -> None:
-        """Print whole lines above the prompt, all that came in this step of the loop.
+        """Print the complete lines above the prompt, once per iteration of the event loop.
 
-        `run_in_terminal` would leave the terminal's raw mode for as long as it takes, and a Ctrl-C in
-        this time would not come as a key. Printing does not read, so the mode may stay.
+        `run_in_terminal` would leave raw mode while it prints, and a Ctrl-C in that time would not
+        arrive as a key. Printing reads nothing, so raw mode can stay on.
         """
         self._printing = None
         lines, self._whole = self._whole, []
@@ -213,12 +213,12 @@ class LiveScreen:
 
 
 async def chat_live(url: str, token: str | None) -> int:
-    """Talk at a terminal until the user leaves or the session is over."""
+    """Run a conversation until the user leaves or the session is over."""
     async with connect(url, token=token, client=CLIENT) as session:
-        screen = LiveScreen(lambda text: chat.say(text), lambda: chat.press_break())
+        screen = LiveScreen(lambda text: chat.send(text), lambda: chat.press_break())
         chat = Chat(session, screen, screen.leave)
         screen.line("note", f"connected to {url}")
-        screen.line("note", "Enter or Ctrl-C while the agent speaks interrupts it, Ctrl-C twice leaves")
+        screen.line("note", "Enter or Ctrl-C interrupts an answer, Ctrl-C twice leaves")
         running = asyncio.create_task(chat.run())
         running.add_done_callback(lambda _: screen.leave())
         try:

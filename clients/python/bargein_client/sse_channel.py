@@ -1,6 +1,6 @@
-"""One connection over HTTP: events come down as Server-Sent Events, and go up in requests of their own.
+"""Channel over HTTP: Server-Sent Events carry events down, one request each carries them up.
 
-For networks that let no WebSocket through. It needs httpx2, which is imported when it is used.
+For networks that block WebSockets. Needs httpx2, which is imported on first use.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from bargein_protocol import (
 )
 from bargein_protocol.errors import ABNORMAL, FLOODED, TOO_BIG
 
-from .connection import MAX_FRAME_BYTES, OPEN_TIMEOUT_S, Line, is_loopback, is_ours, refused
-from .errors import BargeinError, LineEnded, ServerViolation
+from .channel import MAX_FRAME_BYTES, OPEN_TIMEOUT_S, Channel, is_from_bargein, is_loopback, refused
+from .errors import BargeinError, ChannelClosed, ServerViolation
 
 if TYPE_CHECKING:
     import httpx2
@@ -39,8 +39,8 @@ class _Close(msgspec.Struct):
     number: int
 
 
-class StreamReader:
-    """Takes an event stream apart (HTML Living Standard, section 9.2.6)."""
+class EventStreamParser:
+    """Parser of an event stream (HTML Living Standard, section 9.2.6)."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -49,11 +49,11 @@ class StreamReader:
 
     @property
     def size(self) -> int:
-        """Bytes of the event that has not ended yet."""
+        """Bytes of the incomplete event."""
         return len(self._rest) + sum(map(len, self._data))
 
     def feed(self, chunk: bytes) -> Iterator[tuple[str, bytes]]:
-        """Yield type and data of each event that is whole now; comments and ids are passed over."""
+        """Yield type and data of each complete event; comments and ids are ignored."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
             line = line.removesuffix(b"\r")
@@ -71,7 +71,7 @@ class StreamReader:
 
 
 def stream_url(url: str) -> str:
-    """Return where event streams are, from where the socket is: `ws://…/v1/session` or the like."""
+    """Return the URL of event streams for the URL of a socket, such as `ws://…/v1/session`."""
     parts = urlsplit(url)
     scheme = {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)
     path = parts.path.rstrip("/")
@@ -79,7 +79,7 @@ def stream_url(url: str) -> str:
 
 
 def is_available() -> bool:
-    """Whether what it needs is installed."""
+    """Return whether httpx2 is installed."""
     try:
         import httpx2  # noqa: F401
     except ImportError:
@@ -87,7 +87,7 @@ def is_available() -> bool:
     return True
 
 
-class EventStreamLine:
+class SseChannel:
     """A `Line` over HTTP.
 
     Args:
@@ -96,19 +96,19 @@ class EventStreamLine:
         instead: What to raise when there is no server of ours at the other end.
 
     Attributes:
-        heard_at: The loop's time when the last byte came.
+        last_received_at: The event loop's time when the last byte arrived.
     """
 
-    def __init__(self, url: str, headers: Mapping[str, str], instead: LineEnded | None = None) -> None:
+    def __init__(self, url: str, headers: Mapping[str, str], instead: ChannelClosed | None = None) -> None:
         import httpx2
 
         self._loop = asyncio.get_running_loop()
-        self.heard_at = self._loop.time()
+        self.last_received_at = self._loop.time()
         self._url = url
         self._instead = instead
         self._client = httpx2.AsyncClient(
             headers=dict(headers),
-            # Silence is judged by what is heard, see `Watchdog`.
+            # `Watchdog` detects silence.
             timeout=httpx2.Timeout(OPEN_TIMEOUT_S, read=None),
             trust_env=not is_loopback(url),
         )
@@ -118,13 +118,13 @@ class EventStreamLine:
         self._reading: asyncio.Task[None] | None = None
 
     async def send(self, event: ClientEvent) -> None:
-        """Write an event; the first, a `session.open`, begins the stream."""
+        """Write an event; the first one, a `session.open`, opens the stream."""
         if isinstance(event, SessionOpen):
             self._reading = asyncio.create_task(self._read(event), name="bargein-event-stream")
             return
         opened = await asyncio.shield(self._opened)
         if opened is None:
-            raise LineEnded(ABNORMAL, ABNORMAL.reason)
+            raise ChannelClosed(ABNORMAL, ABNORMAL.reason)
         ended = await self._post(f"{self._url}/{opened.session_id}/events", opened.token, event)
         if ended is not None:
             self._end(ended)
@@ -138,60 +138,60 @@ class EventStreamLine:
         return event
 
     def abort(self) -> None:
-        """Cut the line now."""
-        self._end(LineEnded(ABNORMAL, ABNORMAL.reason))
+        """Close the channel immediately."""
+        self._end(ChannelClosed(ABNORMAL, ABNORMAL.reason))
 
-    async def wait_gone(self) -> None:
+    async def wait_closed(self) -> None:
         """Wait until the requests are closed."""
         if self._reading is not None:
             await asyncio.wait([self._reading])
         await self._client.aclose()
 
-    async def _post(self, url: str, token: str, event: ClientEvent) -> LineEnded | None:
+    async def _post(self, url: str, token: str, event: ClientEvent) -> ChannelClosed | None:
         headers = {"Content-Type": "application/json", "Bargein-Session-Token": token}
         try:
             answer = await self._client.post(
                 url, content=JSON.encode(event), headers=headers, timeout=OPEN_TIMEOUT_S
             )
         except stream_errors() as error:
-            return LineEnded(ABNORMAL, plain(error))
+            return ChannelClosed(ABNORMAL, readable(error))
         status = answer.status_code
         if status == HTTPStatus.ACCEPTED:
             return None
         if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            return LineEnded(TOO_BIG, TOO_BIG.reason, status)
+            return ChannelClosed(TOO_BIG, TOO_BIG.reason, status)
         if status == HTTPStatus.TOO_MANY_REQUESTS:
-            return LineEnded(FLOODED, FLOODED.reason, status)
+            return ChannelClosed(FLOODED, FLOODED.reason, status)
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             return refused(status)
-        # Such as a token that a newer connection has replaced: what is the matter, a resume tells.
-        return LineEnded(ABNORMAL, f"the server answered with HTTP status {status}", status)
+        # Such as a token that a newer connection has replaced: the resume gives the reason.
+        return ChannelClosed(ABNORMAL, f"the server answered with HTTP status {status}", status)
 
     async def _read(self, opening: SessionOpen) -> None:
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
-        ended: BargeinError = LineEnded(ABNORMAL, ABNORMAL.reason)
+        ended: BargeinError = ChannelClosed(ABNORMAL, ABNORMAL.reason)
         try:
             async with self._client.stream(
                 "POST", self._url, content=JSON.encode(opening), headers=headers
             ) as response:
                 kind = response.headers.get("content-type", "")
                 if response.status_code == HTTPStatus.OK and kind.startswith("text/event-stream"):
-                    ended = await self._pass_on(response)
-                elif self._instead is not None and not is_ours(response.headers):
+                    ended = await self._forward(response)
+                elif self._instead is not None and not is_from_bargein(response.headers):
                     ended = self._instead
                 else:
                     ended = refused(response.status_code)
         except stream_errors() as error:
-            ended = LineEnded(ABNORMAL, plain(error)) if self._instead is None else self._instead
+            ended = ChannelClosed(ABNORMAL, readable(error)) if self._instead is None else self._instead
         await self._events.put(ended)
         self._stop()
 
-    async def _pass_on(self, response: httpx2.Response) -> BargeinError:
-        """Hand events over until the stream ends; return why it did."""
+    async def _forward(self, response: httpx2.Response) -> BargeinError:
+        """Queue events until the stream ends; return the reason."""
         self._instead = None
-        reader = StreamReader()
+        reader = EventStreamParser()
         async for chunk in response.aiter_bytes():
-            self.heard_at = self._loop.time()
+            self.last_received_at = self._loop.time()
             for kind, data in reader.feed(chunk):
                 if kind == "close":
                     return _closed(data)
@@ -204,10 +204,10 @@ class EventStreamLine:
                 await self._events.put(event)
             if reader.size > MAX_FRAME_BYTES:
                 return ServerViolation(f"expected at most {MAX_FRAME_BYTES} bytes of an event, got more")
-        return LineEnded(ABNORMAL, ABNORMAL.reason)
+        return ChannelClosed(ABNORMAL, ABNORMAL.reason)
 
     def _end(self, ended: BargeinError) -> None:
-        """Stop reading; what was read and not received is dropped with the line."""
+        """Stop reading; drop the events that were read but not received."""
         if self._ended:
             return
         self._stop()
@@ -223,15 +223,17 @@ class EventStreamLine:
             self._opened.set_result(None)
 
 
-async def dial_stream(url: str, headers: Mapping[str, str], instead: LineEnded | None = None) -> Line:
-    """Return a line over HTTP; nothing is asked of the server before its first event.
+async def connect_sse_channel(
+    url: str, headers: Mapping[str, str], instead: ChannelClosed | None = None
+) -> Channel:
+    """Return a channel over HTTP; the first event that is sent makes the connection.
 
     Raises:
-        LineEnded: What it needs is not installed.
+        ChannelClosed: httpx2 is not installed.
     """
     if not is_available():
-        raise LineEnded(ABNORMAL, f"event streams need httpx2: {INSTALL}", final=True)
-    return EventStreamLine(stream_url(url), headers, instead)
+        raise ChannelClosed(ABNORMAL, f"event streams need httpx2: {INSTALL}", final=True)
+    return SseChannel(stream_url(url), headers, instead)
 
 
 def _closed(data: bytes) -> BargeinError:
@@ -239,22 +241,22 @@ def _closed(data: bytes) -> BargeinError:
         code = code_of_close(msgspec.json.decode(data, type=_Close).number)
     except msgspec.MsgspecError:
         return ServerViolation("expected a code in the close event, got none")
-    return LineEnded(code, code.reason)
+    return ChannelClosed(code, code.reason)
 
 
 def stream_errors() -> tuple[type[Exception], ...]:
-    """Return what a request over HTTP fails with."""
+    """Return the exceptions of a failed HTTP request."""
     import httpx2
 
     return (httpx2.HTTPError, httpx2.InvalidURL, OSError)
 
 
-def plain(error: Exception) -> str:
-    """Say what a failed request means to people."""
+def readable(error: Exception) -> str:
+    """Return a readable reason for a failed request."""
     import httpx2
 
     if isinstance(error, httpx2.TimeoutException):
         return f"no answer within {OPEN_TIMEOUT_S:g} s"
     if isinstance(error, httpx2.ConnectError):
-        return "nothing listens there"
+        return "no server is listening at this address"
     return ABNORMAL.reason

@@ -1,4 +1,4 @@
-"""Where a conversation is shown: the interface, and the plain one for pipes and simple terminals."""
+"""Output of a conversation: the interface, and a plain form for pipes and simple terminals."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Protocol, TextIO
 from .terminal import Kind, is_colourful, neutralise, paint
 
 CUT = "\u27c2"
-"""A perpendicular sign: here something was cut."""
+"""Mark of the position at which an answer was cut off."""
 
 
 class Screen(Protocol):
-    """Shows a conversation. Whoever calls it need not care what the text contains."""
+    """Output of a conversation; text may contain any characters."""
 
     def write(self, kind: Kind, text: str) -> None:
-        """Go on writing; a change of kind between text and thoughts begins a new line."""
+        """Append text; a change between text and thoughts starts a new line."""
         ...
 
     def line(self, kind: Kind, text: str) -> None:
@@ -23,24 +23,24 @@ class Screen(Protocol):
         ...
 
     def end_line(self) -> None:
-        """Begin a new line unless one has just begun."""
+        """Start a new line unless the current one is empty."""
         ...
 
     def cut(self) -> None:
-        """Mark where the answer was cut off, and begin a new line."""
+        """Mark the position at which the answer was cut off, and start a new line."""
         ...
 
     def status(self, message: str | None) -> None:
-        """Say what is going on right now; None when nothing is."""
+        """Show the current activity; None for no activity."""
         ...
 
 
 class PlainScreen:
-    """The answer on standard output, everything else on standard error.
+    """Plain output: the answer on standard output, everything else on standard error.
 
     Args:
-        out: Where answers go; standard output.
-        err: Where everything else goes; standard error.
+        out: Stream for answers; standard output when None.
+        err: Stream for everything else; standard error when None.
     """
 
     def __init__(self, out: TextIO | None = None, err: TextIO | None = None) -> None:
@@ -49,14 +49,14 @@ class PlainScreen:
         self._colourful = is_colourful(self._err)
         self._shared = self._out.isatty()
         self._answering = False
-        self._telling = False
-        self._said = ""
+        self._noting = False
+        self._last_status = ""
 
     def write(self, kind: Kind, text: str) -> None:
-        """Go on writing."""
+        """Append text."""
         text = neutralise(text)
         if kind == "text":
-            self._end_news()
+            self._end_note()
             self._out.write(text)
             self._out.flush()
             self._answering = not text.endswith("\n") if text else self._answering
@@ -65,30 +65,30 @@ class PlainScreen:
                 self._end_answer()
             self._err.write(paint(kind, text) if self._colourful else text)
             self._err.flush()
-            self._telling = not text.endswith("\n") if text else self._telling
+            self._noting = not text.endswith("\n") if text else self._noting
 
     def line(self, kind: Kind, text: str) -> None:
-        """Write a line of its own, on standard error; the user has seen what the user typed."""
+        """Write a separate line on standard error; the user's own words are left out."""
         if kind != "user":
-            self._end_news()
+            self._end_note()
             self.write("note" if kind == "text" else kind, text + "\n")
 
     def end_line(self) -> None:
-        """Begin a new line."""
-        self._end_news()
+        """Start a new line."""
+        self._end_note()
         self._end_answer()
 
     def cut(self) -> None:
-        """Mark where the answer was cut off; in a file or a pipe an answer holds nothing but itself."""
+        """Mark the position at which the answer was cut off, on terminals only."""
         if self._answering and self._shared:
             self._out.write(f" {CUT}")
         self.end_line()
 
     def status(self, message: str | None) -> None:
         """Write each new status as a line, but not into the middle of an answer."""
-        if message and message != self._said and not self._answering:
+        if message and message != self._last_status and not self._answering:
             self.line("note", f"\u2026 {message}")
-        self._said = message or ""
+        self._last_status = message or ""
 
     def _end_answer(self) -> None:
         if self._answering:
@@ -96,8 +96,8 @@ class PlainScreen:
             self._out.flush()
             self._answering = False
 
-    def _end_news(self) -> None:
-        if self._telling:
+    def _end_note(self) -> None:
+        if self._noting:
             self._err.write("\n")
             self._err.flush()
-            self._telling = False
+            self._noting = False
