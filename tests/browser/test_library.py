@@ -22,11 +22,11 @@ TALK_AND_CUT = """async (options) => {
     while (turn.text.length < 50) await new Promise((resolve) => setTimeout(resolve, 5));
     const shown = turn.text;
     const { outcome, heard } = await turn.interrupt({ reason: "barge_in" });
-    const { reason } = await turn.ended;
+    const { reason } = await turn.ended();
     const next = session.send("short");
     for await (const event of next);
     await session.close();
-    return [outcome, reason, heard.text === shown, next.text, session.state.state];
+    return [outcome, reason, heard.text === shown, next.text, session.state.name];
 }"""
 CUT = ["interrupted", "barge_in", True, "A **short** answer.", "closed"]
 TICKET = """{
@@ -93,6 +93,6 @@ async def test_a_device_that_comes_back_asks_its_line(browser: Browser) -> None:
             window.dispatchEvent(new Event("online"));
             document.dispatchEvent(new Event("visibilitychange"));
             while (pongs < 3) await new Promise((resolve) => setTimeout(resolve, 5));
-            return session.state.state;
+            return session.state.name;
         }"""
         assert await page.evaluate(pinged) == "open"

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { ClientCore } from "../../clients/web/bargein/core.js";
-import { Feed } from "../../clients/web/bargein/feed.js";
+import { EventReader } from "../../clients/web/bargein/event_reader.js";
 import { Inbox, joinDeltas } from "../../clients/web/bargein/inbox.js";
 import { taken } from "./talk.js";
 
@@ -79,16 +79,16 @@ test("what is set aside is bounded", () => {
 
 test("a reader is woken when there is something, and not for what is set aside", async () => {
   const inbox = new Inbox();
-  const feed = new Feed(inbox);
-  const reading = feed.next();
-  inbox.mute("t_1");
+  const reader = new EventReader(inbox);
+  const reading = reader.next();
+  inbox.setDelivery("t_1", "withheld");
   inbox.put(text(1, "a"));
   assert.equal(await Promise.race([reading, new Promise((resolve) => setImmediate(resolve, "nothing"))]), "nothing");
-  await assert.rejects(feed.next(), TypeError, "one loop reads at a time");
-  inbox.release("t_1");
+  await assert.rejects(reader.next(), TypeError, "one loop reads at a time");
+  inbox.setDelivery("t_1", "delivered");
   assert.deepEqual(await reading, text(1, "a"));
-  feed.close(null);
-  assert.equal(await feed.next(), null);
+  reader.close(null);
+  assert.equal(await reader.next(), null);
 });
 
 test("names of the application cannot reach prototypes", () => {

@@ -20,10 +20,8 @@ from msgspec import structs
 
 import bargein_protocol as bp
 from bargein_protocol import ClientEvent, InputText, Interrupt
-from bargein_protocol.types import MAX_INPUT_CHARS
 
-from .delivery import Delivery, Signal
-from .errors import TooLarge
+from .delivery import Signal
 from .events import EventsLost, SessionRestarted, SessionResumed
 from .inbox import Bounds, Inbox
 from .outbox import Outbox, check_size
@@ -109,12 +107,9 @@ class ClientCore:
             TooLarge: The input exceeds the server's limits.
             TypeError: The metadata cannot be encoded as JSON.
         """
-        if len(event.text) > MAX_INPUT_CHARS:
-            raise TooLarge(len(event.text), MAX_INPUT_CHARS, "characters")
         self._outbox.admit(event, self.limits)
         for turn in self.turns.not_queued() if event.on_busy in (None, "interrupt") else ():
-            if (played := turn.taken()) is not None:
-                turn.reporter = PlaybackReporter.CLIENT
+            if (played := turn.implied_playback()) is not None:
                 self._report(turn.fold.turn_id, played)
             self.turns.withhold(turn, event.id)
         if self._ready:
@@ -135,10 +130,9 @@ class ClientCore:
             event = structs.replace(event, input_id=turn.input_id)
         if event.played is not None:
             turn.reporter = PlaybackReporter.APPLICATION
-        elif (played := turn.taken()) is not None:
+        else:
             # Output still on its way is not shown, so the server's own count would be too high.
-            turn.reporter = PlaybackReporter.CLIENT
-            event = structs.replace(event, played=played)
+            event = structs.replace(event, played=turn.implied_playback())
         self._outbox.admit(event, self.limits)
         if self._ready:
             self._queue.append(event)
@@ -371,11 +365,8 @@ class ClientCore:
         for lane in turn.fold.lanes.values():
             for call_id in lane.tools:
                 self._outbox.tool_settled(call_id)
-        if turn.reporter is PlaybackReporter.CLIENT and turn.delivery.is_delivered:
-            # An interrupt reported less than was delivered in the end, because the turn went on.
-            whole = turn.delivery is Delivery.PROTECTED or ended.status != "interrupted"
-            seq = turn.fold.last_output_seq if whole else turn.inbox.taken_seq
-            self._report(turn.fold.turn_id, bp.Played(seq=seq))
+        if (played := turn.final_playback(ended.status)) is not None:
+            self._report(turn.fold.turn_id, played)
         self.turns.end(turn, ended)
         if turn.input_id is not None:
             self._outcomes.append((turn.input_id, ended))

@@ -28,7 +28,7 @@ from bargein_protocol import (
     ToolOutput,
     TurnId,
 )
-from bargein_protocol.types import MAX_KEYS
+from bargein_protocol.types import MAX_INPUT_CHARS, MAX_KEYS
 
 from .errors import TooLarge, TooManyPending
 
@@ -37,12 +37,14 @@ _MAX_TOOLS = 64
 
 
 def check_size(event: ClientEvent, limits: Limits | None) -> None:
-    """Check that the server accepts a frame of this size.
+    """Check that an event is within the server's limits.
 
     Raises:
-        TooLarge: The frame exceeds `limits.frame_bytes`.
+        TooLarge: The text or the frame is too large.
         TypeError: The event cannot be encoded as JSON.
     """
+    if isinstance(event, InputText) and len(event.text) > MAX_INPUT_CHARS:
+        raise TooLarge(len(event.text), MAX_INPUT_CHARS, "characters")
     size = len(JSON.encode(event))
     if limits is not None and size > limits.frame_bytes:
         raise TooLarge(size, limits.frame_bytes, "bytes")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from bargein_protocol import NO_TURN, InputId, Played, TurnEnded, TurnFold, TurnId
+from bargein_protocol import NO_TURN, InputId, Played, TurnEnded, TurnFold, TurnId, TurnStatus
 
 from .delivery import Delivery, Signal, transition
 from .events import TurnSnapshot
@@ -90,3 +90,20 @@ class TrackedTurn:
         if any(lane.audio for lane in self.fold.lanes.values()):
             return None
         return Played(seq=self.inbox.taken_seq)
+
+    def implied_playback(self) -> Played | None:
+        """Return the core's report with a request that is to end the turn; None for no report."""
+        played = self.taken()
+        if played is not None:
+            self.reporter = PlaybackReporter.CLIENT
+        return played
+
+    def final_playback(self, status: TurnStatus) -> Played | None:
+        """Return the core's report at the end of the turn; None for no report.
+
+        The report corrects the one of an interrupt after which the turn went on.
+        """
+        if self.reporter is not PlaybackReporter.CLIENT or not self.delivery.is_delivered:
+            return None
+        whole = self.delivery is Delivery.PROTECTED or status != "interrupted"
+        return Played(seq=self.fold.last_output_seq if whole else self.inbox.taken_seq)

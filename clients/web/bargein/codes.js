@@ -1,6 +1,6 @@
 /**
- * Every number and name of the protocol's table of codes (protocol/README.md section 12), and what to
- * do about it: `retry` the same later, `resume` on a new connection, or `stop`.
+ * The protocol's table of codes (protocol/README.md section 12), with the client's action for each: `retry` the
+ * same later, `resume` on a new connection, or `stop`.
  *
  * @typedef {"retry" | "resume" | "stop"} Action
  * @typedef {object} Code

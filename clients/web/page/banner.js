@@ -32,8 +32,8 @@ export class Banner {
   /** @param {ConnectionState} connection */
   show(connection) {
     clearInterval(this.#clock);
-    this.#badge.dataset.state = connection.state;
-    switch (connection.state) {
+    this.#badge.dataset.state = connection.name;
+    switch (connection.name) {
       case "open":
         this.#word.textContent = "Connected";
         return this.hide();
@@ -47,7 +47,7 @@ export class Banner {
         this.#word.textContent = "Elsewhere";
         return this.tell("This conversation goes on in another tab or window.", ["Take over here", this.acts.takeOver]);
       case "closed":
-        return this.closed(connection.reason);
+        return this.closed(connection.code ?? "closed");
     }
   }
 

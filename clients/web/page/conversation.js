@@ -13,7 +13,7 @@ import { TurnView } from "./turn_view.js";
 import { failure, outcome } from "./words.js";
 
 /** @import { PlaybackReport, SessionEvents, TurnEvent } from "../bargein/types.js" */
-/** @import { Session, Turn } from "../bargein/index.js" */
+/** @import { ClientSession, ClientTurn } from "../bargein/index.js" */
 /** @import { Announcer } from "./announcer.js" */
 /** @import { Cut, Desk, Ended, When } from "./types.js" */
 
@@ -43,7 +43,7 @@ const MOST_EXCHANGES = 200;
 export class Conversation {
   /** @type {Exchange[]} */
   #exchanges = [];
-  /** @type {Session | null} */
+  /** @type {ClientSession | null} */
   #session = null;
   /** @type {Map<string, Cut>} */
   #cuts = new Map();
@@ -85,7 +85,7 @@ export class Conversation {
     return this.#exchanges.map((exchange) => exchange.journal);
   }
 
-  /** Talks through this session from now on. @param {Session} session */
+  /** Talks through this session from now on. @param {ClientSession} session */
   use(session) {
     this.#session = session;
     const isMine = () => this.#session === session;
@@ -167,13 +167,13 @@ export class Conversation {
 
   /** @param {string} callId @param {boolean} allow */
   decide(callId, allow) {
-    this.#session?.toolDecision(callId, allow);
+    this.#session?.sendToolDecision(callId, { allow });
   }
 
   /** @param {string} callId @param {{output: unknown} | {error: string}} result */
   answer(callId, result) {
-    if ("error" in result) this.#session?.toolOutput(callId, null, result);
-    else this.#session?.toolOutput(callId, result.output);
+    if ("error" in result) this.#session?.sendToolOutput(callId, null, result);
+    else this.#session?.sendToolOutput(callId, result.output);
   }
 
   /** Tells the server what was heard of a turn. @param {string} turnId @param {PlaybackReport} report */
@@ -184,7 +184,7 @@ export class Conversation {
 
   // --- silence ---------------------------------------------------------------------------------------
 
-  /** Freezes a turn on the screen and in the loudspeaker. @param {Turn} turn */
+  /** Freezes a turn on the screen and in the loudspeaker. @param {ClientTurn} turn */
   #silence(turn) {
     const askedAt = performance.now();
     const exchange = this.#exchangeOf(turn.id, turn.inputId) ?? this.#add(turn.input, turn.inputId);
@@ -201,7 +201,7 @@ export class Conversation {
     return { exchange, cut, played: this.#playedOf(turn, exchange) };
   }
 
-  /** @param {Turn} turn @param {Exchange} exchange @returns {PlaybackReport | null} */
+  /** @param {ClientTurn} turn @param {Exchange} exchange @returns {PlaybackReport | null} */
   #playedOf(turn, { view }) {
     for (const speaker of this.speakers) {
       const played = turn.id === null ? null : speaker.played(turn.id);
@@ -210,7 +210,7 @@ export class Conversation {
     return view.voice.text === "" ? null : { chars: countCharacters(view.voice.shownText) };
   }
 
-  /** @param {Turn} turn @param {PlaybackReport | null} report */
+  /** @param {ClientTurn} turn @param {PlaybackReport | null} report */
   #report(turn, report) {
     if (report === null || turn.id === null) return;
     try {
@@ -220,7 +220,7 @@ export class Conversation {
     }
   }
 
-  /** @param {Turn} turn */
+  /** @param {ClientTurn} turn */
   #isCut(turn) {
     return this.#cuts.has(turn.inputId ?? "") || this.#cuts.has(turn.id ?? "");
   }
@@ -232,9 +232,9 @@ export class Conversation {
     exchange.view.thaw();
   }
 
-  /** @param {Turn} turn The new one. @param {Exchange} before The one that it was to replace. */
+  /** @param {ClientTurn} turn The new one. @param {Exchange} before The one that it was to replace. */
   #thawUnlessReplaced(turn, before) {
-    turn.accepted.then(
+    turn.accepted().then(
       (answer) => answer.type === "input.queued" && this.#goOn(before),
       () => this.#goOn(before),
     );
@@ -248,19 +248,19 @@ export class Conversation {
 
   // --- what comes ------------------------------------------------------------------------------------
 
-  /** @type {Map<string, Turn>} */
+  /** @type {Map<string, ClientTurn>} */
   #turns = new Map();
 
-  /** @param {Turn} turn */
+  /** @param {ClientTurn} turn */
   #watch(turn) {
-    turn.accepted.then(
+    turn.accepted().then(
       () => turn.id !== null && this.#turns.set(turn.id, turn),
       (error) => this.#refused(turn, error),
     );
-    turn.ended.then(() => this.changed(), () => {});
+    turn.ended().then(() => this.changed(), () => {});
   }
 
-  /** @param {Turn} turn @param {unknown} error */
+  /** @param {ClientTurn} turn @param {unknown} error */
   #refused(turn, error) {
     const exchange = this.#exchangeOf(turn.id, turn.inputId);
     if (exchange === undefined || exchange.view.ended !== null) return;

@@ -20,7 +20,7 @@ import { forget, Journal, keep, kept } from "./store.js";
 import { Tabs } from "./tabs.js";
 
 /** @import { ConnectionState, ResumeState } from "../bargein/types.js" */
-/** @import { Session } from "../bargein/index.js" */
+/** @import { ClientSession } from "../bargein/index.js" */
 
 const NEAR_END_PX = 60;
 
@@ -33,7 +33,7 @@ const readingButton = byId("toggle-reading");
 const listeningButton = byId("toggle-listening");
 const announcer = new Announcer(byId("announcer"));
 
-/** @type {Session | null} */
+/** @type {ClientSession | null} */
 let session = null;
 /** What a session that is not open any more left to go on with. @type {ResumeState | null} */
 let left = null;
@@ -92,8 +92,8 @@ function changed() {
 /** @param {ConnectionState} state */
 function connectionChanged(state) {
   banner.show(state);
-  if (state.state === "replaced" || state.state === "closed") end();
-  else if (state.state !== "connecting") save();
+  if (state.name === "replaced" || state.name === "closed") end();
+  else if (state.name !== "connecting") save();
 }
 
 /** The session can be talked to no more; what it leaves serves to take it over again. */
@@ -105,8 +105,8 @@ function end() {
 /** @param {ResumeState | null} resume */
 async function open(resume) {
   left = resume;
-  banner.show({ state: "connecting" });
-  /** @type {Session | null} */
+  banner.show({ name: "connecting" });
+  /** @type {ClientSession | null} */
   let mine = null;
   try {
     await connect("v1/session", {

@@ -9,7 +9,7 @@ import { icon } from "./icons.js";
 import { Voice } from "./voice.js";
 import { inWords, outcome, place, refusal } from "./words.js";
 
-/** @import { Fold, TurnEvent } from "../bargein/types.js" */
+/** @import { FullTurnState, TurnEvent } from "../bargein/types.js" */
 /** @import { Frames } from "./frames.js" */
 /** @import { Desk, Ended, Output, When } from "./types.js" */
 
@@ -145,7 +145,7 @@ export class TurnView {
     this.#close(`Stopped after ${inWords(heard)}`, false);
   }
 
-  /** Puts the whole state in place of what was shown. @param {Fold} state */
+  /** Puts the whole state in place of what was shown. @param {FullTurnState} state */
   replace(state) {
     this.voice.element.remove();
     this.#byName.clear();
@@ -215,7 +215,7 @@ function isOutput(event) {
   return /^(?:status|thought|text\.delta|audio\.delta|tool\.|step\.|progress)/.test(event.type);
 }
 
-/** Events that would have led to a lane. @param {Fold["lanes"][string]} lane */
+/** Events that would have led to a lane. @param {FullTurnState["lanes"][string]} lane */
 function eventsOf(lane) {
   const events = [];
   if (lane.status !== null) events.push({ type: "status", message: lane.status });

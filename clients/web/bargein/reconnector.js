@@ -1,12 +1,12 @@
 /**
- * Keeps a session connected: dials, reads, writes, waits, and dials again.
+ * Connection loop of a session: connect, read, write, wait, and connect again.
  *
- * Every event is handed to the core in the step in which it comes, and never waits for a consumer.
+ * Every event is handed to the core as soon as it arrives, and never waits for a consumer.
  *
  * @module
  */
 
-/** @import { AnyEvent, ClientEvent, ConnectionState, Dial, Environment, Line, LineEnd } from "./types.js" */
+/** @import { AnyEvent, Channel, ChannelClosed, ClientEvent, ConnectChannel, ConnectionState, Environment } from "./types.js" */
 /** @import { BargeinError } from "./errors.js" */
 /** @import { ClientCore } from "./core.js" */
 
@@ -15,26 +15,26 @@ import { row } from "./codes.js";
 import { AccessDenied, ConnectError, ConnectionLost, ServerViolation, SessionClosed, SessionReplaced } from "./errors.js";
 
 const OPEN_TIMEOUT_MS = 10_000;
-/** A connection that lived for less does not count as a success of reconnecting. */
+/** A connection that lived for less does not reset the backoff. */
 const STABLE_MS = 5000;
-/** How soon a line must answer that may have died while the device slept. */
+/** Time in which a channel must answer that may have died while the device slept. */
 const PROBE_MS = 3000;
-/** More than this in the socket's own buffer, in bytes, and the rest waits in the core, which is bounded. */
+/** Bound of the socket's own buffer in bytes; further events wait in the core, which is bounded too. */
 const MAX_BUFFERED = 1024 * 1024;
 const BUFFER_POLL_MS = 50;
 
 /**
  * @typedef {object} Owner
- * @property {(event: AnyEvent) => void} received Called in the step of each event, after the core has taken it in.
- * @property {(event: ClientEvent) => void} sent
- * @property {(state: ConnectionState) => void} changed
- * @property {(error: BargeinError) => void} over There is no further line.
+ * @property {(event: AnyEvent) => void} received Called after the core has taken in an event.
+ * @property {(event: ClientEvent) => void} sent Called with each event that is sent.
+ * @property {(state: ConnectionState) => void} changed Called when the connection breaks.
+ * @property {(error: BargeinError) => void} over Called when there is no further channel.
  */
 
-/** The connections of one session, one after the other. */
-export class Lifeline {
-  /** @type {Line | null} */
-  #line = null;
+/** Serves the channels of one session, one after the other. */
+export class Reconnector {
+  /** @type {Channel | null} */
+  #channel = null;
   /** @type {Record<"retry" | "silence" | "buffer", unknown>} */
   #timers = { retry: null, silence: null, buffer: null };
   #attempt = 0;
@@ -44,46 +44,46 @@ export class Lifeline {
   #unwatch;
 
   /**
-   * @param {string} url For messages.
-   * @param {Dial} dial Makes a connection.
+   * @param {string} url The server's URL, for error messages.
+   * @param {ConnectChannel} connectChannel Opens a channel.
    * @param {ClientCore} core
    * @param {Environment} environment
    * @param {Owner} owner
    * @param {{reconnect: boolean, giveUpAfterMs: number}} options
    */
-  constructor(url, dial, core, environment, owner, options) {
+  constructor(url, connectChannel, core, environment, owner, options) {
     this.url = url;
-    this.dial = dial;
+    this.connectChannel = connectChannel;
     this.core = core;
     this.environment = environment;
     this.owner = owner;
     this.options = options;
-    /** This side wants the session to end; the next end of a line is the last. */
+    /** Whether the application is closing the session; the current channel is then the last. */
     this.closing = false;
     this.#lastLive = environment.now();
-    this.#unwatch = environment.watch((news) => this.#hear(news));
+    this.#unwatch = environment.watch((notice) => this.#noticed(notice));
   }
 
-  /** Dials. */
+  /** Opens a channel. */
   start() {
     this.#clear("retry");
     this.#begunAt = this.environment.now();
-    this.#line = this.dial({
+    this.#channel = this.connectChannel({
       opened: () => this.#opened(),
       received: (event) => this.#received(event),
-      ended: (end) => this.#ended(end),
+      closed: (reason) => this.#closed(reason),
     });
     this.#watchSilence();
   }
 
-  /** Sends what the core wants to send; called after each call of the core. */
+  /** Sends the core's outgoing events; to be called after each call of the core. */
   flush() {
-    const line = this.#line;
-    if (line === null || this.core.phase === "offline") return;
-    while (line.buffered <= MAX_BUFFERED) {
+    const channel = this.#channel;
+    if (channel === null || this.core.phase === "offline") return;
+    while (channel.buffered <= MAX_BUFFERED) {
       const event = this.core.nextOutgoing();
       if (event === undefined) return;
-      line.send(event);
+      channel.send(event);
       this.owner.sent(event);
     }
     this.#clear("buffer");
@@ -94,13 +94,13 @@ export class Lifeline {
   stop(error) {
     if (this.#isOver) return;
     this.#isOver = true;
-    this.#hangUp();
+    this.#drop();
     this.#clear("retry");
     this.#unwatch();
     this.owner.over(error);
   }
 
-  // --- the line --------------------------------------------------------------------------------------
+  // --- the channel -----------------------------------------------------------------------------------
 
   #opened() {
     this.core.attach();
@@ -114,7 +114,7 @@ export class Lifeline {
       isNew = this.core.receive(event);
     } catch (error) {
       if (!(error instanceof ServerViolation)) throw error;
-      this.#ended({ code: row("abnormal"), why: error.message });
+      this.#closed({ code: row("abnormal"), why: error.message });
       return;
     }
     if (event.type === "session.opened") this.#watchSilence();
@@ -122,46 +122,46 @@ export class Lifeline {
     this.flush();
   }
 
-  /** @param {LineEnd} end */
-  #ended(end) {
+  /** @param {ChannelClosed} reason */
+  #closed(reason) {
     if (this.#isOver) return;
     const { now } = this.environment;
     const wasLive = this.core.phase === "live";
-    this.#hangUp();
+    this.#drop();
     if (wasLive) {
       this.#lastLive = now();
       if (this.#lastLive - this.#begunAt >= STABLE_MS) this.#attempt = 0;
     }
-    const error = this.#verdict(end, now() - this.#lastLive);
+    const error = this.#finalError(reason, now() - this.#lastLive);
     if (error !== null) {
       this.stop(error);
       return;
     }
     this.#attempt += 1;
     const delay = this.core.reconnectAfterMs ?? backoff(this.#attempt, this.environment.random());
-    this.core.reconnectAfterMs = null; // the server spreads its clients itself, once
+    this.core.reconnectAfterMs = null; // valid once; the server spreads its clients itself
     this.#timers.retry = this.environment.setTimer(() => this.start(), delay);
-    this.owner.changed({ state: "reconnecting", attempt: this.#attempt, retryAt: now() + delay, code: end.code.name });
+    this.owner.changed({ name: "reconnecting", attempt: this.#attempt, retryAt: now() + delay, code: reason.code.name });
   }
 
-  #hangUp() {
-    this.#line?.abort();
-    this.#line = null;
+  #drop() {
+    this.#channel?.abort();
+    this.#channel = null;
     this.core.detach();
     this.#clear("silence");
     this.#clear("buffer");
   }
 
   /**
-   * What the session ends with; null to connect again. A code that says `retry` asks for a fresh session. The
-   * client asks for the old one all the same: the server refuses it with a reason, and nothing is lost when
-   * it can still be had.
+   * Returns the error that ends the session; null to connect again. A code with the action `retry` asks for a fresh
+   * session. The client tries to resume the old one anyway: the server refuses with a reason, and nothing is lost
+   * if the session still exists.
    *
-   * @param {LineEnd} end
+   * @param {ChannelClosed} reason
    * @param {number} outageMs
    * @returns {BargeinError | null}
    */
-  #verdict({ code, why, final }, outageMs) {
+  #finalError({ code, why, final }, outageMs) {
     if (this.closing) return new SessionClosed(undefined, code);
     if (this.core.sessionId === null) return new ConnectError(this.url, why, code.name === "abnormal" ? null : code);
     if (code.name === "closed") return new SessionClosed("the server closed the session", code);
@@ -172,9 +172,9 @@ export class Lifeline {
     return new ConnectionLost(`no connection for ${Math.round(outageMs / 1000)} s: ${why}`, code);
   }
 
-  // --- is it alive? ----------------------------------------------------------------------------------
+  // --- liveness --------------------------------------------------------------------------------------
 
-  /** Expects `session.opened` in time, and after it a frame in twice the heartbeat. */
+  /** Expects `session.opened` in time, and then a frame within twice the heartbeat. */
   #watchSilence() {
     const { core, environment } = this;
     const isOpened = core.phase === "live" || core.phase === "replaying";
@@ -182,41 +182,42 @@ export class Lifeline {
       this.#clear("silence");
       return;
     }
-    const heardAt = this.#line?.heardAt ?? environment.now();
-    const due = isOpened ? heardAt + 2 * core.heartbeatMs : this.#begunAt + OPEN_TIMEOUT_MS;
-    this.#expect(due, isOpened ? heardAt : null);
+    const lastReceivedAt = this.#channel?.lastReceivedAt ?? environment.now();
+    const due = isOpened ? lastReceivedAt + 2 * core.heartbeatMs : this.#begunAt + OPEN_TIMEOUT_MS;
+    this.#expect(due, isOpened ? lastReceivedAt : null);
   }
 
   /**
-   * Cuts the line at a time unless it was heard of since `heardAt`.
+   * Drops the channel at a time unless a frame arrives after `lastReceivedAt`.
    *
    * @param {number} due
-   * @param {number | null} heardAt
+   * @param {number | null} lastReceivedAt
    */
-  #expect(due, heardAt) {
+  #expect(due, lastReceivedAt) {
     const { environment } = this;
     this.#clear("silence");
     const wait = Math.max(0, due - environment.now());
     this.#timers.silence = environment.setTimer(() => {
-      if (heardAt !== null && this.#line !== null && this.#line.heardAt > heardAt) this.#watchSilence();
-      // A timer that is late slept with the device, and so did what has come since: ask before cutting.
-      else if (heardAt !== null && environment.now() > due + PROBE_MS) this.#probe();
-      else this.#ended({ code: row("abnormal"), why: "the server is silent" });
+      const received = this.#channel?.lastReceivedAt ?? 0;
+      if (lastReceivedAt !== null && received > lastReceivedAt) this.#watchSilence();
+      // A late timer means that the device slept, and frames may wait unread: ping before dropping the channel.
+      else if (lastReceivedAt !== null && environment.now() > due + PROBE_MS) this.#probe();
+      else this.#closed({ code: row("abnormal"), why: "the server is silent" });
     }, wait);
   }
 
-  /** Asks for a sign of life, and wants it soon. */
+  /** Pings the server, and expects a frame soon. */
   #probe() {
-    if (this.#line === null) return;
+    if (this.#channel === null) return;
     this.core.ping(this.environment.newId());
     this.flush();
-    this.#expect(this.environment.now() + PROBE_MS, this.#line.heardAt);
+    this.#expect(this.environment.now() + PROBE_MS, this.#channel.lastReceivedAt);
   }
 
-  /** @param {"online" | "offline" | "visible"} news */
-  #hear(news) {
+  /** @param {"online" | "offline" | "visible"} notice */
+  #noticed(notice) {
     if (this.#isOver) return;
-    if (this.#timers.retry !== null && news !== "offline") this.start();
+    if (this.#timers.retry !== null && notice !== "offline") this.start();
     else if (this.core.phase === "live" || this.core.phase === "replaying") this.#probe();
   }
 

@@ -2,21 +2,21 @@
 /** @import { BargeinError } from "./errors.js" */
 /** @import { Inbox } from "./inbox.js" */
 
-/** The asynchronous side of an inbox. One loop reads it at a time. */
-export class Feed {
+/** Asynchronous access to an inbox; one loop reads at a time. */
+export class EventReader {
   #closed = false;
   /** @type {BargeinError | null} */
   #error = null;
   /** @type {(() => void) | null} */
   #wake = null;
 
-  /** @param {Inbox} inbox Where the events wait. */
+  /** @param {Inbox} inbox The inbox to read. */
   constructor(inbox) {
     this.inbox = inbox;
     inbox.notify = () => this.#wake?.();
   }
 
-  /** Nothing more comes: what waits can be read, then `next` throws `error` or gives null. @param {BargeinError | null} error */
+  /** Ends the stream: after the waiting events, `next` throws `error` or returns null. @param {BargeinError | null} error */
   close(error) {
     if (this.#closed) return;
     this.#closed = true;
@@ -24,7 +24,7 @@ export class Feed {
     this.#wake?.();
   }
 
-  /** The next event; null at the end. @returns {Promise<AnyEvent | null>} */
+  /** Returns the next event; null at the end. @returns {Promise<AnyEvent | null>} */
   async next() {
     for (;;) {
       const event = this.inbox.take();
@@ -43,11 +43,11 @@ export class Feed {
 }
 
 /**
- * A promise that may be settled from outside, once; a rejection that nobody asked for is not reported.
+ * Result that any number of callers may await. A rejection without a handler is not reported.
  *
  * @template T
  */
-export class Answer {
+export class SharedResult {
   /** @type {(value: T) => void} */
   #resolve = () => {};
   /** @type {(error: BargeinError) => void} */

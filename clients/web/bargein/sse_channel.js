@@ -1,11 +1,11 @@
 /**
- * A line without a WebSocket, for networks that let none through: events come down as Server-Sent Events in the
- * answer to one request, and go up in requests of their own, one after the other.
+ * Channel over HTTP, for networks that block WebSockets: Server-Sent Events in the response to one request carry
+ * events down, one request each carries them up, one after the other.
  *
  * @module
  */
 
-/** @import { ClientEvent, Line, LineEnd, LineListener } from "./types.js" */
+/** @import { Channel, ChannelClosed, ChannelListener, ClientEvent } from "./types.js" */
 
 import { decode, encode } from "./codec.js";
 import { codeNamed, row } from "./codes.js";
@@ -13,12 +13,12 @@ import { ServerViolation } from "./errors.js";
 
 const STATUS_CODES = new Map([[401, "unauthorized"], [403, "forbidden"], [429, "overloaded"], [503, "overloaded"]]);
 
-/** @implements {Line} */
-export class SseLine {
-  /** @type {LineListener | null} */
+/** @implements {Channel} */
+export class SseChannel {
+  /** @type {ChannelListener | null} */
   #listener;
   #gone = new AbortController();
-  /** What has not gone up yet, as JSON. @type {string[]} */
+  /** Events that have not been sent yet, as JSON. @type {string[]} */
   #up = [];
   #isPosting = false;
   #token = "";
@@ -28,10 +28,10 @@ export class SseLine {
   #now;
 
   /**
-   * @param {string} url That of the sessions, such as `https://example.com/v1/sessions`.
-   * @param {string | null} bearer A credential for each request. Who came with a ticket is known by the cookie
-   *   that the stream brings.
-   * @param {LineListener} listener
+   * @param {string} url URL of the sessions, such as `https://example.com/v1/sessions`.
+   * @param {string | null} bearer A credential for each request. A client with a ticket is authenticated by the
+   *   cookie of the stream's response.
+   * @param {ChannelListener} listener
    * @param {() => number} now
    */
   constructor(url, bearer, listener, now) {
@@ -39,8 +39,8 @@ export class SseLine {
     this.#bearer = bearer;
     this.#listener = listener;
     this.#now = now;
-    this.heardAt = now();
-    // The first event that goes up is the body of the request; nothing has to be waited for.
+    this.lastReceivedAt = now();
+    // The first event is the body of the request, so there is nothing to wait for.
     queueMicrotask(() => this.#listener?.opened());
   }
 
@@ -71,7 +71,7 @@ export class SseLine {
   async #read(opening) {
     const response = await this.#fetch(this.#url, opening, { Accept: "text/event-stream" });
     if (!response.ok || response.body === null) {
-      this.#end(refusal(response));
+      this.#close(refusal(response));
       return;
     }
     const text = new TextDecoder();
@@ -80,24 +80,23 @@ export class SseLine {
     for (;;) {
       const { done, value } = await reader.read();
       if (done) break;
-      this.heardAt = this.#now();
-      // Our server ends lines with \n alone; a proxy must not transform them.
+      this.lastReceivedAt = this.#now();
+      // The server ends lines with \n alone, and a proxy must not transform them.
       const blocks = (rest + text.decode(value, { stream: true })).split("\n\n");
       rest = blocks.pop() ?? "";
       for (const block of blocks) this.#receive(block);
     }
-    this.#end({ code: row("abnormal"), why: "the stream ended" });
+    this.#close({ code: row("abnormal"), why: "the stream ended" });
   }
 
   /** @param {string} block */
   #receive(block) {
     const lines = block.split("\n");
     const data = lines.filter((line) => line.startsWith("data:")).map((line) => line.slice(5).replace(/^ /, ""));
-    if (data.length === 0 || this.#listener === null) return; // a comment that keeps the line open
+    if (data.length === 0 || this.#listener === null) return; // a comment that keeps the connection open
     if (lines.includes("event: close")) {
-      const told = JSON.parse(data.join("\n"));
-      const code = codeNamed(told.name) ?? row("abnormal");
-      this.#end({ code, why: code.reason });
+      const code = codeNamed(JSON.parse(data.join("\n")).name) ?? row("abnormal");
+      this.#close({ code, why: code.reason });
       return;
     }
     const event = decode(data.join("\n"));
@@ -108,13 +107,13 @@ export class SseLine {
     this.#listener.received(event);
   }
 
-  /** Sends up what waits, in order. */
+  /** Sends the waiting events in order. */
   async #post() {
     this.#isPosting = true;
     for (let text = this.#up[0]; text !== undefined; text = this.#up[0]) {
       const response = await this.#fetch(this.#path, text, { "Bargein-Session-Token": this.#token });
       if (!response.ok) {
-        this.#end(refusal(response));
+        this.#close(refusal(response));
         return;
       }
       this.#up.shift();
@@ -139,23 +138,23 @@ export class SseLine {
     try {
       await work;
     } catch (error) {
-      // What fetch throws says nothing more, on purpose: a page shall not learn about its network.
+      // Errors of fetch have no details, so that a page learns nothing about its network.
       const why = error instanceof ServerViolation ? error.message : "the connection was lost";
-      this.#end({ code: row("abnormal"), why });
+      this.#close({ code: row("abnormal"), why });
     }
   }
 
-  /** @param {LineEnd} end */
-  #end(end) {
+  /** @param {ChannelClosed} reason */
+  #close(reason) {
     const listener = this.#listener;
     this.abort();
-    listener?.ended(end);
+    listener?.closed(reason);
   }
 }
 
 /**
  * @param {Response} response
- * @returns {LineEnd}
+ * @returns {ChannelClosed}
  */
 function refusal({ status }) {
   const name = STATUS_CODES.get(status);

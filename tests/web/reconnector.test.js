@@ -7,7 +7,7 @@ import { codeOfClose } from "../../clients/web/bargein/codes.js";
 import { ClientCore } from "../../clients/web/bargein/core.js";
 import { AccessDenied, ConnectError, ConnectionLost, SessionClosed, SessionReplaced } from "../../clients/web/bargein/index.js";
 import { backoff } from "../../clients/web/bargein/backoff.js";
-import { Session } from "../../clients/web/bargein/session.js";
+import { ClientSession } from "../../clients/web/bargein/session.js";
 
 const LIMITS = { frame_bytes: 262_144, pending: 64, queued: 8 };
 const opened = (fields = {}) => ({
@@ -23,7 +23,7 @@ class World {
   lines = [];
   states = [];
   ids = 0;
-  tell = () => {};
+  notice = () => {};
 
   constructor(options = {}) {
     const environment = {
@@ -36,15 +36,15 @@ class World {
         return timer;
       },
       clearTimer: (timer) => this.timers.delete(timer),
-      watch: (tell) => {
-        this.tell = tell;
+      watch: (notify) => {
+        this.notice = notify;
         return () => {
-          this.tell = null;
+          this.notice = null;
         };
       },
     };
-    const dial = (listener) => {
-      const line = { listener, sent: [], heardAt: this.now, buffered: 0, aborted: false };
+    const connectChannel = (listener) => {
+      const line = { listener, sent: [], lastReceivedAt: this.now, buffered: 0, aborted: false };
       line.send = (event) => line.sent.push(event);
       line.abort = () => {
         line.aborted = true;
@@ -52,11 +52,11 @@ class World {
       this.lines.push(line);
       return line;
     };
-    this.session = new Session("ws://x", dial, new ClientCore(), environment, {
+    this.session = new ClientSession("ws://x", connectChannel, new ClientCore(), environment, {
       reconnect: true, giveUpAfterMs: 300_000, ...options,
     });
     this.session.on("state", (state) => this.states.push(state));
-    this.opening = this.session.open();
+    this.opening = this.session._open();
     this.opening.catch(() => {});
   }
 
@@ -77,14 +77,14 @@ class World {
 
   say(...events) {
     for (const event of events) {
-      this.line.heardAt = this.now;
+      this.line.lastReceivedAt = this.now;
       this.line.listener.received(event);
     }
   }
 
   close(number) {
     const code = codeOfClose(number);
-    this.line.listener.ended({ code, why: code.reason });
+    this.line.listener.closed({ code, why: code.reason });
   }
 
   /** Lets time pass, and timers fire on their time; with `asleep` they all fire when it has passed. */
@@ -110,16 +110,16 @@ test("a delay is chosen at random up to a bound that doubles to 30 s", () => {
 
 test("a broken line is taken up again after a delay, which is told", () => {
   const world = new World().open();
-  assert.equal(world.states.at(-1).state, "open");
+  assert.equal(world.states.at(-1).name, "open");
   world.close(1006);
-  assert.deepEqual(world.states.at(-1), { state: "reconnecting", attempt: 1, retryAt: world.now + 250, code: "abnormal" });
+  assert.deepEqual(world.states.at(-1), { name: "reconnecting", attempt: 1, retryAt: world.now + 250, code: "abnormal" });
   world.pass(249);
   assert.equal(world.lines.length, 1);
   world.pass(1);
   assert.equal(world.lines.length, 2);
   world.open(...resumed());
   assert.equal(world.line.sent[0].resume.token, "k_1");
-  assert.equal(world.states.at(-1).state, "open");
+  assert.equal(world.states.at(-1).name, "open");
 });
 
 test("delays grow, also when a connection lives for a moment, and begin anew after one that was stable", () => {
@@ -157,12 +157,13 @@ for (const [number, kind, state] of [
     const world = new World().open();
     const turn = world.session.send("hello");
     world.close(number);
-    assert.equal(world.states.at(-1).state, state);
-    assert.ok((await world.session.closed) instanceof kind);
-    await assert.rejects(turn.ended, kind);
+    assert.equal(world.states.at(-1).name, state);
+    if (kind === SessionClosed) await world.session.closed();
+    else await assert.rejects(world.session.closed(), kind);
+    await assert.rejects(turn.ended(), kind);
     world.pass(10 ** 6);
     assert.equal(world.lines.length, 1);
-    assert.equal(world.tell, null, "nothing is left behind");
+    assert.equal(world.notice, null, "nothing is left behind");
     assert.equal(world.timers.size, 0);
   });
 }
@@ -171,7 +172,7 @@ for (const number of [1001, 1005, 1006, 1007, 1009, 1011, 1012, 1013, 4408, 4410
   test(`close code ${number} is not the end`, () => {
     const world = new World().open();
     world.close(number);
-    assert.equal(world.states.at(-1).state, "reconnecting");
+    assert.equal(world.states.at(-1).name, "reconnecting");
   });
 }
 
@@ -184,17 +185,17 @@ test("a first connection that fails is not tried again", async () => {
 
 test("an outage that lasts too long is the end", async () => {
   const world = new World({ giveUpAfterMs: 60_000 }).open();
-  for (let n = 0; n < 100 && world.states.at(-1).state !== "closed"; n++) {
+  for (let n = 0; n < 100 && world.states.at(-1).name !== "closed"; n++) {
     world.close(1006);
     world.pass(30_000);
   }
-  assert.ok((await world.session.closed) instanceof ConnectionLost);
+  await assert.rejects(world.session.closed(), ConnectionLost);
 });
 
 test("what does not fit costs the line, not the session", () => {
   const world = new World().open();
   world.say({ type: "text.delta", seq: 7, turn_id: "t_1", text: "x" });
-  assert.equal(world.states.at(-1).state, "reconnecting");
+  assert.equal(world.states.at(-1).name, "reconnecting");
   assert.ok(world.line.aborted);
 });
 
@@ -203,9 +204,9 @@ test("a line that is silent for twice the heartbeat is lost", () => {
   world.pass(29_000);
   world.say({ type: "heartbeat" });
   world.pass(29_999);
-  assert.equal(world.states.at(-1).state, "open");
+  assert.equal(world.states.at(-1).name, "open");
   world.pass(1);
-  assert.equal(world.states.at(-1).state, "reconnecting");
+  assert.equal(world.states.at(-1).name, "reconnecting");
   assert.ok(world.line.aborted);
 });
 
@@ -220,26 +221,26 @@ test("a device that slept asks before it takes the line for lost", () => {
   const world = new World().open();
   world.pass(3_600_000, true);
   assert.equal(world.sent.at(-1), "ping");
-  assert.equal(world.states.at(-1).state, "open");
+  assert.equal(world.states.at(-1).name, "open");
   world.say({ type: "pong", id: world.line.sent.at(-1).id });
   world.pass(15_000);
-  assert.equal(world.states.at(-1).state, "open");
+  assert.equal(world.states.at(-1).name, "open");
 });
 
 test("a device that slept and gets no answer connects again", () => {
   const world = new World().open();
   world.pass(3_600_000, true);
   world.pass(3000);
-  assert.equal(world.states.at(-1).state, "reconnecting");
+  assert.equal(world.states.at(-1).name, "reconnecting");
 });
 
 for (const news of ["visible", "online", "offline"]) {
   test(`${news}: a line that seems open is asked for a sign of life, and wants it soon`, () => {
     const world = new World().open();
-    world.tell(news);
+    world.notice(news);
     assert.equal(world.sent.at(-1), "ping");
     world.pass(3000);
-    assert.equal(world.states.at(-1).state, "reconnecting");
+    assert.equal(world.states.at(-1).name, "reconnecting");
   });
 }
 
@@ -247,7 +248,7 @@ for (const news of ["visible", "online"]) {
   test(`${news}: the next attempt does not wait`, () => {
     const world = new World().open();
     world.close(1006);
-    world.tell(news);
+    world.notice(news);
     assert.equal(world.lines.length, 2);
     world.open(...resumed()).pass(10_000);
     assert.equal(world.lines.length, 2, "the attempt that was due is not made as well");
@@ -257,7 +258,7 @@ for (const news of ["visible", "online"]) {
 test("a device that goes offline does not connect at once", () => {
   const world = new World().open();
   world.close(1006);
-  world.tell("offline");
+  world.notice("offline");
   assert.equal(world.lines.length, 1);
 });
 
@@ -265,8 +266,8 @@ test("a socket that is full is not given more, and what waits is bounded", () =>
   const world = new World().open();
   world.line.buffered = 2 ** 21;
   const before = world.sent.length;
-  for (let n = 0; n < 1024; n++) world.session.toolDecision(`c_${n}`, true);
-  assert.throws(() => world.session.toolDecision("one more", true), { name: "TooManyPending" });
+  for (let n = 0; n < 1024; n++) world.session.sendToolDecision(`c_${n}`, { allow: true });
+  assert.throws(() => world.session.sendToolDecision("one more", { allow: true }), { name: "TooManyPending" });
   assert.equal(world.sent.length, before);
   world.line.buffered = 0;
   world.pass(50);
@@ -335,7 +336,7 @@ test("a session that is closed without a line is over at once, and one whose ser
   const offline = new World().open();
   offline.close(1006);
   const closing = offline.session.close();
-  assert.equal(offline.states.at(-1).state, "closed");
+  assert.equal(offline.states.at(-1).name, "closed");
   await closing;
   const mute = new World().open();
   const leaving = mute.session.close();

@@ -1,13 +1,13 @@
 /**
- * A line over a WebSocket: events instead of frames, rows of the table of codes instead of close events.
+ * Channel over a WebSocket: events instead of frames, rows of the table of codes instead of close events.
  *
- * A browser tells nothing of a handshake that was refused, and closes a dead socket only after a minute; so a
- * line that is cut is forgotten at once, whatever its socket still does.
+ * A browser gives no details of a refused handshake, and closes a dead socket only after a minute. An aborted
+ * channel therefore drops its socket immediately.
  *
  * @module
  */
 
-/** @import { AnyEvent, ClientEvent, Line, LineEnd, LineListener } from "./types.js" */
+/** @import { AnyEvent, Channel, ChannelClosed, ChannelListener, ClientEvent } from "./types.js" */
 
 import { decode, encode } from "./codec.js";
 import { codeOfClose, row } from "./codes.js";
@@ -17,11 +17,11 @@ const SUBPROTOCOL = "bargein.v1.json";
 const TICKET_ITEM = "bargein.ticket.";
 const OPEN_TIMEOUT_MS = 10_000;
 
-/** @implements {Line} */
-export class WebSocketLine {
+/** @implements {Channel} */
+export class WebSocketChannel {
   /** @type {WebSocket | null} */
   #socket = null;
-  /** @type {LineListener | null} */
+  /** @type {ChannelListener | null} */
   #listener;
   /** @type {ReturnType<typeof setTimeout>} */
   #timer;
@@ -29,30 +29,30 @@ export class WebSocketLine {
 
   /**
    * @param {string} url
-   * @param {string | null} ticket Is sent as an item of the subprotocol list, which is not logged as URLs are.
-   * @param {LineListener} listener
+   * @param {string | null} ticket Sent as an item of the subprotocol list, which is not logged like URLs.
+   * @param {ChannelListener} listener
    * @param {typeof WebSocket} Socket
    * @param {() => number} now
-   * @param {number} patienceMs How long it may take to open.
+   * @param {number} timeoutMs Time that the socket may take to open.
    */
-  constructor(url, ticket, listener, Socket, now, patienceMs = OPEN_TIMEOUT_MS) {
+  constructor(url, ticket, listener, Socket, now, timeoutMs = OPEN_TIMEOUT_MS) {
     this.#listener = listener;
     this.#now = now;
-    this.heardAt = now();
-    this.#timer = setTimeout(() => this.#end({ code: row("abnormal"), why: "no answer in time" }), patienceMs);
+    this.lastReceivedAt = now();
+    this.#timer = setTimeout(() => this.#close({ code: row("abnormal"), why: "no answer in time" }), timeoutMs);
     const socket = new Socket(url, ticket === null ? [SUBPROTOCOL] : [SUBPROTOCOL, TICKET_ITEM + ticket]);
     this.#socket = socket;
     socket.onopen = () => {
       clearTimeout(this.#timer);
-      this.heardAt = this.#now();
+      this.lastReceivedAt = this.#now();
       this.#listener?.opened();
     };
     socket.onmessage = (message) => this.#receive(message.data);
-    // What went wrong is never told; the close event that follows has a code.
+    // The event has no details; the close event that follows has a code.
     socket.onerror = () => {};
     socket.onclose = (closed) => {
       const code = codeOfClose(closed.code);
-      this.#end({ code, why: closed.reason || code.reason });
+      this.#close({ code, why: closed.reason || code.reason });
     };
   }
 
@@ -62,7 +62,7 @@ export class WebSocketLine {
 
   /** @param {ClientEvent} event */
   send(event) {
-    // A socket that is closing throws away what it is given; the core sends it again on the next line.
+    // A socket that is closing discards the frame; the core repeats it on the next channel.
     if (this.#socket?.readyState === 1) this.#socket.send(encode(event));
   }
 
@@ -73,24 +73,24 @@ export class WebSocketLine {
 
   /** @param {unknown} data */
   #receive(data) {
-    this.heardAt = this.#now();
+    this.lastReceivedAt = this.#now();
     /** @type {AnyEvent} */
     let event;
     try {
       event = decode(data);
     } catch (error) {
       if (!(error instanceof ServerViolation)) throw error;
-      this.#end({ code: row("abnormal"), why: error.message });
+      this.#close({ code: row("abnormal"), why: error.message });
       return;
     }
     this.#listener?.received(event);
   }
 
-  /** @param {LineEnd} end */
-  #end(end) {
+  /** @param {ChannelClosed} reason */
+  #close(reason) {
     const listener = this.#listener;
     this.abort();
-    listener?.ended(end);
+    listener?.closed(reason);
   }
 
   #drop() {
