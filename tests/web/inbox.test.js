@@ -100,3 +100,19 @@ test("names of the application cannot reach prototypes", () => {
   assert.deepEqual(Object.keys(turn.fold.state.lanes), ["", "__proto__", "constructor"]);
   assert.equal(turn.snapshot().state.lanes["__proto__"].text, "mine");
 });
+
+test("an interrupt of a turn that has ended drops its unread output, whatever a server that lost the session answers", () => {
+  for (const outcome of ["unknown_turn", "deferred"]) {
+    const { core, turn } = running({});
+    core.receive(text(3, "unread"));
+    core.receive(ended(4));
+    core.detach();
+    core.attach();
+    core.receive({
+      type: "session.opened", session_id: "s_2", token: "k_2", epoch: "e_2", resumed: false, heartbeat_ms: 0, limits: LIMITS,
+    });
+    core.interrupt({ type: "interrupt", id: "x_1" }, turn);
+    core.receive({ type: "interrupt.result", interrupt_id: "x_1", outcome });
+    assert.deepEqual(taken(turn.inbox).map((event) => event.type), ["input.accepted", "turn.started", "turn.ended"]);
+  }
+});
