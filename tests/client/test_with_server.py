@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -222,23 +221,6 @@ async def test_a_log_that_ran_over_gives_a_snapshot(way: Way) -> None:
         assert (await patiently(turn.ended())).status == "completed"
         assert turn.text == "once " + "".join(f"{number} " for number in range(40))
         assert [event for event in [event async for event in turn] if isinstance(event, TurnSnapshot)]
-
-
-async def test_the_guide_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    """The first example of the guide does what it says."""
-    guide = (Path(__file__).parents[2] / "clients" / "python" / "README.md").read_text("utf-8")
-    example = guide.split("```python\n")[1].split("```")[0]
-    agent = Storyteller()
-    agent.words.put_nowait("once ")
-    agent.words.put_nowait(None)
-    async with serving(agent) as server:
-        program = example.replace("ws://localhost:8000/v1/session", server.url)
-        scope: dict[str, Any] = {}
-        exec(compile(program.replace("asyncio.run(main())", ""), "README.md", "exec"), scope)
-        await patiently(scope["main"]())
-    shown = capsys.readouterr().out.splitlines()
-    assert "TextDelta" in shown[-2]
-    assert "TurnEnded" in shown[-1]
 
 
 async def test_the_newest_connection_wins(way: Way) -> None:
