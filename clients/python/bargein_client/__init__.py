@@ -1,4 +1,6 @@
-"""Python client of bargein: sessions that survive broken connections, turns that can be interrupted.
+"""Python client of bargein.
+
+Sessions survive broken connections, and turns can be interrupted.
 
     async with connect("ws://localhost:8000/v1/session") as session:
         turn = session.send("Tell me a long story")

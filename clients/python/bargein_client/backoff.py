@@ -24,7 +24,7 @@ class Backoff:
     growth: float = 2.0
 
     def longest(self, attempt: int) -> float:
-        """Return the upper bound of the delay before an attempt, in seconds; attempts count from 1."""
+        """Return the upper bound of an attempt's delay in seconds, from attempt 1."""
         # After 64 doublings every bound is at its cap; a float would overflow eventually.
         return min(self.cap_s, self.base_s * self.growth ** min(attempt - 1, 64))
 

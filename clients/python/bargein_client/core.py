@@ -98,7 +98,9 @@ class ClientCore:
         return self.turns.subscribe()
 
     def send_input(self, event: InputText) -> TrackedTurn:
-        """Ask for a turn; an interrupting input withholds the output of the running turns (contract 2).
+        """Ask for a turn.
+
+        An interrupting input withholds the output of the running turns (contract 2).
 
         The withheld output is delivered if the server does not interrupt them.
 
@@ -139,7 +141,7 @@ class ClientCore:
         self.turns.withhold(turn, event.id)
 
     def hold(self, turn: TrackedTurn) -> None:
-        """Pause a turn's output. Dropped while offline: a hold is about this moment."""
+        """Pause a turn's output; dropped while offline."""
         if turn.turn_id is not None and self._ready:
             self._queue.append_bounded(bp.TurnHold(turn_id=turn.turn_id))
 
@@ -155,7 +157,7 @@ class ClientCore:
             self._report(turn.turn_id, played)
 
     def update(self, metadata: dict[str, Any]) -> None:
-        """Merge application parameters into the session's metadata; a None removes its key.
+        """Merge parameters into the session's metadata; a None removes its key.
 
         Raises:
             TooLarge: The event exceeds the server's limits.
@@ -204,7 +206,7 @@ class ClientCore:
         self._queue.reset([opening])
 
     def detach(self) -> None:
-        """End the use of a channel. The next one repeats the events that must arrive."""
+        """End the use of a channel; the next one repeats unanswered requests."""
         self.phase = Phase.OFFLINE
         self._queue.reset()
 
@@ -239,7 +241,7 @@ class ClientCore:
         return self._queue.drain()
 
     def outcomes(self) -> list[tuple[str, Outcome]]:
-        """Return answers under the id of their request, and ends of turns under their input's id."""
+        """Return answers by request id, and ends of turns by input id."""
         outcomes, self._outcomes = self._outcomes, []
         return outcomes
 
@@ -272,7 +274,7 @@ class ClientCore:
         self._queue.append(*self._outbox.after_open(self._in_opening, event.limits.frame_bytes))
 
     def _lose(self, reason: str) -> None:
-        """End the turns and refuse the requests of a session that the server has lost."""
+        """End the turns and refuse the requests of a session that was lost."""
         self.turns.publish(SessionRestarted(reason=reason))
         for turn in self.turns.in_flight():
             self._end(turn, self.turns.lost_end(turn))
@@ -336,7 +338,7 @@ class ClientCore:
             self._refused(event)
 
     def _refused(self, event: bp.InputRejected | bp.ErrorEvent) -> None:
-        """Settle the request that the event refuses, if one waits, and publish the event."""
+        """Settle the refused request, if one waits, and publish the event."""
         request_id = event.input_id if isinstance(event, bp.InputRejected) else event.ref_id
         waited = request_id is not None and (
             self._outbox.answer(request_id) is not None or request_id in self._lost

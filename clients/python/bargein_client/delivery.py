@@ -1,4 +1,4 @@
-"""Delivery state of a turn's output, and the only table of its transitions.
+"""Delivery state of a turn's output, and its table of transitions.
 
 Contract 2: from the moment an interrupt is sent, nothing of the turn is rendered or played. The server's
 answer decides whether the output that was withheld meanwhile is dropped or delivered.

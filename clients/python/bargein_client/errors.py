@@ -124,7 +124,9 @@ class TooLarge(BargeinError):
 
 
 class ServerViolation(BargeinError):
-    """The server broke the protocol: a gap in the numbers, or an event out of place.
+    """The server broke the protocol.
+
+    Examples are a gap in the numbers, or an event out of place.
 
     The connection is dropped, and the session resumes after the last valid event.
     """
@@ -134,7 +136,7 @@ class ChannelClosed(BargeinError):
     """A connection is over, or could not be made.
 
     Attributes:
-        code: Row of the protocol's table of codes; its action tells how to go on.
+        code: Row of the protocol's table of codes; its action is the client's next step.
         why: Reason, for people.
         status: HTTP status of the handshake's response, if any.
         final: Whether another attempt would fail in the same way.

@@ -1,4 +1,4 @@
-"""Asynchronous access to an inbox, and results that several tasks may await."""
+"""Asynchronous access to an inbox, and results for several tasks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class EventReader:
         inbox.notify = self._wake
 
     def close(self, error: BargeinError | None) -> None:
-        """End the stream: after the waiting events, `next` raises `error` or returns None."""
+        """End the stream: then `next` raises `error` or returns None."""
         if not self._closed:
             self._closed, self._error = True, error
             self._wake()

@@ -66,7 +66,7 @@ class SessionRestarted(_LocalEvent, frozen=True, kw_only=True, tag="client.resta
 
 
 class EventsDropped(_LocalEvent, frozen=True, kw_only=True, tag="client.dropped"):
-    """`count` events are missing here, because this stream was read too slowly.
+    """`count` events are missing, because this stream was read too slowly.
 
     The iterators of turns are not affected.
     """

@@ -1,4 +1,4 @@
-"""Bounded buffer of events between the reader, which never waits, and one consumer.
+"""Bounded buffer of events for one consumer; the writer never waits.
 
 Output of a turn that the user interrupted is never rendered or played. From the moment an interrupt is
 sent, the inbox withholds the turn's events, including those that were already waiting. After the server's
@@ -95,7 +95,7 @@ class Inbox:
         if withheld is None:
             self._ready.append(event)
         elif isinstance(event, TurnEnded):
-            # The turn ended while its output was withheld: the output is stale, whatever the reason.
+            # The turn ended while its output was withheld: the output is stale in any case.
             del self._withheld[event.turn_id]
             self._forget_output(withheld.events)
             self._ready.extend(_without_output(withheld.events))
@@ -110,7 +110,10 @@ class Inbox:
         self._notify()
 
     def set_delivery(self, turn_id: TurnId, delivery: Delivery) -> None:
-        """Follow the delivery state of a turn that has not ended; for one that has, call `drop_output`."""
+        """Apply the delivery state of a turn that has not ended.
+
+        For a turn that has ended, call `drop_output`.
+        """
         if delivery.is_delivered:
             self._release(turn_id)
             return
@@ -193,7 +196,10 @@ class Inbox:
 
 
 def join_deltas(events: Iterable[SessionEvent]) -> list[SessionEvent]:
-    """Join neighbouring text and thought deltas of one lane; each keeps the last one's number."""
+    """Join neighbouring text and thought deltas of one lane.
+
+    A joined delta has the number of the last one.
+    """
     joined: list[SessionEvent] = []
     run: list[TextDelta | Thought] = []
     for event in events:

@@ -1,4 +1,4 @@
-"""Requests and reports that must reach the server even when connections break.
+"""Requests and reports that must survive broken connections.
 
 Inputs and interrupts are kept until they are answered. They are sent again under the same id, and the
 server repeats its first answer. The other events may arrive twice without harm: metadata is merged,
@@ -51,7 +51,7 @@ def check_size(event: ClientEvent, limits: Limits | None) -> None:
 
 
 class Outbox:
-    """Unanswered requests, and the latest value of everything else that must arrive.
+    """Unanswered requests, and the latest reports, answers and metadata.
 
     Inputs that were made after a change of metadata stay behind it. Until one of them is answered, the
     change may not have arrived, and the agent would run with the old values.
@@ -94,7 +94,7 @@ class Outbox:
         self._metadata_unsure = True
 
     def report(self, turn_id: TurnId, played: Played) -> Playback:
-        """Merge a playback report into those for the same turn and return the result."""
+        """Merge a playback report into the turn's earlier ones; return the sum."""
         report = self._playback.pop(turn_id, Playback(turn_id=turn_id))
         given = {name: value for name, value in structs.asdict(played).items() if value is not None}
         report = self._playback[turn_id] = structs.replace(report, **given)
@@ -103,7 +103,10 @@ class Outbox:
         return report
 
     def keep_tool(self, event: ToolOutput | ToolDecision) -> None:
-        """Keep the answer to a tool call until `tool_settled`; beyond a bound the oldest is dropped."""
+        """Keep the answer to a tool call until `tool_settled`.
+
+        Beyond a bound the oldest answer is dropped.
+        """
         self._tools[event.call_id] = event
         if len(self._tools) > _MAX_TOOLS:
             del self._tools[next(iter(self._tools))]
@@ -113,7 +116,9 @@ class Outbox:
         self._tools.pop(call_id, None)
 
     def pending(self, opening: SessionOpen, frame_bytes: int) -> list[InputText | Interrupt]:
-        """Return the requests that fit into `opening`, in order; the others follow it.
+        """Return the requests that fit into `opening`, in order.
+
+        The others follow it.
 
         Interrupts always fit, so that the turns that they end are not replayed as if they were live.
         """
@@ -129,7 +134,7 @@ class Outbox:
         return chosen
 
     def after_open(self, sent: set[str], frame_bytes: int) -> list[ClientEvent]:
-        """Return the events after a `session.open` that carried the requests in `sent`."""
+        """Return the events after a `session.open` with the requests in `sent`."""
         events: list[ClientEvent] = list(self._updates(frame_bytes))
         if events:
             self._metadata_unsure = True
@@ -139,7 +144,7 @@ class Outbox:
         return events
 
     def _updates(self, frame_bytes: int) -> Iterator[SessionUpdate]:
-        """Yield the merged metadata in pieces below the limits, as the application gave it."""
+        """Yield the merged metadata in pieces below the limits."""
         piece: dict[str, Any] = {}
         size = 0
         for key, value in self._metadata.items():

@@ -1,4 +1,4 @@
-"""Phases of a connection, and the table of the events that each phase allows.
+"""Phases of a connection, and the events that each phase allows.
 
 Every server event is checked against the table before it changes any state.
 
@@ -59,7 +59,7 @@ def check(event: bp.ServerEvent | bp.UnknownEvent, phase: Phase, last_seq: bp.Se
 
 
 def gap_before(event: bp.ServerEvent | bp.UnknownEvent, last_seq: bp.Seq) -> int:
-    """Return the number of missing events between the last one taken and this one."""
+    """Return the number of events missing between the last one and this one."""
     if isinstance(event, bp.ReplayDone):
         return max(0, event.seq - last_seq)
     if isinstance(event, bp.Numbered):

@@ -1,4 +1,4 @@
-"""Connection loop of a session: connect, read, write, wait, and connect again.
+"""Connection loop of a session: connect, read, write, wait, repeat.
 
 One task reads and hands every event to the core as soon as it arrives; it never waits for a consumer. A
 second task per channel writes.
@@ -73,12 +73,12 @@ class Reconnector:
         self._to_send = asyncio.Event()
 
     def flush(self) -> None:
-        """Send the core's outgoing events; to be called after each call of the core."""
+        """Send the core's outgoing events; call this after each core call."""
         if self._core.has_outgoing:
             self._to_send.set()
 
     async def run(self) -> BargeinError:
-        """Serve one channel after the other; return the reason why there is no further one."""
+        """Serve one channel after the other; return the reason for the end."""
         clock = self._environment.clock
         attempt, last_live = 0, clock()
         while True:
@@ -153,7 +153,7 @@ class Reconnector:
             await channel.wait_closed()
 
     async def _read(self, channel: Channel, watchdog: Watchdog) -> ChannelClosed:
-        """Hand every event to the core as soon as it arrives; wait for nothing else."""
+        """Hand every event to the core as soon as it arrives."""
         self.flush()
         try:
             while True:

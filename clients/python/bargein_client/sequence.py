@@ -23,7 +23,7 @@ class SequenceTracker:
         self._gap_at_resume: bp.Seq | None = None
 
     def begin_channel(self) -> None:
-        """Note that a new channel is open; its resume may fill the gap of the channel before."""
+        """Note that a new channel is open; its resume may fill the gap."""
         self._gap_at_resume = self._gap_after
 
     def count_missing(self, event: bp.ServerEvent | bp.UnknownEvent) -> int:

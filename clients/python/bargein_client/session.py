@@ -1,4 +1,4 @@
-"""Sessions over connections that come and go: `connect` and `ClientSession`."""
+"""Sessions that outlive connections: `connect` and `ClientSession`."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ async def connect(
 
 
 class EventStream:
-    """All events of a session from the moment of the call; iterated by one task at a time."""
+    """All events of a session; one task iterates at a time."""
 
     def __init__(self, reader: EventReader) -> None:
         self._reader = reader
@@ -161,7 +161,9 @@ class ClientSession:
     def send(
         self, text: str, *, on_busy: bp.OnBusy | None = None, metadata: dict[str, Any] | None = None
     ) -> ClientTurn:
-        """Ask for a turn and return it immediately, without waiting for the server.
+        """Ask for a turn and return it immediately.
+
+        The call does not wait for the server.
 
         The turn may be iterated and interrupted at once. `await turn.accepted()` waits until the server
         has accepted or queued the input. While the connection is down, the input waits for the next one.
@@ -187,7 +189,10 @@ class ClientSession:
     async def interrupt(
         self, *, reason: str | None = None, played: bp.Played | None = None, force: bool = False
     ) -> bp.InterruptResult | None:
-        """Interrupt the current turn, see `ClientTurn.interrupt`; return None when there is none."""
+        """Interrupt the current turn; return None when there is none.
+
+        See `ClientTurn.interrupt`.
+        """
         turn = self.current
         if turn is None:
             return None
@@ -220,7 +225,7 @@ class ClientSession:
         self._do(self._core.answer_tool, bp.ToolDecision(call_id=bp.CallId(call_id), allow=allow))
 
     def update(self, metadata: dict[str, Any]) -> None:
-        """Merge parameters that the agent can read into the session; a None removes its key.
+        """Merge parameters for the agent into the session; None removes a key.
 
         If the server loses the session, the fresh one gets the parameters too.
 
@@ -245,7 +250,9 @@ class ClientSession:
         return EventStream(reader)
 
     async def closed(self) -> None:
-        """Wait until the session is over; return if one of the two sides closed it on purpose.
+        """Wait until the session is over.
+
+        Returns if one of the two sides closed the session on purpose.
 
         Raises:
             SessionReplaced: A newer connection has taken the session over.
@@ -257,7 +264,9 @@ class ClientSession:
             raise error.with_traceback(None)
 
     async def close(self) -> None:
-        """End the session for good: its turn is interrupted, and the session cannot be resumed.
+        """End the session for good.
+
+        A running turn is interrupted, and the session cannot be resumed.
 
         While the connection is down, the server cannot be notified; it ends a running turn after a while.
         """
@@ -320,7 +329,7 @@ class ClientSession:
     # --- answers ---------------------------------------------------------------------------------
 
     def _settle(self) -> None:
-        """Set the results that tasks wait for: answers to requests, and ends of turns."""
+        """Set the results of answered requests and ended turns."""
         if not self._opened.done() and self._core.session_id is not None:
             self._opened.set_result(None)
         for request_id, outcome in self._core.outcomes():
@@ -366,7 +375,7 @@ class ClientSession:
 
 
 def _unless_normal(error: BargeinError) -> BargeinError | None:
-    """Return None for a session that one side closed on purpose, else the error."""
+    """Return the error, or None for a session that was closed on purpose."""
     return None if type(error) is SessionClosed else error
 
 

@@ -1,4 +1,4 @@
-"""Channel over HTTP: Server-Sent Events carry events down, one request each carries them up.
+"""Channel over HTTP: Server-Sent Events down, one request per event up.
 
 For networks that block WebSockets. Needs httpx2, which is imported on first use.
 """
@@ -53,7 +53,7 @@ class EventStreamParser:
         return len(self._rest) + sum(map(len, self._data))
 
     def feed(self, chunk: bytes) -> Iterator[tuple[str, bytes]]:
-        """Yield type and data of each complete event; comments and ids are ignored."""
+        """Yield type and data of each complete event; ignore comments and ids."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
             line = line.removesuffix(b"\r")
@@ -71,7 +71,7 @@ class EventStreamParser:
 
 
 def stream_url(url: str) -> str:
-    """Return the URL of event streams for the URL of a socket, such as `ws://…/v1/session`."""
+    """Return the URL of event streams for the URL of a socket."""
     parts = urlsplit(url)
     scheme = {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)
     path = parts.path.rstrip("/")
@@ -226,7 +226,7 @@ class SseChannel:
 async def connect_sse_channel(
     url: str, headers: Mapping[str, str], instead: ChannelClosed | None = None
 ) -> Channel:
-    """Return a channel over HTTP; the first event that is sent makes the connection.
+    """Return a channel over HTTP; sending the first event connects it.
 
     Raises:
         ChannelClosed: httpx2 is not installed.

@@ -80,7 +80,7 @@ class TrackedTurn:
         return TurnSnapshot(turn_id=self.fold.turn_id, state=self.fold.folded())
 
     def taken(self) -> Played | None:
-        """Return how much the consumer has taken; None when that is no measure of playback.
+        """Return how much the consumer has taken; None if that is no measure.
 
         Audio is taken long before it is played. An application that sends its own reports, or does not
         iterate the turn, has better information.
@@ -92,7 +92,7 @@ class TrackedTurn:
         return Played(seq=self.inbox.taken_seq)
 
     def implied_playback(self) -> Played | None:
-        """Return the core's report with a request that is to end the turn; None for no report."""
+        """Return the core's report with a request to end the turn, if any."""
         played = self.taken()
         if played is not None:
             self.reporter = PlaybackReporter.CLIENT

@@ -1,4 +1,4 @@
-"""Choice of the transport, and the fallback for networks that block WebSockets."""
+"""Choice of the transport, and the fallback to event streams."""
 
 from __future__ import annotations
 

@@ -156,7 +156,9 @@ class ClientTurn:
         return structs.replace(result, heard=(await self.ended()).heard)
 
     async def hold(self) -> None:
-        """Pause the output without ending the turn; return when the request is on its way.
+        """Pause the output without ending the turn.
+
+        Returns when the request is on its way.
 
         For a suspected barge-in: `interrupt` confirms it, `resume` takes it back. The server resumes
         automatically after about 2 s. Without a connection the call has no effect.
@@ -172,7 +174,9 @@ class ClientTurn:
     def report_playback(
         self, *, seq: int | None = None, audio_ms: int | None = None, chars: int | None = None
     ) -> None:
-        """Report how much of the turn the user has received; also after the end of the turn.
+        """Report how much of the turn the user has received.
+
+        Reports after the end of the turn count, too.
 
         Args:
             seq: Number of the last event of the turn that was wholly rendered or played.
@@ -187,7 +191,7 @@ class ClientTurn:
             self._answer.set_result(event)
 
     def _finish(self, end: TurnEnded | BargeinError) -> None:
-        """Set the results of a turn that has ended, or whose end will stay unknown."""
+        """Set the results of a turn that ended or whose end stays unknown."""
         if isinstance(end, BargeinError):
             self._reader.close(end)
         if not self._answer.done():

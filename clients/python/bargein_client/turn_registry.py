@@ -1,4 +1,4 @@
-"""Registry of the turns that have not ended, and delivery of their events to the consumers.
+"""Registry of open turns, and delivery of their events to consumers.
 
 An interrupt, and an input that is to interrupt, withhold the output of the turns that they are meant to
 end. The server's answer decides whether the output is dropped or delivered; see `delivery`.
@@ -47,7 +47,10 @@ class TurnRegistry:
         return len(self._open)
 
     def subscribe(self) -> Inbox:
-        """Return a new inbox that gets every event from now on, as long as it is referenced."""
+        """Return a new inbox for every event from now on.
+
+        Events arrive as long as the inbox is referenced.
+        """
         inbox = Inbox(self._bounds)
         self._subscribers.add(inbox)
         for turn in self._open:
@@ -101,7 +104,7 @@ class TurnRegistry:
         return turn
 
     def bind(self, turn_id: TurnId, input_id: InputId | None) -> TrackedTurn:
-        """Return the turn with this id: a known one, the one of the input, or a new one."""
+        """Return the turn with this id: a tracked, the input's, or a new one."""
         turn = self._by_id.get(turn_id)
         if turn is None:
             turn = self.of_input(input_id) if input_id is not None else None
@@ -121,7 +124,7 @@ class TurnRegistry:
         """Deliver the end of a turn and stop tracking it."""
         turn.fold.ended = ended
         if ended.status == "interrupted" and turn.delivery is not Delivery.PROTECTED:
-            # Output that no consumer has taken yet is stale, whoever interrupted the turn.
+            # Output that no consumer has taken yet is stale, for every cause of the interrupt.
             self._drop_waiting(turn)
         self.deliver(turn, ended)
         self.close(turn)
@@ -187,7 +190,7 @@ class TurnRegistry:
     # --- interrupts ------------------------------------------------------------------------------
 
     def withhold(self, turn: TrackedTurn, request_id: str) -> None:
-        """Withhold a turn's output until the request that is to end it is answered.
+        """Withhold a turn's output until a request to end it is answered.
 
         The unread output of a turn that has ended is dropped for good: no answer brings it back.
         """

@@ -1,4 +1,4 @@
-"""Channel over a WebSocket: events instead of frames, codes of the table instead of exceptions."""
+"""Channel over a WebSocket: events for frames, codes for exceptions."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ async def connect_channel(url: str, headers: Mapping[str, str], codec: Codec = J
         codec: Preferred codec; a server without it uses JSON.
 
     Raises:
-        ChannelClosed: The connection failed; the code's action tells whether to retry.
+        ChannelClosed: The connection failed; the code's action is `retry` or `stop`.
     """
     try:
         parse_uri(url)

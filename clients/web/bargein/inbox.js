@@ -70,7 +70,7 @@ export class Inbox {
     if (withheld === undefined) {
       this.#ready.push(event);
     } else if (event.type === "turn.ended") {
-      // The turn ended while its output was withheld: the output is stale, whatever the reason.
+      // The turn ended while its output was withheld: the output is stale in any case.
       this.#withheld.delete(turnOf(event));
       this.#ready.push(...withheld.events.filter(isNoOutput), event);
       this.#recount();

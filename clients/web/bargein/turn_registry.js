@@ -178,7 +178,7 @@ export class TurnRegistry {
    */
   end(turn, ended) {
     if (turn.fold.ended !== ended) turn.fold.finish(ended);
-    // Output that no consumer has taken yet is stale, whoever interrupted the turn.
+    // Output that no consumer has taken yet is stale, for every cause of the interrupt.
     if (ended.status === "interrupted" && turn.delivery !== "protected") this.#dropWaiting(turn);
     this.deliver(turn, ended);
     this.close(turn);

@@ -73,7 +73,7 @@ def in_requests(inputs: Sequence[BatchInput]) -> Iterator[Sequence[BatchInput]]:
 
 
 class ProgressBar:
-    """Progress bar on a line of its own; draws nothing unless the output is a terminal.
+    """Progress bar on a line of its own, on terminals only.
 
     Args:
         total: Number of expected results.
@@ -129,7 +129,7 @@ class Writer:
 
 
 async def run_batch(url: str, file: str, *, token: str | None, concurrency: int | None) -> int:
-    """Answer the inputs of a file, and write a line of JSON for each, in order.
+    """Answer the inputs of a file; write a line of JSON for each, in order.
 
     Args:
         url: URL of the server's socket.
@@ -171,7 +171,7 @@ async def run_batch(url: str, file: str, *, token: str | None, concurrency: int 
 async def _answers(
     url: str, inputs: Sequence[BatchInput], token: str | None, concurrency: int | None
 ) -> AsyncIterator[BatchResult]:
-    """Yield a result for every input; those without an answer from the server fail."""
+    """Yield a result for every input; an input without an answer fails."""
     missing = dict(enumerate(inputs))
     request = BatchRequest(inputs=list(inputs), concurrency=concurrency)
     async for result in _ask(batch_url(url), request, token):

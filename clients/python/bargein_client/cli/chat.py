@@ -45,7 +45,10 @@ class Chat:
         self._view: TurnView | None = None
 
     async def run(self) -> None:
-        """Show notices until the session is over; raise the reason unless it was closed on purpose."""
+        """Show notices until the session is over.
+
+        Raises the reason unless the session was closed on purpose.
+        """
         await Notices(self._screen).follow(self._session.events())
         await self._session.closed()
 
@@ -74,7 +77,7 @@ class Chat:
         self._shown = self._spawn(self._show(self._turn, text, self._shown))
 
     def press_break(self) -> None:
-        """Handle Ctrl-C: the first one stops a running turn, a second one soon after leaves.
+        """Handle Ctrl-C: stop a running turn; leave when pressed again soon.
 
         Without a running turn the first one does not leave either, because the answer may have ended
         just before the key was pressed.

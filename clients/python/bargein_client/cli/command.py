@@ -27,7 +27,9 @@ INSTALL = 'pip install "bargein[cli]"'
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0, 1 for a failure, 130 for an interrupt.
+    """Run the command and return its exit code.
+
+    The code is 0, 1 for a failure, or 130 for an interrupt.
 
     Wrong arguments exit with 2.
     """
@@ -56,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class MissingExtra(Exception):  # named like the package's errors, without a suffix
-    """An optional dependency is not installed; the message has the command that installs it."""
+    """An optional dependency is not installed; the message has the remedy."""
 
 
 def socket_url(given: str) -> str:
@@ -142,7 +144,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _utf8(given: str) -> str:
-    """Return an argument that is valid UTF-8; other bytes arrive as lone surrogates."""
+    """Return a UTF-8 argument; other bytes arrive as lone surrogates."""
     try:
         given.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""`bargein chat` at a terminal: answers scroll above a prompt that stays at the bottom.
+"""`bargein chat` at a terminal: answers scroll above a fixed prompt.
 
 Only complete lines go into the terminal's own history, so that the user can scroll and copy them. The
 incomplete last line is drawn together with the prompt and wrapped at words here.
@@ -155,7 +155,7 @@ class LiveScreen:
         self.application.invalidate()
 
     def _print(self) -> None:
-        """Print the complete lines above the prompt, once per iteration of the event loop.
+        """Print the complete lines above the prompt, once per loop iteration.
 
         `run_in_terminal` would leave raw mode while it prints, and a Ctrl-C in that time would not
         arrive as a key. Printing reads nothing, so raw mode can stay on.

@@ -26,7 +26,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 async def send_once(url: str, text: str, *, token: str | None, as_json: bool) -> int:
-    """Send one message and print the answer; Ctrl-C interrupts it, a second Ctrl-C leaves.
+    """Send one message and print the answer.
+
+    Ctrl-C interrupts the answer, a second Ctrl-C leaves.
 
     Returns:
         0 when the turn completed, 1 when it failed, 130 when it was interrupted.
@@ -48,7 +50,7 @@ async def send_once(url: str, text: str, *, token: str | None, as_json: bool) ->
 
 
 class Breaker:
-    """Handler of Ctrl-C: the first one interrupts the turn, the next one leaves."""
+    """Handler of Ctrl-C: interrupt the turn; leave when pressed again."""
 
     def __init__(self, turn: ClientTurn) -> None:
         self._turn = turn
@@ -65,7 +67,10 @@ class Breaker:
 
 
 class on_sigint:  # noqa: N801  # reads as a statement
-    """Call a function on Ctrl-C instead of raising KeyboardInterrupt, if the platform can."""
+    """Call a function on Ctrl-C in place of a KeyboardInterrupt.
+
+    Platforms without signal handlers in the event loop keep the KeyboardInterrupt.
+    """
 
     def __init__(self, act: Callable[[], None]) -> None:
         self._act = act
@@ -109,6 +114,6 @@ def _settles(event: SessionEvent, turn: ClientTurn) -> bool:
 
 
 def _retrieve(task: asyncio.Task[bp.InterruptResult]) -> None:
-    """Retrieve the exception of a failed interrupt, so that asyncio does not log it."""
+    """Retrieve the exception of a failed interrupt; asyncio would log it."""
     if not task.cancelled():
         task.exception()

@@ -1,4 +1,4 @@
-"""Output of a conversation: the interface, and a plain form for pipes and simple terminals."""
+"""Output of a conversation: the interface, and a plain form for pipes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Screen(Protocol):
 
 
 class PlainScreen:
-    """Plain output: the answer on standard output, everything else on standard error.
+    """Plain output: answers on standard output, the rest on standard error.
 
     Args:
         out: Stream for answers; standard output when None.
@@ -68,7 +68,7 @@ class PlainScreen:
             self._noting = not text.endswith("\n") if text else self._noting
 
     def line(self, kind: Kind, text: str) -> None:
-        """Write a separate line on standard error; the user's own words are left out."""
+        """Write a separate line on standard error, except the user's own words."""
         if kind != "user":
             self._end_note()
             self.write("note" if kind == "text" else kind, text + "\n")

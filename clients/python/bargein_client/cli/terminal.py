@@ -24,12 +24,12 @@ def neutralise(text: str) -> str:
 
 
 def escape_json(line: str) -> str:
-    """Escape the control characters that JSON allows in strings but a terminal interprets."""
+    """Escape control characters that JSON allows but a terminal interprets."""
     return re.sub("[\x7f-\x9f]", lambda match: f"\\u{ord(match[0]):04x}", line)
 
 
 def is_colourful(stream: TextIO) -> bool:
-    """Return whether a stream shows colours; see no-color.org for the variable."""
+    """Return whether a stream shows colours (no-color.org)."""
     return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 
 

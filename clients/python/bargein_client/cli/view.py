@@ -29,7 +29,7 @@ class TurnView:
         self._cut_shown = False
 
     def cut(self) -> None:
-        """Mark immediately where the user interrupted; the server's answer follows later."""
+        """Mark where the user interrupted, before the server's answer."""
         if self._shown and not self._cut_shown:
             self._cut_shown = True
             self._screen.cut()
