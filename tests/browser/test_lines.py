@@ -73,7 +73,7 @@ async def test_a_restarted_server_is_found_again(browser: Browser) -> None:
                 await chat.ended(turn, "failed")
                 again = turn.get_by_role("button", name="Send again")
                 await again.wait_for()
-                assert "forgotten" in (await chat.page.locator("#banner").text_content() or "")
+                assert "has lost" in (await chat.page.locator("#banner").text_content() or "")
                 await chat.connected()
                 following = await chat.say("short")
                 await chat.ended(following, "completed")

@@ -1,6 +1,5 @@
 /**
- * One voice of a turn: the agent's own, or one of several that speak side by side. It has steps, and a
- * body in which text, cards and what is spoken stand in the order in which they came.
+ * View of one lane of a turn: its steps, and a body with text, cards and spoken words in the order of their events.
  *
  * @module
  */
@@ -13,7 +12,7 @@ import { Steps } from "./steps.js";
 /** @import { Desk, Output, When } from "./types.js" */
 /** @import { Draft, Question } from "./cards.js" */
 
-export class Voice {
+export class LaneView {
   /** Pieces of text between cards. @type {{from: number, stream: MarkdownStream}[]} */
   #pieces = [];
   #isPieceOver = true;
@@ -34,24 +33,24 @@ export class Voice {
     this.desk = desk;
     this.steps = new Steps();
     this.body = el("div", { class: "body" });
-    this.element = el("div", { class: "voice" }, this.steps.element, this.body);
-    /** All text that came. */
+    this.element = el("div", { class: "lane-content" }, this.steps.element, this.body);
+    /** All text so far. */
     this.text = "";
-    /** How much of it is on the screen, in UTF-16 units. */
+    /** Length of the rendered text, in UTF-16 units. */
     this.shown = 0;
   }
 
-  /** Whether anything came that can be seen. */
+  /** Whether the lane has visible content. */
   get isEmpty() {
     return this.text === "" && this.#words === "" && this.steps.element.hidden && this.#cards.size === 0;
   }
 
-  /** What it said, written or spoken. */
+  /** Written or spoken text. */
   get said() {
     return this.text || this.#words;
   }
 
-  /** What of it is on the screen, as the user's turn to speak finds it. */
+  /** The rendered text, at the moment of the call. */
   get shownText() {
     return this.text.slice(0, this.shown);
   }
@@ -63,12 +62,12 @@ export class Voice {
     else if (this.steps.apply(event) && event.type.startsWith("tool.")) this.#attend(when);
   }
 
-  /** Sound of the turn was played up to here; null: all that came counts. @param {number | null} ms */
+  /** Sets the audio position; null counts all audio. @param {number | null} ms */
   playedTo(ms) {
     this.#playedMs = ms;
   }
 
-  /** The words of which sound was played. */
+  /** The words whose audio was played. */
   get heardWords() {
     const played = this.#playedMs;
     const begun = played === null ? this.#spans.at(-1) : this.#spans.findLast((span) => span.startMs < played);
@@ -83,7 +82,7 @@ export class Voice {
   }
 
   /**
-   * Shows the end: what was heard stays, what was shown and not heard is dimmed, the rest is gone.
+   * Shows the end: heard text stays, text that was shown but not heard is dimmed, the rest is removed.
    *
    * @param {string | null} heard What was heard when the turn was cut; null when it was not.
    * @param {When} when
@@ -94,7 +93,7 @@ export class Voice {
     this.render();
   }
 
-  /** Marks where it was cut, and takes back what was not heard. @param {string} heard @param {When} when */
+  /** Marks the position of the cut, and dims the text that was not heard. @param {string} heard @param {When} when */
   cut(heard, when) {
     if (this.text === "" && this.#words !== "") {
       const rest = this.#words.slice(heard.length);
@@ -128,7 +127,7 @@ export class Voice {
     say(this.#aheadWords, this.#words.slice(heard.length));
   }
 
-  /** Gives calls the cards that they need, and an answer to those that want what the page cannot do. @param {When} when */
+  /** Adds the cards of calls, and refuses calls of tools that the page does not have. @param {When} when */
   #attend(when) {
     for (const call of this.steps.calls.values()) {
       const known = this.#cards.has(call.callId);
@@ -143,13 +142,13 @@ export class Voice {
     }
   }
 
-  /** Puts an element into the body, where the voice is now. @param {HTMLElement} element */
+  /** Appends an element to the body. @param {HTMLElement} element */
   insert(element) {
     this.#finishPiece();
     this.body.append(element);
   }
 
-  /** What comes from now on stands below. */
+  /** Starts a new piece of text below. */
   #finishPiece() {
     if (this.shown < this.text.length) this.#showText();
     this.#isPieceOver = true;
@@ -180,7 +179,7 @@ function unheard(text) {
   return el("span", { class: "unheard", title: "sent, but not heard" }, text);
 }
 
-/** The innermost last element with text, where a mark can stand. @param {Element} body */
+/** Returns the innermost last element with text, for a mark. @param {Element} body */
 function lastText(body) {
   const blocks = body.querySelectorAll(".text :is(p, li, h3, h4, h5, h6, td, code)");
   return blocks[blocks.length - 1] ?? null;
