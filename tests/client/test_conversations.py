@@ -1,4 +1,4 @@
-"""What every client is held against: `protocol/conversations.json`, played with the core of this one."""
+"""`protocol/conversations.json`, played with the Python core."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CONVERSATIONS: list[dict[str, Any]] = json.loads((wire.PROTOCOL / "conversations
 
 
 class Player:
-    """Does and checks what the steps of a conversation say; a step is one name with its argument."""
+    """Player of a conversation; a step is one name with its argument."""
 
     def __init__(self) -> None:
         self.core = ClientCore()
@@ -119,7 +119,7 @@ class Player:
 
 
 def decoded(event: Step) -> bp.ServerEvent | bp.UnknownEvent:
-    """Return what comes of an event that the line brought."""
+    """Return a received event, decoded."""
     return bp.JSON.decode_server(json.dumps(event).encode())
 
 

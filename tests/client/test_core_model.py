@@ -1,4 +1,4 @@
-"""Stateful test: the client and a small correct server over a lossy connection."""
+"""Stateful test of the client with a small correct server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ENDED: tuple[bp.Outcome, ...] = ("interrupted", "already_ended", "unknown_turn")
 
 
 class Reader:
-    """Application that renders a turn and checks the promises of the client."""
+    """Application that renders a turn and checks the client."""
 
     def __init__(self, tracked: TrackedTurn) -> None:
         self.tracked = tracked
@@ -27,9 +27,9 @@ class Reader:
         self.silent = False
         """Whether the user interrupted the turn, and no answer lets it go on."""
         self.dropped = False
-        """Whether the user interrupted the turn after its end: its unread output is dropped for good."""
+        """Whether an interrupt after the end dropped the unread output for good."""
         self.talked_over = False
-        """Whether the user sent another input meanwhile, so that the last words may be missing."""
+        """Whether another input may have cut off the last words."""
 
     def read(self) -> None:
         while (event := self.tracked.inbox.take()) is not None:
@@ -78,7 +78,7 @@ class LossyConnection(RuleBasedStateMachine):
     @rule(lose=st.sampled_from(["nothing", "nothing", "the log", "the session"]), words=st.integers(0, 3))
     @precondition(lambda self: self.core.phase is not Phase.OFFLINE)
     def cut(self, lose: str, words: int) -> None:
-        """The connection breaks; the server goes on, and may lose the log or the session."""
+        """Break the connection; the server may lose the log or the session."""
         self.core.detach()
         self.server.detach()
         self.up.clear()
@@ -216,7 +216,7 @@ class LossyConnection(RuleBasedStateMachine):
                 self._judge(self.interrupts[request_id])
 
     def _judge(self, input_id: str) -> None:
-        """Expect output again once every interrupt of the turn is answered and none ended it."""
+        """Expect output again once no interrupt waits and none ended the turn."""
         reader = self.readers[input_id]
         given = [self.outcomes.get(x) for x, of in self.interrupts.items() if of == input_id]
         results = [answers[0] for answers in given if answers]

@@ -13,7 +13,7 @@ GUIDE = Path(__file__).parents[2] / "clients" / "python" / "docs" / "guide.md"
 
 
 def test_everything_public_can_be_imported() -> None:
-    """`__all__` is sorted and names what exists."""
+    """`__all__` is sorted, and every name exists."""
     assert bargein_client.__all__ == sorted(bargein_client.__all__)
     assert all(hasattr(bargein_client, name) for name in bargein_client.__all__)
 

@@ -26,7 +26,7 @@ EXAMPLES = [
 
 
 async def narrator(turn: Turn) -> AsyncIterator[Output]:
-    """Tell a story of many words, or greet."""
+    """Narrate a story of many words, or greet."""
     if turn.text == "Hello":
         yield "Good morning"
         return

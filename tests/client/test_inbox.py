@@ -10,7 +10,7 @@ from client_script import Client, drain, ended, kinds, said, text
 
 
 def test_a_slow_consumer_of_text_loses_nothing() -> None:
-    """A full buffer joins neighbouring deltas, so text costs no more than its characters."""
+    """A full buffer joins neighbouring deltas, so all text fits."""
     client = Client(Bounds(events=10)).open()
     turn = client.running(*("word " for _ in range(200)))
     assert len(turn.inbox) <= 10
@@ -18,7 +18,7 @@ def test_a_slow_consumer_of_text_loses_nothing() -> None:
 
 
 def test_a_buffer_that_cannot_be_joined_becomes_the_state() -> None:
-    """Events of many kinds give way to the turn as a whole; what comes later follows it."""
+    """The whole state replaces events of many kinds; later events follow."""
     client = Client(Bounds(events=10)).open()
     turn = client.running()
     for seq in range(3, 103):
@@ -33,7 +33,7 @@ def test_a_buffer_that_cannot_be_joined_becomes_the_state() -> None:
 
 
 def test_a_slow_stream_says_what_it_dropped() -> None:
-    """A stream of all events has no state to give; it loses the oldest and counts them."""
+    """A stream of all events drops and counts the oldest ones."""
     client = Client(Bounds(events=10)).open()
     client.running()
     for seq in range(3, 103):
@@ -67,7 +67,7 @@ def test_only_neighbours_of_one_voice_are_joined() -> None:
 
 
 def test_the_consumer_is_woken_when_there_is_something() -> None:
-    """And not for what is set aside."""
+    """Withheld events do not wake it."""
     woken: list[int] = []
     inbox = Inbox(Bounds())
     inbox.notify = lambda: woken.append(len(inbox))

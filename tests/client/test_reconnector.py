@@ -48,7 +48,7 @@ async def next_of(stream: EventStream, kind: type[SessionEvent]) -> SessionEvent
 
 
 async def test_a_broken_line_is_resumed(server: ScriptedServer) -> None:
-    """From the cursor, with the token; what was missed is delivered once."""
+    """From the cursor, with the token; missed events are delivered once."""
     surroundings = Surroundings(chance=0.5)
     async with talking(server, surroundings) as (session, line):
         stream = session.events()
@@ -73,7 +73,7 @@ async def test_a_broken_line_is_resumed(server: ScriptedServer) -> None:
 
 
 async def test_requests_without_an_answer_are_sent_again(server: ScriptedServer) -> None:
-    """With the same ids, in the first frame; the callers wait on as if nothing had been."""
+    """Under the same ids, in the first frame; the callers keep waiting."""
     async with talking(server) as (session, line):
         turn = session.send("hello")
         await line.answer()
@@ -94,7 +94,7 @@ async def test_requests_without_an_answer_are_sent_again(server: ScriptedServer)
 
 
 async def test_what_is_asked_without_a_line_comes_first_on_the_next(server: ScriptedServer) -> None:
-    """An interrupt while the line is down silences the turn here, and is the first thing said."""
+    """An offline interrupt withholds the output and is sent first."""
     async with talking(server) as (session, line):
         turn = session.send("hello")
         await line.answer()
@@ -115,7 +115,7 @@ async def test_what_is_asked_without_a_line_comes_first_on_the_next(server: Scri
 
 
 async def test_a_lost_session_is_told(server: ScriptedServer) -> None:
-    """Turns fail as `session_lost`, requests are refused with it, and the fresh session works."""
+    """Turns and requests fail as `session_lost`; the fresh session works."""
     async with talking(server) as (session, line):
         stream = session.events()
         turn = session.send("hello")
@@ -194,7 +194,7 @@ async def test_a_replaced_session_does_not_come_back(server: ScriptedServer) -> 
 
 @pytest.mark.parametrize("code", [4401, 4403])
 async def test_a_client_that_is_not_let_in_any_more(server: ScriptedServer, code: int) -> None:
-    """It stops, and says why."""
+    """The session ends with the reason."""
     async with talking(server) as (session, line):
         await line.close(code)
         with pytest.raises(AccessDenied) as caught:
@@ -223,7 +223,7 @@ async def test_every_other_code_comes_back(server: ScriptedServer, code: int) ->
 
 
 async def test_goaway_sets_the_delay(server: ScriptedServer) -> None:
-    """The server spreads its clients; after that the client's own delays count."""
+    """The server's delay counts once, then the client's own."""
     surroundings = Surroundings(chance=0.5)
     async with talking(server, surroundings) as (_session, line):
         await line.send(bp.GoAway(reason="restart", reconnect_after_ms=7000))
@@ -277,7 +277,7 @@ async def test_a_server_that_stays_away_is_given_up(server: ScriptedServer) -> N
 
 
 async def test_without_reconnecting_the_first_break_is_the_end(server: ScriptedServer) -> None:
-    """For those who do it themselves."""
+    """An application may reconnect for itself."""
     async with talking(server, reconnect=False) as (session, line):
         await line.cut()
         with pytest.raises(ConnectionLost):

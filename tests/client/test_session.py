@@ -77,7 +77,7 @@ async def test_leaving_closes_the_session_for_good(server: ScriptedServer) -> No
 
 
 async def test_nobody_listens() -> None:
-    """The first connection is not retried: say so with the URL."""
+    """The first connection is not retried; the error has the URL."""
     async with scripted_server() as server:
         url = server.url
     with pytest.raises(ConnectError, match="no server is listening at this address") as caught:
@@ -88,7 +88,7 @@ async def test_nobody_listens() -> None:
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 503])
 async def test_a_refused_handshake(server: ScriptedServer, status: int) -> None:
-    """The status is told."""
+    """The error has the status."""
     server.refuse = status
     with pytest.raises(ConnectError) as caught:
         async with connect(server.url):
@@ -97,7 +97,7 @@ async def test_a_refused_handshake(server: ScriptedServer, status: int) -> None:
 
 
 async def test_a_server_that_refuses_the_first_frame(server: ScriptedServer) -> None:
-    """A close before `session.opened` is a failed connection, with its code."""
+    """A close before `session.opened` is a failed connection with a code."""
 
     async def refuse() -> None:
         line = await server.line()
@@ -115,7 +115,7 @@ async def test_a_server_that_refuses_the_first_frame(server: ScriptedServer) -> 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "nonsense", "ws://"])
 async def test_a_wrong_url(url: str) -> None:
-    """It is an error of the same kind as a server that is not there."""
+    """The error is the same as for a server that is not there."""
     with pytest.raises(ConnectError):
         async with connect(url):
             pass
@@ -124,7 +124,7 @@ async def test_a_wrong_url(url: str) -> None:
 async def test_a_proxy_does_not_stand_before_this_machine(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Loopback addresses are reached directly whatever the environment says."""
+    """Loopback addresses are reached directly in every environment."""
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
@@ -144,7 +144,7 @@ async def test_a_cancelled_connect_leaves_nothing(server: ScriptedServer) -> Non
 
 
 async def test_a_slow_consumer_does_not_stop_the_reader(server: ScriptedServer) -> None:
-    """Nobody reads a turn of thousands of events, and an answer still comes through behind them."""
+    """Thousands of unread events do not delay the answer behind them."""
     async with talking(server, bounds=Bounds(events=100)) as (session, line):
         turn = session.send("hello")
         await line.answer()
@@ -160,7 +160,7 @@ async def test_a_slow_consumer_does_not_stop_the_reader(server: ScriptedServer) 
 
 
 async def test_the_session_interrupts_what_runs(server: ScriptedServer) -> None:
-    """The current turn by its name; with nothing running there is nothing to do."""
+    """The current turn by its id; without one the call does nothing."""
     async with talking(server) as (session, line):
         assert await session.interrupt() is None
         session.send("hello")
@@ -176,7 +176,7 @@ async def test_the_session_interrupts_what_runs(server: ScriptedServer) -> None:
 
 
 async def test_metadata_is_merged(server: ScriptedServer) -> None:
-    """It is sent at once, and again with a session that takes the lost one's place."""
+    """Sent immediately, and again to a session that replaces a lost one."""
     async with talking(server) as (session, line):
         session.update({"user": "ada"})
         assert await line.receive() == bp.SessionUpdate(metadata={"user": "ada"})

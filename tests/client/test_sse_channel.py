@@ -23,7 +23,7 @@ EVENTS = [("session.opened", b'{"a":1}'), ("text.delta", b'{"b":\n2}'), ("", b"x
 
 @given(cuts=st.lists(st.integers(0, len(STREAM)), max_size=8))
 def test_events_are_found_however_the_bytes_arrive(cuts: list[int]) -> None:
-    """Types, data of several lines, either end of line; comments and what is unknown are passed over."""
+    """Types, data of several lines, both line ends; comments are ignored."""
     reader = EventStreamParser()
     edges = [0, *sorted(cuts), len(STREAM)]
     events = []

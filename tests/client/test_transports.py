@@ -1,4 +1,4 @@
-"""One conversation, three ways to carry it; and what is tried when WebSockets are blocked."""
+"""One conversation over three transports; the fallback to streams."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def talk(port: int, way: dict[str, Any]) -> AbstractAsyncContextManager[ClientSe
 
 
 async def converse(way: dict[str, Any]) -> tuple[list[bp.TurnState], list[Any]]:
-    """Have the scripted conversation; return its turns, folded, and what the agent was told before each.
+    """Play the conversation; return its turns and the agent's histories.
 
     A turn whose line is cut in the middle, one that is interrupted in the middle, and one to the end.
     """
@@ -94,7 +94,7 @@ async def converse(way: dict[str, Any]) -> tuple[list[bp.TurnState], list[Any]]:
 
 
 def transcript(turn: bp.TurnState) -> bp.TurnState:
-    """Return a turn without ids, which each session makes anew, and numbers: deltas may be merged."""
+    """Return a turn without ids and numbers, which differ between runs."""
     assert turn.heard is not None
     return structs.replace(
         turn,
@@ -108,7 +108,7 @@ def transcript(turn: bp.TurnState) -> bp.TurnState:
 
 @ways
 async def test_the_transcript_is_the_same_whichever_way(way: dict[str, Any]) -> None:
-    """With an interrupt in the middle and a resume after a cut; and the agent is told the same history."""
+    """With an interrupt and a resume; the agent gets the same history."""
     turns, histories = await converse(way)
     texts = [turn.lanes[""].text for turn in turns]
     assert texts == ["It was a dark night.", "Never mind ", "Fin."]
@@ -145,7 +145,7 @@ async def test_a_credential_reaches_every_request(way: dict[str, Any]) -> None:
 
 @asynccontextmanager
 async def proxy(port: int, answer: bytes | None) -> AsyncIterator[tuple[int, list[str]]]:
-    """Run a proxy that passes requests on, but answers upgrades itself, or cuts them when it has no answer.
+    """Run a proxy that forwards requests but refuses or cuts upgrades.
 
     Yields:
         Its port, and the first line of each request.
@@ -235,7 +235,7 @@ async def test_what_the_server_itself_refuses_stays_refused() -> None:
 
 
 async def test_a_place_without_a_server_of_ours_is_told_as_it_was_seen_first() -> None:
-    """The error names what the handshake got, not what the second attempt got."""
+    """The error names the handshake's result, not the second attempt's."""
     async with serving(counting) as server, proxy(server.port, status("404 Not Found")) as (port, asked):
         with pytest.raises(ConnectError) as refused:
             async with connect(f"ws://127.0.0.1:{port}/elsewhere"):

@@ -36,7 +36,7 @@ async def read(turn: ClientTurn) -> list[SessionEvent]:
 
 
 async def test_a_turn_is_iterated_to_its_end(server: ScriptedServer) -> None:
-    """Typed events in order, the last one is the end; then text and end stay readable."""
+    """Typed events in order to the end; text and end stay readable."""
     async with talking(server) as (session, line):
         turn = session.send("hello", metadata={"a": 1})
         assert (turn.id, turn.input) == (None, "hello")
@@ -125,7 +125,7 @@ async def test_a_queued_input_is_a_turn(server: ScriptedServer) -> None:
 
 
 async def test_an_interrupt_returns_the_outcome(server: ScriptedServer) -> None:
-    """And what is said with it reaches the server."""
+    """The reason, the playback and the force reach the server."""
     async with talking(server) as (session, line):
         turn = session.send("hello")
         await line.answer()
@@ -143,7 +143,7 @@ async def test_an_interrupt_returns_the_outcome(server: ScriptedServer) -> None:
 
 
 async def test_an_interrupt_before_the_turn_is_accepted(server: ScriptedServer) -> None:
-    """It names the input."""
+    """The interrupt names the input."""
     async with talking(server) as (session, line):
         turn = session.send("hello")
         interrupting = asyncio.create_task(turn.interrupt())
@@ -157,7 +157,7 @@ async def test_an_interrupt_before_the_turn_is_accepted(server: ScriptedServer) 
 
 
 async def test_an_interrupt_of_an_ended_turn(server: ScriptedServer) -> None:
-    """The server says that it had ended."""
+    """The outcome is `already_ended`."""
     async with talking(server) as (session, line):
         turn = session.send("hello")
         await line.answer()
@@ -195,7 +195,7 @@ async def test_a_refused_interrupt_raises(server: ScriptedServer) -> None:
 
 
 async def test_hold_resume_and_playback_name_the_turn(server: ScriptedServer) -> None:
-    """They wait for the turn's id, as nothing can be held or heard before."""
+    """The calls wait for the turn's id."""
     async with talking(server) as (session, line):
         turn = session.send("hello")
         holding = asyncio.create_task(turn.hold())
@@ -249,7 +249,7 @@ async def _one_word(turn: ClientTurn, words: list[str]) -> None:
 
 
 async def test_cancelling_an_interrupt_does_not_take_it_back(server: ScriptedServer) -> None:
-    """What was asked stays asked, and its answer disturbs nobody."""
+    """The request stays sent, and its answer is harmless."""
     async with talking(server) as (session, line):
         turn = session.send("hello")
         await line.answer()
@@ -290,7 +290,7 @@ async def test_many_tasks_wait_for_one_end(server: ScriptedServer) -> None:
 
 
 async def test_a_turn_of_a_closed_session_raises(server: ScriptedServer) -> None:
-    """It has no end that anyone could know; what was received can still be read."""
+    """The end stays unknown; received events can still be read."""
     async with talking(server) as (session, line):
         turn = session.send("hello")
         await line.answer()

@@ -1,4 +1,4 @@
-"""What is wrong when there is no connection, as the command says it."""
+"""Errors of failed connections, as the command prints them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from terminal_session import on_pipes
 def test_a_proxy_that_cannot_be_used(
     proxy: str, why: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The line says what to look at; nothing is asked of the network."""
+    """The message names the cause; the network is not used."""
     monkeypatch.setenv("https_proxy", proxy)
     monkeypatch.delenv("no_proxy", raising=False)
     assert main(["send", "wss://server.test", "x"]) == 1
@@ -39,7 +39,7 @@ def test_a_proxy_that_cannot_be_used(
     ],
 )
 async def test_a_server_whose_tls_is_of_no_use(speaks_tls: bool, why: str) -> None:
-    """The line says what is wrong with it; a proxy has nothing to do with that."""
+    """The message names the cause, which is not a proxy."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
 

@@ -28,7 +28,7 @@ def way(request: pytest.FixtureRequest) -> Way:
 
 
 class Storyteller:
-    """An agent that says a word whenever the test lets it."""
+    """Agent that yields a word whenever the test allows it."""
 
     def __init__(self) -> None:
         self.words: asyncio.Queue[str | None] = asyncio.Queue()
@@ -53,7 +53,7 @@ def talk_through(line: Relay, way: Way) -> AbstractAsyncContextManager[ClientSes
 
 
 async def say(agent: Storyteller, session: ClientSession, *words: str) -> None:
-    """Have words said, and wait until the current turn's text ends with them."""
+    """Yield words, and wait until the current turn's text ends with them."""
     turn = session.current
     assert turn is not None
     for word in words:
@@ -62,7 +62,7 @@ async def say(agent: Storyteller, session: ClientSession, *words: str) -> None:
 
 
 async def test_an_interrupt_cuts_and_history_is_what_was_read(way: Way) -> None:
-    """The next turn is told what the user got, and nothing more."""
+    """The next turn's history holds the read text, and nothing more."""
     agent = Storyteller()
     async with serving(agent) as server, connect(server.url, **way) as session:
         turn = session.send("story")
@@ -104,7 +104,7 @@ async def test_a_new_input_supersedes(way: Way) -> None:
 
 
 async def test_a_protected_section_is_heard_to_its_end(way: Way) -> None:
-    """The interrupt is deferred, and what was kept back meanwhile is delivered."""
+    """The interrupt is deferred, and withheld output is delivered."""
     agent = Storyteller()
     async with serving(agent) as server, connect(server.url, **way) as session:
         turn = session.send("legal")
@@ -156,7 +156,7 @@ async def test_a_broken_line_loses_nothing(way: Way) -> None:
 
 
 async def test_an_interrupt_while_the_line_is_down(way: Way) -> None:
-    """It is the first thing said on the next line, and the replay is not rendered."""
+    """Sent first on the next connection; the replay is not rendered."""
     agent = Storyteller()
     async with (
         serving(agent) as server,
@@ -176,7 +176,7 @@ async def test_an_interrupt_while_the_line_is_down(way: Way) -> None:
 
 
 async def test_a_server_that_lost_everything(way: Way) -> None:
-    """A restart: the turn fails as `session_lost`, and the next input works."""
+    """After a restart the turn is `session_lost`; the next input works."""
     agent = Storyteller()
     async with AsyncExitStack() as first, serving(agent) as second:
         server = await first.enter_async_context(serving(agent))
@@ -224,7 +224,7 @@ async def test_a_log_that_ran_over_gives_a_snapshot(way: Way) -> None:
 
 
 async def test_the_newest_connection_wins(way: Way) -> None:
-    """The older one is told so and does not come back."""
+    """The older one is replaced and does not reconnect."""
     async with serving(Storyteller()) as server, connect(server.url, **way) as session:
         core = session._core
         core_resume = bp.Resume(

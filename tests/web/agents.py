@@ -10,7 +10,7 @@ from bargein_server import Output, Turn
 
 
 async def talker(turn: Turn) -> AsyncIterator[Output]:
-    """Obey `count`, `count 3`, `slowly`, `legal`, `history`, `fail` and a request for a story; or echo."""
+    """Obey the tests' commands, such as `count 3` and `slowly`; or echo."""
     match turn.text.split():
         case ["count", number]:
             for n in range(int(number)):

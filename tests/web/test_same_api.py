@@ -81,7 +81,7 @@ def same(python: Iterable[str], javascript: Iterable[str], group: str = "") -> N
 
 @pytest.fixture(scope="module")
 def library() -> dict[str, list[str]]:
-    """Public members of the JavaScript classes, and the library's exports, from the library itself."""
+    """Exports and public members, from the JavaScript library itself."""
     program = f"""
         const library = await import({json.dumps((LIBRARY / "index.js").as_uri())});
         const names = (kind) => Object.getOwnPropertyNames(kind.prototype);
@@ -193,7 +193,7 @@ def test_the_clients_add_the_same_events() -> None:
 def test_the_guides_show_every_name(
     guide: str, classes: tuple[type, ...], convert: Callable[[str], str], library: dict[str, list[str]]
 ) -> None:
-    """Every member and every error is in the guide of each language, as code."""
+    """Each guide shows every member and every error, as code."""
     text = (CLIENTS / guide).read_text("utf-8")
     only = set() if convert is str else ONLY_PYTHON["session"]
     names = {convert(name) for kind in classes for name in members(kind) - only}

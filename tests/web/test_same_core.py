@@ -1,4 +1,4 @@
-"""Both clients do the same: what the Python core does in random conversations, the other one must do."""
+"""Both cores behave alike in random conversations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STEPS = 150
 
 
 class Recorder:
-    """Talks at random with an honest server over a bad line, and writes down what came of it.
+    """Recorder of random conversations with a correct server.
 
     The steps are those of `protocol/conversations.json`.
     """
