@@ -56,7 +56,7 @@ const byName = new Map(CODES.map((code) => [code.name, code]));
 const closing = new Map(CODES.filter((code) => code.closes).map((code) => [code.number, code]));
 
 /**
- * The row called `name`; undefined for a name that only a newer peer knows.
+ * Returns the row with this name; undefined for a name of a newer peer.
  *
  * @param {string} name
  */
