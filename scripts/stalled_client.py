@@ -46,7 +46,7 @@ async def play(url: str, clients: int) -> None:
 async def _one(url: str) -> bool:
     backoff = Backoff(base_s=0.05, cap_s=0.2)
     async with connect(url, backoff=backoff) as session:
-        turn = await session.send("go")
+        turn = session.send("go")
         while len(turn.text) < 10_000:
             await asyncio.sleep(0.01)
         print("reads", flush=True)
@@ -55,10 +55,14 @@ async def _one(url: str) -> bool:
 
 
 async def _resumed(session: ClientSession) -> None:
-    while session.connected:
+    while _is_open(session):
         await asyncio.sleep(0.01)
-    while not session.connected:
+    while not _is_open(session):
         await asyncio.sleep(0.01)
+
+
+def _is_open(session: ClientSession) -> bool:
+    return session.state.name == "open"
 
 
 # --- what the server holds ---------------------------------------------------------------------------

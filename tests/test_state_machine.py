@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 import bargein_protocol as bp
 from bargein_client.core import ClientCore
 from bargein_client.phases import Phase
-from bargein_client.tracked import TrackedTurn
+from bargein_client.tracked_turn import TrackedTurn
 from bargein_protocol import JSON
 from bargein_server.core.turn_limiter import TurnLimiter
 from bargein_server.core.turn_record import COMPLETED, Ending

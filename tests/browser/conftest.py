@@ -1,4 +1,4 @@
-"""One browser for all tests of the page; each test has a profile of its own."""
+"""One browser for all tests of the page, one profile per test."""
 
 from __future__ import annotations
 

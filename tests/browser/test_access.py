@@ -1,4 +1,4 @@
-"""A server that asks who is there."""
+"""Server with authentication."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_a_token_is_asked_for(browser: Browser) -> None:
-    """Until it is right, and again after a reload, which then goes on: the token is kept nowhere."""
+    """Asked until it is right, and after a reload; the token is not kept."""
     async with serving(chatter, authenticator=BearerTokens({"secret": "ann"})) as server:
         page = await browser.new_page()
         try:

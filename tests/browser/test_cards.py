@@ -1,4 +1,4 @@
-"""Calls that concern the user, agents side by side, and the list of steps."""
+"""Cards of calls, several lanes, and the list of steps."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def result_of(turn: Locator) -> str:
-    """Return what the steps say came of the last call."""
+    """Return the result of the last call, as the steps show it."""
     await turn.locator("summary").first.click()
     return await turn.locator(".call .outcome").last.text_content() or ""
 
 
 async def test_a_draft_grows_and_is_then_the_users(browser: Browser) -> None:
-    """The editor opens before the arguments are whole, and what the user made of it goes back."""
+    """The editor fills as it streams; the user's version is the result."""
     async with serving(demo) as server, person(browser, server.port) as chat:
         turn = await chat.say("Draft an email")
         body = turn.locator(".draft textarea")
@@ -45,7 +45,7 @@ async def test_a_draft_grows_and_is_then_the_users(browser: Browser) -> None:
 
 
 async def test_a_draft_that_is_cut_stays_as_it_is(browser: Browser) -> None:
-    """It says so, and cannot be handed over any more."""
+    """The card shows it, and cannot be sent any more."""
     async with serving(demo) as server, person(browser, server.port) as chat:
         turn = await chat.say("Draft an email")
         await turn.locator(".draft").wait_for()
@@ -73,7 +73,7 @@ async def test_the_user_is_asked(browser: Browser, button: str, answer: str) -> 
 
 
 async def test_agents_stand_beside_each_other(browser: Browser) -> None:
-    """Each has its name, its progress and its words; what is said after them stands below them."""
+    """Each lane has name, progress and words; later text is below."""
     async with serving(demo) as server, person(browser, server.port) as chat:
         turn = await chat.say("Ask your team")
         await chat.ended(turn, "completed")
@@ -89,7 +89,7 @@ async def test_agents_stand_beside_each_other(browser: Browser) -> None:
 
 
 async def test_steps_are_folded_and_fill(browser: Browser) -> None:
-    """The summary tells the last step; unfolded, there are statuses, thoughts, calls, results, durations."""
+    """The summary shows the last step; the open list shows all steps."""
     async with serving(demo) as server, person(browser, server.port) as chat:
         turn = await chat.say("hello")
         await turn.locator(".now", has_text="Answering").wait_for()

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_an_answer_is_shown_as_markdown(browser: Browser) -> None:
-    """The user's words stand there at once, and are confirmed; the answer is formatted."""
+    """The message appears immediately; the answer is formatted."""
     async with serving(chatter) as server, person(browser, server.port) as chat:
         turn = await chat.say("short")
         assert "short" in (await turn.locator(".user").text_content() or "")
@@ -37,7 +37,7 @@ async def test_a_skeleton_stands_where_the_answer_will_be(browser: Browser) -> N
 
 @pytest.mark.parametrize("how", ["button", "escape", "typing"])
 async def test_an_answer_can_be_cut(browser: Browser, how: str) -> None:
-    """By the button, by Escape, by saying something else: it is marked as cut, with what was heard of it."""
+    """Button, Escape and a new message mark the cut and the heard text."""
     async with serving(chatter) as server, person(browser, server.port) as chat:
         turn = await chat.say("talk")
         await chat.speaking(turn)
@@ -58,7 +58,7 @@ async def test_an_answer_can_be_cut(browser: Browser, how: str) -> None:
 
 
 async def test_the_server_knows_what_was_on_the_screen(browser: Browser) -> None:
-    """What the history keeps of a cut answer is, to the character, what the page has shown."""
+    """The history of a cut answer equals the displayed text."""
     async with serving(chatter) as server, person(browser, server.port) as chat:
         turn = await chat.say("fast")  # there is always something that came and is not drawn
         await chat.speaking(turn, 80)
@@ -71,7 +71,7 @@ async def test_the_server_knows_what_was_on_the_screen(browser: Browser) -> None
 
 
 async def test_a_protected_section_is_heard_to_its_end(browser: Browser) -> None:
-    """An interrupt that is deferred shows nothing for the moment, and then everything that it must."""
+    """A deferred interrupt withholds the text, then shows all of it."""
     async with serving(chatter) as server, person(browser, server.port) as chat:
         turn = await chat.say("legal")
         await chat.speaking(turn)
@@ -87,7 +87,7 @@ async def test_a_protected_section_is_heard_to_its_end(browser: Browser) -> None
 
 
 async def test_inputs_wait_in_line(browser: Browser) -> None:
-    """What is said during a protected section says that it waits, and is answered after it."""
+    """A message during a protected section waits and is answered after it."""
     async with serving(chatter) as server, person(browser, server.port) as chat:
         first = await chat.say("legal")
         await chat.speaking(first)
@@ -98,7 +98,7 @@ async def test_inputs_wait_in_line(browser: Browser) -> None:
 
 
 async def test_a_new_conversation_begins_empty(browser: Browser) -> None:
-    """Also in the middle of an answer; nothing of the old one comes back, not after a reload either."""
+    """Nothing of the old conversation returns, not even after a reload."""
     async with serving(chatter) as server, person(browser, server.port) as chat:
         turn = await chat.say("talk")
         await chat.speaking(turn)
@@ -115,7 +115,7 @@ async def test_a_new_conversation_begins_empty(browser: Browser) -> None:
 
 
 async def test_what_is_said_before_the_line_is_up_waits_for_it(browser: Browser) -> None:
-    """It is shown at once, and sent when there is a connection."""
+    """Shown immediately, and sent when there is a connection."""
     async with serving(chatter) as server, relay(server.port) as line, person(browser, line.port) as chat:
         line.target = 1
         line.cut()

@@ -32,7 +32,7 @@ FOLLOW = """async () => {
 
 
 async def steady(turn: Turn) -> AsyncIterator[Output]:
-    """Says a word every few milliseconds."""
+    """Yield a word every few milliseconds."""
     number = 0
     while True:
         number += 1
@@ -41,7 +41,7 @@ async def steady(turn: Turn) -> AsyncIterator[Output]:
 
 
 async def test_it_follows_by_cookie_and_mends_its_line(browser: Browser) -> None:
-    """No header, no secret in a URL or in reach of a script; after a cut no word is missing or doubled."""
+    """No secret in a URL or a script; a cut loses and doubles no word."""
     async with serving(steady, away_s=30.0) as server, relay(server.port) as line:
         context = await browser.new_context()
         try:

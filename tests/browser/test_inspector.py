@@ -18,7 +18,7 @@ async def types(chat: ChatPage) -> list[str]:
 
 
 async def test_every_event_is_there_with_its_number(browser: Browser) -> None:
-    """What was sent and what came, from the very first on, in order."""
+    """All sent and received events in order."""
     async with serving(chatter) as server, person(browser, server.port) as chat:
         turn = await chat.say("short")
         await chat.ended(turn, "completed")
@@ -53,7 +53,7 @@ async def test_events_can_be_filtered_and_read(browser: Browser) -> None:
 
 
 async def test_an_interrupt_is_a_picture(browser: Browser) -> None:
-    """Asked, silent, fenced, ended: in words for who cannot see it."""
+    """The timeline has a text for screen readers."""
     async with serving(chatter) as server, person(browser, server.port) as chat:
         turn = await chat.say("talk")
         await chat.speaking(turn)

@@ -1,4 +1,4 @@
-"""The JavaScript client in a real browser, by itself: its sockets, its event streams, its tickets."""
+"""The JavaScript client in a real browser, without the page."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ TALK_AND_CUT = """async (options) => {
     while (turn.text.length < 50) await new Promise((resolve) => setTimeout(resolve, 5));
     const shown = turn.text;
     const { outcome, heard } = await turn.interrupt({ reason: "barge_in" });
-    const { reason } = await turn.ended;
+    const { reason } = await turn.ended();
     const next = session.send("short");
     for await (const event of next);
     await session.close();
-    return [outcome, reason, heard.text === shown, next.text, session.state.state];
+    return [outcome, reason, heard.text === shown, next.text, session.state.name];
 }"""
 CUT = ["interrupted", "barge_in", True, "A **short** answer.", "closed"]
 TICKET = """{
@@ -40,7 +40,7 @@ TICKET = """{
 
 @asynccontextmanager
 async def blank_page(browser: Browser, server: Serving) -> AsyncIterator[Page]:
-    """Open a page of the server's origin that does nothing, with the library as `library`."""
+    """Open an empty page of the server's origin with the library."""
     page = await browser.new_page()
     try:
         await page.goto(f"http://127.0.0.1:{server.port}/healthz")
@@ -52,13 +52,13 @@ async def blank_page(browser: Browser, server: Serving) -> AsyncIterator[Page]:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_an_interrupt_in_the_middle(browser: Browser, transport: str) -> None:
-    """What was delivered is what was heard, and the session goes on, on sockets and event streams."""
+    """The delivered text is the heard text, on both transports."""
     async with serving(chatter) as server, blank_page(browser, server) as page:
         assert await page.evaluate(TALK_AND_CUT, {"transport": transport}) == CUT
 
 
 async def test_where_no_socket_opens_an_event_stream_does(browser: Browser) -> None:
-    """A proxy that does not know WebSockets breaks nothing."""
+    """A proxy that blocks WebSockets does no harm."""
     async with serving(chatter) as server, blank_page(browser, server) as page:
         await page.evaluate(
             """() => {
@@ -73,7 +73,7 @@ async def test_where_no_socket_opens_an_event_stream_does(browser: Browser) -> N
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_ticket_lets_a_page_in(browser: Browser, transport: str) -> None:
-    """A browser sets no header on a socket: it has a ticket, and what goes up later is let in, too."""
+    """A ticket admits the socket, the stream and its later requests."""
     tokens = BearerTokens({"ann-secret": "ann"})
     async with serving(chatter, authenticator=tokens) as server, blank_page(browser, server) as page:
         talk = f"({TALK_AND_CUT})({{ ...{TICKET}, transport: '{transport}' }})"
@@ -83,7 +83,7 @@ async def test_a_ticket_lets_a_page_in(browser: Browser, transport: str) -> None
 
 
 async def test_a_device_that_comes_back_asks_its_line(browser: Browser) -> None:
-    """After `offline`, `online` and coming into view, a line that seems open must prove it."""
+    """`offline`, `online` and visibility cause a ping."""
     async with serving(chatter) as server, blank_page(browser, server) as page:
         pinged = """async () => {
             const session = await library.connect("/");
@@ -93,6 +93,6 @@ async def test_a_device_that_comes_back_asks_its_line(browser: Browser) -> None:
             window.dispatchEvent(new Event("online"));
             document.dispatchEvent(new Event("visibilitychange"));
             while (pongs < 3) await new Promise((resolve) => setTimeout(resolve, 5));
-            return session.state.state;
+            return session.state.name;
         }"""
         assert await page.evaluate(pinged) == "open"

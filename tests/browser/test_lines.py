@@ -23,7 +23,7 @@ def assert_whole(words: list[str]) -> None:
 
 
 async def test_a_reload_in_mid_answer_goes_on(browser: Browser) -> None:
-    """The conversation stands there again, and the answer goes on without a gap."""
+    """The conversation is restored, and the answer continues without a gap."""
     async with serving(chatter) as server, person(browser, server.port) as chat:
         first = await chat.say("short")
         await chat.ended(first, "completed")
@@ -43,7 +43,7 @@ async def test_a_reload_in_mid_answer_goes_on(browser: Browser) -> None:
 
 
 async def test_a_broken_line_is_mended_without_a_gap(browser: Browser) -> None:
-    """The page says that it reconnects, and then goes on as if nothing had been."""
+    """The page shows that it reconnects, and continues."""
     async with serving(chatter) as server, relay(server.port) as line, person(browser, line.port) as chat:
         turn = await chat.say("talk")
         await chat.speaking(turn, 50)
@@ -61,7 +61,7 @@ async def test_a_broken_line_is_mended_without_a_gap(browser: Browser) -> None:
 
 
 async def test_a_restarted_server_is_found_again(browser: Browser) -> None:
-    """The turn that ran is over and says what to do; the conversation can go on."""
+    """The running turn fails with advice; the conversation continues."""
     async with relay(0) as line, serving(chatter) as server:
         line.target = server.port
         async with person(browser, line.port) as chat:
@@ -73,14 +73,14 @@ async def test_a_restarted_server_is_found_again(browser: Browser) -> None:
                 await chat.ended(turn, "failed")
                 again = turn.get_by_role("button", name="Send again")
                 await again.wait_for()
-                assert "forgotten" in (await chat.page.locator("#banner").text_content() or "")
+                assert "has lost" in (await chat.page.locator("#banner").text_content() or "")
                 await chat.connected()
                 following = await chat.say("short")
                 await chat.ended(following, "completed")
 
 
 async def test_silence_does_not_wait_for_the_line(browser: Browser) -> None:
-    """In the step of the click the answer stays as it is, though more of it came, and more still arrives."""
+    """The answer freezes with the click, although more events arrive."""
     async with serving(chatter) as server, relay(server.port) as line, person(browser, line.port) as chat:
         turn = await chat.say("fast")
         await chat.speaking(turn, 500)
@@ -110,7 +110,7 @@ async def test_silence_does_not_wait_for_the_line(browser: Browser) -> None:
 
 
 async def test_two_tabs_on_one_conversation(browser: Browser) -> None:
-    """The newest wins, the other one says so, and can take the conversation back with all that was said."""
+    """The newest tab wins; the other one can take the conversation back."""
     context = await browser.new_context()
     try:
         async with serving(chatter) as server, person(browser, server.port, context=context) as chat:
@@ -138,7 +138,7 @@ async def test_two_tabs_on_one_conversation(browser: Browser) -> None:
 
 
 async def test_a_server_that_is_not_there(browser: Browser, tmp_path: Path) -> None:
-    """The page says what is wrong and what to do, and comes back when the server does."""
+    """The page shows the error with advice, and reconnects later."""
     async with serving(chatter) as server, relay(server.port) as line, person(browser, line.port) as chat:
         line.target = 1
         line.cut()

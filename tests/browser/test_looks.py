@@ -1,4 +1,4 @@
-"""How the page looks, to eyes and to screen readers; with `--screenshots FOLDER` the pictures are kept."""
+"""Appearance and accessibility of the page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PHONE, DESK = (390, 844), (1280, 860)
 
 
 async def faults_for_readers(chat: ChatPage) -> list[str]:
-    """Return what axe-core finds serious or critical."""
+    """Return the serious and critical findings of axe-core."""
     results: Any = await Axe().run(chat.page)
     return [
         f"{fault['id']}: {node['html'][:200]}"
@@ -33,7 +33,7 @@ async def faults_for_readers(chat: ChatPage) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the demo agent speak faster than people can read: nobody reads here."""
+    """Remove the demo agent's pauses."""
     monkeypatch.setattr(showcase, "WORDS_PER_SECOND", 90.0)
 
 
@@ -50,7 +50,7 @@ def album(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 async def test_every_scene_can_be_used_by_everybody(
     browser: Browser, album: Path, scheme: Literal["light", "dark"], size: tuple[int, int]
 ) -> None:
-    """No serious fault for axe-core in any state of the page, and nothing is wider than the screen."""
+    """No serious finding of axe-core, and nothing wider than the screen."""
 
     async def look(name: str) -> None:
         await chat.page.screenshot(path=album / f"{name}-{size[0]}-{scheme}.png")
@@ -110,7 +110,7 @@ async def test_a_keyboard_is_enough(browser: Browser) -> None:
 
 
 async def test_a_screen_reader_is_told_sentences_and_ends(browser: Browser) -> None:
-    """Not each word: the region that is read out changes a few times in an answer of a hundred words."""
+    """The live region changes a few times per answer, not per word."""
     async with serving(demo) as server, person(browser, server.port) as chat:
         await chat.page.evaluate(
             """() => {

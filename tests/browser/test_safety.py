@@ -1,4 +1,4 @@
-"""What a model says stays text, whatever it is."""
+"""Output of a model stays text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_what_a_model_writes_runs_nothing(browser: Browser) -> None:
-    """Scripts, handlers, links to scripts are text, in the answer and in its steps, live and restored."""
+    """Scripts, handlers and script links are text, live and restored."""
     async with serving(evil) as server, person(browser, server.port) as chat:
         turn = await chat.say("attack")
         await chat.ended(turn, "completed")
@@ -34,7 +34,7 @@ async def test_what_a_model_writes_runs_nothing(browser: Browser) -> None:
 
 
 async def test_the_policy_refuses_what_the_page_does_not_need(browser: Browser) -> None:
-    """The browser itself refuses inline scripts, strings as HTML, other hosts, and being framed."""
+    """The policy refuses inline scripts, HTML strings, other hosts, frames."""
     async with serving(chatter) as server, person(browser, server.port) as chat:
         refused = await chat.page.evaluate(
             """async () => {

@@ -1,4 +1,4 @@
-"""What is played, what is dropped, and what the server is told of it."""
+"""Played and dropped audio, and the reports about it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHORT = "four words of sound"
 
 
 async def tones(turn: Turn) -> AsyncIterator[Output]:
-    """The tone agent, which also knows what was heard of its last answer."""
+    """The tone agent, with the heard part of its last answer."""
     if turn.text == "recall":
         yield str(turn.history.messages(mark="✂")[-2]["content"])
         return
@@ -28,7 +28,7 @@ async def tones(turn: Turn) -> AsyncIterator[Output]:
 
 
 async def account(chat: ChatPage, turn: Locator) -> tuple[int, int, int]:
-    """Wait until a turn is silent; returns its samples: those that came, were played, were dropped."""
+    """Wait until a turn is silent; return its received and played samples."""
     await chat.page.locator("#stop").wait_for(state="hidden")
     numbers = re.findall(r"\d+", await turn.get_attribute("data-sound") or "")
     came, played, dropped = map(int, numbers)
@@ -47,7 +47,7 @@ async def played_some(chat: ChatPage, samples: int) -> None:
 
 
 async def reports(chat: ChatPage) -> None:
-    """Note from now on what the page tells the server of playback."""
+    """Record the page's playback reports from now on."""
     await chat.page.evaluate(
         """() => {
             window.reports = [];
@@ -63,7 +63,7 @@ async def reports(chat: ChatPage) -> None:
 
 
 async def test_all_that_comes_is_played(browser: Browser) -> None:
-    """To the last sample, and the server is told so."""
+    """All samples are played and reported."""
     async with serving(tones) as server, person(browser, server.port) as chat:
         await reports(chat)
         turn = await chat.say(SHORT)
@@ -75,7 +75,7 @@ async def test_all_that_comes_is_played(browser: Browser) -> None:
 
 @pytest.mark.parametrize("when", ["streaming", "ended"])
 async def test_a_cut_is_counted_to_the_sample(browser: Browser, when: str) -> None:
-    """Played and dropped are what came, also when the server had long ended the turn; the history agrees."""
+    """Played plus dropped samples are all samples; the history agrees."""
     async with serving(tones) as server, person(browser, server.port) as chat:
         await reports(chat)
         if when == "ended":
@@ -102,7 +102,7 @@ async def test_a_cut_is_counted_to_the_sample(browser: Browser, when: str) -> No
 
 
 async def test_silence_stays(browser: Browser) -> None:
-    """Nothing more is played of what was cut, and the next answer is played whole."""
+    """Nothing of a cut answer is played; the next answer is played whole."""
     async with serving(tones) as server, person(browser, server.port) as chat:
         turn = await chat.say("long")
         await played_some(chat, 4000)

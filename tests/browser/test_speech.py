@@ -1,4 +1,4 @@
-"""The browser's own voice and ear: what is read aloud, and barging in by speaking.
+"""Speech of the browser: reading aloud, and barging in by speaking.
 
 A browser without a person has neither, so both are fakes of the Web Speech API that a test drives: the
 page is the real one.
@@ -63,7 +63,7 @@ delete window.webkitSpeechRecognition;
 
 
 async def sentences(turn: Turn) -> AsyncIterator[Output]:
-    """Two sentences at once, or what was heard of them."""
+    """Two sentences, or the heard part of them."""
     if turn.text == "recall":
         yield str(turn.history.messages(mark="✂")[-2]["content"])
     else:
@@ -72,7 +72,7 @@ async def sentences(turn: Turn) -> AsyncIterator[Output]:
 
 @asynccontextmanager
 async def listener(browser: Browser, port: int, script: str = FAKES) -> AsyncIterator[ChatPage]:
-    """Open the page in a browser that can, or cannot, speak and listen."""
+    """Open the page in a browser with or without speech."""
     context = await browser.new_context()
     try:
         await context.add_init_script(script)
@@ -90,7 +90,7 @@ async def test_what_the_browser_cannot_do_is_not_offered(browser: Browser) -> No
 
 
 async def test_an_answer_is_read_aloud(browser: Browser) -> None:
-    """Without the signs of its markup, to the end; then there is nothing to stop."""
+    """Without markup, to the end; then nothing can be stopped."""
     async with serving(sentences) as server, listener(browser, server.port) as chat:
         await chat.page.click("#toggle-reading")
         turn = await chat.say("read")
@@ -103,7 +103,7 @@ async def test_an_answer_is_read_aloud(browser: Browser) -> None:
 
 
 async def test_what_was_not_said_aloud_was_not_heard(browser: Browser) -> None:
-    """A cut in the middle of a sentence: the rest is dimmed, and the agent knows how far it got."""
+    """A cut within a sentence: the rest is dimmed, the report is exact."""
     async with serving(sentences) as server, listener(browser, server.port) as chat:
         await chat.page.click("#toggle-reading")
         turn = await chat.say("read")
@@ -121,7 +121,7 @@ async def test_what_was_not_said_aloud_was_not_heard(browser: Browser) -> None:
 
 
 async def test_a_first_sound_only_holds(browser: Browser) -> None:
-    """Nothing is shown while it is not clear what it was; when no words come, the answer goes on."""
+    """A sound holds the answer; without words the answer continues."""
     async with serving(chatter) as server, listener(browser, server.port) as chat:
         await chat.page.click("#toggle-listening")
         turn = await chat.say("talk")
@@ -136,7 +136,7 @@ async def test_a_first_sound_only_holds(browser: Browser) -> None:
 
 
 async def test_words_interrupt(browser: Browser) -> None:
-    """At the first of them the answer is cut; all of them are the next input."""
+    """The first word cuts the answer; all words are the next input."""
     async with serving(chatter) as server, listener(browser, server.port) as chat:
         await chat.page.click("#toggle-listening")
         turn = await chat.say("talk")
@@ -150,7 +150,7 @@ async def test_words_interrupt(browser: Browser) -> None:
 
 
 async def test_an_ear_that_is_refused_says_so(browser: Browser) -> None:
-    """And the button is up again."""
+    """The button is released."""
     async with serving(chatter) as server, listener(browser, server.port) as chat:
         await chat.page.click("#toggle-listening")
         await chat.page.evaluate("ear.onerror({ error: 'not-allowed' })")

@@ -1,4 +1,4 @@
-"""What the page costs: bytes, the first paint, frames while a long answer streams; printed."""
+"""Costs of the page: bytes, first paint, and frames of a long answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KIB = 1024
 
 
 async def test_the_page_is_small(browser: Browser, capsys: pytest.CaptureFixture[str]) -> None:
-    """What a browser loads for it, compressed, is below 150 KiB; so is all that is served."""
+    """The compressed page is below 150 KiB."""
     whole = sum(len(asset.compressed) for asset in Page(page_folder()).assets.values())
     async with serving(chatter) as server, person(browser, server.port) as chat:
         loaded = await chat.page.evaluate(
@@ -33,7 +33,7 @@ async def test_the_page_is_small(browser: Browser, capsys: pytest.CaptureFixture
 
 
 async def test_it_is_painted_soon(browser: Browser, capsys: pytest.CaptureFixture[str]) -> None:
-    """The first paint on the loopback; the bound is three times what is aimed at, for busy machines."""
+    """First paint on the loopback; the bound is three times the target."""
     async with serving(chatter) as server, person(browser, server.port) as chat:
         times = []
         for _ in range(5):
@@ -52,7 +52,7 @@ async def test_it_is_painted_soon(browser: Browser, capsys: pytest.CaptureFixtur
 async def test_a_flood_of_text_leaves_the_page_alive(
     browser: Browser, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """10,000 pieces in one answer: all are shown, and the page changes once a frame, not once a piece."""
+    """10,000 pieces are all shown, with one change of the page per frame."""
     async with serving(flood) as server, person(browser, server.port) as chat:
         await chat.page.evaluate(
             """() => {

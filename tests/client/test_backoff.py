@@ -16,6 +16,6 @@ def test_a_delay_is_between_nothing_and_its_bound(attempt: int, chance: float) -
 
 
 def test_bounds_double_up_to_the_cap() -> None:
-    """0.5 s at first, 30 s at last, as the protocol says."""
+    """0.5 s at first, 30 s at last, as the protocol demands."""
     bounds = [Backoff().longest(attempt) for attempt in range(1, 9)]
     assert bounds == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]

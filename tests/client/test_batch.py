@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bargein_protocol as bp
-from bargein_client.batch import (
-    MOST_BYTES,
-    MOST_INPUTS,
+from bargein_client.cli.batch import (
+    MAX_BYTES,
+    MAX_INPUTS,
     BadLine,
     ProgressBar,
     Writer,
@@ -31,7 +31,7 @@ from waiting import WAIT_S
 
 
 async def answering(turn: Turn) -> AsyncIterator[Output]:
-    """Says what it was told, later when it is told `slow`; fails when it is told to."""
+    """Agent that echoes; late for `slow`, with a failure for `fail`."""
     if turn.text == "fail":
         raise TurnFailed("upstream", retryable=True)
     for _ in range(50 if turn.text == "slow" else 0):
@@ -40,7 +40,7 @@ async def answering(turn: Turn) -> AsyncIterator[Output]:
 
 
 async def batch(server: Serving, *arguments: str, given: str = "") -> tuple[int, list[Any], str]:
-    """Run the command; returns its exit code, its results, and what it said beside them."""
+    """Run the command; return its exit code, results and messages."""
     url = f"http://127.0.0.1:{server.port}"
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bargein_client", "batch", *arguments[:1], url, *arguments[1:],
@@ -53,7 +53,7 @@ async def batch(server: Serving, *arguments: str, given: str = "") -> tuple[int,
 
 
 async def test_lines_are_answered_in_order(tmp_path: Path) -> None:
-    """Plain lines and JSON lines; one that is slow comes where it was asked."""
+    """Plain lines and JSON lines; a slow answer keeps its place."""
     file = tmp_path / "inputs"
     file.write_text('slow\n\n{"text": "two", "id": "b", "metadata": {"a": 1}}\nthree\n', "utf-8")
     async with serving(answering) as server:
@@ -75,7 +75,7 @@ async def test_a_failure_is_told_and_loses_no_other() -> None:
 
 
 async def test_what_cannot_begin_says_why(tmp_path: Path) -> None:
-    """A line that is no input, a file that is not there, a credential that is missing."""
+    """Invalid line, missing file, missing credential."""
     async with serving(answering, authenticator=BearerTokens({"secret": "ann"})) as server:
         code, results, said = await batch(server, "-", given='one\n{"tekst": "x"}\n')
         assert (code, results) == (1, [])
@@ -106,7 +106,7 @@ def test_results_are_written_in_order_as_soon_as_they_can_be(order: list[int]) -
 
 
 def test_failures_are_counted() -> None:
-    """Whatever did not complete."""
+    """Every input without a completed turn."""
     writer = Writer(lambda ready: None)
     writer.add(result(1, "failed"))
     writer.add(result(0, "interrupted"))
@@ -116,9 +116,9 @@ def test_failures_are_counted() -> None:
 
 def test_a_long_file_is_sent_in_several_requests() -> None:
     """By number and by size; none is lost or moved."""
-    short = [bp.BatchInput(text=str(n)) for n in range(2 * MOST_INPUTS + 1)]
-    assert list(map(len, in_requests(short))) == [MOST_INPUTS, MOST_INPUTS, 1]
-    long = [bp.BatchInput(text="x" * (MOST_BYTES // 3))] * 5
+    short = [bp.BatchInput(text=str(n)) for n in range(2 * MAX_INPUTS + 1)]
+    assert list(map(len, in_requests(short))) == [MAX_INPUTS, MAX_INPUTS, 1]
+    long = [bp.BatchInput(text="x" * (MAX_BYTES // 3))] * 5
     parts = list(in_requests(long))
     assert [item for part in parts for item in part] == long
     assert max(map(len, parts)) == 2
@@ -126,7 +126,7 @@ def test_a_long_file_is_sent_in_several_requests() -> None:
 
 
 def test_lines_are_inputs() -> None:
-    """What does not begin like an object is what was said."""
+    """A line that does not begin like an object is a message."""
     assert read_inputs(["  a b ", "", ' {"text":"c"}', "[1]"]) == [
         bp.BatchInput(text="a b"), bp.BatchInput(text="c"), bp.BatchInput(text="[1]"),
     ]  # fmt: skip
@@ -136,7 +136,7 @@ def test_lines_are_inputs() -> None:
 
 
 def test_the_bar_is_for_terminals() -> None:
-    """It is drawn over itself and taken away; elsewhere nothing is written."""
+    """The bar is redrawn and removed; other streams get nothing."""
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

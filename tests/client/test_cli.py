@@ -1,4 +1,4 @@
-"""The command `bargein`, run as a process against a server that is played by hand."""
+"""The command `bargein` as a process, against a scripted server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import bargein_protocol as bp
-from bargein_client.cli import main, socket_url
+from bargein_client.cli.command import main, socket_url
 from client_script import ScriptedLine, ScriptedServer, accepted, ended, opened, result, scripted_server, text
 from terminal_session import interrupt, on_pipes, on_terminal, plain, surroundings
 
@@ -24,12 +24,12 @@ from terminal_session import interrupt, on_pipes, on_terminal, plain, surroundin
     ],
 )
 def test_urls_are_completed(given: str, meant: str) -> None:
-    """People type what they see in the browser."""
+    """Short forms and browser URLs are accepted."""
     assert socket_url(given) == meant
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
-    """`--version` says the version of the distribution."""
+    """`--version` prints the version of the distribution."""
     with pytest.raises(SystemExit) as caught:
         main(["--version"])
     assert caught.value.code == 0
@@ -37,19 +37,19 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:
-    """A short error with the URL and what to do; no traceback."""
+    """A short error with the URL and advice; no traceback."""
     assert main(["send", "127.0.0.1:9", "hello"]) == 1
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.splitlines() == [
-        "bargein: cannot connect to ws://127.0.0.1:9/v1/session: nothing listens there",
+        "bargein: cannot connect to ws://127.0.0.1:9/v1/session: no server is listening at this address",
         "  is the server running? start one with: bargein-server",
     ]
 
 
 @pytest.mark.parametrize("url", ["http://[::1", "localhost:99999", "ws://", "ftp://localhost"])
 def test_what_is_no_url(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """One line that says so, and no advice to start a server."""
+    """One line, without the advice to start a server."""
     assert main(["send", url, "hello"]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
@@ -71,7 +71,7 @@ def test_arguments_that_are_not_utf8(arguments: list[str], capsys: pytest.Captur
 def test_a_variable_that_is_not_utf8(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is named."""
+    """The message names the variable."""
     monkeypatch.setenv("BARGEIN_TOKEN", "\udcff")
     with pytest.raises(SystemExit) as caught:
         main(["send", "localhost:9", "x"])
@@ -80,7 +80,7 @@ def test_a_variable_that_is_not_utf8(
 
 
 async def output(process: asyncio.subprocess.Process) -> tuple[str, str, int | None]:
-    """Wait for the end of a process and return what it wrote and its exit code."""
+    """Wait for the end of a process; return its output and exit code."""
     async with asyncio.timeout(30):
         out, err = await process.communicate()
     return out.decode(), err.decode(), process.returncode
@@ -94,7 +94,7 @@ async def opening(server: ScriptedServer) -> ScriptedLine:
 
 
 async def test_send_prints_the_answer(server: ScriptedServer) -> None:
-    """The answer on standard output, harmless; status and thoughts on standard error."""
+    """Safe text on standard output, status and thoughts on standard error."""
     async with on_pipes("send", server.url, "hello", "--token", "secret") as process:
         line = await server.line()
         assert (await line.open()).auth == "secret"
@@ -162,7 +162,7 @@ async def test_ctrl_c_interrupts_send(server: ScriptedServer, form: list[str]) -
 
 
 async def test_a_second_ctrl_c_leaves(server: ScriptedServer) -> None:
-    """A server that does not answer holds nobody."""
+    """A server that does not answer cannot block the exit."""
     async with on_pipes("send", server.url, "hello") as process:
         line = await opening(server)
         await line.answer()
@@ -198,7 +198,7 @@ async def test_send_as_json(server: ScriptedServer) -> None:
 
 
 async def test_send_survives_a_broken_line(server: ScriptedServer) -> None:
-    """It says so, resumes, and the answer is whole."""
+    """The command reports it and resumes; the answer is complete."""
     async with on_pipes("send", server.url, "hello") as process:
         line = await opening(server)
         await line.answer()
@@ -216,7 +216,7 @@ async def test_send_survives_a_broken_line(server: ScriptedServer) -> None:
 
 
 async def test_chat_answers_lines_from_a_pipe(server: ScriptedServer) -> None:
-    """Each line waits for the answer before it; the end of the input leaves."""
+    """Each line waits for the answer before; the end of the input leaves."""
     async with on_pipes("chat", server.url) as process:
         assert process.stdin is not None
         process.stdin.write(b"first\n\nsecond")
@@ -256,7 +256,7 @@ async def test_chat_at_a_terminal(server: ScriptedServer) -> None:
 
 
 async def test_typing_interrupts(server: ScriptedServer) -> None:
-    """A new input is sent with `on_busy: interrupt`, and nothing of the old turn is shown after it."""
+    """The new input interrupts; nothing of the old turn is shown after it."""
     async with on_terminal("chat", server.url) as terminal:
         line = await opening(server)
         terminal.type("hello\r")
@@ -282,7 +282,7 @@ async def test_typing_interrupts(server: ScriptedServer) -> None:
 
 
 async def test_chat_survives_a_restart(server: ScriptedServer) -> None:
-    """It says what happens, and goes on in a fresh session when the old one is lost."""
+    """Notices appear, and a fresh session replaces a lost one."""
     async with on_terminal("chat", server.url) as terminal:
         line = await opening(server)
         terminal.type("hello\r")
@@ -296,7 +296,7 @@ async def test_chat_survives_a_restart(server: ScriptedServer) -> None:
         await line.cut()
         line = await server.line()
         await line.open(opened(session="s_2", epoch="e_2", reason="unknown_session"))
-        await terminal.expect("the server lost the session, starting afresh")
+        await terminal.expect("the server lost the session; this is a new one")
         await terminal.expect("failed \u00b7 session_lost")
         terminal.type("again\r")
         asked = await line.expect(bp.InputText)
@@ -319,7 +319,7 @@ async def test_long_lines_are_wrapped_at_words(server: ScriptedServer) -> None:
 
 
 async def test_chat_without_prompt_toolkit() -> None:
-    """At a terminal it says what to install; pipes need nothing."""
+    """A terminal gets the command to install it; pipes do not need it."""
     program = (
         "import sys; sys.modules['prompt_toolkit'] = None\n"
         "from bargein_client.cli import main; sys.exit(main(['chat', 'localhost:9']))"
@@ -330,9 +330,9 @@ async def test_chat_without_prompt_toolkit() -> None:
 
 
 async def test_the_client_needs_no_server_package() -> None:
-    """Client and command import neither the server nor anything of its extras."""
+    """Client and command import neither the server nor its extras."""
     program = (
-        "import sys, bargein_client, bargein_client.cli, bargein_client.chat\n"
+        "import sys, bargein_client, bargein_client.cli, bargein_client.cli.chat\n"
         "bad = {'bargein_server', 'starlette', 'uvicorn', 'openai', 'prompt_toolkit'} & set(sys.modules)\n"
         "sys.exit(f'imported {bad}' if bad else 0)"
     )
@@ -341,7 +341,7 @@ async def test_the_client_needs_no_server_package() -> None:
 
 
 async def test_a_refused_handshake_hints_at_the_token() -> None:
-    """401 and 403 are about who asks."""
+    """401 and 403 concern the credential."""
     async with scripted_server() as server:
         server.refuse = 401
         async with on_pipes("send", server.url, "hello") as process:
@@ -351,12 +351,12 @@ async def test_a_refused_handshake_hints_at_the_token() -> None:
 
 
 async def test_a_path_without_sessions_hints_at_the_path() -> None:
-    """404 is about where, not about who."""
+    """404 concerns the path, not the credential."""
     async with scripted_server() as server:
         server.refuse = 404
         async with on_pipes("send", server.url, "hello") as process:
             _out, err, code = await output(process)
         assert code == 1
         assert "the server serves no sessions at this path" in err
-        assert "it usually is /v1/session" in err
+        assert "the usual path is /v1/session" in err
         assert "--token" not in err

@@ -1,4 +1,4 @@
-"""What every client is held against: `protocol/conversations.json`, played with the core of this one."""
+"""`protocol/conversations.json`, played with the Python core."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bargein_client import TooLarge, TooManyPending
 from bargein_client.core import ClientCore
 from bargein_client.errors import ServerViolation
 from bargein_client.inbox import Inbox
-from bargein_client.tracked import TrackedTurn
+from bargein_client.tracked_turn import TrackedTurn
 
 Step = dict[str, Any]
 CONVERSATIONS: list[dict[str, Any]] = json.loads((wire.PROTOCOL / "conversations.json").read_text("utf-8"))[
@@ -23,7 +23,7 @@ CONVERSATIONS: list[dict[str, Any]] = json.loads((wire.PROTOCOL / "conversations
 
 
 class Player:
-    """Does and checks what the steps of a conversation say; a step is one name with its argument."""
+    """Player of a conversation; a step is one name with its argument."""
 
     def __init__(self) -> None:
         self.core = ClientCore()
@@ -102,12 +102,12 @@ class Player:
         assert [[key, wire.plain(outcome)] for key, outcome in self.core.outcomes()] == expected
 
     def text(self, fields: Step) -> None:
-        assert str(self.turns[fields["turn"]].fold.main_lane.text) == fields["is"]
+        assert self.turns[fields["turn"]].text == fields["is"]
 
     def open(self, inputs: list[str]) -> None:
         assert [key for key, turn in self.turns.items() if not turn.over] == inputs
         assert len(self.core.turns) == len(inputs)
-        current = self.core.turns.current()
+        current = self.core.turns.current
         assert (current.input_id if current else None) == (inputs[0] if inputs else None)
 
     def cursor(self, seq: int) -> None:
@@ -119,7 +119,7 @@ class Player:
 
 
 def decoded(event: Step) -> bp.ServerEvent | bp.UnknownEvent:
-    """Return what comes of an event that the line brought."""
+    """Return a received event, decoded."""
     return bp.JSON.decode_server(json.dumps(event).encode())
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import bargein_client
 from bargein_client import errors
 
-README = Path(__file__).parents[2] / "clients" / "python" / "README.md"
+GUIDE = Path(__file__).parents[2] / "clients" / "python" / "docs" / "guide.md"
 
 
 def test_everything_public_can_be_imported() -> None:
-    """`__all__` is sorted and names what exists."""
+    """`__all__` is sorted, and every name exists."""
     assert bargein_client.__all__ == sorted(bargein_client.__all__)
     assert all(hasattr(bargein_client, name) for name in bargein_client.__all__)
 
@@ -40,7 +40,7 @@ def test_the_tree_of_errors_is_the_tree() -> None:
 
 
 def test_the_guide_names_every_public_error() -> None:
-    """Who reads the guide knows what to catch."""
-    guide = README.read_text("utf-8")
+    """The table of errors is complete."""
+    guide = GUIDE.read_text("utf-8")
     public = [name for name in bargein_client.__all__ if name in vars(errors) and name != "ServerViolation"]
     assert [name for name in public if f"`{name}`" not in guide] == []

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import bargein_protocol as bp
+from bargein_client.delivery import Delivery
 from bargein_client.events import EventsDropped, SessionEvent, TurnSnapshot
 from bargein_client.inbox import Bounds, Inbox, join_deltas
 from client_script import Client, drain, ended, kinds, said, text
 
 
 def test_a_slow_consumer_of_text_loses_nothing() -> None:
-    """A full buffer joins neighbouring deltas, so text costs no more than its characters."""
+    """A full buffer joins neighbouring deltas, so all text fits."""
     client = Client(Bounds(events=10)).open()
     turn = client.running(*("word " for _ in range(200)))
     assert len(turn.inbox) <= 10
@@ -17,7 +18,7 @@ def test_a_slow_consumer_of_text_loses_nothing() -> None:
 
 
 def test_a_buffer_that_cannot_be_joined_becomes_the_state() -> None:
-    """Events of many kinds give way to the turn as a whole; what comes later follows it."""
+    """The whole state replaces events of many kinds; later events follow."""
     client = Client(Bounds(events=10)).open()
     turn = client.running()
     for seq in range(3, 103):
@@ -32,7 +33,7 @@ def test_a_buffer_that_cannot_be_joined_becomes_the_state() -> None:
 
 
 def test_a_slow_stream_says_what_it_dropped() -> None:
-    """A stream of all events has no state to give; it loses the oldest and counts them."""
+    """A stream of all events drops and counts the oldest ones."""
     client = Client(Bounds(events=10)).open()
     client.running()
     for seq in range(3, 103):
@@ -66,14 +67,14 @@ def test_only_neighbours_of_one_voice_are_joined() -> None:
 
 
 def test_the_consumer_is_woken_when_there_is_something() -> None:
-    """And not for what is set aside."""
+    """Withheld events do not wake it."""
     woken: list[int] = []
     inbox = Inbox(Bounds())
     inbox.notify = lambda: woken.append(len(inbox))
-    inbox.mute(bp.TurnId("t"))
+    inbox.set_delivery(bp.TurnId("t"), Delivery.WITHHELD)
     inbox.put(text(1, "t", "a"))
     assert woken == []
-    inbox.release(bp.TurnId("t"))
+    inbox.set_delivery(bp.TurnId("t"), Delivery.DELIVERED)
     assert woken == [1]
 
 
@@ -84,4 +85,4 @@ def test_what_is_set_aside_is_bounded() -> None:
     client.interrupt(turn)
     for seq in range(3, 203):
         client.take(bp.Data(seq=bp.Seq(seq), turn_id=bp.TurnId("t_1"), name="n", value=seq))
-    assert sum(len(aside.events) for aside in turn.inbox._aside.values()) <= 10
+    assert sum(len(withheld.events) for withheld in turn.inbox._withheld.values()) <= 10

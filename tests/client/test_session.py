@@ -54,7 +54,7 @@ async def test_the_first_frame_opens_the_session(server: ScriptedServer) -> None
     assert line.socket.subprotocol == "bargein.v1.json"
     session = await patiently(entering)
     assert session.id == "s_1"
-    assert session.connected
+    assert session.state.name == "open"
     server.hang_up()
     await connecting.__aexit__(None, None, None)
 
@@ -62,25 +62,25 @@ async def test_the_first_frame_opens_the_session(server: ScriptedServer) -> None
 async def test_leaving_closes_the_session_for_good(server: ScriptedServer) -> None:
     """`session.close` is sent, and the turn's end still arrives."""
     async with talking(server) as (session, line):
-        turn = session.submit("hello")
+        turn = session.send("hello")
         await line.answer()
         closing = asyncio.create_task(session.close())
         assert await line.receive() == bp.SessionClose()
         with pytest.raises(SessionClosed):
-            session.submit("too late")
+            session.send("too late")
         await line.send(ended(3, "t_1", "interrupted", "session_closed"))
         await line.close(1000)
         await patiently(closing)
-        assert (await turn.wait()).reason == "session_closed"
+        assert (await turn.ended()).reason == "session_closed"
         await session.closed()
         await session.close()
 
 
 async def test_nobody_listens() -> None:
-    """The first connection is not retried: say so with the URL."""
+    """The first connection is not retried; the error has the URL."""
     async with scripted_server() as server:
         url = server.url
-    with pytest.raises(ConnectError, match="nothing listens there") as caught:
+    with pytest.raises(ConnectError, match="no server is listening at this address") as caught:
         async with connect(url):
             pass
     assert caught.value.url == url
@@ -88,7 +88,7 @@ async def test_nobody_listens() -> None:
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 503])
 async def test_a_refused_handshake(server: ScriptedServer, status: int) -> None:
-    """The status is told."""
+    """The error has the status."""
     server.refuse = status
     with pytest.raises(ConnectError) as caught:
         async with connect(server.url):
@@ -97,7 +97,7 @@ async def test_a_refused_handshake(server: ScriptedServer, status: int) -> None:
 
 
 async def test_a_server_that_refuses_the_first_frame(server: ScriptedServer) -> None:
-    """A close before `session.opened` is a failed connection, with its code."""
+    """A close before `session.opened` is a failed connection with a code."""
 
     async def refuse() -> None:
         line = await server.line()
@@ -115,7 +115,7 @@ async def test_a_server_that_refuses_the_first_frame(server: ScriptedServer) -> 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "nonsense", "ws://"])
 async def test_a_wrong_url(url: str) -> None:
-    """It is an error of the same kind as a server that is not there."""
+    """The error is the same as for a server that is not there."""
     with pytest.raises(ConnectError):
         async with connect(url):
             pass
@@ -124,12 +124,12 @@ async def test_a_wrong_url(url: str) -> None:
 async def test_a_proxy_does_not_stand_before_this_machine(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Loopback addresses are reached directly whatever the environment says."""
+    """Loopback addresses are reached directly in every environment."""
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
     async with talking(server) as (session, _line):
-        assert session.connected
+        assert session.state.name == "open"
 
 
 async def test_a_cancelled_connect_leaves_nothing(server: ScriptedServer) -> None:
@@ -144,9 +144,9 @@ async def test_a_cancelled_connect_leaves_nothing(server: ScriptedServer) -> Non
 
 
 async def test_a_slow_consumer_does_not_stop_the_reader(server: ScriptedServer) -> None:
-    """Nobody reads a turn of thousands of events, and an answer still comes through behind them."""
+    """Thousands of unread events do not delay the answer behind them."""
     async with talking(server, bounds=Bounds(events=100)) as (session, line):
-        turn = session.submit("hello")
+        turn = session.send("hello")
         await line.answer()
         for seq in range(3, 3003):
             await line.send(text(seq, "t_1", "word "))
@@ -160,12 +160,12 @@ async def test_a_slow_consumer_does_not_stop_the_reader(server: ScriptedServer) 
 
 
 async def test_the_session_interrupts_what_runs(server: ScriptedServer) -> None:
-    """The current turn by its name; with nothing running there is nothing to do."""
+    """The current turn by its id; without one the call does nothing."""
     async with talking(server) as (session, line):
         assert await session.interrupt() is None
-        session.submit("hello")
+        session.send("hello")
         await line.answer()
-        interrupting = asyncio.create_task(session.interrupt("enough"))
+        interrupting = asyncio.create_task(session.interrupt(reason="enough"))
         sent = await line.expect(bp.Interrupt)
         assert (sent.input_id or sent.turn_id) is not None
         assert sent.reason == "enough"
@@ -176,9 +176,9 @@ async def test_the_session_interrupts_what_runs(server: ScriptedServer) -> None:
 
 
 async def test_metadata_is_merged(server: ScriptedServer) -> None:
-    """It is sent at once, and again with a session that takes the lost one's place."""
+    """Sent immediately, and again to a session that replaces a lost one."""
     async with talking(server) as (session, line):
-        await session.update({"user": "ada"})
+        session.update({"user": "ada"})
         assert await line.receive() == bp.SessionUpdate(metadata={"user": "ada"})
         await line.cut()
         line = await server.line()
@@ -190,7 +190,7 @@ async def test_what_cannot_be_json_is_refused_at_once(server: ScriptedServer) ->
     """In the call, not later in a task."""
     async with talking(server) as (session, _line):
         with pytest.raises(TypeError):
-            session.submit("hello", metadata={"x": object()})
+            session.send("hello", metadata={"x": object()})
         assert session.turns == []
 
 
@@ -198,10 +198,10 @@ async def test_a_stream_gets_every_turn(server: ScriptedServer) -> None:
     """From the moment it was asked for."""
     async with talking(server) as (session, line):
         stream = session.events()
-        session.submit("one")
+        session.send("one")
         await line.answer("t_1", 1)
         await line.send(ended(3, "t_1"))
-        session.submit("two")
+        session.send("two")
         asked = await line.expect(bp.InputText)
         await line.send(accepted(4, "t_2", asked.id), started(5, "t_2", asked.id), ended(6, "t_2"))
         ends = [await next_of(stream, bp.TurnEnded) for _ in range(2)]

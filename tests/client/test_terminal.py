@@ -1,4 +1,4 @@
-"""What may reach a terminal."""
+"""Text that is safe for a terminal."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bargein_client.screen import PlainScreen
-from bargein_client.terminal import escape_json, neutralise, paint
+from bargein_client.cli.screen import PlainScreen
+from bargein_client.cli.terminal import escape_json, neutralise, paint
 
 
 @given(st.text())
 def test_no_control_character_gets_through(text: str) -> None:
-    """Whatever a model says, only newline and tab of all control characters remain."""
+    """Of all control characters only newline and tab remain."""
     shown = neutralise(text)
     assert not [c for c in shown if (ord(c) < 0x20 and c not in "\n\t") or 0x7F <= ord(c) < 0xA0]
 
@@ -30,7 +30,7 @@ def test_no_control_character_gets_through(text: str) -> None:
     ],
 )
 def test_control_characters_become_pictures(text: str, shown: str) -> None:
-    """They are shown rather than obeyed; ordinary text is left alone."""
+    """Control characters are shown; ordinary text is unchanged."""
     assert neutralise(text) == shown
 
 
@@ -40,13 +40,13 @@ def test_json_stays_json() -> None:
 
 
 def test_paint_ends_what_it_begins() -> None:
-    """A look does not run on into what follows; plain text has none."""
+    """A colour ends with its text; plain text has none."""
     assert paint("thought", "hm").endswith("\x1b[0m")
     assert paint("text", "hm") == "hm"
 
 
 class Tty(io.StringIO):
-    """A stream that says that it is a terminal."""
+    """Stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -68,7 +68,7 @@ def test_answers_and_news_go_different_ways() -> None:
 
 
 def test_news_are_dimmed_at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And only there, and not against the user's wish."""
+    """Only at a terminal, and not with NO_COLOR."""
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
     err = Tty()
@@ -81,7 +81,7 @@ def test_news_are_dimmed_at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_cut_is_marked_at_a_terminal() -> None:
-    """Where the answer stopped, the user sees that it did not end by itself."""
+    """The mark shows that the answer did not end normally."""
     out = Tty()
     screen = PlainScreen(out, io.StringIO())
     screen.write("text", "once upon")

@@ -1,4 +1,4 @@
-"""One conversation, three ways to carry it; and what is tried when WebSockets are blocked."""
+"""One conversation over three transports; the fallback to streams."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def talk(port: int, way: dict[str, Any]) -> AbstractAsyncContextManager[ClientSe
 
 
 async def converse(way: dict[str, Any]) -> tuple[list[bp.TurnState], list[Any]]:
-    """Have the scripted conversation; return its turns, folded, and what the agent was told before each.
+    """Play the conversation; return its turns and the agent's histories.
 
     A turn whose line is cut in the middle, one that is interrupted in the middle, and one to the end.
     """
@@ -66,32 +66,35 @@ async def converse(way: dict[str, Any]) -> tuple[list[bp.TurnState], list[Any]]:
         relay(server.port) as line,
         talk(line.port, way) as session,
     ):
-        cut = await patiently(session.send("one"))
+        cut = session.send("one")
+        await patiently(cut.accepted())
         agent.say("It was ", "a dark ")
         await until(lambda: cut.text == "It was a dark ")
         line.cut()
         agent.say("night.", AudioDelta(audio=b"\0\1" * 240, start_ms=0, duration_ms=10, text="night"))
         agent.say(bp.Data(name="mood", value={"dark": [1, None, 2.5]}), None)
-        await patiently(cut.wait())
+        await patiently(cut.ended())
 
-        interrupted = await patiently(session.send("two"))
+        interrupted = session.send("two")
+        await patiently(interrupted.accepted())
         agent.say("Never ", "mind ")
         async for event in interrupted:
             if isinstance(event, bp.TextDelta) and event.text == "mind ":
                 break
         answer = await patiently(interrupted.interrupt(reason="enough"))
         assert answer.outcome == "interrupted"
-        assert (await patiently(interrupted.wait())).heard.text == "Never mind "
+        assert (await patiently(interrupted.ended())).heard.text == "Never mind "
         agent.steps = asyncio.Queue()
 
-        last = await patiently(session.send("three"))
+        last = session.send("three")
+        await patiently(last.accepted())
         agent.say("Fin.", None)
-        await patiently(last.wait())
-        return [turn.folded() for turn in (cut, interrupted, last)], agent.histories
+        await patiently(last.ended())
+        return [turn.state for turn in (cut, interrupted, last)], agent.histories
 
 
 def transcript(turn: bp.TurnState) -> bp.TurnState:
-    """Return a turn without ids, which each session makes anew, and numbers: deltas may be merged."""
+    """Return a turn without ids and numbers, which differ between runs."""
     assert turn.heard is not None
     return structs.replace(
         turn,
@@ -105,7 +108,7 @@ def transcript(turn: bp.TurnState) -> bp.TurnState:
 
 @ways
 async def test_the_transcript_is_the_same_whichever_way(way: dict[str, Any]) -> None:
-    """With an interrupt in the middle and a resume after a cut; and the agent is told the same history."""
+    """With an interrupt and a resume; the agent gets the same history."""
     turns, histories = await converse(way)
     texts = [turn.lanes[""].text for turn in turns]
     assert texts == ["It was a dark night.", "Never mind ", "Fin."]
@@ -127,7 +130,8 @@ async def test_a_credential_reaches_every_request(way: dict[str, Any]) -> None:
     async with serving(counting, authenticator=tokens) as server:
         url = f"ws://127.0.0.1:{server.port}/v1/session"
         async with connect(url, token="secret", **way) as session:
-            turn = await patiently(session.send("x"))
+            turn = session.send("x")
+            await patiently(turn.accepted())
             assert (await patiently(turn.interrupt())).outcome == "interrupted"
         with pytest.raises(ConnectError) as refused:
             async with connect(url, token="wrong", **way):
@@ -141,7 +145,7 @@ async def test_a_credential_reaches_every_request(way: dict[str, Any]) -> None:
 
 @asynccontextmanager
 async def proxy(port: int, answer: bytes | None) -> AsyncIterator[tuple[int, list[str]]]:
-    """Run a proxy that passes requests on, but answers upgrades itself, or cuts them when it has no answer.
+    """Run a proxy that forwards requests but refuses or cuts upgrades.
 
     Yields:
         Its port, and the first line of each request.
@@ -201,7 +205,8 @@ async def test_where_websockets_are_blocked_event_streams_are_used(answer: bytes
     """By itself, and for good: the socket is tried once."""
     async with serving(counting) as server, proxy(server.port, answer) as (port, asked):
         async with connect(f"ws://127.0.0.1:{port}/v1/session") as session:
-            turn = await patiently(session.send("x"))
+            turn = session.send("x")
+            await patiently(turn.accepted())
             assert (await patiently(turn.interrupt())).outcome == "interrupted"
         assert [line for line in asked if line.startswith("GET")] == ["GET /v1/session HTTP/1.1"]
         assert "POST /v1/sessions HTTP/1.1" in asked
@@ -230,7 +235,7 @@ async def test_what_the_server_itself_refuses_stays_refused() -> None:
 
 
 async def test_a_place_without_a_server_of_ours_is_told_as_it_was_seen_first() -> None:
-    """The error names what the handshake got, not what the second attempt got."""
+    """The error names the handshake's result, not the second attempt's."""
     async with serving(counting) as server, proxy(server.port, status("404 Not Found")) as (port, asked):
         with pytest.raises(ConnectError) as refused:
             async with connect(f"ws://127.0.0.1:{port}/elsewhere"):

@@ -1,8 +1,11 @@
-"""What people see of a turn."""
+"""Display of a turn."""
 
 from __future__ import annotations
 
 import bargein_protocol as bp
+from bargein_client.cli.notices import Notices
+from bargein_client.cli.terminal import Kind
+from bargein_client.cli.view import TurnView
 from bargein_client.events import (
     EventsLost,
     Reconnecting,
@@ -11,9 +14,6 @@ from bargein_client.events import (
     SessionResumed,
     TurnSnapshot,
 )
-from bargein_client.notices import Notices
-from bargein_client.terminal import Kind
-from bargein_client.view import TurnView
 from client_script import ended, queued, text
 
 T = bp.TurnId("t_1")
@@ -58,7 +58,7 @@ def shown(*events: SessionEvent) -> Paper:
 
 
 def test_a_cut_answer_is_marked() -> None:
-    """Where it was cut, and by what."""
+    """The position of the cut, and its reason."""
     paper = shown(text(3, T, "once upon"), ended(4, T, "interrupted", "superseded"))
     assert paper.answer == "once upon|\n"
     assert paper.lines == ["\u27c2 cut \u00b7 superseded"]
@@ -76,7 +76,7 @@ def test_the_cut_is_marked_once() -> None:
 
 
 def test_a_failure_says_why() -> None:
-    """And whether trying again makes sense."""
+    """The line has the reason and whether to retry."""
     failed = bp.TurnEnded(
         seq=bp.Seq(3), turn_id=T, status="failed", reason="overload", last_seq=bp.Seq(2), heard=bp.Heard(),
         retryable=True,
@@ -85,7 +85,7 @@ def test_a_failure_says_why() -> None:
 
 
 def test_a_snapshot_continues_what_was_shown() -> None:
-    """Only what is new is written; an answer that differs is written anew."""
+    """Only new text is written; a different answer is written again."""
     state = bp.TurnState(turn_id=T, lanes={"": bp.LaneState(text="one two three")})
     assert shown(text(3, T, "one "), TurnSnapshot(turn_id=T, state=state)).answer == "one two three"
     paper = shown(text(3, T, "other "), TurnSnapshot(turn_id=T, state=state))
@@ -94,7 +94,7 @@ def test_a_snapshot_continues_what_was_shown() -> None:
 
 
 def test_the_state_of_things_is_a_status() -> None:
-    """What is going on is said while it goes on, and withdrawn when the answer does."""
+    """A status is shown while it lasts, and removed by the answer."""
     paper = shown(
         queued(1, T, "in_1", 2),
         bp.Status(seq=bp.Seq(2), turn_id=T, message="reading"),
@@ -107,7 +107,7 @@ def test_the_state_of_things_is_a_status() -> None:
 
 
 def test_tools_are_named() -> None:
-    """By the name that the call announced; a call that waits for a decision asks for it."""
+    """By the name of the call; a call that needs consent asks for it."""
     paper = Paper()
     view = TurnView(paper)
     for event in (
@@ -123,7 +123,7 @@ def test_tools_are_named() -> None:
 
 
 def test_voices_are_told_apart() -> None:
-    """Several agents may speak in one turn; the words of speech count as text."""
+    """Several lanes in one turn; the words of audio count as text."""
     other = bp.TextDelta(seq=bp.Seq(4), turn_id=T, source="critic", text="no")
     spoken = bp.AudioDelta(seq=bp.Seq(5), turn_id=T, audio=b"", start_ms=0, duration_ms=1, text="yes")
     thought = bp.Thought(seq=bp.Seq(6), turn_id=T, text="hm")
@@ -133,7 +133,7 @@ def test_voices_are_told_apart() -> None:
 
 
 def test_news_of_the_line() -> None:
-    """Each outage is told once, and how it ended."""
+    """Each outage has one notice, and one for its end."""
     paper = Paper()
     notices = Notices(paper)
     for event in (
@@ -149,15 +149,15 @@ def test_news_of_the_line() -> None:
         bp.ErrorEvent(code="unknown_call", message="no tool call waits"),
         bp.ErrorEvent(code="session_lost", message="lost"),
     ):
-        notices.say(event)
+        notices.show(event)
     assert paper.lines == [
         "reconnecting\u2026",
         "resumed",
         "reconnecting\u2026",
-        "the server lost the session, starting afresh (unknown_session)",
+        "the server lost the session; this is a new one (unknown_session)",
         "3 events were lost",
-        "the server is going away: restart",
-        "the agent must finish this part first",
+        "the server is shutting down: restart",
+        "the agent has to finish this part first",
         "unknown_call: no tool call waits",
     ]
     assert "still at it" in paper.states

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,7 +28,7 @@ def way(request: pytest.FixtureRequest) -> Way:
 
 
 class Storyteller:
-    """An agent that says a word whenever the test lets it."""
+    """Agent that yields a word whenever the test allows it."""
 
     def __init__(self) -> None:
         self.words: asyncio.Queue[str | None] = asyncio.Queue()
@@ -54,7 +53,7 @@ def talk_through(line: Relay, way: Way) -> AbstractAsyncContextManager[ClientSes
 
 
 async def say(agent: Storyteller, session: ClientSession, *words: str) -> None:
-    """Have words said, and wait until the current turn's text ends with them."""
+    """Yield words, and wait until the current turn's text ends with them."""
     turn = session.current
     assert turn is not None
     for word in words:
@@ -63,10 +62,11 @@ async def say(agent: Storyteller, session: ClientSession, *words: str) -> None:
 
 
 async def test_an_interrupt_cuts_and_history_is_what_was_read(way: Way) -> None:
-    """The next turn is told what the user got, and nothing more."""
+    """The next turn's history holds the read text, and nothing more."""
     agent = Storyteller()
     async with serving(agent) as server, connect(server.url, **way) as session:
-        turn = await patiently(session.send("story"))
+        turn = session.send("story")
+        await patiently(turn.accepted())
         agent.words.put_nowait("once ")
         agent.words.put_nowait("upon ")
         read = ""
@@ -78,39 +78,43 @@ async def test_an_interrupt_cuts_and_history_is_what_was_read(way: Way) -> None:
         await say(agent, session, "unread ")
         answer = await patiently(turn.interrupt(reason="enough"))
         assert answer.outcome == "interrupted"
-        ended = await patiently(turn.wait())
+        ended = await patiently(turn.ended())
         assert (ended.status, ended.reason, ended.heard.text) == ("interrupted", "enough", "once upon ")
         assert [type(event) async for event in turn] == [bp.TurnEnded]
-        again = await patiently(session.send("go on"))
+        again = session.send("go on")
+        await patiently(again.accepted())
         await until(lambda: len(agent.heard) == 2)
         assert "unread" not in agent.heard[1]
         agent.words.put_nowait(None)
-        assert (await patiently(again.wait())).status == "completed"
+        assert (await patiently(again.ended())).status == "completed"
 
 
 async def test_a_new_input_supersedes(way: Way) -> None:
     """The old turn ends, the new one is accepted."""
     agent = Storyteller()
     async with serving(agent) as server, connect(server.url, **way) as session:
-        old = await patiently(session.send("story"))
+        old = session.send("story")
+        await patiently(old.accepted())
         await say(agent, session, "once ")
-        new = await patiently(session.send("stop", on_busy="interrupt"))
-        assert (await patiently(old.wait())).reason == "superseded"
+        new = session.send("stop", on_busy="interrupt")
+        await patiently(new.accepted())
+        assert (await patiently(old.ended())).reason == "superseded"
         agent.words.put_nowait(None)
-        assert (await patiently(new.wait())).status == "completed"
+        assert (await patiently(new.ended())).status == "completed"
 
 
 async def test_a_protected_section_is_heard_to_its_end(way: Way) -> None:
-    """The interrupt is deferred, and what was kept back meanwhile is delivered."""
+    """The interrupt is deferred, and withheld output is delivered."""
     agent = Storyteller()
     async with serving(agent) as server, connect(server.url, **way) as session:
-        turn = await patiently(session.send("legal"))
+        turn = session.send("legal")
+        await patiently(turn.accepted())
         await until(lambda: turn.text == "protected ")
         interrupting = asyncio.create_task(turn.interrupt())
         assert (await patiently(interrupting)).outcome == "deferred"
         agent.words.put_nowait("to the end")
         agent.words.put_nowait(None)
-        assert (await patiently(turn.wait())).status == "interrupted"
+        assert (await patiently(turn.ended())).status == "interrupted"
         text = "".join([event.text async for event in turn if isinstance(event, bp.TextDelta)])
         assert text == "protected to the end"
 
@@ -119,10 +123,10 @@ async def test_an_interrupt_right_after_the_input(way: Way) -> None:
     """Before anything of the turn is known here."""
     agent = Storyteller()
     async with serving(agent) as server, connect(server.url, **way) as session:
-        turn = session.submit("story")
+        turn = session.send("story")
         answer = await patiently(turn.interrupt())
         assert answer.outcome == "interrupted"
-        assert (await patiently(turn.wait())).status == "interrupted"
+        assert (await patiently(turn.ended())).status == "interrupted"
 
 
 async def test_a_broken_line_loses_nothing(way: Way) -> None:
@@ -134,7 +138,8 @@ async def test_a_broken_line_loses_nothing(way: Way) -> None:
         talk_through(line, way) as session,
     ):
         stream = session.events()
-        turn = await patiently(session.send("story"))
+        turn = session.send("story")
+        await patiently(turn.accepted())
         words = ""
         for number in range(5):
             await say(agent, session, f"{number}a ")
@@ -143,7 +148,7 @@ async def test_a_broken_line_loses_nothing(way: Way) -> None:
             words += f"{number}a {number}b "
             await until(lambda words=words: turn.text == words)  # type: ignore[misc]
         agent.words.put_nowait(None)
-        assert (await patiently(turn.wait())).status == "completed"
+        assert (await patiently(turn.ended())).status == "completed"
         assert "".join([e.text async for e in turn if isinstance(e, bp.TextDelta)]) == words
         resumed = 0
         while resumed < 5:
@@ -151,26 +156,27 @@ async def test_a_broken_line_loses_nothing(way: Way) -> None:
 
 
 async def test_an_interrupt_while_the_line_is_down(way: Way) -> None:
-    """It is the first thing said on the next line, and the replay is not rendered."""
+    """Sent first on the next connection; the replay is not rendered."""
     agent = Storyteller()
     async with (
         serving(agent) as server,
         relay(server.port) as line,
         talk_through(line, way) as session,
     ):
-        turn = await patiently(session.send("story"))
+        turn = session.send("story")
+        await patiently(turn.accepted())
         await say(agent, session, "once ")
         line.cut()
-        await until(lambda: not session.connected)
+        await until(lambda: session.state.name != "open")
         interrupting = asyncio.create_task(turn.interrupt())
         agent.words.put_nowait("missed ")
         assert (await patiently(interrupting)).outcome == "interrupted"
-        assert (await patiently(turn.wait())).status == "interrupted"
+        assert (await patiently(turn.ended())).status == "interrupted"
         assert [type(e) async for e in turn if isinstance(e, bp.TextDelta)] == []
 
 
 async def test_a_server_that_lost_everything(way: Way) -> None:
-    """A restart: the turn fails as `session_lost`, and the next input works."""
+    """After a restart the turn is `session_lost`; the next input works."""
     agent = Storyteller()
     async with AsyncExitStack() as first, serving(agent) as second:
         server = await first.enter_async_context(serving(agent))
@@ -179,15 +185,17 @@ async def test_a_server_that_lost_everything(way: Way) -> None:
             talk_through(line, way) as session,
         ):
             stream = session.events()
-            turn = await patiently(session.send("story"))
+            turn = session.send("story")
+            await patiently(turn.accepted())
             await say(agent, session, "once ")
             line.target = second.port
             line.cut()
-            lost = await patiently(turn.wait())
+            lost = await patiently(turn.ended())
             assert (lost.status, lost.reason) == ("failed", "session_lost")
             while not isinstance(await patiently(anext(stream)), SessionRestarted):
                 pass
-            again = await patiently(session.send("again"))
+            again = session.send("again")
+            await patiently(again.accepted())
             await patiently(again.interrupt())
 
 
@@ -199,40 +207,24 @@ async def test_a_log_that_ran_over_gives_a_snapshot(way: Way) -> None:
         relay(server.port) as line,
         talk_through(line, way) as session,
     ):
-        turn = await patiently(session.send("story"))
+        turn = session.send("story")
+        await patiently(turn.accepted())
         await say(agent, session, "once ")
         target, line.target = line.target, 9
         line.cut()
-        await until(lambda: not session.connected)
+        await until(lambda: session.state.name != "open")
         for number in range(40):
             agent.words.put_nowait(f"{number} ")
         await until(agent.words.empty)
         line.target = target
         agent.words.put_nowait(None)
-        assert (await patiently(turn.wait())).status == "completed"
+        assert (await patiently(turn.ended())).status == "completed"
         assert turn.text == "once " + "".join(f"{number} " for number in range(40))
         assert [event for event in [event async for event in turn] if isinstance(event, TurnSnapshot)]
 
 
-async def test_the_guide_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    """The first example of the guide does what it says."""
-    guide = (Path(__file__).parents[2] / "clients" / "python" / "README.md").read_text("utf-8")
-    example = guide.split("```python\n")[1].split("```")[0]
-    agent = Storyteller()
-    agent.words.put_nowait("once ")
-    agent.words.put_nowait(None)
-    async with serving(agent) as server:
-        program = example.replace("ws://localhost:8000/v1/session", server.url)
-        scope: dict[str, Any] = {}
-        exec(compile(program.replace("asyncio.run(main())", ""), "README.md", "exec"), scope)
-        await patiently(scope["main"]())
-    shown = capsys.readouterr().out.splitlines()
-    assert "TextDelta" in shown[-2]
-    assert "TurnEnded" in shown[-1]
-
-
 async def test_the_newest_connection_wins(way: Way) -> None:
-    """The older one is told so and does not come back."""
+    """The older one is replaced and does not reconnect."""
     async with serving(Storyteller()) as server, connect(server.url, **way) as session:
         core = session._core
         core_resume = bp.Resume(

@@ -77,18 +77,18 @@ class Transcript(NamedTuple):
 async def converse(session: ClientSession) -> Transcript:
     """Play the client's part."""
     stream = session.events()
-    first = session.submit("a")
+    first = session.send("a")
     read = [await read_until(first, "two ")]
     outcome = (await first.interrupt()).outcome
     read[0] += await read_until(first)
-    second = session.submit("b")
+    second = session.send("b")
     read.append(await read_until(second, "call"))
-    third = session.submit("c", on_busy="queue")
+    third = session.send("c", on_busy="queue")
     await third.accepted()
-    await second.tool_output("call", "yes")
+    session.send_tool_output("call", "yes")
     read[1] += await read_until(second)
     read.append(await read_until(third))
-    last = session.submit("d")  # now all was heard, also what was said while the line was down
+    last = session.send("d")  # now all was heard, also what was said while the line was down
     read.append(await read_until(last))
     turns = (first, second, third, last)
     seen: list[Any] = []
@@ -101,7 +101,7 @@ async def converse(session: ClientSession) -> Transcript:
     return Transcript(
         [(names[turn], *rest) for turn, *rest in seen],
         read,
-        [plain(turn.folded()) for turn in turns],
+        [plain(turn.state) for turn in turns],
         outcome,
         session._core.last_seq,
         [type(await turn.accepted()).__name__ for turn in turns],

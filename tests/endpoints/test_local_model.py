@@ -69,7 +69,7 @@ async def test_a_barge_in_by_a_client_made_from_the_text_of_the_protocol() -> No
 async def test_a_barge_in_by_the_python_client() -> None:
     """The same with `bargein_client`: nothing of the cut turn comes after the interrupt was sent."""
     async with local_model() as (server, gauge, requests), connect(server.url) as session:
-        turn = await session.send(STORY)
+        turn = session.send(STORY)
         seen: list[str] = []
         async for event in turn:
             if isinstance(event, TextDelta):
@@ -78,12 +78,12 @@ async def test_a_barge_in_by_the_python_client() -> None:
                     outcome = await turn.interrupt()
         assert outcome.outcome == "interrupted"
         assert len(seen) == 12
-        ended = await turn.wait()
+        ended = await turn.ended()
         assert ended.status == "interrupted"
         assert ended.heard.text.startswith("".join(seen))
         await gauge.becomes(0)
-        after = await session.send("What was it about?")
-        assert (await after.wait()).status == "completed"
+        after = session.send("What was it about?")
+        assert (await after.ended()).status == "completed"
         assert requests[-1][-2] == {
             "role": "assistant",
             "content": f"{ended.heard.text.rstrip()} [interrupted]",

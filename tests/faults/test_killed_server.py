@@ -27,13 +27,14 @@ async def test_the_client_is_told_what_was_lost_and_goes_on(tmp_path: Path) -> N
         hasty = Backoff(base_s=0.05, cap_s=0.2)
         async with connect(first.url, backoff=hasty) as session:
             stream = session.events()
-            turn = await patiently(session.send("story"))
+            turn = session.send("story")
+            await patiently(turn.accepted())
             await until(lambda: turn.text.count("word") > 5)
             await first.kill()
-            await until(lambda: not session.connected)
-            pending = session.submit("said while nobody was there")
+            await until(lambda: session.state.name != "open")
+            pending = session.send("said while nobody was there")
             async with server("agents:talk", tmp_path, port=first.port):
-                ended = await patiently(turn.wait())
+                ended = await patiently(turn.ended())
                 assert (ended.status, ended.reason) == ("failed", "session_lost")
                 with pytest.raises(InputRejected) as refused:
                     await patiently(pending.accepted())
@@ -41,6 +42,7 @@ async def test_the_client_is_told_what_was_lost_and_goes_on(tmp_path: Path) -> N
                 while not isinstance(event := await patiently(anext(stream)), SessionRestarted):
                     pass
                 assert event.reason == "unknown_session"
-                again = await patiently(session.send("again"))
+                again = session.send("again")
+                await patiently(again.accepted())
                 await until(lambda: "word" in again.text)
                 assert (await patiently(again.interrupt())).outcome == "interrupted"

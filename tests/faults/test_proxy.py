@@ -99,9 +99,10 @@ async def test_heartbeats_keep_the_line_while_a_tool_is_silent(
         connect(f"ws://127.0.0.1:{port}/v1/session", backoff=Backoff(base_s=0.01)) as session,
     ):
         stream = session.events()
-        turn = await patiently(session.send("work"))
+        turn = session.send("work")
+        await patiently(turn.accepted())
         async with asyncio.timeout(20):
-            ended = await turn.wait()
+            ended = await turn.ended()
         assert (ended.status, turn.text) == ("completed", "It is done.")
         async for event in stream:
             reconnects += isinstance(event, Reconnecting)

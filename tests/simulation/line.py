@@ -1,4 +1,4 @@
-"""The client's end of a simulated connection (`bargein_client.connection.Line`)."""
+"""The client's end of a simulated connection (`bargein_client.channel.Channel`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 import bargein_protocol as bp
-from bargein_client.errors import LineEnded
+from bargein_client.errors import ChannelClosed
 from bargein_protocol import JSON, Code
 from bargein_protocol.errors import ABNORMAL
 
@@ -22,12 +22,12 @@ class SimulatedLine:
     """See the module.
 
     Attributes:
-        heard_at: When something came last.
+        last_received_at: When something came last.
         reading: Whether the client reads.
     """
 
     def __init__(self, link: Link, loop: SimulatedLoop, witness: Witness) -> None:
-        self.heard_at = loop.time()
+        self.last_received_at = loop.time()
         self.reading = True
         self._link = link
         self._loop = loop
@@ -44,7 +44,7 @@ class SimulatedLine:
     def put(self, item: bytes | Code) -> None:
         """Something came."""
         if self._over is None:
-            self.heard_at = self._loop.time()
+            self.last_received_at = self._loop.time()
             self._came.append(item)
             self._tell()
 
@@ -70,7 +70,7 @@ class SimulatedLine:
     def send_frame(self, frame: bytes) -> None:
         """Write a frame; one that begins with a zero byte is a binary one."""
         if self._over is not None:
-            raise LineEnded(self._over, self._over.reason)
+            raise ChannelClosed(self._over, self._over.reason)
         if not self._link._severed:
             self._link.send_up(frame)
 
@@ -78,7 +78,7 @@ class SimulatedLine:
         """Return the next event."""
         while not (self.reading and self._came):
             if self._over is not None and not self._came:
-                raise LineEnded(self._over, self._over.reason)
+                raise ChannelClosed(self._over, self._over.reason)
             self._waiter = self._loop.create_future()
             try:
                 await self._waiter
@@ -89,7 +89,7 @@ class SimulatedLine:
         if isinstance(item, Code):
             self._over = item
             self._link.hung_up()
-            raise LineEnded(item, item.reason)
+            raise ChannelClosed(item, item.reason)
         event = JSON.decode_server(item)
         self._witness.received(item, event)
         return event
@@ -102,5 +102,5 @@ class SimulatedLine:
             self._came.clear()
             self._tell()
 
-    async def wait_gone(self) -> None:
+    async def wait_closed(self) -> None:
         """Nothing is left of it."""

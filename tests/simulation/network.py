@@ -1,4 +1,4 @@
-"""Connections in memory that delay, split, choke, drop and cut: the simulation's `Wire` and `Line`.
+"""Connections in memory that delay, split, choke, drop and cut: the simulation's `Wire` and `Channel`.
 
 A connection has two directions. In each, frames come in order, some time after they were sent, several
 at once or one by one. Towards the client there are three places where a frame can wait, as there are in

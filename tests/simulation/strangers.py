@@ -8,7 +8,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 import bargein_protocol as bp
-from bargein_client.errors import LineEnded
+from bargein_client.errors import ChannelClosed
 from bargein_protocol import JSON
 
 from .network import Link
@@ -32,7 +32,7 @@ class _Peer:
         """Connect, and read what comes from then on."""
         try:
             self.link = await self.world.dial(self.witness, self.chance)
-        except LineEnded:
+        except ChannelClosed:
             return False
         self.reader = self.world.loop.create_task(self._read(self.link))
         return True
@@ -41,7 +41,7 @@ class _Peer:
         try:
             while True:
                 self.events.append(await link.line.receive())
-        except LineEnded:
+        except ChannelClosed:
             pass
 
     def send(self, event: bp.ClientEvent) -> bool:
@@ -49,7 +49,7 @@ class _Peer:
         assert self.link is not None
         try:
             self.link.line.send_frame(JSON.encode(event))
-        except LineEnded:
+        except ChannelClosed:
             return False
         return True
 

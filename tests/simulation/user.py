@@ -13,8 +13,8 @@ from msgspec import Struct
 
 import bargein_protocol as bp
 from bargein_client import Backoff, BargeinError, ClientSession, ClientTurn, SessionReplaced
+from bargein_client.environment import Environment
 from bargein_client.inbox import Bounds
-from bargein_client.lifeline import Environment
 from bargein_server.core.turn_record import MAX_TURN_CHARS
 
 from .agents import KINDS
@@ -155,9 +155,9 @@ class User:
             world.oracle.expect(turn._end.done(), f"{self.name}: {turn!r} does not end")
             truth = self.witness.truth
             # A session that is over, and a turn that the server has forgotten, have no end to be compared.
-            known_end = turn.ended is not None and turn.ended.reason != "session_lost"
+            known_end = turn.end is not None and turn.end.reason != "session_lost"
             if truth is not None and known_end and turn.id in truth.ends:
-                told, known = truth.fold(turn.id, truth.ends[turn.id].seq).folded(), turn.folded()
+                told, known = truth.fold(turn.id, truth.ends[turn.id].seq).folded(), turn.state
                 texts = {source: lane.text for source, lane in told.lanes.items() if lane.text}
                 heard = {
                     source: lane.text[:MAX_TURN_CHARS] for source, lane in known.lanes.items() if lane.text
@@ -183,14 +183,14 @@ class User:
         chance = self._chance
         text = f"{chance.choice(self._world.mood.kinds)} {chance.getrandbits(32)}"
         on_busy = cast("bp.OnBusy | None", chance.choice([None, None, "interrupt", "queue", "reject"]))
-        followed = _Followed(self._session.submit(text, on_busy=on_busy))
+        followed = _Followed(self._session.send(text, on_busy=on_busy))
         self._turns.append(followed)
         self._do(self._read(followed))
         if chance.random() < 0.2:
             self._do(self._cut_off(followed))  # before it was accepted
 
     def _some_turn(self, late: bool = False) -> _Followed | None:
-        turns = [followed for followed in self._turns if late or followed.turn.ended is None]
+        turns = [followed for followed in self._turns if late or followed.turn.end is None]
         return self._chance.choice(turns[-3:]) if turns else None
 
     def _interrupt(self) -> None:
@@ -221,7 +221,7 @@ class User:
         reason = f"for {turn.input_id}{BY_FORCE if force else ''}"
         followed.cut = True
         try:
-            result = await turn.interrupt(reason, played, force)
+            result = await turn.interrupt(reason=reason, played=played, force=force)
             followed.cut = result.outcome in ("interrupted", "already_ended")
         except BargeinError:
             followed.cut = False
@@ -236,13 +236,11 @@ class User:
 
     def _playback(self) -> None:
         if (followed := self._some_turn(late=True)) and followed.turn.id:
-            self._do(followed.turn.playback(chars=self._chance.randint(0, 100)))
+            followed.turn.report_playback(chars=self._chance.randint(0, 100))
 
     def _update(self) -> None:
         assert self._session is not None
-        self._do(
-            self._session.update({self._chance.choice("abc"): self._chance.choice([None, 1, "x" * 100])})
-        )
+        self._session.update({self._chance.choice("abc"): self._chance.choice([None, 1, "x" * 100])})
 
     def _cut(self) -> None:
         if self._link is not None:
@@ -263,7 +261,7 @@ class User:
         """Send what has no answer yet once more, as a client that is unsure does."""
         assert self._session is not None
         waiting = list(self._session._core._outbox.unanswered.values())
-        if waiting and self._session.connected:
+        if waiting and self._session.state.name == "open":
             self._inject(bp.JSON.encode(self._chance.choice(waiting)))
 
     def _talk_nonsense(self) -> None:
@@ -275,7 +273,7 @@ class User:
 
     def _inject(self, frame: bytes) -> None:
         """Write a frame past the client's core, which knows what to think of its answer."""
-        if self._link is not None and self._session is not None and self._session.connected:
+        if self._link is not None and self._session is not None and self._session.state.name == "open":
             self._link.line.send_frame(frame)
 
     # --- beside the actions ----------------------------------------------------------------------
@@ -300,8 +298,8 @@ class User:
                 cut = followed.cut and turn.id not in self.witness.spared
                 self._world.oracle.expect(not cut, f"{turn!r} was cut, and its reader got {event}")
             if isinstance(event, bp.ToolConfirm) and chance.random() < 0.8:
-                await turn.tool_decision(event.call_id, allow=chance.random() < 0.7)
+                turn._session.send_tool_decision(event.call_id, allow=chance.random() < 0.7)
             elif isinstance(event, bp.ToolRunning) and event.runs_in == "client" and chance.random() < 0.8:
-                await turn.tool_output(event.call_id, "seen")
+                turn._session.send_tool_output(event.call_id, "seen")
             elif lazy:
                 await asyncio.sleep(chance.random() * 0.2)

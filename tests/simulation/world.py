@@ -12,7 +12,7 @@ from contextlib import suppress
 from msgspec import Struct
 
 import bargein_protocol as bp
-from bargein_client.errors import LineEnded
+from bargein_client.errors import ChannelClosed
 from bargein_protocol.errors import ABNORMAL, RESTART
 from bargein_server.hosting.host import SessionHost
 from bargein_server.hosting.ports import ClientConnection
@@ -196,11 +196,11 @@ class World:
         """Connect to the server.
 
         Raises:
-            LineEnded: It cannot be reached.
+            ChannelClosed: It cannot be reached.
         """
         await asyncio.sleep(chance.random() * self.weather.delay_s)
         if not self._up or self.sessions.draining or chance.random() < 0.05:
-            raise LineEnded(ABNORMAL, "nothing listens there")
+            raise ChannelClosed(ABNORMAL, "no server is listening at this address")
         link = Link(self.loop, chance, self.weather, self.oracle, self.sessions, witness)
         self.links.append(link)
         return link

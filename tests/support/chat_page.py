@@ -32,7 +32,7 @@ async def launch(playwright: Playwright) -> Browser:
 
 
 class ChatPage:
-    """See the module.
+    """A person at the chat page.
 
     Attributes:
         page: The tab.
@@ -94,7 +94,7 @@ class ChatPage:
         )
 
     async def kept(self) -> dict[str, Any]:
-        """Return what the tab keeps over a reload."""
+        """Return the state that the tab keeps over a reload."""
         text = await self.page.evaluate("sessionStorage.getItem('bargein.page.v1')")
         return dict(json.loads(text)) if text else {}
 
@@ -108,7 +108,7 @@ async def person(
     scheme: Literal["light", "dark"] = "light",
     context: BrowserContext | None = None,
 ) -> AsyncIterator[ChatPage]:
-    """Open the page in a tab of its own: of a fresh profile, or of a given one."""
+    """Open the page in a new tab of a fresh or a given profile."""
     own = context is None
     if context is None:
         width, height = size

@@ -1,4 +1,4 @@
-"""Vocabulary for tests of the client: server events in a few letters, and a server that is played by hand."""
+"""Tools for tests of the client: short server events, scripted server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bargein_client import ClientSession, Environment, connect
 from bargein_client.core import ClientCore
 from bargein_client.events import SessionEvent
 from bargein_client.inbox import Bounds, Inbox
-from bargein_client.tracked import TrackedTurn
+from bargein_client.tracked_turn import TrackedTurn
 
 E = TypeVar("E")
 
@@ -25,7 +25,7 @@ SESSION = bp.SessionId("s_1")
 EPOCH = bp.Epoch("e_1")
 LIMITS = bp.Limits(frame_bytes=262_144, pending=64, queued=8)
 PATIENCE_S = 20.0
-"""How long a test waits for a condition before it fails; never how long it takes."""
+"""Timeout of a condition; a test that passes never waits so long."""
 
 
 # --- what a server says ------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ def session_lost(ref_id: str) -> bp.ErrorEvent:
 
 
 class Client:
-    """A core, with what it wants to send and what it told, and ids that count: in_1, x_1, …"""
+    """A core with its inbox of all events, and ids that count: in_1, x_1, …"""
 
     def __init__(self, bounds: Bounds | None = None) -> None:
         self.core = ClientCore(bounds=bounds)
@@ -134,14 +134,14 @@ class Client:
         self._ids = 0
 
     def open(self, event: bp.SessionOpened | None = None) -> Client:
-        """Attach and have the session opened; what is sent on the way is thrown away."""
+        """Attach and open the session; sent events are discarded."""
         self.core.attach()
         self.core.outgoing()
         self.take(event or opened())
         return self
 
     def reopen(self, event: bp.SessionOpened | None = None) -> bp.SessionOpen:
-        """Lose the line, attach again, and return the first frame; then have it answered."""
+        """Reconnect, return the first frame, and answer it."""
         self.core.detach()
         self.core.attach()
         (opening,) = self.core.outgoing()
@@ -166,7 +166,7 @@ class Client:
         self.core.interrupt(bp.Interrupt(id=bp.InterruptId(f"x_{number}"), played=played), turn)
 
     def running(self, *words: str) -> TrackedTurn:
-        """Return a turn t_1 of in_1 that runs and has said `words` in the numbers from 3 on."""
+        """Return a running turn t_1 of in_1 with `words` as events from 3 on."""
         turn = self.ask()
         self.take(accepted(1, "t_1", "in_1"), started(2, "t_1", "in_1"))
         self.take(*(text(seq, "t_1", word) for seq, word in enumerate(words, start=3)))
@@ -214,7 +214,7 @@ class ScriptedLine:
         return event
 
     async def send(self, *events: bp.ServerEvent) -> None:
-        """Say something."""
+        """Send events."""
         for event in events:
             await self.socket.send(bp.JSON.encode(event), text=True)
 
@@ -225,7 +225,7 @@ class ScriptedLine:
         return opening
 
     async def answer(self, turn: str = "t_1", seq: int = 1) -> bp.InputText:
-        """Accept the next input and start its turn, in two numbers from `seq` on."""
+        """Accept the next input and start its turn, in two numbers from `seq`."""
         asked = await self.expect(bp.InputText)
         await self.send(accepted(seq, turn, asked.id), started(seq + 1, turn, asked.id))
         return asked
@@ -340,7 +340,7 @@ async def patiently(awaitable: Awaitable[E]) -> E:
 
 @dataclass
 class Surroundings:
-    """Time that passes only when the client sleeps, chance that is given, and ids that count."""
+    """Environment with virtual time, given randomness and counted ids."""
 
     chance: float = 0.5
     now: float = 1000.0
@@ -348,7 +348,7 @@ class Surroundings:
     ids: int = 0
 
     def environment(self) -> Environment:
-        """Return what `connect` takes."""
+        """Return the environment for `connect`."""
         return Environment(
             new_id=self._new_id, random=lambda: self.chance, sleep=self._sleep, clock=lambda: self.now
         )
@@ -373,7 +373,7 @@ async def talking(
     bounds: Bounds | None = None,
     token: str | None = None,
 ) -> AsyncIterator[tuple[ClientSession, ScriptedLine]]:
-    """Connect a client and give its session and the server's end of its first line."""
+    """Connect a client; yield its session and the server's side."""
     environment = (surroundings or Surroundings()).environment()
     connecting = connect(server.url, environment=environment, reconnect=reconnect, bounds=bounds, token=token)
     session, line = await asyncio.gather(connecting.__aenter__(), _opened_line(server, first))

@@ -1,4 +1,4 @@
-"""Agents that show what the page must bear."""
+"""Agents for the tests of the page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EVIL = """\
 
 
 async def chatter(turn: Turn) -> AsyncIterator[Output]:
-    """Speak for ever, or do what the word says that the user says."""
+    """Yield words for ever, or obey the user's command."""
     if turn.text == "short":
         yield "A **short** answer."
         return
@@ -50,7 +50,7 @@ async def chatter(turn: Turn) -> AsyncIterator[Output]:
 
 
 async def flood(turn: Turn) -> AsyncIterator[Output]:
-    """Write 10,000 pieces as fast as they are taken: paragraphs, lists, code, and one long paragraph."""
+    """Yield 10,000 pieces of Markdown as fast as they are taken."""
     for number in range(10_000):
         if number % 250 == 0 and number < 7500:
             yield ["\n\n## Part\n\n", "\n\n- item ", "\n\n```python\n", "\n```\n\nAnd so on "][

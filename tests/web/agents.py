@@ -1,4 +1,4 @@
-"""The agent that the JavaScript client's tests talk to."""
+"""Agent for the tests of the JavaScript client."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bargein_server import Output, Turn
 
 
 async def talker(turn: Turn) -> AsyncIterator[Output]:
-    """Does what the user asks for: `count`, `count 3`, `slowly`, `legal`, `history`, `fail`; or echoes."""
+    """Obey the tests' commands, such as `count 3` and `slowly`; or echo."""
     match turn.text.split():
         case ["count", number]:
             for n in range(int(number)):
@@ -22,7 +22,7 @@ async def talker(turn: Turn) -> AsyncIterator[Output]:
                 yield f"{n} "
                 n += 1
                 await asyncio.sleep(0.002)
-        case ["slowly"]:
+        case ["slowly"] | ["Tell", "me", *_]:
             for n in range(40):
                 yield f"{n} "
                 await asyncio.sleep(0.01)

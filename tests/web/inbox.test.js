@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { ClientCore } from "../../clients/web/bargein/core.js";
-import { Feed } from "../../clients/web/bargein/feed.js";
+import { EventReader } from "../../clients/web/bargein/event_reader.js";
 import { Inbox, joinDeltas } from "../../clients/web/bargein/inbox.js";
 import { taken } from "./talk.js";
 
@@ -79,16 +79,16 @@ test("what is set aside is bounded", () => {
 
 test("a reader is woken when there is something, and not for what is set aside", async () => {
   const inbox = new Inbox();
-  const feed = new Feed(inbox);
-  const reading = feed.next();
-  inbox.mute("t_1");
+  const reader = new EventReader(inbox);
+  const reading = reader.next();
+  inbox.setDelivery("t_1", "withheld");
   inbox.put(text(1, "a"));
   assert.equal(await Promise.race([reading, new Promise((resolve) => setImmediate(resolve, "nothing"))]), "nothing");
-  await assert.rejects(feed.next(), TypeError, "one loop reads at a time");
-  inbox.release("t_1");
+  await assert.rejects(reader.next(), TypeError, "one loop reads at a time");
+  inbox.setDelivery("t_1", "delivered");
   assert.deepEqual(await reading, text(1, "a"));
-  feed.close(null);
-  assert.equal(await feed.next(), null);
+  reader.close(null);
+  assert.equal(await reader.next(), null);
 });
 
 test("names of the application cannot reach prototypes", () => {
@@ -99,4 +99,20 @@ test("names of the application cannot reach prototypes", () => {
   assert.equal({}.polluted, undefined);
   assert.deepEqual(Object.keys(turn.fold.state.lanes), ["", "__proto__", "constructor"]);
   assert.equal(turn.snapshot().state.lanes["__proto__"].text, "mine");
+});
+
+test("an interrupt of a turn that has ended drops its unread output, whatever a server that lost the session answers", () => {
+  for (const outcome of ["unknown_turn", "deferred"]) {
+    const { core, turn } = running({});
+    core.receive(text(3, "unread"));
+    core.receive(ended(4));
+    core.detach();
+    core.attach();
+    core.receive({
+      type: "session.opened", session_id: "s_2", token: "k_2", epoch: "e_2", resumed: false, heartbeat_ms: 0, limits: LIMITS,
+    });
+    core.interrupt({ type: "interrupt", id: "x_1" }, turn);
+    core.receive({ type: "interrupt.result", interrupt_id: "x_1", outcome });
+    assert.deepEqual(taken(turn.inbox).map((event) => event.type), ["input.accepted", "turn.started", "turn.ended"]);
+  }
 });

@@ -5,8 +5,8 @@ import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 
 const PURE = [
-  "asking", "codec", "codes", "core", "errors", "fold", "inbox", "kinds", "outbox", "phases", "saved", "shapes", "tracked",
-  "turntable",
+  "codec", "codes", "core", "delivery", "errors", "fold", "inbox", "kinds", "outbox", "phases", "saved", "send_queue",
+  "sequence", "shapes", "tracked_turn", "turn_registry",
 ];
 const IMPURE = /\b(setTimeout|setInterval|queueMicrotask|Promise|Date|Math\.random|crypto|performance|fetch|WebSocket|window|document|navigator)\b/;
 

@@ -27,16 +27,17 @@ console.log(new ClientCore().phase);
 `;
 
 const TYPED = `
-import { connect, InputRejected, type ConnectionState, type ResumeState, type Turn } from "bargein";
+import { connect, InputRejected, type ClientTurn, type ConnectionState, type ResumeState } from "bargein";
 const session = await connect("/v1/session", { ticket: async () => "x" });
-const turn: Turn = session.send("hello", { onBusy: "queue", metadata: { lang: "en" } });
+const turn: ClientTurn = session.send("hello", { onBusy: "queue", metadata: { lang: "en" } });
 for await (const event of turn) {
   if (event.type === "text.delta") event.text.length + (event.seq ?? 0);
   if (event.type === "client.turn_snapshot") event.state.lanes[""]?.tools[0]?.arguments.length;
 }
-const stop: () => void = session.on("tool.confirm", (event) => session.toolDecision(event.call_id, true));
-session.on("state", (state: ConnectionState) => state.state === "reconnecting" && state.retryAt - Date.now());
-session.on("turn", (turn) => turn.fold.lanes[""]?.text);
+const stop: () => void = session.on("tool.confirm", (event) => session.sendToolDecision(event.call_id, { allow: true }));
+session.on("state", (state: ConnectionState) => state.name === "reconnecting" && state.retryAt - Date.now());
+session.on("turn", (turn) => turn.state.lanes[""]?.text);
+await turn.accepted();
 const { outcome, heard } = await turn.interrupt({ reason: "barge_in", played: { audioMs: 20 } });
 const isOver: boolean = outcome === "interrupted" && heard?.text === turn.text;
 const state: ResumeState | null = session.resumeState();

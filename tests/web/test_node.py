@@ -1,4 +1,4 @@
-"""The tests of the JavaScript client, which run on Node.js: one test here for each file of theirs."""
+"""The tests of the JavaScript client on Node.js; one test per file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Both clients do the same: what the Python core does in random conversations, the other one must do."""
+"""Both cores behave alike in random conversations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bargein_client.core import ClientCore
 from bargein_client.errors import ServerViolation
 from bargein_client.inbox import Inbox
 from bargein_client.phases import Phase
-from bargein_client.tracked import TrackedTurn
+from bargein_client.tracked_turn import TrackedTurn
 from numbering_model import ModelServer
 
 CONVERSATIONS = 400
@@ -22,7 +22,7 @@ STEPS = 150
 
 
 class Recorder:
-    """Talks at random with an honest server over a bad line, and writes down what came of it.
+    """Recorder of random conversations with a correct server.
 
     The steps are those of `protocol/conversations.json`.
     """
@@ -142,7 +142,7 @@ class Recorder:
         if self.turns:
             name = name or self.chance.choice(list(self.turns))
             events = taken(self.turns[name].inbox)
-            text = str(self.turns[name].fold.main_lane.text)
+            text = self.turns[name].text
             self.note(reads={"turn": name, "events": events}, text={"turn": name, "is": text})
 
     # --- the server ------------------------------------------------------------------------------

@@ -40,11 +40,11 @@ test("a conversation with an interrupt in the middle, over an event stream", asy
   await until(() => turn.text.length > 50);
   const result = await turn.interrupt({ reason: "barge_in" });
   assert.equal(result.outcome, "interrupted");
-  assert.equal((await turn.ended).reason, "barge_in");
+  assert.equal((await turn.ended()).reason, "barge_in");
   session.update({ name: "ada" });
   assert.equal(said(await read(session.send("metadata"))), "ada");
   await session.close();
-  assert.equal(session.state.state, "closed");
+  assert.equal(session.state.name, "closed");
 });
 
 test("an event stream that is cut is resumed without a gap", async (t) => {
@@ -75,7 +75,7 @@ for (const transport of ["websocket", "sse"]) {
         isSilent = true;
         assert.equal((await turn.interrupt()).outcome, "interrupted");
       }
-      const { status, heard } = await turn.ended;
+      const { status, heard } = await turn.ended();
       if (status === "interrupted") assert.equal(heard.text, shown);
       else assert.equal(numbersUpTo(shown), 40);
     }
@@ -89,7 +89,7 @@ test("a network that lets no WebSocket through costs nothing but the attempt", a
   const session = await talkTo(t, relay.url, { WebSocket });
   assert.equal(said(await read(session.send("count 3"))), "0 1 2 ");
   relay.cut();
-  await until(() => session.state.state === "reconnecting");
+  await until(() => session.state.name === "reconnecting");
   assert.equal(said(await read(session.send("count 3"))), "0 1 2 ");
   assert.equal(sockets.count, 1, "what worked is taken again");
 });
@@ -100,12 +100,12 @@ test("a session begun on a socket goes on over an event stream, and the newest c
   await until(() => turn.text.length > 20);
   const resume = JSON.parse(JSON.stringify(first.resumeState()));
   const second = await talkTo(t, url, { transport: "sse", resume });
-  assert.ok((await first.closed) instanceof SessionReplaced);
+  await assert.rejects(first.closed(), SessionReplaced);
   const [again] = second.turns;
-  await again.ended;
+  await again.ended();
   assert.equal(numbersUpTo(again.text), 40);
   const third = await talkTo(t, url, { transport: "websocket", resume: JSON.parse(JSON.stringify(second.resumeState())) });
-  assert.ok((await second.closed) instanceof SessionReplaced, "a stream tells why it ends, too");
+  await assert.rejects(second.closed(), SessionReplaced, "a stream tells why it ends, too");
   assert.equal(third.id, second.id);
 });
 
@@ -135,7 +135,7 @@ test("a server that asks who is there: a token, a ticket, and neither", async (t
   const relay = await startRelay(t, port);
   const session = await talkTo(t, relay.url, { ticket });
   relay.cut(); // a ticket is good once: the next connection needs the next one
-  await until(() => session.state.state === "reconnecting");
+  await until(() => session.state.name === "reconnecting");
   assert.equal(said(await read(session.send("count 2"))), "0 1 ");
   await talkTo(t, url, { token: "secret-of-ada-0123456789" });
   for (const transport of ["auto", "websocket", "sse"]) {

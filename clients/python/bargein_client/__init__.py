@@ -1,15 +1,20 @@
-"""The Python client of bargein: sessions that survive broken lines, turns that can be interrupted.
+"""Python client of bargein.
+
+Sessions survive broken connections, and turns can be interrupted.
 
     async with connect("ws://localhost:8000/v1/session") as session:
-        turn = await session.send("Tell me a long story")
+        turn = session.send("Tell me a long story")
         async for event in turn:
             ...
 
-What the server sends are the structs of `bargein_protocol`; what the client adds is in `events`.
+The server's events are the structs of `bargein_protocol`; the client's own are in `events`.
 """
 
 from .backoff import Backoff
+from .connection_state import ConnectionState
 from .core import ClientCore
+from .delivery import Delivery
+from .environment import Environment
 from .errors import (
     AccessDenied,
     BargeinError,
@@ -26,7 +31,6 @@ from .errors import (
 )
 from .events import EventsDropped, EventsLost, Reconnecting, SessionRestarted, SessionResumed, TurnSnapshot
 from .inbox import Bounds
-from .lifeline import Environment
 from .session import ClientSession, EventStream, connect
 from .turn import ClientTurn
 
@@ -40,6 +44,8 @@ __all__ = [
     "ClientTurn",
     "ConnectError",
     "ConnectionLost",
+    "ConnectionState",
+    "Delivery",
     "Environment",
     "EventStream",
     "EventsDropped",

@@ -1,4 +1,4 @@
-"""`python -m bargein_client` is the command `bargein`."""
+"""`python -m bargein_client`: the command `bargein`."""
 
 import sys
 

@@ -1,13 +1,14 @@
-"""The client without a socket: events go in, and what to send and what to deliver come out.
+"""Core of the client: no I/O, no clock and no randomness.
 
-No I/O, no clock and no randomness: ids are given to it, and whoever owns the line calls
+Ids are given to the core, and the owner of the connection calls
 
-    attach()      when a line is up; then sends what `outgoing()` gives, and again after each call
-    receive()     for each event that comes; ServerViolation means: drop the line
-    detach()      when the line is gone
+    attach()      when a channel is open; then sends `outgoing()`, and again after each call
+    receive()     for each event; a ServerViolation means: drop the channel
+    detach()      when the channel is gone
 
-Events for the application wait in inboxes: one of each turn, and one of each `subscribe()`. Answers
-to requests and ends of turns wait in `outcomes()`. What may come when is a table in `phases`.
+Events for the application wait in inboxes: one of each turn, and one of each `subscribe()`. Answers to
+requests and ends of turns wait in `outcomes()`. `phases` has the table of the events that each phase
+allows, `delivery` the table of the states of a turn's output.
 """
 
 from __future__ import annotations
@@ -18,41 +19,41 @@ from typing import Any
 from msgspec import structs
 
 import bargein_protocol as bp
-from bargein_protocol import ClientEvent
+from bargein_protocol import ClientEvent, InputText, Interrupt
 
-from .asking import Asking
-from .errors import ServerViolation
+from .delivery import Signal
 from .events import EventsLost, SessionRestarted, SessionResumed
-from .inbox import Bounds
-from .phases import Phase, check, gap_before
-from .tracked import TrackedTurn
-from .turntable import VERDICTS
+from .inbox import Bounds, Inbox
+from .outbox import Outbox, check_size
+from .phases import Phase, check
+from .send_queue import SendQueue
+from .sequence import SequenceTracker
+from .tracked_turn import PlaybackReporter, TrackedTurn
+from .turn_registry import OUTCOME_SIGNALS, TurnRegistry
 
 Outcome = (
     bp.InputAccepted | bp.InputQueued | bp.InputRejected | bp.InterruptResult | bp.ErrorEvent | bp.TurnEnded
 )
-"""What settles a request or a turn."""
+"""Answer to a request, or end of a turn."""
 
 
-class ClientCore(Asking):
-    """One session as its client sees it.
+class ClientCore:
+    """One session from the client's point of view.
 
     Args:
         auth: A credential for `session.open`.
-        client: What the client calls itself.
-        bounds: How much waits for one consumer.
+        client: Name and version of the client program.
+        bounds: Capacity of each inbox.
 
     Raises:
-        ValueError: The credential or the client's name is not text that UTF-8 can hold.
+        ValueError: The credential or the client's name is not text that UTF-8 can encode.
 
     Attributes:
-        phase: How far the line is.
-        session_id: The session's public name; None before the first `session.opened`.
-        limits: What the server accepts; None before the first `session.opened`.
-        last_seq: The last number that was taken.
-        duplicates: How many events came twice and were dropped.
-        heartbeat_s: The server is silent for this long at most, in seconds; 0 when not known.
-        reconnect_after_s: When the server asked to be called again; None when it did not.
+        phase: Phase of the connection.
+        session_id: Public id of the session; None before the first `session.opened`.
+        limits: The server's limits; None before the first `session.opened`.
+        heartbeat_s: The longest silence of the server, in seconds; 0 when unknown.
+        reconnect_after_s: Delay that the server asked for before the next connection; None without one.
         turns: The turns that have not ended.
     """
 
@@ -63,26 +64,132 @@ class ClientCore(Asking):
         client: bp.ClientInfo | None = None,
         bounds: Bounds | None = None,
     ) -> None:
-        super().__init__(bounds or Bounds())
+        self.phase = Phase.OFFLINE
         self.session_id: bp.SessionId | None = None
-        self.last_seq = bp.NO_SEQ
-        self.duplicates = 0
+        self.limits: bp.Limits | None = None
         self.heartbeat_s = 0.0
         self.reconnect_after_s: float | None = None
+        self.turns = TurnRegistry(bounds or Bounds())
         self._opening = bp.SessionOpen(auth=auth, client=client)
-        bp.JSON.encode(self._opening)  # what cannot be written is said here and not by a line that ends
+        bp.JSON.encode(self._opening)  # fails here rather than in the task that sends
         self._token = bp.Token("")
         self._epoch = bp.Epoch("")
+        self._sequence = SequenceTracker()
+        self._outbox = Outbox()
+        self._queue = SendQueue()
         self._in_opening: set[str] = set()
         self._lost: set[str] = set()
-        self._gap_after: bp.Seq | None = None
-        self._gap_resumed: bp.Seq | None = None
         self._outcomes: list[tuple[str, Outcome]] = []
 
-    # --- for the owner of the line ---------------------------------------------------------------
+    @property
+    def last_seq(self) -> bp.Seq:
+        """The last number that was taken."""
+        return self._sequence.last_seq
+
+    @property
+    def duplicates(self) -> int:
+        """Number of events that came twice and were dropped."""
+        return self._sequence.duplicates
+
+    # --- for the application ---------------------------------------------------------------------
+
+    def subscribe(self) -> Inbox:
+        """Return a new inbox that gets every event from now on."""
+        return self.turns.subscribe()
+
+    def send_input(self, event: InputText) -> TrackedTurn:
+        """Ask for a turn.
+
+        An interrupting input withholds the output of the running turns (contract 2).
+
+        The withheld output is delivered if the server does not interrupt them.
+
+        Raises:
+            TooManyPending: Too many requests wait for an answer.
+            TooLarge: The input exceeds the server's limits.
+            TypeError: The metadata cannot be encoded as JSON.
+        """
+        self._outbox.admit(event, self.limits)
+        for turn in self.turns.not_queued() if event.on_busy in (None, "interrupt") else ():
+            if (played := turn.implied_playback()) is not None:
+                self._report(turn.fold.turn_id, played)
+            self.turns.withhold(turn, event.id)
+        if self._ready:
+            self._queue.append(event)
+        return self.turns.add(bp.InputId(event.id), event.text)
+
+    def interrupt(self, event: Interrupt, turn: TrackedTurn) -> None:
+        """End a turn; its output is withheld from now on.
+
+        Fills in the turn, and how much of it was played.
+
+        Raises:
+            TooManyPending: Too many requests wait for an answer.
+        """
+        if turn.turn_id is not None:
+            event = structs.replace(event, turn_id=turn.turn_id)
+        else:
+            event = structs.replace(event, input_id=turn.input_id)
+        if event.played is not None:
+            turn.reporter = PlaybackReporter.APPLICATION
+        else:
+            # Output still on its way is not shown, so the server's own count would be too high.
+            event = structs.replace(event, played=turn.implied_playback())
+        self._outbox.admit(event, self.limits)
+        if self._ready:
+            self._queue.append(event)
+        self.turns.withhold(turn, event.id)
+
+    def hold(self, turn: TrackedTurn) -> None:
+        """Pause a turn's output; dropped while offline."""
+        if turn.turn_id is not None and self._ready:
+            self._queue.append_bounded(bp.TurnHold(turn_id=turn.turn_id))
+
+    def resume(self, turn: TrackedTurn) -> None:
+        """Resume a held turn. Dropped while offline: the server resumes it anyway."""
+        if turn.turn_id is not None and self._ready:
+            self._queue.append_bounded(bp.TurnResume(turn_id=turn.turn_id))
+
+    def playback(self, turn: TrackedTurn, played: bp.Played) -> None:
+        """Report how much of a turn was played; ignored for a turn without an id."""
+        if turn.turn_id is not None:
+            turn.reporter = PlaybackReporter.APPLICATION
+            self._report(turn.turn_id, played)
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        """Merge parameters into the session's metadata; a None removes its key.
+
+        Raises:
+            TooLarge: The event exceeds the server's limits.
+            TooManyPending: Too many events wait for the channel.
+        """
+        event = bp.SessionUpdate(metadata=metadata)
+        check_size(event, self.limits)
+        if self._ready:
+            self._queue.append_bounded(event)
+        self._outbox.merge(metadata)
+
+    def answer_tool(self, event: bp.ToolOutput | bp.ToolDecision) -> None:
+        """Send the output or the decision that a tool call waits for.
+
+        Raises:
+            TooLarge: The event exceeds the server's limits.
+            TooManyPending: Too many events wait for the channel.
+        """
+        check_size(event, self.limits)
+        if self._ready:
+            self._queue.append_bounded(event)
+        self._outbox.keep_tool(event)
+
+    def close_session(self) -> None:
+        """End the session for good; does nothing while offline."""
+        if self.phase is not Phase.OFFLINE:
+            self._queue.append(bp.SessionClose())
+
+    # --- for the owner of the connection ---------------------------------------------------------
 
     def attach(self) -> None:
-        """Begin on a line that is up; `session.open` is the first event to send."""
+        """Begin on an open channel; `session.open` is the first event to send."""
         opening = self._opening
         self._in_opening = set()
         if self.session_id is not None and self.limits is not None:
@@ -93,68 +200,66 @@ class ClientCore(Asking):
             opening = structs.replace(opening, pending=pending or None)
             self._in_opening = {request.id for request in pending}
         self._lost = set()
-        self._gap_resumed = self._gap_after
+        self._sequence.begin_channel()
         self.reconnect_after_s = None
         self.phase = Phase.OPENING
-        self._outgoing = [opening]
+        self._queue.reset([opening])
 
     def detach(self) -> None:
-        """The line is gone. What matters and may not have arrived is sent again on the next one."""
+        """End the use of a channel; the next one repeats unanswered requests."""
         self.phase = Phase.OFFLINE
-        self._outgoing = []
+        self._queue.reset()
 
     def receive(self, event: bp.ServerEvent | bp.UnknownEvent) -> None:
         """Take an event in.
 
         Raises:
-            ServerViolation: It does not fit, and nothing has changed. Drop the line, `detach()`, and
-                open another: the session is resumed after the last event that fitted.
+            ServerViolation: The event is out of place, and nothing has changed. Drop the channel,
+                `detach()`, and open another one: the session resumes after the last valid event.
         """
         if self.phase is Phase.OFFLINE:
             return
         check(event, self.phase, self.last_seq, self._epoch)
-        gap = gap_before(event, self.last_seq)
-        if gap:
-            self._pass_gap(gap)
+        if missing := self._sequence.count_missing(event):
+            self.turns.publish(EventsLost(count=missing))
         if isinstance(event, bp.Numbered) and event.seq:
-            if event.seq <= self.last_seq:
-                self.duplicates += 1
+            if self._sequence.is_duplicate(event.seq):
                 return
             if isinstance(event, (bp.TurnEvent, bp.UnknownEvent)):
                 self.turns.refuse_ended(event.turn_id)
-            self.last_seq = event.seq
+            self._sequence.last_seq = event.seq
         handler = _HANDLERS.get(type(event))
         if handler is not None:
             handler(self, event)
         elif isinstance(event, (bp.TurnEvent, bp.UnknownEvent)) and event.turn_id and event.seq:
             self._turn_event(event)
         else:
-            self.turns.tell(event)  # type: ignore[arg-type]  # the others have handlers
+            self.turns.publish(event)  # type: ignore[arg-type]  # the others have handlers
 
     def outgoing(self) -> list[ClientEvent]:
-        """Return what to send now, in order, once."""
-        events, self._outgoing = self._outgoing, []
-        return events
+        """Return the events to send now, in order; each is returned once."""
+        return self._queue.drain()
 
     def outcomes(self) -> list[tuple[str, Outcome]]:
-        """Return answers under the id of their request, and ends of turns under their input's id."""
+        """Return answers by request id, and ends of turns by input id."""
         outcomes, self._outcomes = self._outcomes, []
         return outcomes
 
     @property
     def has_outgoing(self) -> bool:
-        """Whether `outgoing()` would give something."""
-        return bool(self._outgoing)
+        """Whether `outgoing()` would return an event."""
+        return len(self._queue) > 0
+
+    @property
+    def _ready(self) -> bool:
+        return self.phase in (Phase.LIVE, Phase.REPLAYING)
+
+    def _report(self, turn_id: bp.TurnId, played: bp.Played) -> None:
+        report = self._outbox.report(turn_id, played)
+        if self._ready:
+            self._queue.append_playback(report)
 
     # --- receiving -------------------------------------------------------------------------------
-
-    def _pass_gap(self, count: int) -> None:
-        """Let a gap pass that a resume did not fill; a new one is a lost line."""
-        if self._gap_resumed != self.last_seq:
-            self._gap_after = self.last_seq
-            raise ServerViolation(f"expected number {self.last_seq + 1}, {count} are missing")
-        self._gap_after = self._gap_resumed = None
-        self.turns.tell(EventsLost(count=count))
 
     def _opened(self, event: bp.SessionOpened) -> None:
         if not event.resumed and self.session_id is not None:
@@ -165,17 +270,17 @@ class ClientCore(Asking):
         if event.resumed:
             self.phase = Phase.REPLAYING
         else:
-            self.phase, self.last_seq = Phase.LIVE, bp.NO_SEQ
-        self._outgoing += self._outbox.after_open(self._in_opening, event.limits.frame_bytes)
+            self.phase, self._sequence.last_seq = Phase.LIVE, bp.NO_SEQ
+        self._queue.append(*self._outbox.after_open(self._in_opening, event.limits.frame_bytes))
 
     def _lose(self, reason: str) -> None:
-        """The resume was refused: end everything here that has no other end any more."""
-        self.turns.tell(SessionRestarted(reason=reason))
+        """End the turns and refuse the requests of a session that was lost."""
+        self.turns.publish(SessionRestarted(reason=reason))
         for turn in self.turns.in_flight():
             self._end(turn, self.turns.lost_end(turn))
         self.turns.forget_ended()
         for request in self._outbox.lose():
-            # The server says the same of those that it saw; its copies are dropped, see `_error`.
+            # The server sends the same for those that it received; `_error` drops these copies.
             self._lost.add(request.id)
             lost = bp.errors.SESSION_LOST
             self._refused(
@@ -183,45 +288,48 @@ class ClientCore(Asking):
             )
 
     def _replay_done(self, event: bp.ReplayDone) -> None:
-        self.last_seq = max(self.last_seq, event.through)
+        self._sequence.last_seq = max(self.last_seq, event.through)
         self.phase = Phase.LIVE
-        self.turns.tell(SessionResumed())
+        self.turns.publish(SessionResumed())
 
     def _snapshot(self, event: bp.Snapshot) -> None:
-        self.last_seq = event.through
-        over = self.turns.replace(event)
+        self._sequence.last_seq = event.through
+        over = self.turns.apply_snapshot(event)
         for state in event.turns:
             if state.input_id is not None and self._outbox.answer(state.input_id) is not None:
                 accepted = bp.InputAccepted(turn_id=state.turn_id, input_id=state.input_id, duplicate=True)
                 self._outcomes.append((state.input_id, accepted))
-                self.turns.decide(state.input_id, "replaces")
+                self.turns.resolve(state.input_id, Signal.END, queued=False)
         for turn in over:
             self._end(turn, turn.fold.ended or self.turns.lost_end(turn))
 
     def _go_away(self, event: bp.GoAway) -> None:
         self.reconnect_after_s = event.reconnect_after_ms / 1000
-        self.turns.tell(event)
+        self.turns.publish(event)
 
     def _input_answered(self, event: bp.InputAccepted | bp.InputQueued) -> None:
-        known = self.turns.knows(event.turn_id)
+        was_open = self.turns.is_open(event.turn_id)
         turn = self.turns.bind(event.turn_id, event.input_id)
         request = self._outbox.answer(event.input_id)
         turn.queued = isinstance(event, bp.InputQueued)
         if event.seq:
             turn.fold.apply(event)
-        if request is None and known:
-            return  # the numbered copy of what came first as the answer to a resend
+        if request is None and was_open:
+            return  # the numbered copy of an answer that a resend got before
         self.turns.deliver(turn, event)
         if request is not None:
             self._outcomes.append((request.id, event))
-            self.turns.decide(request.id, "spares" if turn.queued else "replaces")
+            if turn.queued:
+                self.turns.resolve(request.id, Signal.DEFER)
+            else:
+                self.turns.resolve(request.id, Signal.END, queued=False)
 
     def _interrupt_result(self, event: bp.InterruptResult) -> None:
         if self._outbox.answer(event.interrupt_id) is None:
             return  # answered before
-        self.turns.tell(event)
+        self.turns.publish(event)
         self._outcomes.append((event.interrupt_id, event))
-        self.turns.decide(event.interrupt_id, VERDICTS[event.outcome])
+        self.turns.resolve(event.interrupt_id, OUTCOME_SIGNALS[event.outcome])
 
     def _error(self, event: bp.ErrorEvent) -> None:
         if event.code == "unknown_call":
@@ -230,18 +338,18 @@ class ClientCore(Asking):
             self._refused(event)
 
     def _refused(self, event: bp.InputRejected | bp.ErrorEvent) -> None:
-        """Settle the request that the event refuses, if one waits, and tell everyone."""
+        """Settle the refused request, if one waits, and publish the event."""
         request_id = event.input_id if isinstance(event, bp.InputRejected) else event.ref_id
         waited = request_id is not None and (
             self._outbox.answer(request_id) is not None or request_id in self._lost
         )
         if request_id is not None and waited:
             self._outcomes.append((request_id, event))
-            self.turns.decide(request_id, "nothing")
+            self.turns.resolve(request_id, None)
             turn = self.turns.of_input(request_id)
             if turn is not None and turn.turn_id is None:
                 self.turns.close(turn)
-        self.turns.tell(event)
+        self.turns.publish(event)
 
     def _turn_event(self, event: bp.TurnEvent | bp.UnknownEvent) -> None:
         turn = self.turns.bind(event.turn_id, event.input_id if isinstance(event, bp.TurnStarted) else None)
@@ -259,13 +367,8 @@ class ClientCore(Asking):
         for lane in turn.fold.lanes.values():
             for call_id in lane.tools:
                 self._outbox.tool_settled(call_id)
-        if turn.implied and not turn.muted:
-            # It was spoken for when an interrupt was sent, and then it went on after all.
-            whole = turn.spared or ended.status != "interrupted"
-            self._report(
-                turn.fold.turn_id,
-                bp.Played(seq=turn.fold.last_output_seq if whole else turn.inbox.taken_seq),
-            )
+        if (played := turn.final_playback(ended.status)) is not None:
+            self._report(turn.fold.turn_id, played)
         self.turns.end(turn, ended)
         if turn.input_id is not None:
             self._outcomes.append((turn.input_id, ended))

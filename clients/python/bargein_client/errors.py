@@ -1,23 +1,23 @@
-"""Everything this package raises.
+"""Exceptions of this package.
 
     BargeinError
     ├── ConnectError            the first connection could not be made
     ├── SessionClosed           the session is over, nothing more can be asked of it
     │   ├── SessionReplaced     a newer connection drives the session (close code 4409)
     │   ├── AccessDenied        the server does not let this client in (4401, 4403, HTTP 401, 403)
-    │   └── ConnectionLost      the line is gone and was not, or could not be, restored
-    ├── RequestRefused          the server said no to one request, or lost it; the session lives on
-    │   ├── InputRejected       … to an input: it gets no turn
-    │   └── InterruptRefused    … to an interrupt
+    │   └── ConnectionLost      the connection broke and was not, or could not be, restored
+    ├── RequestRefused          the server refused one request, or lost it; the session goes on
+    │   ├── InputRejected       an input: it gets no turn
+    │   └── InterruptRefused    an interrupt
     ├── TooManyPending          too many requests wait for an answer; nothing was sent
-    ├── TooLarge                the server would not read a frame of this size; nothing was sent
-    ├── ServerViolation         the server broke the protocol  ┐ inside only: the session reconnects
-    └── LineEnded               a connection is over           ┘ by itself, or ends with one of the above
+    ├── TooLarge                the frame exceeds the server's limit; nothing was sent
+    ├── ServerViolation         the server broke the protocol  ┐ internal: the session reconnects, or
+    └── ChannelClosed           a connection is over           ┘ ends with one of the errors above
 
-What went wrong is in attributes, the text is for people.
+Programs read the attributes; the text is for people.
 """
 
-# they are named after what happened; an "Error" suffix would say nothing more
+# The names describe the event; an "Error" suffix would add nothing.
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ from bargein_protocol import Action, Code
 
 
 class BargeinError(Exception):
-    """The root of all errors of this package."""
+    """Base class of all errors of this package."""
 
 
 class ConnectError(BargeinError):
     """The first connection could not be made; nothing is retried.
 
     Attributes:
-        url: Where to.
-        code: The row of the protocol's table when the server gave one, else None.
-        status: The HTTP status when the handshake was answered with one, else None.
+        url: The server's URL.
+        why: Reason, for people.
+        code: Row of the protocol's table of codes if the server sent one, else None.
+        status: HTTP status of the handshake's response, if any.
     """
 
     def __init__(self, url: str, why: str, *, code: Code | None = None, status: int | None = None) -> None:
@@ -49,7 +50,7 @@ class SessionClosed(BargeinError):
     """The session is over.
 
     Attributes:
-        code: The row of the protocol's table that ended it, None when this side did.
+        code: Row of the protocol's table of codes that ended the session; None if this side closed it.
     """
 
     def __init__(self, why: str = "the session was closed", code: Code | None = None) -> None:
@@ -58,27 +59,27 @@ class SessionClosed(BargeinError):
 
 
 class SessionReplaced(SessionClosed):
-    """A newer connection drives the session; this one must not come back."""
+    """A newer connection drives the session; this one must not reconnect."""
 
 
 class AccessDenied(SessionClosed):
-    """The server does not let this client in, or not any more."""
+    """The server denies access to this client."""
 
 
 class ConnectionLost(SessionClosed):
-    """The line is gone for good: reconnecting is off, or took too long.
+    """The connection broke, and reconnecting is off or took too long.
 
-    The server may still hold the session and its turn for a while.
+    The server may keep the session and its turn for a while.
     """
 
 
 class RequestRefused(BargeinError):
-    """The server said no to one request, or lost it. The session lives on.
+    """The server refused one request, or lost it. The session goes on.
 
     Attributes:
-        code: The name of a row in the protocol's table of codes, such as `busy` or `session_lost`.
+        code: Name of a row in the protocol's table of codes, such as `busy` or `session_lost`.
         retryable: Whether the same request may succeed later.
-        retry_after_ms: When, in milliseconds; None when the server did not say.
+        retry_after_ms: Delay before a retry, in milliseconds; None if the server gave none.
     """
 
     def __init__(self, code: str, why: str, *, retryable: bool, retry_after_ms: int | None = None) -> None:
@@ -89,18 +90,18 @@ class RequestRefused(BargeinError):
 
 
 class InputRejected(RequestRefused):
-    """The input gets no turn."""
+    """The server refused an input, which gets no turn."""
 
 
 class InterruptRefused(RequestRefused):
-    """The interrupt got no outcome."""
+    """The server refused an interrupt, which has no outcome."""
 
 
 class TooManyPending(BargeinError):
     """Too many requests wait for an answer; this one was not sent.
 
     Attributes:
-        limit: How many may wait.
+        limit: The largest number of unanswered requests.
     """
 
     def __init__(self, limit: int) -> None:
@@ -109,11 +110,11 @@ class TooManyPending(BargeinError):
 
 
 class TooLarge(BargeinError):
-    """The server would not read it; nothing was sent.
+    """The text or the frame exceeds the server's limit; nothing was sent.
 
     Attributes:
-        size: What was given.
-        limit: What the server takes, in the same unit.
+        size: Size of the text or the frame.
+        limit: The largest size that the server accepts, in the same unit.
     """
 
     def __init__(self, size: int, limit: int, unit: str) -> None:
@@ -123,21 +124,23 @@ class TooLarge(BargeinError):
 
 
 class ServerViolation(BargeinError):
-    """What came from the server does not fit: a hole in the numbers, an event out of place.
+    """The server broke the protocol.
 
-    The connection is dropped and the session resumed from the last good event.
+    Examples are a gap in the numbers, or an event out of place.
+
+    The connection is dropped, and the session resumes after the last valid event.
     """
 
 
-class LineEnded(BargeinError):
+class ChannelClosed(BargeinError):
     """A connection is over, or could not be made.
 
     Attributes:
-        code: The row of the protocol's table that says what comes next.
-        why: A short text for people.
-        status: The HTTP status when the handshake was answered with one, else None.
-        final: Whether the next attempt would end in the same way.
-        blocked: Whether something on the way, and not the server, seems to let no WebSocket through.
+        code: Row of the protocol's table of codes; its action is the client's next step.
+        why: Reason, for people.
+        status: HTTP status of the handshake's response, if any.
+        final: Whether another attempt would fail in the same way.
+        blocked: Whether a proxy or a firewall, not the server, seems to block WebSockets.
     """
 
     def __init__(

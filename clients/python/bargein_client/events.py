@@ -1,7 +1,7 @@
-"""Events that the client itself makes, beside those of the server.
+"""Events that the client adds to those of the server.
 
-They travel in the same streams as the server's events and are written as JSON in the same way;
-their types begin with `client.`.
+The client's events come in the same streams as the server's and have the same JSON form. Their types
+begin with `client.`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class _LocalEvent(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fie
 
 
 class TurnSnapshot(_LocalEvent, frozen=True, kw_only=True, tag="client.turn_snapshot"):
-    """The whole state of a turn, in place of events that do not come any more.
+    """The whole state of a turn, in place of events that were skipped.
 
-    It comes when the server could not replay every event after a reconnect, and when a consumer was
-    so slow that its buffer ran full. Replace what was shown of the turn by `state`.
+    Sent when the server could not replay every event after a reconnect, and when the buffer of a slow
+    consumer ran full. Replace the turn's display by `state`.
     """
 
     turn_id: TurnId
@@ -38,11 +38,12 @@ class TurnSnapshot(_LocalEvent, frozen=True, kw_only=True, tag="client.turn_snap
 
 
 class Reconnecting(_LocalEvent, frozen=True, kw_only=True, tag="client.reconnecting"):
-    """The line is gone; the next attempt comes after `delay_s` seconds.
+    """The connection broke; the next attempt follows after a delay.
 
     Args:
-        attempt: Counts from 1; it goes on counting when a connection breaks again within seconds.
-        code: The name of the row in the protocol's table of codes.
+        attempt: Number of the attempt, from 1; not reset by a connection that lives for seconds only.
+        delay_s: Delay before the attempt, in seconds.
+        code: Name of the row in the protocol's table of codes.
     """
 
     attempt: int
@@ -51,27 +52,30 @@ class Reconnecting(_LocalEvent, frozen=True, kw_only=True, tag="client.reconnect
 
 
 class SessionResumed(_LocalEvent, frozen=True, kw_only=True, tag="client.resumed"):
-    """The session goes on, and everything that was missed has been delivered."""
+    """The session was resumed, and all missed events have been delivered."""
 
 
 class SessionRestarted(_LocalEvent, frozen=True, kw_only=True, tag="client.restarted"):
-    """The server lost the session; this is a fresh one.
+    """The server lost the session; a fresh one has taken its place.
 
-    Turns in flight end as failed with reason `session_lost`, and requests without an answer are
-    refused with that code.
+    Running turns end as failed with the reason `session_lost`. Requests without an answer are refused
+    with the same code.
     """
 
     reason: str
 
 
 class EventsDropped(_LocalEvent, frozen=True, kw_only=True, tag="client.dropped"):
-    """This stream was read too slowly: `count` events are missing here. Turns are not affected."""
+    """`count` events are missing, because this stream was read too slowly.
+
+    The iterators of turns are not affected.
+    """
 
     count: int
 
 
 class EventsLost(_LocalEvent, frozen=True, kw_only=True, tag="client.lost"):
-    """The server could not give `count` events, also not after a resume. What they said is unknown."""
+    """The server could not send `count` events, not even after a resume."""
 
     count: int
 
@@ -81,6 +85,6 @@ SessionEvent = (
     NumberedEvent | UnknownEvent | InputRejected | InterruptResult | ErrorEvent | GoAway | Heartbeat | Pong
     | LocalEvent
 )  # fmt: skip
-"""What `ClientSession.events()` yields."""
+"""Events of `ClientSession.events()`."""
 TurnEventOrSnapshot = NumberedEvent | UnknownEvent | TurnSnapshot
-"""What iterating a turn yields."""
+"""Events of a turn's iterator."""

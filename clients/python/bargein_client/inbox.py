@@ -1,10 +1,11 @@
-"""A bounded buffer of events between the reader, which never waits, and one consumer.
+"""Bounded buffer of events for one consumer; the writer never waits.
 
-Two rules live here. What a user interrupted is never rendered or played: from the moment an
-interrupt is sent, the turn's events are set aside, also those that were already waiting in the
-buffer. The server's answer decides: dropped when the turn is over, given out when the interrupt was
-deferred or refused. And a slow consumer costs bounded memory: a buffer that runs full is shrunk, first
-by joining neighbouring deltas, then by putting the turn's whole state in place of its events.
+Output of a turn that the user interrupted is never rendered or played. From the moment an interrupt is
+sent, the inbox withholds the turn's events, including those that were already waiting. After the server's
+answer they are dropped, or delivered in order; see `delivery`.
+
+A slow consumer costs bounded memory. A full buffer is shrunk: first neighbouring deltas are joined, then
+the whole state of the turn takes the place of its events.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from bargein_protocol import (
     UnknownEvent,
 )
 
+from .delivery import Delivery
 from .events import EventsDropped, SessionEvent, TurnSnapshot
 
 MAX_EVENTS = 8192
@@ -33,10 +35,10 @@ MAX_BYTES = 32 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Bounds:
-    """How much an inbox holds.
+    """Capacity of an inbox.
 
     Args:
-        events: Events.
+        events: Number of events.
         size: Characters of text and bytes of audio, summed.
     """
 
@@ -45,38 +47,38 @@ class Bounds:
 
 
 @dataclass
-class _Aside:
-    """The events of a turn whose interrupt has no answer yet, or of one that is silenced."""
+class _Withheld:
+    """Events of a turn whose output is withheld or dropped."""
 
     events: list[SessionEvent] = field(default_factory=list)
-    silenced: bool = False
+    dropped: bool = False
 
 
 class Inbox:
-    """A buffer of events for one consumer.
+    """Buffer of events for one consumer.
 
     Args:
-        bounds: How much it holds.
-        state: Gives the state that takes the place of events when the buffer is full. Without it
+        bounds: Capacity.
+        state: Returns the state that takes the place of events when the buffer is full. Without it
             the oldest events are dropped and counted in an `EventsDropped`.
     """
 
     def __init__(self, bounds: Bounds, state: Callable[[], TurnSnapshot] | None = None) -> None:
         self.notify: Callable[[], None] | None = None
-        """Called when there may be something to take."""
+        """Called when an event may be ready."""
         self.taken_seq = NO_SEQ
         """The last number that the consumer has taken."""
         self._bounds = bounds
         self._state = state
         self._ready: deque[SessionEvent] = deque()
-        self._aside: dict[TurnId, _Aside] = {}
+        self._withheld: dict[TurnId, _Withheld] = {}
         self._size = 0
 
     def __len__(self) -> int:
         return len(self._ready)
 
     def take(self) -> SessionEvent | None:
-        """Return the next event, None when there is none now."""
+        """Return the next event; None when none is ready."""
         if not self._ready:
             return None
         event = self._ready.popleft()
@@ -89,84 +91,90 @@ class Inbox:
 
     def put(self, event: SessionEvent) -> None:
         """Add an event; never waits and never fails."""
-        aside = self._aside.get(_turn_of(event)) if self._aside else None
-        if aside is None:
+        withheld = self._withheld.get(_turn_of(event)) if self._withheld else None
+        if withheld is None:
             self._ready.append(event)
         elif isinstance(event, TurnEnded):
-            # The turn is over while it was muted: its output is stale, whatever ended it.
-            del self._aside[event.turn_id]
-            self._drop(aside.events)
-            self._ready.extend(_without_output(aside.events))
+            # The turn ended while its output was withheld: the output is stale in any case.
+            del self._withheld[event.turn_id]
+            self._forget_output(withheld.events)
+            self._ready.extend(_without_output(withheld.events))
             self._ready.append(event)
-        elif aside.silenced and _is_output(event):
+        elif withheld.dropped and _is_output(event):
             return
         else:
-            aside.events.append(event)
+            withheld.events.append(event)
         self._size += _size(event)
         if self._full():
             self._shrink()
-        self._tell()
+        self._notify()
 
-    def mute(self, turn_id: TurnId) -> None:
-        """Set the turn's events aside, also those that wait already, until `silence` or `release`.
+    def set_delivery(self, turn_id: TurnId, delivery: Delivery) -> None:
+        """Apply the delivery state of a turn that has not ended.
 
-        The turn has not ended yet; for one that has, call `drop_output`.
+        For a turn that has ended, call `drop_output`.
         """
-        if turn_id not in self._aside:
-            self._aside[turn_id] = _Aside([event for event in self._ready if _turn_of(event) == turn_id])
-            self._ready = deque(event for event in self._ready if _turn_of(event) != turn_id)
-
-    def silence(self, turn_id: TurnId) -> None:
-        """Drop a muted turn's output for good: what was set aside and what still comes."""
-        aside = self._aside.get(turn_id)
-        if aside is not None:
-            aside.silenced = True
-            self._drop(aside.events)
-            aside.events = _without_output(aside.events)
+        if delivery.is_delivered:
+            self._release(turn_id)
+            return
+        self._withhold(turn_id)
+        if delivery is Delivery.DROPPED:
+            self._drop(turn_id)
 
     def drop_output(self, turn_id: TurnId) -> None:
-        """Drop what waits of the output of a turn that has ended."""
+        """Drop the waiting output of a turn that has ended."""
         self._ready = deque(
             event for event in self._ready if _turn_of(event) != turn_id or not _is_output(event)
         )
         self._recount()
 
-    def release(self, turn_id: TurnId) -> None:
-        """Give out what was set aside: the turn goes on after all."""
-        aside = self._aside.pop(turn_id, None)
-        if aside is not None:
-            self._ready.extend(aside.events)
-            self._tell()
-
     def replace(self, snapshot: TurnSnapshot) -> None:
-        """Put the turn's state in place of those of its events that wait."""
-        aside = self._aside.get(snapshot.turn_id)
-        if aside is None:
+        """Put the turn's state in place of its waiting events."""
+        withheld = self._withheld.get(snapshot.turn_id)
+        if withheld is None:
             kept = [event for event in self._ready if _turn_of(event) != snapshot.turn_id]
             self._ready = deque(kept)
         else:
-            aside.events.clear()
+            withheld.events.clear()
         self._recount()
         self.put(snapshot)
 
-    def _tell(self) -> None:
+    def _withhold(self, turn_id: TurnId) -> None:
+        if turn_id not in self._withheld:
+            waiting = [event for event in self._ready if _turn_of(event) == turn_id]
+            self._withheld[turn_id] = _Withheld(waiting)
+            self._ready = deque(event for event in self._ready if _turn_of(event) != turn_id)
+
+    def _drop(self, turn_id: TurnId) -> None:
+        withheld = self._withheld[turn_id]
+        withheld.dropped = True
+        self._forget_output(withheld.events)
+        withheld.events = _without_output(withheld.events)
+
+    def _release(self, turn_id: TurnId) -> None:
+        withheld = self._withheld.pop(turn_id, None)
+        if withheld is not None:
+            self._ready.extend(withheld.events)
+            self._notify()
+
+    def _notify(self) -> None:
         if self.notify is not None and self._ready:
             self.notify()
 
     def _full(self) -> bool:
-        count = len(self._ready) + sum(len(aside.events) for aside in self._aside.values())
+        count = len(self._ready) + sum(len(withheld.events) for withheld in self._withheld.values())
         return count > self._bounds.events or self._size > self._bounds.size
 
     def _shrink(self) -> None:
-        lists = [list(self._ready), *(aside.events for aside in self._aside.values())]
+        lists = [list(self._ready), *(withheld.events for withheld in self._withheld.values())]
         joined = [join_deltas(events) for events in lists]
         # Half full at most afterwards, so that shrinking stays rare.
         room = self._bounds.events // 2
         if sum(map(len, joined)) > room or self._size > self._bounds.size // 2:
             joined = [self._collapse(events) for events in joined]
         self._ready = deque(joined[0])
-        for aside, events in zip(self._aside.values(), joined[1:], strict=True):
-            aside.events = events
+        for withheld, events in zip(self._withheld.values(), joined[1:], strict=True):
+            withheld.events = events
         self._recount()
 
     def _collapse(self, events: list[SessionEvent]) -> list[SessionEvent]:
@@ -179,21 +187,24 @@ class Inbox:
         ended = [event for event in events if isinstance(event, TurnEnded)]
         return [self._state(), *ended]
 
-    def _drop(self, events: Iterable[SessionEvent]) -> None:
+    def _forget_output(self, events: Iterable[SessionEvent]) -> None:
         self._size -= sum(_size(event) for event in events if _is_output(event))
 
     def _recount(self) -> None:
         self._size = sum(map(_size, self._ready))
-        self._size += sum(_size(event) for aside in self._aside.values() for event in aside.events)
+        self._size += sum(_size(event) for withheld in self._withheld.values() for event in withheld.events)
 
 
 def join_deltas(events: Iterable[SessionEvent]) -> list[SessionEvent]:
-    """Join neighbouring text and thought deltas of one voice; each keeps the last one's number."""
+    """Join neighbouring text and thought deltas of one lane.
+
+    A joined delta has the number of the last one.
+    """
     joined: list[SessionEvent] = []
     run: list[TextDelta | Thought] = []
     for event in events:
         if isinstance(event, (TextDelta, Thought)):
-            if run and not _same_voice(run[-1], event):
+            if run and not _same_lane(run[-1], event):
                 joined.append(_join(run))
                 run = []
             run.append(event)
@@ -207,7 +218,7 @@ def join_deltas(events: Iterable[SessionEvent]) -> list[SessionEvent]:
     return joined
 
 
-def _same_voice(one: TextDelta | Thought, other: TextDelta | Thought) -> bool:
+def _same_lane(one: TextDelta | Thought, other: TextDelta | Thought) -> bool:
     return type(one) is type(other) and one.turn_id == other.turn_id and one.source == other.source
 
 
@@ -228,7 +239,7 @@ def _without_output(events: Iterable[SessionEvent]) -> list[SessionEvent]:
 
 
 def _turn_of(event: SessionEvent) -> TurnId:
-    # An interrupt.result names a turn, too, but is not one of its events.
+    # An interrupt.result names a turn but is not one of its events.
     if isinstance(event, (TurnEvent, TurnSnapshot, UnknownEvent)):
         return event.turn_id
     return TurnId("")

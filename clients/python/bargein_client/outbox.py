@@ -1,8 +1,8 @@
-"""What must reach the server although lines break.
+"""Requests and reports that must survive broken connections.
 
-Inputs and interrupts are kept until they are answered and sent again with the same id, which the
-server answers with its first answer. Everything else that is kept may arrive twice without harm:
-metadata is merged, playback only moves forward, and a tool call takes one result.
+Inputs and interrupts are kept until they are answered. They are sent again under the same id, and the
+server repeats its first answer. The other events may arrive twice without harm: metadata is merged,
+playback only moves forward, and a tool call takes one result.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from msgspec import structs
 
 from bargein_protocol import (
     JSON,
+    MAX_PENDING,
     CallId,
     ClientEvent,
     InputText,
     Interrupt,
+    Limits,
     Playback,
     Played,
     SessionOpen,
@@ -26,19 +28,33 @@ from bargein_protocol import (
     ToolOutput,
     TurnId,
 )
-from bargein_protocol.types import MAX_KEYS
+from bargein_protocol.types import MAX_INPUT_CHARS, MAX_KEYS
 
-from .errors import TooManyPending
+from .errors import TooLarge, TooManyPending
 
-_KEPT_PLAYBACK = 8
-_KEPT_TOOLS = 64
+_MAX_PLAYBACK = 8
+_MAX_TOOLS = 64
+
+
+def check_size(event: ClientEvent, limits: Limits | None) -> None:
+    """Check that an event is within the server's limits.
+
+    Raises:
+        TooLarge: The text or the frame is too large.
+        TypeError: The event cannot be encoded as JSON.
+    """
+    if isinstance(event, InputText) and len(event.text) > MAX_INPUT_CHARS:
+        raise TooLarge(len(event.text), MAX_INPUT_CHARS, "characters")
+    size = len(JSON.encode(event))
+    if limits is not None and size > limits.frame_bytes:
+        raise TooLarge(size, limits.frame_bytes, "bytes")
 
 
 class Outbox:
-    """Requests without an answer, and the last word on everything else.
+    """Unanswered requests, and the latest reports, answers and metadata.
 
-    Inputs that were made after a change of metadata stay behind it: until one of them is answered,
-    the change may not have arrived, and the agent would run with the old values.
+    Inputs that were made after a change of metadata stay behind it. Until one of them is answered, the
+    change may not have arrived, and the agent would run with the old values.
     """
 
     def __init__(self) -> None:
@@ -49,12 +65,16 @@ class Outbox:
         self._playback: dict[TurnId, Playback] = {}
         self._tools: dict[CallId, ToolOutput | ToolDecision] = {}
 
-    def add(self, request: InputText | Interrupt, limit: int) -> None:
-        """Keep a request until it is answered.
+    def admit(self, request: InputText | Interrupt, limits: Limits | None) -> None:
+        """Keep a request until it is answered; the caller sends it.
 
         Raises:
-            TooManyPending: `limit` requests wait; nothing has changed.
+            TooManyPending: Too many requests wait for an answer; nothing has changed.
+            TooLarge: The request exceeds the server's limits; nothing has changed.
+            TypeError: The metadata cannot be encoded as JSON; nothing has changed.
         """
+        check_size(request, limits)
+        limit = MAX_PENDING if limits is None else min(MAX_PENDING, limits.pending)
         if len(self.unanswered) >= limit:
             raise TooManyPending(limit)
         self.unanswered[request.id] = request
@@ -62,40 +82,45 @@ class Outbox:
             self._behind_metadata.add(request.id)
 
     def answer(self, request_id: str) -> InputText | Interrupt | None:
-        """Strike a request off and return it; None when it is not waiting."""
+        """Remove a request that was answered and return it; None when none waits."""
         if request_id in self._behind_metadata:
             self._behind_metadata.clear()
             self._metadata_unsure = False
         return self.unanswered.pop(request_id, None)
 
     def merge(self, metadata: dict[str, Any]) -> None:
-        """Remember application parameters; a None is remembered as the removal of its key."""
+        """Keep application parameters; a None is kept as the removal of its key."""
         self._metadata.update(metadata)
         self._metadata_unsure = True
 
     def report(self, turn_id: TurnId, played: Played) -> Playback:
-        """Remember what was heard of a turn and return all that is known of it."""
-        known = self._playback.pop(turn_id, Playback(turn_id=turn_id))
-        news = {name: value for name, value in structs.asdict(played).items() if value is not None}
-        known = self._playback[turn_id] = structs.replace(known, **news)
-        if len(self._playback) > _KEPT_PLAYBACK:
+        """Merge a playback report into the turn's earlier ones; return the sum."""
+        report = self._playback.pop(turn_id, Playback(turn_id=turn_id))
+        given = {name: value for name, value in structs.asdict(played).items() if value is not None}
+        report = self._playback[turn_id] = structs.replace(report, **given)
+        if len(self._playback) > _MAX_PLAYBACK:
             del self._playback[next(iter(self._playback))]
-        return known
+        return report
 
     def keep_tool(self, event: ToolOutput | ToolDecision) -> None:
-        """Keep what a tool call waits for until `tool_settled`; beyond a bound the oldest is given up."""
+        """Keep the answer to a tool call until `tool_settled`.
+
+        Beyond a bound the oldest answer is dropped.
+        """
         self._tools[event.call_id] = event
-        if len(self._tools) > _KEPT_TOOLS:
+        if len(self._tools) > _MAX_TOOLS:
             del self._tools[next(iter(self._tools))]
 
     def tool_settled(self, call_id: CallId) -> None:
-        """Forget what was kept for a call."""
+        """Forget the answer to a call."""
         self._tools.pop(call_id, None)
 
     def pending(self, opening: SessionOpen, frame_bytes: int) -> list[InputText | Interrupt]:
-        """Return the requests that fit into `opening`, in order; the others follow it.
+        """Return the requests that fit into `opening`, in order.
 
-        Interrupts come in any case, so that nothing of what they stop is replayed as if it were live.
+        The others follow it.
+
+        Interrupts always fit, so that the turns that they end are not replayed as if they were live.
         """
         room = frame_bytes - len(JSON.encode(opening)) - len('"pending":[],')
         room -= sum(_size(r) for r in self.unanswered.values() if isinstance(r, Interrupt))
@@ -109,7 +134,7 @@ class Outbox:
         return chosen
 
     def after_open(self, sent: set[str], frame_bytes: int) -> list[ClientEvent]:
-        """Return what follows a `session.open` that carried the requests in `sent`."""
+        """Return the events after a `session.open` with the requests in `sent`."""
         events: list[ClientEvent] = list(self._updates(frame_bytes))
         if events:
             self._metadata_unsure = True
@@ -119,7 +144,7 @@ class Outbox:
         return events
 
     def _updates(self, frame_bytes: int) -> Iterator[SessionUpdate]:
-        """Return the merged metadata in pieces that the server reads: it came in several, too."""
+        """Yield the merged metadata in pieces below the limits."""
         piece: dict[str, Any] = {}
         size = 0
         for key, value in self._metadata.items():
@@ -133,7 +158,7 @@ class Outbox:
             yield SessionUpdate(metadata=piece)
 
     def lose(self) -> list[InputText | Interrupt]:
-        """Forget everything but the metadata, which a fresh session needs as well.
+        """Forget everything but the metadata, which a fresh session needs too.
 
         Returns:
             The requests that will never be answered.

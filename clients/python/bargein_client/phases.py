@@ -1,4 +1,6 @@
-"""What may come when: the rules that every server event is held against before it changes anything.
+"""Phases of a connection, and the events that each phase allows.
+
+Every server event is checked against the table before it changes any state.
 
     phase       session.opened          replay.done, snapshot   numbered            others
     OFFLINE     dropped                 dropped                 dropped             dropped
@@ -6,8 +8,8 @@
     REPLAYING   violation               to LIVE; taken          taken, without hole taken
     LIVE        violation               violation               taken, without hole taken
 
-"Dropped" is what comes after the line is gone. Numbers are contiguous: one that was seen is a
-duplicate and harmless, one too far leaves a gap; see `gap_before`.
+Events that arrive after the channel is gone are dropped. Numbers are contiguous: a number at or below
+the last one is a harmless duplicate, one too far ahead leaves a gap; see `gap_before`.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from .errors import ServerViolation
 
 
 class Phase(Enum):
-    """How far a line is."""
+    """Phase of a connection."""
 
     OFFLINE = "offline"
     OPENING = "opening"
@@ -29,16 +31,16 @@ class Phase(Enum):
 
 
 def check(event: bp.ServerEvent | bp.UnknownEvent, phase: Phase, last_seq: bp.Seq, epoch: bp.Epoch) -> None:
-    """Hold an event against the table.
+    """Check an event against the table.
 
     Args:
-        event: What came.
-        phase: How far the line is.
+        event: The event.
+        phase: Phase of the connection.
         last_seq: The last number that was taken.
-        epoch: The epoch of that number.
+        epoch: Epoch of that number.
 
     Raises:
-        ServerViolation: It does not fit.
+        ServerViolation: The event is out of place.
     """
     if isinstance(event, bp.SessionOpened):
         if phase is not Phase.OPENING:
@@ -57,7 +59,7 @@ def check(event: bp.ServerEvent | bp.UnknownEvent, phase: Phase, last_seq: bp.Se
 
 
 def gap_before(event: bp.ServerEvent | bp.UnknownEvent, last_seq: bp.Seq) -> int:
-    """Return how many numbers are missing between the last one that was taken and this event."""
+    """Return the number of events missing between the last one and this one."""
     if isinstance(event, bp.ReplayDone):
         return max(0, event.through - last_seq)
     if isinstance(event, bp.Numbered):

@@ -1,4 +1,4 @@
-"""A session over connections that come and go: `connect` and `ClientSession`."""
+"""Sessions that outlive connections: `connect` and `ClientSession`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from weakref import WeakSet
 import bargein_protocol as bp
 
 from .backoff import Backoff
-from .connection import CLOSE_TIMEOUT_S, Dial
+from .channel import CLOSE_TIMEOUT_S, ConnectChannel
+from .connection_state import OPEN, ConnectionState, final_state
 from .core import ClientCore, Outcome
+from .environment import Environment
 from .errors import BargeinError, InputRejected, InterruptRefused, SessionClosed
+from .event_reader import EventReader, shared_result
 from .events import SessionEvent
-from .feed import Feed, settled
 from .inbox import Bounds
-from .lifeline import Environment, Lifeline
 from .phases import Phase
-from .tracked import TrackedTurn
-from .transports import CodecName, Dialer, Transport
+from .reconnector import Reconnector
+from .tracked_turn import TrackedTurn
+from .transports import ChannelConnector, CodecName, Transport
 from .turn import ClientTurn
 
 P = ParamSpec("P")
@@ -41,22 +43,22 @@ async def connect(
     codec: CodecName = "json",
     environment: Environment | None = None,
 ) -> AsyncIterator[ClientSession]:
-    """Open a session and close it for good on the way out.
+    """Open a session; close it for good on leaving the context.
 
     Args:
-        url: Such as `ws://localhost:8000/v1/session`. Proxies are taken from the environment, except
-            for this machine's own addresses.
-        token: A credential; it travels in the first frame, never in the URL.
-        headers: Further headers of the handshake.
-        reconnect: Whether to come back by itself when the line breaks.
-        backoff: How long to wait before each attempt.
-        give_up_after_s: How long to try in one outage, in seconds; the session is lost then.
-        client: What this program calls itself, for the server's logs.
-        bounds: How much may wait for one consumer that reads slowly.
-        transport: `websocket`; `sse`: event streams over plain HTTP, which need `bargein[sse]`; `auto`:
-            WebSockets, and event streams where a proxy lets no WebSocket through.
-        codec: What frames on a WebSocket are written in; MessagePack carries audio a quarter smaller.
-        environment: Where ids, chance and time come from.
+        url: The server's URL, such as `ws://localhost:8000/v1/session`. Proxies are taken from the
+            environment, except for addresses of this machine.
+        token: A credential; sent in the first frame, never in the URL.
+        headers: Additional headers of the handshake.
+        reconnect: Whether to reconnect automatically.
+        backoff: Delays between attempts to connect.
+        give_up_after_s: The longest outage, in seconds; after it the session ends.
+        client: Name and version of this program, for the server's logs.
+        bounds: Capacity of the buffer of a slow consumer.
+        transport: `websocket`; `sse` for event streams over plain HTTP, which need `bargein[sse]`; or
+            `auto`: WebSockets, and event streams where the network blocks WebSockets.
+        codec: Codec of WebSocket frames; MessagePack carries audio in a quarter fewer bytes.
+        environment: Sources of ids, randomness and time.
 
     Raises:
         ConnectError: The first connection could not be made.
@@ -64,7 +66,7 @@ async def connect(
     core = ClientCore(auth=token, client=client or bp.ClientInfo(name="bargein-python"), bounds=bounds)
     session = ClientSession(
         url,
-        Dialer(url, headers or {}, transport, codec),
+        ChannelConnector(url, headers or {}, transport, codec),
         core,
         environment or Environment(),
         backoff=(backoff or Backoff()) if reconnect else None,
@@ -78,32 +80,32 @@ async def connect(
 
 
 class EventStream:
-    """Every event of a session from the moment it was asked for. One task iterates it at a time."""
+    """All events of a session; one task iterates at a time."""
 
-    def __init__(self, feed: Feed) -> None:
-        self._feed = feed
+    def __init__(self, reader: EventReader) -> None:
+        self._reader = reader
 
     def __aiter__(self) -> EventStream:
         return self
 
     async def __anext__(self) -> SessionEvent:
-        event = await self._feed.next()
+        event = await self._reader.next()
         if event is None:
             raise StopAsyncIteration
         return event
 
 
 class ClientSession:
-    """A conversation with an agent. Made by `connect`.
+    """A conversation with an agent; made by `connect`.
 
-    Every method may be called from any task. Cancelling any of them is safe: what was asked of the
-    server stays asked, and no event is lost.
+    Every method may be called from any task of the event loop. Cancelling any of them is safe: a request
+    that was made stays made, and no event is lost.
     """
 
     def __init__(
         self,
         url: str,
-        dial: Dial,
+        connect_channel: ConnectChannel,
         core: ClientCore,
         environment: Environment,
         *,
@@ -113,9 +115,9 @@ class ClientSession:
         loop = asyncio.get_running_loop()
         self._core = core
         self._new_id = environment.new_id
-        self._lifeline = Lifeline(
+        self._reconnector = Reconnector(
             url,
-            dial,
+            connect_channel,
             core,
             environment,
             backoff=backoff,
@@ -124,7 +126,7 @@ class ClientSession:
         )
         self._turns: dict[str, ClientTurn] = {}
         self._interrupts: dict[str, asyncio.Future[bp.InterruptResult | BargeinError]] = {}
-        self._feeds: WeakSet[Feed] = WeakSet()
+        self._readers: WeakSet[EventReader] = WeakSet()
         self._opened: asyncio.Future[BargeinError | None] = loop.create_future()
         self._over: asyncio.Future[BargeinError] = loop.create_future()
         self._runner: asyncio.Task[None] | None = None
@@ -133,110 +135,147 @@ class ClientSession:
 
     @property
     def id(self) -> bp.SessionId | None:
-        """The session's public name; another one after the server lost the session."""
+        """Public id of the session; changes when the server loses the session."""
         return self._core.session_id
 
     @property
-    def connected(self) -> bool:
-        """Whether there is a line now, and everything that was missed has been delivered."""
-        return self._core.phase is Phase.LIVE
+    def state(self) -> ConnectionState:
+        """State of the connection."""
+        if self._over.done():
+            return final_state(self._over.result())
+        return OPEN if self._core.phase is Phase.LIVE else self._reconnector.state
 
     @property
     def turns(self) -> list[ClientTurn]:
-        """The turns that have not ended, in the order in which they were asked for."""
+        """The turns that have not ended, in the order of their inputs."""
         return list(self._turns.values())
-
-    def submit(
-        self, text: str, *, on_busy: bp.OnBusy | None = None, metadata: dict[str, Any] | None = None
-    ) -> ClientTurn:
-        """Ask for a turn and return at once; see `send`. The turn may be interrupted right away."""
-        self._refuse_closed()
-        event = bp.InputText(id=bp.InputId(self._new_id()), text=text, on_busy=on_busy, metadata=metadata)
-        turn = ClientTurn(self, self._core.send_input(event))
-        self._turns[event.id] = turn
-        self._lifeline.flush()
-        return turn
-
-    async def send(
-        self, text: str, on_busy: bp.OnBusy | None = None, metadata: dict[str, Any] | None = None
-    ) -> ClientTurn:
-        """Ask for a turn and wait until the server has accepted or queued it.
-
-        When cancelled, the input may have been sent; its turn is among `turns` until it ends.
-
-        Args:
-            text: What the user said, at most 65,536 characters.
-            on_busy: What to do when a turn runs: `interrupt` it, `queue` behind it or `reject` this
-                input. None leaves it to the server, whose default is `interrupt`.
-            metadata: For the agent.
-
-        Raises:
-            InputRejected: The server said no, or lost the session before it answered.
-            TooManyPending: Too many requests wait for an answer; nothing was sent.
-            TooLarge: The server would not read it; nothing was sent.
-            SessionClosed: The session is over.
-        """
-        turn = self.submit(text, on_busy=on_busy, metadata=metadata)
-        await turn.accepted()
-        return turn
 
     @property
     def current(self) -> ClientTurn | None:
         """The turn that runs or will run next; None when there is none."""
-        tracked = self._core.turns.current()
+        tracked = self._core.turns.current
         if tracked is None or tracked.input_id is None:
             return None
         return self._turns.get(tracked.input_id)
 
-    async def interrupt(self, reason: str | None = None) -> bp.InterruptResult | None:
-        """End the current turn, see `ClientTurn.interrupt`; None when there is none."""
+    def send(
+        self, text: str, *, on_busy: bp.OnBusy | None = None, metadata: dict[str, Any] | None = None
+    ) -> ClientTurn:
+        """Ask for a turn and return it immediately.
+
+        The call does not wait for the server.
+
+        The turn may be iterated and interrupted at once. `await turn.accepted()` waits until the server
+        has accepted or queued the input. While the connection is down, the input waits for the next one.
+
+        Args:
+            text: The user's words, at most 65,536 characters.
+            on_busy: Effect on a running turn: `interrupt` it, `queue` behind it, or `reject` this input.
+                None uses the server's default, which is `interrupt`.
+            metadata: Application data for the agent.
+
+        Raises:
+            TooManyPending: Too many requests wait for an answer; nothing was sent.
+            TooLarge: The input exceeds the server's limits; nothing was sent.
+            SessionClosed: The session is over.
+        """
+        self._refuse_closed()
+        event = bp.InputText(id=bp.InputId(self._new_id()), text=text, on_busy=on_busy, metadata=metadata)
+        turn = ClientTurn(self, self._core.send_input(event))
+        self._turns[event.id] = turn
+        self._reconnector.flush()
+        return turn
+
+    async def interrupt(
+        self, *, reason: str | None = None, played: bp.Played | None = None, force: bool = False
+    ) -> bp.InterruptResult | None:
+        """Interrupt the current turn; return None when there is none.
+
+        See `ClientTurn.interrupt`.
+        """
         turn = self.current
-        return None if turn is None else await turn.interrupt(reason)
+        if turn is None:
+            return None
+        return await turn.interrupt(reason=reason, played=played, force=force)
 
-    async def update(self, metadata: dict[str, Any]) -> None:
-        """Merge parameters that the agent can read into the session; a None removes its key.
+    def send_tool_output(self, call_id: str, output: Any = None, *, error: str | None = None) -> None:
+        """Send the result of a tool that runs in the client.
 
-        They are kept and given to a fresh session as well when the server loses this one.
+        Args:
+            call_id: The call, from a `ToolRunning` event with `runs_in="client"`.
+            output: The result; any JSON value.
+            error: Reason of a failure, in place of an output.
+
+        Raises:
+            TooLarge: The event exceeds the server's limits; nothing was sent.
+            TooManyPending: Too many events wait for the connection; nothing was sent.
+            SessionClosed: The session is over.
+        """
+        self._do(
+            self._core.answer_tool, bp.ToolOutput(call_id=bp.CallId(call_id), output=output, error=error)
+        )
+
+    def send_tool_decision(self, call_id: str, *, allow: bool) -> None:
+        """Allow or deny a tool call that waits for consent (`ToolConfirm`).
+
+        Raises:
+            TooManyPending: Too many events wait for the connection; nothing was sent.
+            SessionClosed: The session is over.
+        """
+        self._do(self._core.answer_tool, bp.ToolDecision(call_id=bp.CallId(call_id), allow=allow))
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        """Merge parameters for the agent into the session; None removes a key.
+
+        If the server loses the session, the fresh one gets the parameters too.
+
+        Raises:
+            TooLarge: The event exceeds the server's limits; nothing was sent.
+            TooManyPending: Too many events wait for the connection; nothing was sent.
+            SessionClosed: The session is over.
         """
         self._do(self._core.update, metadata)
 
     def events(self) -> EventStream:
-        """Return a stream of everything that happens from now on, until the session is over.
+        """Return a stream of all events from now on, until the session is over.
 
-        Events of turns that this client interrupted are left out. A stream that is read too slowly
-        loses its oldest events and says so with an `EventsDropped`.
+        Events of turns that this client interrupted are left out. A stream that is read too slowly loses
+        its oldest events and reports their number in an `EventsDropped`.
         """
-        inbox = self._core.subscribe()
-        feed = Feed(inbox)
+        reader = EventReader(self._core.subscribe())
         if self._over.done():
-            feed.close(_unless_normal(self._over.result()))
+            reader.close(_unless_normal(self._over.result()))
         else:
-            self._feeds.add(feed)
-        return EventStream(feed)
+            self._readers.add(reader)
+        return EventStream(reader)
 
     async def closed(self) -> None:
         """Wait until the session is over.
 
+        Returns if one of the two sides closed the session on purpose.
+
         Raises:
             SessionReplaced: A newer connection has taken the session over.
-            AccessDenied: The server does not let this client in any more.
-            ConnectionLost: The line could not be restored.
+            AccessDenied: The server denies access to this client.
+            ConnectionLost: The connection could not be restored.
         """
         error = _unless_normal(await asyncio.shield(self._over))
         if error is not None:
             raise error.with_traceback(None)
 
     async def close(self) -> None:
-        """End the session for good: its turn is interrupted, and nothing can be resumed.
+        """End the session for good.
 
-        Without a line there is nobody to tell; the server then ends a turn that runs after a while.
+        A running turn is interrupted, and the session cannot be resumed.
+
+        While the connection is down, the server cannot be notified; it ends a running turn after a while.
         """
         if self._runner is None:
             return
-        if not self._lifeline.closing:
-            self._lifeline.closing = True
+        if not self._reconnector.closing:
+            self._reconnector.closing = True
             self._core.close_session()
-            self._lifeline.flush()
+            self._reconnector.flush()
         try:
             if self._core.phase is not Phase.OFFLINE:
                 await asyncio.wait([self._over], timeout=CLOSE_TIMEOUT_S)
@@ -254,27 +293,27 @@ class ClientSession:
         self._core.interrupt(event, tracked)
         answer: asyncio.Future[bp.InterruptResult | BargeinError]
         answer = self._interrupts[event.id] = asyncio.get_running_loop().create_future()
-        self._lifeline.flush()
-        return await settled(answer)
+        self._reconnector.flush()
+        return await shared_result(answer)
 
     def _do(self, act: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Ask something of the core and send what comes of it."""
+        """Call the core and send the resulting events."""
         self._refuse_closed()
         act(*args, **kwargs)
-        self._lifeline.flush()
+        self._reconnector.flush()
 
     def _refuse_closed(self) -> None:
         if self._over.done():
             raise self._over.result().with_traceback(None)
-        if self._lifeline.closing:
+        if self._reconnector.closing:
             raise SessionClosed("the session is being closed")
 
-    # --- the line --------------------------------------------------------------------------------
+    # --- the connection --------------------------------------------------------------------------
 
     async def _open(self) -> None:
         self._runner = asyncio.create_task(self._run(), name="bargein-session")
         try:
-            await settled(self._opened)
+            await shared_result(self._opened)
         except BaseException:
             self._runner.cancel()
             await asyncio.wait([self._runner])
@@ -283,14 +322,14 @@ class ClientSession:
     async def _run(self) -> None:
         error: BargeinError = SessionClosed()
         try:
-            error = await self._lifeline.run()
+            error = await self._reconnector.run()
         finally:
             self._finish(error)
 
     # --- answers ---------------------------------------------------------------------------------
 
     def _settle(self) -> None:
-        """Wake those who wait for an answer or for the end of a turn."""
+        """Set the results of answered requests and ended turns."""
         if not self._opened.done() and self._core.session_id is not None:
             self._opened.set_result(None)
         for request_id, outcome in self._core.outcomes():
@@ -319,7 +358,7 @@ class ClientSession:
             turn._finish(_rejected(outcome))
 
     def _finish(self, error: BargeinError) -> None:
-        """The session is over: everyone who waits is told."""
+        """End everything that waits, because the session is over."""
         self._core.detach()
         if not self._opened.done():
             self._opened.set_result(error)
@@ -330,13 +369,13 @@ class ClientSession:
         for answer in self._interrupts.values():
             answer.set_result(error)
         self._interrupts.clear()
-        for feed in self._feeds:
-            feed.close(_unless_normal(error))
-        self._feeds.clear()
+        for reader in self._readers:
+            reader.close(_unless_normal(error))
+        self._readers.clear()
 
 
 def _unless_normal(error: BargeinError) -> BargeinError | None:
-    """Return None for a session that was closed on purpose, by either side."""
+    """Return the error, or None for a session that was closed on purpose."""
     return None if type(error) is SessionClosed else error
 
 

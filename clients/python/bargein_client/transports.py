@@ -1,4 +1,4 @@
-"""Which way a session is connected, and what is tried when WebSockets are blocked."""
+"""Choice of the transport, and the fallback to event streams."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Literal
 
 from bargein_protocol import JSON, MESSAGEPACK, Codec
 
-from .connection import Line, dial
-from .errors import LineEnded
-from .event_stream import dial_stream, is_available
+from .channel import Channel
+from .errors import ChannelClosed
+from .sse_channel import connect_sse_channel, is_available
+from .websocket_channel import connect_channel
 
 Transport = Literal["auto", "websocket", "sse"]
 CodecName = Literal["json", "msgpack"]
@@ -17,19 +18,18 @@ CodecName = Literal["json", "msgpack"]
 _CODECS: dict[CodecName, Codec] = {"json": JSON, "msgpack": MESSAGEPACK}
 
 
-class Dialer:
-    """Makes the connections of one session.
+class ChannelConnector:
+    """Opens the channels of one session.
 
     Args:
-        url: Where the socket is; event streams are beside it.
-        headers: Further headers of every request.
-        transport: `websocket`, `sse`, or `auto`: WebSockets, and event streams where something on the
-            way lets no WebSocket through. What was refused by the server itself is not tried again
-            another way.
-        codec: What frames on a WebSocket are written in.
+        url: URL of the WebSocket endpoint; event streams are served beside it.
+        headers: Additional headers of every request.
+        transport: `websocket`, `sse`, or `auto`: WebSockets, and event streams where the network blocks
+            WebSockets. A refusal by the server itself does not cause the fallback.
+        codec: Codec of WebSocket frames.
 
     Attributes:
-        streams: Whether connections are event streams by now.
+        streams: Whether channels are event streams by now.
     """
 
     def __init__(self, url: str, headers: Mapping[str, str], transport: Transport, codec: CodecName) -> None:
@@ -39,20 +39,20 @@ class Dialer:
         self._may_fall_back = transport == "auto"
         self._codec = _CODECS[codec]
 
-    async def __call__(self) -> Line:
-        """Make a connection.
+    async def __call__(self) -> Channel:
+        """Open a channel.
 
         Raises:
-            LineEnded: It could not be made.
+            ChannelClosed: The connection failed.
         """
         if self.streams:
-            return await dial_stream(self._url, self._headers)
+            return await connect_sse_channel(self._url, self._headers)
         try:
-            line = await dial(self._url, self._headers, self._codec)
-        except LineEnded as ended:
-            if not (ended.blocked and self._may_fall_back and is_available()):
+            channel = await connect_channel(self._url, self._headers, self._codec)
+        except ChannelClosed as closed:
+            if not (closed.blocked and self._may_fall_back and is_available()):
                 raise
             self.streams = True
-            return await dial_stream(self._url, self._headers, instead=ended)
-        self._may_fall_back = False  # they get through here: whatever fails later is something else
-        return line
+            return await connect_sse_channel(self._url, self._headers, instead=closed)
+        self._may_fall_back = False  # WebSockets work here, so later failures have another cause
+        return channel

@@ -1,13 +1,12 @@
 /**
- * The delay before attempt number `attempt`, in milliseconds: exponential growth with full jitter, so that
- * many clients of one server do not come back at once ("Exponential Backoff And Jitter", AWS
- * Architecture Blog, 2015).
+ * Returns the delay before an attempt to connect, in milliseconds: exponential backoff with full jitter, which
+ * spreads the reconnects of a server's many clients ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
  *
- * @param {number} attempt From 1.
- * @param {number} chance From 0 to below 1.
+ * @param {number} attempt Number of the attempt, from 1.
+ * @param {number} random From 0 to below 1.
  */
-export function backoff(attempt, chance) {
-  return chance * Math.min(CAP_MS, BASE_MS * 2 ** Math.min(attempt - 1, 16));
+export function backoff(attempt, random) {
+  return random * Math.min(CAP_MS, BASE_MS * 2 ** Math.min(attempt - 1, 16));
 }
 
 const BASE_MS = 500;

@@ -1,6 +1,6 @@
 /**
- * Events and their JSON text. What a server may say is held against `shapes.js`, so that whatever comes after can
- * rely on it; unknown fields and types are let through.
+ * Events and their JSON text. Server events are validated against `shapes.js`, so that all other modules can rely
+ * on their fields; unknown fields and types are accepted.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import { ServerViolation } from "./errors.js";
 import { countCharacters } from "./kinds.js";
 import { EVENTS, OBJECTS } from "./shapes.js";
 
-/** @typedef {[string, [number, any]][]} Fields By name: whether it must be there, and what it holds. */
+/** @typedef {[string, [number, any]][]} Fields By name: presence and shape; see `scripts/web_types.js`. */
 
 /** @type {Fields} */
 const UNKNOWN = [["seq", [1, ["integer", 0, Number.MAX_SAFE_INTEGER]]], ["turn_id", [1, ["string", 0, 64]]]];
@@ -24,7 +24,7 @@ export function encode(event) {
 }
 
 /**
- * The event that a frame of the server holds. Throws a `ServerViolation` for one that holds none.
+ * Returns the event in a frame of the server. Throws a `ServerViolation` for a frame without a valid event.
  *
  * @param {unknown} frame
  * @returns {AnyEvent}

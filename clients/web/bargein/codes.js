@@ -1,6 +1,6 @@
 /**
- * Every number and name of the protocol's table of codes (protocol/README.md section 12), and what to
- * do about it: `retry` the same later, `resume` on a new connection, or `stop`.
+ * The protocol's table of codes (protocol/README.md section 12), with the client's action for each: `retry` the
+ * same later, `resume` on a new connection, or `stop`.
  *
  * @typedef {"retry" | "resume" | "stop"} Action
  * @typedef {object} Code
@@ -55,7 +55,7 @@ const byName = new Map(CODES.map((code) => [code.name, code]));
 const closing = new Map(CODES.filter((code) => code.closes).map((code) => [code.number, code]));
 
 /**
- * The row called `name`; undefined for a name that only a newer peer knows.
+ * Returns the row with this name; undefined for a name of a newer peer.
  *
  * @param {string} name
  */

@@ -1,173 +1,266 @@
 /**
- * The client without a socket: events go in, and what to send and what to deliver come out.
+ * Core of the client: no I/O, no clock and no randomness.
  *
- * No I/O, no clock and no chance: ids are given to it, and whoever owns the line calls
+ * Ids are given to the core, and the owner of the connection calls
  *
- *     attach()      when a line is up; then sends what `outgoing()` gives, and again after each call
- *     receive()     for each event that comes; a ServerViolation means: drop the line
- *     detach()      when the line is gone
+ *     attach()      when a channel is open; then sends `outgoing()`, and again after each call
+ *     receive()     for each event; a ServerViolation means: drop the channel
+ *     detach()      when the channel is gone
  *
- * Events for the application wait in inboxes: those of each turn, and one of each `turns.subscribe()`.
- * Answers to requests and ends of turns wait in `outcomes()`. What may come when is a table in `phases.js`.
+ * Events for the application wait in inboxes: those of each turn, and one of each `turns.subscribe()`. Answers
+ * to requests and ends of turns wait in `outcomes()`. `phases.js` has the table of the events that each phase
+ * allows, `delivery.js` the table of the states of a turn's output.
  *
  * @module
  */
 
-/** @import { AnyEvent, ClientInfo, Cursor, Outcome, ResumeState, ServerEventOf, SessionOpen } from "./types.js" */
-/** @import { TrackedTurn } from "./tracked.js" */
+/** @import { AnyEvent, ClientEvent, ClientInfo, Cursor, Input, Interrupt, JsonObject, Limits, Outcome, Played } from "./types.js" */
+/** @import { ResumeState, ServerEventOf, SessionOpen, ToolAnswer } from "./types.js" */
+/** @import { Phase } from "./phases.js" */
+/** @import { TrackedTurn } from "./tracked_turn.js" */
 
-import { Asking, MAX_PENDING, withoutNulls } from "./asking.js";
 import { row } from "./codes.js";
-import { ServerViolation } from "./errors.js";
 import { BOUNDS } from "./inbox.js";
-import { isNumbered, turnOf } from "./kinds.js";
-import { check, gapBefore } from "./phases.js";
-import { lostEnd, VERDICTS } from "./turntable.js";
+import { isNumbered, turnOf, withoutNulls } from "./kinds.js";
+import { checkSize, Outbox } from "./outbox.js";
+import { check } from "./phases.js";
+import { SendQueue } from "./send_queue.js";
+import { SequenceTracker } from "./sequence.js";
+import { lostEnd, OUTCOME_SIGNALS, TurnRegistry } from "./turn_registry.js";
 
-/** One session as its client sees it. */
-export class ClientCore extends Asking {
+/** One session from the client's point of view. */
+export class ClientCore {
   /** @type {SessionOpen} */
   #opening;
+  #sequence = new SequenceTracker();
+  #queue = new SendQueue();
+  #outbox = new Outbox();
   /** @type {Set<string>} */
   #inOpening = new Set();
   /** @type {Set<string>} */
   #lost = new Set();
-  /** @type {number | null} */
-  #gapAfter = null;
-  /** @type {number | null} */
-  #gapResumed = null;
   /** @type {Outcome[]} */
   #outcomes = [];
 
   /**
    * @param {object} [options]
    * @param {string | null} [options.auth] A credential for `session.open`.
-   * @param {ClientInfo | null} [options.client] What the client calls itself.
-    * @param {import("./inbox.js").Bounds} [options.bounds] How much waits for one consumer.
+   * @param {ClientInfo | null} [options.client] Name and version of the client program.
+   * @param {import("./inbox.js").Bounds} [options.bounds] Capacity of each inbox.
    */
   constructor({ auth = null, client = null, bounds = BOUNDS } = {}) {
-    super(bounds);
     this.#opening = withoutNulls({ type: "session.open", auth, client });
-    /** The session's public name; null before the first `session.opened`. @type {string | null} */
+    /** Phase of the connection. @type {Phase} */
+    this.phase = "offline";
+    /** Public id of the session; null before the first `session.opened`. @type {string | null} */
     this.sessionId = null;
-    /** What resumes the session: a secret. */
+    /** The secret that resumes the session. */
     this.token = "";
+    /** Epoch of the numbers. */
     this.epoch = "";
-    /** The last number that was taken. */
-    this.lastSeq = 0;
-    /** How many events came twice and were dropped. */
-    this.duplicates = 0;
-    /** The server is silent for this long at most; 0 when not known. */
+    /** The server's limits; null before the first `session.opened`. @type {Limits | null} */
+    this.limits = null;
+    /** The longest silence of the server; 0 when unknown. */
     this.heartbeatMs = 0;
-    /** When the server asked to be called again; null when it did not. @type {number | null} */
+    /** Delay that the server asked for before the next connection; null without one. @type {number | null} */
     this.reconnectAfterMs = null;
+    /** The turns that have not ended. */
+    this.turns = new TurnRegistry(bounds);
   }
 
-  /**
-   * Takes over the session that an earlier core had, for the next `attach`; its turns are restored apart.
-   *
-   * @param {ResumeState} state
-   */
+  /** The last number that was taken. */
+  get lastSeq() {
+    return this.#sequence.lastSeq;
+  }
+
+  /** Number of events that came twice and were dropped. */
+  get duplicates() {
+    return this.#sequence.duplicates;
+  }
+
+  /** Position of the session, for a resume. @returns {Cursor} */
+  get cursor() {
+    return { epoch: this.epoch, seq: this.lastSeq };
+  }
+
+  /** The requests that wait for an answer, and the application parameters. */
+  get kept() {
+    return { pending: [...this.#outbox.unanswered.values()], metadata: this.#outbox.metadata };
+  }
+
+  /** Continues the session of an earlier core with the next `attach`; `restore` adds its turns. @param {ResumeState} state */
   adopt(state) {
     this.sessionId = state.session_id;
     this.token = state.token;
     this.limits = state.limits;
     this.epoch = state.cursor.epoch;
-    this.lastSeq = state.cursor.seq;
-    for (const request of state.pending) this.outbox.add(request, MAX_PENDING);
-    if (Object.keys(state.metadata).length > 0) this.outbox.merge(state.metadata);
+    this.#sequence.lastSeq = state.cursor.seq;
+    for (const request of state.pending) this.#outbox.keep(request);
+    if (Object.keys(state.metadata).length > 0) this.#outbox.merge(state.metadata);
   }
 
-  // --- for the owner of the line -------------------------------------------------------------------
+  // --- for the application -------------------------------------------------------------------------
 
   /**
-   * Begins on a line that is up; `session.open` is the first event to send.
+   * Asks for a turn; an interrupting input withholds the output of the running turns (contract 2). The withheld
+   * output is delivered if the server does not interrupt them.
    *
-   * @param {string | null} auth A credential for this line alone, in place of the usual one.
+   * Throws `TooManyPending` and `TooLarge`; then nothing was sent.
+   *
+   * @param {Input} event
+   */
+  sendInput(event) {
+    this.#outbox.admit(event, this.limits);
+    for (const turn of event.on_busy == null || event.on_busy === "interrupt" ? this.turns.notQueued() : []) {
+      if (turn.turnId !== null) this.#report(turn, turn.impliedPlayback());
+      this.turns.withhold(turn, event.id);
+    }
+    if (this.#isReady) this.#queue.append(event);
+    return this.turns.add(event.id, event.text);
+  }
+
+  /**
+   * Ends a turn and withholds its output from now on; fills in the turn, and how much of it was played.
+   *
+   * Throws `TooManyPending`; then nothing was sent.
+   *
+   * @param {Interrupt} event
+   * @param {TrackedTurn} turn
+   */
+  interrupt(event, turn) {
+    const target = turn.turnId === null ? { input_id: turn.inputId } : { turn_id: turn.turnId };
+    if (event.played != null) turn.reporter = "application";
+    // Output still on its way is not shown, so the server's own count would be too high.
+    const played = event.played ?? turn.impliedPlayback();
+    event = withoutNulls({ ...event, ...target, played });
+    this.#outbox.admit(event, this.limits);
+    if (this.#isReady) this.#queue.append(event);
+    this.turns.withhold(turn, event.id);
+  }
+
+  /** Pauses a turn's output. Dropped while offline: a hold is about this moment. @param {TrackedTurn} turn */
+  hold({ turnId }) {
+    if (turnId !== null && this.#isReady) this.#queue.appendBounded({ type: "turn.hold", turn_id: turnId });
+  }
+
+  /** Resumes a held turn. Dropped while offline: the server resumes it anyway. @param {TrackedTurn} turn */
+  resume({ turnId }) {
+    if (turnId !== null && this.#isReady) this.#queue.appendBounded({ type: "turn.resume", turn_id: turnId });
+  }
+
+  /** Reports how much of a turn was played; ignored for a turn without an id. @param {TrackedTurn} turn @param {Played} played */
+  playback(turn, played) {
+    if (turn.turnId !== null) turn.reporter = "application";
+    this.#report(turn, played);
+  }
+
+  /** Merges application parameters into the session's metadata; a null removes its key. @param {JsonObject} metadata */
+  update(metadata) {
+    /** @type {ClientEvent} */
+    const event = { type: "session.update", metadata };
+    checkSize(event, this.limits);
+    if (this.#isReady) this.#queue.appendBounded(event);
+    this.#outbox.merge(metadata);
+  }
+
+  /** Sends the output or the decision that a tool call waits for. @param {ToolAnswer} event */
+  answerTool(event) {
+    checkSize(event, this.limits);
+    if (this.#isReady) this.#queue.appendBounded(event);
+    this.#outbox.keepTool(event);
+  }
+
+  /** Asks the server for a sign of life; dropped while offline. @param {string} id */
+  ping(id) {
+    if (this.#isReady) this.#queue.appendBounded({ type: "ping", id });
+  }
+
+  /** Ends the session for good; does nothing while offline. */
+  closeSession() {
+    if (this.phase !== "offline") this.#queue.append({ type: "session.close" });
+  }
+
+  // --- for the owner of the connection -------------------------------------------------------------
+
+  /**
+   * Begins on an open channel; `session.open` is the first event to send.
+   *
+   * @param {string | null} auth A credential for this channel alone, in place of the usual one.
    */
   attach(auth = null) {
     let opening = auth === null ? this.#opening : { ...this.#opening, auth };
     this.#inOpening = new Set();
     if (this.sessionId !== null && this.limits !== null) {
       opening = { ...opening, resume: { session_id: this.sessionId, token: this.token, cursor: this.cursor } };
-      const pending = this.outbox.pending(opening, this.limits.frame_bytes);
+      const pending = this.#outbox.pending(opening, this.limits.frame_bytes);
       if (pending.length > 0) opening = { ...opening, pending };
       this.#inOpening = new Set(pending.map((request) => request.id));
     }
     this.#lost = new Set();
-    this.#gapResumed = this.#gapAfter;
+    this.#sequence.beginChannel();
     this.reconnectAfterMs = null;
     this.phase = "opening";
-    this.toSend = [opening];
+    this.#queue.reset([opening]);
   }
 
-  /** The line is gone. What matters and may not have arrived is sent again on the next one. */
+  /** Ends the use of a channel. The next one repeats the events that must arrive. */
   detach() {
     this.phase = "offline";
-    this.toSend = [];
+    this.#queue.reset();
   }
 
   /**
    * Takes an event in.
    *
-   * Throws a `ServerViolation` for one that does not fit, and nothing has changed. Drop the line,
-   * `detach()`, and open another: the session is resumed after the last event that fitted.
+   * Throws a `ServerViolation` for an event that is out of place, and nothing has changed. Drop the channel,
+   * `detach()`, and open another one: the session resumes after the last valid event.
    *
    * @param {AnyEvent} event
-   * @returns {boolean} False for what had come before, or when there is no line.
+   * @returns {boolean} False for a duplicate, and while offline.
    */
   receive(event) {
     if (this.phase === "offline") return false;
     check(event, this.phase, this.lastSeq, this.epoch);
-    const gap = gapBefore(event, this.lastSeq);
-    if (gap > 0) this.#passGap(gap);
+    const count = this.#sequence.countMissing(event);
+    if (count > 0) this.turns.publish({ type: "client.lost", count });
     if (isNumbered(event) && event.seq) {
-      if (event.seq <= this.lastSeq) {
-        this.duplicates += 1;
-        return false;
-      }
+      if (this.#sequence.isDuplicate(event.seq)) return false;
       this.turns.refuseEnded(turnOf(event));
-      this.lastSeq = event.seq;
+      this.#sequence.lastSeq = event.seq;
     }
     this.#handle(event);
     return true;
   }
 
-  /** What to send now, in order, once. */
+  /** Returns the events to send now, in order; each is returned once. */
   outgoing() {
-    const events = this.toSend;
-    this.toSend = [];
-    return events;
+    return this.#queue.drain();
   }
 
-  /** The next event to send; undefined when there is none. */
+  /** Returns the next event to send; undefined when there is none. */
   nextOutgoing() {
-    return this.toSend.shift();
+    return this.#queue.next();
   }
 
-  /** Answers to requests, and ends of turns. */
+  /** Returns answers to requests, and ends of turns. */
   outcomes() {
     const outcomes = this.#outcomes;
     this.#outcomes = [];
     return outcomes;
   }
 
-  /** Where the session is, for a resume. @returns {Cursor} */
-  get cursor() {
-    return { epoch: this.epoch, seq: this.lastSeq };
+  get #isReady() {
+    return this.phase === "live" || this.phase === "replaying";
   }
 
-  /** The requests that wait for an answer. */
-  get pending() {
-    return [...this.outbox.unanswered.values()];
+  /** @param {TrackedTurn} turn @param {Played | null} played */
+  #report({ turnId }, played) {
+    if (turnId === null || played === null) return;
+    const report = this.#outbox.report(turnId, played);
+    if (this.#isReady) this.#queue.appendPlayback(report);
   }
 
-  /** The application parameters that were given so far. */
-  get metadata() {
-    return this.outbox.metadata;
-  }
-
-  // --- receiving -------------------------------------------------------------------------------------
+  // --- receiving -----------------------------------------------------------------------------------
 
   /** @param {AnyEvent} event */
   #handle(event) {
@@ -180,7 +273,7 @@ export class ClientCore extends Asking {
         return this.#snapshot(/** @type {ServerEventOf<"snapshot">} */ (event));
       case "goaway":
         this.reconnectAfterMs = event.reconnect_after_ms;
-        return this.turns.tell(event);
+        return this.turns.publish(event);
       case "input.accepted":
       case "input.queued":
         return this.#inputAnswered(/** @type {ServerEventOf<"input.accepted" | "input.queued">} */ (event));
@@ -189,23 +282,13 @@ export class ClientCore extends Asking {
       case "input.rejected":
         return this.#refused(event, event.input_id);
       case "error":
-        if (event.code === "unknown_call") this.outbox.toolSettled(event.ref_id ?? "");
+        if (event.code === "unknown_call") this.#outbox.toolSettled(event.ref_id ?? "");
         if (!this.#lost.has(event.ref_id)) this.#refused(event, event.ref_id ?? "");
         return;
       default:
         if (turnOf(event) && event.seq) this.#turnEvent(event);
-        else this.turns.tell(event);
+        else this.turns.publish(event);
     }
-  }
-
-  /** Lets a gap pass that a resume did not fill; a new one is a lost line. @param {number} count */
-  #passGap(count) {
-    if (this.#gapResumed !== this.lastSeq) {
-      this.#gapAfter = this.lastSeq;
-      throw new ServerViolation(`expected number ${this.lastSeq + 1}, ${count} are missing`);
-    }
-    this.#gapAfter = this.#gapResumed = null;
-    this.turns.tell({ type: "client.lost", count });
   }
 
   /** @param {ServerEventOf<"session.opened">} event */
@@ -217,18 +300,18 @@ export class ClientCore extends Asking {
     this.limits = event.limits;
     this.heartbeatMs = event.heartbeat_ms;
     this.phase = event.resumed ? "replaying" : "live";
-    if (!event.resumed) this.lastSeq = 0;
-    this.toSend.push(...this.outbox.afterOpen(this.#inOpening, event.limits.frame_bytes));
+    if (!event.resumed) this.#sequence.lastSeq = 0;
+    this.#queue.append(...this.#outbox.afterOpen(this.#inOpening, event.limits.frame_bytes));
   }
 
-  /** The resume was refused: ends everything here that has no other end any more. @param {string} reason */
+  /** Ends the turns and refuses the requests of a session that the server has lost. @param {string} reason */
   #lose(reason) {
-    this.turns.tell({ type: "client.restarted", reason });
+    this.turns.publish({ type: "client.restarted", reason });
     for (const turn of this.turns.inFlight()) this.#end(turn, lostEnd(turn));
     this.turns.forgetEnded();
     const { name: code, reason: message } = row("session_lost");
-    for (const { id } of this.outbox.lose()) {
-      // The server says the same of those that it saw; its copies are dropped, see `#handle`.
+    for (const { id } of this.#outbox.lose()) {
+      // The server sends the same for those that it received; `#handle` drops these copies.
       this.#lost.add(id);
       this.#refused({ type: "error", code, message, ref_id: id, retryable: true }, id);
     }
@@ -236,62 +319,58 @@ export class ClientCore extends Asking {
 
   /** @param {AnyEvent} event */
   #replayDone(event) {
-    this.lastSeq = Math.max(this.lastSeq, event.through);
+    this.#sequence.lastSeq = Math.max(this.lastSeq, event.through);
     this.phase = "live";
-    this.turns.tell({ type: "client.resumed" });
+    this.turns.publish({ type: "client.resumed" });
   }
 
   /** @param {ServerEventOf<"snapshot">} event */
   #snapshot(event) {
-    this.lastSeq = event.through;
-    const over = this.turns.replace(event);
+    this.#sequence.lastSeq = event.through;
+    const over = this.turns.applySnapshot(event);
     for (const { turn_id, input_id } of event.turns) {
-      if (input_id == null || this.outbox.answer(input_id) === undefined) continue;
+      if (input_id == null || this.#outbox.answer(input_id) === undefined) continue;
       const tracked = this.turns.ofInput(input_id);
       /** @type {AnyEvent} */
       const accepted = { type: "input.accepted", turn_id, input_id, duplicate: true };
       this.#outcomes.push({ id: input_id, tracked, event: accepted });
-      this.turns.decide(input_id, "replaces");
+      this.turns.resolve(input_id, "end", { queued: false });
     }
     for (const turn of over) this.#end(turn, turn.fold.ended ?? lostEnd(turn));
   }
 
   /** @param {ServerEventOf<"input.accepted" | "input.queued">} event */
   #inputAnswered(event) {
-    const known = this.turns.knows(event.turn_id);
+    const wasOpen = this.turns.isOpen(event.turn_id);
     const turn = this.turns.bind(event.turn_id, event.input_id);
-    const request = this.outbox.answer(event.input_id);
+    const request = this.#outbox.answer(event.input_id);
     turn.queued = event.type === "input.queued";
     if (event.seq) turn.fold.apply(event);
-    if (request === undefined && known) return; // the numbered copy of what came first as the answer to a resend
+    if (request === undefined && wasOpen) return; // the numbered copy of an answer that a resend got before
     this.turns.deliver(turn, event);
     if (request === undefined) return;
     this.#outcomes.push({ id: request.id, tracked: turn, event });
-    this.turns.decide(request.id, turn.queued ? "spares" : "replaces");
+    if (turn.queued) this.turns.resolve(request.id, "defer");
+    else this.turns.resolve(request.id, "end", { queued: false });
   }
 
   /** @param {ServerEventOf<"interrupt.result">} event */
   #interruptResult(event) {
-    if (this.outbox.answer(event.interrupt_id) === undefined) return; // answered before
-    this.turns.tell(event);
+    if (this.#outbox.answer(event.interrupt_id) === undefined) return; // answered before
+    this.turns.publish(event);
     this.#outcomes.push({ id: event.interrupt_id, tracked: null, event });
-    this.turns.decide(event.interrupt_id, VERDICTS[event.outcome] ?? "nothing");
+    this.turns.resolve(event.interrupt_id, OUTCOME_SIGNALS[event.outcome] ?? null);
   }
 
-  /**
-   * Settles the request that the event refuses, if one waits, and tells everyone.
-   *
-   * @param {AnyEvent} event
-   * @param {string} id
-   */
+  /** Settles the request that the event refuses, if one waits, and publishes the event. @param {AnyEvent} event @param {string} id */
   #refused(event, id) {
-    if (this.outbox.answer(id) !== undefined || this.#lost.has(id)) {
+    if (this.#outbox.answer(id) !== undefined || this.#lost.has(id)) {
       const tracked = this.turns.ofInput(id);
       this.#outcomes.push({ id, tracked, event });
-      this.turns.decide(id, "nothing");
+      this.turns.resolve(id, null);
       if (tracked !== null && tracked.turnId === null) this.turns.close(tracked);
     }
-    this.turns.tell(event);
+    this.turns.publish(event);
   }
 
   /** @param {AnyEvent} event */
@@ -303,22 +382,14 @@ export class ClientCore extends Asking {
       return;
     }
     if (event.type === "turn.started") turn.queued = false;
-    else if (event.type === "tool.result" || event.type === "tool.running") this.outbox.toolSettled(event.call_id);
+    else if (event.type === "tool.result" || event.type === "tool.running") this.#outbox.toolSettled(event.call_id);
     this.turns.deliver(turn, event);
   }
 
-  /**
-   * @param {TrackedTurn} turn
-   * @param {ServerEventOf<"turn.ended">} ended
-   */
+  /** @param {TrackedTurn} turn @param {ServerEventOf<"turn.ended">} ended */
   #end(turn, ended) {
-    for (const callId of turn.fold.callIds()) this.outbox.toolSettled(callId);
-    if (turn.implied && !turn.muted) {
-      // It was spoken for when an interrupt was sent, and then it went on after all.
-      const whole = turn.spared || ended.status !== "interrupted";
-      const seq = whole ? turn.fold.state.last_output_seq : turn.takenSeq;
-      this.report(turn.fold.state.turn_id, { seq });
-    }
+    for (const callId of turn.fold.callIds()) this.#outbox.toolSettled(callId);
+    this.#report(turn, turn.finalPlayback(ended.status));
     this.turns.end(turn, ended);
     this.#outcomes.push({ id: turn.inputId, tracked: turn, event: ended });
   }

@@ -1,5 +1,5 @@
 /**
- * Typed listeners by name.
+ * Listeners by name, with typed events.
  *
  * @template {Record<string, any>} Events
  */
@@ -8,18 +8,18 @@ export class Emitter {
   #listeners = new Map();
 
   /**
-   * Calls `listener` with every event of this name until the function that is returned is called. A
-   * listener that throws disturbs nobody else; the error is reported as uncaught.
+   * Calls `listener` with every event of this name. An exception of a listener does not affect the others; it is
+   * reported as uncaught.
    *
    * @template {keyof Events} T
    * @param {T} type
    * @param {(event: Events[T]) => void} listener
-   * @returns {() => void}
+   * @returns {() => void} A function that removes the listener.
    */
   on(type, listener) {
     let listeners = this.#listeners.get(type);
     if (listeners === undefined) this.#listeners.set(type, (listeners = new Set()));
-    // Wrapped, so that the same function may listen twice and each is removed on its own.
+    // Wrapped, so that a function that was added twice is removed once per call.
     const entry = (/** @type {Events[T]} */ event) => listener(event);
     listeners.add(entry);
     return () => {
@@ -27,9 +27,9 @@ export class Emitter {
     };
   }
 
-  /** Whether anybody listens to one of these. @param {(type: string) => boolean} isMeant */
-  hasAny(isMeant) {
-    for (const [type, listeners] of this.#listeners) if (listeners.size > 0 && isMeant(String(type))) return true;
+  /** Returns whether a matching name has a listener. @param {(type: string) => boolean} matches */
+  hasAny(matches) {
+    for (const [type, listeners] of this.#listeners) if (listeners.size > 0 && matches(String(type))) return true;
     return false;
   }
 

@@ -1,7 +1,7 @@
 /** @import { Environment } from "./types.js" */
 
 /**
- * Where chance, ids, time, and news of the device come from: the browser, or as much of it as there is.
+ * Returns the environment of the browser; of Node.js, without notices of the device.
  *
  * @returns {Environment}
  */
@@ -16,21 +16,21 @@ export function browserEnvironment() {
   };
 }
 
-/** Not `crypto.randomUUID`, which only pages of secure origins have. */
+/** Returns a random id. Not `crypto.randomUUID`, which exists only in secure contexts. */
 function newId() {
   const bytes = crypto.getRandomValues(new Uint8Array(8));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** @param {(news: "online" | "offline" | "visible") => void} tell */
-function watch(tell) {
+/** @param {(notice: "online" | "offline" | "visible") => void} notify */
+function watch(notify) {
   if (typeof window === "undefined" || typeof document === "undefined") return () => {};
   const stop = new AbortController();
   const { signal } = stop;
-  window.addEventListener("online", () => tell("online"), { signal });
-  window.addEventListener("offline", () => tell("offline"), { signal });
-  // A page that comes back from the cache of pages has lost its sockets without being told.
-  window.addEventListener("pageshow", (event) => event.persisted && tell("visible"), { signal });
-  document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && tell("visible"), { signal });
+  window.addEventListener("online", () => notify("online"), { signal });
+  window.addEventListener("offline", () => notify("offline"), { signal });
+  // A page that returns from the back/forward cache has lost its sockets without an event.
+  window.addEventListener("pageshow", (event) => event.persisted && notify("visible"), { signal });
+  document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && notify("visible"), { signal });
   return () => stop.abort();
 }

@@ -1,27 +1,27 @@
 /**
- * Everything this library throws.
+ * Errors of this library.
  *
  *     BargeinError
  *     ├── ConnectError            the first connection could not be made
  *     ├── SessionClosed           the session is over, nothing more can be asked of it
  *     │   ├── SessionReplaced     a newer connection drives the session (close code 4409)
  *     │   ├── AccessDenied        the server does not let this client in (4401, 4403)
- *     │   └── ConnectionLost      the line is gone and was not, or could not be, restored
- *     ├── RequestRefused          the server said no to one request, or lost it; the session lives on
- *     │   ├── InputRejected       … to an input: it gets no turn
- *     │   └── InterruptRefused    … to an interrupt
+ *     │   └── ConnectionLost      the connection broke and was not, or could not be, restored
+ *     ├── RequestRefused          the server refused one request, or lost it; the session goes on
+ *     │   ├── InputRejected       an input: it gets no turn
+ *     │   └── InterruptRefused    an interrupt
  *     ├── TooManyPending          too many requests wait for an answer; nothing was sent
- *     ├── TooLarge                the server would not read a frame of this size; nothing was sent
- *     └── ServerViolation         the server broke the protocol; inside only, the session reconnects
+ *     ├── TooLarge                the frame exceeds the server's limit; nothing was sent
+ *     └── ServerViolation         the server broke the protocol; internal, the session reconnects
  *
- * What went wrong is in properties, the message is for people.
+ * Programs read the properties; the message is for people.
  *
  * @module
  */
 
 /** @import { Code } from "./codes.js" */
 
-/** The root of all errors of this library. */
+/** Base class of all errors of this library. */
 export class BargeinError extends Error {
   /** @param {string} message */
   constructor(message) {
@@ -33,9 +33,9 @@ export class BargeinError extends Error {
 /** The first connection could not be made; nothing is retried. */
 export class ConnectError extends BargeinError {
   /**
-   * @param {string} url Where to.
-   * @param {string} why
-   * @param {Code | null} code The row of the protocol's table when the server gave one.
+   * @param {string} url The server's URL.
+   * @param {string} why Reason, for people.
+   * @param {Code | null} code Row of the protocol's table of codes if the server sent one.
    */
   constructor(url, why, code = null) {
     super(`cannot connect to ${url}: ${why}`);
@@ -49,7 +49,7 @@ export class ConnectError extends BargeinError {
 export class SessionClosed extends BargeinError {
   /**
    * @param {string} why
-   * @param {Code | null} code The row of the protocol's table that ended it, null when this side did.
+   * @param {Code | null} code Row of the protocol's table of codes that ended the session; null if this side closed it.
    */
   constructor(why = "the session was closed", code = null) {
     super(why);
@@ -57,22 +57,22 @@ export class SessionClosed extends BargeinError {
   }
 }
 
-/** A newer connection drives the session; this one must not come back. */
+/** A newer connection drives the session; this one must not reconnect. */
 export class SessionReplaced extends SessionClosed {}
 
-/** The server does not let this client in, or not any more. */
+/** The server denies access to this client. */
 export class AccessDenied extends SessionClosed {}
 
-/** The line is gone for good. The server may still hold the session and its turn for a while. */
+/** The connection could not be restored. The server may keep the session and its turn for a while. */
 export class ConnectionLost extends SessionClosed {}
 
-/** The server said no to one request, or lost it. The session lives on. */
+/** The server refused one request, or lost it. The session goes on. */
 export class RequestRefused extends BargeinError {
   /**
-   * @param {string} code The name of a row in the table of codes, such as `busy` or `session_lost`.
+   * @param {string} code Name of a row in the table of codes, such as `busy` or `session_lost`.
    * @param {string} why
    * @param {boolean} retryable Whether the same request may succeed later.
-   * @param {number | null} retryAfterMs When; null when the server did not say.
+   * @param {number | null} retryAfterMs Delay before a retry; null if the server gave none.
    */
   constructor(code, why, retryable, retryAfterMs = null) {
     super(`${code}: ${why}`);
@@ -82,26 +82,26 @@ export class RequestRefused extends BargeinError {
   }
 }
 
-/** The input gets no turn. */
+/** The server refused an input, which gets no turn. */
 export class InputRejected extends RequestRefused {}
 
-/** The interrupt got no outcome. */
+/** The server refused an interrupt, which has no outcome. */
 export class InterruptRefused extends RequestRefused {}
 
 /** Too many requests wait for an answer; this one was not sent. */
 export class TooManyPending extends BargeinError {
-  /** @param {number} limit How many may wait. */
+  /** @param {number} limit The largest number of unanswered requests. */
   constructor(limit) {
     super(`expected at most ${limit} requests without an answer, this is one more`);
     this.limit = limit;
   }
 }
 
-/** The server would not read it; nothing was sent. */
+/** The text or the frame exceeds the server's limit; nothing was sent. */
 export class TooLarge extends BargeinError {
   /**
-   * @param {number} size What was given.
-   * @param {number} limit What the server takes, in the same unit.
+   * @param {number} size Size of the text or the frame.
+   * @param {number} limit The largest size that the server accepts, in the same unit.
    * @param {string} unit
    */
   constructor(size, limit, unit) {
@@ -111,5 +111,5 @@ export class TooLarge extends BargeinError {
   }
 }
 
-/** What came from the server does not fit: a hole in the numbers, an event out of place. */
+/** The server broke the protocol: a gap in the numbers, or an event out of place. */
 export class ServerViolation extends BargeinError {}

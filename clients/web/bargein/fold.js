@@ -1,14 +1,13 @@
 /**
  * Folds a turn's events into its state, as the server does for its snapshots.
  *
- * Folding is idempotent: an event whose number is not above the last one is ignored, so a replay does no
- * harm. A fold is bounded like the events that it is made of: text, calls, spans of audio, names of
- * data and voices beyond their bounds are left out.
+ * Folding is idempotent: an event whose number is not above the last one is ignored, so a replay does no harm.
+ * A fold is bounded: text, calls, spans of audio, names of data and lanes beyond their bounds are left out.
  *
  * @module
  */
 
-/** @import { AnyEvent, Fold, TurnState, Lane, Outputs, ServerEventOf, Tool } from "./types.js" */
+/** @import { AnyEvent, FullTurnState, TurnState, Lane, Outputs, ServerEventOf, Tool } from "./types.js" */
 
 import { countCharacters, firstCharacters, isOutput, isUnknown } from "./kinds.js";
 
@@ -18,22 +17,22 @@ const MAX_TOOLS = 4096;
 const MAX_SPANS = 65_536;
 const MAX_KEYS = 1024;
 
-/** One turn's events, folded as they come. */
+/** The events of one turn, folded as they arrive. */
 export class TurnFold {
-  /** Lengths of texts in characters, which JavaScript's strings do not know. @type {WeakMap<Lane, Lengths>} */
+  /** Lengths of texts in characters; JavaScript's strings count UTF-16 units. @type {WeakMap<Lane, Lengths>} */
   #lengths = new WeakMap();
   /** @type {WeakMap<Lane, Map<string, Tool>>} */
   #calls = new WeakMap();
 
   /**
    * @param {string} turnId The turn; "" while it has no id.
-   * @param {string | null} inputId What asked for it, where it is known.
+   * @param {string | null} inputId The input, if known.
    */
   constructor(turnId, inputId = null) {
     /**
-     * The picture so far, live: it changes with every event, nobody else may change it.
+     * The state so far, live: it changes with every event. Read only for all others.
      *
-     * @type {Fold}
+     * @type {FullTurnState}
      */
     this.state = {
       turn_id: turnId,
@@ -51,17 +50,17 @@ export class TurnFold {
       lanes: Object.create(null),
     };
     this.state.lanes[""] = emptyLane();
-    /** Its `turn.ended`; null while it runs. @type {ServerEventOf<"turn.ended"> | null} */
+    /** The `turn.ended` event; null while the turn runs. @type {ServerEventOf<"turn.ended"> | null} */
     this.ended = null;
   }
 
-  /** The text of the turn's own voice. */
+  /** Text of the main lane. */
   get text() {
     return this.state.lanes[""]?.text ?? "";
   }
 
   /**
-   * Folds an event of this turn in; false when it was folded in before.
+   * Folds an event of this turn in; returns false for one that was folded in before.
    *
    * @param {AnyEvent} event
    */
@@ -86,13 +85,13 @@ export class TurnFold {
   }
 
   /**
-   * A fold that goes on from a snapshot, which stays as it is.
+   * Returns a fold that continues from a snapshot, which is not changed.
    *
-   * @param {TurnState} told
+   * @param {TurnState} snapshot
    */
-  static unfold(told) {
-    const fold = new TurnFold(told.turn_id, told.input_id ?? null);
-    const { lanes, ...rest } = structuredClone(told);
+  static unfold(snapshot) {
+    const fold = new TurnFold(snapshot.turn_id, snapshot.input_id ?? null);
+    const { lanes, ...rest } = structuredClone(snapshot);
     Object.assign(fold.state, rest);
     for (const [source, lane] of Object.entries(lanes ?? {})) {
       const data = Object.assign(Object.create(null), lane.data);
@@ -117,12 +116,12 @@ export class TurnFold {
     return fold;
   }
 
-  /** The call ids of every lane. */
+  /** Yields the ids of the tool calls of every lane. */
   *callIds() {
     for (const lane of Object.values(this.state.lanes)) for (const tool of lane.tools) yield tool.call_id;
   }
 
-  /** Takes its end in, whoever said it. @param {ServerEventOf<"turn.ended">} event */
+  /** Folds the end of the turn in. @param {ServerEventOf<"turn.ended">} event */
   finish(event) {
     const { status, reason, retryable, heard, usage } = event;
     this.ended = event;

@@ -1,42 +1,46 @@
 /**
- * A bounded buffer of events between the reader, which never waits, and one consumer.
+ * Bounded buffer of events between the reader, which never waits, and one consumer.
  *
- * Two rules live here. What a user interrupted is never rendered or played: from the moment an interrupt
- * is sent, the turn's events are set aside, also those that already waited in the buffer. The
- * server's answer decides: dropped when the turn is over, given out when the interrupt was deferred or
- * refused. And a slow consumer costs bounded memory: a buffer that runs full is shrunk, first by joining
- * neighbouring deltas, then by putting the turn's whole state in place of its events.
+ * Output of a turn that the user interrupted is never rendered or played. From the moment an interrupt is sent,
+ * the inbox withholds the turn's events, including those that were already waiting. After the server's answer
+ * they are dropped, or delivered in order; see `delivery.js`.
+ *
+ * A slow consumer costs bounded memory. A full buffer is shrunk: first neighbouring deltas are joined, then the
+ * whole state of the turn takes the place of its events.
  *
  * @module
  */
 
 /** @import { AnyEvent } from "./types.js" */
+/** @import { Delivery } from "./delivery.js" */
 
+import { isDelivered } from "./delivery.js";
 import { isOutput, turnOf } from "./kinds.js";
 
-/** How much an inbox holds: events, and characters of text and of encoded audio, summed. */
+/** Capacity of an inbox: events, and characters of text and of encoded audio, summed. */
 export const BOUNDS = Object.freeze({ events: 8192, size: 32 * 1024 * 1024 });
 
 /** @typedef {{events: number, size: number}} Bounds */
-/** @typedef {{events: AnyEvent[], silenced: boolean}} Aside A turn whose interrupt has no answer yet, or is silenced. */
+/** @typedef {{events: AnyEvent[], isDropped: boolean}} Withheld Events of a turn whose output is withheld or dropped. */
 
+/** Buffer of events for one consumer. */
 export class Inbox {
   /** @type {AnyEvent[]} */
   #ready = [];
   #head = 0;
-  /** @type {Map<string, Aside>} */
-  #aside = new Map();
+  /** @type {Map<string, Withheld>} */
+  #withheld = new Map();
   #size = 0;
 
   /**
-   * @param {Bounds} bounds How much it holds.
-   * @param {(() => AnyEvent) | null} state Gives the state that takes the place of events when the buffer
-   *   is full. Without it the oldest events are dropped and counted in a `client.dropped`.
+   * @param {Bounds} bounds Capacity.
+   * @param {(() => AnyEvent) | null} state Returns the state that takes the place of events when the buffer is full.
+   *   Without it the oldest events are dropped and counted in a `client.dropped`.
    */
   constructor(bounds = BOUNDS, state = null) {
     this.bounds = bounds;
     this.state = state;
-    /** Called when there may be something to take. @type {(() => void) | null} */
+    /** Called when an event may be ready. @type {(() => void) | null} */
     this.notify = null;
     /** The last number that the consumer has taken. */
     this.takenSeq = 0;
@@ -46,7 +50,7 @@ export class Inbox {
     return this.#ready.length - this.#head;
   }
 
-  /** The next event; undefined when there is none now. @returns {AnyEvent | undefined} */
+  /** Returns the next event; undefined when none is ready. @returns {AnyEvent | undefined} */
   take() {
     if (this.#head === this.#ready.length) return undefined;
     const event = /** @type {AnyEvent} */ (this.#ready[this.#head++]);
@@ -62,77 +66,81 @@ export class Inbox {
 
   /** Adds an event; never waits and never fails. @param {AnyEvent} event */
   put(event) {
-    const aside = this.#aside.size ? this.#aside.get(turnOf(event)) : undefined;
-    if (aside === undefined) {
+    const withheld = this.#withheld.size ? this.#withheld.get(turnOf(event)) : undefined;
+    if (withheld === undefined) {
       this.#ready.push(event);
     } else if (event.type === "turn.ended") {
-      // The turn is over while it was muted: its output is stale, whatever ended it.
-      this.#aside.delete(turnOf(event));
-      this.#ready.push(...aside.events.filter(isNoOutput), event);
+      // The turn ended while its output was withheld: the output is stale in any case.
+      this.#withheld.delete(turnOf(event));
+      this.#ready.push(...withheld.events.filter(isNoOutput), event);
       this.#recount();
-    } else if (aside.silenced && isOutput(event)) {
+    } else if (withheld.isDropped && isOutput(event)) {
       return;
     } else {
-      aside.events.push(event);
+      withheld.events.push(event);
     }
     this.#size += sizeOf(event);
     if (this.#isFull()) this.#shrink();
-    this.#tell();
+    this.#notify();
   }
 
   /**
-   * Sets the turn's events aside, also those that wait already, until `silence` or `release`. The turn
-   * has not ended yet; for one that has, call `dropOutput`.
+   * Follows the delivery state of a turn that has not ended; for one that has, call `dropOutput`.
    *
    * @param {string} turnId
+   * @param {Delivery} delivery
    */
-  mute(turnId) {
-    if (this.#aside.has(turnId)) return;
-    const waiting = this.#waiting();
-    this.#aside.set(turnId, { events: waiting.filter((event) => turnOf(event) === turnId), silenced: false });
-    this.#keep(waiting.filter((event) => turnOf(event) !== turnId));
-  }
-
-  /**
-   * Drops a muted turn's output for good: what was set aside and what still comes.
-   *
-   * @param {string} turnId
-   */
-  silence(turnId) {
-    const aside = this.#aside.get(turnId);
-    if (aside === undefined) return;
-    aside.silenced = true;
-    aside.events = aside.events.filter(isNoOutput);
+  setDelivery(turnId, delivery) {
+    if (isDelivered(delivery)) {
+      this.#release(turnId);
+      return;
+    }
+    const withheld = this.#withhold(turnId);
+    if (delivery !== "dropped") return;
+    withheld.isDropped = true;
+    withheld.events = withheld.events.filter(isNoOutput);
     this.#recount();
   }
 
-  /** Drops what waits of the output of a turn that has ended. @param {string} turnId */
+  /** Drops the waiting output of a turn that has ended. @param {string} turnId */
   dropOutput(turnId) {
     this.#keep(this.#waiting().filter((event) => turnOf(event) !== turnId || !isOutput(event)));
     this.#recount();
   }
 
-  /** Gives out what was set aside: the turn goes on after all. @param {string} turnId */
-  release(turnId) {
-    const aside = this.#aside.get(turnId);
-    if (aside === undefined) return;
-    this.#aside.delete(turnId);
-    this.#ready.push(...aside.events);
-    this.#tell();
-  }
-
   /**
-   * Puts the turn's state in place of those of its events that wait.
+   * Puts the turn's state in place of its waiting events.
    *
    * @param {AnyEvent} snapshot
    */
   replace(snapshot) {
     const turnId = turnOf(snapshot);
-    const aside = this.#aside.get(turnId);
-    if (aside === undefined) this.#keep(this.#waiting().filter((event) => turnOf(event) !== turnId));
-    else aside.events = [];
+    const withheld = this.#withheld.get(turnId);
+    if (withheld === undefined) this.#keep(this.#waiting().filter((event) => turnOf(event) !== turnId));
+    else withheld.events = [];
     this.#recount();
     this.put(snapshot);
+  }
+
+  /** @param {string} turnId */
+  #withhold(turnId) {
+    let withheld = this.#withheld.get(turnId);
+    if (withheld === undefined) {
+      const waiting = this.#waiting();
+      withheld = { events: waiting.filter((event) => turnOf(event) === turnId), isDropped: false };
+      this.#withheld.set(turnId, withheld);
+      this.#keep(waiting.filter((event) => turnOf(event) !== turnId));
+    }
+    return withheld;
+  }
+
+  /** @param {string} turnId */
+  #release(turnId) {
+    const withheld = this.#withheld.get(turnId);
+    if (withheld === undefined) return;
+    this.#withheld.delete(turnId);
+    this.#ready.push(...withheld.events);
+    this.#notify();
   }
 
   #waiting() {
@@ -145,18 +153,18 @@ export class Inbox {
     this.#head = 0;
   }
 
-  #tell() {
+  #notify() {
     if (this.notify !== null && this.length > 0) this.notify();
   }
 
   #isFull() {
     let count = this.length;
-    for (const aside of this.#aside.values()) count += aside.events.length;
+    for (const withheld of this.#withheld.values()) count += withheld.events.length;
     return count > this.bounds.events || this.#size > this.bounds.size;
   }
 
   #shrink() {
-    const lists = [this.#waiting(), ...[...this.#aside.values()].map((aside) => aside.events)];
+    const lists = [this.#waiting(), ...[...this.#withheld.values()].map((withheld) => withheld.events)];
     let joined = lists.map(joinDeltas);
     // Half full at most afterwards, so that shrinking stays rare.
     const count = joined.reduce((sum, events) => sum + events.length, 0);
@@ -164,8 +172,8 @@ export class Inbox {
       joined = joined.map((events) => this.#collapse(events));
     }
     this.#keep(joined[0] ?? []);
-    [...this.#aside.values()].forEach((aside, index) => {
-      aside.events = joined[index + 1] ?? [];
+    [...this.#withheld.values()].forEach((withheld, index) => {
+      withheld.events = joined[index + 1] ?? [];
     });
     this.#recount();
   }
@@ -186,12 +194,12 @@ export class Inbox {
   #recount() {
     this.#size = 0;
     for (const event of this.#waiting()) this.#size += sizeOf(event);
-    for (const aside of this.#aside.values()) for (const event of aside.events) this.#size += sizeOf(event);
+    for (const withheld of this.#withheld.values()) for (const event of withheld.events) this.#size += sizeOf(event);
   }
 }
 
 /**
- * Joins neighbouring text and thought deltas of one voice; each keeps the last one's number.
+ * Joins neighbouring text and thought deltas of one lane; each keeps the last one's number.
  *
  * @param {AnyEvent[]} events
  */
@@ -207,7 +215,7 @@ export function joinDeltas(events) {
   };
   for (const event of events) {
     const first = run[0];
-    if (first !== undefined && !isSameVoice(first, event)) flush();
+    if (first !== undefined && !isSameLane(first, event)) flush();
     if (isDelta(event)) run.push(event);
     else joined.push(event);
   }
@@ -224,7 +232,7 @@ function isDelta(event) {
  * @param {AnyEvent} one
  * @param {AnyEvent} other
  */
-function isSameVoice(one, other) {
+function isSameLane(one, other) {
   return one.type === other.type && turnOf(one) === turnOf(other) && (one.source ?? "") === (other.source ?? "");
 }
 

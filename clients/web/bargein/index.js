@@ -1,10 +1,10 @@
 /**
- * The browser client of bargein: sessions that survive broken lines, turns that can be interrupted.
+ * JavaScript client of bargein: sessions that survive broken connections, turns that can be interrupted.
  *
  *     const session = await connect("wss://example.com/v1/session");
  *     const turn = session.send("Tell me a long story");
  *     for await (const event of turn) if (event.type === "text.delta") show(event.text);
- *     await turn.interrupt();                          // from anywhere; silence at once
+ *     await turn.interrupt();                          // from anywhere; output stops immediately
  *
  * @module
  */
@@ -13,48 +13,49 @@
 
 import { ClientCore } from "./core.js";
 import { browserEnvironment } from "./environment.js";
-import { restore } from "./saved.js";
-import { Session } from "./session.js";
-import { dialer, sessionUrl } from "./dial.js";
+import { restore, VERSION } from "./saved.js";
+import { ClientSession } from "./session.js";
+import { channelConnector, sessionUrl } from "./transports.js";
 
 export * from "./errors.js";
 export { CODES } from "./codes.js";
 export { countCharacters, firstCharacters } from "./kinds.js";
-export { Session } from "./session.js";
-export { Turn } from "./turn.js";
+export { ClientSession } from "./session.js";
+export { ClientTurn } from "./turn.js";
 /** @typedef {import("./types.js").ConnectionState} ConnectionState */
 /** @typedef {import("./types.js").ServerEvent} ServerEvent */
 /** @typedef {import("./types.js").ClientEvent} ClientEvent */
 /** @typedef {import("./types.js").TurnEvent} TurnEvent */
-/** @typedef {import("./types.js").Fold} Fold */
+/** @typedef {import("./delivery.js").Delivery} Delivery */
+/** @typedef {import("./types.js").FullTurnState} FullTurnState */
 /** @typedef {import("./types.js").Lane} Lane */
 /** @typedef {import("./types.js").Tool} Tool */
 /** @typedef {import("./types.js").ResumeState} ResumeState */
 
 /**
  * @typedef {object} ConnectOptions
- * @property {string} [token] A credential; it travels in the first frame, never in the URL.
- * @property {() => Promise<string>} [ticket] Asked for a fresh ticket before each connection, for servers that
- *   ask who is there. It is good once.
- * @property {import("./dial.js").Transport} [transport] `websocket`, `sse` for Server-Sent Events, or `auto`: a
- *   WebSocket, and Server-Sent Events where none gets through.
- * @property {ResumeState | null} [resume] What `Session.resumeState` gave on an earlier page. When the server has
- *   lost that session, this is a fresh one, and a `client.restarted` says so.
- * @property {ClientInfo} [client] What this program calls itself, for the server's logs.
- * @property {(event: SessionEvents["*"]) => void} [onEvent] A listener for `*` from the very beginning.
- * @property {(session: Session) => void} [onSession] Gets the session before it is open, to listen to everything from
- *   the beginning, and to send at once: what is sent waits for the line.
- * @property {boolean} [reconnect] Whether to come back by itself when the line breaks; true when absent.
- * @property {number} [giveUpAfterMs] How long to try in one outage; 300,000 when absent.
- * @property {typeof WebSocket} [WebSocket] A constructor, where there is no global one.
- * @property {Partial<Environment>} [environment] Where chance, ids and time come from, for tests.
+ * @property {string} [token] A credential; sent in the first frame, never in the URL.
+ * @property {() => Promise<string>} [ticket] Returns a new single-use ticket; called before each connection, for
+ *   servers that authenticate clients.
+ * @property {import("./transports.js").Transport} [transport] `websocket`, `sse` for Server-Sent Events, or `auto`: a
+ *   WebSocket, and Server-Sent Events where the network blocks WebSockets.
+ * @property {ResumeState | null} [resume] The result of `ClientSession.resumeState` on an earlier page. If the server
+ *   has lost that session, this is a fresh one, and a `client.restarted` event reports it.
+ * @property {ClientInfo} [client] Name and version of this program, for the server's logs.
+ * @property {(event: SessionEvents["*"]) => void} [onEvent] A listener for `*` that misses no event.
+ * @property {(session: ClientSession) => void} [onSession] Called with the session before it is open, to add listeners
+ *   that miss no event, and to send inputs that wait for the connection.
+ * @property {boolean} [reconnect] Whether to reconnect automatically; true when absent.
+ * @property {number} [giveUpAfterMs] The longest outage, after which the session ends; 300,000 when absent.
+ * @property {typeof WebSocket} [WebSocket] A constructor, for platforms without a global one.
+ * @property {Partial<Environment>} [environment] Sources of ids, randomness and time, for tests.
  */
 
 /**
- * Opens a session; resolves when it is live, after a `resume` when what was missed has been delivered.
+ * Opens a session; resolves when it is live, with a `resume` after all missed events have been delivered.
  *
- * Rejects with a `ConnectError` when the first connection cannot be made. A session that was given to `resume`
- * is tried for until `giveUpAfterMs`.
+ * Rejects with a `ConnectError` when the first connection cannot be made. With a `resume`, attempts go on until
+ * `giveUpAfterMs`.
  *
  * @param {string} url Such as `wss://example.com/v1/session`, or relative to the page.
  * @param {ConnectOptions} [options]
@@ -65,14 +66,14 @@ export async function connect(url, options = {}) {
     auth: options.token ?? null,
     client: options.client ?? { name: "bargein-web" },
   });
-  if (options.resume?.version === 1) restore(core, options.resume);
+  if (options.resume?.version === VERSION) restore(core, options.resume);
   const at = sessionUrl(url);
-  const session = new Session(at, dialer(at, options, environment), core, environment, {
+  const session = new ClientSession(at, channelConnector(at, options, environment), core, environment, {
     reconnect: options.reconnect ?? true,
     giveUpAfterMs: options.giveUpAfterMs ?? 300_000,
   });
   if (options.onEvent) session.on("*", options.onEvent);
   options.onSession?.(session);
-  await session.open();
+  await session._open();
   return session;
 }

@@ -1,5 +1,5 @@
 /**
- * Which events are what (protocol/README.md sections 10 and 11), and how their text is measured.
+ * Kinds of events (protocol/README.md sections 10 and 11), and the length of their text.
  *
  * @module
  */
@@ -19,34 +19,34 @@ const NUMBERED = new Set([
   "speech.started", "speech.stopped", "transcript.delta", "transcript.done",
 ]);
 
-/** Whether this version knows the type; of an unknown one only the number counts. @param {string} type */
+/** Returns whether this version defines the type; of an unknown one only the number counts. @param {string} type */
 export function isKnown(type) {
   return NUMBERED.has(type) || UNNUMBERED.has(type);
 }
 
-/** Whether the event has a place in the session's stream. @param {AnyEvent} event */
+/** Returns whether the event is numbered. @param {AnyEvent} event */
 export function isNumbered(event) {
   return !UNNUMBERED.has(event.type) && !event.type.startsWith("client.");
 }
 
-/** Whether the event is rendered: output of an agent, or what stands for it. @param {AnyEvent} event */
+/** Returns whether the event is rendered: output of an agent, or the state in its place. @param {AnyEvent} event */
 export function isOutput(event) {
   return OUTPUT.has(event.type) || event.type === "client.turn_snapshot" || isUnknown(event);
 }
 
-/** Whether who listens to this gets output to render; `*` is every event. @param {string} type */
+/** Returns whether a listener for this name gets output to render; `*` is every event. @param {string} type */
 export function isRendered(type) {
   return type === "*" || OUTPUT.has(type);
 }
 
-/** Whether only a newer version knows what it is. @param {AnyEvent} event */
+/** Returns whether the event's type is unknown to this version. @param {AnyEvent} event */
 export function isUnknown(event) {
   return !isKnown(event.type) && !event.type.startsWith("client.");
 }
 
 /**
- * The turn that the event belongs to, "" for none. An `interrupt.result` names a turn, too, but is not
- * one of its events.
+ * Returns the id of the turn that the event belongs to, "" for none. An `interrupt.result` names a turn but is
+ * not one of its events.
  *
  * @param {AnyEvent} event
  * @returns {string}
@@ -56,7 +56,7 @@ export function turnOf(event) {
 }
 
 /**
- * How many characters a text has: Unicode code points, as everywhere in the protocol.
+ * Returns the number of characters of a text: Unicode code points, as everywhere in the protocol.
  *
  * @param {string} text
  */
@@ -69,7 +69,7 @@ export function countCharacters(text) {
 }
 
 /**
- * The first `count` characters of a text.
+ * Returns the first `count` characters of a text.
  *
  * @param {string} text
  * @param {number} count
@@ -83,7 +83,18 @@ export function firstCharacters(text, count) {
 
 const encoder = new TextEncoder();
 
-/** How many bytes an event takes on the wire. @param {unknown} event */
+/** Returns the number of bytes of an event on the wire. @param {unknown} event */
 export function sizeOnWire(event) {
   return encoder.encode(JSON.stringify(event)).length;
+}
+
+/**
+ * Returns the fields that are neither null nor undefined.
+ *
+ * @template {object} T
+ * @param {T} fields
+ * @returns {any}
+ */
+export function withoutNulls(fields) {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== null && value !== undefined));
 }

@@ -1,27 +1,42 @@
 /**
- * What must reach the server although lines break.
+ * Requests and reports that must reach the server even when connections break.
  *
- * Inputs and interrupts are kept until they are answered and sent again with the same id, which the
- * server answers with its first answer. Everything else that is kept may arrive twice without harm:
- * metadata is merged, playback only moves forward, and a tool call takes one result.
+ * Inputs and interrupts are kept until they are answered. They are sent again under the same id, and the server
+ * repeats its first answer. The other events may arrive twice without harm: metadata is merged, playback only
+ * moves forward, and a tool call takes one result.
  *
  * @module
  */
 
-/** @import { ClientEvent, JsonObject, PendingEvent, Played, PlaybackEvent, SessionOpen, ToolAnswer } from "./types.js" */
+/** @import { ClientEvent, JsonObject, Limits, PendingEvent, Played, PlaybackEvent, SessionOpen, ToolAnswer } from "./types.js" */
 
-import { TooManyPending } from "./errors.js";
-import { sizeOnWire } from "./kinds.js";
+import { TooLarge, TooManyPending } from "./errors.js";
+import { countCharacters, sizeOnWire } from "./kinds.js";
 
-const KEPT_PLAYBACK = 8;
-const KEPT_TOOLS = 64;
+const MAX_PLAYBACK = 8;
+const MAX_TOOLS = 64;
 const MAX_KEYS = 1024;
+const MAX_INPUT_CHARS = 65_536;
+const MAX_PENDING = 64;
 
 /**
- * Requests without an answer, and the last word on everything else.
+ * Throws `TooLarge` for an event that exceeds the server's limits.
  *
- * Inputs that were made after a change of metadata stay behind it: until one of them is answered, the
- * change may not have arrived, and the agent would run with the old values.
+ * @param {ClientEvent} event
+ * @param {Limits | null} limits
+ */
+export function checkSize(event, limits) {
+  const characters = event.type === "input.text" ? countCharacters(event.text) : 0;
+  if (characters > MAX_INPUT_CHARS) throw new TooLarge(characters, MAX_INPUT_CHARS, "characters");
+  const size = sizeOnWire(event);
+  if (limits !== null && size > limits.frame_bytes) throw new TooLarge(size, limits.frame_bytes, "bytes");
+}
+
+/**
+ * Unanswered requests, and the latest value of everything else that must arrive.
+ *
+ * Inputs that were made after a change of metadata stay behind it. Until one of them is answered, the change may
+ * not have arrived, and the agent would run with the old values.
  */
 export class Outbox {
   /** @type {Map<string, PendingEvent>} */
@@ -37,18 +52,30 @@ export class Outbox {
   #tools = new Map();
 
   /**
+   * Keeps a request until it is answered; the caller sends it. Throws `TooLarge` and `TooManyPending`; then
+   * nothing has changed.
+   *
+   * @param {PendingEvent} request
+   * @param {Limits | null} limits
+   */
+  admit(request, limits) {
+    checkSize(request, limits);
+    const limit = Math.min(MAX_PENDING, limits?.pending ?? MAX_PENDING);
+    if (this.unanswered.size >= limit) throw new TooManyPending(limit);
+    this.keep(request);
+  }
+
+  /**
    * Keeps a request until it is answered.
    *
    * @param {PendingEvent} request
-   * @param {number} limit So many may wait; beyond it a `TooManyPending` is thrown and nothing has changed.
    */
-  add(request, limit) {
-    if (this.unanswered.size >= limit) throw new TooManyPending(limit);
+  keep(request) {
     this.unanswered.set(request.id, request);
     if (this.#metadataUnsure && request.type === "input.text") this.#behindMetadata.add(request.id);
   }
 
-  /** Strikes a request off and returns it; undefined when it is not waiting. @param {string} requestId */
+  /** Removes a request that was answered and returns it; undefined when none waits. @param {string} requestId */
   answer(requestId) {
     if (this.#behindMetadata.has(requestId)) {
       this.#behindMetadata.clear();
@@ -64,14 +91,14 @@ export class Outbox {
     return Object.fromEntries(this.#metadata);
   }
 
-  /** Remembers application parameters. @param {JsonObject} metadata */
+  /** Keeps application parameters. @param {JsonObject} metadata */
   merge(metadata) {
     for (const [key, value] of Object.entries(metadata)) this.#metadata.set(key, value);
     this.#metadataUnsure = true;
   }
 
   /**
-   * Remembers what was heard of a turn and returns all that is known of it.
+   * Merges a playback report into those for the same turn and returns the result.
    *
    * @param {string} turnId
    * @param {Played} played
@@ -79,32 +106,32 @@ export class Outbox {
    */
   report(turnId, played) {
     const before = this.#playback.get(turnId) ?? { type: "playback", turn_id: turnId };
-    const news = Object.entries(played).filter(([, value]) => value != null);
-    const known = /** @type {PlaybackEvent} */ ({ ...before, ...Object.fromEntries(news) });
+    const given = Object.entries(played).filter(([, value]) => value != null);
+    const report = /** @type {PlaybackEvent} */ ({ ...before, ...Object.fromEntries(given) });
     this.#playback.delete(turnId);
-    this.#playback.set(turnId, known);
-    dropOldest(this.#playback, KEPT_PLAYBACK);
-    return known;
+    this.#playback.set(turnId, report);
+    dropOldest(this.#playback, MAX_PLAYBACK);
+    return report;
   }
 
   /**
-   * Keeps what a tool call waits for until `toolSettled`; beyond a bound the oldest is given up.
+   * Keeps the answer to a tool call until `toolSettled`; beyond a bound the oldest is dropped.
    *
    * @param {ToolAnswer} event
    */
   keepTool(event) {
     this.#tools.set(event.call_id, event);
-    dropOldest(this.#tools, KEPT_TOOLS);
+    dropOldest(this.#tools, MAX_TOOLS);
   }
 
-  /** Forgets what was kept for a call. @param {string} callId */
+  /** Forgets the answer to a call. @param {string} callId */
   toolSettled(callId) {
     this.#tools.delete(callId);
   }
 
   /**
-   * The requests that fit into `opening`, in order; the others follow it. Interrupts come in any case, so
-   * that nothing of what they stop is replayed as if it were live.
+   * Returns the requests that fit into `opening`, in order; the others follow it. Interrupts always fit, so that
+   * the turns that they end are not replayed as if they were live.
    *
    * @param {SessionOpen} opening
    * @param {number} frameBytes
@@ -121,7 +148,7 @@ export class Outbox {
   }
 
   /**
-   * What follows a `session.open` that carried the requests in `sent`.
+   * Returns the events after a `session.open` that carried the requests in `sent`.
    *
    * @param {Set<string>} sent
    * @param {number} frameBytes
@@ -135,7 +162,7 @@ export class Outbox {
   }
 
   /**
-   * The merged metadata in pieces that the server reads: it came in several, too.
+   * Returns the merged metadata in pieces below the limits, as the application gave it.
    *
    * @param {number} frameBytes
    * @returns {ClientEvent[]}
@@ -158,7 +185,7 @@ export class Outbox {
   }
 
   /**
-   * Forgets everything but the metadata, which a fresh session needs as well.
+   * Forgets everything but the metadata, which a fresh session needs too.
    *
    * @returns {PendingEvent[]} The requests that will never be answered.
    */

@@ -1,5 +1,6 @@
 /**
- * What may come when: the rules that every server event is held against before it changes anything.
+ * Phases of a connection, and the table of the events that each phase allows. Every server event is checked
+ * against the table before it changes any state.
  *
  *     phase       session.opened          replay.done, snapshot   numbered            others
  *     offline     dropped                 dropped                 dropped             dropped
@@ -7,8 +8,8 @@
  *     replaying   violation               to live; taken          taken, without hole taken
  *     live        violation               violation               taken, without hole taken
  *
- * "Dropped" is what comes after the line is gone. Numbers are contiguous: one that was seen is a duplicate
- * and harmless, one too far leaves a gap; see `gapBefore`.
+ * Events that arrive after the channel is gone are dropped. Numbers are contiguous: a number at or below the last
+ * one is a harmless duplicate, one too far ahead leaves a gap; see `gapBefore`.
  *
  * @module
  */
@@ -18,15 +19,15 @@
 import { ServerViolation } from "./errors.js";
 import { isNumbered, isUnknown } from "./kinds.js";
 
-/** How far a line is. @typedef {"offline" | "opening" | "replaying" | "live"} Phase */
+/** Phase of a connection. @typedef {"offline" | "opening" | "replaying" | "live"} Phase */
 
 /**
- * Holds an event against the table; throws a `ServerViolation` when it does not fit.
+ * Checks an event against the table; throws a `ServerViolation` when the event is out of place.
  *
- * @param {AnyEvent} event What came.
- * @param {Phase} phase How far the line is.
+ * @param {AnyEvent} event
+ * @param {Phase} phase
  * @param {number} lastSeq The last number that was taken.
- * @param {string} epoch The epoch of that number.
+ * @param {string} epoch Epoch of that number.
  */
 export function check(event, phase, lastSeq, epoch) {
   if (event.type === "session.opened") {
@@ -44,7 +45,7 @@ export function check(event, phase, lastSeq, epoch) {
 }
 
 /**
- * How many numbers are missing between the last one that was taken and this event.
+ * Returns the number of missing events between the last one taken and this one.
  *
  * @param {AnyEvent} event
  * @param {number} lastSeq

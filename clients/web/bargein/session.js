@@ -1,56 +1,57 @@
-/** @import { AnyEvent, ConnectionState, Dial, Environment, Interrupt, InterruptOptions, JsonObject, Outcome } from "./types.js" */
-/** @import { ResumeState, SendOptions, ServerEventOf, SessionEvents } from "./types.js" */
+/** @import { AnyEvent, ConnectChannel, ConnectionState, Environment, Interrupt, InterruptOptions } from "./types.js" */
+/** @import { JsonObject, Outcome, ResumeState, SendOptions, ServerEventOf, SessionEvents } from "./types.js" */
+/** @import { ToolDecisionOptions, ToolOutputOptions } from "./types.js" */
 /** @import { ClientCore } from "./core.js" */
 /** @import { Inbox } from "./inbox.js" */
-/** @import { TrackedTurn } from "./tracked.js" */
+/** @import { TrackedTurn } from "./tracked_turn.js" */
 
 import { codeNamed } from "./codes.js";
 import { Emitter } from "./emitter.js";
 import { BargeinError, InputRejected, InterruptRefused, SessionClosed, SessionReplaced } from "./errors.js";
-import { Answer } from "./feed.js";
+import { SharedResult } from "./event_reader.js";
 import { isRendered } from "./kinds.js";
-import { Lifeline } from "./lifeline.js";
+import { Reconnector } from "./reconnector.js";
 import { save } from "./saved.js";
-import { played, Turn } from "./turn.js";
+import { ClientTurn, played } from "./turn.js";
 
 const CLOSE_TIMEOUT_MS = 2000;
 
-/** A conversation with an agent. Made by `connect`. */
-export class Session {
+/** A conversation with an agent; made by `connect`. */
+export class ClientSession {
   #core;
   #environment;
-  #lifeline;
+  #reconnector;
   #emitter = /** @type {Emitter<SessionEvents>} */ (new Emitter());
-  /** What the session's listeners have still to get. @type {Inbox} */
+  /** Events that the session's listeners have not got yet. @type {Inbox} */
   #inbox;
-  /** The handles of turns, until their end was told. @type {Map<TrackedTurn, Turn>} */
+  /** The handles of turns that have not ended. @type {Map<TrackedTurn, ClientTurn>} */
   #turns = new Map();
-  /** @type {Map<string, Answer<ServerEventOf<"interrupt.result">>>} */
+  /** @type {Map<string, SharedResult<ServerEventOf<"interrupt.result">>>} */
   #interrupts = new Map();
-  /** @type {Answer<void>} */
-  #opened = new Answer();
-  /** @type {Answer<SessionClosed>} */
-  #over = new Answer();
+  /** @type {SharedResult<void>} */
+  #opened = new SharedResult();
+  /** @type {SharedResult<void>} */
+  #over = new SharedResult();
   /** @type {BargeinError | null} */
   #error = null;
   #isPumping = false;
   /** @type {unknown} */
   #closeTimer = null;
   /** @type {ConnectionState} */
-  #state = { state: "connecting" };
+  #state = { name: "connecting" };
 
   /**
    * @param {string} url
-   * @param {Dial} dial
+   * @param {ConnectChannel} connectChannel
    * @param {ClientCore} core
    * @param {Environment} environment
    * @param {{reconnect: boolean, giveUpAfterMs: number}} options
    */
-  constructor(url, dial, core, environment, options) {
+  constructor(url, connectChannel, core, environment, options) {
     this.#core = core;
     this.#environment = environment;
     this.#inbox = core.turns.subscribe();
-    this.#lifeline = new Lifeline(url, dial, core, environment, {
+    this.#reconnector = new Reconnector(url, connectChannel, core, environment, {
       received: (event) => this.#received(event),
       sent: (event) => this.#emitter.emit("sent", event),
       changed: (state) => this.#change(state),
@@ -59,17 +60,17 @@ export class Session {
     this.#pump();
   }
 
-  /** The session's public name; another one after the server lost the session. */
+  /** Public id of the session; changes when the server loses the session. */
   get id() {
     return this.#core.sessionId;
   }
 
-  /** How it is connected; `state` events tell of changes. */
+  /** State of the connection; a `state` event follows each change. */
   get state() {
     return this.#state;
   }
 
-  /** The turns that have not ended, in the order in which they were asked for, also those that a resume brought. */
+  /** The turns that have not ended, in the order of their inputs, including those that a resume brought. */
   get turns() {
     return this.#core.turns.open.map((tracked) => this.#turnOf(tracked));
   }
@@ -79,30 +80,34 @@ export class Session {
     return this.turns[0] ?? null;
   }
 
-  /** Resolves when the session is over, with the reason; see `SessionClosed` and what extends it. */
-  get closed() {
+  /**
+   * Waits until the session is over; resolves if one of the two sides closed it on purpose. Rejects with
+   * `SessionReplaced`, `AccessDenied` or `ConnectionLost`; a rejection without a handler is not reported.
+   */
+  closed() {
     return this.#over.promise;
   }
 
   /**
-   * Calls `listener` with every event of this name until the function that is returned is called. Output of
-   * turns that were interrupted here is left out.
+   * Calls `listener` with every event of this name; output of turns that were interrupted here is left out.
    *
    * @template {keyof SessionEvents} T
    * @param {T} type
    * @param {(event: SessionEvents[T]) => void} listener
+   * @returns {() => void} A function that removes the listener.
    */
   on(type, listener) {
     return this.#emitter.on(type, listener);
   }
 
   /**
-   * Asks for a turn and returns it at once; it may be shown and interrupted right away. `await turn.accepted`
-   * says whether the server took it. While the line is down it waits for the next one.
+   * Asks for a turn and returns it immediately, without waiting for the server. The turn may be iterated and
+   * interrupted at once. `await turn.accepted()` waits until the server has accepted or queued the input. While the
+   * connection is down, the input waits for the next one.
    *
    * Throws `TooManyPending`, `TooLarge`, or `SessionClosed`; then nothing was sent.
    *
-   * @param {string} text What the user said, at most 65,536 characters.
+   * @param {string} text The user's words, at most 65,536 characters.
    * @param {SendOptions} [options]
    */
   send(text, { onBusy, metadata } = {}) {
@@ -117,7 +122,7 @@ export class Session {
   }
 
   /**
-   * Ends the current turn, see `Turn.interrupt`; null when there is none.
+   * Interrupts the current turn, see `ClientTurn.interrupt`; resolves with null when there is none.
    *
    * @param {InterruptOptions} [options]
    */
@@ -126,89 +131,90 @@ export class Session {
   }
 
   /**
-   * Gives the result of a tool that runs in the client, or says what went wrong with it.
+   * Sends the result of a tool that runs in the client. Throws like `send`.
    *
-   * @param {string} callId
-   * @param {unknown} output Any JSON value.
-   * @param {{error?: string}} [options]
+   * @param {string} callId The call, from a `tool.running` event with `runs_in: "client"`.
+   * @param {unknown} [output] The result; any JSON value.
+   * @param {ToolOutputOptions} [options]
    */
-  toolOutput(callId, output, { error } = {}) {
+  sendToolOutput(callId, output = null, { error } = {}) {
     const outcome = error === undefined ? { output } : { error };
-    this.act((core) => core.answerTool({ type: "tool.output", call_id: callId, ...outcome }));
+    this._act((core) => core.answerTool({ type: "tool.output", call_id: callId, ...outcome }));
   }
 
   /**
-   * Answers a `tool.confirm`.
+   * Allows or denies a tool call that waits for consent (`tool.confirm`). Throws like `send`.
    *
    * @param {string} callId
-   * @param {boolean} allow
+   * @param {ToolDecisionOptions} decision
    */
-  toolDecision(callId, allow) {
-    this.act((core) => core.answerTool({ type: "tool.decision", call_id: callId, allow }));
+  sendToolDecision(callId, { allow }) {
+    this._act((core) => core.answerTool({ type: "tool.decision", call_id: callId, allow }));
   }
 
   /**
-   * Merges parameters that the agent can read into the session; a null removes its key. They are kept and
-   * given to a fresh session as well when the server loses this one.
+   * Merges parameters that the agent can read into the session; a null removes its key. If the server loses the
+   * session, the fresh one gets the parameters too. Throws like `send`.
    *
    * @param {JsonObject} metadata
    */
   update(metadata) {
-    this.act((core) => core.update(metadata));
+    this._act((core) => core.update(metadata));
   }
 
   /**
-   * What `connect(url, {resume})` needs to go on with this session on another page, such as this one
-   * after a reload; null when there is nothing to go on with. It is plain data and holds a secret: keep it in
-   * `sessionStorage`, and take it anew on `pagehide`.
+   * Returns the state with which `connect(url, {resume})` continues this session on another page, such as this one
+   * after a reload; null when the session cannot be continued. The state is plain data and holds a secret: keep it
+   * in `sessionStorage`, and save it again on `pagehide`.
    *
    * @returns {ResumeState | null}
    */
   resumeState() {
-    return this.#error !== null || this.#lifeline.closing ? null : save(this.#core);
+    return this.#error !== null || this.#reconnector.closing ? null : save(this.#core);
   }
 
   /**
-   * Ends the session for good: its turn is interrupted, and nothing can be resumed. Without a line there is
-   * nobody to tell; the server then ends a turn that runs after a while.
+   * Ends the session for good: its turn is interrupted, and the session cannot be resumed. While the connection is
+   * down, the server cannot be notified; it ends a running turn after a while.
    */
   async close() {
-    if (this.#error === null && !this.#lifeline.closing) {
-      this.#lifeline.closing = true;
+    if (this.#error === null && !this.#reconnector.closing) {
+      this.#reconnector.closing = true;
       this.#core.closeSession();
       this.#pump();
-      const stop = () => this.#lifeline.stop(new SessionClosed());
+      const stop = () => this.#reconnector.stop(new SessionClosed());
       if (this.#core.phase === "offline") stop();
       else this.#closeTimer = this.#environment.setTimer(stop, CLOSE_TIMEOUT_MS);
     }
-    await this.#over.promise;
+    await this.#over.promise.catch(() => {});
   }
 
   // --- for the library -------------------------------------------------------------------------------
 
-  /** Dials; resolves when the session is open, and rejects with a `ConnectError`. */
-  open() {
-    this.#lifeline.start();
+  /** Connects; resolves when the session is open, and rejects with a `ConnectError`. @internal */
+  _open() {
+    this.#reconnector.start();
     return this.#opened.promise;
   }
 
-  /** Whether its listeners get output to render. */
-  get isListened() {
+  /** Whether a listener gets output to render. @internal */
+  get _isListened() {
     return this.#emitter.hasAny(isRendered);
   }
 
-  /** Asks something of the core and sends what comes of it. @param {(core: ClientCore) => void} what */
-  act(what) {
+  /** Calls the core and sends the resulting events. @internal @param {(core: ClientCore) => void} call */
+  _act(call) {
     this.#refuseClosed();
-    what(this.#core);
+    call(this.#core);
     this.#pump();
   }
 
   /**
+   * @internal
    * @param {TrackedTurn} tracked
    * @param {InterruptOptions} options
    */
-  interruptTracked(tracked, options) {
+  _interrupt(tracked, options) {
     this.#refuseClosed();
     const id = this.#environment.newId();
     /** @type {Interrupt} */
@@ -217,33 +223,33 @@ export class Session {
     if (options.reason) event.reason = options.reason;
     if (options.force) event.force = true;
     this.#core.interrupt(event, tracked);
-    /** @type {Answer<ServerEventOf<"interrupt.result">>} */
-    const answer = new Answer();
+    /** @type {SharedResult<ServerEventOf<"interrupt.result">>} */
+    const answer = new SharedResult();
     this.#interrupts.set(id, answer);
     this.#pump();
     return answer.promise;
   }
 
-  // --- what comes ------------------------------------------------------------------------------------
+  // --- events ----------------------------------------------------------------------------------------
 
   /** @param {AnyEvent} event */
   #received(event) {
     this.#emitter.emit("event", /** @type {any} */ (event));
-    if (this.#core.phase === "live" && this.#state.state !== "open") {
-      this.#change({ state: "open" });
+    if (this.#core.phase === "live" && this.#state.name !== "open") {
+      this.#change({ name: "open" });
       this.#opened.resolve(undefined);
     }
     this.#pump();
   }
 
-  /** Sends what the core wants to send, tells listeners, and settles what was awaited. */
+  /** Sends outgoing events, calls listeners, and settles results. */
   #pump() {
-    this.#lifeline?.flush();
-    if (this.#isPumping) return; // a listener asked for something; the outer call goes on with it
+    this.#reconnector?.flush();
+    if (this.#isPumping) return; // called by a listener; the outer call continues
     this.#isPumping = true;
     try {
       for (const tracked of this.#core.turns.open) this.#turnOf(tracked);
-      for (const turn of this.#turns.values()) turn.drain();
+      for (const turn of this.#turns.values()) turn._drain();
       let event;
       while ((event = this.#inbox.take()) !== undefined) {
         this.#emitter.emit(/** @type {any} */ (event.type), event);
@@ -259,7 +265,7 @@ export class Session {
   #turnOf(tracked) {
     let turn = this.#turns.get(tracked);
     if (turn === undefined) {
-      turn = new Turn(this, tracked);
+      turn = new ClientTurn(this, tracked);
       this.#turns.set(tracked, turn);
       this.#emitter.emit("turn", turn);
     }
@@ -283,30 +289,30 @@ export class Session {
     }
     const turn = tracked === null ? undefined : this.#turns.get(tracked);
     if (tracked === null || turn === undefined) return;
-    if (event.type === "input.rejected" || event.type === "error") turn.fail(rejected(event));
-    else turn.settle(event);
+    if (event.type === "input.rejected" || event.type === "error") turn._fail(rejected(event));
+    else turn._settle(event);
     if (tracked.over) this.#turns.delete(tracked);
   }
 
   #refuseClosed() {
     if (this.#error !== null) throw this.#error;
-    if (this.#lifeline.closing) throw new SessionClosed("the session is being closed");
+    if (this.#reconnector.closing) throw new SessionClosed("the session is being closed");
   }
 
-  /** The session is over: everyone who waits is told. @param {BargeinError} error */
+  /** Ends everything that waits, because the session is over. @param {BargeinError} error */
   #finish(error) {
     this.#error = error;
     if (this.#closeTimer !== null) this.#environment.clearTimer(this.#closeTimer);
     this.#core.detach();
-    for (const turn of this.#turns.values()) turn.fail(error);
+    for (const turn of this.#turns.values()) turn._fail(error);
     this.#turns.clear();
     for (const answer of this.#interrupts.values()) answer.reject(error);
     this.#interrupts.clear();
     if (!this.#opened.isSettled) this.#opened.reject(error);
-    const why = error instanceof SessionClosed ? error : new SessionClosed(error.message);
-    if (error instanceof SessionReplaced) this.#change({ state: "replaced" });
-    else this.#change({ state: "closed", reason: why.code?.name ?? "closed", error: why });
-    this.#over.resolve(why);
+    const code = error instanceof SessionClosed ? (error.code?.name ?? null) : null;
+    this.#change({ name: error instanceof SessionReplaced ? "replaced" : "closed", code, error });
+    if (error.constructor === SessionClosed) this.#over.resolve(undefined);
+    else this.#over.reject(error);
   }
 }
 
@@ -318,7 +324,7 @@ function rejected(event) {
   return new InputRejected(event.code, why, retryable, event.retry_after_ms ?? null);
 }
 
-/** Text without lone surrogates, which no server reads. @param {string} text */
+/** Returns text without lone surrogates, which servers reject. @param {string} text */
 function wellFormed(text) {
   return text.replace(/\p{Surrogate}/gu, "\ufffd");
 }

@@ -1,102 +1,109 @@
-/** @import { AnyEvent, Fold, InterruptOptions, Played, PlaybackReport, ServerEventOf } from "./types.js" */
+/** @import { AnyEvent, FullTurnState, InterruptOptions, Played, PlaybackReport, ServerEventOf } from "./types.js" */
 /** @import { TurnEvent, TurnEvents } from "./types.js" */
 /** @import { ClientCore } from "./core.js" */
 /** @import { BargeinError } from "./errors.js" */
-/** @import { Session } from "./session.js" */
-/** @import { TrackedTurn } from "./tracked.js" */
+/** @import { ClientSession } from "./session.js" */
+/** @import { TrackedTurn } from "./tracked_turn.js" */
 
 import { Emitter } from "./emitter.js";
-import { Answer, Feed } from "./feed.js";
+import { EventReader, SharedResult } from "./event_reader.js";
 import { isRendered } from "./kinds.js";
 
 /**
- * The answer to one input. Made by `Session.send` or a resume, never by hand.
+ * The answer to one input; made by `ClientSession.send` or by a resume.
  *
- * Iterate it for its events, the last of which is its `turn.ended`. Nothing is lost by iterating late: events
- * wait in a bounded buffer, and one that runs full gives a `client.turn_snapshot` with the whole state in
- * place of the events. One loop reads at a time; a second one goes on where the first one stopped.
- * Listeners (`on`) get what comes from then on, in the step in which it comes.
+ * Iterate the turn for its events; the last one is its `turn.ended`. Events wait in a bounded buffer, so iterating
+ * late loses nothing. A buffer that runs full yields a `client.turn_snapshot` with the whole state in place of the
+ * events. One loop reads at a time; a second one continues where the first one stopped. Listeners (`on`) get later
+ * events as they arrive.
  *
  * @implements {AsyncIterable<TurnEvent>}
  */
-export class Turn {
+export class ClientTurn {
   #session;
   #tracked;
-  #feed;
+  #reader;
   #emitter = /** @type {Emitter<TurnEvents>} */ (new Emitter());
   #endTaken = false;
   #isIterated = false;
-  /** @type {Answer<ServerEventOf<"input.accepted" | "input.queued">>} */
-  #accepted = new Answer();
-  /** @type {Answer<ServerEventOf<"turn.ended">>} */
-  #ended = new Answer();
+  /** @type {SharedResult<ServerEventOf<"input.accepted" | "input.queued">>} */
+  #accepted = new SharedResult();
+  /** @type {SharedResult<ServerEventOf<"turn.ended">>} */
+  #ended = new SharedResult();
 
   /**
-   * @param {Session} session
+   * @param {ClientSession} session
    * @param {TrackedTurn} tracked
    */
   constructor(session, tracked) {
     this.#session = session;
     this.#tracked = tracked;
-    this.#feed = new Feed(tracked.inbox);
+    this.#reader = new EventReader(tracked.inbox);
     tracked.isRendered = () => this.#isIterated || this.#isListened;
     if (tracked.turnId !== null) this.#settleAccepted();
   }
 
-  /** The server's name for the turn; null until the input is accepted or queued. */
+  /** Id given by the server; null until the input is accepted or queued. */
   get id() {
     return this.#tracked.turnId;
   }
 
-  /** The id of the input that asked for it; null when this client did not and was not told. */
+  /** Id of the input; null if unknown, for a turn of another client. */
   get inputId() {
     return this.#tracked.fold.state.input_id ?? this.#tracked.inputId;
   }
 
-  /** What the user said; null for a turn that was asked for elsewhere. */
+  /** Text of the input; null for a turn of another client. */
   get input() {
     return this.#tracked.input;
   }
 
   /**
-   * The text of the turn's own voice so far. After an interrupt it may hold a little more than was
-   * delivered; the end's `heard` says what counts.
+   * Text of the main lane so far. After an interrupt it may be a little longer than the delivered text; `end.heard`
+   * is decisive.
    */
   get text() {
-    return this.#tracked.fold.text;
+    return this.#tracked.text;
   }
 
-  /** The picture of everything it said and did, live: it changes with every event. Read only. @returns {Readonly<Fold>} */
-  get fold() {
+  /** All events so far, folded into one state. Live: it changes with every event. Read only. @returns {Readonly<FullTurnState>} */
+  get state() {
     return this.#tracked.fold.state;
   }
 
-  /** Its end; null while it runs. */
+  /** The `turn.ended` event; null while the turn runs. */
   get end() {
     return this.#tracked.ended;
   }
 
-  /** Whether its output is kept back now: it was interrupted here, and no answer lets it go on. */
-  get muted() {
-    return this.#tracked.muted;
+  /** Whether the turn's output is delivered, withheld or dropped now. */
+  get delivery() {
+    return this.#tracked.delivery;
   }
 
-  /** Resolves when the server has taken the input; rejects with `InputRejected` or `SessionClosed`. */
-  get accepted() {
+  /**
+   * Waits until the server has accepted or queued the input. Rejects with `InputRejected` or `SessionClosed`; a
+   * rejection without a handler is not reported.
+   */
+  accepted() {
     return this.#accepted.promise;
   }
 
-  /** Resolves with its `turn.ended`; rejects with `InputRejected` when there is no turn, or `SessionClosed`. */
-  get ended() {
+  /**
+   * Waits for the end and resolves with the `turn.ended` event; the turn need not be iterated. Rejects with
+   * `InputRejected` when there is no turn, or `SessionClosed`; a rejection without a handler is not reported.
+   */
+  ended() {
     return this.#ended.promise;
   }
 
   /**
-   * Calls `listener` with every event of this name, `*` for all, until the function that is returned is called.
+   * Calls `listener` with every event of this name; `*` is every event.
    *
    * @template {keyof TurnEvents} T
    * @param {T} type
    * @param {(event: TurnEvents[T]) => void} listener
+   * @returns {() => void} A function that removes the listener.
    */
   on(type, listener) {
     return this.#emitter.on(type, listener);
@@ -106,7 +113,7 @@ export class Turn {
   async *[Symbol.asyncIterator]() {
     this.#isIterated = true;
     while (!this.#endTaken) {
-      const event = await this.#feed.next();
+      const event = await this.#reader.next();
       if (event === null) return;
       this.#endTaken = event.type === "turn.ended";
       yield /** @type {TurnEvent} */ (event);
@@ -116,18 +123,17 @@ export class Turn {
   /**
    * Ends the turn now.
    *
-   * Its output stops in this step: what was not read yet, and what still comes, is not delivered, unless
-   * the server answers that it must be heard (`deferred`). Works before the input is accepted, and while
-   * the line is down: then it is the first thing that is said on the next one.
+   * Delivery of the turn's output stops immediately: waiting and future output is delivered only if the server
+   * defers the interrupt. An interrupt is possible before the input is accepted, and while the connection is down:
+   * then it is part of the first frame on the next one.
    *
-   * Without `played` it reports what was read by iterating or listening, unless the turn speaks or
-   * `reportPlayback` was called: then what was reported so far.
+   * Without `played` it reports the events read by iterating or listening, unless the turn has audio or
+   * `reportPlayback` was called; then the reports so far count.
    *
    * @param {InterruptOptions} [options]
-   * @returns {Promise<ServerEventOf<"interrupt.result">>} The server's answer: `interrupted`, `already_ended`,
-   *   `deferred` (it takes effect later) or `unknown_turn`, and what was `heard` where the turn is over.
-   *   Rejects with `InputRejected`, `InterruptRefused`, `TooManyPending` or `SessionClosed`; who does not ask
-   *   need not catch.
+   * @returns {Promise<ServerEventOf<"interrupt.result">>} The outcome: `interrupted`, `already_ended`, `deferred` (the
+   *   interrupt takes effect later) or `unknown_turn`; and `heard` if the turn is over. Rejects with `InputRejected`,
+   *   `InterruptRefused`, `TooManyPending` or `SessionClosed`; a rejection without a handler is not reported.
    */
   interrupt(options = {}) {
     return quietly(this.#interrupt(options));
@@ -135,42 +141,42 @@ export class Turn {
 
   /** @param {InterruptOptions} options */
   async #interrupt(options) {
-    if (this.#tracked.over && this.id === null) await this.accepted; // rejects with what became of the input
-    const result = await this.#session.interruptTracked(this.#tracked, options);
+    if (this.#tracked.over && this.id === null) await this.accepted(); // rejects with the reason why there is no turn
+    const result = await this.#session._interrupt(this.#tracked, options);
     if (result.outcome !== "interrupted" || result.heard) return result;
-    // Both leave the server in one write, so that this waits for nothing.
-    const { heard } = await this.ended;
+    // The end of the turn is in the same write of the server as the result.
+    const { heard } = await this.ended();
     return { ...result, heard };
   }
 
   /**
-   * Stops the output without ending the turn, for a barge-in that is only suspected: `interrupt` makes it
-   * final, `resume` takes it back, and the server resumes by itself after about 2 s. Without a line it
-   * does nothing.
+   * Pauses the output without ending the turn; resolves when the request is on its way. For a suspected barge-in:
+   * `interrupt` confirms it, `resume` takes it back. The server resumes automatically after about 2 s. Without a
+   * connection the call has no effect.
    */
   hold() {
     return this.#whenAccepted((core) => core.hold(this.#tracked));
   }
 
-  /** Lets a held turn go on from the exact place; nothing of it is lost. */
+  /** Resumes a held turn exactly where it stopped. */
   resume() {
     return this.#whenAccepted((core) => core.resume(this.#tracked));
   }
 
-  /** Reports what the user has received so far; also welcome after the end of the turn. @param {PlaybackReport} report */
+  /** Reports how much of the turn the user has received; also after the end of the turn. @param {PlaybackReport} report */
   reportPlayback(report) {
-    this.#session.act((core) => core.playback(this.#tracked, played(report)));
+    this.#session._act((core) => core.playback(this.#tracked, played(report)));
   }
 
-  /** @param {(core: ClientCore) => void} what */
-  #whenAccepted(what) {
-    return quietly(this.accepted.then(() => this.#session.act(what)));
+  /** @param {(core: ClientCore) => void} call */
+  #whenAccepted(call) {
+    return quietly(this.accepted().then(() => this.#session._act(call)));
   }
 
   // --- for the session -------------------------------------------------------------------------------
 
-  /** Gives listeners what waits for them. */
-  drain() {
+  /** Calls listeners with the waiting events. @internal */
+  _drain() {
     const isListened = this.#isListened;
     let event;
     while ((event = this.#tracked.listened.take()) !== undefined) {
@@ -181,11 +187,11 @@ export class Turn {
   }
 
   get #isListened() {
-    return this.#emitter.hasAny(isRendered) || this.#session.isListened;
+    return this.#emitter.hasAny(isRendered) || this.#session._isListened;
   }
 
-  /** @param {AnyEvent} event */
-  settle(event) {
+  /** @internal @param {AnyEvent} event */
+  _settle(event) {
     if (event.type !== "turn.ended") {
       this.#accepted.resolve(/** @type {any} */ (event));
       return;
@@ -194,9 +200,9 @@ export class Turn {
     this.#ended.resolve(/** @type {any} */ (event));
   }
 
-  /** There is no turn, or it will never be heard of again. @param {BargeinError} error */
-  fail(error) {
-    this.#feed.close(error);
+  /** Rejects the results: there is no turn, or its end will stay unknown. @internal @param {BargeinError} error */
+  _fail(error) {
+    this.#reader.close(error);
     this.#accepted.reject(error);
     this.#ended.reject(error);
   }
@@ -217,8 +223,8 @@ export function played({ seq, audioMs, chars }) {
 }
 
 /**
- * A promise whose rejection is reported to nobody but those who ask: a stop button that is not interested in the
- * outcome must not fail for the lack of a `catch`.
+ * Returns a promise whose rejection is not reported without a handler: a stop button that ignores the outcome must
+ * not need a `catch`.
  *
  * @template T
  * @param {Promise<T>} promise

@@ -1,6 +1,7 @@
-/** The types of the library beside its classes. Events keep the names that they have on the wire. */
+/** Types of the library beside its classes. Events have the field names of the wire protocol. */
 
-import type { BargeinError, SessionClosed } from "./errors.js";
+import type { BargeinError } from "./errors.js";
+import type { Delivery } from "./delivery.js";
 import type {
   ClientEvent,
   ToolState,
@@ -16,8 +17,8 @@ import type {
   ToolDecision,
   ToolOutput,
 } from "./events.js";
-import type { TrackedTurn } from "./tracked.js";
-import type { Turn } from "./turn.js";
+import type { PlaybackReporter, TrackedTurn } from "./tracked_turn.js";
+import type { ClientTurn } from "./turn.js";
 
 export type * from "./events.js";
 
@@ -29,62 +30,61 @@ export type InterruptOutcome = InterruptResult["outcome"];
 export type OnBusy = "interrupt" | "queue" | "reject";
 export type JsonObject = { [key: string]: unknown };
 
-/** Every event as the library moves it: the server's, those of newer servers, and its own. */
+/** Any event: of the server, of a newer server, or of the library itself. */
 export type AnyEvent = { type: string; seq?: number; turn_id?: string | null; [field: string]: any };
 
-/** An event of a turn has its id once it was sent. */
+/** An event of a turn always has the turn's id on the wire. */
 type Sent<E> = E extends { turn_id?: string } ? E & { turn_id: string } : E;
 
 /** The server's event with this `type`. */
 export type ServerEventOf<T extends string> = Sent<Extract<ServerEvent, { type: T }>>;
 
-/** The picture that a turn's events fold to: a `TurnState` in which nothing is left out. */
-export type Fold = Filled<Omit<TurnState, "lanes">> & { lanes: { [source: string]: Lane } };
+/** Folded events of a turn: a `TurnState` in which every field is present. */
+export type FullTurnState = Filled<Omit<TurnState, "lanes">> & { lanes: { [source: string]: Lane } };
 export type Tool = Filled<ToolState>;
 export type Lane = {
   text: string;
   thoughts: string;
   status: string | null;
-  /** By first appearance. */
+  /** In the order of their first events. */
   tools: Tool[];
   /** One for each `audio.delta`, without its samples. */
   audio: { start_ms: number; duration_ms: number; text: string | null }[];
   progress: { value: number; total: number | null; unit: string | null; label: string | null } | null;
-  /** How many have ended. */
+  /** Number of ended steps. */
   steps: number;
   /** The last value of each name. */
   data: JsonObject;
 };
-/** The events of agents' output by name. */
+/** Events of an agent's output by type. */
 export type Outputs = {
   [E in Extract<ServerEvent, { source?: string }> as E["type"]]: Sent<E>;
 };
 type Filled<T> = { [K in keyof T]-?: Exclude<T[K], undefined> };
 
 /**
- * The whole state of a turn, in place of events that do not come any more. Replace what was shown of the
- * turn by `state`.
+ * The whole state of a turn, in place of events that were skipped. Replace the turn's display by `state`.
  */
 export interface TurnSnapshot {
   type: "client.turn_snapshot";
   turn_id: string;
-  state: Fold;
+  state: FullTurnState;
 }
-/** The session goes on, and everything that was missed has been delivered. */
+/** The session was resumed, and all missed events have been delivered. */
 export interface SessionResumed {
   type: "client.resumed";
 }
-/** The server lost the session; this is a fresh one. Turns in flight fail as `session_lost`. */
+/** The server lost the session; a fresh one has taken its place. Running turns fail with `session_lost`. */
 export interface SessionRestarted {
   type: "client.restarted";
   reason: string;
 }
-/** A consumer was too slow: `count` events are missing here. */
+/** `count` events are missing here, because this consumer was too slow. */
 export interface EventsDropped {
   type: "client.dropped";
   count: number;
 }
-/** The server could not give `count` events, also not after a resume. */
+/** The server could not send `count` events, not even after a resume. */
 export interface EventsLost {
   type: "client.lost";
   count: number;
@@ -92,57 +92,59 @@ export interface EventsLost {
 export type LocalEvent = TurnSnapshot | SessionResumed | SessionRestarted | EventsDropped | EventsLost;
 type LocalEventOf<T extends string> = Extract<LocalEvent, { type: T }>;
 
-/** How the session is connected. */
+/** State of a session's connection. */
 export type ConnectionState =
-  | { state: "connecting" }
-  | { state: "open" }
-  /** The line is gone; the next attempt comes at `retryAt`, in milliseconds as `Date.now()` counts. */
-  | { state: "reconnecting"; attempt: number; retryAt: number; code: string }
-  /** A newer connection, such as another tab, drives the session. It is over here. */
-  | { state: "replaced" }
+  /** Until the first connection is open. */
+  | { name: "connecting" }
+  /** Everything that was missed has been delivered. */
+  | { name: "open" }
+  /** The connection broke; the next attempt is at `retryAt`, in milliseconds on the scale of `Date.now()`. */
+  | { name: "reconnecting"; attempt: number; retryAt: number; code: string }
+  /** A newer connection, such as another tab, drives the session. */
+  | { name: "replaced"; code: string | null; error: BargeinError }
   /** The session is over. */
-  | { state: "closed"; reason: string; error: SessionClosed };
+  | { name: "closed"; code: string | null; error: BargeinError };
 
-/** What iterating a turn yields, and its listeners get. */
+/** Event of a turn's iterator and of its listeners. */
 export type TurnEvent =
   | Sent<Extract<ServerEvent, { turn_id?: string; seq?: number }>>
   | TurnSnapshot;
 
-/** The events of a turn by name; `*` is every one of them. */
+/** Events of a turn by type; `*` is every event. */
 export type TurnEvents = { [T in TurnEvent["type"]]: Extract<TurnEvent, { type: T }> } & { "*": TurnEvent };
 
-/** What the library keeps to itself stands in `state` and in its own events. */
+/** Events that reach the application; the library handles the others. */
 type DeliveredEvent = Exclude<ServerEvent, { type: "session.opened" | "replay.done" | "snapshot" }>;
 
-/** The events of a session by name. */
+/** Events of a session by name. */
 export type SessionEvents = {
   [T in DeliveredEvent["type"]]: ServerEventOf<T>;
 } & {
   [T in LocalEvent["type"]]: LocalEventOf<T>;
 } & {
-  /** Every event that is delivered: all but the output of turns that were interrupted here. */
+  /** Every delivered event: all but the output of turns that were interrupted here. */
   "*": Sent<DeliveredEvent> | LocalEvent;
-  /** The connection changed. */
+  /** The state of the connection changed. */
   state: ConnectionState;
-  /** A turn began to be known: one that was asked for here, or one that a resume brought. */
-  turn: Turn;
-  /** Every event that came and was not a repetition, also what is not delivered; for an inspector. */
+  /** A new turn: one that was asked for here, or one that a resume brought. */
+  turn: ClientTurn;
+  /** Every event that was received and is no repetition, delivered or not; for an inspector. */
   event: ServerEvent;
-  /** Every event as it is handed to the line; for an inspector. It may hold secrets (`session.open`). */
+  /** Every event as it is sent; for an inspector. It may hold secrets (`session.open`). */
   sent: ClientEvent;
 };
 
 /** The answer to a request, or the end of a turn. */
 export interface Outcome {
-  /** The request's id; null for the end of a turn whose input is not known. */
+  /** Id of the request; null for the end of a turn whose input is unknown. */
   id: string | null;
   tracked: TrackedTurn | null;
   event: AnyEvent;
 }
 
-/** What a page keeps to go on after a reload. It holds a secret: keep it in `sessionStorage`, not elsewhere. */
+/** State that continues a session after a reload. It holds a secret: keep it in `sessionStorage`, not elsewhere. */
 export interface ResumeState {
-  version: 1;
+  version: 2;
   session_id: string;
   token: string;
   cursor: { epoch: string; seq: number };
@@ -154,71 +156,79 @@ export interface ResumeState {
 export interface SavedTurn {
   input: string | null;
   fold: TurnState;
-  muters: string[];
-  silenced: boolean;
-  spared: boolean;
-  reported: boolean;
+  /** Ids of the unanswered requests that withhold its output. */
+  withheld_by: string[];
+  delivery: Delivery;
+  reporter: PlaybackReporter;
 }
 
 /** One connection to a server. */
-export interface Line {
-  /** When the last frame came, by the environment's clock. */
-  readonly heardAt: number;
-  /** Bytes that were handed over and have not left. */
+export interface Channel {
+  /** Time of the last frame, on the environment's clock. */
+  readonly lastReceivedAt: number;
+  /** Number of bytes that were sent but have not left yet. */
   readonly buffered: number;
   send(event: ClientEvent): void;
-  /** Cuts the line now, without waiting for anything; no callback is called any more. */
+  /** Closes the channel immediately; no callback is called afterwards. */
   abort(): void;
 }
 
-/** Who is told what happens on a line. Exactly one `ended` comes, also when it never opened. */
-export interface LineListener {
+/** Callbacks of a channel. `closed` is called exactly once, even for a channel that never opened. */
+export interface ChannelListener {
   opened(): void;
   received(event: AnyEvent): void;
-  ended(end: LineEnd): void;
+  closed(reason: ChannelClosed): void;
 }
-export interface LineEnd {
+export interface ChannelClosed {
   code: import("./codes.js").Code;
   why: string;
-  /** Whether the next attempt would end in the same way. */
+  /** Whether another attempt would fail in the same way. */
   final?: boolean;
 }
-export type Dial = (listener: LineListener) => Line;
+export type ConnectChannel = (listener: ChannelListener) => Channel;
 
-/** Where chance, ids, time and news of the device come from; tests bring their own. */
+/** Sources of ids, randomness, time and notices of the device; tests bring their own. */
 export interface Environment {
+  /** Returns an id that is unique in the session. */
   newId: () => string;
-  /** A number from 0 to below 1. */
+  /** Returns a number from 0 to below 1. */
   random: () => number;
-  /** Milliseconds, on the scale of `Date.now()`. */
+  /** Returns a time in milliseconds, on the scale of `Date.now()`. */
   now: () => number;
   setTimer: (act: () => void, ms: number) => unknown;
   clearTimer: (timer: any) => void;
-  /** Tells of `online`, `offline`, and `visible`; returns how to stop it. */
-  watch: (tell: (news: "online" | "offline" | "visible") => void) => () => void;
+  /** Calls `notify` when the device goes online or offline, or the page becomes visible; returns a function that stops it. */
+  watch: (notify: (notice: "online" | "offline" | "visible") => void) => () => void;
 }
 
 export interface SendOptions {
-  /** What to do when a turn runs; the server's default is `interrupt`. */
+  /** Effect on a running turn; the server's default is `interrupt`. */
   onBusy?: OnBusy;
-  /** For the agent. */
+  /** Application data for the agent. */
   metadata?: JsonObject;
 }
 export interface InterruptOptions {
-  /** Appears as the end's `reason`; `client` when absent. */
+  /** Appears as `reason` of the turn's end; `client` when absent. */
   reason?: string;
-  /** What the user received; see `Turn.interrupt` for what is said when absent. */
+  /** Output that the user has received; see `ClientTurn.interrupt` for the default. */
   played?: PlaybackReport;
-  /** Also end a section that the agent marked as uninterruptible. */
+  /** Whether to end a section that the agent marked as uninterruptible, too. */
   force?: boolean;
 }
-/** What was heard of a turn, each counted from its start. Give what you know. */
+/** How much of a turn the user has received, counted from its start. Every field is optional. */
 export interface PlaybackReport {
-  /** The last event wholly rendered or played. */
+  /** Number of the last event that was wholly rendered or played. */
   seq?: number;
-  /** Milliseconds of audio that left the loudspeaker. */
+  /** Milliseconds of audio that were played. */
   audioMs?: number;
-  /** Characters of the turn's own text shown or spoken: code points, see `countCharacters`. */
+  /** Characters of the turn's own text that were shown or read aloud: code points, see `countCharacters`. */
   chars?: number;
 }
-export type Settled<T> = { value: T } | { error: BargeinError };
+export interface ToolOutputOptions {
+  /** Reason of a failure, in place of an output. */
+  error?: string;
+}
+export interface ToolDecisionOptions {
+  /** Whether the call may run. */
+  allow: boolean;
+}

@@ -1,20 +1,20 @@
 /**
- * Tells screen readers what happens, sparingly: finished sentences, every few seconds at most, and ends.
+ * Announcements for screen readers: complete sentences, at most every few seconds, and ends of turns.
  *
  * @module
  */
 
 import { el } from "./dom.js";
 
-/** The least time between two announcements of an answer, in milliseconds. */
+/** The shortest time between two announcements of an answer, in milliseconds. */
 const PAUSE_MS = 2500;
-/** The longest announcement, in characters: nobody listens to more without being asked. */
+/** The longest announcement, in characters. */
 const MOST_SAID = 1500;
 const SENTENCE_END = /[.!?…:;。！？]["”’)]*\s|\n/g;
 
 export class Announcer {
-  /** @type {import("./voice.js").Voice | null} */
-  #voice = null;
+  /** @type {import("./lane_view.js").LaneView | null} */
+  #lane = null;
   #told = 0;
   #toldAt = 0;
 
@@ -23,7 +23,7 @@ export class Announcer {
     this.region = region;
   }
 
-  /** Says something now. @param {string} words */
+  /** Announces a text now. @param {string} words */
   say(words) {
     if (words.trim() === "") return;
     const all = words.length <= MOST_SAID ? words : `${words.slice(0, MOST_SAID)}… The rest is on the page.`;
@@ -31,29 +31,29 @@ export class Announcer {
     while (this.region.children.length > 4) this.region.firstChild?.remove();
   }
 
-  /** Follows what a voice says; called after each drawing. @param {import("./voice.js").Voice} voice */
-  follow(voice) {
-    if (voice !== this.#voice) {
-      this.#voice = voice;
+  /** Announces new text of a lane; called after each rendering. @param {import("./lane_view.js").LaneView} lane */
+  follow(lane) {
+    if (lane !== this.#lane) {
+      this.#lane = lane;
       this.#told = 0;
       this.#toldAt = performance.now();
     }
     if (performance.now() - this.#toldAt < PAUSE_MS) return;
-    const fresh = voice.said.slice(this.#told);
+    const fresh = lane.said.slice(this.#told);
     const ends = [...fresh.matchAll(SENTENCE_END)];
     const last = ends.at(-1);
     if (last !== undefined) this.#tell(fresh.slice(0, last.index + last[0].length));
   }
 
-  /** Says the rest of an answer, and how it ended. @param {import("./voice.js").Voice} voice @param {string} how @param {boolean} cut */
-  end(voice, how, cut) {
-    if (!cut) this.say(voice.said.slice(voice === this.#voice ? this.#told : 0));
+  /** Announces the rest of an answer, and how it ended. @param {import("./lane_view.js").LaneView} lane @param {string} how @param {boolean} cut */
+  end(lane, how, cut) {
+    if (!cut) this.say(lane.said.slice(lane === this.#lane ? this.#told : 0));
     this.say(how);
-    this.#voice = null;
+    this.#lane = null;
     this.#told = 0;
   }
 
-  /** What was to be read is stale: the user has interrupted it. */
+  /** Drops the waiting text, because the user has interrupted the answer. */
   hush() {
     this.region.replaceChildren();
   }

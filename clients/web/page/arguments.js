@@ -1,5 +1,5 @@
 /**
- * The arguments of a call while they are being written: JSON that stops anywhere.
+ * Arguments of a call while they stream: JSON that may be incomplete.
  *
  * @module
  */
@@ -7,7 +7,7 @@
 import { parse } from "../vendor/partial-json.js";
 
 /**
- * What is there so far; null while that is nothing, or no object.
+ * Returns the arguments so far; null while there are none, or if they are no object.
  *
  * @param {string} text
  * @returns {Record<string, unknown> | null}
@@ -21,7 +21,7 @@ export function soFar(text) {
   }
 }
 
-/** A value as people read it. @param {unknown} value */
+/** Returns a readable form of a value. @param {unknown} value */
 export function readable(value) {
   return typeof value === "string" ? value : (JSON.stringify(value, null, 1) ?? "");
 }

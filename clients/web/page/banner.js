@@ -1,5 +1,5 @@
 /**
- * How the page is connected: a word in the header, and a bar when the user should know or do something.
+ * State of the connection: a word in the header, and a bar with a message or an action for the user.
  *
  * @module
  */
@@ -15,7 +15,7 @@ export class Banner {
   #bar = byId("banner");
   /** @type {ReturnType<typeof setInterval> | undefined} */
   #clock;
-  /** A countdown is not worth a screen reader's interruption at each second. */
+  /** Hidden from screen readers, which would announce the countdown every second. */
   #said = "";
 
   /**
@@ -32,8 +32,8 @@ export class Banner {
   /** @param {ConnectionState} connection */
   show(connection) {
     clearInterval(this.#clock);
-    this.#badge.dataset.state = connection.state;
-    switch (connection.state) {
+    this.#badge.dataset.state = connection.name;
+    switch (connection.name) {
       case "open":
         this.#word.textContent = "Connected";
         return this.hide();
@@ -47,11 +47,11 @@ export class Banner {
         this.#word.textContent = "Elsewhere";
         return this.tell("This conversation goes on in another tab or window.", ["Take over here", this.acts.takeOver]);
       case "closed":
-        return this.closed(connection.reason);
+        return this.closed(connection.code ?? "closed");
     }
   }
 
-  /** There is no connection, and none will come by itself. @param {string | null} code Why; null when nobody answers. */
+  /** Shows that there is no connection and no further attempt. @param {string | null} code Reason; null when no server answers. */
   closed(code) {
     clearInterval(this.#clock);
     this.#badge.dataset.state = "closed";
@@ -67,7 +67,7 @@ export class Banner {
   }
 
   /**
-   * Shows a sentence with things to do.
+   * Shows a message with actions.
    *
    * @param {string} words
    * @param {...[string, () => void]} actions

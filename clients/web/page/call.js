@@ -1,6 +1,6 @@
 /**
- * A tool call in the list of steps: it opens as soon as its name is known, and fills while its
- * arguments are written.
+ * Tool call in the list of steps: appears with its name, and fills while its
+ * arguments stream.
  *
  * @module
  */
@@ -36,9 +36,9 @@ export class Call {
     this.name = name;
     /** @type {ToolPhase} */
     this.state = "called";
-    /** The whole arguments, once they are known. @type {Record<string, unknown> | null} */
+    /** The complete arguments; null until they are given. @type {Record<string, unknown> | null} */
     this.given = null;
-    /** Where the tool runs, once it does. @type {"server" | "client"} */
+    /** Side on which the tool runs. @type {"server" | "client"} */
     this.runsIn = "server";
     /** @type {unknown} */
     this.output = null;
@@ -53,22 +53,22 @@ export class Call {
     );
   }
 
-  /** A piece of its arguments. @param {string} text */
+  /** Appends a piece of the arguments. @param {string} text */
   write(text) {
     this.#written += text;
   }
 
-  /** The arguments as far as they are known. */
+  /** The arguments so far. */
   get arguments() {
     return this.given ?? soFar(this.#written);
   }
 
-  /** Whether nothing will come of it any more. */
+  /** Whether the call is over. */
   get over() {
     return this.state === "completed" || this.state === "failed" || this.state === "cancelled";
   }
 
-  /** Draws it. */
+  /** Renders the call. */
   render() {
     say(this.#name, this.name || "a tool");
     const time = this.over && this.durationMs > 0 ? ` · ${seconds(this.durationMs)}` : "";
@@ -97,7 +97,7 @@ export class Call {
   }
 }
 
-/** A duration for people. @param {number} ms */
+/** Returns a readable duration. @param {number} ms */
 export function seconds(ms) {
   return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
 }

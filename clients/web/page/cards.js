@@ -1,6 +1,6 @@
 /**
- * Calls that concern the user: a draft to edit, and a question to answer. They stand in the answer
- * itself, at the place where the agent made them.
+ * Cards of calls that concern the user: a draft to edit, and a question to answer. A card appears in the answer
+ * at the position of the call.
  *
  * @module
  */
@@ -15,7 +15,7 @@ import { icon } from "./icons.js";
 let cards = 0;
 
 /**
- * The card that a call needs, if it needs one.
+ * Returns the card of a call; null if it has none.
  *
  * @param {Call} call
  * @param {Desk} desk
@@ -26,7 +26,7 @@ export function cardFor(call, desk) {
   return call.state === "confirming" ? new Question(call, desk) : null;
 }
 
-/** An e-mail that grows while the model writes it, and is the user's when it is done. */
+/** Editor of an e-mail: fills while the model writes, and can then be edited by the user. */
 export class Draft {
   #to = el("input", { type: "text", readonly: true, autocomplete: "off" });
   #subject = el("input", { type: "text", readonly: true, autocomplete: "off" });
@@ -54,7 +54,7 @@ export class Draft {
     );
   }
 
-  /** Draws what the model has written, until it is the user's. */
+  /** Renders the model's text until the user can edit it. */
   render() {
     const { state } = this.call;
     if (!this.#isUsers) this.#fill();

@@ -1,5 +1,5 @@
 /**
- * Where the user types: Enter sends, Shift+Enter begins a line, Escape stops the answer.
+ * Message field: Enter sends, Shift+Enter starts a new line, Escape stops the answer.
  *
  * @module
  */
@@ -22,13 +22,13 @@ export class Composer {
     });
     this.#field.addEventListener("input", () => this.#fit());
     this.#field.addEventListener("keydown", (event) => {
-      // An Enter that ends the writing of a composed character is no Enter.
+      // Ignore an Enter that ends the composition of a character.
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
         event.preventDefault();
         this.#submit();
       }
     });
-    // On pressing, not on letting go: silence is due at once. A click without a press comes from a keyboard.
+    // React to the press, not the release, to stop immediately. A click without a press comes from a keyboard.
     this.#stop.addEventListener("pointerdown", (event) => {
       if (event.button === 0) owner.stop();
     });
@@ -54,7 +54,7 @@ export class Composer {
     this.#field.focus({ preventScroll: true });
   }
 
-  /** Shows whether the agent speaks, so that there is something to stop. @param {boolean} speaks */
+  /** Shows or hides the stop button. @param {boolean} speaks */
   set speaking(speaks) {
     if (this.#stop.hidden !== speaks) return;
     const hadFocus = document.activeElement === this.#stop;

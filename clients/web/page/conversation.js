@@ -1,7 +1,6 @@
 /**
- * Between the session and the screen: each exchange has a view, events find theirs, and what the user
- * does becomes requests. Silence comes first: a view is frozen in the step in which the user asks, and
- * only then is the server told.
+ * Connects the session and the display: routes events to the views of their exchanges, and turns the user's
+ * actions into requests. An interrupt freezes the view first, and sends the request after that.
  *
  * @module
  */
@@ -13,7 +12,7 @@ import { TurnView } from "./turn_view.js";
 import { failure, outcome } from "./words.js";
 
 /** @import { PlaybackReport, SessionEvents, TurnEvent } from "../bargein/types.js" */
-/** @import { Session, Turn } from "../bargein/index.js" */
+/** @import { ClientSession, ClientTurn } from "../bargein/index.js" */
 /** @import { Announcer } from "./announcer.js" */
 /** @import { Cut, Desk, Ended, When } from "./types.js" */
 
@@ -29,7 +28,7 @@ const MOST_EXCHANGES = 200;
  */
 
 /**
- * What plays or speaks turns beside the screen.
+ * Audio output of turns: sound or speech.
  *
  * @typedef {object} Speaker
  * @property {(turnId: string, event: TurnEvent, view: TurnView) => void} take An event of a turn that came now.
@@ -43,7 +42,7 @@ const MOST_EXCHANGES = 200;
 export class Conversation {
   /** @type {Exchange[]} */
   #exchanges = [];
-  /** @type {Session | null} */
+  /** @type {ClientSession | null} */
   #session = null;
   /** @type {Map<string, Cut>} */
   #cuts = new Map();
@@ -65,18 +64,18 @@ export class Conversation {
     this.onCut = onCut;
     this.frames = new Frames(() => {
       const view = this.speaking?.view;
-      if (view !== undefined) announcer.follow(view.voice);
+      if (view !== undefined) announcer.follow(view.mainLane);
       drawn();
     });
   }
 
-  /** The exchange whose turn runs or is to run next; undefined when there is none. */
+  /** The exchange whose turn runs or runs next; undefined when there is none. */
   get speaking() {
     const turn = this.#session?.current;
     return turn == null || this.#isCut(turn) ? undefined : this.#exchangeOf(turn.id, turn.inputId);
   }
 
-  /** Whether there is something to stop. */
+  /** Whether an answer can be stopped. */
   get isSpeaking() {
     return this.speaking !== undefined || this.speakers.some((speaker) => speaker.isSpeaking);
   }
@@ -85,7 +84,7 @@ export class Conversation {
     return this.#exchanges.map((exchange) => exchange.journal);
   }
 
-  /** Talks through this session from now on. @param {Session} session */
+  /** Uses this session from now on. @param {ClientSession} session */
   use(session) {
     this.#session = session;
     const isMine = () => this.#session === session;
@@ -104,7 +103,7 @@ export class Conversation {
     }
   }
 
-  /** Takes everything off the screen. */
+  /** Removes all exchanges. */
   clear() {
     for (const speaker of this.speakers) speaker.hush();
     for (const { view } of this.#exchanges) view.element.remove();
@@ -113,9 +112,9 @@ export class Conversation {
     this.#session = null;
   }
 
-  // --- what the user does ----------------------------------------------------------------------------
+  // --- actions of the user ---------------------------------------------------------------------------
 
-  /** Sends what the user said; it interrupts what is being said. False when it could not be sent. @param {string} text */
+  /** Sends a message, which interrupts a running answer. Returns false when it could not be sent. @param {string} text */
   send(text) {
     const session = this.#session;
     if (session === null) return false;
@@ -137,10 +136,10 @@ export class Conversation {
     return true;
   }
 
-  /** Stops what is being said; what already stops is left alone. */
+  /** Stops the running answer, unless it is being stopped already. */
   stop() {
     const turn = this.#session?.current;
-    // A turn may have ended and still be played: then there is nothing to interrupt but the loudspeaker.
+    // The audio of a turn that has ended may still be playing: then only the audio is stopped.
     if (turn == null) for (const speaker of this.speakers) speaker.hush();
     if (turn == null || this.#isCut(turn)) return;
     const { played, exchange } = this.#silence(turn);
@@ -153,13 +152,13 @@ export class Conversation {
     );
   }
 
-  /** Suspects that the user begins to speak: the answer pauses. */
+  /** Pauses the answer, because the user may be about to speak. */
   hold() {
     for (const speaker of this.speakers) speaker.pause(true);
     this.#session?.current?.hold().catch(() => {});
   }
 
-  /** It was nothing: the answer goes on. */
+  /** Continues the answer after a false alarm. */
   goOn() {
     for (const speaker of this.speakers) speaker.pause(false);
     this.#session?.current?.resume().catch(() => {});
@@ -167,24 +166,24 @@ export class Conversation {
 
   /** @param {string} callId @param {boolean} allow */
   decide(callId, allow) {
-    this.#session?.toolDecision(callId, allow);
+    this.#session?.sendToolDecision(callId, { allow });
   }
 
   /** @param {string} callId @param {{output: unknown} | {error: string}} result */
   answer(callId, result) {
-    if ("error" in result) this.#session?.toolOutput(callId, null, result);
-    else this.#session?.toolOutput(callId, result.output);
+    if ("error" in result) this.#session?.sendToolOutput(callId, null, result);
+    else this.#session?.sendToolOutput(callId, result.output);
   }
 
-  /** Tells the server what was heard of a turn. @param {string} turnId @param {PlaybackReport} report */
+  /** Reports the playback of a turn. @param {string} turnId @param {PlaybackReport} report */
   tellPlayed(turnId, report) {
     const turn = this.#turns.get(turnId);
     if (turn !== undefined) this.#report(turn, report);
   }
 
-  // --- silence ---------------------------------------------------------------------------------------
+  // --- interrupting ----------------------------------------------------------------------------------
 
-  /** Freezes a turn on the screen and in the loudspeaker. @param {Turn} turn */
+  /** Freezes the display and the audio of a turn. @param {ClientTurn} turn */
   #silence(turn) {
     const askedAt = performance.now();
     const exchange = this.#exchangeOf(turn.id, turn.inputId) ?? this.#add(turn.input, turn.inputId);
@@ -201,40 +200,40 @@ export class Conversation {
     return { exchange, cut, played: this.#playedOf(turn, exchange) };
   }
 
-  /** @param {Turn} turn @param {Exchange} exchange @returns {PlaybackReport | null} */
+  /** @param {ClientTurn} turn @param {Exchange} exchange @returns {PlaybackReport | null} */
   #playedOf(turn, { view }) {
     for (const speaker of this.speakers) {
       const played = turn.id === null ? null : speaker.played(turn.id);
       if (played !== null) return played;
     }
-    return view.voice.text === "" ? null : { chars: countCharacters(view.voice.shownText) };
+    return view.mainLane.text === "" ? null : { chars: countCharacters(view.mainLane.shownText) };
   }
 
-  /** @param {Turn} turn @param {PlaybackReport | null} report */
+  /** @param {ClientTurn} turn @param {PlaybackReport | null} report */
   #report(turn, report) {
     if (report === null || turn.id === null) return;
     try {
       turn.reportPlayback(report);
     } catch {
-      // The session is over: there is nobody to tell.
+      // The session is over, so the report is not needed.
     }
   }
 
-  /** @param {Turn} turn */
+  /** @param {ClientTurn} turn */
   #isCut(turn) {
     return this.#cuts.has(turn.inputId ?? "") || this.#cuts.has(turn.id ?? "");
   }
 
-  /** The turn is to be heard to its end all the same. @param {Exchange} exchange */
+  /** Continues a turn whose interrupt was deferred or refused. @param {Exchange} exchange */
   #goOn(exchange) {
     if (exchange.view.ended !== null) return;
     exchange.spared = true;
     exchange.view.thaw();
   }
 
-  /** @param {Turn} turn The new one. @param {Exchange} before The one that it was to replace. */
+  /** @param {ClientTurn} turn The new one. @param {Exchange} before The one that it was to replace. */
   #thawUnlessReplaced(turn, before) {
-    turn.accepted.then(
+    turn.accepted().then(
       (answer) => answer.type === "input.queued" && this.#goOn(before),
       () => this.#goOn(before),
     );
@@ -246,21 +245,21 @@ export class Conversation {
     this.onCut(cut);
   }
 
-  // --- what comes ------------------------------------------------------------------------------------
+  // --- events ----------------------------------------------------------------------------------------
 
-  /** @type {Map<string, Turn>} */
+  /** @type {Map<string, ClientTurn>} */
   #turns = new Map();
 
-  /** @param {Turn} turn */
+  /** @param {ClientTurn} turn */
   #watch(turn) {
-    turn.accepted.then(
+    turn.accepted().then(
       () => turn.id !== null && this.#turns.set(turn.id, turn),
       (error) => this.#refused(turn, error),
     );
-    turn.ended.then(() => this.changed(), () => {});
+    turn.ended().then(() => this.changed(), () => {});
   }
 
-  /** @param {Turn} turn @param {unknown} error */
+  /** @param {ClientTurn} turn @param {unknown} error */
   #refused(turn, error) {
     const exchange = this.#exchangeOf(turn.id, turn.inputId);
     if (exchange === undefined || exchange.view.ended !== null) return;
@@ -270,7 +269,7 @@ export class Conversation {
 
   /** @param {SessionEvents["*"]} event */
   #received(event) {
-    // These name a turn and are none of its events.
+    // These events name a turn but do not belong to it.
     if (["session.opened", "interrupt.result"].includes(event.type)) return;
     if (!("turn_id" in event) || event.turn_id == null) return;
     let turnEvent = /** @type {TurnEvent} */ (event);
@@ -285,7 +284,7 @@ export class Conversation {
     if (/^(?:turn|input)\./.test(event.type)) this.changed();
   }
 
-  /** Counts what was on its way when the user interrupted. @param {{type: string, turn_id?: string | null, seq?: number, outcome?: string}} event */
+  /** Counts the events that were on their way when the user interrupted. @param {{type: string, turn_id?: string | null, seq?: number, outcome?: string}} event */
   #sawRaw(event) {
     if (event.type === "interrupt.result") {
       const cut = this.#cuts.get(event.turn_id ?? "");
@@ -313,12 +312,12 @@ export class Conversation {
     view.end(ended, when, tookMs);
     if (when === "restored") return;
     const turn = this.#turns.get(ended.turn_id);
-    // The interrupt told what was shown until then; the rest was to be heard, and was.
-    if (turn !== undefined && spared && view.voice.text !== "") {
-      this.#report(turn, { chars: countCharacters(view.voice.shownText) });
+    // The interrupt reported the text until then; the rest was delivered after all.
+    if (turn !== undefined && spared && view.mainLane.text !== "") {
+      this.#report(turn, { chars: countCharacters(view.mainLane.shownText) });
     }
     const how = ended.status === "failed" ? failure(ended.reason) : outcome(ended, ended.heard?.text ?? "", null);
-    this.announcer.end(view.voice, ended.status === "completed" ? "" : how, ended.status === "interrupted");
+    this.announcer.end(view.mainLane, ended.status === "completed" ? "" : how, ended.status === "interrupted");
     this.frames.request(view);
   }
 
@@ -342,14 +341,14 @@ export class Conversation {
 }
 
 /**
- * The end of a turn that was to be heard to its end: the server knows only of the report that came with the
- * interrupt, and is told the rest after this.
+ * Returns the end of a turn that was delivered completely after an interrupt was deferred. The server has only the
+ * report of the interrupt; the next report adds the rest.
  *
  * @param {Ended} ended
  * @param {TurnView} view
  * @returns {Ended}
  */
 function heardWhole(ended, view) {
-  view.voice.render();
-  return { ...ended, heard: { ...ended.heard, text: view.voice.said } };
+  view.mainLane.render();
+  return { ...ended, heard: { ...ended.heard, text: view.mainLane.said } };
 }

@@ -1,6 +1,6 @@
 /**
- * Builds elements. Text is only ever set as text: nothing in this page parses HTML (and the policy that
- * it is served with would refuse to).
+ * Builds elements. Text is only set as text: nothing in this page parses HTML, and its content security policy
+ * forbids it.
  *
  * @module
  */
@@ -8,7 +8,7 @@
 /** @typedef {Node | string | null | undefined | false} Child */
 
 /**
- * An element with attributes, listeners and children.
+ * Returns an element with attributes, listeners and children.
  *
  * @template {keyof HTMLElementTagNameMap} T
  * @param {T} tag
@@ -30,7 +30,7 @@ export function el(tag, attributes = {}, ...children) {
 }
 
 /**
- * An element of an SVG picture.
+ * Returns an element of an SVG picture.
  *
  * @param {string} tag
  * @param {Record<string, string | number>} [attributes]
@@ -44,7 +44,7 @@ export function svg(tag, attributes = {}, ...children) {
 }
 
 /**
- * The element of the page with this id.
+ * Returns the element of the page with this id.
  *
  * @template {HTMLElement} [E=HTMLElement]
  * @param {string} id
@@ -55,7 +55,7 @@ export function byId(id) {
   return /** @type {E} */ (element);
 }
 
-/** Sets an element's text, and touches nothing when it is the same. @param {Element} element @param {string} text */
+/** Sets an element's text, unless it is the same. @param {Element} element @param {string} text */
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }

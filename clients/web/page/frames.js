@@ -1,14 +1,14 @@
 /**
- * One rendering a frame, whatever the line delivers: who has news asks for a frame, and all are drawn
- * in the next one. When drawing is dear, as at the end of a very long answer, it is done less often, so
- * that input is never kept waiting.
+ * One rendering per frame, however many events arrive: a view with changes requests a frame, and all requested views
+ * are rendered in the next one. Expensive rendering, as of a very long answer, happens less often, so that input is
+ * never delayed.
  *
  * @module
  */
 
-/** What a frame may cost before frames are left out, in milliseconds. */
+/** Rendering time above which frames are skipped, in milliseconds. */
 const CHEAP_MS = 8;
-/** The longest time between two drawings, in milliseconds. */
+/** The longest time between two renderings, in milliseconds. */
 const LONGEST_MS = 250;
 
 export class Frames {
@@ -22,7 +22,7 @@ export class Frames {
     this.drawn = drawn;
   }
 
-  /** Asks for `thing.render()` in one of the next frames. @param {{render(): void}} thing */
+  /** Requests `thing.render()` in one of the next frames. @param {{render(): void}} thing */
   request(thing) {
     this.#waiting.add(thing);
     if (this.#asked) return;
@@ -30,7 +30,7 @@ export class Frames {
     requestAnimationFrame((now) => this.#frame(now));
   }
 
-  /** Takes a request back. @param {{render(): void}} thing */
+  /** Cancels a request. @param {{render(): void}} thing */
   cancel(thing) {
     this.#waiting.delete(thing);
   }
@@ -47,7 +47,7 @@ export class Frames {
     this.#waiting.clear();
     for (const thing of things) thing.render();
     this.drawn();
-    // Layout and painting come after this callback, and the task after them tells what all of it cost.
+    // Layout and painting follow this callback; a task after them measures the total time.
     const channel = new MessageChannel();
     channel.port1.onmessage = () => {
       const cost = performance.now() - began;

@@ -1,5 +1,5 @@
 /**
- * The page's icons, drawn with one stroke on a field of 24 by 24.
+ * Icons of the page: one stroke on a grid of 24 by 24.
  *
  * @module
  */
@@ -34,7 +34,7 @@ const PATHS = {
 };
 
 /**
- * An icon; one that is not known is a dot. It says nothing to a screen reader: what stands beside it does.
+ * Returns an icon; an unknown name gives a dot. Hidden from screen readers, which read the text beside it.
  *
  * @param {string} name
  */
@@ -43,7 +43,7 @@ export function icon(name) {
   return svg("svg", { viewBox: "0 0 24 24", class: "icon", "aria-hidden": "true" }, path);
 }
 
-/** Puts icons where the page asks for them with `data-icon`. @param {ParentNode} root */
+/** Adds the icons of elements with `data-icon`. @param {ParentNode} root */
 export function placeIcons(root) {
   for (const place of root.querySelectorAll("[data-icon]")) {
     place.prepend(icon(place.getAttribute("data-icon") ?? ""));

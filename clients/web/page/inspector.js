@@ -1,9 +1,9 @@
 /**
- * The drawer that shows the protocol: every event as it goes and comes, with its number and time, and
- * the last interrupt as a picture.
+ * Inspector of the protocol: every sent and received event with its number and time, and a timeline of the last
+ * interrupt.
  *
- * It keeps the last 2,000 events, and draws only the rows that can be seen, so that a fast answer costs
- * nothing while it is shut and little while it is open.
+ * The inspector keeps the last 2,000 events and renders only the visible rows, so that a fast answer costs nothing
+ * while the inspector is closed and little while it is open.
  *
  * @module
  */
@@ -16,7 +16,7 @@ import { timeline } from "./timeline.js";
 
 const MOST_KEPT = 2000;
 const ROW_PX = 24;
-/** Secrets are not shown: people share screens. */
+/** Fields with secrets, which are hidden, because users share their screens. */
 const SECRETS = new Set(["token", "auth"]);
 
 /**
@@ -79,7 +79,7 @@ export class Inspector {
     return !this.#drawer.hidden;
   }
 
-  /** Shows or hides the drawer. @param {boolean} [open] */
+  /** Opens or closes the inspector. @param {boolean} [open] */
   toggle(open = !this.isOpen) {
     this.#drawer.hidden = !open;
     document.body.classList.toggle("inspecting", open);
@@ -93,12 +93,12 @@ export class Inspector {
     }
   }
 
-  /** Takes an event. @param {"up" | "down"} way @param {Record<string, any>} event */
+  /** Adds an event. @param {"up" | "down"} way @param {Record<string, any>} event */
   add(way, event) {
     this.#count += 1;
     const entry = { at: performance.now(), way, event };
     this.#entries.push(entry);
-    // Trimmed in lumps: to move 2,000 entries for each event would cost more than to show it.
+    // Trimmed in batches: moving 2,000 entries for each event would cost more than rendering it.
     if (this.#entries.length > MOST_KEPT * 1.25) this.#entries.splice(0, this.#entries.length - MOST_KEPT);
     this.#isStale = true;
     if (this.isOpen) this.frames.request(this);
@@ -199,7 +199,7 @@ export class Inspector {
   }
 }
 
-/** An event as JSON, without secrets and with sound cut short. @param {unknown} event @param {number} indent */
+/** Returns an event as JSON, without secrets and with shortened audio. @param {unknown} event @param {number} indent */
 function asText(event, indent) {
   const shown = (/** @type {string} */ key, /** @type {unknown} */ value) => {
     if (SECRETS.has(key)) return "(secret)";
@@ -208,7 +208,7 @@ function asText(event, indent) {
   return JSON.stringify(event, shown, indent);
 }
 
-/** The part of an event that tells most. @param {Record<string, any>} event */
+/** Returns a short summary of an event. @param {Record<string, any>} event */
 function gist(event) {
   const { text, message, outcome, status, reason, name, code, arguments: written, duration_ms: ms } = event;
   const parts = [outcome, status, reason, code, name, text, message, written, ms === undefined ? "" : `${ms} ms`];

@@ -1,20 +1,20 @@
 /**
- * Listens to the user with the browser's own speech recognition.
+ * Speech input with the browser's speech recognition.
  *
- * A first sound may be a cough: it only holds the answer. Words make it an interruption and become the next
- * input; when none come, the answer goes on from the exact place. Where the browser cannot listen, none of
- * this exists.
+ * A first sound may be a cough, so it only holds the answer. Words interrupt the answer and become the next input;
+ * without words, the answer continues exactly where it stopped. The feature is hidden in browsers without speech
+ * recognition.
  *
  * @module
  */
 
-/** How long a sound may take to become words, below the two seconds after which a server ends a hold. */
+/** Time in which a sound must become words; below the two seconds after which a server ends a hold. */
 const DECIDE_MS = 1800;
 
-/** The browser's recogniser; undefined where there is none. @type {(new () => any) | undefined} */
+/** The browser's speech recognition; undefined if there is none. @type {(new () => any) | undefined} */
 const Recogniser = /** @type {any} */ (globalThis).SpeechRecognition ?? /** @type {any} */ (globalThis).webkitSpeechRecognition;
 
-/** Whether the browser can listen. */
+/** Whether the browser has speech recognition. */
 export const canListen = Recogniser !== undefined;
 
 export class Listening {
@@ -62,7 +62,7 @@ export class Listening {
       this.owner.failed(error === "not-allowed" ? "The browser does not let this page listen." : "Listening does not work here.");
       this.owner.changed();
     };
-    // Browsers stop listening after a while; the user has not said that they may.
+    // Browsers stop after a while, although the user has not turned speech input off.
     recogniser.onend = () => this.#recogniser === recogniser && recogniser.start();
     recogniser.start();
   }

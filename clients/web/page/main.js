@@ -1,5 +1,5 @@
 /**
- * The chat page: puts its parts together and connects.
+ * The chat page: creates its parts and connects.
  *
  * @module
  */
@@ -20,7 +20,7 @@ import { forget, Journal, keep, kept } from "./store.js";
 import { Tabs } from "./tabs.js";
 
 /** @import { ConnectionState, ResumeState } from "../bargein/types.js" */
-/** @import { Session } from "../bargein/index.js" */
+/** @import { ClientSession } from "../bargein/index.js" */
 
 const NEAR_END_PX = 60;
 
@@ -33,9 +33,9 @@ const readingButton = byId("toggle-reading");
 const listeningButton = byId("toggle-listening");
 const announcer = new Announcer(byId("announcer"));
 
-/** @type {Session | null} */
+/** @type {ClientSession | null} */
 let session = null;
-/** What a session that is not open any more left to go on with. @type {ResumeState | null} */
+/** Resume state of a session that is no longer open. @type {ResumeState | null} */
 let left = null;
 /** @type {string | undefined} */
 let token;
@@ -49,7 +49,7 @@ const listening = new Listening({
   goOn: () => conversation.goOn(),
   stop: () => conversation.stop(),
   send: (text) => conversation.send(text),
-  failed: (words) => banner.tell(words, ["All right", () => banner.hide()]),
+  failed: (words) => banner.tell(words, ["OK", () => banner.hide()]),
   changed,
 });
 /** @type {Conversation} */
@@ -72,7 +72,7 @@ const composer = new Composer({
 const banner = new Banner({ takeOver, retry: () => reopen(left, conversation.journals), restart, login });
 const tabs = new Tabs(() => (session === null ? null : keeping()));
 
-/** Shows the end of the conversation, unless the user looks at something above. */
+/** Scrolls to the end of the conversation, unless the user has scrolled up. */
 function keepEnd() {
   if (isPinned) scroller.scrollTop = scroller.scrollHeight;
 }
@@ -92,11 +92,11 @@ function changed() {
 /** @param {ConnectionState} state */
 function connectionChanged(state) {
   banner.show(state);
-  if (state.state === "replaced" || state.state === "closed") end();
-  else if (state.state !== "connecting") save();
+  if (state.name === "replaced" || state.name === "closed") end();
+  else if (state.name !== "connecting") save();
 }
 
-/** The session can be talked to no more; what it leaves serves to take it over again. */
+/** Drops a session that is over; its resume state serves to take it over again. */
 function end() {
   session = null;
   changed();
@@ -105,8 +105,8 @@ function end() {
 /** @param {ResumeState | null} resume */
 async function open(resume) {
   left = resume;
-  banner.show({ state: "connecting" });
-  /** @type {Session | null} */
+  banner.show({ name: "connecting" });
+  /** @type {ClientSession | null} */
   let mine = null;
   try {
     await connect("v1/session", {
@@ -117,10 +117,10 @@ async function open(resume) {
         session = mine = made;
         made.on("event", (event) => inspector.add("down", event));
         made.on("sent", (event) => inspector.add("up", event));
-        // One that was left for a new conversation still has its end to tell, and nobody to tell it to.
+        // A session that was replaced by a new conversation still changes its state.
         made.on("state", (state) => made === session && connectionChanged(state));
         made.on("client.restarted", () => {
-          banner.tell("The server has forgotten this conversation. You can go on, but it starts afresh.", ["All right", () => banner.hide()]);
+          banner.tell("The server has lost this conversation. You can continue with a new one.", ["OK", () => banner.hide()]);
         });
         conversation.use(made);
       },
@@ -128,7 +128,7 @@ async function open(resume) {
   } catch (error) {
     if (mine !== session && session !== null) return;
     end();
-    // What ends a session that was open, a change of the connection has told.
+    // The end of an open session was shown by a change of its state.
     if (!(error instanceof SessionClosed)) banner.closed(error instanceof ConnectError ? (error.code?.name ?? null) : null);
   }
 }
@@ -140,7 +140,7 @@ function reopen(resume, journals) {
   open(resume);
 }
 
-/** Lets this tab drive the conversation that another one drives. */
+/** Takes the conversation over from another tab. */
 async function takeOver() {
   const other = left === null ? null : await tabs.ask(left.session_id);
   const journals = other?.turns.map((turn) => Object.assign(new Journal(turn.input, turn.inputId), turn));
@@ -162,7 +162,7 @@ function login(given) {
   reopen(left, conversation.journals);
 }
 
-/** What this tab needs to go on: where the session is, and what is on the screen, of the same moment. */
+/** Returns the state that continues this tab: the session and the display at the same moment. */
 function keeping() {
   left = session?.resumeState() ?? left;
   return { resume: left, turns: conversation.journals, draft: composer.text };
@@ -174,7 +174,7 @@ function save() {
 
 scroller.addEventListener("scroll", () => {
   const { scrollTop, clientHeight, scrollHeight } = scroller;
-  // An answer that grows is no reason to let go of its end; a person who scrolls up is.
+  // Only the user's scrolling up releases the end, not a growing answer.
   if (scrollTop + clientHeight >= scrollHeight - NEAR_END_PX) isPinned = true;
   else if (scrollTop < lastTop) isPinned = false;
   lastTop = scrollTop;

@@ -1,12 +1,11 @@
 /**
- * Markdown that grows, as elements.
+ * Elements for growing Markdown.
  *
- * `markdown-it` reads it, and the elements are made from its tokens: no HTML is written or parsed, so
- * what a model says can be anything and stays text. HTML in it is shown as it stands, links go to the
- * web or to a mail program or are no links, and pictures are named instead of loaded.
+ * `markdown-it` parses the text, and the elements are made from its tokens: no HTML is written or parsed, so any
+ * output of a model stays text. HTML is shown literally, only links to the web and to mail addresses become links,
+ * and images are named instead of loaded.
  *
- * While text streams in, only the last block can change. The blocks before it are settled: they are
- * neither read nor touched again.
+ * While text streams, only the last block can change. Earlier blocks are neither parsed nor changed again.
  *
  * @module
  */
@@ -18,11 +17,11 @@ import { morphChildren } from "./morph.js";
 /** @import { Token } from "../vendor/markdown-it.js" */
 
 const reader = new MarkdownIt({ html: false, linkify: true, typographer: false });
-// A bare "name.py" is a file more often than a site of Paraguay.
+// A bare "name.py" is more often a file than a domain of Paraguay.
 reader.linkify.set({ fuzzyLink: false, fuzzyEmail: false });
 const SAFE_LINK = /^(?:https?:|mailto:)/i;
 
-/** Text that grows in an element. */
+/** Growing Markdown in an element. */
 export class MarkdownStream {
   #settled = 0;
   #settledNodes = 0;
@@ -30,11 +29,11 @@ export class MarkdownStream {
   /** @param {HTMLElement} element Where it is shown; nothing else may stand in it. */
   constructor(element) {
     this.element = element;
-    /** What is shown. */
+    /** The rendered text. */
     this.text = "";
   }
 
-  /** Shows a text, which begins with what was shown before. @param {string} text */
+  /** Renders a text that begins with the text before. @param {string} text */
   update(text) {
     if (text === this.text) return;
     if (!text.startsWith(this.text.slice(0, this.#settled))) this.#settled = this.#settledNodes = 0;
@@ -52,14 +51,14 @@ export class MarkdownStream {
   }
 }
 
-/** Shows a text that does not grow. @param {string} text */
+/** Renders a text that does not grow. @param {string} text */
 export function markdown(text) {
   const fragment = new DocumentFragment();
   build(reader.parse(text, {}), fragment);
   return fragment;
 }
 
-/** The index of the token that opens the last block. @param {Token[]} tokens */
+/** Returns the index of the token that opens the last block. @param {Token[]} tokens */
 function lastBlock(tokens) {
   for (let index = tokens.length - 1; index >= 0; index--) {
     const token = tokens[index];
@@ -81,7 +80,7 @@ function offsetOfLine(text, line) {
 }
 
 /**
- * Adds what tokens stand for to a node.
+ * Adds the elements for tokens to a node.
  *
  * @param {Token[]} tokens
  * @param {Node} root
@@ -111,7 +110,7 @@ function opened(token) {
   if (token.type === "table_open") {
     return el("div", { class: "table", role: "region", "aria-label": "Table", tabindex: 0 }, el("table"));
   }
-  // Headings of an answer stand below those of the page.
+  // Headings of an answer are below those of the page.
   const tag = token.type === "heading_open" ? `h${Math.min(6, Number(token.tag[1]) + 2)}` : token.tag;
   const element = document.createElement(tag);
   const align = /^text-align:(left|center|right)$/.exec(token.attrGet("style") ?? "");
@@ -168,7 +167,7 @@ function codeBlock(token) {
   );
 }
 
-/** Lets the buttons of code blocks copy, wherever they are in an element. @param {HTMLElement} root */
+/** Handles clicks on the copy buttons of code blocks in an element. @param {HTMLElement} root */
 export function listenForCopies(root) {
   root.addEventListener("click", async (event) => {
     const button = event.target instanceof Element ? event.target.closest("button.copy") : null;

@@ -1,12 +1,11 @@
 /**
- * Makes one tree like another with the fewest changes, so that what the reader has selected stays
- * selected, and what is laid out stays laid out.
+ * Makes one tree equal to another with few changes, so that the user's selection and the layout survive.
  *
  * @module
  */
 
 /**
- * Makes the children of `target`, from its child `from` on, like those of `source`, which is used up.
+ * Makes the children of `target`, from its child `from` on, equal to those of `source`, which is consumed.
  *
  * @param {Node} target
  * @param {Node} source
@@ -34,7 +33,7 @@ export function morphChildren(target, source, from = 0) {
 }
 
 /**
- * Makes a node like another; false when they are of different kinds.
+ * Makes a node equal to another; returns false when they are of different kinds.
  *
  * @param {Node} old
  * @param {Node} fresh

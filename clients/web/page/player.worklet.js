@@ -1,15 +1,14 @@
 /**
- * The loudspeaker's end: plays the samples of one turn at a time and counts them as they go out.
+ * Audio worklet: plays the samples of one turn at a time and counts them.
  *
- * Runs on the audio thread, in blocks of 128 samples. It is told `play` (samples of a turn), `end` (no
- * more will come), `pause`, `go`, and `flush`: then not one sample more is played, from the next block on.
- * It tells how many samples of which turn were `played`, and of a turn that was flushed or is over, `final`,
- * how many were `dropped`.
+ * Runs on the audio thread, in blocks of 128 samples. Messages to it are `play` (samples of a turn), `end` (the turn
+ * has no more), `pause`, `go`, and `flush`, which stops the output from the next block on. Messages from it report
+ * the number of samples `played` of a turn, and at its end (`final`) the number `dropped`.
  *
  * @module
  */
 
-/** How many blocks pass between two reports; a tenth of a second is about twenty of them. */
+/** Number of blocks between two reports, about a tenth of a second. */
 const REPORT_BLOCKS = 8;
 
 class Player extends AudioWorkletProcessor {

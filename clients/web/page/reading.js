@@ -1,9 +1,8 @@
 /**
- * Reads answers aloud with the browser's own voice, sentence by sentence, and knows how far it got.
+ * Reads answers aloud with the browser's speech synthesis, sentence by sentence, and tracks the position.
  *
- * What was spoken is what was heard: the voice's word boundaries give the position, and so the server
- * learns that an answer which stands whole on the screen was cut at its tenth word. Where the browser has no
- * voice, none of this exists.
+ * Word boundaries of the speech give the position, so the playback report is exact even when the whole answer is on
+ * the screen. The feature is hidden in browsers without speech synthesis.
  *
  * @module
  */
@@ -16,7 +15,7 @@ import { countCharacters } from "../bargein/index.js";
 
 const SENTENCE_END = /[.!?…。！？]["”’)]*(?:\s|$)|\n\n/g;
 const MOST_TURNS = 32;
-/** Signs of Markdown, which nobody says. Each becomes one blank, so that positions stay what they are. */
+/** Markdown characters, which are not read aloud. Each is replaced by one blank, so that positions stay the same. */
 const MARKUP = /[*_`#>|~]/g;
 
 /**
@@ -29,7 +28,7 @@ const MARKUP = /[*_`#>|~]/g;
  * @property {boolean} isHushed
  */
 
-/** Whether the browser can speak. */
+/** Whether the browser has speech synthesis. */
 export const canRead = typeof speechSynthesis === "object" && typeof SpeechSynthesisUtterance === "function";
 
 /** @implements {Speaker} */
@@ -54,7 +53,7 @@ export class Reading {
     return this.#now !== null;
   }
 
-  /** Whether there is a voice; some browsers find theirs late, see `voiceschanged`. */
+  /** Whether there is a voice; some browsers load voices late, see `voiceschanged`. */
   get isAble() {
     return canRead && speechSynthesis.getVoices().length > 0;
   }
@@ -93,7 +92,7 @@ export class Reading {
     else speechSynthesis.resume();
   }
 
-  /** Silence, now. What was said until here is reported. */
+  /** Stops immediately and reports the position. */
   hush() {
     if (this.#now === null) return;
     const turnId = this.#now;
@@ -114,7 +113,7 @@ export class Reading {
     return turn === undefined ? null : { chars: countCharacters(turn.text.slice(0, turn.said)) };
   }
 
-  /** Gives the voice the sentences that are whole. @param {string} turnId @param {Spoken} turn */
+  /** Speaks the complete sentences. @param {string} turnId @param {Spoken} turn */
   #speak(turnId, turn) {
     const rest = turn.text.slice(turn.queued);
     const last = [...rest.matchAll(SENTENCE_END)].at(-1);

@@ -1,9 +1,9 @@
 /**
- * Plays the sound of turns and knows to the sample what was heard of it.
+ * Plays the audio of turns and counts the played samples.
  *
- * Sound is made faster than it is played, so a turn may have ended for the server long before it has for the
- * user: until then there is something to stop, and what the loudspeaker has played is reported, while it
- * plays and once more when it stops (section 6 of the protocol).
+ * Audio is generated faster than it is played, so a turn may have ended on the server while its audio is still
+ * playing. Until then the audio can be stopped, and the playback is reported while it plays and when it stops
+ * (section 6 of the protocol).
  *
  * @module
  */
@@ -14,11 +14,11 @@
 
 const REPORT_MS = 500;
 const MOST_TURNS = 32;
-/** Rates that speech has; an event tells its samples and its milliseconds, which are rounded. */
+/** Sample rates of speech; an event has its samples and its duration in rounded milliseconds. */
 const RATES = [8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000];
 
 /**
- * What was played of a turn, in samples.
+ * Played audio of a turn, in samples.
  *
  * @typedef {object} Account
  * @property {TurnView} view
@@ -48,23 +48,23 @@ export class Sound {
    */
   constructor(owner) {
     this.owner = owner;
-    /** Whether the user wants to hear it. */
+    /** Whether the user wants sound. */
     this.isOn = true;
-    /** Whether a turn has brought sound. */
+    /** Whether a turn has had audio. */
     this.isWanted = false;
   }
 
-  /** Whether sound of a turn is being played, also of one that the server has ended. */
+  /** Whether audio is playing, including that of a turn that has ended on the server. */
   get isSpeaking() {
     return this.#playing !== null;
   }
 
-  /** Whether the browser lets the page play; it asks for a click or a key first. */
+  /** Whether the browser allows playing, which needs a click or a key first. */
   get isAllowed() {
     return this.#context === null || this.#context.state === "running";
   }
 
-  /** Plays from now on, or is silent. Call it from a click. @param {boolean} on */
+  /** Turns sound on or off; to be called from a click. @param {boolean} on */
   turn(on) {
     this.isOn = on;
     if (on) this.#context?.resume().then(() => this.owner.changed());
@@ -91,7 +91,7 @@ export class Sound {
     if (this.#playing !== null) this.#tell({ type: isHeld ? "pause" : "go" });
   }
 
-  /** Not one more sample, from the next block on. */
+  /** Stops the output from the next block on. */
   hush() {
     const account = this.#playing === null ? undefined : this.#accounts.get(this.#playing);
     if (account === undefined || account.isHushed) return;
@@ -113,7 +113,7 @@ export class Sound {
       account = { view, rate: rateOf(samples.length, duration_ms), sent: 0, played: 0, dropped: 0, isHushed: false };
       this.#accounts.set(turnId, account);
       if (this.#accounts.size > MOST_TURNS) this.#accounts.delete(/** @type {string} */ (this.#accounts.keys().next().value));
-      view.voice.playedTo(0);
+      view.mainLane.playedTo(0);
       this.#playing = turnId;
       this.#open(account.rate);
       this.owner.changed();
@@ -141,7 +141,7 @@ export class Sound {
 
   /** @param {{type: string, turn?: string, samples?: Float32Array}} message */
   #tell(message) {
-    // Always by way of the promise, so that messages keep their order while the player is being made.
+    // Through the promise, so that messages keep their order while the player is being created.
     this.#player?.then((node) => node.port.postMessage(message, message.samples ? [message.samples.buffer] : []));
   }
 
@@ -166,7 +166,7 @@ export class Sound {
   }
 }
 
-/** Leaves the account where it can be seen. @param {Account} account */
+/** Publishes the account for tests. @param {Account} account */
 function note({ view, sent, played, dropped }) {
   view.element.dataset.sound = `${sent} samples came, ${played} were played, ${dropped} dropped`;
 }
@@ -176,7 +176,7 @@ function milliseconds({ played, rate }) {
   return Math.floor((played * 1000) / rate);
 }
 
-/** PCM16, little-endian, as what the audio thread plays. @param {string} base64 */
+/** Converts little-endian PCM16 for the audio thread. @param {string} base64 */
 function decoded(base64) {
   const text = atob(base64);
   const bytes = new Uint8Array(text.length);

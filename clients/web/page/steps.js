@@ -1,7 +1,6 @@
 /**
- * "Thinking": what one voice of a turn did beside talking, as a list that is folded up and fills.
- *
- * Its summary says what happens at this moment, so that a folded list is enough to follow.
+ * List of the steps of one lane: status, thoughts, progress and tool calls. The list is folded at first; its summary
+ * shows the current step.
  *
  * @module
  */
@@ -18,7 +17,7 @@ export class Steps {
   #list = el("ol", { tabindex: 0, "aria-label": "Steps" });
   #now = el("span", { class: "now" });
   #count = el("span", { class: "count" });
-  /** The thought that is being thought. @type {{element: HTMLElement, text: string} | null} */
+  /** The thought that is streaming. @type {{element: HTMLElement, text: string} | null} */
   #thought = null;
   /** @type {Map<string, {bar: HTMLProgressElement, said: HTMLElement}>} */
   #bars = new Map();
@@ -38,7 +37,7 @@ export class Steps {
     );
   }
 
-  /** Takes an event in; false when it is none of a step. @param {Output} event */
+  /** Adds an event; returns false for one that belongs to no step. @param {Output} event */
   apply(event) {
     switch (event.type) {
       case "status":
@@ -69,7 +68,7 @@ export class Steps {
     }
   }
 
-  /** Nothing more comes: says how it went, and how long it took where that was seen. @param {boolean} live */
+  /** Closes the list with a summary, and with the duration if it was measured. @param {boolean} live */
   end(live) {
     if (this.#over) return;
     this.#over = true;

@@ -1,9 +1,8 @@
 /**
- * What a tab keeps over a reload: the session's resume state, and the events of the exchanges on the screen.
+ * State of a tab that survives a reload: the session's resume state, and the events of the displayed exchanges.
  *
- * It is kept in `sessionStorage`, which no other tab and no other site can read, because the resume
- * state holds a secret. Neighbouring pieces of text are joined, sound is left out, and of a long
- * conversation only the end is kept.
+ * The state is in `sessionStorage`, which no other tab and no other site can read, because it holds a secret.
+ * Neighbouring pieces of text are joined, audio is left out, and only the end of a long conversation is kept.
  *
  * @module
  */
@@ -11,7 +10,7 @@
 /** @import { ResumeState, TurnEvent } from "../bargein/types.js" */
 
 const KEY = "bargein.page.v1";
-/** What is kept at most, in UTF-16 units; browsers give a site about five million. */
+/** The largest state, in UTF-16 units; browsers allow about five million per site. */
 const MOST_KEPT = 2_000_000;
 const MOST_EVENTS = 4000;
 
@@ -45,7 +44,7 @@ export class Journal {
   }
 }
 
-/** Keeps. @param {Kept} kept */
+/** Stores the state. @param {Kept} kept */
 export function keep(kept) {
   let turns = kept.turns;
   for (let room = MOST_KEPT; turns.length >= 0; turns = turns.slice(Math.ceil(turns.length / 2))) {
@@ -59,7 +58,7 @@ export function keep(kept) {
   }
 }
 
-/** What was kept; null when that is nothing. @returns {Kept | null} */
+/** Returns the stored state; null when there is none. @returns {Kept | null} */
 export function kept() {
   try {
     const value = JSON.parse(sessionStorage.getItem(KEY) ?? "null");
@@ -71,11 +70,11 @@ export function kept() {
   }
 }
 
-/** Keeps nothing any more. */
+/** Deletes the stored state. */
 export function forget() {
   try {
     sessionStorage.removeItem(KEY);
   } catch {
-    // no storage, nothing to forget
+    // no storage, so nothing to delete
   }
 }

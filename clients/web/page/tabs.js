@@ -1,7 +1,6 @@
 /**
- * The tabs of one conversation. Only one may drive it, and each connection has a new secret; so a tab that
- * is to take over asks the one that drives for what it keeps, over a channel that only pages of this origin
- * hear.
+ * Tabs with the same conversation. Only one tab drives it, and each connection has a new secret. A tab that takes over
+ * requests the state from the driving tab, over a channel that is limited to pages of this origin.
  *
  * @module
  */
@@ -27,7 +26,7 @@ export class Tabs {
     });
   }
 
-  /** What the tab that drives a session keeps; null when none answers. @param {string} sessionId @returns {Promise<Kept | null>} */
+  /** Returns the state of the tab that drives a session; null without an answer. @param {string} sessionId @returns {Promise<Kept | null>} */
   ask(sessionId) {
     return new Promise((resolve) => {
       this.#waiting = resolve;

@@ -1,6 +1,6 @@
 /**
- * An interrupt as a picture: when it was asked for, when the screen was silent, what was still on its way,
- * when the server answered, and when the turn ended.
+ * Timeline of an interrupt: the request, the last output on the screen, late events, the server's answer, and the end
+ * of the turn.
  *
  * @module
  */

@@ -1,15 +1,15 @@
 /**
- * One exchange on the screen: what the user said, and the answer as it comes.
+ * View of one exchange: the user's message, and the answer as it arrives.
  *
  * @module
  */
 
 import { el } from "./dom.js";
 import { icon } from "./icons.js";
-import { Voice } from "./voice.js";
+import { LaneView } from "./lane_view.js";
 import { inWords, outcome, place, refusal } from "./words.js";
 
-/** @import { Fold, TurnEvent } from "../bargein/types.js" */
+/** @import { FullTurnState, TurnEvent } from "../bargein/types.js" */
 /** @import { Frames } from "./frames.js" */
 /** @import { Desk, Ended, Output, When } from "./types.js" */
 
@@ -17,7 +17,7 @@ export class TurnView {
   #confirmed = el("span", { class: "confirmed" });
   #skeleton = el("div", { class: "skeleton", "aria-hidden": "true" }, el("i"), el("i"), el("i"));
   #lanes = el("div", { class: "lanes" });
-  /** @type {Map<string, Voice>} */
+  /** @type {Map<string, LaneView>} */
   #byName = new Map();
   #answer = el("div", { class: "answer" });
   #outcome = el("footer", { class: "ended", hidden: true });
@@ -34,16 +34,16 @@ export class TurnView {
     this.input = input;
     this.frames = frames;
     this.desk = desk;
-    this.voice = new Voice(desk);
+    this.mainLane = new LaneView(desk);
     /** @type {Ended | null} */
     this.ended = null;
     const user = el("div", { class: "user" }, el("span", { class: "sr-only" }, "You said: "), input ?? "", this.#confirmed);
-    this.#answer.append(this.#skeleton, this.voice.element, this.#suggestions, this.#outcome);
+    this.#answer.append(this.#skeleton, this.mainLane.element, this.#suggestions, this.#outcome);
     this.element = el("article", { class: "turn", "aria-label": "Exchange" }, input === null ? null : user, this.#answer);
     this.#confirm("clock", "Sending");
   }
 
-  /** Takes an event of its turn in; it is drawn in the next frame. @param {TurnEvent} event @param {When} when */
+  /** Adds an event of the turn, to be rendered in the next frame. @param {TurnEvent} event @param {When} when */
   apply(event, when) {
     switch (event.type) {
       case "input.accepted":
@@ -73,29 +73,29 @@ export class TurnView {
     this.frames.request(this);
   }
 
-  /** Shows no more of it until `thaw`: the step of the interrupt itself (section 5 of the protocol). */
+  /** Stops rendering until `thaw`, at the moment of an interrupt (section 5 of the protocol). */
   freeze() {
     this.#isFrozen = true;
     this.frames.cancel(this);
     this.element.classList.add("silenced");
   }
 
-  /** The server goes on with it: a protected section is to be heard. */
+  /** Continues rendering, because the server deferred the interrupt. */
   thaw() {
     this.#isFrozen = false;
     this.element.classList.remove("silenced");
     this.frames.request(this);
   }
 
-  /** Draws what is new. */
+  /** Renders the changes. */
   render() {
     if (this.#isFrozen) return;
     this.#skeleton.hidden = this.#hasSpoken || this.ended !== null || "queued" in this.element.dataset;
-    this.voice.render();
-    for (const voice of this.#byName.values()) voice.render();
+    this.mainLane.render();
+    for (const lane of this.#byName.values()) lane.render();
   }
 
-  /** What the user refused to wait for: the server did not take the input. @param {string} code */
+  /** Shows that the server refused the input. @param {string} code */
   refuse(code) {
     this.#confirm("warning", "Not sent");
     this.element.dataset.status = "failed";
@@ -104,7 +104,7 @@ export class TurnView {
   }
 
   /**
-   * Shows how it ended.
+   * Shows how the turn ended.
    *
    * @param {Ended} ended
    * @param {When} when
@@ -119,39 +119,39 @@ export class TurnView {
     this.element.dataset.status = ended.status;
     const heard = ended.heard?.text ?? "";
     this.#skeleton.hidden = true;
-    this.voice.end(ended.status === "interrupted" ? heard : null, when);
-    for (const voice of this.#byName.values()) voice.end(null, when);
-    this.#close(outcome(ended, ended.status === "interrupted" ? heard : this.voice.said, tookMs), ended.status === "failed");
+    this.mainLane.end(ended.status === "interrupted" ? heard : null, when);
+    for (const lane of this.#byName.values()) lane.end(null, when);
+    this.#close(outcome(ended, ended.status === "interrupted" ? heard : this.mainLane.said, tookMs), ended.status === "failed");
   }
 
-  /** The loudspeaker has played so much of it. @param {number} ms */
+  /** Shows the audio position. @param {number} ms */
   soundPlayed(ms) {
-    this.voice.playedTo(ms);
+    this.mainLane.playedTo(ms);
     this.frames.request(this);
   }
 
-  /** The loudspeaker is done with it. @param {number} ms @param {boolean} wasCut Before all was played. */
+  /** Shows the final audio position. @param {number} ms @param {boolean} wasCut Whether the audio was stopped early. */
   soundEnded(ms, wasCut) {
-    this.voice.playedTo(wasCut ? ms : null);
-    if (wasCut && this.voice.text === "") this.cutLate(this.voice.heardWords);
+    this.mainLane.playedTo(wasCut ? ms : null);
+    if (wasCut && this.mainLane.text === "") this.cutLate(this.mainLane.heardWords);
     this.frames.request(this);
   }
 
-  /** It was cut while it was played or read aloud, when the server had already ended it. @param {string} heard */
+  /** Shows that the audio was stopped after the turn had ended on the server. @param {string} heard */
   cutLate(heard) {
     if (this.ended?.status !== "completed") return;
-    this.voice.cut(heard, "live");
+    this.mainLane.cut(heard, "live");
     this.element.dataset.status = "interrupted";
     this.#close(`Stopped after ${inWords(heard)}`, false);
   }
 
-  /** Puts the whole state in place of what was shown. @param {Fold} state */
+  /** Replaces the display by a state. @param {FullTurnState} state */
   replace(state) {
-    this.voice.element.remove();
+    this.mainLane.element.remove();
     this.#byName.clear();
     this.#lanes.replaceChildren();
-    this.voice = new Voice(this.desk);
-    this.#skeleton.after(this.voice.element);
+    this.mainLane = new LaneView(this.desk);
+    this.#skeleton.after(this.mainLane.element);
     if (state.started) this.#confirm("check", "Received");
     for (const [source, lane] of Object.entries(state.lanes)) {
       for (const event of eventsOf(lane)) this.apply(/** @type {any} */ ({ ...event, source }), "restored");
@@ -162,20 +162,20 @@ export class TurnView {
   /** @param {Output} event @param {When} when */
   #hear(event, when) {
     this.#hasSpoken = true;
-    this.#voiceOf(event.source ?? "").apply(event, when);
+    this.#laneOf(event.source ?? "").apply(event, when);
   }
 
   /** @param {string} source */
-  #voiceOf(source) {
-    if (source === "") return this.voice;
-    let voice = this.#byName.get(source);
-    if (voice === undefined) {
-      voice = new Voice(this.desk);
-      if (this.#byName.size === 0) this.voice.insert(this.#lanes);
-      this.#byName.set(source, voice);
-      this.#lanes.append(el("section", { class: "lane", "aria-label": source }, el("h3", {}, source), voice.element));
+  #laneOf(source) {
+    if (source === "") return this.mainLane;
+    let lane = this.#byName.get(source);
+    if (lane === undefined) {
+      lane = new LaneView(this.desk);
+      if (this.#byName.size === 0) this.mainLane.insert(this.#lanes);
+      this.#byName.set(source, lane);
+      this.#lanes.append(el("section", { class: "lane", "aria-label": source }, el("h3", {}, source), lane.element));
     }
-    return voice;
+    return lane;
   }
 
   /** @param {string} name @param {string} words */
@@ -205,9 +205,9 @@ export class TurnView {
   }
 }
 
-/** What was shown of the turn's own voice, in a few words, for screen readers. @param {TurnView} view */
+/** Returns a short description of the displayed text, for screen readers. @param {TurnView} view */
 export function summary(view) {
-  return inWords(view.voice.said);
+  return inWords(view.mainLane.said);
 }
 
 /** @param {TurnEvent} event */
@@ -215,7 +215,7 @@ function isOutput(event) {
   return /^(?:status|thought|text\.delta|audio\.delta|tool\.|step\.|progress)/.test(event.type);
 }
 
-/** Events that would have led to a lane. @param {Fold["lanes"][string]} lane */
+/** Yields events that lead to the state of a lane. @param {FullTurnState["lanes"][string]} lane */
 function eventsOf(lane) {
   const events = [];
   if (lane.status !== null) events.push({ type: "status", message: lane.status });

@@ -1,5 +1,5 @@
 /**
- * What the page says when something went wrong, and what to do about it.
+ * Texts for errors and ends, each with advice.
  *
  * @module
  */
@@ -10,62 +10,62 @@
 const FAILURES = {
   agent_error: "The agent made a mistake. Try again, or ask in another way.",
   timeout: "The answer took too long. Try again.",
-  no_output: "The agent said nothing for too long. Try again.",
+  no_output: "The agent gave no answer for too long. Try again.",
   upstream: "The model behind the agent failed. Try again in a moment.",
-  overload: "The server has no room at the moment. Try again in a moment.",
-  shutdown: "The server was stopped. It may be back in a moment: try again.",
-  session_lost: "The server forgot this conversation, so the answer is lost. Send it again.",
+  overload: "The server is full. Try again in a moment.",
+  shutdown: "The server was stopped. Try again in a moment.",
+  session_lost: "The server lost this conversation and the answer. Send the message again.",
 };
 
 /** @type {Record<string, string>} */
 const REFUSALS = {
   busy: "The agent is busy. Wait for it, or stop it, and send this again.",
-  queue_full: "Too many messages wait already. Send this again in a moment.",
+  queue_full: "Too many messages are waiting. Send this again in a moment.",
   shutting_down: "The server is shutting down. Send this again when it is back.",
-  session_lost: "The server forgot this conversation before it got this. Send it again.",
+  session_lost: "The server lost this conversation before it received the message. Send it again.",
   too_large: "This message is too long. Send it in parts.",
 };
 
 /** @type {Record<string, string>} */
 const CLOSES = {
   unauthorized: "This server asks for a token.",
-  forbidden: "This server does not take connections from this address.",
+  forbidden: "This server does not accept connections from this address.",
   closed: "The conversation is closed.",
-  session_lost: "The server forgot this conversation.",
+  session_lost: "The server lost this conversation.",
 };
 
-/** Why a turn failed. @param {string} reason */
+/** Returns the text for a failed turn. @param {string} reason */
 export function failure(reason) {
   return FAILURES[reason] ?? "The answer failed. Try again.";
 }
 
-/** Why an input was refused. @param {string} code */
+/** Returns the text for a refused input. @param {string} code */
 export function refusal(code) {
-  return REFUSALS[code] ?? "The server did not take this message. Send it again.";
+  return REFUSALS[code] ?? "The server refused this message. Send it again.";
 }
 
-/** Why a connection is over. @param {string} code */
+/** Returns the text for a connection that is over. @param {string} code */
 export function closing(code) {
   return CLOSES[code] ?? "The connection was refused. Reload the page to try again.";
 }
 
-/** How many words a text has. @param {string} text */
+/** Returns the number of words of a text. @param {string} text */
 export function countWords(text) {
   return text.trim() === "" ? 0 : text.trim().split(/\s+/).length;
 }
 
-/** A number of words. @param {string} text */
+/** Returns the number of words of a text, as text. @param {string} text */
 export function inWords(text) {
   const count = countWords(text);
   return count === 1 ? "1 word" : `${count} words`;
 }
 
 /**
- * How a turn ended, for the line below it.
+ * Returns the text below a turn about its end.
  *
  * @param {Ended} ended
  * @param {string} heard
- * @param {number | null} tookMs From the user's request to the end, where that was seen.
+ * @param {number | null} tookMs Time from the user's request to the end; null if it was not measured.
  */
 export function outcome({ status, reason }, heard, tookMs) {
   if (status === "completed") return inWords(heard);
@@ -78,7 +78,7 @@ export function outcome({ status, reason }, heard, tookMs) {
   return `Stopped ${after}${took}`;
 }
 
-/** A place in the queue. @param {number} position */
+/** Returns the text for a position in the queue. @param {number} position */
 export function place(position) {
   if (position <= 1) return "Waiting: next in line";
   return `Waiting: ${position} before it`;

@@ -1,0 +1,212 @@
+"""`bargein chat`: the conversation, and its form for lines from a pipe."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+import bargein_protocol as bp
+
+from ..errors import BargeinError, InputRejected, RequestRefused, SessionClosed, TooLarge, TooManyPending
+from ..session import ClientSession, connect
+from ..turn import ClientTurn
+from .notices import Notices
+from .oneshot import on_sigint
+from .screen import PlainScreen, Screen
+from .view import TurnView
+
+LEAVE_WITHIN_S = 2.0
+CLIENT = bp.ClientInfo(name="bargein-cli")
+
+
+class Chat:
+    """A conversation with one agent.
+
+    Args:
+        session: The session with the agent.
+        screen: Output.
+        leave: Called when the user wants to leave.
+    """
+
+    def __init__(self, session: ClientSession, screen: Screen, leave: Callable[[], None]) -> None:
+        self._session = session
+        self._screen = screen
+        self._leave = leave
+        self._loop = asyncio.get_running_loop()
+        self._pressed_at = float("-inf")
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._shown: asyncio.Task[None] | None = None
+        self._turn: ClientTurn | None = None
+        self._view: TurnView | None = None
+
+    async def run(self) -> None:
+        """Show notices until the session is over.
+
+        Raises the reason unless the session was closed on purpose.
+        """
+        await Notices(self._screen).follow(self._session.events())
+        await self._session.closed()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a turn is running or waiting."""
+        return self._shown is not None and not self._shown.done()
+
+    def send(self, text: str) -> None:
+        """Send a line of the user, which interrupts a running turn."""
+        text = text.strip()
+        if not text:
+            return
+        if text in ("/yes", "/no") and self._view is not None and self._view.asked and self._turn is not None:
+            call_id = self._view.asked.pop(0)
+            self._decide(call_id, allow=text == "/yes")
+            return
+        if self.busy and self._view is not None:
+            self._view.cut()
+        self._screen.line("user", f"> {text}")
+        try:
+            self._turn = self._session.send(text, on_busy="interrupt")
+        except (SessionClosed, TooLarge, TooManyPending) as error:
+            self._screen.line("mark", str(error))
+            return
+        self._shown = self._spawn(self._show(self._turn, text, self._shown))
+
+    def press_break(self) -> None:
+        """Handle Ctrl-C: stop a running turn; leave when pressed again soon.
+
+        Without a running turn the first one does not leave either, because the answer may have ended
+        just before the key was pressed.
+        """
+        now = self._loop.time()
+        again = now - self._pressed_at < LEAVE_WITHIN_S
+        self._pressed_at = now
+        turn = self._session.current
+        if again:
+            self._leave()
+        elif not self.busy or turn is None:
+            self._screen.line("note", "Ctrl-C again leaves")
+        else:
+            if self._view is not None:
+                self._view.cut()
+            self._spawn(self._interrupt(turn))
+
+    async def idle(self) -> None:
+        """Wait until every turn has been shown to its end."""
+        while self._shown is not None and not self._shown.done():
+            await asyncio.wait([self._shown])
+
+    async def stop(self) -> None:
+        """Stop showing."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _show(self, turn: ClientTurn, text: str, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        self._view = TurnView(self._screen)
+        self._screen.status("waiting")
+        try:
+            try:
+                await turn.accepted()
+            except InputRejected as refused:
+                if refused.code != "session_lost":
+                    raise
+                # A lost session applies nothing of an unanswered request, so it may be sent again.
+                self._turn = turn = self._session.send(text, on_busy="interrupt")
+            async for event in turn:
+                self._view.show(event)
+        except RequestRefused as refused:
+            self._screen.line("mark", str(refused))
+        except BargeinError:
+            self._screen.end_line()  # the session is over; `run` raises the reason
+        finally:
+            self._screen.status(None)
+
+    def _decide(self, call_id: bp.CallId, *, allow: bool) -> None:
+        try:
+            self._session.send_tool_decision(call_id, allow=allow)
+        except BargeinError as error:
+            self._screen.line("mark", str(error))
+
+    async def _interrupt(self, turn: ClientTurn) -> None:
+        try:
+            await turn.interrupt()
+        except BargeinError as error:
+            self._screen.line("mark", str(error))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+async def chat_lines(url: str, token: str | None) -> int:
+    """Answer the lines of standard input.
+
+    At a terminal a line interrupts the running turn; from a pipe each line waits for the answer to the
+    line before it.
+    """
+    screen = PlainScreen()
+    async with connect(url, token=token, client=CLIENT) as session:
+        left = asyncio.Event()
+        chat = Chat(session, screen, left.set)
+        running = asyncio.create_task(chat.run())
+        talking = asyncio.create_task(_talk(chat, wait=not sys.stdin.isatty()))
+        leaving = asyncio.create_task(left.wait())
+        with on_sigint(chat.press_break):
+            try:
+                await asyncio.wait([running, talking, leaving], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (running, talking, leaving):
+                    if not task.done():
+                        task.cancel()
+                await chat.stop()
+                await asyncio.wait([running, talking, leaving])
+        if not running.cancelled():
+            running.result()
+        return 130 if left.is_set() else 0
+
+
+async def _talk(chat: Chat, *, wait: bool) -> None:
+    lines = read_lines()
+    while (line := await lines.get()) is not None:
+        chat.send(line)
+        if wait:
+            await chat.idle()
+    await chat.idle()
+
+
+def read_lines() -> asyncio.Queue[str | None]:
+    """Read standard input in a thread; None marks the end.
+
+    The thread reads the file descriptor directly, because a thread waiting in `sys.stdin` holds a lock
+    that the interpreter needs at exit. The event loop can read pipes, but files and terminals not on
+    every platform.
+    """
+    loop = asyncio.get_running_loop()
+    queue: asyncio.Queue[str | None] = asyncio.Queue()
+
+    def put(line: str | None) -> None:
+        with suppress(RuntimeError):  # the loop is closed, so the line is not needed
+            loop.call_soon_threadsafe(queue.put_nowait, line)
+
+    def read() -> None:
+        rest = b""
+        while data := os.read(sys.stdin.fileno(), 65_536):
+            *whole, rest = (rest + data).split(b"\n")
+            for line in whole:
+                put(line.decode(errors="replace"))
+        if rest:
+            put(rest.decode(errors="replace"))
+        put(None)
+
+    threading.Thread(target=read, name="bargein-stdin", daemon=True).start()
+    return queue

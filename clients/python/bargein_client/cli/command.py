@@ -1,0 +1,177 @@
+"""Command line of `bargein`: arguments, exit codes and error messages."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import re
+import sys
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from io import TextIOWrapper
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from bargein_protocol import __version__
+
+from ..channel import NOT_FOUND
+from ..errors import AccessDenied, BargeinError, ConnectError
+from ..sse_channel import is_available
+from ..websocket_channel import NOT_A_URL
+from .batch import run_batch
+from .oneshot import send_once
+
+DEFAULT_URL = "ws://localhost:8000/v1/session"
+INSTALL = 'pip install "bargein[cli]"'
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code.
+
+    The code is 0, 1 for a failure, or 130 for an interrupt.
+
+    Wrong arguments exit with 2.
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        options.token = _utf8(options.token or os.environ.get("BARGEIN_TOKEN") or "") or None
+    except argparse.ArgumentTypeError as error:
+        parser.error(f"the variable BARGEIN_TOKEN: {error}")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # A character that the terminal cannot show is replaced instead of raising an error.
+            stream.reconfigure(errors="replace")
+    try:
+        return asyncio.run(_command(options))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return 130
+    except BrokenPipeError:
+        # The reader has gone; without this the interpreter reports an error when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except MissingExtra as missing:
+        return _fail(str(missing))
+    except BargeinError as error:
+        return _fail(str(error), _hint(error))
+
+
+class MissingExtra(Exception):  # named like the package's errors, without a suffix
+    """An optional dependency is not installed; the message has the remedy."""
+
+
+def socket_url(given: str) -> str:
+    """Return the WebSocket URL for a short form such as `localhost:8000`.
+
+    http becomes ws, https becomes wss, and an empty path becomes `/v1/session`.
+
+    Raises:
+        ConnectError: The text is not a URL.
+    """
+    if "://" not in given:
+        given = f"ws://{given}"
+    try:
+        parts = urlsplit(given)
+    except ValueError:
+        raise ConnectError(given, NOT_A_URL) from None
+    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
+    path = "/v1/session" if parts.path in ("", "/") else parts.path
+    return urlunsplit((scheme, parts.netloc, path, parts.query, ""))
+
+
+def _command(options: argparse.Namespace) -> Coroutine[Any, Any, int]:
+    url = socket_url(options.url)
+    token: str | None = options.token
+    if options.command == "batch":
+        if not is_available():
+            raise MissingExtra(f"batch needs httpx2: {INSTALL}")
+        return run_batch(url, options.file, token=token, concurrency=options.concurrency)
+    if options.command == "send":
+        return send_once(url, options.text, token=token, as_json=options.json)
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        try:
+            from .live_screen import chat_live
+        except ModuleNotFoundError as missing:
+            if (missing.name or "").partition(".")[0] != "prompt_toolkit":
+                raise
+            raise MissingExtra(f"chat needs prompt_toolkit: {INSTALL}") from None
+        return chat_live(url, token)
+    from .chat import chat_lines
+
+    return chat_lines(url, token)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bargein", description="Talk to an agent that can be interrupted.")
+    parser.add_argument("--version", action="version", version=f"bargein {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    chat = commands.add_parser(
+        "chat",
+        help="start a conversation; Enter or Ctrl-C interrupts an answer",
+        description="Start a conversation with an agent. During an answer, Enter interrupts it with your "
+        "next message, and Ctrl-C stops it. Ctrl-C twice within two seconds leaves. Lines from a pipe are "
+        "answered one by one.",
+    )
+    send = commands.add_parser(
+        "send",
+        help="send one message and print the answer",
+        description="Send one message. The answer goes to standard output, everything else to standard "
+        "error. Exit code 0: completed, 1: failed, 130: interrupted.",
+    )
+    send.add_argument("--json", action="store_true", help="print every event as a line of JSON")
+    batch = commands.add_parser(
+        "batch",
+        help="send the lines of a file and print the answers",
+        description="Send the inputs of a file, several at a time. A line of the file is a message, or a "
+        "JSON object with `text`, `id` and `metadata`. Standard output gets a line of JSON for each input, "
+        "in order. Exit code 0: all completed, 1: some failed.",
+    )
+    for command in (chat, send, batch):
+        command.add_argument("--token", type=_utf8, help="a credential; the variable BARGEIN_TOKEN is safer")
+    batch.add_argument("file", type=_utf8, help="file with the inputs; - for standard input")
+    batch.add_argument(
+        "--concurrency", type=int, help="number of inputs at a time (default: the server's limit)"
+    )
+    for command in (chat, batch):
+        command.add_argument(
+            "url", nargs="?", type=_utf8, default=DEFAULT_URL,
+            help=f"the server (default: {DEFAULT_URL})",
+        )  # fmt: skip
+    send.add_argument("url", type=_utf8, help="the server, such as localhost:8000")
+    send.add_argument("text", type=_utf8, help="the message")
+    return parser
+
+
+def _utf8(given: str) -> str:
+    """Return a UTF-8 argument; other bytes arrive as lone surrogates."""
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError("expected UTF-8") from None
+    return given
+
+
+# Reasons of a failed connection other than a server that is not running.
+_OTHER_CAUSES = re.compile("proxy|TLS|certificate", re.IGNORECASE)
+
+
+def _hint(error: BargeinError) -> str | None:
+    if isinstance(error, ConnectError):
+        if error.status in (401, 403) or error.code is not None:
+            return "give a credential with --token or in the variable BARGEIN_TOKEN"
+        if error.status == NOT_FOUND:
+            return f"the usual path is {urlsplit(DEFAULT_URL).path}"
+        if error.status is None and error.why != NOT_A_URL and not _OTHER_CAUSES.search(error.why):
+            return "is the server running? start one with: bargein-server"
+    if isinstance(error, AccessDenied):
+        return "give a credential with --token or in the variable BARGEIN_TOKEN"
+    return None
+
+
+def _fail(why: str, hint: str | None = None) -> int:
+    with suppress(BrokenPipeError):
+        print(f"bargein: {why}", file=sys.stderr)
+        if hint is not None:
+            print(f"  {hint}", file=sys.stderr)
+    return 1

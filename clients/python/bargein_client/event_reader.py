@@ -1,0 +1,72 @@
+"""Asynchronous access to an inbox, and results for several tasks."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TypeVar
+
+from .errors import BargeinError
+from .events import SessionEvent
+from .inbox import Inbox
+
+T = TypeVar("T")
+
+
+async def shared_result(future: asyncio.Future[T | BargeinError]) -> T:
+    """Wait for a result and return it, or raise it if it is an error.
+
+    Any number of tasks may wait, and cancelling one does not affect the others. Errors travel as results,
+    because asyncio logs an exception that no task retrieves.
+    """
+    result = await asyncio.shield(future)
+    if isinstance(result, BargeinError):
+        raise result.with_traceback(None)
+    return result
+
+
+class EventReader:
+    """Reads an inbox; one task at a time.
+
+    Args:
+        inbox: The inbox to read.
+    """
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+        self._closed = False
+        self._error: BargeinError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        inbox.notify = self._wake
+
+    def close(self, error: BargeinError | None) -> None:
+        """End the stream: then `next` raises `error` or returns None."""
+        if not self._closed:
+            self._closed, self._error = True, error
+            self._wake()
+
+    async def next(self) -> SessionEvent | None:
+        """Return the next event; None at the end.
+
+        Cancelling is safe: no event is lost.
+
+        Raises:
+            RuntimeError: Another task is reading.
+            BargeinError: The stream ended with this error.
+        """
+        while (event := self._inbox.take()) is None:
+            if self._closed:
+                if self._error is not None:
+                    raise self._error.with_traceback(None)
+                return None
+            if self._waiter is not None:
+                raise RuntimeError("expected one task to read the events, got a second one")
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return event
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

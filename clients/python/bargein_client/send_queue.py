@@ -1,0 +1,54 @@
+"""Queue of the events that wait for the current channel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import bargein_protocol as bp
+from bargein_protocol import ClientEvent
+
+from .errors import TooManyPending
+
+MAX_EVENTS = 1024
+
+
+class SendQueue:
+    """Events to send on the current channel, in order."""
+
+    def __init__(self) -> None:
+        self._events: list[ClientEvent] = []
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def reset(self, events: Iterable[ClientEvent] = ()) -> None:
+        """Replace the content."""
+        self._events = list(events)
+
+    def drain(self) -> list[ClientEvent]:
+        """Return the events in order and empty the queue."""
+        events, self._events = self._events, []
+        return events
+
+    def append(self, *events: ClientEvent) -> None:
+        """Append events whose number is bounded elsewhere."""
+        self._events += events
+
+    def append_bounded(self, event: ClientEvent) -> None:
+        """Append an event.
+
+        Raises:
+            TooManyPending: The queue is full; nothing has changed.
+        """
+        if len(self._events) >= MAX_EVENTS:
+            raise TooManyPending(MAX_EVENTS)
+        self._events.append(event)
+
+    def append_playback(self, report: bp.Playback) -> None:
+        """Append a playback report in place of an older one for the same turn."""
+        self._events = [
+            event
+            for event in self._events
+            if not (isinstance(event, bp.Playback) and event.turn_id == report.turn_id)
+        ]
+        self._events.append(report)

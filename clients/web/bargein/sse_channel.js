@@ -1,0 +1,163 @@
+/**
+ * Channel over HTTP, for networks that block WebSockets: Server-Sent Events in the response to one request carry
+ * events down, one request each carries them up, one after the other.
+ *
+ * @module
+ */
+
+/** @import { Channel, ChannelClosed, ChannelListener, ClientEvent } from "./types.js" */
+
+import { decode, encode } from "./codec.js";
+import { codeNamed, row } from "./codes.js";
+import { ServerViolation } from "./errors.js";
+
+const STATUS_CODES = new Map([[401, "unauthorized"], [403, "forbidden"], [429, "overloaded"], [503, "overloaded"]]);
+
+/** @implements {Channel} */
+export class SseChannel {
+  /** @type {ChannelListener | null} */
+  #listener;
+  #gone = new AbortController();
+  /** Events that have not been sent yet, as JSON. @type {string[]} */
+  #up = [];
+  #isPosting = false;
+  #token = "";
+  #path = "";
+  #url;
+  #bearer;
+  #now;
+
+  /**
+   * @param {string} url URL of the sessions, such as `https://example.com/v1/sessions`.
+   * @param {string | null} bearer A credential for each request. A client with a ticket is authenticated by the
+   *   cookie of the stream's response.
+   * @param {ChannelListener} listener
+   * @param {() => number} now
+   */
+  constructor(url, bearer, listener, now) {
+    this.#url = url;
+    this.#bearer = bearer;
+    this.#listener = listener;
+    this.#now = now;
+    this.lastReceivedAt = now();
+    // The first event is the body of the request, so there is nothing to wait for.
+    queueMicrotask(() => this.#listener?.opened());
+  }
+
+  get buffered() {
+    return this.#up.reduce((sum, text) => sum + text.length, 0);
+  }
+
+  /** @param {ClientEvent} event */
+  send(event) {
+    if (event.type === "session.open") {
+      this.#guard(this.#read(encode(event)));
+    } else {
+      this.#up.push(encode(event));
+      if (!this.#isPosting) this.#guard(this.#post());
+    }
+  }
+
+  abort() {
+    this.#listener = null;
+    this.#gone.abort();
+  }
+
+  /**
+   * Reads the stream to its end.
+   *
+   * @param {string} opening
+   */
+  async #read(opening) {
+    const response = await this.#fetch(this.#url, opening, { Accept: "text/event-stream" });
+    if (!response.ok || response.body === null) {
+      this.#close(refusal(response));
+      return;
+    }
+    const text = new TextDecoder();
+    const reader = response.body.getReader();
+    let rest = "";
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      this.lastReceivedAt = this.#now();
+      // The server ends lines with \n alone, and a proxy must not transform them.
+      const blocks = (rest + text.decode(value, { stream: true })).split("\n\n");
+      rest = blocks.pop() ?? "";
+      for (const block of blocks) this.#receive(block);
+    }
+    this.#close({ code: row("abnormal"), why: "the stream ended" });
+  }
+
+  /** @param {string} block */
+  #receive(block) {
+    const lines = block.split("\n");
+    const data = lines.filter((line) => line.startsWith("data:")).map((line) => line.slice(5).replace(/^ /, ""));
+    if (data.length === 0 || this.#listener === null) return; // a comment that keeps the connection open
+    if (lines.includes("event: close")) {
+      const code = codeNamed(JSON.parse(data.join("\n")).name) ?? row("abnormal");
+      this.#close({ code, why: code.reason });
+      return;
+    }
+    const event = decode(data.join("\n"));
+    if (event.type === "session.opened") {
+      this.#token = event.token;
+      this.#path = `${this.#url}/${encodeURIComponent(event.session_id)}/events`;
+    }
+    this.#listener.received(event);
+  }
+
+  /** Sends the waiting events in order. */
+  async #post() {
+    this.#isPosting = true;
+    for (let text = this.#up[0]; text !== undefined; text = this.#up[0]) {
+      const response = await this.#fetch(this.#path, text, { "Bargein-Session-Token": this.#token });
+      if (!response.ok) {
+        this.#close(refusal(response));
+        return;
+      }
+      this.#up.shift();
+    }
+    this.#isPosting = false;
+  }
+
+  /**
+   * @param {string} url
+   * @param {string} body
+   * @param {Record<string, string>} headers
+   */
+  #fetch(url, body, headers) {
+    const { signal } = this.#gone;
+    headers = { "Content-Type": "application/json", ...headers };
+    if (this.#bearer !== null) headers.Authorization = `Bearer ${this.#bearer}`;
+    return fetch(url, { method: "POST", body, headers, signal, cache: "no-store" });
+  }
+
+  /** @param {Promise<void>} work */
+  async #guard(work) {
+    try {
+      await work;
+    } catch (error) {
+      // Errors of fetch have no details, so that a page learns nothing about its network.
+      const why = error instanceof ServerViolation ? error.message : "the connection was lost";
+      this.#close({ code: row("abnormal"), why });
+    }
+  }
+
+  /** @param {ChannelClosed} reason */
+  #close(reason) {
+    const listener = this.#listener;
+    this.abort();
+    listener?.closed(reason);
+  }
+}
+
+/**
+ * @param {Response} response
+ * @returns {ChannelClosed}
+ */
+function refusal({ status }) {
+  const name = STATUS_CODES.get(status);
+  if (name !== undefined) return { code: row(name), why: row(name).reason };
+  return { code: row("abnormal"), why: `the server answered with HTTP status ${status}` };
+}
