@@ -257,44 +257,6 @@ async def test_a_transport_that_cannot_send_what_it_holds_is_aborted(end: str) -
     bench.lose()
 
 
-@pytest.mark.virtual_time
-async def test_a_ping_that_is_answered_is_followed_by_another() -> None:
-    """After the interval; a pong that answers nothing changes nothing."""
-    bench = Bench(ws_ping_interval=20, ws_ping_timeout=5)
-    await bench.open()
-    for _ in range(3):
-        await asyncio.sleep(20.1)
-        ping = bench.transport.take()
-        assert ping[:2] == b"\x89\x04"
-        bench.read(frame(PONG, b"old") + frame(PONG, ping[2:]) + frame(PONG, ping[2:]))
-    assert not bench.transport.is_closing()
-    bench.lose()
-
-
-@pytest.mark.virtual_time
-async def test_a_ping_that_is_not_answered_aborts() -> None:
-    """The buffer of a dead peer would never drain."""
-    bench = Bench(ws_ping_interval=20, ws_ping_timeout=5)
-    await bench.open()
-    await asyncio.sleep(24.9)
-    assert not bench.transport.is_closing()
-    bench.read(frame(PONG, b"guess"))
-    await asyncio.sleep(0.2)
-    assert code_of(bench.transport.take()[6:]) == 1011
-    assert bench.transport.is_aborted()
-    bench.lose()
-
-
-@pytest.mark.virtual_time
-async def test_pings_without_a_time_limit_go_on() -> None:
-    """`ws_ping_timeout=None`."""
-    bench = Bench(ws_ping_interval=20, ws_ping_timeout=None)
-    await bench.open()
-    await asyncio.sleep(65)
-    assert bench.transport.take().count(b"\x89\x04") == 3
-    bench.lose()
-
-
 async def test_pongs_that_nobody_reads_abort_beyond_their_bound() -> None:
     """Pongs are written past a full buffer, and the buffer is bounded."""
     bench = Bench(limits={"max_pong_bytes": 1000})

@@ -36,7 +36,7 @@ class FrameCounter:
     Attributes:
         frames: Frames of every opcode.
         pings: Pings among them.
-        text: Whether the message that was assembled last is text.
+        text: Whether the fragments are of a text message.
     """
 
     __slots__ = ("_max_pieces", "_max_pong_bytes", "_pieces", "frames", "pings", "text")
@@ -61,13 +61,10 @@ class FrameCounter:
         return None
 
     def assemble(self, frame: Frame) -> bytes | None:
-        """Take a counted data frame; return the message that it completes."""
-        data = bytes(frame.data)
+        """Take a counted fragment; return the message that it completes."""
         if frame.opcode is not _CONT:
             self.text = frame.opcode is _TEXT
-            if frame.fin:
-                return data
-        self._pieces.append(data)
+        self._pieces.append(bytes(frame.data))
         if not frame.fin:
             return None
         pieces, self._pieces = self._pieces, []

@@ -218,7 +218,9 @@ class BargeinProtocol(asyncio.Protocol):
             self.fail(violated.number, violated.reason)
             return
         opcode = frame.opcode
-        if opcode is _TEXT or opcode is _BINARY or opcode is _CONT:
+        if frame.fin and (opcode is _TEXT or opcode is _BINARY):
+            self._deliver(bytes(frame.data), opcode is _TEXT)
+        elif opcode is _TEXT or opcode is _BINARY or opcode is _CONT:
             message = self._counter.assemble(frame)
             if message is not None:
                 self._deliver(message, self._counter.text)
@@ -278,8 +280,7 @@ class BargeinProtocol(asyncio.Protocol):
         self._conn.send_response(response)
         self._flush()
         self._open = True
-        interval_s = self._config.ws_ping_interval
-        if interval_s:
+        if interval_s := self._config.ws_ping_interval:
             self._keepalive = Keepalive(self, interval_s, self._config.ws_ping_timeout)
         self.read_on()  # the peer may not have waited for the response
 
