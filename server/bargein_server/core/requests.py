@@ -53,7 +53,7 @@ from .lifecycle import GUARDED, Stage
 from .reply_cache import Answer, ReplyCache
 from .sequencer import Sequencer
 from .tool_ledger import ToolLedger
-from .turn_record import SESSION_CLOSED, TurnRecord, interrupted_by
+from .turn_record import INTERRUPTED, SESSION_CLOSED, TurnRecord, interrupted_by
 from .turn_scheduler import TurnScheduler
 
 # A session's merged metadata stays within this, or a client could make it grow without end.
@@ -151,7 +151,7 @@ class Requests:
         if event.played is not None:
             turn.heard_position.report(event.played)
         result = InterruptResult(interrupt_id=event.id, turn_id=turn.id, outcome="interrupted")
-        ending = interrupted_by(event)
+        ending = INTERRUPTED if event.reason is None else interrupted_by(event)
         if turn.stage is Stage.ENDED:
             # What is known of the ended turn now; for the other outcomes `turn.ended` will tell.
             heard = turn.heard_position.heard(turn.fold.main_lane)

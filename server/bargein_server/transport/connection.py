@@ -95,7 +95,11 @@ class Connection:
         try:
             if text is not self._codec.text:
                 raise DecodeError(WRONG_CODEC, WRONG_CODEC.reason)
-            self._act(self._codec.decode_client(frame))
+            event, host = self._codec.decode_client(frame), self._host
+            if host is None or type(event) is InputText:
+                self._act(event)
+            else:
+                host.act(host.core.receive, event)
         except DecodeError as error:
             self._reject(error)
         except Exception:
