@@ -1,16 +1,16 @@
-"""Times interrupts and counts tokens, processor and memory, against a floor measured in the same run.
+"""Benchmark of interrupts, tokens, processor and memory, against a floor.
 
     .venv/bin/python scripts/benchmark.py [--quick] [--json FILE]
 
-The floor is a bare uvicorn application that sends prepared frames and knows no session, no turn and no
-fence. Ours runs twice, the second time with its metrics on. A fourth server, which is as much of a
-WebSocket server as our clients need, says what is the least that Python takes for an interrupt and a
-first token. Servers and load run on a core each where there are two. The servers have stretches of a few
-seconds in turns, in new processes in each round; each ratio is one of a round, and beside it stands how far
-it can be trusted: run it on a machine that does nothing else. It takes half an hour.
+The floor is a bare uvicorn application that sends prepared frames and has no sessions, turns or fence.
+Our server runs twice, the second time with metrics. A fourth server, with only the parts of WebSocket that
+the clients need, shows the minimum that Python takes for an interrupt and a first token. Servers and load
+run on one core each where there are two. Servers are measured in interleaved segments of a few seconds, in
+new processes in each round. Each ratio is computed within a round and has a confidence interval. Run it on
+a machine without other load; it takes half an hour.
 
-A server that logs a warning or an error, or a line that is lost, ends the run with exit code 1 and
-without figures.
+A warning or an error in a server's log, or a lost connection, ends the run with exit code 1 and without
+figures.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ QUICK = Plan(rounds=1, seconds=1.0, looks=7, cleanups=3, interrupts=100)
 
 
 def tell(what: str) -> None:
-    """Say what comes next, and when."""
+    """Print the next step with the time."""
     print(f"{time.monotonic() - STARTED:4.0f} s  {what}", file=sys.stderr, flush=True)
 
 
@@ -64,7 +64,7 @@ async def run(plan: Plan) -> Figures:
 
 
 def why(error: BaseException) -> list[str]:
-    """Return what went wrong, in words, each thing once."""
+    """Return the distinct errors as text."""
     notes = list(getattr(error, "__notes__", []))
     if isinstance(error, BaseExceptionGroup):
         return list(dict.fromkeys([*notes, *(line for inner in error.exceptions for line in why(inner))]))
@@ -72,7 +72,7 @@ def why(error: BaseException) -> list[str]:
 
 
 def prepare() -> None:
-    """Make this process one that puts load on another, and that ends its servers when it is ended."""
+    """Prepare this process for generating load and for ending its servers."""
     # However we were started: a shell's background job ignores the first one.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
@@ -81,7 +81,7 @@ def prepare() -> None:
 
 
 def main() -> int:
-    """Parse the command line, measure, and print the table; returns the exit code."""
+    """Measure and print the table; return the exit code."""
     options = _options()
     if options.serve:
         end_with_parent()

@@ -1,4 +1,4 @@
-"""Put a server under load: many users who talk, cut in, lose the line and read slowly; then tell the times.
+"""Load test: users talk, interrupt, lose the line and read slowly.
 
     .venv/bin/python scripts/load_test.py ws://127.0.0.1:8000/v1/session --sessions 200 --max-stale 0
 

@@ -1,4 +1,4 @@
-"""Write the machine-readable descriptions of the protocol, from its structs.
+"""Write schema.json, asyncapi.json and openapi.json from the structs.
 
     schema.json     JSON Schema of all events
     asyncapi.json   AsyncAPI of the socket
@@ -25,7 +25,7 @@ FOLDER = Path(__file__).parent.parent / "protocol"
 
 
 def definitions() -> dict[str, Any]:
-    """Return every definition by name: both unions, all events, and what is in them."""
+    """Return all definitions by name: unions, events and their parts."""
     unions, parts = msgspec.json.schema_components((ClientEvent, ServerEvent), ref_template="#/$defs/{name}")
     for part in parts.values():
         # The first line of a docstring is the description; the rest is for readers of the code.
@@ -35,7 +35,7 @@ def definitions() -> dict[str, Any]:
 
 
 def text() -> str:
-    """Return the file's text, a definition a line, so that a change shows where it is."""
+    """Return the text of schema.json, with one definition per line."""
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(part)}" for name, part in definitions().items())
     return (
         '{"$schema": "https://json-schema.org/draft/2020-12/schema",\n'
@@ -47,7 +47,7 @@ def text() -> str:
 
 
 def document(contents: Mapping[str, Any]) -> str:
-    """Return a document's text."""
+    """Return a document as text."""
     return json.dumps(contents, indent=1, ensure_ascii=False) + "\n"
 
 

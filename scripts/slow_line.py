@@ -1,10 +1,10 @@
-"""How long stale output goes on after an interrupt on a line of 1 Mbit/s that a producer saturates.
+"""Stale output after an interrupt on a saturated line of 1 Mbit/s.
 
     sudo .venv/bin/python scripts/slow_line.py [--rounds 5] [--json] [server options …]
 
-Server and client stand in network namespaces of their own, joined by a pair of virtual interfaces; the
-server's sends 1 Mbit/s through a queue of 32 KiB (tc-tbf(8)). The agent never waits. The client lets the
-line fill for a second and interrupts; what counts is from that moment to the last frame of output.
+Server and client run in separate network namespaces, joined by a pair of virtual interfaces; the server's
+interface sends 1 Mbit/s through a queue of 32 KiB (tc-tbf(8)). The agent never waits. The client lets the
+line fill for a second and interrupts; the duration is from that moment to the last frame of output.
 Needs Linux, root, `ip` and `tc`.
 """
 
@@ -37,7 +37,7 @@ VARIANTS = {"default": [], "max_in_flight_bytes = 8192": ["--max-in-flight-bytes
 
 
 class Round(NamedTuple):
-    """What one interrupt showed.
+    """Figures of one interrupt.
 
     Args:
         stale_s: From the interrupt to the last frame of output, in seconds; 0 when none came.
@@ -58,7 +58,7 @@ class Round(NamedTuple):
 
 
 async def play(rounds: int) -> list[Round]:
-    """Interrupt so many turns of one session."""
+    """Interrupt the turns of one session."""
     seen = []
     url = f"ws://{SERVER}:{PORT}/v1/session"
     async with connect(url, compression=None, proxy=None, max_queue=None) as socket:
@@ -94,7 +94,7 @@ async def _interrupt(socket: Any, input_id: str, interrupt_id: str) -> Round:
 
 @contextmanager
 def line() -> Iterator[tuple[str, str]]:
-    """Make two namespaces that are joined by a slow line; yields the server's and the client's."""
+    """Create two namespaces joined by a slow line; yield their names."""
     names = f"bargein-{os.getpid()}-s", f"bargein-{os.getpid()}-c"
     server, client = names
     try:
@@ -119,7 +119,7 @@ def _run(*command: str) -> None:
 
 
 def measure(names: tuple[str, str], rounds: int, options: list[str]) -> list[Round]:
-    """Serve with these options and interrupt so many turns."""
+    """Start a server with these options and interrupt turns."""
     server, client = names
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "agents.py").write_text(AGENT)

@@ -1,11 +1,11 @@
-"""What a client costs that stands still in the middle of an answer, and how soon it is freed.
+"""Cost of a client that stalls in the middle of an answer.
 
     .venv/bin/python scripts/stalled_client.py [--clients 16] [--json] [server options …]
 
-The agent never waits. A process with so many connections is stopped (SIGSTOP): it reads nothing and closes
-nothing, and its kernel goes on acknowledging probes. Counted are the server's resident memory and what
-its kernel holds for the connections, each by connection, until the server has dropped them all. Then the
-process goes on (SIGCONT), and every client resumes its session and interrupts its turn. Linux.
+The agent never waits. A process with all clients is stopped (SIGSTOP): it neither reads nor closes, and its
+kernel still acknowledges probes. The figures are the server's resident memory and the kernel's queues, per
+connection, until the server has dropped all connections. Then the process continues (SIGCONT), and each
+client resumes its session and interrupts its turn. Linux only.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PATIENCE_S = 60.0
 
 
 async def play(url: str, clients: int) -> None:
-    """Read endless answers until told, then interrupt them; print how many interrupts were answered."""
+    """Read endless answers, interrupt them, and print the number of results."""
     async with asyncio.timeout(3 * PATIENCE_S):
         print(sum(await asyncio.gather(*(_one(url) for _ in range(clients)))), flush=True)
 
@@ -65,13 +65,13 @@ async def _resumed(session: ClientSession) -> None:
 
 
 def resident(pid: int) -> int:
-    """Return a process's resident memory in bytes."""
+    """Return the resident memory of a process in bytes."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
 
 
 def queued(port: int) -> list[int]:
-    """Return the bytes in the send queue of every established connection of a port (proc_net_tcp(5))."""
+    """Return the send queue of each connection of a port (proc_net_tcp(5))."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return [
         int(row[4].partition(":")[0], 16)

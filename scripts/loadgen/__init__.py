@@ -1,8 +1,8 @@
-"""A load generator for any server that speaks the protocol: sessions, barge-ins, lost lines, and figures.
+"""Load generator for any server of the protocol.
 
-options   what is asked for          user      one user: when they speak, cut in, vanish
-histogram how times are kept         session   one session: what was sent, what came, what is wrong
-figures   everything that is counted websocket the line, in as few steps as possible
+options   options of a run           user      one user: inputs, interrupts, lost lines
+histogram durations in little memory session   one session: checks of the protocol
+figures   all counts and durations   websocket a minimal WebSocket client
 machine   processor and memory       report, picture   the table, the JSON, the SVG
-run       all of it together         agent     an agent that says as much as its input asks for
+run       a whole run                agent     an agent with output of a given size
 """

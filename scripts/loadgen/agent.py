@@ -1,9 +1,9 @@
-"""An agent to put under load: it says as much as its input asks for.
+"""Agent for load tests, with output of a given size and rate.
 
     cd scripts && bargein-server loadgen.agent:agent
 
-"100 tokens at 50/s" is what it obeys; anything else gets 40 tokens at 20 a second. The moments are
-counted from the start, so that a late token makes no later one late.
+An input such as "100 tokens at 50/s" sets both; other inputs get 40 tokens at 20 per second. The times are
+computed from the start, so that a late token does not delay later ones.
 """
 
 from __future__ import annotations

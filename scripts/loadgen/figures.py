@@ -1,4 +1,4 @@
-"""Everything that is counted, of all sessions together."""
+"""Counts and durations of all sessions together."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Figures:
         times: The durations, by the names of `TIMES`.
         turns: Ends of turns, by status and reason.
         outcomes: Answers to interrupts.
-        errors: What went wrong, by kind.
-        tokens: Pieces of text and audio that came.
+        errors: Errors, by kind.
+        tokens: Received pieces of text and audio.
         stale: Events of a turn that came after its end, or after its interrupt was accepted.
         asked: Inputs.
-        cut_early: Turns that this side cut before their first token: no time to it is known.
+        cut_early: Turns interrupted before their first token, which have no time to it.
         opened: Sessions that are open now.
-        reached: The most that were open at a time.
+        reached: Maximum number of open sessions.
         dropped: Lines that were cut on purpose.
     """
 
@@ -53,7 +53,7 @@ class Figures:
         self.dropped = 0
 
     def begun(self, intended: float, now: float) -> float:
-        """Return the moment from which something is timed, and note the generator's lag.
+        """Return the start of a duration, and record the generator's lag.
 
         A request is timed from when it was due, not from when it was sent: otherwise a stall delays
         the requests that would have shown it ("coordinated omission"). Only what a timer may be late

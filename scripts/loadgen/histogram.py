@@ -1,4 +1,4 @@
-"""Durations by the million in constant memory, exact to one per cent."""
+"""Histogram of durations in constant memory, exact to one per cent."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _BUCKETS = int(math.log(3600 / SMALLEST_S) / _GROWTH) + 2
 
 
 class Histogram:
-    """Counts of durations in buckets, each one per cent wider than the one before.
+    """Counts of durations in buckets, each one per cent wider than the last.
 
     Attributes:
-        count: How many were recorded.
-        max: The longest, exactly, in seconds; 0 when there is none.
+        count: Number of durations.
+        max: The exact longest duration in seconds; 0 without any.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Histogram:
         self._buckets = array("Q", bytes(8 * _BUCKETS))
 
     def record(self, seconds: float) -> None:
-        """Count a duration; what is shorter than a microsecond counts as one, beyond an hour as an hour."""
+        """Count a duration, clamped to the range from a microsecond to an hour."""
         self.count += 1
         if seconds > self.max:
             self.max = seconds
@@ -37,7 +37,7 @@ class Histogram:
         self._buckets[min(bucket, _BUCKETS - 1)] += 1
 
     def quantile(self, share: float) -> float:
-        """Return the seconds that this share of the durations does not exceed; 0 when there are none."""
+        """Return the quantile of the durations in seconds; 0 without any."""
         wanted = max(1, math.ceil(self.count * share))
         seen = 0
         for bucket, count in enumerate(self._buckets):
@@ -47,7 +47,7 @@ class Histogram:
         return self.max
 
     def steps(self) -> Iterator[tuple[float, float]]:
-        """Yield the share of durations up to each bucket that is not empty, and its seconds."""
+        """Yield cumulative share and upper bound of each bucket in use."""
         seen = 0
         for bucket, count in enumerate(self._buckets):
             if count:

@@ -10,12 +10,12 @@ from msgspec import Struct
 
 
 class Usage(Struct, frozen=True):
-    """What a process has used up to now.
+    """Resources used by a process so far.
 
     Args:
-        at: When, in seconds of the monotonic clock.
+        at: Time of the sample, in seconds of the monotonic clock.
         cpu_s: Seconds of processor time, user and system, of all its threads.
-        rss_bytes: Memory that it holds.
+        rss_bytes: Resident memory.
     """
 
     at: float
@@ -24,7 +24,7 @@ class Usage(Struct, frozen=True):
 
 
 def usage_of(pid: int) -> Usage:
-    """Return what a process has used, without its children.
+    """Return the resources used by a process, without its children.
 
     Raises:
         OSError: There is no such process, or this system has no `/proc`.
@@ -35,7 +35,7 @@ def usage_of(pid: int) -> Usage:
 
 
 def _processor_s(process: Path) -> float:
-    """Return the processor time of a process: in nanoseconds where the kernel tells, else in ticks."""
+    """Return processor time, in the best resolution that the kernel has."""
     try:
         threads = [(task / "schedstat").read_text("ascii") for task in (process / "task").iterdir()]
     except FileNotFoundError:  # a kernel without it, or a thread that ended just now
@@ -49,10 +49,10 @@ def _processor_s(process: Path) -> float:
 
 
 class Watch:
-    """Follows one process.
+    """Samples of one process.
 
     Args:
-        pid: The process; None for this one, of which only the processor time is known.
+        pid: The process; None for this one, for which only the processor time is available.
     """
 
     def __init__(self, pid: int | None = None) -> None:
@@ -60,7 +60,7 @@ class Watch:
         self._samples = [self._usage()]
 
     def sample(self) -> None:
-        """Look once more; a process that is gone is left as it was."""
+        """Add a sample, unless the process is gone."""
         try:
             self._samples.append(self._usage())
         except OSError:
@@ -74,23 +74,23 @@ class Watch:
 
     @property
     def cpu_share(self) -> float:
-        """How much of one core it used, from the first look to the last."""
+        """Share of one core in use, from the first sample to the last."""
         first, last = self._samples[0], self._samples[-1]
         return (last.cpu_s - first.cpu_s) / max(last.at - first.at, 1e-9)
 
     @property
     def cpu_share_max(self) -> float:
-        """The same, between the two looks where it was highest."""
+        """Highest share of one core between two samples."""
         pairs = zip(self._samples, self._samples[1:], strict=False)
         return max(((b.cpu_s - a.cpu_s) / max(b.at - a.at, 1e-9) for a, b in pairs), default=0.0)
 
     @property
     def cpu_s(self) -> float:
-        """Processor time from the first look to the last, in seconds."""
+        """Processor time from the first sample to the last, in seconds."""
         return self._samples[-1].cpu_s - self._samples[0].cpu_s
 
     @property
     def rss_mib(self) -> tuple[float, float, float]:
-        """Memory in MiB: at the first look, at most, at the last."""
+        """Resident memory in MiB: first, highest and last sample."""
         sizes = [sample.rss_bytes / 2**20 for sample in self._samples]
         return sizes[0], max(sizes), sizes[-1]

@@ -1,4 +1,4 @@
-"""What a run is asked for."""
+"""Options of a load test."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ DEFAULT_TEXTS = ("20 tokens at 50/s", "100 tokens at 50/s", "300 tokens at 50/s"
 
 
 class Options(Struct, frozen=True, kw_only=True):
-    """One run. Durations are seconds, shares are from 0 to 1.
+    """Options of one run; durations are seconds, shares are from 0 to 1.
 
     Args:
-        url: Where sessions are, `ws://` or `wss://`.
-        sessions: How many users talk at a time.
-        ramp_s: How long it takes until the last of them has come.
-        duration_s: How long they talk after that.
-        turn_every_s: A user speaks so often on average, whether the server keeps up or not.
-        texts: What they say; each is as likely as the others.
-        barge_in: The share of turns that are interrupted.
-        barge_in_s: They are interrupted at random, this long after they were asked for at most.
-        slow: The share of users who stop reading now and then; their times are not counted.
-        slow_s: For how long.
-        drops: The share of turns during which the line is lost and the session resumed.
-        patience_s: A turn that was interrupted and has no end after this long hangs.
+        url: URL of the sessions, `ws://` or `wss://`.
+        sessions: Number of concurrent users.
+        ramp_s: Time until the last user has connected.
+        duration_s: Time for which they talk after that.
+        turn_every_s: Average time between inputs of a user, independent of the server's speed.
+        texts: Inputs, chosen with equal probability.
+        barge_in: Share of turns that are interrupted.
+        barge_in_s: Maximum time from an input to its interrupt, which comes at random.
+        slow: Share of users who stop reading at times; their durations are not counted.
+        slow_s: Duration of such a pause.
+        drops: Share of turns during which the connection is lost and the session resumed.
+        patience_s: Time after which an interrupted turn without an end counts as hanging.
         codec: `json` or `msgpack`.
         headers: Further headers of every handshake.
-        seed: Of all randomness.
+        seed: Seed of all randomness.
         pid: The server's process, when it runs on this machine.
-        json: Where the figures go.
-        picture: Where the picture goes.
-        limits: By name: the most that is good, in milliseconds, or as a count.
+        json: File for the figures.
+        picture: File for the picture.
+        limits: Upper limits by name, in milliseconds or as a count.
     """
 
     url: str
@@ -72,7 +72,7 @@ example: scripts/load_test.py ws://127.0.0.1:8000/v1/session --max-interrupt-p99
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
-    """Return the options of a command line; exits with 2 when it is wrong."""
+    """Return the options of a command line; exit with 2 for a wrong one."""
     parser = argparse.ArgumentParser(
         description="Put a server under load and time it.",
         epilog=_EPILOG,
@@ -94,7 +94,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
 
 
 def limit_names() -> list[str]:
-    """Return the names of everything that can be limited."""
+    """Return the names of all figures with a limit."""
     return [*COUNTS, *(f"{time}-{quantile}-ms" for time in TIMES for quantile in QUANTILES)]
 
 
@@ -109,9 +109,9 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
         type=_above_zero,
         default=4.0,
         metavar="S",
-        help="a user speaks so often (%(default)s)",
+        help="average seconds between inputs of a user (%(default)s)",
     )
-    add("--text", action="append", dest="texts", help=f"what users say; may be repeated ({DEFAULT_TEXTS})")
+    add("--text", action="append", dest="texts", help=f"an input; may be repeated ({DEFAULT_TEXTS})")
     add(
         "--barge-in",
         type=_share,

@@ -1,4 +1,4 @@
-"""The distribution of the times as SVG: how long, by the share of events that took no longer."""
+"""Distribution of the durations as SVG: duration by share of events."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLOURS = {
 
 
 def svg(figures: Figures, title: str) -> str:
-    """Return a picture of everything that was timed; both axes are logarithmic."""
+    """Return a picture of all durations; both axes are logarithmic."""
     drawn = {name: figures.times[name] for name in COLOURS if figures.times[name].count}
     decades = _decades(drawn)
     parts = [
@@ -51,7 +51,7 @@ def svg(figures: Figures, title: str) -> str:
 
 
 def _decades(drawn: dict[str, Histogram]) -> tuple[int, int]:
-    """Return the powers of ten, in seconds, between which everything lies; nothing below 10 µs is drawn."""
+    """Return the powers of ten, in seconds, around all durations."""
     longest = max((times.max for times in drawn.values()), default=1.0)
     return -5, max(-4, math.ceil(math.log10(max(longest, 1e-5))))
 

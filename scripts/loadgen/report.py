@@ -1,4 +1,4 @@
-"""The figures as a table, as JSON, and held against the limits."""
+"""Report of the figures: table, JSON and check of the limits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LATE_S = 0.01
 def summary(
     options: Options, figures: Figures, own: Watch, server: Watch | None, tokens_per_s: float
 ) -> dict[str, Any]:
-    """Return everything that is known about a run, ready for JSON."""
+    """Return all figures of a run, ready for JSON."""
     url = urlsplit(options.url)
     result: dict[str, Any] = {
         "server": f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}",  # a query may hold a secret
@@ -60,7 +60,7 @@ def _times(figures: Figures, name: str) -> dict[str, float]:
 
 
 def bottleneck(figures: Figures, own: Watch) -> str | None:
-    """Return why the generator may be what was slow, None when it was not."""
+    """Return the reason why the generator may have been too slow, or None."""
     late = figures.times["lag"].quantile(0.99)
     if own.cpu_share_max > BUSY:
         return f"it used up to {own.cpu_share_max:.0%} of its core"
@@ -70,7 +70,7 @@ def bottleneck(figures: Figures, own: Watch) -> str | None:
 
 
 def missed(options: Options, figures: Figures, result: dict[str, Any]) -> list[str]:
-    """Return the limits that were missed, in words; a time that was never measured misses its limit."""
+    """Return the missed limits as text; a missing duration misses its limit."""
     counts = {
         "errors": sum(figures.errors.values()),
         "stale": figures.stale,
@@ -92,7 +92,7 @@ def missed(options: Options, figures: Figures, result: dict[str, Any]) -> list[s
 
 
 def table(result: dict[str, Any]) -> str:
-    """Return the figures for people, in Markdown."""
+    """Return the figures as Markdown."""
     sessions, process = result["sessions"], result.get("process")
     lines = [
         f"{result['server']}, from a machine with {result['machine']}",

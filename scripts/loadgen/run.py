@@ -1,4 +1,4 @@
-"""All of it together: users come, talk and leave, while progress is told and the machine is watched."""
+"""A whole run: users, progress and samples of the machine."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ TICK_S = 0.02
 
 
 async def run(options: Options, progress: TextIO) -> tuple[dict[str, Any], Figures]:
-    """Put a server under load; returns the figures, see `report.summary`.
+    """Put a server under load; return the figures of `report.summary`.
 
     Args:
-        options: What is asked for.
-        progress: Where a line a second goes while it runs.
+        options: Options of the run.
+        progress: Called with a line of text every second.
 
     Raises:
-        OSError: `--pid` names no process that can be watched.
+        OSError: The process of `--pid` cannot be sampled.
     """
     figures = Figures()
     own, server = Watch(), Watch(options.pid) if options.pid is not None else None
@@ -53,7 +53,7 @@ async def run(options: Options, progress: TextIO) -> tuple[dict[str, Any], Figur
 
 
 async def _tokens_between(figures: Figures, full: float, leaves: float) -> int:
-    """Return how many tokens came while all users talked."""
+    """Return the number of tokens received while all users talked."""
     await asyncio.sleep(max(0.0, full - perf_counter()))
     before = figures.tokens
     await asyncio.sleep(max(0.0, leaves - perf_counter()))
@@ -61,7 +61,7 @@ async def _tokens_between(figures: Figures, full: float, leaves: float) -> int:
 
 
 async def _feel_lag(figures: Figures) -> None:
-    """Note how late this event loop is: what it reads late it would blame on the server."""
+    """Record the lag of this event loop, which would count as the server's."""
     due = perf_counter()
     while True:
         due = max(due + TICK_S, perf_counter())
@@ -70,7 +70,7 @@ async def _feel_lag(figures: Figures) -> None:
 
 
 async def _tell(figures: Figures, watches: list[Watch], options: Options, progress: TextIO) -> None:
-    """Tell how it goes, once a second."""
+    """Report the progress once a second."""
     start, tokens = perf_counter(), 0
     while True:
         await asyncio.sleep(1.0)
@@ -89,7 +89,7 @@ async def _tell(figures: Figures, watches: list[Watch], options: Options, progre
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run from the command line; returns the exit code: 1 when a limit is missed or nobody came in."""
+    """Run from the command line; return 1 for a missed limit or no session."""
     options = parse(arguments)
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
@@ -109,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def loop_factory() -> Any:
-    """Return uvloop's loop where it is installed, the standard one elsewhere."""
+    """Return the factory of uvloop where it is installed, else None."""
     try:
         import uvloop
     except ImportError:

@@ -1,9 +1,8 @@
-"""One session: what was sent, what came, and what of that no server may do.
+"""One session of the load test, with checks of the protocol.
 
-It keeps its own books rather than those of `bargein_client`: a judge who shares code with a player
-shares its mistakes. What is held against the server: numbers are contiguous; every request is answered;
-every turn ends once; nothing of a turn comes after its end, and, on a live line, nothing but its end
-after its interrupt was accepted.
+It does not use `bargein_client`, because a check that shares code with a client shares its errors. The
+checks: numbers are contiguous; every request is answered; every turn ends once; no event of a turn comes
+after its end, and, on a live line, only its end comes after an accepted interrupt.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ class LoadTurn:
     """One turn.
 
     Attributes:
-        asked_at: When its input was due, or sent when that was about the same.
-        interrupt_at: The same of its interrupt.
-        last_token_at: When its last token came.
-        fenced: Its interrupt was accepted, and since then the line was live.
-        deferred: Its interrupt waits for a protected section.
-        ended_at: When its end came.
-        dismissed: It was cut off because the run is over. All users do that in one moment, so how long it
-            takes is no figure, unless it never ends.
-        disturbed: The generator itself cut the line or did not read: its times say nothing.
+        asked_at: Time at which its input was due, or was sent if that was about the same.
+        interrupt_at: Time at which its interrupt was due or sent.
+        last_token_at: Time of its last token.
+        fenced: Whether its interrupt was accepted and the line has been live since.
+        deferred: Whether its interrupt waits for a protected section.
+        ended_at: Time of its end.
+        dismissed: Whether it was interrupted because the run is over. All users do that at one moment, so
+            its duration does not count, unless it never ends.
+        disturbed: Whether the generator cut the line or did not read, so that its durations do not count.
     """
 
     __slots__ = (
@@ -62,17 +61,17 @@ class LoadTurn:
 
 
 class LoadSession:
-    """The books of one session; see the module. Times are those of `perf_counter`.
+    """State of one session; times are those of `perf_counter`.
 
     Args:
-        codec: How frames are written.
-        figures: Where everything is counted.
-        write: Writes a frame; None while there is no line.
+        codec: The codec of the frames.
+        figures: The counts and durations.
+        write: Writes a frame; None without a line.
 
     Attributes:
-        open: `session.opened` came on this line.
-        replaying: A replay is not over.
-        slow: Its user stops reading at times, so that no time of it counts.
+        open: Whether `session.opened` was received on this line.
+        replaying: Whether a replay is under way.
+        slow: Whether its user stops reading at times, so that its durations do not count.
     """
 
     def __init__(self, codec: Codec, figures: Figures) -> None:
@@ -88,7 +87,7 @@ class LoadSession:
         self._cut = False  # by ourselves: what waits for a line then does not wait for the server
         self._connect_at = 0.0
         self._pending: dict[str, InputText | Interrupt] = {}
-        self._taken_along: tuple[str, ...] = ()  # the ids of what the resume of this line has said
+        self._taken_along: tuple[str, ...] = ()  # ids of the requests in the resume of this line
         self._turns: dict[str, LoadTurn] = {}
         self._by_input: dict[str, LoadTurn] = {}
 
@@ -99,7 +98,7 @@ class LoadSession:
 
         Args:
             write: Writes a frame.
-            began: When the connection was due.
+            began: Time at which the connection was due.
         """
         self.write, self._connect_at = write, began
         opening = bp.SessionOpen(client=bp.ClientInfo(name="load test"))
@@ -113,7 +112,10 @@ class LoadSession:
         write(self._codec.encode(opening))
 
     def detach(self, *, on_purpose: bool) -> None:
-        """The line is gone. What is under way is no measure of the server when we cut it ourselves."""
+        """Record the loss of the line.
+
+        Durations under way do not count when the generator itself cut the line.
+        """
         if self.open:
             self._figures.opened -= 1
         self.write, self.open, self.replaying = None, False, False
@@ -123,7 +125,7 @@ class LoadSession:
             turn.fenced = False  # frames from before the fence may be replayed
 
     def ask(self, text: str, intended: float, now: float) -> LoadTurn:
-        """Ask for a turn; it supersedes the one that runs."""
+        """Request a turn, which supersedes the running one."""
         turn = LoadTurn(f"in_{next(self._ids)}", self._figures.begun(intended, now))
         turn.disturbed = self.slow or self._cut
         self._by_input[turn.input_id] = turn
@@ -132,7 +134,7 @@ class LoadSession:
         return turn
 
     def interrupt(self, turn: LoadTurn, intended: float, now: float) -> None:
-        """Cut a turn off, unless it has ended."""
+        """Interrupt a turn, unless it has ended."""
         if turn.ended_at is not None or turn.interrupt_at is not None:
             return
         turn.interrupt_at = self._figures.begun(intended, now)
@@ -141,7 +143,7 @@ class LoadSession:
         self._request(Interrupt(id=interrupt_id, turn_id=turn.turn_id, input_id=named))
 
     def close(self) -> None:
-        """End the session for good."""
+        """Close the session."""
         self._send(bp.SessionClose())
 
     def _request(self, event: InputText | Interrupt) -> None:
@@ -157,16 +159,16 @@ class LoadSession:
     # --- what is left ----------------------------------------------------------------------------
 
     def unfinished(self) -> list[LoadTurn]:
-        """Return the turns that have no end."""
+        """Return the turns without an end."""
         return [turn for turn in self._by_input.values() if turn.ended_at is None]
 
     @property
     def idle(self) -> bool:
-        """Whether everything is answered and every turn has ended."""
+        """Return whether all requests are answered and all turns have ended."""
         return not self._pending and not self.unfinished()
 
     def give_up(self, now: float) -> None:
-        """Count what never came, with the time that it has been missing for."""
+        """Count missing answers and ends, with the time since they were due."""
         self._figures.errors["a request without an answer"] += len(self._pending)
         for turn in self.unfinished():
             if turn.input_id in self._pending:
@@ -178,7 +180,7 @@ class LoadSession:
     # --- what comes ------------------------------------------------------------------------------
 
     def receive(self, frame: bytes, now: float) -> None:
-        """Take a frame in."""
+        """Check and count a frame."""
         try:
             event = self._codec.decode_server(frame)
         except bp.DecodeError as error:
@@ -259,7 +261,7 @@ class LoadSession:
                 self._send(request)
 
     def _lost(self, reason: str, now: float) -> None:
-        """The server refused to resume: nothing of what was under way has another end."""
+        """Record a refused resume, which ends all turns under way."""
         self._figures.errors[f"a resume refused: {reason}"] += 1
         self._pending.clear()
         for turn in self.unfinished():

@@ -1,7 +1,7 @@
-"""One user: when they come, speak, cut in, lose the line and read slowly.
+"""One user of the load test, with times drawn from the seed.
 
-All moments are drawn beforehand from the seed and none waits for the server: one that stalls gets the
-same load as one that does not.
+All times are drawn in advance and do not depend on the server, so that a server that stalls gets the same
+load as one that does not.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ REDIAL_S = 0.5
 
 
 class User:
-    """See the module.
+    """One user: inputs, interrupts, lost connections and slow reading.
 
     Args:
-        options: What the run is asked for.
-        figures: Where everything is counted.
-        random: Of this user alone.
+        options: Options of the run.
+        figures: The counts and durations.
+        random: Randomness of this user.
     """
 
     def __init__(self, options: Options, figures: Figures, random: Random) -> None:
@@ -48,11 +48,11 @@ class User:
         self._over = False
 
     async def talk(self, comes: float, leaves: float) -> None:
-        """Come, talk, and leave when everything has ended or patience has.
+        """Connect, talk, and leave at the end of all turns or of the patience.
 
         Args:
-            comes: When, in the time of `perf_counter`.
-            leaves: When to say nothing new any more.
+            comes: Time of the connection, by `perf_counter`.
+            leaves: Time after which no input is sent.
         """
         options, random = self._options, self._random
         await _until(comes)
@@ -101,7 +101,7 @@ class User:
                 await asyncio.sleep(self._options.slow_s * self._random.uniform(0.5, 1.5))
 
     async def _finish(self) -> None:
-        """Interrupt what still runs, and wait for every end."""
+        """Interrupt the running turns and wait for all ends."""
         now = perf_counter()
         for turn in self._session.unfinished():
             turn.dismissed = turn.interrupt_at is None
@@ -116,7 +116,7 @@ class User:
     # --- the line --------------------------------------------------------------------------------
 
     async def _stay_connected(self, due: float) -> None:
-        """Keep a line open until the server says that it wants none."""
+        """Reconnect until the server closes the session for good."""
         options = self._options
         protocol = self._codec.subprotocol
         while not self._over:
@@ -141,7 +141,7 @@ class User:
         self._gone.set()
 
     def _count_loss(self, line: Line) -> bool:
-        """Count a lost line unless it was cut on purpose; returns whether to stay away."""
+        """Count a lost line unless it was cut on purpose; return whether to stop."""
         on_purpose, self._dropping = self._dropping, False
         if on_purpose or self._over:
             return False

@@ -1,4 +1,4 @@
-"""A WebSocket as its client, in as few steps as possible: the generator must cost less than the server."""
+"""Minimal WebSocket client, which must cost less than the server."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _FINAL = 0x80
 
 
 class Refused(Exception):
-    """No connection; the message is its kind, for the table of errors."""
+    """The connection was refused; the message is the kind of error."""
 
 
 class Line(asyncio.Protocol):
-    """One connection.
+    """One WebSocket connection.
 
     Args:
-        handshake: Makes the request and checks the response.
+        handshake: Creates the request and checks the response.
         headers: Further headers of the request.
-        on_message: Called with each message and the time at which it came (`perf_counter`).
-        on_lost: Called once with the close code when the line is gone, also after `drop()`.
+        on_message: Called with each message and its time of arrival (`perf_counter`).
+        on_lost: Called once with the close code after the end, also after `drop()`.
 
     Attributes:
-        opened: Done when the handshake is.
-        violation: What the server did wrong on the WebSocket, None while it did nothing.
+        opened: Done after the handshake.
+        violation: Violation of RFC 6455 by the server, None without one.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Line(asyncio.Protocol):
         self._code = 1006
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask for the upgrade."""
+        """Request the upgrade."""
         self._transport = cast("asyncio.Transport", transport)
         request = self._handshake.connect()
         for name, value in self._headers.items():
@@ -65,13 +65,13 @@ class Line(asyncio.Protocol):
         self._transport.writelines(self._handshake.data_to_send())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the owner."""
+        """Notify the owner."""
         if not self.opened.done():
             self.opened.set_exception(Refused("connect: closed during the handshake"))
         self._on_lost(self._code)
 
     def data_received(self, data: bytes) -> None:
-        """Read what came; every message of one read came at the same time."""
+        """Read frames; all messages of one read have the same time."""
         now = perf_counter()
         buffer = self._rest + data if self._rest else data
         if not self.opened.done():
@@ -96,7 +96,7 @@ class Line(asyncio.Protocol):
         return False
 
     def _read(self, buffer: bytes, now: float) -> bytes:
-        """Take whole frames (RFC 6455 section 5.2) from a buffer; returns the rest."""
+        """Handle complete frames (RFC 6455 section 5.2); return the rest."""
         at, size = 0, len(buffer)
         while size - at >= 2:
             length, start = buffer[at + 1], at + 2
@@ -143,7 +143,7 @@ class Line(asyncio.Protocol):
         self._send(_FINAL | (_TEXT if text else _BINARY), payload)
 
     def _send(self, first: int, payload: bytes) -> None:
-        """Write a frame, masked with zeros: legal, and nothing to compute."""
+        """Write a frame with a mask of zeros, which is legal and costs nothing."""
         size = len(payload)
         if size < 126:
             head = bytes([first, 0x80 | size])
@@ -155,7 +155,7 @@ class Line(asyncio.Protocol):
             self._transport.write(head + bytes(4) + payload)
 
     def read(self, on: bool) -> None:
-        """Read on, or stop reading, as a client does that cannot keep up."""
+        """Continue or stop reading, like a client that cannot keep up."""
         if self._transport is None or self._transport.is_closing():
             return
         if on:
@@ -164,12 +164,12 @@ class Line(asyncio.Protocol):
             self._transport.pause_reading()
 
     def close(self) -> None:
-        """Close after what was sent."""
+        """Close the connection after all sent frames."""
         if self._transport is not None:
             self._transport.close()
 
     def drop(self) -> None:
-        """Cut the connection without a word."""
+        """Abort the connection."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -181,10 +181,10 @@ async def dial(
     on_message: Callable[[bytes, float], None],
     on_lost: Callable[[int], None],
 ) -> Line:
-    """Open a line, without a subprotocol when that is empty.
+    """Open a connection, without a subprotocol if that is empty.
 
     Raises:
-        Refused: There is none, and `on_lost` is not called either, or is harmless.
+        Refused: There is no connection; a call of `on_lost` is harmless then.
     """
     uri = parse_uri(url)
     offered = [Subprotocol(subprotocol)] if subprotocol else None

@@ -1,4 +1,4 @@
-"""The codec and the core without a socket, in nanoseconds an event."""
+"""Cost of codec and core without a socket, in nanoseconds per event."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRIES = 7
 
 
 def alone() -> dict[str, float]:
-    """Return nanoseconds an event by what is done; the best of several tries, since noise only adds."""
+    """Return nanoseconds per event by operation, the minimum of several runs."""
     delta = bp.TextDelta(seq=bp.Seq(100_000), turn_id=bp.TurnId("t_8432156e_1"), text=TOKEN)
     ask = bp.JSON.encode(bp.InputText(id=bp.InputId("in_1"), text=TOKEN))
     tasks = {f"{codec.subprotocol}: encode text.delta": _encode(codec, delta) for codec in bp.CODECS.values()}
@@ -35,7 +35,7 @@ def _encode(codec: bp.Codec, event: bp.ServerEvent) -> Callable[[], float]:
 
 
 def _repeat(act: Callable[[], object]) -> float:
-    """Return the seconds that all events take."""
+    """Return the seconds for all events."""
     started = time.perf_counter()
     for _ in range(EVENTS):
         act()

@@ -1,10 +1,9 @@
-"""How many sessions one core serves.
+"""Number of sessions that one core serves.
 
-A token costs less the busier the core is: 23 µs with 500 sessions and 16 with 1,200 on one machine, and all
-alike, the kernel's part and Python's. So from where the processor time per token with few sessions says
-that the core is full, its load hardly grows for half as many sessions again, and chance decides whether such
-a crowd is served. The most sessions that are is what is looked for: a crowd begins beyond the border, and
-goes down and up around it.
+A token costs less on a busier core, in the kernel as well as in Python: 23 µs with 500 sessions and 16 µs
+with 1,200 on one machine. So, beyond the number of sessions at which the cost with few sessions predicts a
+full core, the load hardly grows for another half of them, and chance decides whether such a crowd is served.
+The search looks for the largest crowd that is served: it begins beyond that border and then moves around it.
 """
 
 from __future__ import annotations
@@ -37,13 +36,13 @@ WATCHED = 100
 
 
 class Look(Struct, frozen=True):
-    """What clients got from a crowd of one size.
+    """Result of a crowd of one size.
 
     Args:
-        size: How many they were.
-        gap_s: The 99th percentile of the gaps between their tokens.
-        tokens_per_s: Of the session that got the fewest.
-        load: How busy the load was, as a share of its core.
+        size: Number of sessions.
+        gap_s: 99th percentile of the gaps between tokens.
+        tokens_per_s: Tokens per second of the session with the fewest.
+        load: Share of a core that the load generator used.
     """
 
     size: int
@@ -53,25 +52,25 @@ class Look(Struct, frozen=True):
 
     @property
     def served(self) -> bool:
-        """Everyone got what they should."""
+        """Return whether all sessions got their tokens in time."""
         return self.gap_s <= GAP_S and self.tokens_per_s >= TOKENS_PER_S
 
 
 class Staircase:
-    """The sizes to look at: up after one that was served, down after one that was not.
+    """Sequence of sizes: up after a served one, down after an overload.
 
-    So looks stay around the border, which moves with the speed of the machine, and other servers can have
-    theirs in between. (H. Levitt: Transformed up-down methods in psychoacoustics, 1971.)
+    So the sizes stay around the border, which moves with the speed of the machine, and segments of other
+    servers can come in between. (H. Levitt: Transformed up-down methods in psychoacoustics, 1971.)
 
     Args:
-        first: Where to begin.
-        step: How far to go in the end, as a share of the size; at first, `STRIDE` times as far, and half as
-            far after each turning.
+        first: The first size.
+        step: Final step, as a share of the size; the first step is `STRIDE` times as large, and halved at
+            each turning.
 
     Attributes:
-        size: What to look at next.
-        looks: How many there were.
-        turned: How often the border was passed.
+        size: The next size.
+        looks: Number of sizes so far.
+        turned: Number of turnings so far.
     """
 
     def __init__(self, first: int, step: float) -> None:
@@ -83,7 +82,7 @@ class Staircase:
         self._up: bool | None = None
 
     def go_on(self, served: bool) -> None:
-        """Take a verdict on `size`, and the next step."""
+        """Record a verdict on `size` and compute the next one."""
         if self._up not in (None, served):
             self.turned += 1
             self._share = max(self._step, self._share / 2)
@@ -98,11 +97,11 @@ class Staircase:
 
 
 class Capacity:
-    """The stretch that looks for the most sessions, of all servers.
+    """Segment that searches for the number of sessions, of all servers.
 
     Args:
-        plan: How much is measured.
-        figures: Has their processor time per token, and takes the sizes at the border.
+        plan: Size of the measurement.
+        figures: Source of the processor time per token, and destination of the sizes.
     """
 
     def __init__(self, plan: Plan, figures: Figures) -> None:
@@ -111,10 +110,10 @@ class Capacity:
         self._staircases: dict[str, Staircase] = {}
 
     async def look(self, crowd: Crowd) -> None:
-        """Look at a crowd of the next size.
+        """Measure a crowd of the next size.
 
         Raises:
-            Broken: It was the last look, and the border was never passed.
+            Broken: It was the last size, and the border was never passed.
         """
         name = crowd.server.name
         if name not in self._staircases:
@@ -131,7 +130,7 @@ class Capacity:
 
 
 async def look(crowd: Crowd, size: int) -> Look:
-    """Let a crowd have this size and talk, and watch it."""
+    """Measure a crowd of this size while it talks."""
     more = size - len(crowd.clients)
     if more > 0:
         await crowd.grow(more)

@@ -1,4 +1,4 @@
-"""One client of either server, which notes when frames come and no more."""
+"""One client of any server, which only records the times of frames."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _HEAD = 200
 
 
 class Client:
-    """Starts turns and stops them.
+    """Client that starts and stops turns.
 
     Args:
-        server: Whose client.
+        server: The server.
 
     Attributes:
-        tokens: How many came.
-        first_token_at: When the first one of the last turn came.
-        lost: Why it is of no use any more, None while it is.
+        tokens: Number of received tokens.
+        first_token_at: Time of the first token of the last turn.
+        lost: Reason of a failure, None without one.
     """
 
     def __init__(self, server: Served) -> None:
@@ -47,14 +47,14 @@ class Client:
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def connect(self) -> None:
-        """Open the line."""
+        """Open the connection."""
         subprotocol = "" if self._floor else "bargein.v1.json"
         self._line = await dial(self._url, {}, subprotocol, self._take, self._gone)
         if not self._floor:
             self.say({"type": "session.open"})
 
     async def close(self) -> None:
-        """End the session, or its turn would go on without us, and wait until the server ends the line."""
+        """Close the session, and wait until the server closes the connection."""
         self._closing = True
         if self._line is None or self.lost is not None:
             return
@@ -98,17 +98,17 @@ class Client:
         self._first = self._end = None
 
     async def turn(self, text: str) -> None:
-        """Ask for a turn and wait for its end.
+        """Request a turn and wait for its end.
 
         Raises:
-            Broken: There is none, as below.
+            Broken: The client has failed.
         """
         ended = self._await_end()
         self._send(self._asking(text))
         await ended
 
     async def first_token(self, text: str) -> float:
-        """Ask for a turn; returns the seconds to its first token."""
+        """Request a turn; return the seconds to its first token."""
         self._first = first = asyncio.get_running_loop().create_future()
         asking = self._asking(text)
         asked = perf_counter()
@@ -118,7 +118,7 @@ class Client:
         return self.first_token_at - asked
 
     async def stop(self) -> float:
-        """Interrupt the turn; returns the seconds to its end."""
+        """Interrupt the turn; return the seconds to its end."""
         ended = self._await_end()
         stopping = (
             f"stop {self.tokens - self._before}".encode()
@@ -133,11 +133,11 @@ class Client:
 
     @property
     def in_turn(self) -> bool:
-        """A turn of its runs that has begun to speak."""
+        """Return whether a turn runs and has output."""
         return self._in_turn
 
     def watch(self, gaps: list[float] | None) -> None:
-        """Add the seconds between tokens to these from now on; None ends that."""
+        """Record the seconds between tokens in a list; None stops recording."""
         self._gaps, self._token_at = gaps, perf_counter()
 
     def _await_end(self) -> asyncio.Future[None]:
@@ -153,7 +153,7 @@ class Client:
         """Send an event.
 
         Raises:
-            Broken: There is no line.
+            Broken: There is no connection.
         """
         self._send(json.dumps(event).encode())
 
@@ -164,5 +164,5 @@ class Client:
 
 
 def _event(kind: str, event_id: str, **fields: str) -> bytes:
-    """Return an event, made before its time is taken: it is the server that is timed."""
+    """Return an encoded event, before its time is taken."""
     return json.dumps({"type": kind, "id": event_id, **fields}).encode()

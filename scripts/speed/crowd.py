@@ -1,6 +1,6 @@
-"""Many clients of either server on one event loop, so cheap that the server is what is timed.
+"""Many clients of one server on one event loop, at minimum cost.
 
-Nothing is decoded: a frame is told by its first bytes. Checking is for the load test.
+Frames are recognised by their first bytes and not decoded. The load test does the checks.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ class Crowd:
     """Clients of one server.
 
     Args:
-        server: Whose.
-        size: How many there are at first.
+        server: The server.
+        size: Initial number of clients.
 
     Attributes:
-        server: Whose.
-        clients: Those that are connected.
+        server: The server.
+        clients: The connected clients.
     """
 
     def __init__(self, server: Served, size: int) -> None:
@@ -49,16 +49,16 @@ class Crowd:
 
     @property
     def lost(self) -> str | None:
-        """What first went wrong with one of them, None while nothing did."""
+        """Reason of the first failure of a client, None without one."""
         return next((client.lost for client in self.clients if client.lost), None)
 
     @property
     def tokens(self) -> int:
-        """How many tokens came to all of them."""
+        """Number of tokens that all clients received."""
         return sum(client.tokens for client in self.clients)
 
     async def grow(self, by: int) -> Sequence[Client]:
-        """Connect more; returns them, idle."""
+        """Connect more clients; return them, idle."""
         before = len(self.clients)
         async with asyncio.timeout(PATIENCE_S):
             for _ in range(by):
@@ -68,13 +68,13 @@ class Crowd:
         return self.clients[before:]
 
     async def shrink(self, by: int) -> None:
-        """Let the last ones go."""
+        """Close the newest clients."""
         gone, self.clients = self.clients[len(self.clients) - by :], self.clients[: len(self.clients) - by]
         async with asyncio.timeout(PATIENCE_S):
             await asyncio.gather(*(client.close() for client in gone))
 
     async def start(self, text: str, clients: Sequence[Client] | None = None) -> None:
-        """Let everyone begin a turn, or these, at random moments within `PHASE_S`."""
+        """Start a turn of each client at random times within `PHASE_S`."""
         random = Random(1)
         chosen = self.clients if clients is None else clients
         async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
@@ -82,18 +82,18 @@ class Crowd:
                 tasks.create_task(_begin(client, text, PHASE_S * random.random()))
 
     async def hush(self) -> None:
-        """Let everyone stop the turn that runs, so that this server leaves the machine to the others."""
+        """Stop all turns, so that the machine is free for other servers."""
         async with asyncio.timeout(PATIENCE_S):
             await asyncio.gather(*(client.stop() for client in self.clients if client.in_turn))
 
     async def all_say(self, text: str) -> None:
-        """Let everyone have one turn to its end."""
+        """Run one turn of each client to its end, concurrently."""
         async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
             for client in self.clients:
                 tasks.create_task(client.turn(text))
 
     async def each_says(self, text: str) -> None:
-        """Let everyone have one turn to its end, one after the other."""
+        """Run one turn of each client to its end, one after the other."""
         async with asyncio.timeout(PATIENCE_S):
             for client in self.clients:
                 await client.turn(text)

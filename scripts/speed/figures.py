@@ -1,4 +1,4 @@
-"""What was measured, of every round, and what becomes of it."""
+"""Results of all rounds, and their statistics."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SURE = 0.95
 
 
 class Ratio(NamedTuple):
-    """How two servers compare.
+    """Ratio of two servers.
 
     Args:
-        value: One divided by the other.
-        low, high: Between these it lies with a certainty of `SURE`, as far as the rounds tell: as many of
-            them, drawn again and again, give so (bootstrap, by percentiles). None of a single round.
+        value: The ratio.
+        low, high: Bootstrap confidence interval at level `SURE`, from resampled rounds (percentiles). None
+            for a single round.
     """
 
     value: float
@@ -30,11 +30,11 @@ class Ratio(NamedTuple):
 
 
 class Figures:
-    """What all rounds gave.
+    """Results of all rounds.
 
     Attributes:
-        values: One number a round.
-        times: The durations of each round, sorted, in seconds.
+        values: One number per round.
+        times: The sorted durations of each round, in seconds.
     """
 
     def __init__(self) -> None:
@@ -42,18 +42,18 @@ class Figures:
         self.times: dict[Key, list[list[float]]] = {}
 
     def note(self, what: str, name: str, value: float) -> None:
-        """Keep a round's number."""
+        """Add the number of a round."""
         self.values.setdefault((what, name), []).append(value)
 
     def keep(self, what: str, name: str, times: Iterable[float]) -> None:
-        """Keep a round's durations."""
+        """Add the durations of a round."""
         self.times.setdefault((what, name), []).append(sorted(times))
 
     def get(self, what: str, name: str, share: float | None = None) -> float:
         """Return the figure of all rounds.
 
         Args:
-            what: A value, or durations.
+            what: Name of a value or of durations.
             name: The server.
             share: The quantile of durations. Up to the median it is the median of the rounds', as for
                 values. Beyond, it is that of all rounds together: the tail of one round is a handful
@@ -70,17 +70,17 @@ class Figures:
         return [quantile(times, share) for times in self.times[what, name]]
 
     def count(self, what: str, name: str) -> int:
-        """Return how many durations there are, of all rounds."""
+        """Return the number of durations of all rounds."""
         return sum(map(len, self.times[what, name]))
 
     def ratio(self, of: Key, to: Key, share: float | None = None, to_share: float | None = None) -> Ratio:
         """Compare two servers, round by round.
 
         Args:
-            of: What, of which server.
-            to: By what, of which server, it is divided.
-            share: As for `get`: it is the median of the rounds' ratios, or one of all rounds together.
-            to_share: The other's quantile, where it is not the same.
+            of: Figure and server of the numerator.
+            to: Figure and server of the denominator.
+            share: As for `get`: the median of the rounds' ratios, or one ratio of all rounds together.
+            to_share: Quantile of the denominator, where it differs.
         """
         if share is None or share <= 0.5:
             pairs = zip(self.rounds(*of, share), self.rounds(*to, to_share or share), strict=True)
@@ -95,7 +95,7 @@ class Figures:
         return _ratio(len(ours), tails)
 
     def raw(self) -> dict[str, Any]:
-        """Return everything, ready for JSON; durations in milliseconds."""
+        """Return all results, ready for JSON; durations are in milliseconds."""
         found: dict[str, Any] = {"values": {}, "times_ms": {}}
         for (what, name), values in self.values.items():
             found["values"].setdefault(what, {})[name] = values
@@ -114,7 +114,7 @@ def _divided(value: float, by: float) -> float:
 
 
 def _ratio(rounds: int, of: Callable[[Sequence[int]], float]) -> Ratio:
-    """Return what a function says of all rounds, and how far that depends on which there were."""
+    """Return the ratio that a function computes, with its interval."""
     value = of(range(rounds))
     if rounds < 2:
         return Ratio(value, None, None)
@@ -124,11 +124,11 @@ def _ratio(rounds: int, of: Callable[[Sequence[int]], float]) -> Ratio:
 
 
 def quantile(ordered: list[float], share: float) -> float:
-    """Return the smallest of sorted values that this share of them does not exceed."""
+    """Return the quantile of sorted values."""
     return ordered[max(0, ceil(len(ordered) * share) - 1)]
 
 
 def spread(values: list[float]) -> float:
-    """Return how far rounds are apart, as a share of their median; what changes by less is noise."""
+    """Return the spread of rounds as a share of their median."""
     middle = median(values)
     return (max(values) - min(values)) / middle if middle > 0 else 0.0

@@ -1,8 +1,8 @@
-"""The floor: as little as uvicorn can do.
+"""The floor: a minimal server on uvicorn.
 
-It knows no session, no turn and no fence. It sends one prepared frame again and again, and answers a stop
-with another: its round trip is what the line itself costs. The frames are as long as ours, so the end of a
-turn that was stopped holds what was heard of it.
+It has no sessions, turns or fence. It sends one prepared frame repeatedly, and answers a stop with another,
+so its round trip is the cost of the connection itself. The frames have the length of ours, so the end of a
+stopped turn holds the heard text.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ ENDS = [END_FRAME % (TOKEN * tokens) for tokens in range(round(LONGEST_S * RATE)
 
 
 async def floor(scope: Any, receive: Any, send: Any) -> None:
-    """Stream at `trickle` until `stop N`, which tells how many came, and send N frames at `flat N`."""
+    """Stream after `trickle` until `stop N`, and send N frames after `flat N`.
+
+    The N of `stop N` is the number of frames that the client received.
+    """
     await receive()
     await send({"type": "websocket.accept"})
     stream: asyncio.Task[None] | None = None

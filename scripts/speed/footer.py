@@ -1,4 +1,4 @@
-"""What stands below the table: on what it was measured, and how far it can be trusted."""
+"""Notes below the table: machine, sample sizes and warnings."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .processes import FLOOR, NAMES, OURS
 from .table import number
 
 IDLE = 0.5
-"""A load average beyond this before we begin is somebody else's."""
+"""A load average beyond this before the start comes from other processes."""
 
 
 def machine() -> str:
-    """Return what this runs on, with versions."""
+    """Return machine and versions as text."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("uvicorn", "websockets", "uvloop", "msgspec"))
     return (
         f"{os.cpu_count()} cores{_model()}, {platform.system()} {platform.release()}, "
@@ -30,7 +30,7 @@ def machine() -> str:
 
 
 def _model() -> str:
-    """Return the processor's name, where the system tells."""
+    """Return the name of the processor, where available."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
     except OSError:
@@ -40,17 +40,17 @@ def _model() -> str:
 
 
 def load_average() -> float:
-    """Return how many processes wanted a core, of the last minute; 0 where the system does not tell."""
+    """Return the load average of the last minute; 0 where not available."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 def footer(figures: Figures, plan: Plan, waiting: float) -> list[str]:
-    """Return its lines.
+    """Return the notes as lines.
 
     Args:
-        figures: What was measured.
-        plan: How much.
-        waiting: The load average before it began.
+        figures: The results.
+        plan: Size of the measurement.
+        waiting: The load average before the start.
     """
     most = max(plan.sessions)
     floor, ours = (figures.get(f"utilisation {most}", name) for name in (FLOOR, OURS))
@@ -59,7 +59,7 @@ def footer(figures: Figures, plan: Plan, waiting: float) -> list[str]:
         machine(),
         f"medians of {plan.rounds} rounds ({plan.looks - APPROACH} looks at crowds), ratios too; "
         "p99 of all rounds together; memory once; each in new processes",
-        f"in parentheses: between what a ratio lies with a certainty of {SURE:.0%}, as far as rounds tell",
+        f"{SURE:.0%} bootstrap confidence interval in parentheses",
         f"{most} sessions: {floor:.0%} of the floor's core, {ours:.0%} of ours, {load:.0%} of the load's",
         f"interrupts of each server, at least: {_interrupts(figures, plan)}",
         _noise(figures, plan),
@@ -69,7 +69,7 @@ def footer(figures: Figures, plan: Plan, waiting: float) -> list[str]:
 
 
 def _counts(figures: Figures, plan: Plan) -> dict[str, int]:
-    """Return how many durations the server with the fewest has behind each p99."""
+    """Return the smallest number of durations behind each p99."""
     found = {number(n): min(figures.count(f"ended {n}", name) for name in NAMES) for n in plan.sessions}
     ours = [name for name in NAMES if name != FLOOR]
     for n in plan.endless:
@@ -93,7 +93,7 @@ ENOUGH = 1000
 
 
 def warnings(figures: Figures, plan: Plan, waiting: float) -> list[str]:
-    """Return what spoils the figures."""
+    """Return the warnings about the figures."""
     found = []
     loads = {what: median(values) for (what, _), values in figures.values.items() if what.startswith("load ")}
     for (what, _), values in figures.values.items():

@@ -1,4 +1,4 @@
-"""Clients that cut turns off at random moments, and what that takes."""
+"""Interrupts at random times, and their durations."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ AWAKE_S = 2e-3
 
 
 class Interrupts:
-    """Everyone of a crowd interrupts, again and again.
+    """Repeated interrupts by all clients of a crowd.
 
     Args:
-        text: What they say.
-        pause: How long a turn runs on average, in seconds; never less than half of that.
-        rest: How long it takes on average until the next begins, in seconds; 0 for at once.
+        text: The input.
+        pause: Average time from input to interrupt, in seconds; at least half of it.
+        rest: Average time from an end to the next input, in seconds; 0 for immediately.
 
     Attributes:
-        ended: Interrupt → end, in seconds; so are the others.
-        again: Interrupt → first token of the next turn.
-        first: Input → first token.
+        ended: Interrupt → end, in seconds.
+        again: Interrupt → first token of the next turn, in seconds.
+        first: Input → first token, in seconds.
     """
 
     def __init__(self, text: str, pause: float, rest: float = 0.0) -> None:
@@ -36,12 +36,12 @@ class Interrupts:
         self._sleepers: set[asyncio.Task[None]] = set()
 
     async def of(self, crowd: Crowd, seconds: float, at_least: int) -> None:
-        """Let a crowd, whose turns run, interrupt.
+        """Interrupt the running turns of a crowd repeatedly.
 
         Args:
-            crowd: Who.
-            seconds: How long this goes on,
-            at_least: or until there are so many interrupts, whichever is later.
+            crowd: The crowd.
+            seconds: Minimum duration.
+            at_least: Minimum number of interrupts.
         """
         until = perf_counter() + seconds
         async with asyncio.timeout(seconds + PATIENCE_S), asyncio.TaskGroup() as tasks:
@@ -60,7 +60,7 @@ class Interrupts:
             self.again.append(client.first_token_at - began)
             await self._pause(self._mean_pause * random.uniform(0.5, 1.5))
         for sleeper in self._sleepers:
-            sleeper.cancel()  # nothing is left to do for whoever is in the middle of a turn
+            sleeper.cancel()  # clients in the middle of a turn have nothing left to do
 
     async def _pause(self, seconds: float) -> None:
         task = asyncio.current_task()
@@ -73,10 +73,10 @@ class Interrupts:
 
 
 async def _until(due: float) -> None:
-    """Wait for a moment that depends on nothing but chance.
+    """Wait until a random time, independent of the event loop.
 
-    A timer of the loop would fire when it is noticed: mostly when tokens come in, which is when the server
-    is busy. So the last bit is waited for awake.
+    A timer of the loop fires mostly when tokens arrive, which is when the server is busy. So the last part
+    of the time is busy waiting.
     """
     await asyncio.sleep(max(0.0, due - perf_counter() - AWAKE_S))
     while perf_counter() < due:

@@ -1,9 +1,8 @@
-"""The least that an interrupt takes in Python: prepared bytes, sent by the callback that has read it.
+"""Minimum cost of an interrupt in Python, with prepared bytes.
 
-It does what the floor does without what the floor needs for that: no ASGI, no parser that knows all of
-RFC 6455, no task that is woken to read. What is left is the kernel's, the event loop's and the load's, and
-no server is faster. So this row says how much of an aim there is for decoding, fence, numbers, log and
-answers.
+The callback that reads an interrupt writes the answer. There is no ASGI, no complete parser of RFC 6455, and
+no task that wakes up to read. The remaining cost is that of the kernel, the event loop and the load
+generator, and no server is faster. So this row shows the room for decoding, fence, numbers, log and answers.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _ENDS = [_framed(end) for end in ENDS]
 
 
 class _Least(asyncio.Protocol):
-    """A connection. It understands `trickle`, `stop N` and a close, each in one read."""
+    """Connection with `trickle`, `stop N` and close, each in one read."""
 
     def __init__(self) -> None:
         self._open = False
@@ -83,7 +82,7 @@ class _Least(asyncio.Protocol):
 
 
 def serve_least(port: int) -> None:
-    """Run it until it is terminated."""
+    """Run the server until it is terminated."""
 
     async def run() -> None:
         server = await asyncio.get_running_loop().create_server(_Least, "127.0.0.1", port)

@@ -1,8 +1,8 @@
 """Memory of a session: idle, with the log of a turn, and streaming.
 
-Each comes from a process that is new, since one that freed memory before gives it to the next session,
-which then seems to cost nothing. A few clients come first and stay: what they make the server load and
-set up is no session's. The rest is the growth of what the process holds, by the sessions that came.
+Each figure comes from a new process, because a process that freed memory before reuses it, so that the next
+session seems to cost nothing. A few clients connect first and stay: the memory that the server needs for
+its first client is not part of a session. The figure is the growth of the process per further session.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ async def memory(serve: Serve, plan: Plan, figures: Figures, tell: Callable[[str
     """Measure all servers, in as many sessions as the largest crowd has.
 
     Args:
-        serve: Starts a server.
-        plan: How much.
-        figures: Takes bytes a session.
-        tell: Is told what comes next.
+        serve: Starts servers.
+        plan: Size of the measurement.
+        figures: Destination of the bytes per session.
+        tell: Called with the next step.
     """
     size = max(plan.sessions)
     for name in NAMES:

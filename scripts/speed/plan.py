@@ -1,4 +1,4 @@
-"""How much is measured."""
+"""Size of the measurement."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from msgspec import Struct
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """How much is measured.
+    """Size of the measurement.
 
     Args:
-        rounds: How often everything is but memory and the sessions of a core.
-        seconds: How long each stretch of tokens that trickle is watched, at least.
-        sessions: In crowds of these sizes.
-        flat_out: Sessions that get tokens as fast as they can, for each stretch of it.
-        endless: Sessions that get them so and interrupt, for each stretch of it.
-        looks: How often is looked whether a core serves a crowd.
-        step: By which share such a crowd grows or shrinks in the end.
-        cleanups: Interrupts of turns whose cleanup is slow, at least, in each crowd, in all rounds.
-        interrupts: How many there are behind a 99th percentile, at least, of each server, in all rounds.
+        rounds: Number of rounds of everything but memory and the sessions of a core.
+        seconds: Minimum duration of a segment with tokens at a steady rate.
+        sessions: Sizes of the crowds.
+        flat_out: Sessions with tokens at full speed, for each segment of it.
+        endless: Sessions with tokens at full speed that interrupt, for each segment of it.
+        looks: Number of crowds in the search for the sessions of a core.
+        step: Final step of that search, as a share of the size.
+        cleanups: Minimum number of interrupts with a slow cleanup, per crowd, in all rounds.
+        interrupts: Minimum number of interrupts behind a 99th percentile, per server, in all rounds.
     """
 
     rounds: int = 10
@@ -35,10 +35,10 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     @property
     def interrupts_a_round(self) -> int:
-        """The same of one round."""
+        """Minimum number of interrupts behind a percentile, per round."""
         return ceil(self.interrupts / self.rounds)
 
     @property
     def cleanups_a_round(self) -> int:
-        """The same of one round."""
+        """Minimum number of interrupts with a slow cleanup, per round."""
         return ceil(self.cleanups / self.rounds)

@@ -1,4 +1,4 @@
-"""Servers as processes of their own: started, listened to, and stopped whatever happens."""
+"""Servers in processes of their own: start, checks, and a certain stop."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ _SAID = 4000
 
 
 class Broken(Exception):
-    """A server or a line failed, and what was counted beside that is no figure; the message says how."""
+    """A server or a connection failed, which makes the figures invalid."""
 
 
 class Served:
-    """A server that runs.
+    """A running server.
 
     Args:
         name: One of `ALL`.
-        port: Where it listens.
-        process: What runs it.
-        log: A file descriptor of what it writes. It is told to write nothing but warnings and errors.
+        port: Its port.
+        process: Its process.
+        log: File descriptor of its output, which has only warnings and errors.
 
     Attributes:
-        url: Where its socket is.
+        url: URL of its WebSocket.
     """
 
     def __init__(self, name: str, port: int, process: subprocess.Popen[bytes], log: int) -> None:
@@ -54,12 +54,12 @@ class Served:
 
     @property
     def usage(self) -> Usage:
-        """What it has used up to now."""
+        """Return its resources used so far."""
         return usage_of(self.pid)
 
     @property
     def complaint(self) -> str:
-        """What is wrong with it, in words; empty while nothing is."""
+        """Return a description of its failure; empty without one."""
         # Not read(): the offset of the file is the server's, too.
         said = os.pread(self._log, _SAID, 0).decode("utf-8", "replace").strip()
         code = self._process.poll()
@@ -67,10 +67,10 @@ class Served:
         return "; ".join(filter(None, [ended, f"{self.name} wrote: {said}" if said else ""]))
 
     def check(self) -> None:
-        """Look whether it is well.
+        """Check that the server works.
 
         Raises:
-            Broken: It has ended, or has written a warning or an error.
+            Broken: The server has ended, or has logged a warning or an error.
         """
         if complaint := self.complaint:
             raise Broken(complaint)
@@ -82,14 +82,14 @@ Serve = Callable[[Sequence[str]], AbstractContextManager[list[Served]]]
 
 @contextmanager
 def served(script: Path, names: Sequence[str] = ALL) -> Iterator[list[Served]]:
-    """Start servers, on a core of their own where there are two, and stop them at the end.
+    """Start servers, on their own core where possible; stop them at the end.
 
     Args:
-        script: Calls `serve` for `--serve NAME --port PORT`, on a core if there is `--core CORE`.
-        names: Which.
+        script: Calls `serve` for `--serve NAME --port PORT`, on one core with `--core CORE`.
+        names: Names of the servers.
 
     Raises:
-        Broken: One of them was not well at the end. Any other error gets what they wrote as a note.
+        Broken: A server has failed. Any other error gets the output of the servers as a note.
     """
     with ExitStack() as stack:
         servers = [_start(script, name, stack) for name in names]
@@ -128,16 +128,16 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
         process.wait(END_S)
-    except BaseException:  # it hangs, or whoever ends us is in a hurry: it must not stay behind
+    except BaseException:  # the process hangs, or this one is being ended: it must not stay behind
         process.kill()
         process.wait()
         raise
 
 
 def end_with_parent() -> None:
-    """Let this process, a server, end when whoever started it is gone, in whatever way.
+    """End this process, a server, when its parent process is gone.
 
-    A signal may come while a process is being started, when nobody knows yet that there is one to stop.
+    A signal may end the parent while it starts the server and cannot stop it yet.
     """
 
     def wait() -> None:
@@ -152,7 +152,7 @@ async def listening(server: Served) -> None:
     """Wait until a server accepts connections.
 
     Raises:
-        Broken: It ended instead.
+        Broken: The server ended instead.
     """
     async with asyncio.timeout(30):
         while True:
@@ -165,13 +165,13 @@ async def listening(server: Served) -> None:
 
 
 def pin(core: int | None) -> None:
-    """Run on one core; None: wherever the system likes."""
+    """Restrict this process to one core; None for all cores."""
     if core is not None:
         os.sched_setaffinity(0, {core})
 
 
 def allow_files() -> None:
-    """Open as many files as the system lets this process: each session is one."""
+    """Raise the limit of open files, because each session is one."""
     with suppress(ImportError):
         import resource
 

@@ -1,9 +1,9 @@
-"""What is measured, in stretches of a few seconds that the servers have in turns.
+"""Rounds of measurement, in interleaved segments of a few seconds.
 
-A virtual machine does not have the same speed for a minute. So all servers have their clients connected,
-one of them talks at a time, and each round holds a stretch of each: what the machine does in a round falls
-on all alike, and a ratio is one of a round. Each round has processes of its own: runs with one process of
-each server came out further apart than their intervals allowed.
+The speed of a virtual machine changes within a minute. So all servers have their clients connected, one
+server is measured at a time, and each round has a segment of each: disturbances in a round affect all servers
+alike, and ratios are computed within a round. Each round has new processes: runs with one process per server
+differed by more than their intervals.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ Stretch = Callable[[Crowd], Awaitable[None]]
 
 
 async def measure(serve: Serve, plan: Plan, figures: Figures, tell: Tell) -> None:
-    """Run everything but what `memory` does.
+    """Measure everything except memory.
 
     Args:
         serve: Starts the servers.
-        plan: How much.
-        figures: Takes what comes out.
-        tell: Is told what comes next.
+        plan: Size of the measurement.
+        figures: Destination of the results.
+        tell: Called with the next step.
 
     Raises:
-        Broken: A server or a line failed.
+        Broken: A server or a connection failed.
     """
     capacity = Capacity(plan, figures)
     for n in range(plan.rounds):
@@ -65,7 +65,7 @@ async def measure(serve: Serve, plan: Plan, figures: Figures, tell: Tell) -> Non
 
 
 class _Round:
-    """A stretch of everything, of servers that have just been started."""
+    """One round, with servers that have just been started."""
 
     def __init__(self, servers: Sequence[Served], n: int, plan: Plan, tell: Tell) -> None:
         self._servers = servers
@@ -75,7 +75,7 @@ class _Round:
         self._tell = tell
 
     async def measure(self, figures: Figures, capacity: Capacity, looks: int) -> None:
-        """Measure everything once, and look at crowds so many times."""
+        """Measure everything once, and crowds several times."""
         plan, turn = self._plan, self._in_turns
         complete = [server for server in self._servers if server.name != LEAST]
         ours = [server for server in complete if server.name != FLOOR]
@@ -93,7 +93,7 @@ class _Round:
     async def _in_turns(
         self, what: str, servers: Sequence[Served], size: int, stretch: Stretch, times: int = 1
     ) -> None:
-        """Let each server have a stretch, so many times, in an order that chance makes."""
+        """Run segments of all servers several times, in random order."""
         async with AsyncExitStack() as stack:
             crowds = [await stack.enter_async_context(Crowd(server, size)) for server in servers]
             for _ in range(times):
@@ -108,7 +108,7 @@ class _Round:
 
 @contextmanager
 def no_garbage() -> Iterator[None]:
-    """Let this process collect no garbage meanwhile: its own pauses would be blamed on the server."""
+    """Suspend garbage collection, whose pauses would count as the server's."""
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -120,14 +120,14 @@ def no_garbage() -> Iterator[None]:
 
 
 async def _warm_up(crowd: Crowd) -> None:
-    """Let everyone begin turns and interrupt them: what runs for the first time is slow."""
+    """Run and interrupt turns, because first executions are slow."""
     for _ in range(WARM_TURNS):
         await crowd.start("trickle")
         await crowd.hush()
 
 
 async def _trickle(plan: Plan, figures: Figures, crowd: Crowd) -> None:
-    """Tokens at a steady rate: processor time of the server alone, then interrupts at random."""
+    """Measure processor time at a steady rate, then random interrupts."""
     server, size = crowd.server, len(crowd.clients)
     await crowd.start("trickle")
     tokens, used = crowd.tokens, server.usage.cpu_s
@@ -146,7 +146,7 @@ async def _trickle(plan: Plan, figures: Figures, crowd: Crowd) -> None:
 
 
 async def _cleanup(plan: Plan, figures: Figures, crowd: Crowd) -> None:
-    """The floor cleans nothing up; ours takes 0.3 s, and nobody is to wait for that."""
+    """Measure interrupts of turns with a cleanup of 0.3 s; the floor has none."""
     server, size = crowd.server, len(crowd.clients)
     text = "cleanup" if server.name != FLOOR else "trickle"
     await crowd.start(text)
@@ -165,7 +165,7 @@ async def _flat_out(figures: Figures, crowd: Crowd) -> None:
 
 
 async def _turns(figures: Figures, crowd: Crowd) -> None:
-    """What a turn of one token costs, from its input to its end."""
+    """Measure turns of one token, from input to end."""
     used = crowd.server.usage.cpu_s
     for _ in range(TURNS):
         await crowd.all_say("flat 1")
@@ -173,7 +173,7 @@ async def _turns(figures: Figures, crowd: Crowd) -> None:
 
 
 async def _endless(plan: Plan, figures: Figures, crowd: Crowd) -> None:
-    """Interrupts of agents that never suspend."""
+    """Measure interrupts of agents that never suspend."""
     server, size = crowd.server, len(crowd.clients)
     await crowd.start("endless")
     own, began = time.process_time(), time.perf_counter()

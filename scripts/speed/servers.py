@@ -1,4 +1,4 @@
-"""The servers: the floor, ours, ours with its metrics on, and the least that Python can do."""
+"""The servers: floor, ours, ours with metrics, and the minimum in Python."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ CLEANUP_S = 0.3
 
 
 async def agent(turn: Turn) -> AsyncIterator[Output]:
-    """Yield `flat N` tokens or `endless` many without suspending, or one every 20 ms.
+    """Yield tokens: N for `flat N`, endless ones for `endless`, else 50 per s.
 
-    Like a model, it does not slow down when the server does. The end of a `cleanup` is slow.
+    Like a model, it does not slow down with the server. The end of a `cleanup` is slow.
     """
     command, _, count = turn.text.partition(" ")
     due = monotonic()
@@ -44,7 +44,7 @@ async def agent(turn: Turn) -> AsyncIterator[Output]:
 
 
 def serve(which: str, port: int, core: int | None) -> None:
-    """Run one of them until it is terminated."""
+    """Run a server until it is terminated."""
     pin(core)
     allow_files()
     if which == FLOOR:

@@ -1,4 +1,4 @@
-"""The table: floor and ours, their ratios, and how far those can be trusted."""
+"""Table of floor and our server, with ratios and their intervals."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ FLOOR_SHARE = 0.5
 
 
 class Row(NamedTuple):
-    """A row.
+    """Row of the table.
 
     Args:
-        title: With the unit.
-        what: What was measured.
-        factor: To the unit in the title.
-        decimals: How many are printed.
-        share: Which quantile of durations it is; None: it is a value.
-        floor: What the median of stands for the floor, where that cannot do the same; empty: the same.
-        ratio: Whether floor and ours are to be compared.
+        title: Title with the unit.
+        what: Name of the figure.
+        factor: Factor to the unit in the title.
+        decimals: Number of printed decimals.
+        share: Quantile of durations; None for a value.
+        floor: Figure whose median stands for the floor, where the floor lacks this one; else empty.
+        ratio: Whether the row has a ratio.
     """
 
     title: str
@@ -36,7 +36,7 @@ class Row(NamedTuple):
 
 
 def rows(plan: Plan) -> list[Row]:
-    """Return what the table has."""
+    """Return the rows of the table."""
     found: list[Row] = []
     for n in plan.sessions:
         found += _trickling(n)
@@ -80,18 +80,18 @@ def _has_least(row: Row) -> bool:
 
 
 def number(sessions: int) -> str:
-    """Return so many sessions in words."""
+    """Return a number of sessions as text."""
     return f"{sessions} session{'s' if sessions > 1 else ''}"
 
 
 def value(figures: Figures, row: Row, name: str) -> float:
-    """Return what a row says of a server, in its unit."""
+    """Return the value of a server in a row, in the row's unit."""
     what, share = (row.floor, FLOOR_SHARE) if row.floor and name == FLOOR else (row.what, row.share)
     return figures.get(what, name, share) * row.factor
 
 
 def compared(figures: Figures, row: Row, name: str) -> Ratio | None:
-    """Return how a server compares with the floor; None where that says nothing."""
+    """Return the ratio of a server to the floor; None where it has no meaning."""
     if not row.ratio or not value(figures, row, FLOOR) > 0:
         return None
     to_share = FLOOR_SHARE if row.floor else row.share

@@ -1,4 +1,4 @@
-"""The interface between an agent and the server: `Agent`, `Turn` and `Output`.
+"""Interface between agent and server: `Agent`, `Turn` and `Output`.
 
 An agent is an async generator function of one argument, the `Turn`. Its output goes to the client: a `str`
 is a piece of the answer, structs of `bargein_protocol` are everything else. When the turn is interrupted,
@@ -310,7 +310,7 @@ class Turn:
         return self._host.section()
 
     def http_client(self) -> httpx2.AsyncClient:
-        """Return the HTTP client for model calls, such as for `AsyncOpenAI(http_client=…)`.
+        """Return the HTTP client for model calls, such as those of `AsyncOpenAI`.
 
         The server owns it; do not close it. Each response stream that is opened through it in this turn
         is closed when the turn ends, whatever the agent does then. Later requests raise `TurnClosed`.
