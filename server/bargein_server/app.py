@@ -139,7 +139,7 @@ def _http_routes(sessions: Callable[[], SessionRegistry], admission: Admission) 
 
 
 def _cors(origins: Collection[str]) -> Middleware:
-    """Return the CORS middleware that lets pages of these origins read responses."""
+    """Return CORS middleware that lets pages of these origins read responses."""
     return Middleware(
         CORSMiddleware,
         allow_origins=tuple(origins),

@@ -116,7 +116,7 @@ class Launcher:
         self._check_started()
 
     async def serve(self) -> None:
-        """Serve until SIGINT, SIGTERM or cancellation; turns are ended before it returns.
+        """Serve until a signal or cancellation, and end all turns then.
 
         Raises:
             NotStarted: The application did not start.
@@ -194,7 +194,7 @@ async def serve(
     *,
     insecure: bool = False,
 ) -> None:
-    """Serve an agent in the running event loop until SIGINT, SIGTERM or cancellation.
+    """Serve an agent in the running event loop until a signal or cancellation.
 
     The arguments and errors are those of `run`. When it is cancelled it ends all turns, closes their
     connections, and then raises `asyncio.CancelledError`.

@@ -54,12 +54,14 @@ class Runner:
         turn: What the agent is given, until its task has ended.
         task: The task; None before `start` and when it has ended.
         stopped: Whether the fence was closed.
+        reason: Reason for the turn's end; None while it runs.
     """
 
     def __init__(self, host: RunnerHost, turn_id: TurnId) -> None:
         core = host.core
         self.task: asyncio.Task[None] | None = None
         self.stopped = False
+        self.reason: str | None = None
         self.turn = Turn(turn_id, core.turn(turn_id).input, core.history(turn_id), host.view, self)
         self._tools: TurnToolLedger | None = None  # most turns call none
         self._id = turn_id
@@ -95,7 +97,7 @@ class Runner:
         """
         assert self.task is not None
         self.stopped = True
-        self.turn.reason = reason
+        self.reason = reason
         self.task.cancel(reason)
         for child in list(self._children):
             child.cancel(reason)
@@ -106,7 +108,7 @@ class Runner:
 
     def _cancel_again(self) -> None:
         assert self.task is not None
-        self.task.cancel(self.turn.reason)
+        self.task.cancel(self.reason)
         self._timer = self._host.loop.call_later(self._host.settings.cleanup_kill_s, self._abandon)
 
     def _abandon(self) -> None:
