@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from playwright.async_api import Browser, BrowserContext, Locator, Page, Playwright
 
+from machine import find_chromium
 from waiting import WAIT_S
 
-CHROMIUM = "/usr/bin/chromium"
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -28,11 +28,11 @@ FLAGS = [
 
 async def launch(playwright: Playwright) -> Browser:
     """Start the browser of the system."""
-    return await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    return await playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
 
 
 class ChatPage:
-    """See the module.
+    """Chat page in a tab of a real browser.
 
     Attributes:
         page: The tab.
@@ -94,7 +94,7 @@ class ChatPage:
         )
 
     async def kept(self) -> dict[str, Any]:
-        """Return what the tab keeps over a reload."""
+        """Return the state that the tab keeps over a reload."""
         text = await self.page.evaluate("sessionStorage.getItem('bargein.page.v1')")
         return dict(json.loads(text)) if text else {}
 
@@ -108,7 +108,7 @@ async def person(
     scheme: Literal["light", "dark"] = "light",
     context: BrowserContext | None = None,
 ) -> AsyncIterator[ChatPage]:
-    """Open the page in a tab of its own: of a fresh profile, or of a given one."""
+    """Open the page in a new tab, of a fresh profile or of a given one."""
     own = context is None
     if context is None:
         width, height = size

@@ -1,4 +1,4 @@
-"""Vocabulary for tests of the client: server events in a few letters, and a server that is played by hand."""
+"""Vocabulary for tests of the client: server events, a scripted server."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def session_lost(ref_id: str) -> bp.ErrorEvent:
 
 
 class Client:
-    """A core, with what it wants to send and what it told, and ids that count: in_1, x_1, …"""
+    """A client's core with its outgoing frames, its events and counting ids."""
 
     def __init__(self, bounds: Bounds | None = None) -> None:
         self.core = ClientCore(bounds=bounds)
@@ -129,14 +129,14 @@ class Client:
         self._ids = 0
 
     def open(self, event: bp.SessionOpened | None = None) -> Client:
-        """Attach and have the session opened; what is sent on the way is thrown away."""
+        """Attach and open the session; frames sent on the way are dropped."""
         self.core.attach()
         self.core.outgoing()
         self.take(event or opened())
         return self
 
     def reopen(self, event: bp.SessionOpened | None = None) -> bp.SessionOpen:
-        """Lose the line, attach again, and return the first frame; then have it answered."""
+        """Lose the connection and reopen the session; return the first frame."""
         self.core.detach()
         self.core.attach()
         (opening,) = self.core.outgoing()
@@ -161,7 +161,7 @@ class Client:
         self.core.interrupt(bp.Interrupt(id=bp.InterruptId(f"x_{number}"), played=played), turn)
 
     def running(self, *words: str) -> TrackedTurn:
-        """Return a turn t_1 of in_1 that runs and has said `words` in the numbers from 3 on."""
+        """Return a running turn t_1 of in_1 with `words` numbered from 3 on."""
         turn = self.ask()
         self.take(accepted(1, "t_1", "in_1"), started(2, "t_1", "in_1"))
         self.take(*(text(seq, "t_1", word) for seq, word in enumerate(words, start=3)))
@@ -209,7 +209,7 @@ class ScriptedLine:
         return event
 
     async def send(self, *events: bp.ServerEvent) -> None:
-        """Say something."""
+        """Send events to the client."""
         for event in events:
             await self.socket.send(bp.JSON.encode(event), text=True)
 
@@ -335,7 +335,7 @@ async def patiently(awaitable: Awaitable[E]) -> E:
 
 @dataclass
 class Surroundings:
-    """Time that passes only when the client sleeps, chance that is given, and ids that count."""
+    """Time that moves only in sleeps of the client, fixed chance, counted ids."""
 
     chance: float = 0.5
     now: float = 1000.0
@@ -343,7 +343,7 @@ class Surroundings:
     ids: int = 0
 
     def environment(self) -> Environment:
-        """Return what `connect` takes."""
+        """Return the arguments of `connect`."""
         return Environment(
             new_id=self._new_id, random=lambda: self.chance, sleep=self._sleep, clock=lambda: self.now
         )
@@ -368,7 +368,7 @@ async def talking(
     bounds: Bounds | None = None,
     token: str | None = None,
 ) -> AsyncIterator[tuple[ClientSession, ScriptedLine]]:
-    """Connect a client and give its session and the server's end of its first line."""
+    """Connect a client; yield its session and the server's end of its channel."""
     environment = (surroundings or Surroundings()).environment()
     connecting = connect(server.url, environment=environment, reconnect=reconnect, bounds=bounds, token=token)
     session, line = await asyncio.gather(connecting.__aenter__(), _opened_line(server, first))

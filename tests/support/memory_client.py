@@ -1,4 +1,4 @@
-"""A client on a wire that exists only in memory: the real shell without a socket.
+"""Client on a wire in memory: the real host without a socket.
 
     line = Line(sessions)
     line.ask("hello")
@@ -127,7 +127,7 @@ class Line:
         return turns[0]
 
     def flush(self) -> None:
-        """Do now what would be done at the end of the loop's iteration."""
+        """Do immediately the work that is due at the end of the iteration."""
         live = self.connection._live
         assert live is not None
         live.changed()

@@ -1,4 +1,4 @@
-"""A small honest server: the rules of numbering, answers and resume, and nothing else.
+"""Model of a server: only the rules of numbering, answers and resume.
 
 It has no time, no sockets and no agent; a test says what happens next. What it says to a client
 waits in `down` until the test delivers it or breaks the line.

@@ -1,4 +1,4 @@
-"""Agents that show what the page must bear."""
+"""Agents that put the page under strain."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EVIL = """\
 
 
 async def chatter(turn: Turn) -> AsyncIterator[Output]:
-    """Speak for ever, or do what the word says that the user says."""
+    """Write for ever, or act on a command in the input."""
     if turn.text == "short":
         yield "A **short** answer."
         return
@@ -50,7 +50,7 @@ async def chatter(turn: Turn) -> AsyncIterator[Output]:
 
 
 async def flood(turn: Turn) -> AsyncIterator[Output]:
-    """Write 10,000 pieces as fast as they are taken: paragraphs, lists, code, and one long paragraph."""
+    """Write 10,000 pieces at full speed: paragraphs, lists and code."""
     for number in range(10_000):
         if number % 250 == 0 and number < 7500:
             yield ["\n\n## Part\n\n", "\n\n- item ", "\n\n```python\n", "\n```\n\nAnd so on "][

@@ -1,4 +1,4 @@
-"""Vocabulary for tests of commands: a process on a terminal of its own, or on pipes."""
+"""Vocabulary for tests of commands: a process on a terminal or on pipes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def surroundings(**more: str) -> dict[str, str]:
-    """Return the environment of a command: this checkout, and a terminal that answers no questions."""
+    """Return the environment of a command: this checkout and a dumb terminal."""
     root = Path(__file__).resolve().parents[2]
     path = os.pathsep.join(str(root / part) for part in _ROOTS)
     kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "BARGEIN_TOKEN")}
@@ -36,7 +36,7 @@ def surroundings(**more: str) -> dict[str, str]:
 
 
 def plain(shown: str) -> str:
-    """Return what was shown without the terminal's escape sequences."""
+    """Return the output without escape sequences."""
     return _ESCAPES.sub("", shown)
 
 
@@ -57,7 +57,7 @@ class Terminal:
         os.write(self._descriptor, keys.encode())
 
     async def expect(self, words: str) -> None:
-        """Wait until the words have been shown, after those that were expected before."""
+        """Wait until the words are shown, after those that were expected before."""
         try:
             async with asyncio.timeout(PATIENCE_S):
                 while (at := plain(self.shown).find(words, self._seen)) < 0:
@@ -133,5 +133,5 @@ async def on_pipes(*arguments: str, **environment: str) -> AsyncIterator[asyncio
 
 
 def interrupt(process: asyncio.subprocess.Process) -> None:
-    """Send what Ctrl-C sends."""
+    """Press Ctrl-C."""
     process.send_signal(signal.SIGINT)
