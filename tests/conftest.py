@@ -12,6 +12,7 @@ import asyncio
 import gc
 from collections import Counter
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 import uvloop
@@ -20,6 +21,20 @@ import machine
 from virtual_time import VirtualTimeLoop
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+_frozen_for: dict[str, Path] = {}
+
+# These measure time or memory, or take the whole machine; single tests have the marker.
+_ALONE = (
+    "tests/browser/test_speed.py",
+    "tests/endpoints/test_residue.py",
+    "tests/faults/",
+    "tests/hosting/test_time_slicer.py",
+    "tests/scripts/test_benchmark.py",
+)
+
+# These are about generated files, scripts and the form of the code.
+_SAME_EVERYWHERE = ("tests/documents/", "tests/mutants/", "tests/scripts/", "tests/test_layers.py")
 
 _ON_BOTH = ("tests/serving/", "tests/transport/", "tests/hosting/", "tests/endpoints/")
 
@@ -30,18 +45,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need a part of the machine, and those that are not about Python."""
+    """Mark the tests that need a part of the machine, run alone, or are not about Python."""
     for item in items:
+        if item.nodeid.startswith(_ALONE):
+            item.add_marker(pytest.mark.alone)
+        if item.nodeid.startswith(_SAME_EVERYWHERE):
+            item.add_marker(pytest.mark.same_everywhere)
         for name in machine.needs_of(item.nodeid):
             item.add_marker(pytest.mark.needs(name))
             if machine.PARTS[name].foreign:
                 item.add_marker(pytest.mark.foreign)
 
 
-def pytest_collection_finish() -> None:
-    """Freeze all that was imported and collected: each run of the garbage collector would visit it."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> None:
+    """Freeze all that is alive before the first test of a file.
+
+    Each run of the garbage collector would otherwise visit all that was imported and collected, and all
+    that earlier files left behind; tests that collect after every step took ten times as long.
+    """
+    if _frozen_for.get("file") != item.path:
+        _frozen_for["file"] = item.path
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

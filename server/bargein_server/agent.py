@@ -160,6 +160,11 @@ class TurnHost(Protocol):
         """Ledger of its tool calls."""
         ...
 
+    @property
+    def reason(self) -> str | None:
+        """Reason for the turn's end; None while it runs."""
+        ...
+
     def spawn(self, work: Coroutine[Any, Any, T], outlive: bool) -> asyncio.Task[T]:
         """Run a coroutine beside the agent."""
         ...
@@ -220,7 +225,7 @@ class Turn:
         source: Lane of the outputs, when several agents share the turn; empty for the main lane.
     """
 
-    __slots__ = ("_host", "_main", "_reason", "history", "id", "input", "session", "source")
+    __slots__ = ("_host", "history", "id", "input", "session", "source")
 
     def __init__(
         self, turn_id: TurnId, asked_by: InputText, history: History, session: SessionContext, host: TurnHost
@@ -230,8 +235,6 @@ class Turn:
         self.history = history
         self.session = session
         self.source = ""
-        self._reason: str | None = None
-        self._main: Turn | None = None  # of which this one is a voice; not itself, that were a cycle
         self._host = host
 
     @property
@@ -240,11 +243,7 @@ class Turn:
 
         It is set before the cancel arrives, so that a `finally` block can read it.
         """
-        return (self._main or self)._reason
-
-    @reason.setter
-    def reason(self, reason: str) -> None:
-        (self._main or self)._reason = reason
+        return self._host.reason
 
     @property
     def tools(self) -> ToolLedger:
@@ -255,7 +254,6 @@ class Turn:
         """Return the same turn for one of several agents, with its `source`."""
         turn = Turn(self.id, self.input, self.history, self.session, self._host)
         turn.source = source
-        turn._main = self._main or self
         return turn
 
     def voiced(self, output: Output) -> Output:

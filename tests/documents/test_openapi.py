@@ -78,6 +78,7 @@ async def fuzz(server: Serving, folder: Path, *arguments: str, **environment: st
     return output.decode() if process.returncode else ""
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(("token", "phases"), [("secret", "coverage,fuzzing"), ("wrong", "coverage")])
 async def test_schemathesis_finds_nothing(token: str, phases: str, tmp_path: Path) -> None:
     """What it makes of the document, legal and illegal, is answered as the document says."""

@@ -207,6 +207,7 @@ async def cut_everywhere(direction: Direction, how: How) -> int:
     return carried[direction]
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("how", ["fin", "rst", "silence"])
 @pytest.mark.parametrize("direction", ["up", "down"])

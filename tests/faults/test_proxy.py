@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from bargein_client import Backoff, Reconnecting, connect
 from client_script import patiently
+from machine import find_nginx
 from processes import free_port, server
 
 AGENT = """
@@ -56,8 +56,8 @@ http {{
 @asynccontextmanager
 async def nginx(folder: Path, target: int) -> AsyncIterator[int]:
     """Run nginx in front of a port; yields its own."""
-    program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/bin")
-    assert program is not None, "this test needs nginx: scripts/setup_system installs it"
+    program = find_nginx()
+    assert program is not None
     port = free_port()
     file = folder / "nginx.conf"
     file.write_text(CONFIGURATION.format(folder=folder, port=port, target=target))

@@ -19,17 +19,18 @@ EMIT = "bargein_server.core.session:Session.emit"
 
 @pytest.fixture(scope="module")
 def unchanged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """How the tests of all mutants go on a copy that nobody changed."""
+    """Verdicts of the tests of all mutants on an unchanged copy."""
     sources = tmp_path_factory.mktemp("unchanged")
     copy_packages(sources)
     return judge(sources, tuple(sorted({test for mutant in MUTANTS for test in mutant.caught_by})))
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: f"{mutant.clause}: {mutant.guard}")
 def test_a_guard_that_is_taken_out_is_missed(
     mutant: Mutant, unchanged: dict[str, str], tmp_path: Path
 ) -> None:
-    """Its tests pass with it and fail without it, by an assertion and by nothing else."""
+    """The tests pass with the guard, and fail by an assertion without it."""
     for test in mutant.caught_by:
         of_test = cases(test, unchanged)
         assert of_test, f"there is no test {test}"
@@ -58,7 +59,7 @@ def test_every_clause_has_its_mutants() -> None:
     ids=["harmless", "an error", "an assertion of the package", "it cannot be imported"],
 )
 def test_the_check_sees_a_survivor(enter: str, why: str, tmp_path: Path) -> None:
-    """What breaks a test in another way than by its assertion proves nothing."""
+    """A failure other than by an assertion proves nothing."""
     copy_packages(tmp_path, (Change(target=EMIT, enter=enter),))
     reason = survives(HARMLESS, judge(tmp_path, (HARMLESS,)))
     assert reason is not None

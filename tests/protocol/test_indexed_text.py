@@ -112,3 +112,19 @@ def test_growing_text_begins_with_what_it_is_given() -> None:
     assert str(text) == "abcd"
     assert (text.chars_at(6), text.chars_at(7), text.chars_at(8), text.chars_at(9)) == (0, 3, 3, 4)
     assert (text.seq_at(2), text.seq_at(3), text.seq_at(4)) == (NO_SEQ, 7, 9)
+
+
+def test_long_text_is_packed_and_still_knows_its_pieces() -> None:
+    """Hundreds of pieces, one by one and together, in one index."""
+    text, pieces = IndexedText(max_chars=10_000), [f"{n} " for n in range(700)]
+    for seq, piece in enumerate(pieces[:350], 1):
+        text.append(piece, seq)
+    for start in range(350, 700, 70):
+        assert text.extend(pieces[start : start + 70], start + 1)
+    assert str(text) == "".join(pieces)
+    for seq in (1, 64, 65, 350, 351, 500, 700):
+        assert text.piece(seq) == pieces[seq - 1]
+        end = len("".join(pieces[:seq]))
+        assert text.chars_at(seq) == end
+        assert text.seq_at(end) == seq
+        assert text.seq_at(end - 1) == seq - 1

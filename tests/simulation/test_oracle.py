@@ -11,6 +11,7 @@ WITHIN = 500
 """So many seeds are enough to miss any of them."""
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.guard)
 def test_what_is_removed_is_missed(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server or a client without one of its guards is found out."""

@@ -1,4 +1,4 @@
-"""`@copilotkit/aimock`, an OpenAI-compatible server that others wrote, in a process of its own.
+"""`@copilotkit/aimock`: a foreign OpenAI-compatible server as a process.
 
 It is installed from npm into the user's cache when a test first needs it. Without Node.js that test
 fails: a skip would look like a success.
@@ -55,7 +55,7 @@ class Aimock:
 
 @asynccontextmanager
 async def aimock(tmp_path: Path, fixtures: Sequence[Fixture], *options: str) -> AsyncIterator[Aimock]:
-    """Run the server with what it answers; a request that nothing matches gets 503."""
+    """Run the server with its answers; a request without a match gets 503."""
     file = tmp_path / "fixtures.json"
     file.write_text(json.dumps({"fixtures": list(fixtures)}))
     process = await asyncio.create_subprocess_exec(

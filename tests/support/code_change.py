@@ -36,7 +36,7 @@ _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 class Stale(Exception):
-    """A target or a pattern is not in the code, or more than once: the mutant has to follow the code."""
+    """A target or a pattern does not match the code exactly once."""
 
 
 class Change(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -96,7 +96,7 @@ def change_source(source: str, *changes: Change) -> str:
 
 
 def change_function(source: str, change: Change) -> str:
-    """Return the source of the changed function alone; `source` is that of its module.
+    """Return the source of the changed function; `source` is its module's.
 
     Raises:
         Stale: The target or the pattern does not match exactly once.
@@ -161,7 +161,7 @@ def _named(place: _Place) -> str | None:
 
 
 def _scope(parent: ast.AST) -> Iterator[_Place]:
-    """Yield the statements of a scope, those inside of `if`, `with` and `try` included."""
+    """Yield the statements of a scope, also those inside of `if` and `try`."""
     for place in _children(parent):
         if isinstance(place.node, ast.stmt | ast.ExceptHandler | ast.match_case):
             yield place
@@ -170,7 +170,7 @@ def _scope(parent: ast.AST) -> Iterator[_Place]:
 
 
 def _find_target(change: Change, tree: ast.Module) -> list[_Place]:
-    """Return the definitions of a name: several if it is overloaded, or a property with a setter."""
+    """Return the definitions of a name; a property with a setter has two."""
     *owners, name = change.name.split(".")
     scopes: list[ast.AST] = [tree]
     for owner in owners:
@@ -259,7 +259,7 @@ def _match_list(patterns: list[Any], nodes: Any, bound: _Bound) -> _Bound | None
 
 
 def _match_run(patterns: list[ast.stmt], nodes: list[Any], start: int) -> tuple[int, _Bound] | None:
-    """Match a run of statements that begins at `start`; return its end and the bindings."""
+    """Match statements from `start` on; return their end and the bindings."""
     for end in range(start + 1, len(nodes) + 1):
         if (matched := _match_list(patterns, nodes[start:end], _Bound())) is not None:
             return end, matched
@@ -347,7 +347,7 @@ def _as_found(expression: ast.expr, place: _Place) -> ast.AST:
 
 
 class _Fill(ast.NodeTransformer):
-    """Put the bound code in the place of the letters and the `...` of a replacement."""
+    """Put bound code in place of the letters and dots of a replacement."""
 
     def __init__(self, bound: _Bound) -> None:
         self._letters = bound.letters

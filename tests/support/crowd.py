@@ -1,4 +1,4 @@
-"""Many sessions at once, each interrupting its turns at random moments: a process of its own.
+"""Process with many sessions that interrupt their turns at random.
 
     python tests/support/crowd.py URL SESSIONS TURNS SEED
 
@@ -21,7 +21,7 @@ PATIENCE_S = 60.0
 
 
 async def talk(url: str, turns: int, chance: random.Random, start: asyncio.Event, seen: Counter[str]) -> None:
-    """Hold one session: ask, interrupt after a while or let it end, again and again."""
+    """Run one session: ask, then interrupt at random or wait for the end."""
     async with connect(url, compression=None, proxy=None, open_timeout=PATIENCE_S) as socket:
         await socket.send('{"type":"session.open"}')
         await socket.recv()
@@ -77,7 +77,7 @@ def count(event: dict[str, object], ended: set[str], seen: Counter[str]) -> None
 
 
 async def main(url: str, sessions: int, turns: int, seed: int) -> None:
-    """Open every session, let all begin at once, and print what was seen."""
+    """Open every session, start all at once, and print the counts."""
     seen: Counter[str] = Counter(hung=0, stale=0, twice=0)
     start = asyncio.Event()
     chance = random.Random(seed)

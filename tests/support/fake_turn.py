@@ -1,4 +1,4 @@
-"""A turn without a session: what an agent takes from it, and what it leaves in it."""
+"""Turn without a session, for tests of one agent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class FakeHistory:
 
 
 class FakeTurn:
-    """What an agent sees of a turn.
+    """Fake of an agent's turn.
 
     Args:
         text: The current input.

@@ -31,7 +31,7 @@ def map_body(context: Any, body: Any) -> Any:
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
-    """Leave out a cursor that is made up without a look at its pattern; use the session that is there."""
+    """Drop a cursor that breaks its pattern; use the session that exists."""
     if case.headers and case.headers.get("Last-Event-ID") == "0":
         del case.headers["Last-Event-ID"]
     session = os.environ.get("BARGEIN_SESSION")

@@ -1,4 +1,4 @@
-"""The vocabulary of tests about the wire: golden vectors, any event at all, and the bounds of fields.
+"""Vocabulary for tests of the wire: golden vectors, any event, bounds.
 
 Everything is driven by the structs themselves, so a new event or field is covered as it is written.
 """
@@ -62,7 +62,7 @@ JSON_VALUES: st.SearchStrategy[Json] = st.recursive(
 
 
 def any_event(*structs: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
-    """Return a strategy for instances of these structs, every field of any legal value."""
+    """Return a strategy for instances of these structs with any legal values."""
     return st.one_of([_values(inspect.type_info(struct)) for struct in structs])
 
 
@@ -132,7 +132,7 @@ def least(info: inspect.Type) -> Json:
 
 
 def bounds(info: inspect.Type) -> Iterator[tuple[str, Json, Json]]:
-    """Yield every bound in a type: where it is, a value at the limit, and one that is one past it."""
+    """Yield each bound in a type: its place, a value at it, and one past it."""
     match info:
         case inspect.IntType() | inspect.FloatType():
             step = 1 if isinstance(info, inspect.IntType) else 1.0

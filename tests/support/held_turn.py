@@ -1,4 +1,4 @@
-"""A turn in the hands of a test: runs an agent as the runner does, and ends it as the runner does."""
+"""Turn in the hands of a test; runs and ends an agent as the runner does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from model_server import WAIT_S
 
 
 class HeldTurn:
-    """One task that owns an agent's generator and takes outputs until it is told to hold.
+    """Task that owns an agent's generator and takes outputs until a hold.
 
     Args:
         agent: The agent's generator.
@@ -61,12 +61,12 @@ class HeldTurn:
         self._resumed.set()
 
     def interrupt(self) -> None:
-        """End the turn in one step: what the runner does behind the fence."""
+        """End the turn in one step, as the runner does behind the fence."""
         self.task.cancel()
         self.streams.close()
 
     async def over(self) -> BaseException | None:
-        """Wait for the task and for its streams; returns what it ended with, None for a cancel."""
+        """Wait for the task and its streams; return its error, None for a cancel."""
         done, _ = await asyncio.wait({self.task}, timeout=WAIT_S)
         assert done, "the turn's task did not end"
         await asyncio.wait_for(self.streams.drained(), WAIT_S)

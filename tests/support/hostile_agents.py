@@ -29,7 +29,7 @@ async def careful(turn: Turn) -> AsyncIterator[Output]:
 
 
 async def awaits_in_finally(turn: Turn) -> AsyncIterator[Output]:
-    """Its cleanup takes a few steps."""
+    """Clean up in a few steps."""
     try:
         yield "x"
         await asyncio.Event().wait()
@@ -40,7 +40,7 @@ async def awaits_in_finally(turn: Turn) -> AsyncIterator[Output]:
 
 
 async def waits_before_its_first_yield(turn: Turn) -> AsyncIterator[Output]:
-    """Is interrupted before it has said anything."""
+    """Wait before the first output."""
     await asyncio.Event().wait()
     yield "never"
 
@@ -65,7 +65,7 @@ async def swallows_and_returns(turn: Turn) -> AsyncIterator[Output]:
 
 
 async def wait_for_swallows(turn: Turn) -> AsyncIterator[Output]:
-    """Python 3.11's `wait_for` swallows a cancel that lands in the step in which its future completes."""
+    """Lose a cancel in `wait_for`, as Python 3.11 does in the last step."""
     yield "x"
     while True:
         future = asyncio.get_running_loop().create_future()
@@ -81,7 +81,7 @@ async def yields_flat_out(turn: Turn) -> AsyncIterator[Output]:
 
 
 async def cancels_itself(turn: Turn) -> AsyncIterator[Output]:
-    """Raises a CancelledError that nobody asked for."""
+    """Raise a CancelledError without a cancel."""
     yield "x"
     raise asyncio.CancelledError
 
@@ -99,7 +99,7 @@ async def exits(turn: Turn) -> AsyncIterator[Output]:
 
 
 async def fails_in_finally(turn: Turn) -> AsyncIterator[Output]:
-    """Its cleanup raises."""
+    """Raise in the cleanup."""
     try:
         yield "x"
         await asyncio.Event().wait()
@@ -108,7 +108,7 @@ async def fails_in_finally(turn: Turn) -> AsyncIterator[Output]:
 
 
 async def yields_in_finally(turn: Turn) -> AsyncIterator[Output]:
-    """Says goodbye."""
+    """Yield in the cleanup."""
     try:
         yield "x"
         await asyncio.Event().wait()
@@ -127,7 +127,7 @@ async def ignores_generator_exit(turn: Turn) -> AsyncIterator[Output]:
 
 
 async def nests_without_aclosing(turn: Turn) -> AsyncIterator[Output]:
-    """Its inner generator is not closed by it."""
+    """Leave an inner generator open."""
 
     async def inner() -> AsyncIterator[str]:
         try:
@@ -142,7 +142,7 @@ async def nests_without_aclosing(turn: Turn) -> AsyncIterator[Output]:
 
 
 async def resets_a_context_variable(turn: Turn) -> AsyncIterator[Output]:
-    """`reset` fails in any other context than that of `set`, so one task must own the generator."""
+    """Reset a context variable, which only the task that set it can do."""
     token = _VARIABLE.set(1)
     try:
         yield "x"
@@ -153,7 +153,7 @@ async def resets_a_context_variable(turn: Turn) -> AsyncIterator[Output]:
 
 
 async def holds_a_task_group(turn: Turn) -> AsyncIterator[Output]:
-    """Its children send, and must end with it."""
+    """Send from child tasks, which must end with the agent."""
 
     async def child() -> None:
         while True:
@@ -186,7 +186,7 @@ async def says_nothing(turn: Turn) -> AsyncIterator[Output]:
 
 
 async def hangs_in_finally(turn: Turn) -> AsyncIterator[Output]:
-    """Its cleanup swallows every cancel and never ends."""
+    """Swallow every cancel in a cleanup that never ends."""
     try:
         yield "x"
         await asyncio.Event().wait()

@@ -1,4 +1,4 @@
-"""A real uvicorn on a free port of the loopback, and a plain WebSocket client that knows no client code.
+"""Real uvicorn on a free port, and a plain WebSocket client.
 
 async with serving(agent) as server, server.connect() as client:
 await client.send({"type": "input.text", "id": "i", "text": "hello"})
@@ -29,7 +29,7 @@ Frame = dict[str, Any]
 
 
 class RawClient:
-    """A client that sends and receives JSON, or MessagePack when that was negotiated.
+    """Plain client that exchanges JSON, or MessagePack if negotiated.
 
     Attributes:
         frames: What was received, oldest first.
@@ -55,7 +55,7 @@ class RawClient:
         return frame
 
     async def until(self, kind: str, **fields: Any) -> Frame:
-        """Return the next event of this type with these fields; what comes before it is kept in `frames`."""
+        """Return the next such event; events before it are kept in `frames`."""
         while True:
             frame = await self.receive()
             if frame["type"] == kind and all(frame.get(name) == value for name, value in fields.items()):
@@ -71,7 +71,7 @@ class RawClient:
 async def request(
     port: int, path: str, method: str = "GET", body: bytes = b"", **headers: str
 ) -> tuple[int, dict[str, str], bytes]:
-    """Send an HTTP request by hand; returns the status, the headers in lower case, and the body."""
+    """Send an HTTP request; return status, headers in lower case, and body."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         lines = [f"{method} {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", "Connection: close"]
@@ -113,7 +113,7 @@ class Serving:
     async def request(
         self, path: str, method: str = "GET", body: bytes = b"", **headers: str
     ) -> tuple[int, dict[str, str], bytes]:
-        """Send an HTTP request by hand; returns the status, the headers in lower case, and the body."""
+        """Send an HTTP request; return status, headers in lower case, and body."""
         return await request(self.port, path, method, body, **headers)
 
     @asynccontextmanager
@@ -184,7 +184,7 @@ async def counting(turn: Turn) -> AsyncIterator[Output]:
 
 
 async def echo(turn: Turn) -> AsyncIterator[Output]:
-    """Says what it was told, and what it remembers."""
+    """Repeat the input, then the history as JSON."""
     yield f"{turn.text}|"
     yield json.dumps(turn.history.messages()[:-1])
 

@@ -1,4 +1,4 @@
-"""What llama.cpp says about itself."""
+"""Metrics of llama.cpp."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from model_server import WAIT_S
 
 
 class Gauge:
-    """What llama.cpp says about itself."""
+    """Metrics of llama.cpp."""
 
     def __init__(self, agent: LocalAgent) -> None:
         self._url = agent.model.base_url.removesuffix("/v1")

@@ -47,7 +47,8 @@ def find_nginx() -> str | None:
 
 
 def _which(program: str) -> str | None:
-    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin:/sbin:/bin")
+    # Services and network tools are not in the path of every user.
+    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
 
 def _has_node() -> bool:
@@ -110,7 +111,7 @@ def needs_of(test: str) -> list[str]:
 
 @cache
 def missing(name: str) -> str | None:
-    """Return why a part is missing and how to get it, None when the machine has it."""
+    """Return why a part is missing and how to get it, None if it is there."""
     part = PARTS[name]
     return None if part.present() else f"needs {name}: {part.remedy}"
 

@@ -1,4 +1,4 @@
-"""A network that exists only in memory: real protocols on both ends of cables that can be cut at any byte.
+"""Network in memory: real protocols on cables that are cut at any byte.
 
 The loop connects clients to one server, the protocol factory of which it was given. What is written
 arrives in the next iteration, in one piece and in order; time is virtual and no socket exists. A cable
@@ -68,7 +68,7 @@ class Cable:
             self._break(cut.how)
 
     def hang_up(self, sender: End, error: Exception | None) -> None:
-        """Tell the other end that this one is closed or aborted."""
+        """Notify the other end that this one is closed or aborted."""
         if not self._dead:
             self._dead = True
             self.other(sender).lose(error)
@@ -91,7 +91,7 @@ class Cable:
 
 
 class End(asyncio.Transport):
-    """One end of a cable: the transport of the protocol that is plugged in there."""
+    """One end of a cable, the transport of the protocol there."""
 
     def __init__(self, cable: Cable, direction: Direction, loop: asyncio.AbstractEventLoop) -> None:
         address = ("127.0.0.1", 50000)
@@ -113,7 +113,7 @@ class End(asyncio.Transport):
         self._soon(partial(self._take, data))
 
     def lose(self, error: Exception | None) -> None:
-        """Lose the connection, or see its end when there is no error, after what has arrived."""
+        """Lose the connection after arrived data; None is an end of stream."""
         self._soon(self._end_of_stream if error is None else partial(self._connection_lost, error))
 
     def _take(self, data: bytes) -> None:

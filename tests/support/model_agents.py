@@ -1,4 +1,4 @@
-"""Agents that read a model's stream with the SDK: one that is careful, and the others."""
+"""Agents that read a model's stream with the SDK, with and without care."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ async def ask(model: AsyncOpenAI) -> Any:
 
 
 async def careful(model: AsyncOpenAI) -> Agent:
-    """Closes its stream as the manual says."""
+    """Close the stream as the manual recommends."""
     async with await ask(model) as stream:
         async for chunk in stream:
             yield chunk.choices[0].delta.content or ""
 
 
 async def careless(model: AsyncOpenAI) -> Agent:
-    """What people write."""
+    """Leave the stream open, as most code does."""
     stream = await ask(model)
     async for chunk in stream:
         yield chunk.choices[0].delta.content or ""
@@ -60,7 +60,7 @@ async def swallowing(model: AsyncOpenAI) -> Agent:
 
 
 async def nested(model: AsyncOpenAI) -> Agent:
-    """Passes on what a generator of its own yields, and closes neither."""
+    """Pass the output of an inner generator on, and close neither."""
     async for text in careless(model):
         yield text
 
@@ -69,7 +69,7 @@ AGENTS: list[Callable[[AsyncOpenAI], Agent]] = [careful, careless, keeping, swal
 
 
 async def queue_up(model: AsyncOpenAI) -> HeldTurn:
-    """Ask for one more stream, and return when the request waits for a place in the pool."""
+    """Request one more stream; return when it waits for a place in the pool."""
     turn = HeldTurn(careful(model))
     while not len(turn.streams):
         await asyncio.sleep(0)

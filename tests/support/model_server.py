@@ -24,7 +24,7 @@ WAIT_S = 5.0
 
 
 class Call:
-    """One request, and the means to answer it. The methods write at once and never wait.
+    """One request and the means to answer it, in writes that never wait.
 
     Attributes:
         path: The request's path.
@@ -74,7 +74,7 @@ class Call:
         self.event({**chunk, "usage": usage})
 
     def finish(self, reason: str = "stop") -> None:
-        """Say why the model stopped, and end the stream."""
+        """Send the finish reason and end the stream."""
         self.delta(finish_reason=reason)
         self.done()
 
@@ -91,7 +91,7 @@ class Call:
         self.finish()
 
     def reply(self, status: int, body: Any, **headers: str) -> None:
-        """Answer with JSON instead of a stream; `retry_after` stands for the header of that name."""
+        """Answer with JSON instead of a stream; `retry_after` becomes a header."""
         payload = json.dumps(body).encode()
         lines = [
             f"HTTP/1.1 {status} Status",
@@ -121,7 +121,7 @@ class Call:
         return not self._wire.gone.done()
 
     async def gone(self) -> End:
-        """Wait for the connection's end: `eof` or `reset` by the peer, or `cut` by us."""
+        """Wait for the connection's end: `eof` or `reset` by the peer, our `cut`."""
         return await asyncio.wait_for(asyncio.shield(self._wire.gone), WAIT_S)
 
     def _write(self, data: bytes) -> None:
@@ -173,7 +173,7 @@ class Upstream:
         return await asyncio.wait_for(self._waiting.get(), WAIT_S)
 
     def forget(self) -> None:
-        """Forget the requests so far and the connections that are gone; for tests that count bytes."""
+        """Forget past requests and closed connections, for tests that count bytes."""
         self.calls.clear()
         self._waiting = asyncio.Queue()
         self._wires = [wire for wire in self._wires if not wire.gone.done()]
@@ -236,7 +236,7 @@ class _Wire(asyncio.Protocol):
 
 
 def _parse(buffer: bytes) -> tuple[str, dict[str, str], bytes, bytes] | None:
-    """Return path, headers, body and the rest; None while the request is not whole."""
+    """Return path, headers, body and rest; None while the request is partial."""
     head, separator, rest = buffer.partition(b"\r\n\r\n")
     if not separator:
         return None

@@ -1,4 +1,4 @@
-"""Mutants of a copy of the packages: a guard is taken out, and tests of its clause must fail.
+"""Mutants in a copy of the packages: without a guard, tests must fail.
 
 A mutant is an entry of a list in `mutants/`: the changes that take a guard out, the clause of the
 contract that it serves, and the tests that must fail without it. `code_change` has the vocabulary.
@@ -101,7 +101,7 @@ def judge(sources: Path, tests: tuple[str, ...]) -> dict[str, str]:
 
 
 def cases(test: str, verdicts: dict[str, str]) -> list[str]:
-    """Return the verdicts of all cases of a test, or of the one that is named in brackets."""
+    """Return the verdicts of all cases of a test, or of one in brackets."""
     named = f"tests/{test}"
     return [verdict for case, verdict in verdicts.items() if named in (case, case.partition("[")[0])]
 

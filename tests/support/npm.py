@@ -1,4 +1,4 @@
-"""Packages from npm, installed into the user's cache when a test first needs them.
+"""Packages from npm, installed into the user's cache on first use.
 
 Without Node.js such a test fails: a skip would look like a success.
 """

@@ -1,4 +1,4 @@
-"""Every operator over two sources of text, for the rules that all of them keep.
+"""Every operator over two sources of text, for rules common to all.
 
 The sources hold "A1. ", "A2. ", … and "B1. ", …; operators over one source leave the second alone.
 """
@@ -41,7 +41,7 @@ async def upper(text: str) -> str:
 
 
 async def broadcast_to_two(source: AsyncIterable[str]) -> AsyncGenerator[str, None]:
-    """Yield what two consumers got, one read here and one in a task."""
+    """Yield the items of two consumers, one read here and one in a task."""
     async with Broadcast(source, 2, ahead=2) as (one, two):
         heard: list[str] = []
 
@@ -60,7 +60,7 @@ async def broadcast_to_two(source: AsyncIterable[str]) -> AsyncGenerator[str, No
 
 
 async def pushed(source: AsyncIterable[str]) -> AsyncGenerator[Any, None]:
-    """Yield what a producer pushes that reads the source."""
+    """Yield the items that a producer pushes from the source."""
 
     async def produce(push: Push[str]) -> None:
         async with Reading(source) as items:
@@ -95,7 +95,7 @@ OPERATORS: dict[str, Operator] = {
 
 
 def texts(items: list[Any]) -> str:
-    """Return all text in what an operator gave."""
+    """Return all text in the items of an operator."""
     parts: list[str] = []
     for item in items:
         if isinstance(item, list):

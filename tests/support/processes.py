@@ -1,4 +1,4 @@
-"""Real servers in processes of their own: to be killed, stopped, and put behind what breaks lines.
+"""Real servers as processes, to be killed, stopped and put behind proxies.
 
 async with server("agents:flood", folder, "--heartbeat-s", "1") as process:
     process.url
@@ -27,7 +27,7 @@ def environment() -> dict[str, str]:
 
 
 def free_port() -> int:
-    """Return a port of the loopback that nobody listens on."""
+    """Return a free port of the loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -56,7 +56,7 @@ class ServerProcess:
 
 @asynccontextmanager
 async def server(agent: str, folder: Path, *options: str, port: int = 0) -> AsyncIterator[ServerProcess]:
-    """Run `bargein-server` for an agent of a module in a folder until the block ends."""
+    """Run `bargein-server` for an agent in a folder until the block ends."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bargein_server", agent, "--port", str(port), *options,
         cwd=folder, env=environment(), stdout=asyncio.subprocess.PIPE,

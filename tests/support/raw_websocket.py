@@ -46,7 +46,7 @@ async def upgraded(server: Serving) -> AsyncIterator[Raw]:
 
 
 async def rest(reader: asyncio.StreamReader) -> bytes:
-    """Return all that comes until the server has ended the connection, whichever way."""
+    """Return all bytes until the server has ended the connection."""
     received = b""
     async with asyncio.timeout(WAIT_S):
         try:

@@ -1,4 +1,4 @@
-"""A line that a test can break: a TCP relay on a free port of the loopback."""
+"""TCP relay on a free port of the loopback that a test can break."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Relay:
 
 
 def _break(writer: asyncio.StreamWriter, how: How) -> None:
-    """End a connection; `silence` is for cables in memory, where time is virtual."""
+    """End a connection; `silence` is only for cables in memory."""
     if how == "rst":
         # RFC 9293 section 3.10.4: a close that does not linger is a reset.
         writer.get_extra_info("socket").setsockopt(

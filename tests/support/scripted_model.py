@@ -1,4 +1,4 @@
-"""A model that a test scripts, step by step, on the raw server of `upstream`.
+"""Model that a test scripts step by step, on the server of `model_server`.
 
     model = Model(
         [say("Let me see. "), call("add", a=1, b=2)],
@@ -21,7 +21,7 @@ Part = Callable[[Call, int], None]
 
 
 def say(*texts: str) -> Part:
-    """Say something, in pieces."""
+    """Send text in pieces."""
 
     def part(answer: Call, index: int) -> None:
         for text in texts:
@@ -46,7 +46,7 @@ def call(tool: str, /, *, raw: str | None = None, call_id: str | None = None, **
 
 
 class Model:
-    """See the module; a script for `Upstream`.
+    """Script for `Upstream`: one step answers one request.
 
     Attributes:
         requests: The bodies of the requests so far.
@@ -73,7 +73,7 @@ class Model:
         answer.done()
 
     def results(self, request: int = -1) -> list[str]:
-        """Return the results of tools that a request told the model."""
+        """Return the tool results in a request."""
         return [message["content"] for message in self.requests[request]["messages"] if is_result(message)]
 
 

@@ -1,4 +1,4 @@
-"""A plain client of the HTTP side, which knows no client code.
+"""Plain client of the HTTP side, without code of the Python client.
 
 async with posting(server, "/v1/turns", {"text": "hello"}) as stream:
     opened = await stream.until("session.opened")

@@ -1,4 +1,4 @@
-"""Sources that remember how they were read and closed, and a driver that cuts a reader anywhere.
+"""Sources that record reads and closes, and a driver that cuts anywhere.
 
     source = Source("a", "b")
     cut = await run(lambda: read(sentences(source.stream)), cut=3)
@@ -109,7 +109,7 @@ class Source(Generic[T]):
 
 
 async def read(stream: AsyncIterator[T], into: list[T], pause: bool = True) -> None:
-    """Read a stream to its end and close it; the reader waits after every item."""
+    """Read a stream to its end and close it, with a pause after every item."""
     try:
         async for item in stream:
             into.append(item)
@@ -123,7 +123,7 @@ async def read(stream: AsyncIterator[T], into: list[T], pause: bool = True) -> N
 def stepped(
     coroutine: Coroutine[Any, Any, T], suspended: Callable[[int, Any], None]
 ) -> Generator[Any, Any, T]:
-    """Run a coroutine, and say at each suspension how many there were and what it waits for."""
+    """Run a coroutine; report each suspension with its number and its future."""
     step: Callable[[Any], Any] = coroutine.send
     value: Any = None
     count = 0
@@ -174,7 +174,7 @@ async def run(
 
 @contextmanager
 def no_accidents() -> Iterator[None]:
-    """No collector meanwhile, and afterwards no complaint about what nobody awaited or retrieved."""
+    """Disable the collector; afterwards fail on unretrieved errors."""
     complaints: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: complaints.append(context))

@@ -1,4 +1,4 @@
-"""Conversations with a tool-calling agent, on a line in memory, and the model behind it."""
+"""Conversations with a tool-calling agent in memory, and its model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def add(a: int, b: int) -> int:
 
 
 class Conversation:
-    """A session with a tool-calling agent, on a line in memory, and the model behind it."""
+    """Session in memory with a tool-calling agent, and the model behind it."""
 
     def __init__(self, sessions: SessionRegistry, model: Model) -> None:
         self.sessions = sessions
@@ -32,7 +32,7 @@ class Conversation:
         self.line = Line(sessions)
 
     async def ask(self, text: str = "go", *, virtual: bool = False) -> list[Any]:
-        """Ask; return the events of the whole turn. Virtual time moves only when nobody is busy."""
+        """Ask; return the events of the whole turn."""
         start = len(self.line.events)
         ends = len(self.line.ends())
         self.line.ask(text)
@@ -58,7 +58,7 @@ class Conversation:
 
 
 async def told(talk: Conversation) -> list[str]:
-    """Return what the model is told of tools now."""
+    """Return the tool results that the next request shows to the model."""
     talk.model.steps.append([say("Yes?")])
     talk.model.steps[len(talk.model.requests) :] = [[say("Yes?")]]
     await talk.ask()

@@ -1,4 +1,4 @@
-"""Traces that a test reads: an SDK of OpenTelemetry that exports into memory, and a server that traces."""
+"""OpenTelemetry that exports into memory, and a server that traces."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TRACEPARENT = f"00-{TRACE_ID}-{PARENT_ID}-01"
 
 
 class Tracing:
-    """See the module.
+    """Exporter in memory with the tracer provider of a test.
 
     Attributes:
         provider: The SDK.
@@ -36,7 +36,7 @@ class Tracing:
         self.provider.add_span_processor(SimpleSpanProcessor(self._exporter))
 
     def spans(self, name: str = "") -> list[ReadableSpan]:
-        """Return the spans that have ended, by the beginning of their name, in the order of their ends."""
+        """Return ended spans by the start of their name, in order of their ends."""
         return [span for span in self._exporter.get_finished_spans() if span.name.startswith(name)]
 
     def one(self, name: str) -> ReadableSpan:
@@ -45,7 +45,7 @@ class Tracing:
         return span
 
     def tree(self) -> set[str]:
-        """Return each span that has ended as the path of names from its root, as far as those have ended."""
+        """Return each ended span as its path of names, as far as those ended."""
         by_id = {span.context.span_id: span for span in self.spans() if span.context is not None}
         return {"/".join(reversed(list(_path(span, by_id)))) for span in by_id.values()}
 
@@ -64,7 +64,7 @@ def _path(span: ReadableSpan, by_id: dict[int, ReadableSpan]) -> Iterator[str]:
 
 
 def parent_of(span: ReadableSpan) -> tuple[str, str] | None:
-    """Return the ids of a span's parent, as `traceparent` writes them: of the trace, and of the span."""
+    """Return the trace id and the span id of a span's parent, in hexadecimal."""
     if span.parent is None:
         return None
     return f"{span.parent.trace_id:032x}", f"{span.parent.span_id:016x}"
@@ -86,7 +86,7 @@ async def turn_of(line: Line, tracing: Tracing, text: str = "hello") -> Readable
 
 
 async def endless(turn: Turn) -> AsyncIterator[Output]:
-    """Speaks until it is cut."""
+    """Write until the cut."""
     while True:
         yield "word "
         await asyncio.sleep(0.001)

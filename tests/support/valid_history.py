@@ -1,4 +1,4 @@
-"""What the API of chat completions demands of messages."""
+"""Rules of the API of chat completions for messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
 def check_valid(messages: Sequence[dict[str, Any]], own: str) -> dict[str, str]:
-    """Hold messages against it; the last is the user's `own`. Returns the result of each call by its id."""
+    """Check messages that end with the user's `own`; return results by call."""
     assert messages[-1] == {"role": "user", "content": own}
     results: dict[str, str] = {}
     waits: list[str] = []

@@ -1,4 +1,4 @@
-"""Runs tests on one copy of the packages and says of each how it went: what a mutant is judged by.
+"""Command that runs tests on a copy of the packages and writes verdicts.
 
     python tests/support/verdicts.py REPORT SOURCES TEST …
 

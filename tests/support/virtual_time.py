@@ -1,4 +1,4 @@
-"""An event loop whose clock is virtual: it moves only when nothing is left to do."""
+"""Event loop with a virtual clock, which moves only when the loop is idle."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class JumpingSelector(BaseSelector):
-    """Waits a moment for real sockets; when nothing came, moves the clock to the next deadline.
+    """Selector that moves the clock to the next deadline when idle.
 
     Attributes:
         real_wait_s: Time for real sockets on the loopback to deliver what is on its way before the
@@ -45,7 +45,7 @@ class JumpingSelector(BaseSelector):
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """See the module."""
+    """Event loop on the clock of a `JumpingSelector`."""
 
     def __init__(self, clock: JumpingSelector | None = None) -> None:
         self._clock = clock if clock is not None else JumpingSelector()

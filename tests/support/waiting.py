@@ -13,7 +13,7 @@ WAIT_S = 10.0
 
 
 class TooLate(AssertionError):
-    """What was waited for did not come. A mutant is not caught by it: too slow is not wrong."""
+    """A condition did not come true in time; no mutant is caught by this."""
 
 
 async def until(condition: Callable[[], T], what: str = "the condition") -> T:
@@ -28,7 +28,7 @@ async def until(condition: Callable[[], T], what: str = "the condition") -> T:
 
 
 async def in_virtual_time(condition: Callable[[], T], what: str = "the condition") -> T:
-    """Let virtual time pass until the condition is true; returns its value. `until` lets none pass."""
+    """Let virtual time pass until the condition is true; return its value."""
     for _ in range(100_000):
         if value := condition():
             return value
