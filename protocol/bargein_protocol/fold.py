@@ -222,10 +222,6 @@ class TurnFold(Struct, gc=False, eq=False):
         """Create the main lane."""
         self.main_lane = self.lanes[""] = LaneFold(self.max_chars)
 
-    def numbered_text(self, seq: Seq) -> None:
-        """Note the last number of text that was appended to the main lane itself."""
-        self.last_seq = self.last_output_seq = seq
-
     def apply(self, event: TurnEvent | ev.UnknownEvent) -> bool:
         """Add an event; return False when it was added before.
 

@@ -168,34 +168,25 @@ def test_every_event_of_a_turn_can_be_folded() -> None:
     assert set(fold_module._FOLDS) == set(get_args(AgentOutput))
 
 
-def test_texts_are_folded_together_as_one_by_one() -> None:
-    """The frequent case of a server, with its numbers; what is too long changes nothing."""
-    many, single = TurnFold(TURN), TurnFold(TURN)
-    for seq, text in enumerate(("a", "bc", "d"), 5):
-        assert single.add_text(Seq(seq), text)
-    assert many.add_texts(Seq(5), ("a", "bc", "d"))
-    assert many.folded() == single.folded()
-    assert (many.last_seq, many.last_output_seq) == (7, 7)
-    assert not many.add_texts(Seq(8), ("x" * many.max_chars, "x"))
-    assert many.folded() == single.folded()
-
-
 def test_packing_changes_nothing() -> None:
     """A fold that was packed shows the same, and goes on."""
     fold = TurnFold(TURN)
-    fold.add_texts(Seq(1), ("a", "b"))
+    for seq, text in enumerate(("a", "b"), 1):
+        fold.apply(TextDelta(seq=Seq(seq), turn_id=TURN, text=text))
     before = fold.folded()
     fold.pack()
     assert fold.folded() == before
-    assert fold.add_text(Seq(3), "c")
-    assert str(fold.voice.text) == "abc"
+    assert fold.apply(TextDelta(seq=Seq(3), turn_id=TURN, text="c"))
+    assert str(fold.main_lane.text) == "abc"
 
 
 def test_calls_are_of_one_step_until_it_ends() -> None:
     """The calls of one answer of a model stand together."""
     calls = [ToolCall(call_id=CallId(f"c_{n}"), name="look") for n in range(3)]
     outputs: list[Any] = [*calls[:2], StepEnded(index=0, kind="tools"), calls[2]]
-    lane = fold_of([replace(output, seq=Seq(1 + n), turn_id=TURN) for n, output in enumerate(outputs)]).voice
+    lane = fold_of(
+        [replace(output, seq=Seq(1 + n), turn_id=TURN) for n, output in enumerate(outputs)]
+    ).main_lane
     first, second, third = (lane.tools[call.call_id] for call in calls)
     assert lane.same_step(first, second)
     assert not lane.same_step(second, third)
