@@ -141,7 +141,7 @@ def test_text_appended_to_the_main_lane_itself() -> None:
     short = TurnFold(TURN)
     for seq, text in ((1, "a"), (4, "b")):
         assert short.main_lane.text.append(text, seq)
-        short.numbered_text(Seq(seq))
+        short.last_seq = short.last_output_seq = Seq(seq)
     long = fold_of(
         [TextDelta(seq=Seq(1), turn_id=TURN, text="a"), TextDelta(seq=Seq(4), turn_id=TURN, text="b")]
     )
