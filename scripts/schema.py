@@ -19,7 +19,8 @@ from typing import Any
 import msgspec
 
 from bargein_protocol import ClientEvent, ServerEvent
-from bargein_server.documents import asyncapi, openapi
+from bargein_server.endpoints.asyncapi import asyncapi
+from bargein_server.endpoints.openapi import openapi
 
 FOLDER = Path(__file__).parent.parent / "protocol"
 

@@ -12,8 +12,7 @@ import pytest
 
 from bargein_protocol import Status, TextDelta
 from bargein_server import Agent, Output, Turn, TurnFailed
-from bargein_server.agents.output_mux import ROOM
-from bargein_server.agents.parallel import OnError, Parallel
+from bargein_server.agents.parallel import ROOM, OnError, Parallel
 from memory_client import Line, serve
 from waiting import until
 
