@@ -1,4 +1,4 @@
-"""Write the machine-readable descriptions of the protocol, from its structs.
+"""Write the schemas and documents of the protocol from its structs.
 
     schema.json     JSON Schema of all events
     asyncapi.json   AsyncAPI of the socket

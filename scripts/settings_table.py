@@ -1,4 +1,4 @@
-"""Write server/docs/settings.md from the descriptions in `bargein_server.settings`.
+"""Write server/docs/settings.md from `bargein_server.settings`.
 
 python scripts/settings_table.py            write it
 python scripts/settings_table.py --check    exit with 1 when it is stale

@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,18 @@ def test_the_table_has_no_circle() -> None:
         left = {room: below for room, below in left.items() if room not in bottom}
 
 
+@pytest.mark.parametrize("package", ["bargein_protocol", "bargein_server"])
+def test_no_files_import_each_other(package: str) -> None:
+    """The files of a package can be put in an order in which every import goes down."""
+    files = {module: file for module, file in modules() if module.partition(".")[0] == package}
+    below: dict[str, set[str]] = {}
+    for module, file in files.items():
+        names = imported(file.read_text("utf-8"), module, is_package=file.name == "__init__.py")
+        found = {name if name in files else name.rpartition(".")[0] for name in names}
+        below[module] = found & files.keys() - {module}
+    tuple(TopologicalSorter(below).static_order())
+
+
 def test_nothing_imports_agents_but_app_and_cli() -> None:
     """The server runs without any of them."""
     importers = {room for room, below in ALLOWED.items() if "agents" in below}
@@ -206,7 +219,7 @@ def test_a_wrong_import_goes_red(module: str, source: str) -> None:
     ],
 )
 def test_a_right_import_stays_green(module: str, source: str) -> None:
-    """And it finds no fault with one that goes down."""
+    """An import that goes down has no fault."""
     assert wrong_imports(source, module) == []
 
 

@@ -29,7 +29,7 @@ async def memory(serve: Serve, plan: Plan, figures: Figures, tell: Callable[[str
         serve: Starts a server.
         plan: How much.
         figures: Takes bytes a session.
-        tell: Is told what comes next.
+        tell: Called with the name of the next step.
     """
     size = max(plan.sessions)
     for name in NAMES:

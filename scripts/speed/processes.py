@@ -38,7 +38,7 @@ class Served:
         name: One of `ALL`.
         port: Where it listens.
         process: What runs it.
-        log: A file descriptor of what it writes. It is told to write nothing but warnings and errors.
+        log: File descriptor of its output, which is warnings and errors only.
 
     Attributes:
         url: Where its socket is.
@@ -110,7 +110,7 @@ def _start(script: Path, name: str, stack: ExitStack) -> Served:
     log = stack.enter_context(TemporaryFile())  # noqa: SIM115 - the stack closes it
     command: list[str | Path] = [sys.executable, script, "--serve", name, "--port", str(port)]
     if SERVER_CORE is not None:
-        # Told, since a process begins with the cores that we have left ourselves: ours alone.
+        # As an argument: a new process inherits our set of cores, which is ours alone.
         command += ["--core", str(SERVER_CORE)]
     process = subprocess.Popen(
         command,

@@ -50,7 +50,7 @@ async def measure(serve: Serve, plan: Plan, figures: Figures, tell: Tell) -> Non
         serve: Starts the servers.
         plan: How much.
         figures: Takes what comes out.
-        tell: Is told what comes next.
+        tell: Called with the name of the next step.
 
     Raises:
         Broken: A server or a line failed.

@@ -231,7 +231,7 @@ class Turn:
         self.session = session
         self.source = ""
         self._reason: str | None = None
-        self._main: Turn | None = None  # of which this one is a voice; not itself, that were a cycle
+        self._main: Turn | None = None  # set in lanes alone: a turn that referred to itself would be a cycle
         self._host = host
 
     @property
@@ -251,14 +251,14 @@ class Turn:
         """Ledger of the turn's tool calls."""
         return self._host.tools
 
-    def speaking_as(self, source: str) -> Turn:
-        """Return the same turn for one of several agents, with its `source`."""
+    def in_lane(self, source: str) -> Turn:
+        """Return the same turn for an agent in a lane of its own."""
         turn = Turn(self.id, self.input, self.history, self.session, self._host)
         turn.source = source
         turn._main = self._main or self
         return turn
 
-    def voiced(self, output: Output) -> Output:
+    def labelled(self, output: Output) -> Output:
         """Return output with this agent's `source`, unless it has one."""
         if not self.source or output is None:
             return output
@@ -303,7 +303,7 @@ class Turn:
         Raises:
             TurnClosed: The turn has ended.
         """
-        await self._host.emit(self.voiced(output))
+        await self._host.emit(self.labelled(output))
 
     def uninterruptible(self) -> AbstractAsyncContextManager[None]:
         """Return a section that an interrupt does not cut.

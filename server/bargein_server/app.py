@@ -145,7 +145,7 @@ def _http_routes(sessions: Callable[[], SessionRegistry], admission: Admission) 
 
 
 def _cors(origins: Collection[str]) -> Middleware:
-    """Return the CORS middleware that lets pages of these origins read responses."""
+    """Return the CORS middleware for pages of these origins."""
     return Middleware(
         CORSMiddleware,
         allow_origins=tuple(origins),

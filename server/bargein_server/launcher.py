@@ -116,7 +116,7 @@ class Launcher:
         self._check_started()
 
     async def serve(self) -> None:
-        """Serve until SIGINT, SIGTERM or cancellation; turns are ended before it returns.
+        """Serve until SIGINT, SIGTERM or cancellation, then end all turns.
 
         Raises:
             NotStarted: The application did not start.
@@ -194,16 +194,16 @@ async def serve(
     *,
     insecure: bool = False,
 ) -> None:
-    """Serve an agent in the running event loop until SIGINT, SIGTERM or cancellation.
+    """Serve an agent until SIGINT, SIGTERM or cancellation.
 
-    The arguments and errors are those of `run`. When it is cancelled it ends all turns, closes their
-    connections, and then raises `asyncio.CancelledError`.
+    It uses the running event loop. The arguments and errors are those of `run`. When it is cancelled it
+    ends all turns, closes their connections, and then raises `asyncio.CancelledError`.
     """
     await Launcher(agent, host, port, settings, authenticator, origins, insecure=insecure).serve()
 
 
 def print_address(name: str, url: str) -> None:
-    """Print where an agent is served, and how to use it."""
+    """Print the address of an agent and the ways to use it."""
     page = url.replace("ws://", "http://", 1).removesuffix(SESSION_PATH)
     print(f"bargein serves {name} at {url}", flush=True)
     print(f"talk to it:  bargein chat {url}", flush=True)

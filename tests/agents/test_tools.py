@@ -1,4 +1,4 @@
-"""What a model is told of a function, and what it may call it with."""
+"""The specification of a function for a model, and the check of its arguments."""
 
 from __future__ import annotations
 

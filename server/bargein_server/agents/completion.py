@@ -1,4 +1,4 @@
-"""Result of one model call, built up from its stream, and the span of the call.
+"""Result of one model call, built up from its stream, and its span.
 
 Spans follow OpenTelemetry's conventions for generative AI,
 https://github.com/open-telemetry/semantic-conventions-genai. A span carries amounts, durations and outcomes,

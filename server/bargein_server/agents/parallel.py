@@ -184,7 +184,7 @@ class Parallel:
             Exception: An agent's error, if `on_error` is `fail`.
         """
         for source, agent in self._agents.items():
-            self._mux.start(self._run(self._turn.speaking_as(source), agent))
+            self._mux.start(self._run(self._turn.in_lane(source), agent))
         async with aclosing(self._mux.outputs()) as outputs:
             async for output in outputs:
                 yield output
@@ -224,7 +224,7 @@ class Parallel:
                     output = await step
                 except StopAsyncIteration:
                     return
-                labelled = turn.voiced(output)
+                labelled = turn.labelled(output)
                 branch.note(labelled)
                 try:
                     await self._mux.put(labelled)

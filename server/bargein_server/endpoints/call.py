@@ -213,7 +213,9 @@ class Call:
 
 
 def check(opening: SessionOpen) -> None:
-    """Check the values for the application in a first event, whose other fields the body's type checks.
+    """Check the values for the application in a first event.
+
+    The type of the body checks the other fields.
 
     Raises:
         Refused: A value breaks a bound.

@@ -1,4 +1,4 @@
-"""Endpoints over HTTP: turns and sessions as Server-Sent Events, and batches."""
+"""Endpoints over HTTP: turns, sessions and batches."""
 
 from __future__ import annotations
 

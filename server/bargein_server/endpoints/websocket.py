@@ -1,4 +1,4 @@
-"""`/v1/session`: the native protocol on a WebSocket, and `/v1/tickets` for its handshake."""
+"""WebSocket sessions at `/v1/session`, and tickets for their handshake."""
 
 from __future__ import annotations
 

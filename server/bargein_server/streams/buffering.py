@@ -1,4 +1,4 @@
-"""Several streams as one, and items that wait: `merged`, `buffered`, `Broadcast`."""
+"""Several streams as one, batches, reading ahead, and broadcasts."""
 
 from __future__ import annotations
 
