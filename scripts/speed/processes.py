@@ -137,7 +137,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def end_with_parent() -> None:
     """Make this server process end with the process that started it.
 
-    A signal may come while a process is being started, when nobody knows yet that there is one to stop.
+    A signal may come while a process is being started, before it is in the list of processes to stop.
     """
 
     def wait() -> None:

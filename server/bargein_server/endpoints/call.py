@@ -20,7 +20,7 @@ from ..hosting.host import SessionHost
 from ..hosting.registry import SessionRegistry
 
 PROTOCOL_HEADER = "Bargein-Protocol"
-"""Header of every response; a client can tell a response of a proxy by its absence."""
+"""Header of every response; without it a response is from a proxy."""
 
 HEADERS = {"Cache-Control": "no-store", PROTOCOL_HEADER: "1"}
 
