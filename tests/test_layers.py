@@ -14,7 +14,6 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
-from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -144,18 +143,6 @@ def test_the_table_has_no_circle() -> None:
         bottom = {room for room, below in left.items() if not below & left.keys()}
         assert bottom, f"these import each other: {sorted(left)}"
         left = {room: below for room, below in left.items() if room not in bottom}
-
-
-@pytest.mark.parametrize("package", ["bargein_protocol", "bargein_server"])
-def test_no_files_import_each_other(package: str) -> None:
-    """The files of a package can be put in an order in which every import goes down."""
-    files = {module: file for module, file in modules() if module.partition(".")[0] == package}
-    below: dict[str, set[str]] = {}
-    for module, file in files.items():
-        names = imported(file.read_text("utf-8"), module, is_package=file.name == "__init__.py")
-        found = {name if name in files else name.rpartition(".")[0] for name in names}
-        below[module] = found & files.keys() - {module}
-    tuple(TopologicalSorter(below).static_order())
 
 
 def test_nothing_imports_agents_but_app_and_cli() -> None:

@@ -137,7 +137,9 @@ class Launcher:
 
     async def _serve(self) -> None:
         try:
-            await self._server.serve(sockets=self._sockets)
+            # uvicorn 0.54 exits when the application does not start; `_check_started` raises instead.
+            with suppress(SystemExit):
+                await self._server.serve(sockets=self._sockets)
         finally:
             for listener in self._sockets:  # uvicorn does not close them when it did not start
                 listener.close()
