@@ -50,7 +50,7 @@ STARTED = time.monotonic()
 QUICK = Plan(rounds=1, seconds=1.0, looks=7, cleanups=3, interrupts=100)
 
 
-def tell(what: str) -> None:
+def announce(what: str) -> None:
     """Print the next step of the run, with the time."""
     print(f"{time.monotonic() - STARTED:4.0f} s  {what}", file=sys.stderr, flush=True)
 
@@ -58,8 +58,8 @@ def tell(what: str) -> None:
 async def run(plan: Plan) -> Figures:
     """Measure everything that needs a server."""
     figures, start = Figures(), partial(served, Path(__file__))
-    await memory(start, plan, figures, tell)
-    await measure(start, plan, figures, tell)
+    await memory(start, plan, figures, announce)
+    await measure(start, plan, figures, announce)
     return figures
 
 

@@ -1,6 +1,6 @@
-"""Prints the branch coverage of each room, and the lines that no test ran; `scripts/coverage` runs it.
+"""Print the branch coverage of each room, and the uncovered lines.
 
-Exits with 1 when a room is below its bound.
+`scripts/coverage` runs it. It exits with 1 when a room is below its bound.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def measured_files() -> dict[str, Any]:
 
 
 def room_of(path: str) -> str:
-    """Return the room of a file: its folder, or `server/bargein_server` for a file at the top of it."""
+    """Return the room of a file: its folder, or the package of a top file."""
     package = next(package for package in PACKAGES if path.startswith(f"{package}/"))
     folder = path.removeprefix(f"{package}/").rpartition("/")[0]
     is_room = package == "server/bargein_server" and folder
@@ -82,7 +82,10 @@ def gaps(report: dict[str, Any]) -> str:
 
 
 def main(*arguments: str) -> int:
-    """Print the tables; return the exit status. Without `--all`, rooms that no test entered may lack."""
+    """Print the tables and return the exit status.
+
+    Without `--all`, rooms without any covered line are left out.
+    """
     rooms: dict[str, Coverage] = {}
     for path, report in measured_files().items():
         room = room_of(path)

@@ -37,7 +37,10 @@ def report(package: str) -> Mapping[str, Any]:
 
 
 def public_prefixes(package: str) -> tuple[str, ...]:
-    """Return the full names of a package's public objects, with both homes."""
+    """Return the full names of the public objects of a package.
+
+    Each has two: in the package itself, and in the module that defines it.
+    """
     front = import_module(package)
     names = [f"{package}.{name}" for name in front.__all__]
     homes = [getattr(getattr(front, name), "__module__", None) for name in front.__all__]
@@ -46,7 +49,7 @@ def public_prefixes(package: str) -> tuple[str, ...]:
 
 
 def untyped(package: str) -> tuple[int, list[str]]:
-    """Return the number of public symbols of a package, and the untyped ones."""
+    """Return the number of public symbols, and those without a certain type."""
     prefixes = public_prefixes(package)
     symbols = [
         symbol

@@ -1,4 +1,4 @@
-"""Write the machine-readable descriptions of the protocol, from its structs.
+"""Write the schemas and documents of the protocol from its structs.
 
     schema.json     JSON Schema of all events
     asyncapi.json   AsyncAPI of the socket
@@ -19,7 +19,8 @@ from typing import Any
 import msgspec
 
 from bargein_protocol import ClientEvent, ServerEvent
-from bargein_server.documents import asyncapi, openapi
+from bargein_server.endpoints.asyncapi import asyncapi
+from bargein_server.endpoints.openapi import openapi
 
 FOLDER = Path(__file__).parent.parent / "protocol"
 

@@ -98,6 +98,26 @@ async def test_snippets_run(page: str, model: Upstream, monkeypatch: pytest.Monk
             assert is_agent(getattr(import_module(target[0]), target[1])), command
 
 
+def test_the_documented_tool_has_its_schema() -> None:
+    """The guide's first tool gives a model its name, its description and the schema of its arguments."""
+    first = blocks("server/docs/tools.md", "python")[0]
+    scope: dict[str, Any] = {"__name__": "snippet"}
+    execute(first._replace(text=first.text.partition("agent = ")[0]), scope)
+    assert scope["book"].specification()["function"] == {
+        "name": "book",
+        "description": "Book seats on a flight.",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "flight": {"type": "string", "description": "The flight's number, such as LH 123."},
+                "seats": {"type": "integer", "default": 1},
+            },
+            "required": ["flight"],
+            "additionalProperties": False,
+        },
+    }
+
+
 @pytest.mark.parametrize("page", GUIDES)
 async def test_requests_of_curl_are_answered(page: str) -> None:
     """Each request that needs no id of a session gets a status below 400."""

@@ -55,7 +55,7 @@ class Conversation(RuleBasedStateMachine):
     # --- the server ------------------------------------------------------------------------------
 
     def pump(self) -> None:
-        """Let the shell do its part and put what it writes onto the line."""
+        """Let the host do its part and put its frames onto the line."""
         for served in self.ever:
             frames = served.drain(self.open_line)
             if served is self.attached:

@@ -159,7 +159,7 @@ _OPEN_VALUES: dict[type, Callable[[Any], Sequence[object]]] = {
 
 
 def open_value_fault(event: ClientEvent) -> str | None:
-    """Return the fault of a value that an event carries for the application, None without one.
+    """Return the fault of a value for the application, None without one.
 
     `decode_client` has looked for faults already.
     """

@@ -67,7 +67,10 @@ class IndexedText(Struct, gc=False, eq=False):
         return True
 
     def tail(self) -> list[str]:
-        """Return the list that ends the text: pieces may be appended to it, then `grow` must follow."""
+        """Return the list of the last pieces.
+
+        After an append to it, `grow` must be called.
+        """
         if self._joined:
             self.pack()
         if isinstance(self._pieces, tuple):

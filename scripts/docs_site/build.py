@@ -24,6 +24,7 @@ REFERENCE = {
     "bargein_server": "Agents and servers: the public names of the package.",
     "bargein_server.agents.chat_completions": "Agents for chat completions.",
     "bargein_server.agents.tools": "Tools that a model calls.",
+    "bargein_server.agents.tool_loop": "Tool loops for agents of your own.",
     "bargein_server.agents.parallel": "Several agents in one turn.",
     "bargein_server.streams": "Operators over async generators.",
     "bargein_client": "The Python client.",

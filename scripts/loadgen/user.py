@@ -18,7 +18,7 @@ from bargein_protocol.errors import Action, code_of_close
 from .figures import Figures
 from .options import Options
 from .session import LoadSession, LoadTurn
-from .websocket import Line, Refused, dial
+from .websocket import Line, Refused, connect
 
 REDIAL_S = 0.5
 """A lost line is opened again after half to one and a half of this, in seconds."""
@@ -122,7 +122,9 @@ class User:
         while not self._over:
             self._gone.clear()
             try:
-                line = await dial(options.url, options.headers, protocol, self._session.receive, self._lost)
+                line = await connect(
+                    options.url, options.headers, protocol, self._session.receive, self._lost
+                )
             except Refused as refused:
                 self._figures.errors[str(refused)] += 1
             else:

@@ -174,7 +174,7 @@ class Line(asyncio.Protocol):
             self._transport.abort()
 
 
-async def dial(
+async def connect(
     url: str,
     headers: Mapping[str, str],
     subprotocol: str,

@@ -6,7 +6,7 @@ import asyncio
 import json
 from time import perf_counter
 
-from loadgen.websocket import Line, dial
+from loadgen.websocket import Line, connect
 
 from .processes import FLOOR, LEAST, Broken, Served
 
@@ -49,7 +49,7 @@ class Client:
     async def connect(self) -> None:
         """Open the line."""
         subprotocol = "" if self._floor else "bargein.v1.json"
-        self._line = await dial(self._url, {}, subprotocol, self._take, self._gone)
+        self._line = await connect(self._url, {}, subprotocol, self._take, self._gone)
         if not self._floor:
             self.say({"type": "session.open"})
 

@@ -1,6 +1,6 @@
 """Many clients on one event loop, cheaper than the server they measure.
 
-Nothing is decoded: a frame is told by its first bytes. Checking is for the load test.
+Nothing is decoded: the first bytes of a frame identify it. The load test checks the content.
 """
 
 from __future__ import annotations

@@ -31,7 +31,11 @@ _ACCEPTED = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnectio
 
 
 def _only_message(data: bytes) -> bytes | None:
-    """Return the message of a read that is one whole short masked text frame, None for all else."""
+    """Return the message of a read that is one short masked text frame.
+
+    Returns:
+        None for any other read.
+    """
     size = len(data)
     if size < _HEADER_BYTES or data[0] != _TEXT or data[1] != 0x80 | (size - _HEADER_BYTES) or size > 125:
         return None

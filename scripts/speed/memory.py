@@ -22,19 +22,19 @@ STREAM_S = 5.0
 SETTLE_S = 0.5
 
 
-async def memory(serve: Serve, plan: Plan, figures: Figures, tell: Callable[[str], None]) -> None:
+async def memory(serve: Serve, plan: Plan, figures: Figures, announce: Callable[[str], None]) -> None:
     """Measure all servers, in as many sessions as the largest crowd has.
 
     Args:
         serve: Starts a server.
         plan: How much.
         figures: Takes bytes a session.
-        tell: Is told what comes next.
+        announce: Called with the name of the next step.
     """
     size = max(plan.sessions)
     for name in NAMES:
         for measure in (_idle, _streaming):
-            tell(f"memory {measure.__name__.strip('_')}, {name}")
+            announce(f"memory {measure.__name__.strip('_')}, {name}")
             with serve((name,)) as (server,):
                 await listening(server)
                 async with _first(server):

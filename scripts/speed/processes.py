@@ -38,7 +38,7 @@ class Served:
         name: One of `ALL`.
         port: Where it listens.
         process: What runs it.
-        log: A file descriptor of what it writes. It is told to write nothing but warnings and errors.
+        log: File descriptor of its output, which is warnings and errors only.
 
     Attributes:
         url: Where its socket is.
@@ -110,7 +110,7 @@ def _start(script: Path, name: str, stack: ExitStack) -> Served:
     log = stack.enter_context(TemporaryFile())  # noqa: SIM115 - the stack closes it
     command: list[str | Path] = [sys.executable, script, "--serve", name, "--port", str(port)]
     if SERVER_CORE is not None:
-        # Told, since a process begins with the cores that we have left ourselves: ours alone.
+        # As an argument: a new process inherits our set of cores, which is ours alone.
         command += ["--core", str(SERVER_CORE)]
     process = subprocess.Popen(
         command,
@@ -137,7 +137,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def end_with_parent() -> None:
     """Make this server process end with the process that started it.
 
-    A signal may come while a process is being started, when nobody knows yet that there is one to stop.
+    A signal may come while a process is being started, before it is in the list of processes to stop.
     """
 
     def wait() -> None:

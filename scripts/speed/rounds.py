@@ -38,19 +38,19 @@ because the bound of overlapping cleanups would delay the next turn (contract 5)
 REST_S = 0.02
 """Average pause between the end of a turn and the next input, which separates the measurements."""
 
-Tell = Callable[[str], None]
+Announce = Callable[[str], None]
 Stretch = Callable[[Crowd], Awaitable[None]]
 """Measures one server, with clients that are connected and silent."""
 
 
-async def measure(serve: Serve, plan: Plan, figures: Figures, tell: Tell) -> None:
+async def measure(serve: Serve, plan: Plan, figures: Figures, announce: Announce) -> None:
     """Run all measurements except `memory`.
 
     Args:
         serve: Starts the servers.
         plan: How much.
         figures: Takes what comes out.
-        tell: Is told what comes next.
+        announce: Called with the name of the next step.
 
     Raises:
         Broken: A server or a line failed.
@@ -61,18 +61,18 @@ async def measure(serve: Serve, plan: Plan, figures: Figures, tell: Tell) -> Non
             for server in servers:
                 await listening(server)
             looks = plan.looks * (n + 1) // plan.rounds - plan.looks * n // plan.rounds
-            await _Round(servers, n, plan, tell).measure(figures, capacity, looks)
+            await _Round(servers, n, plan, announce).measure(figures, capacity, looks)
 
 
 class _Round:
     """A stretch of everything, of servers that have just been started."""
 
-    def __init__(self, servers: Sequence[Served], n: int, plan: Plan, tell: Tell) -> None:
+    def __init__(self, servers: Sequence[Served], n: int, plan: Plan, announce: Announce) -> None:
         self._servers = servers
         self._order = Random(n)
         self._name = f"round {n + 1} of {plan.rounds}"
         self._plan = plan
-        self._tell = tell
+        self._announce = announce
 
     async def measure(self, figures: Figures, capacity: Capacity, looks: int) -> None:
         """Measure everything once, and look at crowds so many times."""
@@ -97,7 +97,7 @@ class _Round:
         async with AsyncExitStack() as stack:
             crowds = [await stack.enter_async_context(Crowd(server, size)) for server in servers]
             for _ in range(times):
-                self._tell(f"{self._name}: {what}")
+                self._announce(f"{self._name}: {what}")
                 for crowd in self._order.sample(crowds, len(crowds)):
                     with no_garbage():
                         await stretch(crowd)

@@ -9,7 +9,7 @@ NEEDED = ("starlette", "uvicorn", "h11")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command, or exit with an instruction to install its packages."""
+    """Run the command, or exit with an instruction to install a package."""
     try:
         from .cli import main as serve
     except ModuleNotFoundError as missing:

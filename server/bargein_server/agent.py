@@ -250,13 +250,13 @@ class Turn:
         """Ledger of the turn's tool calls."""
         return self._host.tools
 
-    def speaking_as(self, source: str) -> Turn:
-        """Return the same turn for one of several agents, with its `source`."""
+    def in_lane(self, source: str) -> Turn:
+        """Return the same turn for an agent in a lane of its own."""
         turn = Turn(self.id, self.input, self.history, self.session, self._host)
         turn.source = source
         return turn
 
-    def voiced(self, output: Output) -> Output:
+    def labelled(self, output: Output) -> Output:
         """Return output with this agent's `source`, unless it has one."""
         if not self.source or output is None:
             return output
@@ -301,7 +301,7 @@ class Turn:
         Raises:
             TurnClosed: The turn has ended.
         """
-        await self._host.emit(self.voiced(output))
+        await self._host.emit(self.labelled(output))
 
     def uninterruptible(self) -> AbstractAsyncContextManager[None]:
         """Return a section that an interrupt does not cut.

@@ -19,15 +19,21 @@ from starlette.types import Lifespan
 from starlette.websockets import WebSocket
 
 from .agent import Agent, check_agent
-from .documents import asyncapi, openapi
-from .endpoints import sse
-from .endpoints.batch import answer_batch
-from .endpoints.call import SESSION_HEADER, TOKEN_HEADER, Handler, HttpEndpoint
+from .endpoints import http
+from .endpoints.asyncapi import asyncapi
+from .endpoints.call import (
+    HEADERS,
+    SESSION_HEADER,
+    TOKEN_HEADER,
+    Handler,
+    Health,
+    HttpEndpoint,
+    denial,
+    json_answer,
+)
+from .endpoints.openapi import openapi
 from .endpoints.page import Page, page_folder
-from .endpoints.probes import health, readiness, show_metrics
-from .endpoints.responses import denial
-from .endpoints.tickets import issue_ticket
-from .endpoints.websocket import serve_session
+from .endpoints.websocket import issue_ticket, serve_session
 from .guard.admission import TRACE_HEADERS, Admission, Refused
 from .guard.authentication import Authenticator
 from .hosting.registry import SessionRegistry
@@ -129,17 +135,17 @@ def _page() -> Page:
 def _http_routes(sessions: Callable[[], SessionRegistry], admission: Admission) -> Iterator[Route]:
     handler: Handler
     for path, methods, handler in (
-        ("/v1/turns", ("POST",), sse.start_turn),
-        ("/v1/batch", ("POST",), answer_batch),
-        ("/v1/sessions", ("POST",), sse.open_session),
-        ("/v1/sessions/{session_id}/interrupt", ("POST",), sse.interrupt_turn),
-        ("/v1/sessions/{session_id}/events", ("GET", "POST"), sse.session_events),
+        ("/v1/turns", ("POST",), http.start_turn),
+        ("/v1/batch", ("POST",), http.answer_batch),
+        ("/v1/sessions", ("POST",), http.open_session),
+        ("/v1/sessions/{session_id}/interrupt", ("POST",), http.interrupt_turn),
+        ("/v1/sessions/{session_id}/events", ("GET", "POST"), http.session_events),
     ):
         yield Route(path, HttpEndpoint(sessions, admission, handler), methods=methods)
 
 
 def _cors(origins: Collection[str]) -> Middleware:
-    """Return CORS middleware that lets pages of these origins read responses."""
+    """Return the CORS middleware for pages of these origins."""
     return Middleware(
         CORSMiddleware,
         allow_origins=tuple(origins),
@@ -164,15 +170,25 @@ def _gauges(sessions: SessionRegistry) -> dict[str, float]:
 def _probes(
     sessions: Callable[[], SessionRegistry], admission: Admission, metrics: Metrics | None
 ) -> list[Route]:
+    """Return the routes for orchestrators and Prometheus.
+
+    `/healthz` and `/readyz` need no authentication and change nothing. `/metrics` is served when the
+    setting `metrics` is on, to clients that may connect.
+    """
+
     async def healthz(request: Request) -> Response:
-        return health()
+        return json_answer(Health("ok"))
 
     async def readyz(request: Request) -> Response:
-        return readiness(sessions().draining)
+        return json_answer(Health("draining"), 503) if sessions().draining else json_answer(Health("ok"))
 
     async def scrape(request: Request) -> Response:
         assert metrics is not None
-        return show_metrics(request, admission, metrics)
+        try:
+            admission.authenticate(request.headers)
+        except Refused as refused:
+            return denial(refused, admission)
+        return Response(metrics.text(), 200, {**HEADERS, "Content-Type": metrics.content_type})
 
     routes = [Route(HEALTH_PATH, healthz), Route(READY_PATH, readyz)]
     return routes if metrics is None else [*routes, Route(METRICS_PATH, scrape)]

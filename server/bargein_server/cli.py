@@ -55,7 +55,7 @@ class BadTokens(ValueError):
 
 
 class AgentNotFound(ValueError):
-    """The named agent cannot be loaded; the message has cause and remedy."""
+    """The named agent cannot be loaded; the message has the cause."""
 
 
 def load_agent(target: str) -> Agent:
@@ -233,7 +233,12 @@ def _given_settings(options: argparse.Namespace) -> dict[str, str]:
 
 
 def _tokens(file: str | None, single: str | None) -> dict[str, str]:
-    """Return principals by token, from a file and a single token."""
+    """Return the principal of each token.
+
+    Args:
+        file: File with lines `principal token`; None for none.
+        single: Token of the principal `client`; None for none.
+    """
     tokens = {single: "client"} if single else {}
     if file is None:
         return tokens
@@ -251,7 +256,10 @@ def _tokens(file: str | None, single: str | None) -> dict[str, str]:
 
 
 def _configure_logging(level: str, form: str) -> None:
-    """Log own records at `level`, others at WARNING unless it is `debug`."""
+    """Configure the root logger.
+
+    Our own records are logged at `level`, those of others at WARNING unless the level is `debug`.
+    """
     handler = logging.StreamHandler()
     plain = logging.Formatter("%(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter() if form == "json" else plain)

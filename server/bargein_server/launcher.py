@@ -116,7 +116,7 @@ class Launcher:
         self._check_started()
 
     async def serve(self) -> None:
-        """Serve until a signal or cancellation, and end all turns then.
+        """Serve until SIGINT, SIGTERM or cancellation, then end all turns.
 
         Raises:
             NotStarted: The application did not start.
@@ -137,7 +137,9 @@ class Launcher:
 
     async def _serve(self) -> None:
         try:
-            await self._server.serve(sockets=self._sockets)
+            # uvicorn 0.54 exits when the application does not start; `_check_started` raises instead.
+            with suppress(SystemExit):
+                await self._server.serve(sockets=self._sockets)
         finally:
             for listener in self._sockets:  # uvicorn does not close them when it did not start
                 listener.close()
@@ -194,16 +196,16 @@ async def serve(
     *,
     insecure: bool = False,
 ) -> None:
-    """Serve an agent in the running event loop until a signal or cancellation.
+    """Serve an agent until SIGINT, SIGTERM or cancellation.
 
-    The arguments and errors are those of `run`. When it is cancelled it ends all turns, closes their
-    connections, and then raises `asyncio.CancelledError`.
+    It uses the running event loop. The arguments and errors are those of `run`. When it is cancelled it
+    ends all turns, closes their connections, and then raises `asyncio.CancelledError`.
     """
     await Launcher(agent, host, port, settings, authenticator, origins, insecure=insecure).serve()
 
 
 def print_address(name: str, url: str) -> None:
-    """Print where an agent is served, and how to use it."""
+    """Print the address of an agent and the ways to use it."""
     page = url.replace("ws://", "http://", 1).removesuffix(SESSION_PATH)
     print(f"bargein serves {name} at {url}", flush=True)
     print(f"talk to it:  bargein chat {url}", flush=True)

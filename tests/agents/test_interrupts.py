@@ -3,7 +3,7 @@
 A conversation is a list of steps of a model; each says something or calls tools of several kinds. The
 interrupt comes after so many steps of the event loop, so that every place where it can land is tried,
 between two frames and between two awaits alike. Then: the next request is valid for the API, no tool
-began behind the fence, none ran twice, and whatever finished is told to the next model.
+began behind the fence, none ran twice, and whatever finished reaches the next model.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ step = st.lists(
 
 
 class Ledger:
-    """What really happened, whatever anybody was told.
+    """What really happened, whatever the history holds.
 
     Attributes:
         begun: Numbers of the calls whose function was entered.
@@ -193,16 +193,16 @@ def check_told(model: Model, ledger: Ledger, finished: set[int]) -> None:
         for message in messages
         for made in message.get("tool_calls", ())
     }
-    told = {
+    listed = {
         numbers[message["tool_call_id"]]: message["content"]
         for message in messages
         if message["role"] == "tool"
     }
     assert len(ledger.begun) == len(set(ledger.begun)), "a call ran twice"
     assert ledger.late == [], "a tool began behind the fence"
-    for n in finished | {n for n in ledger.finished if told.get(n) != "cancelled"}:
-        assert told.get(n) == f"result {n}", f"the result of call {n} was lost: {told}"
-    for n, content in told.items():
+    for n in finished | {n for n in ledger.finished if listed.get(n) != "cancelled"}:
+        assert listed.get(n) == f"result {n}", f"the result of call {n} was lost: {listed}"
+    for n, content in listed.items():
         if content == "running":
             raise AssertionError(f"call {n} never settled")
         if n is not None and str(content).startswith("result"):

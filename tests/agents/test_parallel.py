@@ -12,8 +12,7 @@ import pytest
 
 from bargein_protocol import Status, TextDelta
 from bargein_server import Agent, Output, Turn, TurnFailed
-from bargein_server.agents.output_mux import ROOM
-from bargein_server.agents.parallel import OnError, Parallel
+from bargein_server.agents.parallel import ROOM, OnError, Parallel
 from memory_client import Line, serve
 from waiting import until
 
@@ -158,7 +157,7 @@ async def test_an_interrupt_ends_all_in_one_step(on_error: OnError, moment: str)
 
 
 async def test_a_source_stays_with_who_emits() -> None:
-    """`turn.emit` of an agent in the team is told with its name too."""
+    """`turn.emit` of an agent in the team carries its name too."""
 
     async def agent(turn: Turn) -> AsyncIterator[Output]:
         await turn.emit("emitted ")
@@ -173,7 +172,7 @@ async def test_a_source_stays_with_who_emits() -> None:
 
 
 async def test_a_team_within_a_team() -> None:
-    """The innermost name is told."""
+    """The innermost name is the source."""
     line = Line(serve(team_of({"outer": team_of({"inner": taking(0, "x")})})))
     line.ask()
     await line.until("turn.ended")

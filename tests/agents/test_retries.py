@@ -87,7 +87,7 @@ def now() -> float:
 async def test_the_time_that_a_server_names(
     upstream: Upstream, http_client: TurnClient, headers: dict[str, str], seconds: float
 ) -> None:
-    """It is waited for, not less, and the user is told when it is long."""
+    """It is waited for, not less, and the user sees a status when it is long."""
     answer = Answer(upstream, http_client)
     (await first_call(upstream)).reply(429, {"error": {"message": "slow down"}}, **headers)
     asked = now()
@@ -98,8 +98,8 @@ async def test_the_time_that_a_server_names(
     call.answer("ok")
     assert await answer.over() is None
     assert answer.outputs[-1] == "ok"
-    told = [output for output in answer.outputs if isinstance(output, Status)]
-    assert len(told) == (2 if seconds > 10 else 0)
+    statuses = [output for output in answer.outputs if isinstance(output, Status)]
+    assert len(statuses) == (2 if seconds > 10 else 0)
 
 
 async def test_a_time_that_is_too_long(upstream: Upstream, http_client: TurnClient) -> None:

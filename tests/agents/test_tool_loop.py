@@ -25,7 +25,7 @@ from bargein_protocol import (
 from bargein_server import Turn
 from bargein_server.agents.tools import ToolError, tool
 from scripted_model import Part, call, check_messages, say
-from tool_conversation import Serve, add, told
+from tool_conversation import Serve, add, tool_results
 from waiting import until
 
 
@@ -49,7 +49,7 @@ def kinds(events: list[ServerEvent]) -> list[str]:
 
 
 async def test_a_whole_conversation(converse: Serve) -> None:
-    """Text, call, arguments, running, result, and the answer, in this order; both steps are told."""
+    """Text, call, arguments, running, result, and the answer, in this order; both steps have their end."""
     talk = converse([say("Let me", " see. "), call("add", a=1, b=2)], [say("It is 3.")], tools=[add])
     events = await talk.ask()
     assert kinds(events) == [
@@ -231,7 +231,7 @@ async def test_a_plain_function_runs_in_a_thread(converse: Serve) -> None:
 @pytest.mark.virtual_time
 @pytest.mark.parametrize("what", ["cancels", "swallows", "client"])
 async def test_a_tool_that_takes_too_long(converse: Serve, what: str) -> None:
-    """The model is told so, whatever the tool makes of its cancel."""
+    """The model gets an error, whatever the tool makes of its cancel."""
 
     async def slow() -> None:
         while True:
@@ -310,12 +310,12 @@ async def test_a_final_tool_is_said_as_it_is_written(converse: Serve) -> None:
     assert len(talk.of(TextDelta)) > 1
     assert [event.name for event in talk.of(ToolCall)] == ["add"]
     assert [request["tool_choice"] for request in talk.model.requests] == ["required"] * 2
-    assert await told(talk) == ["3"]
+    assert await tool_results(talk) == ["3"]
     assert talk.model.requests[-1]["messages"][3] == {"role": "assistant", "content": 'It is "3".\nÄh, 3!'}
 
 
 async def test_a_final_call_without_an_answer_goes_back(converse: Serve) -> None:
-    """The model is told what was missing, and asked again; the last step forces the final tool."""
+    """The model gets the error, and is asked again; the last step forces the final tool."""
     talk = converse(
         [call("final_answer", raw="{}")],
         [call("final_answer", answer="3")],

@@ -19,7 +19,7 @@ from bargein_protocol import (
 from bargein_server import Turn
 from bargein_server.agents.tools import tool
 from scripted_model import call
-from tool_conversation import Conversation, Serve, add, told
+from tool_conversation import Conversation, Serve, add, tool_results
 from waiting import until
 
 
@@ -34,12 +34,12 @@ def gate() -> Iterator[threading.Event]:
 
 
 async def interrupted(talk: Conversation, condition: Callable[[], Any]) -> list[str]:
-    """Interrupt when the condition holds; return what the next turn's model is told of tools."""
+    """Interrupt when the condition holds; return the tool results that the next turn's model gets."""
     turn = talk.line.ask()
     await until(condition, "the moment of the interrupt")
     talk.line.interrupt(turn)
     assert talk.end.status == "interrupted"
-    return await told(talk)
+    return await tool_results(talk)
 
 
 async def test_a_tool_is_cancelled_by_default(converse: Serve) -> None:
@@ -72,7 +72,7 @@ async def test_a_tool_that_finishes_in_the_background(converse: Serve) -> None:
     assert await interrupted(talk, lambda: calls) == ["running"]
     go.set()
     await until(lambda: not talk.sessions.background)
-    assert await told(talk) == ["ordered"]
+    assert await tool_results(talk) == ["ordered"]
     assert len(calls) == 1
 
 
@@ -88,7 +88,7 @@ async def test_a_background_tool_is_bounded_by_its_time_out(converse: Serve) -> 
     talk = converse([call("hang")], tools=[hang])
     assert (await interrupted(talk, lambda: calls))[0] in ("running", "error: no result within 0.01 s")
     await until(lambda: not talk.sessions.background)
-    assert await told(talk) == ["error: no result within 0.01 s"]
+    assert await tool_results(talk) == ["error: no result within 0.01 s"]
 
 
 async def test_a_background_tool_that_yields_goes_on(converse: Serve) -> None:
@@ -107,7 +107,7 @@ async def test_a_background_tool_that_yields_goes_on(converse: Serve) -> None:
     assert await interrupted(talk, begun.is_set) == ["running"]
     go.set()
     await until(lambda: not talk.sessions.background)
-    assert await told(talk) == ["done"]
+    assert await tool_results(talk) == ["done"]
     assert talk.of(Status) == []
 
 
@@ -124,7 +124,7 @@ async def test_a_thread_cannot_be_killed(converse: Serve) -> None:
         talk = converse([call("order")], tools=[order])
         assert await interrupted(talk, begun.is_set) == ["cancelled"]
     await until(lambda: "ordered" in outputs(talk), "the thread's result")
-    assert await told(talk) == ["ordered"]
+    assert await tool_results(talk) == ["ordered"]
 
 
 def outputs(talk: Conversation) -> list[Any]:

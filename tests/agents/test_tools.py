@@ -1,4 +1,4 @@
-"""What a model is told of a function, and what it may call it with."""
+"""The specification of a function for a model, and the check of its arguments."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import pytest
 from msgspec import Meta, Struct
 
 from bargein_server import Turn
-from bargein_server.agents.schema import NotATool, read_docstring
-from bargein_server.agents.tools import BadCall, Tool, tool, toolset
+from bargein_server.agents.tools import BadCall, NotATool, Tool, read_docstring, tool, toolset
 
 
 class Place(Struct):

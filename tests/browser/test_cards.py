@@ -7,8 +7,7 @@ import json
 import pytest
 from playwright.async_api import Browser, Locator
 
-from bargein_server.examples.demo import demo
-from bargein_server.examples.showcase import DRAFT
+from bargein_server.examples.demo import DRAFT, demo
 from chat_page import person
 from live_server import serving
 from page_agents import lonely

@@ -10,7 +10,6 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser
 
-from bargein_server.examples import showcase
 from bargein_server.examples.demo import demo
 from chat_page import ChatPage, person
 from live_server import serving
@@ -34,7 +33,7 @@ async def faults_for_readers(chat: ChatPage) -> list[str]:
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove the demo agent's pauses."""
-    monkeypatch.setattr(showcase, "WORDS_PER_SECOND", 90.0)
+    monkeypatch.setattr("bargein_server.examples.demo.WORDS_PER_SECOND", 90.0)
 
 
 @pytest.fixture

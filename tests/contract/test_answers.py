@@ -73,7 +73,7 @@ def test_an_interrupt_for_an_input_that_was_not_seen_is_remembered() -> None:
 
 
 def test_a_remembered_interrupt_spares_the_turn_that_runs() -> None:
-    """The stillborn input does not supersede what runs."""
+    """The cancelled input does not supersede what runs."""
     talk = Talk()
     running = talk.ask()
     talk.interrupt(asked_by="later")

@@ -22,8 +22,7 @@ from bargein_protocol import (
     ToolRunning,
     UnknownEvent,
 )
-from bargein_server.examples.demo import HELP, SCENES, STORY, SUGGESTIONS, demo
-from bargein_server.examples.showcase import ANSWER_S, DRAFT, FORMATTED
+from bargein_server.examples.demo import ANSWER_S, DRAFT, FORMATTED, HELP, SCENES, STORY, SUGGESTIONS, demo
 from memory_client import Line, serve
 
 pytestmark = pytest.mark.virtual_time

@@ -63,7 +63,7 @@ async def test_the_calculator(model: Model) -> None:
 
 @pytest.mark.parametrize(("base", "exponent"), [(10.0, 1e6), (0.0, -1.0), (-1.0, 0.5)])
 def test_what_is_no_number(base: float, exponent: float) -> None:
-    """The model is told so."""
+    """The model gets the error."""
     with pytest.raises(ToolError):
         exponentiate(base, exponent)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bargein_server import Output, Turn
-from bargein_server.guard.rates import AddressRates
+from bargein_server.guard.limits import AddressRates
 from live_server import serving
 from sse_client import http
 

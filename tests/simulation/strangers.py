@@ -31,7 +31,7 @@ class _Peer:
     async def connect(self) -> bool:
         """Connect, and read what comes from then on."""
         try:
-            self.link = await self.world.dial(self.witness, self.chance)
+            self.link = await self.world.connect(self.witness, self.chance)
         except ChannelClosed:
             return False
         self.reader = self.world.loop.create_task(self._read(self.link))

@@ -119,7 +119,7 @@ class User:
         self._session, self._turns = session, []
 
     async def _dial(self) -> Any:
-        self._link = await self._world.dial(self.witness, self._chance)
+        self._link = await self._world.connect(self.witness, self._chance)
         return self._link.line
 
     async def _leave(self) -> None:

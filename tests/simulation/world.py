@@ -192,7 +192,7 @@ class World:
     def _new_log(self, max_events: int, max_bytes: int) -> Truth:
         return Truth(max_events, max_bytes, self.oracle)
 
-    async def dial(self, witness: Witness, chance: random.Random) -> Link:
+    async def connect(self, witness: Witness, chance: random.Random) -> Link:
         """Connect to the server.
 
         Raises:

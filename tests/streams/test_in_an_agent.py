@@ -1,4 +1,4 @@
-"""Every operator in an agent, on the real shell: interrupted while it waits, held, and blocked."""
+"""Every operator in an agent, on the real host: interrupted while it waits, held, and blocked."""
 
 from __future__ import annotations
 

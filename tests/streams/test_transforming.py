@@ -8,7 +8,7 @@ from contextvars import ContextVar
 import pytest
 
 from bargein_server.streams import Repair, Replace, prefetched, transformed, validated
-from bargein_server.streams.transforming import OnBad
+from bargein_server.streams.flow import OnBad
 from streaming import Source, no_accidents, read, run
 
 pytestmark = pytest.mark.virtual_time

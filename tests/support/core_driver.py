@@ -1,4 +1,4 @@
-"""A conversation with the core alone: what a client and a shell do to a `Session`, in few words.
+"""A conversation with the core alone: what a client and a host do to a `Session`, in few words.
 
     talk = Talk()
     turn = talk.ask("hello")            # the turn's id
@@ -6,7 +6,7 @@
     talk.interrupt(turn)
     assert talk.types() == [...]
 
-Every action is followed by what the shell does: frames are taken while the line takes them, commands
+Every action is followed by what the host does: frames are taken while the line takes them, commands
 are kept in `commands`. Frames arrive decoded in `events`.
 """
 
@@ -63,7 +63,7 @@ class Talk:
         followed: Whether a follower reads along; then no text run is open.
         open: Whether the line takes output; answers are always taken.
         events: What the attached client received, oldest first.
-        commands: What the shell was asked to do.
+        commands: What the host was asked to do.
     """
 
     def __init__(self, turn_limiter: TurnLimiter | None = None, **settings: Any) -> None:
@@ -94,7 +94,7 @@ class Talk:
         )
         self.attach()
 
-    # --- the shell -------------------------------------------------------------------------------
+    # --- the host --------------------------------------------------------------------------------
 
     def attach(
         self,
@@ -124,7 +124,7 @@ class Talk:
         self.flush()
 
     def flush(self) -> None:
-        """Do what the shell does after every call."""
+        """Do what the host does after every call."""
         while True:
             while frames := self.session.output.next_frames(self.open, WRITE_BYTES):
                 self.events += map(JSON.decode_server, frames)
@@ -259,13 +259,13 @@ class Talk:
         return [event.seq for event in self.events if isinstance(event, Numbered) and event.seq]
 
     def started(self) -> list[TurnId]:
-        """Return the turns that the shell was asked to start."""
+        """Return the turns that the host was asked to start."""
         return [command.turn_id for command in self.commands if isinstance(command, StartTurn)]
 
     def cancelled(self) -> list[TurnId]:
-        """Return the turns that the shell was asked to cancel."""
+        """Return the turns that the host was asked to cancel."""
         return [command.turn_id for command in self.commands if isinstance(command, CancelTurn)]
 
     def heard_by_next(self, turn: TurnId) -> list[dict[str, Any]]:
-        """Return the messages that the agent of this turn is told."""
+        """Return the messages that the agent of this turn gets."""
         return self.session.history(turn).messages()

@@ -1,4 +1,4 @@
-"""A session with its shell, driven by hand: which agents run, what their tools did, who cleans up."""
+"""A session with its host, driven by hand: running agents, their tools, their cleanups."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Served:
         self.core.receive(event, now)
 
     def drain(self, open_line: bool) -> list[bytes]:
-        """Do what the shell does after each call; returns the frames that it wrote."""
+        """Do the work of the host after each call; return the written frames."""
         frames: list[bytes] = []
         while True:
             while more := self.core.output.next_frames(open_line, WRITE_BYTES):
@@ -123,7 +123,7 @@ class Served:
     # --- what tools do ---------------------------------------------------------------------------
 
     def begin_call(self, turn: bp.TurnId, now: float, background: bool) -> None:
-        """Let a tool begin as an agent does: entered first, told after."""
+        """Let a tool begin as an agent does: the call is entered before it is sent."""
         call = self.core.tools.claim(turn, "call")
         assert call not in self.calls
         if self.core.tools.begin(turn, CallRecord(call, "tool", {"n": 1}, background=background)):
@@ -167,7 +167,7 @@ class Served:
         assert self.log.top - self.log.first < LIMITS.max_log_events
         assert len(table._waiting) <= LIMITS.max_queued_inputs + 1
         assert len(table._cleaning) <= LIMITS.max_overlapping_cleanups + 1
-        # Old turns are forgotten when one ends, and none that the shell still needs.
+        # Old turns are forgotten when one ends, and none that the host still needs.
         needed = LIMITS.max_queued_inputs + 2 + len(table._cleaning)
         assert len(table.turns) <= LIMITS.max_history_turns + needed
         assert set(table.by_input.values()) <= set(table.turns.values())
@@ -177,7 +177,7 @@ class Served:
             assert turn.queued_bytes == 0 or turn.stage in (Stage.RUNNING, Stage.FINISHING)
 
     def check_history(self) -> None:
-        """What each agent is told is valid, and holds every call that began, with what came of it."""
+        """The history of each agent is valid, and holds every call that began, with its result."""
         for turn in (*self.running, *self.cleaning):
             own = self.core.turn(turn)
             results = check_valid(self.core.history(turn).messages(), own.input.text)

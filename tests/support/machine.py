@@ -90,7 +90,7 @@ PARTS = {
 # By the start of a test's id, from the root of the repository.
 NEEDS = {
     "tests/browser/": ("chromium",),
-    "tests/documents/test_asyncapi.py": ("node",),
+    "tests/endpoints/test_asyncapi.py": ("node",),
     "tests/endpoints/test_aimock.py": ("node",),
     "tests/endpoints/test_curl.py": ("curl",),
     "tests/endpoints/test_local_model.py": ("model",),

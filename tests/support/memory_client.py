@@ -1,4 +1,4 @@
-"""A client on a wire that exists only in memory: the real shell without a socket.
+"""A client on a wire that exists only in memory: the real server without a socket.
 
     line = Line(sessions)
     line.ask("hello")
@@ -36,18 +36,16 @@ from waiting import until
 
 
 class FakeWire:
-    """A wire in memory (`shell.wire.Wire`).
+    """A wire in memory (`transport.wire.Wire`).
 
     Attributes:
         blocked: Whether its buffer is full; then what is written adds to the backlog.
         closed: The code that it was closed with.
         aborted: Whether it was dropped.
         writes: The sizes of the writes, in frames.
-        puts_off: Whether text is put off, and not written before something else is.
     """
 
     def __init__(self) -> None:
-        self.puts_off = False
         self.blocked = False
         self.backlog = 0
         self.closed: Code | None = None

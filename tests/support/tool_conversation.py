@@ -57,8 +57,8 @@ class Conversation:
         return result
 
 
-async def told(talk: Conversation) -> list[str]:
-    """Return the tool results that the next request shows to the model."""
+async def tool_results(talk: Conversation) -> list[str]:
+    """Return the results of tools in the history, as the next model gets them."""
     talk.model.steps.append([say("Yes?")])
     talk.model.steps[len(talk.model.requests) :] = [[say("Yes?")]]
     await talk.ask()

@@ -47,8 +47,8 @@ def logged(agent: Agent, *sinks: Any, **settings: Any) -> Client:
 
 def lines(caplog: pytest.LogCaptureFixture, name: str) -> list[dict[str, Any]]:
     """Return the lines of this name as they are in JSON."""
-    told = [json.loads(JsonFormatter().format(record)) for record in caplog.records]
-    return [line for line in told if line["message"] == name]
+    lines = [json.loads(JsonFormatter().format(record)) for record in caplog.records]
+    return [line for line in lines if line["message"] == name]
 
 
 async def test_a_turn_is_one_line(caplog: pytest.LogCaptureFixture) -> None:

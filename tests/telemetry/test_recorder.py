@@ -24,48 +24,48 @@ from waiting import until
 
 
 class Notes(Sink):
-    """Writes down what it is told."""
+    """A sink that records its calls."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.calls: list[str] = []
         self.turns: list[TurnTiming] = []
         self.sessions: list[SessionRecord] = []
 
     def connected(self) -> None:
-        self.told.append("connected")
+        self.calls.append("connected")
 
     def disconnected(self, code: str) -> None:
-        self.told.append(f"disconnected {code}")
+        self.calls.append(f"disconnected {code}")
 
     def session_opened(self, session: SessionRecord) -> None:
         self.sessions.append(session)
-        self.told.append("opened")
+        self.calls.append("opened")
 
     def session_attached(self, session: SessionRecord, result: str) -> None:
-        self.told.append(result)
+        self.calls.append(result)
 
     def session_detached(self, session: SessionRecord) -> None:
-        self.told.append("detached")
+        self.calls.append("detached")
 
     def session_closed(self, session: SessionRecord, reason: str, now: float) -> None:
-        self.told.append(reason)
+        self.calls.append(reason)
 
     def turn_asked(self, session: SessionRecord, turn: TurnTiming) -> None:
         self.turns.append(turn)
-        self.told.append("asked")
+        self.calls.append("asked")
 
     def turn_started(self, session: SessionRecord, turn: TurnTiming, context: Context) -> None:
-        self.told.append("started")
+        self.calls.append("started")
 
     def turn_output(self, session: SessionRecord, turn: TurnTiming) -> None:
-        self.told.append("output")
+        self.calls.append("output")
 
     def turn_ended(self, session: SessionRecord, turn: TurnTiming) -> None:
         assert turn.event is not None
-        self.told.append(turn.event.status)
+        self.calls.append(turn.event.status)
 
     def turn_over(self, session: SessionRecord, turn: TurnTiming) -> None:
-        self.told.append("over")
+        self.calls.append("over")
 
 
 def watched(agent: Agent, **settings: object) -> tuple[Line, Notes]:
@@ -101,8 +101,8 @@ async def test_a_turn_is_told_in_order() -> None:
     """Asked, started, first output, end, over; each once."""
     line, notes = watched(brief)
     line.ask()
-    await until(lambda: "over" in notes.told)
-    assert notes.told == OPENED + TURN
+    await until(lambda: "over" in notes.calls)
+    assert notes.calls == OPENED + TURN
     [turn] = notes.turns
     assert turn.started_at is not None
     assert turn.output_at is not None
@@ -119,8 +119,8 @@ async def test_an_interrupt_has_its_times() -> None:
     turn = line.ask()
     await line.until("text.delta")
     line.interrupt(turn)
-    assert notes.told[-1] == "interrupted"
-    await until(lambda: "over" in notes.told)
+    assert notes.calls[-1] == "interrupted"
+    await until(lambda: "over" in notes.calls)
     [record] = notes.turns
     assert record.cut_at is not None
     assert record.ended_at is not None
@@ -140,7 +140,7 @@ async def test_an_input_that_interrupts_cuts_too() -> None:
     assert first.cut_at is not None
     assert second.cut_at is None
     line.send(SessionClose())
-    await until(lambda: notes.told.count("over") == 2)
+    await until(lambda: notes.calls.count("over") == 2)
     assert second.cut_at is None, "the end of a session is no interrupt"
 
 
@@ -161,11 +161,11 @@ async def test_a_deferred_interrupt_counts_from_its_request() -> None:
     line.interrupt(turn)
     cut_at = notes.turns[0].cut_at
     assert cut_at is not None
-    assert "interrupted" not in notes.told
+    assert "interrupted" not in notes.calls
     await asyncio.sleep(0.01)
     line.interrupt(turn)  # another one does not set the time back
     inside.set()
-    await until(lambda: "over" in notes.told)
+    await until(lambda: "over" in notes.calls)
     assert notes.turns[0].cut_at == cut_at
     assert notes.turns[0].ended_at is not None
     assert notes.turns[0].ended_at - cut_at >= 0.009
@@ -176,7 +176,7 @@ async def test_a_turn_that_never_started_is_over_with_its_end() -> None:
     line, notes = watched(endless)
     line.send(Interrupt(id=InterruptId("x"), input_id=InputId("i")))
     line.send(InputText(id=InputId("i"), text="hello"))
-    assert notes.told == [*OPENED, "asked", "interrupted", "over"]
+    assert notes.calls == [*OPENED, "asked", "interrupted", "over"]
 
 
 async def test_an_agent_that_is_done_before_its_client_has_read() -> None:
@@ -184,13 +184,13 @@ async def test_an_agent_that_is_done_before_its_client_has_read() -> None:
     line, notes = watched(brief)
     line.block()
     line.ask()
-    await until(lambda: "output" in notes.told)
+    await until(lambda: "output" in notes.calls)
     for _ in range(5):
         await asyncio.sleep(0)
-    assert "completed" not in notes.told
+    assert "completed" not in notes.calls
     line.block(False)
-    await until(lambda: "over" in notes.told)
-    assert notes.told == OPENED + TURN
+    await until(lambda: "over" in notes.calls)
+    assert notes.calls == OPENED + TURN
     assert notes.turns[0].over_at == notes.turns[0].ended_at
 
 
@@ -212,7 +212,7 @@ async def test_a_task_that_does_not_end_is_abandoned() -> None:
     await line.until("text.delta")
     line.interrupt(turn)
     await asyncio.sleep(3)
-    assert notes.told[-1] == "over"
+    assert notes.calls[-1] == "over"
     assert notes.turns[0].abandoned
     release.set()
 
@@ -224,9 +224,9 @@ async def test_a_session_tells_its_connections_and_its_end() -> None:
     line.ask()
     await line.until("turn.ended")
     line.drop()
-    assert notes.told[-2:] == ["disconnected peer", "detached"]
+    assert notes.calls[-2:] == ["disconnected peer", "detached"]
     await asyncio.sleep(6)
-    assert notes.told[-1] == "expired"
+    assert notes.calls[-1] == "expired"
     assert notes.sessions[0].connections == 1
     assert notes.sessions[0].turns == 1
 
@@ -238,8 +238,8 @@ async def test_a_session_that_is_closed_is_detached_once() -> None:
     await line.until("turn.ended")
     line.send(SessionClose())
     line.drop()
-    await until(lambda: "over" in notes.told)
-    assert [notes.told.count(what) for what in ("detached", "closed", "disconnected closed")] == [1, 1, 1]
+    await until(lambda: "over" in notes.calls)
+    assert [notes.calls.count(what) for what in ("detached", "closed", "disconnected closed")] == [1, 1, 1]
 
 
 async def test_a_shutdown_ends_every_session() -> None:
@@ -249,12 +249,12 @@ async def test_a_shutdown_ends_every_session() -> None:
     await line.until("text.delta")
     line.drop()
     await line.connection._registry.shut_down()
-    assert notes.told[-1] == "shutdown"
-    assert "over" in notes.told
+    assert notes.calls[-1] == "shutdown"
+    assert "over" in notes.calls
 
 
 async def test_without_sinks_nothing_is_kept() -> None:
-    """Every session is told to the same one, which does nothing."""
+    """Every session reports to the same one, which does nothing."""
     sessions = SessionRegistry(brief, Settings())
     lines = [Line(sessions), Line(sessions)]
     for line in lines:

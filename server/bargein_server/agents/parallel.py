@@ -9,20 +9,113 @@
 All agents take their first step before any takes its second. Their outputs stream at the same time, each
 event with the agent's name as its `source`: the lane that clients show it in. An interrupt ends all agents
 in one step. Each generator is owned by one task for its whole life.
+
+
+A generator may not hold a task group open across a `yield`, because the group's cancel would reach the
+consumer. So the tasks put their outputs into the short queue of an `OutputMux`. The generator that owns it
+yields from the queue and ends the tasks when it ends. The tasks belong to the turn, which cancels all of
+them in the step of the fence, wherever the generator stands.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections import deque
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import aclosing
 from typing import Any, Literal
 
 from bargein_protocol import Data, TextDelta
 from bargein_server.agent import Agent, Output, Turn
 
-from .output_mux import OutputMux
+ROOM = 16
+"""Outputs that may be queued before `put` waits."""
+
+
+class OutputMux:
+    """Merger of the outputs of concurrent tasks.
+
+    Args:
+        turn: The turn that the tasks belong to.
+
+    Attributes:
+        tasks: All started tasks, in order.
+    """
+
+    def __init__(self, turn: Turn) -> None:
+        self.tasks: list[asyncio.Task[Any]] = []
+        self._turn = turn
+        self._queue: deque[Output] = deque()
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._closed = False
+
+    def start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run a coroutine as a task.
+
+        All tasks are created before the first of them takes a step.
+        """
+        task = self._turn.spawn(work)
+        self.tasks.append(task)
+        task.add_done_callback(lambda _: self._news.set())
+        return task
+
+    def push(self, output: Output) -> None:
+        """Queue a rare output without waiting, in the step that it reports."""
+        if not self._closed:
+            self._queue.append(output)
+            self._news.set()
+
+    async def put(self, output: Output) -> None:
+        """Queue an output when there is room.
+
+        It waits while the generator is not pulled. Cancelling it is safe: nothing was queued. Once the
+        generator has ended, the output is dropped.
+        """
+        while len(self._queue) >= ROOM and not self._closed:
+            self._room.clear()
+            await self._room.wait()
+        self.push(output)
+
+    async def outputs(self) -> AsyncGenerator[Output, None]:
+        """Yield queued outputs until all tasks have ended.
+
+        Closing it ends the tasks.
+
+        Raises:
+            BaseException: The error of the first task that failed, once the outputs before it were
+                yielded. The other tasks are cancelled.
+        """
+        try:
+            while True:
+                self._news.clear()
+                ended = [task for task in self.tasks if task.done()]
+                while self._queue:
+                    output = self._queue.popleft()
+                    self._room.set()
+                    yield output
+                for task in ended:
+                    task.result()
+                if len(ended) == len(self.tasks) and not self._queue:
+                    return
+                await self._news.wait()
+        finally:
+            self._closed = True
+            self._room.set()
+            await self._end()
+
+    async def _end(self) -> None:
+        rest = [task for task in self.tasks if not task.done()]
+        for task in rest:
+            if not task.cancelling():  # a second cancel would cut the cleanup that the first one began
+                task.cancel()
+        if rest:
+            await asyncio.wait(rest)
+        for task in self.tasks:
+            if not task.cancelled():
+                task.exception()  # retrieved: the first error was raised, the others are of its cancel
+
 
 log = logging.getLogger("bargein.parallel")
 
@@ -91,7 +184,7 @@ class Parallel:
             Exception: An agent's error, if `on_error` is `fail`.
         """
         for source, agent in self._agents.items():
-            self._mux.start(self._run(self._turn.speaking_as(source), agent))
+            self._mux.start(self._run(self._turn.in_lane(source), agent))
         async with aclosing(self._mux.outputs()) as outputs:
             async for output in outputs:
                 yield output
@@ -131,7 +224,7 @@ class Parallel:
                     output = await step
                 except StopAsyncIteration:
                     return
-                labelled = turn.voiced(output)
+                labelled = turn.labelled(output)
                 branch.note(labelled)
                 try:
                     await self._mux.put(labelled)

@@ -16,7 +16,7 @@ from bargein_protocol import CallId, ToolConfirm, ToolDecision, ToolOutput, Tool
 from bargein_protocol.types import ToolStatus
 from bargein_server.agent import NO_SPAN, BadOutput, NamedCall, Output, Span, Turn, validated_output
 
-from .output_mux import OutputMux
+from .parallel import OutputMux
 from .tools import BadCall, Tool, ToolError
 
 log = logging.getLogger("bargein.tools")

@@ -1,1 +1,1 @@
-"""Routes: thin layers over the sessions. Internal."""
+"""Routes, and the documents that describe them. Internal."""

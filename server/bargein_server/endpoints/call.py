@@ -1,4 +1,4 @@
-"""Common parts of HTTP requests: admission, body, session in the path."""
+"""Common parts of HTTP endpoints: admission, body, session, responses."""
 
 from __future__ import annotations
 
@@ -7,17 +7,80 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import msgspec
+from msgspec import Struct, json
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from bargein_protocol import Cursor, SessionId, SessionOpen, Token
+from bargein_protocol import Code, Cursor, ErrorEvent, SessionId, SessionOpen, Token, errors
 from bargein_protocol.codec import open_value_fault
 
 from ..guard.admission import RETRY_AFTER_S, Admission, Caller, Refused
 from ..hosting.host import SessionHost
 from ..hosting.registry import SessionRegistry
-from .responses import denial
+
+PROTOCOL_HEADER = "Bargein-Protocol"
+"""Header of every response; without it a response is from a proxy."""
+
+HEADERS = {"Cache-Control": "no-store", PROTOCOL_HEADER: "1"}
+
+_CODES: dict[int, Code] = {
+    400: errors.BAD_FRAME,
+    401: errors.UNAUTHORIZED,
+    403: errors.FORBIDDEN,
+    404: errors.SESSION_LOST,
+    408: errors.OPEN_TIMEOUT,
+    409: errors.NOT_RUNNING,
+    413: errors.TOO_BIG,
+    415: errors.WRONG_CODEC,
+    422: errors.BAD_EVENT,
+    429: errors.FLOODED,
+    500: errors.INTERNAL,
+    503: errors.OVERLOADED,
+}
+_RETRYABLE = (408, 429, 500, 503)
+
+
+class Ticket(Struct, frozen=True):
+    """A ticket for a browser.
+
+    Args:
+        ticket: The secret: an item of the subprotocol list, or `auth` in the first frame.
+        expires_in_ms: Milliseconds for which it is valid.
+    """
+
+    ticket: str
+    expires_in_ms: int
+
+
+class Health(Struct, frozen=True):
+    """State of the server.
+
+    Args:
+        status: `ok`, or `draining` while the server shuts down and accepts no new clients.
+    """
+
+    status: str
+
+
+def json_answer(body: Struct, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return a response with an event or another body as JSON."""
+    return Response(json.encode(body), status, {**HEADERS, **(headers or {})}, "application/json")
+
+
+def denial(refused: Refused, admission: Admission) -> Response:
+    """Count a refused request and return the response, an `error` event."""
+    admission.refusals[refused.status] += 1
+    headers = {}
+    if refused.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if refused.retry_after_s is not None:
+        headers["Retry-After"] = str(refused.retry_after_s)
+    event = ErrorEvent(
+        code=_CODES[refused.status].name, message=refused.reason, retryable=refused.status in _RETRYABLE
+    )
+    return json_answer(event, refused.status, headers)
+
 
 TOKEN_HEADER = "Bargein-Session-Token"
 SESSION_HEADER = "Bargein-Session"
@@ -150,7 +213,9 @@ class Call:
 
 
 def check(opening: SessionOpen) -> None:
-    """Check the values for the application in a first event, whose other fields the body's type checks.
+    """Check the values for the application in a first event.
+
+    The type of the body checks the other fields.
 
     Raises:
         Refused: A value breaks a bound.

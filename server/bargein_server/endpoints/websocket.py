@@ -1,7 +1,11 @@
-"""`/v1/session`: the native protocol on a WebSocket."""
+"""WebSocket sessions at `/v1/session`, and tickets for their handshake."""
 
 from __future__ import annotations
 
+import asyncio
+
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from bargein_protocol import Codec, negotiate
@@ -13,7 +17,19 @@ from ..transport.asgi_wire import AsgiWire
 from ..transport.connection import Connection
 from ..transport.transport_wire import TransportWire
 from ..transport.websocket_protocol import EXTENSION, BargeinProtocol
-from .responses import denial
+from .call import Ticket, denial, json_answer
+
+
+async def issue_ticket(request: Request, admission: Admission) -> Response:
+    """Answer 201 with a ticket, or 401."""
+    try:
+        principal = admission.bearer(request.headers)
+    except Refused as refused:
+        return denial(refused, admission)
+    if principal is None:
+        return denial(Refused(401, "a bearer token is needed"), admission)
+    ticket = admission.tickets.issue(principal, asyncio.get_running_loop().time())
+    return json_answer(Ticket(ticket, int(admission.tickets.lifetime_s * 1000)), 201)
 
 
 async def serve_session(websocket: WebSocket, sessions: SessionRegistry, admission: Admission) -> None:

@@ -1,6 +1,10 @@
 """Admission of connections and requests: origin, number, credential.
 
 A refusal is an HTTP response before the upgrade; its status shows whether to try again.
+
+A browser sends cookies and reaches private networks for any page, and the same-origin policy does not
+cover WebSockets (cross-site WebSocket hijacking, RFC 6455 section 10.2). So a page may connect when it
+comes from the server itself or from a listed origin. A request without `Origin` is not from a browser.
 """
 
 from __future__ import annotations
@@ -8,12 +12,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from ..settings import Settings
 from .authentication import TICKET_ITEM, Authenticator, Tickets
-from .connection_limits import Connections
-from .origins import may_connect
-from .rates import AddressRates
+from .limits import AddressRates, Connections
 
 RETRY_AFTER_S = 5
 
@@ -194,3 +198,46 @@ class Admission:
         assert self._authenticator is not None
         ticket_of = self.tickets.redeem(credential, self._clock())
         return ticket_of if ticket_of is not None else self._authenticator.principal_of(credential)
+
+
+_DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+
+def may_connect(
+    origin: str | None, host: str | None, scheme: str, local: str, allowed: Collection[str]
+) -> bool:
+    """Return whether a handshake may go on.
+
+    On a loopback address the host must be a loopback name too: the owner of any page can let a name of
+    its own resolve to 127.0.0.1, and would then have the server's origin (DNS rebinding).
+
+    Args:
+        origin: The `Origin` header, None when there is none.
+        host: The `Host` header, None when there is none.
+        scheme: The scheme of the request, `ws` or `wss`.
+        local: The server's address.
+        allowed: Origins that may connect, beside the server's own; `*` allows all.
+    """
+    if origin is None or "*" in allowed or origin in allowed:
+        return True
+    place = _place(f"{scheme}://{host}") if host is not None else None
+    if place is None or _place(origin) != place:
+        return False
+    return _is_loopback(place[0]) or not _is_loopback(local)
+
+
+def _is_loopback(name: str) -> bool:
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")  # RFC 6761 section 6.3
+
+
+def _place(url: str) -> tuple[str, int] | None:
+    """Return host and port of an origin; None for `null` and malformed ones."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
+    except ValueError:
+        return None
+    return (parts.hostname, port) if parts.hostname and port else None

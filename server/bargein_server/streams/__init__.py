@@ -25,14 +25,21 @@ and the cancel scopes of anyio cannot be left. Its one-source operators (`chunks
 close in place, when they are entered with `async with xs.stream()`.
 """
 
-from .buffering import Broadcast, Consumer, buffered, prefetched
+from .buffering import Broadcast, Consumer, buffered, merged, prefetched, raced
 from .caching import Cache
 from .callbacks import Push, from_callbacks
-from .errors import LimitExceeded, StreamClosed, TooSlow
-from .flow import limited, throttled, throttled_to_playback, with_progress
-from .merging import merged, raced
+from .flow import (
+    Repair,
+    Replace,
+    limited,
+    throttled,
+    throttled_to_playback,
+    transformed,
+    validated,
+    with_progress,
+)
+from .sources import LimitExceeded, StreamClosed, TooSlow
 from .text import clauses, sentences
-from .transforming import Repair, Replace, transformed, validated
 
 __all__ = [
     "Broadcast",

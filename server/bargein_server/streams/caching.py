@@ -8,8 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Hashable
 from contextvars import Context
 from typing import Generic, TypeVar
 
-from .sources import Reading
-from .tasks import Signal, end, failure
+from .sources import Reading, Signal, end, failure
 
 T = TypeVar("T")
 

@@ -10,8 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from bargein_protocol import StepEnded
 
-from .errors import StreamClosed, TooSlow
-from .tasks import Signal, end, failure
+from .sources import Signal, StreamClosed, TooSlow, end, failure
 
 T = TypeVar("T")
 In = TypeVar("In", contravariant=True)

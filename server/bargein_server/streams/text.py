@@ -22,8 +22,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterable
 from dataclasses import dataclass
 
-from .sources import Reading
-from .tasks import ReadBudget
+from .sources import ReadBudget, Reading
 
 _STOPS = ".!?…‽⁇⁈⁉؟۔।॥։።။។"
 _WIDE_STOPS = "。！？｡"

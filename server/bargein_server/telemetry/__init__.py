@@ -10,7 +10,6 @@ nothing.
 No sink gets the text of users or agents.
 """
 
-from .recorder import NO_TELEMETRY, SessionTelemetry, Telemetry
-from .sinks import SessionRecord, Sink, TurnTiming
+from .recorder import NO_TELEMETRY, SessionRecord, SessionTelemetry, Sink, Telemetry, TurnTiming
 
 __all__ = ["NO_TELEMETRY", "SessionRecord", "SessionTelemetry", "Sink", "Telemetry", "TurnTiming"]

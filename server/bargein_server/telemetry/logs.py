@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from .sinks import SessionRecord, Sink, TurnTiming
+from .recorder import SessionRecord, Sink, TurnTiming
 
 Value = str | int | float | bool | None
 

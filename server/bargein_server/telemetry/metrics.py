@@ -36,7 +36,7 @@ from bargein_protocol import (
     code_named,
 )
 
-from .sinks import REASONS, SessionRecord, Sink, TurnTiming
+from .recorder import REASONS, SessionRecord, Sink, TurnTiming
 
 FENCE_S = (50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 0.1, 0.5, 1, 5)
 """Buckets for durations of microseconds; waiting for a section takes longer."""

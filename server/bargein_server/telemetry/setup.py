@@ -1,4 +1,4 @@
-"""Create the sinks for the settings, and import only their packages."""
+"""Set up sinks and the export of traces, and import only their packages."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from ..settings import Settings
 from .logs import Logs
-from .recorder import Telemetry
-from .sinks import Sink
+from .recorder import Sink, Telemetry
 
 if TYPE_CHECKING:
     from .metrics import Metrics
+
+FLUSH_MS = 2000
 
 _EXTRAS = {"metrics": "metrics", "traces": "otel"}
 
@@ -58,13 +59,35 @@ def set_up(
 
 
 def export() -> Callable[[], object]:
-    """Set up the export of traces; see `export_traces`.
+    """Export the traces of this process with OTLP over HTTP.
+
+    All options are environment variables of OpenTelemetry, such as OTEL_EXPORTER_OTLP_ENDPOINT,
+    OTEL_SERVICE_NAME and OTEL_TRACES_SAMPLER. A tracer provider that the process has already is left as
+    it is.
+
+    Returns:
+        Sends the finished spans that wait, within two seconds.
 
     Raises:
         NotInstalled: The SDK or the exporter is missing.
     """
     try:
-        from .export import export_traces
+        from opentelemetry import trace
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
         raise NotInstalled("traces", error) from None
-    return export_traces()
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, trace.ProxyTracerProvider):
+        resource = Resource.create()
+        if str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):
+            resource = resource.merge(Resource({SERVICE_NAME: "bargein"}))
+        provider = TracerProvider(resource=resource)
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        trace.set_tracer_provider(provider)
+    if isinstance(provider, TracerProvider):
+        sdk = provider
+        return lambda: sdk.force_flush(FLUSH_MS)
+    return lambda: None

@@ -22,7 +22,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from ..core import spans
 from ..core.spans import Attribute
-from .sinks import SessionRecord, Sink, TurnTiming
+from .recorder import SessionRecord, Sink, TurnTiming
 
 _KINDS = {"client": SpanKind.CLIENT, "internal": SpanKind.INTERNAL}
 _PROPAGATOR = TraceContextTextMapPropagator()

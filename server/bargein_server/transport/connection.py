@@ -33,7 +33,7 @@ from bargein_protocol.errors import (
 )
 
 from ..guard.admission import Caller, anonymous
-from ..guard.rates import TokenBucket
+from ..guard.limits import TokenBucket
 from ..hosting.host import SessionHost
 from ..hosting.registry import SessionRegistry
 from .wire import Wire

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bargein_server.guard.rates import BURST_S, MAX_ADDRESSES, AddressRates, TokenBucket
+from bargein_server.guard.limits import BURST_S, MAX_ADDRESSES, AddressRates, TokenBucket
 
 
 def test_a_burst_at_the_limit_passes_and_one_more_does_not() -> None:

@@ -14,7 +14,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.routing import Route
 
 from bargein_server import BearerTokens, Settings, create_app
-from bargein_server.documents import openapi
+from bargein_server.endpoints.openapi import openapi
 from live_server import Serving, echo, serving
 from sse_client import http
 

@@ -10,7 +10,7 @@ import pytest
 
 import golden_vectors as wire
 from bargein_server.app import SESSION_PATH
-from bargein_server.documents import asyncapi
+from bargein_server.endpoints.asyncapi import asyncapi
 from live_server import echo, serving
 from npm import installed
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from bargein_server.streams.tasks import Signal, end
+from bargein_server.streams.sources import Signal, end
 from streaming import no_accidents
 
 pytestmark = pytest.mark.virtual_time

@@ -1,4 +1,4 @@
-"""Rate limits for messages and bytes.
+"""Limits on open connections, and on the rates of messages and bytes.
 
 Reading is never paused, so that an interrupt is always read (contract 12). Limits on messages and bytes
 take the place of that pause.
@@ -6,7 +6,43 @@ take the place of that pause.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+
+
+class Connections:
+    """Counts connections, in total and by address.
+
+    Args:
+        most: Maximum number of connections.
+        per_address: Maximum number of connections from one address.
+    """
+
+    def __init__(self, most: int, per_address: int) -> None:
+        self._most = most
+        self._per_address = per_address
+        self._by_address: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return self._by_address.total()
+
+    def is_full(self) -> bool:
+        """Return whether the connection limit is reached."""
+        return len(self) >= self._most
+
+    def has_enough(self, address: str) -> bool:
+        """Return whether the limit of this address is reached."""
+        return self._by_address[address] >= self._per_address
+
+    def enter(self, address: str) -> None:
+        """Add a connection."""
+        self._by_address[address] += 1
+
+    def leave(self, address: str) -> None:
+        """Remove a connection."""
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
+
 
 BURST_S = 2.0
 """Seconds of the rate that a client may use at once after a pause."""

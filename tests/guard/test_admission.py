@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bargein_server.guard.origins import may_connect
+from bargein_server.guard.admission import may_connect
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import msgspec
 
 from bargein_protocol import CODECS, ClientEvent, ServerEvent, __version__
 
-from .schemas import Schema, schemas_of
+from .openapi import Schema, schemas_of
 
 SESSION_PATH = "/v1/session"
 
