@@ -1,10 +1,13 @@
-"""Who is told what happens in a session, in the step in which it happens; nobody by default.
+"""Observer of a session, and spans of its work; the defaults do nothing.
 
-Once a turn, a request or an answer, never once a token. An observer has its own clock, changes
-nothing, and raises nothing.
+An observer is notified in the step in which something happens: once per turn, request or answer, never
+once per token. It has its own clock, changes nothing, and raises nothing.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from bargein_protocol import ServerEvent, TurnEnded
 
@@ -36,3 +39,32 @@ class Observer:
 
 
 NOBODY = Observer()
+
+
+Attribute = str | bool | int | float | Sequence[str]
+
+
+class Span:
+    """See the module. This one does nothing, as in a server without traces.
+
+    Work is not the current span of the code around it, because an async generator has no context of
+    its own: what is made current while it stands at a `yield` would be so for whoever pulls it.
+    """
+
+    __slots__ = ()
+
+    def current(self) -> AbstractContextManager[None]:
+        """Return a block in which other spans become children of this one. Never `yield` in it."""
+        return nullcontext()
+
+    def set(self, attributes: Mapping[str, Attribute]) -> None:
+        """Add attributes; what users or models said does not belong there."""
+
+    def fail(self, kind: str) -> None:
+        """Say that the work failed, with the name of an exception's class or a code."""
+
+    def end(self) -> None:
+        """The work is over. Every span must be ended, once."""
+
+
+NO_SPAN = Span()

@@ -11,9 +11,9 @@ from msgspec.structs import replace
 from bargein_protocol import NO_SEQ, Seq, TextDelta, TurnId
 
 from .lifecycle import Flow, Stage
-from .reply_cache import ReplyCache
+from .replay_log import bounded_snapshot
+from .requests import ReplyCache
 from .sequencer import Sequencer
-from .snapshots import bounded_snapshot
 from .text_run import TextRun
 from .turn_record import COMPLETED, TurnRecord
 from .turn_scheduler import TurnScheduler

@@ -1,12 +1,13 @@
-"""What a client asks for, and the answer to each.
+"""Requests of a client, and the answer to each.
 
-Every handler leaves its answer in the stream in the same step. Inputs and interrupts are answered
-once; a resend gets the first answer again and does nothing (contract 4).
+Every handler gives its answer to the sequencer in the same step. Inputs and interrupts are answered
+once. Their ids make a resend harmless: it gets the first answer again, marked as a duplicate and without
+a number, and nothing happens twice (contract 4).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
 from typing import Any
 
 from msgspec import json
@@ -17,7 +18,9 @@ from bargein_protocol import (
     ClientEvent,
     Code,
     ErrorEvent,
+    InputAccepted,
     InputId,
+    InputQueued,
     InputRejected,
     InputText,
     Interrupt,
@@ -25,6 +28,7 @@ from bargein_protocol import (
     Ping,
     Playback,
     Pong,
+    Seq,
     SessionClose,
     SessionOpen,
     SessionUpdate,
@@ -50,11 +54,50 @@ from bargein_protocol.types import MAX_KEYS
 
 from .commands import CloseConnection, Expire
 from .lifecycle import GUARDED, Stage
-from .reply_cache import Answer, ReplyCache
 from .sequencer import Sequencer
 from .tool_ledger import ToolLedger
 from .turn_record import SESSION_CLOSED, TurnRecord, interrupted_by
 from .turn_scheduler import TurnScheduler
+
+Answer = InputAccepted | InputQueued | InputRejected | InterruptResult
+
+REMEMBERED = 1024
+
+
+class ReplyCache:
+    """The last answers of a session, oldest forgotten first."""
+
+    __slots__ = ("_by_id",)
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, Answer] = {}
+
+    def remember(self, request_id: str, answer: Answer) -> None:
+        """Keep the first answer to a request."""
+        self._by_id[request_id] = answer
+        if len(self._by_id) > REMEMBERED:
+            del self._by_id[next(iter(self._by_id))]
+
+    @property
+    def ids(self) -> Container[str]:
+        """The ids of the requests that were answered; it tells what is so whenever it is asked."""
+        return self._by_id.keys()
+
+    def again(self, request_id: str) -> Answer | None:
+        """Return the answer for a resend, None when the id is new."""
+        answer = self._by_id.get(request_id)
+        if answer is None:
+            return None
+        if isinstance(answer, (InputAccepted, InputQueued)):
+            return replace(answer, seq=Seq(0), duplicate=True)
+        return replace(answer, duplicate=True)
+
+    def replies_since(self, seq: Seq) -> Iterator[InputAccepted | InputQueued]:
+        """Yield the answers to inputs that were numbered after `seq`."""
+        for answer in self._by_id.values():
+            if isinstance(answer, (InputAccepted, InputQueued)) and answer.seq > seq:
+                yield answer
+
 
 # A session's merged metadata stays within this, or a client could make it grow without end.
 MAX_METADATA_BYTES = 256 * 1024

@@ -39,8 +39,7 @@ from .liveness import Liveness
 from .observer import NOBODY, Observer
 from .output_pump import OutputPump
 from .replay_log import ReplayLog
-from .reply_cache import ReplyCache
-from .requests import Requests
+from .requests import ReplyCache, Requests
 from .sequencer import HandOver, Sequencer
 from .side_channel import SideChannel
 from .tool_ledger import ToolLedger

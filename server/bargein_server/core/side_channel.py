@@ -22,9 +22,9 @@ from bargein_protocol import (
 )
 
 from .lifecycle import Stage
+from .replay_log import bounded_snapshot
 from .requests import Requests
 from .sequencer import Sequencer
-from .snapshots import bounded_snapshot
 from .turn_scheduler import TurnScheduler
 
 

@@ -21,8 +21,7 @@ from bargein_protocol.errors import OVERLOADED
 
 from ..guard.admission import RETRY_AFTER_S, Refused
 from ..hosting.host import SessionHost
-from ..transport.event_stream import HEADERS, EventStreamWire, FollowerConnection, StreamConnection
-from ..transport.sse_codec import SSE
+from ..transport.event_stream import HEADERS, SSE, EventStreamWire, FollowerConnection, StreamConnection
 from .call import COOKIE, SESSION_HEADER, TOKEN_HEADER, Call, check
 from .responses import PROTOCOL_HEADER, json_answer
 

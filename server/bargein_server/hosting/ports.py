@@ -16,8 +16,7 @@ from ..agent import Agent, Output, SessionContext
 from ..core.session import Session
 from ..settings import Settings
 from ..telemetry import SessionTelemetry
-from .flush_scheduler import FlushScheduler
-from .time_slicer import TimeSlicer
+from .pacing import FlushScheduler, TimeSlicer
 
 if TYPE_CHECKING:
     import httpx2

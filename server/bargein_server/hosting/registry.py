@@ -29,10 +29,9 @@ from ..core.session import Session
 from ..core.turn_limiter import Permit, TurnLimiter
 from ..settings import Settings
 from ..telemetry import NO_TELEMETRY, Telemetry
-from .flush_scheduler import FlushScheduler
 from .host import SessionHost
+from .pacing import FlushScheduler, TimeSlicer
 from .ports import ClientConnection, Closable
-from .time_slicer import TimeSlicer
 
 if TYPE_CHECKING:
     import httpx2

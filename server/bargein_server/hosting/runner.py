@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from bargein_protocol import TurnId, Usage
 
 from ..agent import Output, Turn, TurnClosed, TurnFailed
-from ..core.spans import Attribute, Span
+from ..core.observer import Attribute, Span
 from ..core.turn_record import COMPLETED, Ending
 from .ports import RunnerHost
 from .tool_ledger import TurnToolLedger

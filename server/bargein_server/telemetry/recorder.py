@@ -8,8 +8,7 @@ from time import perf_counter
 
 from bargein_protocol import InterruptResult, ServerEvent, SessionId, TurnEnded, TurnId
 
-from ..core.observer import Observer
-from ..core.spans import NO_SPAN, Attribute, Span
+from ..core.observer import NO_SPAN, Attribute, Observer, Span
 from ..core.turn_record import TurnRecord
 from .sinks import SessionRecord, Sink, TurnTiming
 

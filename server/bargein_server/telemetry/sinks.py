@@ -8,7 +8,7 @@ from typing import Any
 
 from bargein_protocol import ServerEvent, SessionId, TurnEnded
 
-from ..core.spans import NO_SPAN, Attribute, Span
+from ..core.observer import NO_SPAN, Attribute, Span
 from ..core.turn_record import TurnRecord
 
 REASONS = frozenset(

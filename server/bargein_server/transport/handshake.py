@@ -1,4 +1,7 @@
-"""Opening handshake of a WebSocket: scope and responses of a request."""
+"""Opening and closing handshake of a WebSocket: scope, responses, close frames.
+
+The opening one is that of RFC 6455 section 4, the close frames are those of section 5.5.1.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ from urllib.parse import unquote
 from starlette.types import Scope
 from websockets.datastructures import Headers
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
+from websockets.frames import Close, CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
+
+_MAX_REASON_BYTES = 123  # a control frame has 125 bytes, and the code takes two of them
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
@@ -93,6 +99,17 @@ def denial(status: int, headers: RawHeaders, body: bytes) -> Response:
         if name not in fields:
             fields[name] = value
     return Response(status, _phrase(status), fields, body)
+
+
+def short_reason(reason: str) -> str:
+    """Return as much of a reason as a close frame can carry."""
+    return reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
+
+
+def close_frame(close: Close) -> bytes:
+    """Return the close frame that echoes the code and the reason of a peer."""
+    payload = b"" if close.code == CloseCode.NO_STATUS_RCVD else close.serialize()
+    return Frame(Opcode.CLOSE, payload).serialize(mask=False)
 
 
 def _phrase(status: int) -> str:

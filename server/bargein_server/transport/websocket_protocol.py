@@ -1,15 +1,14 @@
-"""WebSocket protocol of the server.
+"""WebSocket protocol of the server; uvicorn gets it as `Config(ws=BargeinProtocol)`.
 
-uvicorn gets it as `Config(ws=BargeinProtocol)`. It joins the transport of the event loop,
-`websockets.server.ServerProtocol`, which does RFC 6455 without I/O, and an ASGI application (`AsgiSession`).
-An application of bargein finds this object in its scope, does the handshake as usual, attaches its
-connection and returns. From then on a message is handed over inside `data_received`, so that an interrupt
-is fenced and answered in the callback that read it, and several frames leave in one write. An attached
-connection holds nothing of its handshake: that would be more than half of the memory of an idle session.
+It joins the transport of the event loop, `websockets.server.ServerProtocol`, which does RFC 6455 without
+I/O, and an ASGI application (`AsgiSession`). An application of bargein finds this object in its scope,
+completes the handshake, attaches its connection and returns. From then on a message is handed over inside
+`data_received`, so that an interrupt is fenced and answered in the callback that read it, and several
+frames leave in one write. An attached connection keeps no object of its handshake, because those take
+more than half of the memory of an idle session.
 
-uvicorn asks of such a class its constructor, a place in `server_state.connections` while the connection
-lives, its tasks in `server_state.tasks`, and `shutdown()`. tests/transport/test_public_names.py lists all
-names of uvicorn that are used.
+uvicorn uses the constructor, an entry in `server_state.connections` while the connection lives, its tasks
+in `server_state.tasks`, and `shutdown()`. tests/transport/test_public_names.py lists these names.
 """
 
 from __future__ import annotations
@@ -32,11 +31,8 @@ from bargein_protocol.errors import INVALID_DATA
 
 from ..settings import Settings
 from .asgi_session import AsgiSession
-from .frame_limits import FRAMES_PER_ITERATION, MAX_READ_BYTES, READ_BYTES, FrameCounter
-from .frames import close_frame, is_utf8, short_reason
-from .handshake import compression, denial, websocket_scope
-from .in_flight import InFlight
-from .keepalive import Keepalive
+from .handshake import close_frame, compression, denial, short_reason, websocket_scope
+from .peer_limits import FRAMES_PER_ITERATION, MAX_READ_BYTES, READ_BYTES, FrameCounter, InFlight, Keepalive
 from .wire import HIGH_WATER, Gate, Receiver
 
 EXTENSION = "bargein.protocol"  # key of this object in `scope["extensions"]`
@@ -229,7 +225,7 @@ class BargeinProtocol(asyncio.Protocol):
         if self.connection is None:
             if self._session is not None:
                 self._session.receive_message(message, text)
-        elif not text or message.isascii() or is_utf8(message):
+        elif not text or message.isascii() or self._counter.is_utf8(message):
             self.connection.receive(message, text)
         else:
             self.fail(INVALID_DATA.number, INVALID_DATA.reason)

@@ -1,21 +1,76 @@
-"""Fair write scheduling: spreads the text of many sessions over the loop's iterations.
+"""Pacing of an event loop: time slices for agents, and fair write scheduling.
+
+A write that does not block never suspends, so an agent that yields without a pause would run until it is
+done, and no interrupt would be read. The runner therefore yields to the event loop when its time slice is
+over and the loop has not run meanwhile (`TimeSlicer`).
 
 Timers fire together: with 500 sessions whose agents produce 50 tokens a second, two dozen wake up in
 the same millisecond, and a write takes as long as all the rest of a token. An interrupt that arrives
 then would wait for all of them. So only the first text of a millisecond is written immediately, and
-the others a few at a time in the following iterations. A session's text waits without a number, so
-an interrupt purges it (contract 2).
+the others a few at a time in the following iterations (`FlushScheduler`). A session's text waits without
+a number, so an interrupt purges it (contract 2).
 
-It rests on the clock of uvloop, which stands still during an iteration and counts milliseconds. That of
-asyncio goes on, so that there everything is written immediately, which is right: an iteration of that
-loop takes longer than a write.
+Both use the clock of uvloop, which stands still during an iteration and counts milliseconds. The clock of
+asyncio does not stand still. There the scheduler writes everything immediately, which is right: an
+iteration of that loop takes longer than a write.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
+
+SLICE_S = 200e-6
+ROUND_S = 5e-3
+
+
+class TimeSlicer:
+    """One for all turns of an event loop.
+
+    Attributes:
+        slice_s: How long a turn may run before it must let the loop run.
+        clock: Returns what does not change until the loop runs.
+    """
+
+    __slots__ = ("_loop", "_round", "_watching", "_yields", "clock", "slice_s")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.slice_s = SLICE_S
+        # The time of uvloop stands still during an iteration. That is all there is to know, and it costs
+        # no callback. It counts milliseconds, so that a turn may breathe once too often.
+        standing = loop.time() == loop.time()
+        self.clock: Callable[[], float] = loop.time if standing else self._watched_round
+        self._loop = loop
+        self._round = 0
+        self._watching = False
+        self._yields = 0
+
+    async def yield_to_loop(self) -> None:
+        """Let the loop run once."""
+        self._yields += 1
+        self._watch()
+        await asyncio.sleep(0)
+
+    def _watched_round(self) -> float:
+        self._watch()
+        return self._round
+
+    def _watch(self) -> None:
+        if not self._watching:
+            self._watching = True
+            self._loop.call_soon(self._next_round)
+
+    def _next_round(self) -> None:
+        self._watching = False
+        self._round += 1
+        busy, self._yields = self._yields, 0
+        self.slice_s = SLICE_S
+        if busy:
+            self.slice_s = min(SLICE_S, ROUND_S / busy)
+            self._watch()  # a quiet round gives the time back
+
 
 # Sessions that write in one iteration. To poll the sockets takes a tenth of a write.
 FEW = 4
