@@ -143,7 +143,7 @@ def exchange_messages(turn: TurnRecord, mark: str | None) -> list[Message]:
     """Return the messages of one turn: input, tool calls, results, heard text.
 
     Other lanes than the main lane contribute their tool calls, unless the turn was completed: then its
-    main lane contains what it made of them.
+    main lane contains its use of them.
     """
     lane = turn.fold.main_lane
     text = turn.heard_position.heard(lane).text
@@ -203,12 +203,12 @@ def _arguments(tool: ToolState) -> str:
 def _status(tool: ToolState) -> ToolStatus:
     if tool.state == "background":
         return "running"
-    # A call that had not begun, or was stopped, when its turn was cut.
+    # The call had not begun, or was stopped, when its turn was cut.
     return tool.state if tool.state in ("completed", "failed") else "cancelled"
 
 
 def _cost(messages: Sequence[Message], count_tokens: CountTokens) -> int:
-    # Four tokens for the frame of a message in the usual chat templates.
+    # The usual chat templates take four tokens for the frame of a message.
     return sum(
         4 + count_tokens(message.get("content") or "") + sum(
             count_tokens(call["function"]["name"] + call["function"]["arguments"])

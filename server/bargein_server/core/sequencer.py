@@ -33,7 +33,7 @@ from bargein_protocol import (
 )
 
 from .lifecycle import Stage
-from .observer import NOBODY, Observer
+from .observer import NO_OBSERVER, Observer
 from .replay_log import ReplayLog
 from .text_run import MAX_UNSETTLED, TextRun
 from .turn_record import TurnRecord
@@ -58,7 +58,7 @@ class Sequencer:
         "_replayed", "_run", "_turn", "epoch", "live", "ready", "reply_sink",
     )  # fmt: skip
 
-    def __init__(self, epoch: Epoch, log: ReplayLog, codec: Codec, observer: Observer = NOBODY) -> None:
+    def __init__(self, epoch: Epoch, log: ReplayLog, codec: Codec, observer: Observer = NO_OBSERVER) -> None:
         self.epoch = epoch
         self.live = False
         self.reply_sink: list[ServerEvent] | None = None

@@ -36,7 +36,7 @@ from .history import History
 from .identity import Identity
 from .lifecycle import Event, Flow, Stage
 from .liveness import Liveness
-from .observer import NOBODY, Observer
+from .observer import NO_OBSERVER, Observer
 from .output_pump import OutputPump
 from .replay_log import ReplayLog
 from .requests import ReplyCache, Requests
@@ -79,7 +79,7 @@ class Session:
         permit: Permit,
         new_turn_id: Callable[[], TurnId],
         now: float,
-        observer: Observer = NOBODY,
+        observer: Observer = NO_OBSERVER,
     ) -> None:
         self.identity = Identity(session_id)
         self._settings = settings

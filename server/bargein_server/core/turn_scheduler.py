@@ -31,7 +31,7 @@ from bargein_protocol.errors import AT_CAPACITY, BUSY, QUEUE_FULL, Code
 from ..settings import Settings
 from .commands import CancelTurn, Command, StartTurn
 from .lifecycle import Effect, Event, Stage
-from .observer import NOBODY, Observer
+from .observer import NO_OBSERVER, Observer
 from .sequencer import Sequencer
 from .turn_limiter import Permit
 from .turn_record import CLIENT_GONE, SUPERSEDED, Ending, TurnRecord
@@ -68,7 +68,7 @@ class TurnScheduler:
         settings: Settings,
         permit: Permit,
         new_id: Callable[[], TurnId],
-        observer: Observer = NOBODY,
+        observer: Observer = NO_OBSERVER,
     ) -> None:
         self.permit = permit
         self.current: TurnRecord | None = None
