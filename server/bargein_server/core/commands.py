@@ -34,7 +34,7 @@ class DeliverAnswer(Struct, frozen=True):
 
 
 class CloseConnection(Struct, frozen=True):
-    """Write the frames that are ready, then close the connection with this code."""
+    """Write the ready frames, then close the connection with this code."""
 
     code: Code
 

@@ -68,7 +68,7 @@ class HeardPosition(Struct, gc=False):  # numbers alone: the garbage collector n
 
 
 def whole_text(lane: LaneFold) -> str:
-    """Return the whole text of a lane, or the words of its audio if it has none."""
+    """Return the whole text of a lane, or else the words of its audio."""
     if lane.text.length:
         return str(lane.text)
     return "".join(span.text or "" for span in lane.audio)

@@ -20,7 +20,7 @@ from .turn_scheduler import TurnScheduler
 
 
 class OutputPump:
-    """Source of one client's frames: output of the current turn, and the replay."""
+    """Source of a client's frames: output of the current turn, and replay."""
 
     __slots__ = ("_replies", "_sequencer", "_turns")
 
@@ -103,7 +103,7 @@ class OutputPump:
                 self._turns.release(turn)
 
     def send_snapshot(self, after: Seq) -> None:
-        """Send the current state of all turns after a number, in place of a replay."""
+        """Send the state of all turns after a number, in place of a replay."""
         turns = self._turns.turns_since(after)
         for reply in self._replies.replies_since(after):
             if reply.turn_id not in self._turns.turns:  # nothing else reports it any more (contract 4)

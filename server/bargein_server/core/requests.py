@@ -65,7 +65,7 @@ REMEMBERED = 1024
 
 
 class ReplyCache:
-    """The last answers of a session, oldest forgotten first."""
+    """Cache of a session's last answers; the oldest is dropped first."""
 
     __slots__ = ("_by_id",)
 
@@ -73,18 +73,18 @@ class ReplyCache:
         self._by_id: dict[str, Answer] = {}
 
     def remember(self, request_id: str, answer: Answer) -> None:
-        """Keep the first answer to a request."""
+        """Store the first answer to a request."""
         self._by_id[request_id] = answer
         if len(self._by_id) > REMEMBERED:
             del self._by_id[next(iter(self._by_id))]
 
     @property
     def ids(self) -> Container[str]:
-        """The ids of the requests that were answered; it tells what is so whenever it is asked."""
+        """Ids of the answered requests; a view that is always current."""
         return self._by_id.keys()
 
     def again(self, request_id: str) -> Answer | None:
-        """Return the answer for a resend, None when the id is new."""
+        """Return the answer to a resend, None when the id is new."""
         answer = self._by_id.get(request_id)
         if answer is None:
             return None
@@ -104,12 +104,12 @@ MAX_METADATA_BYTES = 256 * 1024
 
 
 class Requests:
-    """The client's side of a session.
+    """Handlers of a client's events.
 
     Attributes:
         metadata: The application's parameters, merged from `session.update`.
-        closed: The session has ended for good.
-        draining: The server stops; inputs are rejected.
+        closed: Whether the session has ended for good.
+        draining: Whether the server stops; then inputs are rejected.
     """
 
     __slots__ = ("_early", "_replies", "_sequencer", "_tools", "_turns", "closed", "draining", "metadata")
@@ -124,13 +124,13 @@ class Requests:
         self._turns = turns
         self._tools = tools
         self._replies = replies
-        self._early: dict[InputId, Interrupt] = {}  # interrupts for inputs that were not seen yet
+        self._early: dict[InputId, Interrupt] = {}  # interrupts for inputs that have not arrived yet
 
     def handle(self, event: ClientEvent) -> None:
-        """Do what a client asks."""
+        """Handle an event of a client."""
         handler = _HANDLERS.get(type(event))
         if handler is None:
-            self.error(UNSUPPORTED, "this session does not hear", getattr(event, "id", None))
+            self.error(UNSUPPORTED, "this session does not support the event", getattr(event, "id", None))
         else:
             handler(self, event)
 
@@ -196,7 +196,7 @@ class Requests:
         result = InterruptResult(interrupt_id=event.id, turn_id=turn.id, outcome="interrupted")
         ending = interrupted_by(event)
         if turn.stage is Stage.ENDED:
-            # What is known of the ended turn now; for the other outcomes `turn.ended` will tell.
+            # For the other outcomes `turn.ended` contains the heard part.
             heard = turn.heard_position.heard(turn.fold.main_lane)
             result = replace(result, outcome="already_ended", heard=heard)
         else:
@@ -204,16 +204,16 @@ class Requests:
             if turn.flow in GUARDED and not event.force:
                 result = replace(result, outcome="deferred")
                 turns.defer(turn, ending)
-        # The answer and the end leave in one write, the answer first (contract 3).
+        # The answer and the end go out in one write, the answer first (contract 3).
         self._sequencer.answer(result)
         if result.outcome == "interrupted":
             turns.end(turn, ending, at_once=True)
             turns.start_next()
-        # Without the text: a thousand answers would hold as many copies of it.
+        # The text is left out: a thousand answers would hold as many copies of it.
         self._replies.remember(event.id, result if result.heard is None else replace(result, heard=None))
 
     def _answer_again(self, request_id: str, answer: Answer, *, interrupt: bool) -> None:
-        """Give the first answer again to a request whose id was used before, by one of its kind."""
+        """Repeat the first answer to an id, if the same kind of request used it."""
         if isinstance(answer, InterruptResult) is interrupt:
             self._sequencer.answer(self._with_heard(answer))
         else:
