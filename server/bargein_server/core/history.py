@@ -83,7 +83,7 @@ def _legal_arguments(arguments: str) -> str:
 
 
 INTERRUPTED = "[interrupted]"
-"""Suffix of an assistant message that the user did not hear to its end."""
+"""Suffix of an assistant message that was not heard to its end."""
 
 CountTokens = Callable[[str], int]
 

@@ -84,7 +84,7 @@ class _FrameRun(Struct, gc=False, eq=False):  # no cycle can contain it
             return codec.encode(entry)
         if self.codec is codec:
             return entry
-        return codec.encode(self.codec.decode_server(entry))  # type: ignore[arg-type]  # the server knows all types
+        return codec.encode(self.codec.decode_server(entry))  # type: ignore[arg-type]  # the log has no unknown events
 
     def drop_first(self) -> int:
         """Drop the first entry; return its size in bytes."""

@@ -61,7 +61,7 @@ class Session:
         permit: The session's permit of the server's limit on running turns.
         new_turn_id: Returns ids that are unique in the session.
         now: The time, in seconds, of any monotonic clock.
-        observer: Is notified of what happens.
+        observer: Is notified of turns, requests and answers.
 
     Attributes:
         tools: The tool calls of its turns.
@@ -217,7 +217,7 @@ class Session:
                     turn.put_text(piece)
             elif output:
                 turn.put_text(output)
-        elif output is not None:  # the deltas of chat completions are None now and then
+        elif output is not None:  # deltas of chat completions may be None
             turn.put(*validated_output(output))
         turn.progress_at = now
         if not self._sequencer.attached:

@@ -67,7 +67,7 @@ async def _stream(call: Call, opening: SessionOpen, until: InputId | None) -> No
     wire = EventStreamWire(call.send)
     connection = StreamConnection(wire, sessions, call.caller, until)
     connection.take(opening)
-    live = connection.live
+    live = connection.host
     if live is None:
         connection.disconnected()
         if wire.closed is OVERLOADED:

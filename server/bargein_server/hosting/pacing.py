@@ -1,4 +1,4 @@
-"""Pacing of an event loop: time slices for agents, and fair write scheduling.
+"""Pacing of an event loop: time slices of agents, fair write scheduling.
 
 A write that does not block never suspends, so an agent that yields without a pause would run until it is
 done, and no interrupt would be read. The runner therefore yields to the event loop when its time slice is
@@ -27,19 +27,20 @@ ROUND_S = 5e-3
 
 
 class TimeSlicer:
-    """One for all turns of an event loop.
+    """Time slicer of all turns of an event loop.
 
     Attributes:
-        slice_s: How long a turn may run before it must let the loop run.
-        clock: Returns what does not change until the loop runs.
+        slice_s: Seconds that a turn may run before it must yield to the loop: 200 µs, or less when many
+            turns are busy, so that all of them together delay a frame by about 5 ms.
+        clock: Returns a number that does not change until the loop runs.
     """
 
     __slots__ = ("_loop", "_round", "_watching", "_yields", "clock", "slice_s")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.slice_s = SLICE_S
-        # The time of uvloop stands still during an iteration. That is all there is to know, and it costs
-        # no callback. It counts milliseconds, so that a turn may breathe once too often.
+        # The time of uvloop stands still during an iteration, which is enough and costs no callback. It
+        # counts milliseconds, so a turn may yield once too often.
         standing = loop.time() == loop.time()
         self.clock: Callable[[], float] = loop.time if standing else self._watched_round
         self._loop = loop
@@ -69,19 +70,19 @@ class TimeSlicer:
         self.slice_s = SLICE_S
         if busy:
             self.slice_s = min(SLICE_S, ROUND_S / busy)
-            self._watch()  # a quiet round gives the time back
+            self._watch()  # after a round without yields the full slice is valid again
 
 
-# Sessions that write in one iteration. To poll the sockets takes a tenth of a write.
+# Sessions that write in one iteration. Polling the sockets takes a tenth of the time of a write.
 FEW = 4
 
-# No text waits for longer than this and one iteration: where iterations are long, writes must not be rare.
-# It is longer than a round of the time slicer, after which gushing text has been written with its successors.
+# Maximum delay of a text, in seconds, plus one iteration: long iterations must not make writes rare. It is
+# longer than a round of the time slicer, which writes the text of a fast agent together.
 LATE_S = 8e-3
 
 
 class Deferred(Protocol):
-    """A session with text that waits."""
+    """Session with text that waits for its write."""
 
     def write_deferred(self) -> bool:
         """Write the waiting text; return whether there was any."""
@@ -89,21 +90,21 @@ class Deferred(Protocol):
 
 
 class FlushScheduler:
-    """Schedules the writes of all sessions of an event loop."""
+    """Scheduler of the writes of all sessions of an event loop."""
 
     __slots__ = ("_loop", "_since", "_waiting", "_written_at")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._waiting: deque[Deferred] = deque()
-        self._since = 0.0  # when the first of them began to wait
+        self._since = 0.0  # time at which the first of them began to wait
         self._written_at = -1.0
 
     def defers(self, session: Deferred, now: float) -> bool:
-        """Return whether a session's text must wait; then `write_deferred` is called soon.
+        """Return whether a session must wait; then `write_deferred` is called.
 
         Args:
-            session: The session. It may write earlier on its own.
+            session: The session. It may write earlier itself.
             now: `loop.time()`.
         """
         if self._waiting:
@@ -124,6 +125,6 @@ class FlushScheduler:
         try:
             while waiting and (written < FEW or late):
                 written += waiting.popleft().write_deferred()
-        finally:  # one socket's fault must not silence the others
+        finally:  # the failure of one socket must not stop the others
             if waiting:
                 self._loop.call_soon(self._write_next)

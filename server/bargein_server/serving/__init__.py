@@ -1,1 +1,1 @@
-"""The process: uvicorn, listening socket, HTTP heads, garbage collection."""
+"""Process: uvicorn, listening socket, HTTP heads, garbage collection."""

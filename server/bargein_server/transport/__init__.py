@@ -1,1 +1,1 @@
-"""Sockets: protocols, wires, connections, event streams."""
+"""Sockets: protocols, wires, connections, event streams. Internal."""

@@ -49,7 +49,7 @@ _AFTER_DIGITS = ord(":")
 
 
 def _head(kind: type[Any]) -> tuple[bytes, str | None, bool]:
-    # The line of the type, the field that moves the cursor, and whether 0 stands for "no number".
+    # The line with the type, the field that moves the cursor, and whether 0 means "no number".
     line = b"event: %s\ndata: " % str(kind.__struct_config__.tag).encode()
     for field in ("seq", "through"):
         if field in kind.__struct_fields__:
@@ -92,7 +92,7 @@ class SseCodec:
         """Return the event of a client.
 
         Raises:
-            DecodeError: The frame is no client event.
+            DecodeError: The frame is not a client event.
         """
         return JSON.decode_client(frame)
 
@@ -100,7 +100,7 @@ class SseCodec:
         """Return the event of a block.
 
         Raises:
-            DecodeError: The block is none of this codec.
+            DecodeError: The block is not from this codec.
         """
         return JSON.decode_server(frame.partition(_DATA)[2].removesuffix(b"\n\n"))
 
@@ -214,48 +214,48 @@ class StreamConnection(Connection):
 
     Args:
         wire: The response.
-        sessions: Registry in which the first event finds a session.
+        registry: Registry in which the first event finds a session.
         caller: The client.
         until: The input with whose turn the stream ends; None for a stream without an end.
     """
 
     def __init__(
-        self, wire: EventStreamWire, sessions: SessionRegistry, caller: Caller, until: InputId | None = None
+        self, wire: EventStreamWire, registry: SessionRegistry, caller: Caller, until: InputId | None = None
     ) -> None:
-        super().__init__(wire, SSE, sessions, caller)
+        super().__init__(wire, SSE, registry, caller)
         self._stream = wire
         self._until = until
-        sessions.streams.add(self)
+        registry.streams.add(self)
 
     @property
-    def live(self) -> SessionHost | None:
+    def host(self) -> SessionHost | None:
         """Host of the session that it drives, or drove."""
         return self._host
 
     def write_out(self) -> None:
         """Write the frames of the core; end the stream after the end of its turn."""
         super().write_out()
-        live, until = self._host, self._until
-        if live is None or until is None or self._closing or not self.wire.writable:
+        host, until = self._host, self._until
+        if host is None or until is None or self._closing or not self.wire.writable:
             return
-        if live.core.side_channel.is_over(until):
+        if host.core.side_channel.is_over(until):
             self._closing = True
             self._closed_with = CLOSED.name
             self._stream.end(CLOSED)
-            live.lost(self)
+            host.lost(self)
 
     def disconnected(self) -> None:
         """Record the end of the request, which may be set to interrupt."""
         self._registry.streams.discard(self)
-        live = self._host
+        host = self._host
         if (
-            live is not None
-            and live.connection is self
+            host is not None
+            and host.connection is self
             and self._until is not None
-            and live.settings.stream_closed == "interrupt"
+            and host.settings.stream_closed == "interrupt"
         ):
             gone = Interrupt(id=InterruptId(secrets.token_hex(8)), input_id=self._until, reason="client_gone")
-            live.core.side_channel.request(gone, live.loop.time())
+            host.core.side_channel.request(gone, host.loop.time())
         super().disconnected()
 
 
@@ -264,22 +264,22 @@ class FollowerConnection:
 
     Args:
         wire: The response.
-        sessions: Registry of all sessions.
-        live: Host of the session that is followed.
+        registry: Registry of all sessions.
+        host: Host of the session that is followed.
         follower: Reader of its log.
     """
 
     def __init__(
-        self, wire: EventStreamWire, sessions: SessionRegistry, live: SessionHost, follower: Follower
+        self, wire: EventStreamWire, registry: SessionRegistry, host: SessionHost, follower: Follower
     ) -> None:
         self._wire = wire
-        self._live = live
+        self._host = host
         self._follower = follower
         self._silent = True
         self._ending: Code | None = None
-        self._beat = live.loop.call_later(live.settings.heartbeat_s / 2, self._keep_alive)
-        live.follow(self)
-        self._streams = sessions.streams
+        self._beat = host.loop.call_later(host.settings.heartbeat_s / 2, self._keep_alive)
+        host.follow(self)
+        self._streams = registry.streams
         self._streams.add(self)
         self.writable_again()
 
@@ -307,12 +307,12 @@ class FollowerConnection:
 
     def _keep_alive(self) -> None:
         # Checked twice per interval, so that no gap is longer than one.
-        self._beat = self._live.loop.call_later(self._live.settings.heartbeat_s / 2, self._keep_alive)
+        self._beat = self._host.loop.call_later(self._host.settings.heartbeat_s / 2, self._keep_alive)
         if self._silent and self._wire.writable:
             self._wire.write([_HEARTBEAT])
         self._silent = True
 
     def _stop(self) -> None:
         self._beat.cancel()
-        self._live.followers.discard(self)
+        self._host.followers.discard(self)
         self._streams.discard(self)

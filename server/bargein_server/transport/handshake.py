@@ -1,6 +1,7 @@
-"""Opening and closing handshake of a WebSocket: scope, responses, close frames.
+"""Opening and closing handshake of a WebSocket.
 
-The opening one is that of RFC 6455 section 4, the close frames are those of section 5.5.1.
+The module makes the scope and the responses of the opening handshake (RFC 6455 section 4), and close
+frames (section 5.5.1).
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def complete(response: Response, subprotocol: str | None, default: RawHeaders, o
         default: Headers that the server adds to every response.
         own: Headers of the application.
     """
-    del response.headers["Date"]  # `default` has it, where it is wanted
+    del response.headers["Date"]  # `default` contains it if it is configured
     if subprotocol:
         response.headers["Sec-WebSocket-Protocol"] = subprotocol
     for name, value in (*default, *own):
@@ -102,12 +103,12 @@ def denial(status: int, headers: RawHeaders, body: bytes) -> Response:
 
 
 def short_reason(reason: str) -> str:
-    """Return as much of a reason as a close frame can carry."""
+    """Return the part of a reason that fits into a close frame."""
     return reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
 
 
 def close_frame(close: Close) -> bytes:
-    """Return the close frame that echoes the code and the reason of a peer."""
+    """Return the close frame that echoes a peer's code and reason."""
     payload = b"" if close.code == CloseCode.NO_STATUS_RCVD else close.serialize()
     return Frame(Opcode.CLOSE, payload).serialize(mask=False)
 
@@ -127,7 +128,7 @@ def _value(value: str) -> bytes:
 
 
 def _address(transport: asyncio.Transport, end: str) -> tuple[str, int | None] | None:
-    # The socket knows both for TCP and for UNIX sockets; some loops give the names of neither for these.
+    # A socket has both names, also a UNIX socket; some loops give none for UNIX sockets.
     connected = transport.get_extra_info("socket")
     if connected is None:
         name = transport.get_extra_info(end)

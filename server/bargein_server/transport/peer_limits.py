@@ -31,7 +31,7 @@ READ_BYTES = 2048
 """Bytes that are parsed at a time: at most 341 frames, whose pongs leave in one write."""
 
 MAX_READ_BYTES = 8192
-"""The same inside of a large frame."""
+"""Bytes that are parsed at a time within a large frame."""
 
 FRAMES_PER_ITERATION = 256
 """Frames of one peer after which the event loop serves other sockets, rounded up to whole reads."""
@@ -58,7 +58,7 @@ class FrameCounter:
         self.frames = 0
         self.pings = 0
         self.text = False
-        self._pieces: list[bytes] = []  # fragments of the message that is being read
+        self._pieces: list[bytes] = []  # fragments of the incomplete message
         self._max_pieces = max_pieces
         self._max_pong_bytes = max_pong_bytes
 
@@ -105,7 +105,7 @@ class Pinged(Protocol):
 
     @property
     def reading(self) -> bool:
-        """Whether frames of the peer are read, and so its pongs."""
+        """Whether frames of the peer are read, pongs included."""
         ...
 
     def ping(self, payload: bytes) -> None:
@@ -146,7 +146,7 @@ class Keepalive:
                 self._timer = self._loop.call_later(self._interval_s, self._ping)
 
     def stop(self) -> None:
-        """Send no more pings."""
+        """Stop the timer."""
         self._timer.cancel()
 
     def _ping(self) -> None:
@@ -188,7 +188,7 @@ class InFlight:
 
     @property
     def unacknowledged(self) -> int:
-        """Bytes that the peer has not acknowledged, the transport's included."""
+        """Unacknowledged bytes, including those in the transport's buffer."""
         # tcp(7): SIOCOUTQ is "the amount of unsent data in the socket queue", which for TCP is the data
         # that is not acknowledged (net/ipv4/tcp.c, write_seq - snd_una).
         queued = fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
@@ -196,11 +196,11 @@ class InFlight:
 
     @property
     def full(self) -> bool:
-        """Whether output must wait; then `room` is called when it may go on."""
+        """Whether output must wait; then `room` is called when it may continue."""
         if self._transport.is_closing() or self.unacknowledged < self._cap:
             return False
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(POLL_S, self._look)
+            self._timer = asyncio.get_running_loop().call_later(POLL_S, self._poll)
         return True
 
     def stop(self) -> None:
@@ -209,7 +209,7 @@ class InFlight:
             self._timer.cancel()
             self._timer = None
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         self._timer = None
         if not self.full:
             self._room()

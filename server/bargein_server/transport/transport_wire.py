@@ -16,7 +16,8 @@ from .websocket_protocol import BargeinProtocol
 TEXT, BINARY = 1, 2
 _FINAL = 0x80
 
-# Headers by opcode and size, up to the size of a token's frame: to make one costs as much as to write it.
+# Headers are prepared for frames below this size, such as those of tokens: making one takes as long as a
+# write of the frame.
 PREPARED = 512
 
 
@@ -41,7 +42,7 @@ class TransportWire:
 
     Attributes:
         writable: Whether the transport's buffer is below its mark, and bytes in flight are below their
-            cap. The protocol keeps it current, because it is read for every token.
+            cap. The protocol keeps it current, because it is checked for every token.
     """
 
     __slots__ = (
