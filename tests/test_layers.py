@@ -1,4 +1,4 @@
-"""An import goes only downwards.
+"""Imports go only downwards, between rooms and between files, and files stay small.
 
     cli → launcher → serving, app → endpoints → transport → hosting → core → settings → protocol
                                         guard, telemetry ┘     ↑
@@ -70,6 +70,11 @@ ONLY_IN = {
 }
 """Rooms that may import a library whose use is kept in one place."""
 
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 50
+"""Lines of code and comments; a docstring does not count."""
+MAX_SERVER_FILES = 90
+
 
 def room_of(module: str) -> str | None:
     """Return the room that a module is in, None for a module that is not ours."""
@@ -123,6 +128,39 @@ def modules() -> Iterator[tuple[str, Path]]:
             yield ".".join([package, *(part for part in parts if part != "__init__")]), file
 
 
+def file_imports() -> dict[str, set[str]]:
+    """Return the modules of ours that each module imports."""
+    files = dict(modules())
+    graph: dict[str, set[str]] = {}
+    for module, file in files.items():
+        names = imported(file.read_text("utf-8"), module, is_package=file.name == "__init__.py")
+        found = {name if name in files else name.rpartition(".")[0] for name in names}
+        graph[module] = found & files.keys() - {module}
+    return graph
+
+
+def circle(graph: dict[str, set[str]]) -> set[str]:
+    """Return the nodes that no order of the graph can place, empty when there is no circle."""
+    left = {node: set(below) for node, below in graph.items()}
+    while bottom := {node for node, below in left.items() if not below & left.keys()}:
+        left = {node: below for node, below in left.items() if node not in bottom}
+    return set(left)
+
+
+def long_functions(source: str) -> list[str]:
+    """Return the functions of a source that are too long."""
+    long = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            first, last = node.body[0], node.end_lineno or node.lineno
+            lines = last - node.lineno + 1
+            if ast.get_docstring(node) is not None:
+                lines -= (first.end_lineno or first.lineno) - first.lineno + 1
+            if lines > MAX_FUNCTION_LINES:
+                long.append(node.name)
+    return long
+
+
 @pytest.mark.parametrize(("module", "file"), [pytest.param(*found, id=found[0]) for found in modules()])
 def test_imports_go_downwards(module: str, file: Path) -> None:
     """A module imports what an arrow of the table allows, and nothing else."""
@@ -138,11 +176,39 @@ def test_every_room_is_in_the_table() -> None:
 
 def test_the_table_has_no_circle() -> None:
     """The rooms can be put in an order in which every arrow goes down."""
-    left = {room: set(below) for room, below in ALLOWED.items()}
-    while left:
-        bottom = {room for room, below in left.items() if not below & left.keys()}
-        assert bottom, f"these import each other: {sorted(left)}"
-        left = {room: below for room, below in left.items() if room not in bottom}
+    assert circle(ALLOWED) == set()
+
+
+def test_files_import_each_other_in_one_direction() -> None:
+    """The files of all packages can be put in such an order too, type-checking imports included."""
+    graph = file_imports()
+    assert graph["bargein_server.core.session"] >= {"bargein_server.core.sequencer"}
+    assert circle(graph) == set()
+
+
+def test_a_circle_goes_red() -> None:
+    """The test above finds the members of a circle, and every file above them."""
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("file", [pytest.param(file, id=module) for module, file in modules()])
+def test_files_and_functions_are_short(file: Path) -> None:
+    """A file is read at one sitting, a function on one screen."""
+    source = file.read_text("utf-8")
+    assert source.count("\n") <= MAX_FILE_LINES
+    assert long_functions(source) == []
+
+
+def test_a_long_function_goes_red() -> None:
+    """A docstring does not count; code and comments do."""
+    body = "    pass\n" * (MAX_FUNCTION_LINES - 1)
+    assert long_functions(f"def f():\n    '''Do\n    it.'''\n{body}") == []
+    assert long_functions(f"async def f():\n    # why\n{body}") == ["f"]
+
+
+def test_the_server_has_few_files() -> None:
+    """A concept is found by its file, and a file holds a whole concept."""
+    assert sum(1 for _ in PACKAGES["bargein_server"].rglob("*.py")) <= MAX_SERVER_FILES
 
 
 def test_nothing_imports_agents_but_app_and_cli() -> None:

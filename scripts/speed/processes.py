@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from bargein_server.app import SESSION_PATH
-from bargein_server.serving.listener import listening_socket
+from bargein_server.serving.server import listening_socket
 from loadgen.machine import Usage, usage_of
 
 FLOOR, OURS, WATCHED = NAMES = "floor", "bargein", "watched"

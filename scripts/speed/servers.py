@@ -11,8 +11,7 @@ import uvicorn
 
 from bargein_server import Output, Settings, Turn, create_app
 from bargein_server.serving.gc_tuning import tune_gc
-from bargein_server.serving.listener import listening_socket
-from bargein_server.serving.server import uvicorn_config
+from bargein_server.serving.server import listening_socket, uvicorn_config
 
 from .floor import RATE, TOKEN, floor
 from .least import serve_least

@@ -39,13 +39,13 @@ from bargein_protocol import (
 )
 
 from .core.history import History as History
-from .core.messages import Message as Message
-from .core.messages import NamedCall as NamedCall
-from .core.messages import calls_message as calls_message
-from .core.messages import result_message as result_message
-from .core.spans import NO_SPAN as NO_SPAN
-from .core.spans import Attribute as Attribute
-from .core.spans import Span as Span
+from .core.history import Message as Message
+from .core.history import NamedCall as NamedCall
+from .core.history import calls_message as calls_message
+from .core.history import result_message as result_message
+from .core.observer import NO_SPAN as NO_SPAN
+from .core.observer import Attribute as Attribute
+from .core.observer import Span as Span
 
 # The parts of the core that a tool loop needs are re-exported, so that agents import only this module.
 from .core.validation import BadOutput as BadOutput

@@ -14,8 +14,7 @@ from .agent import Agent
 from .app import SESSION_PATH, create_app, shut_down_sessions
 from .guard.authentication import Authenticator
 from .serving.gc_tuning import tune_gc
-from .serving.listener import listening_socket
-from .serving.server import Server, uvicorn_config
+from .serving.server import Server, listening_socket, uvicorn_config
 from .settings import Settings
 from .telemetry.setup import export
 

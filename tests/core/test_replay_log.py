@@ -1,4 +1,4 @@
-"""The replay log against a list of frames."""
+"""The replay log against a list of frames, and the bound on snapshots."""
 
 from __future__ import annotations
 
@@ -11,18 +11,23 @@ from hypothesis import strategies as st
 
 from bargein_protocol import (
     JSON,
+    CallId,
     ClientEvent,
     Codec,
     Heard,
     IndexedText,
+    LaneState,
     Seq,
     ServerEvent,
+    Snapshot,
     TextDelta,
+    ToolState,
     TurnEnded,
     TurnId,
+    TurnState,
     UnknownEvent,
 )
-from bargein_server.core.replay_log import MemoryLog
+from bargein_server.core.replay_log import SNAPSHOT_BYTES, MemoryLog, bounded_snapshot
 from bargein_server.core.text_run import MAX_UNSETTLED, TextRun
 
 
@@ -349,3 +354,35 @@ def test_frames_are_stored_as_they_were_given() -> None:
     with pytest.raises(Exception, match="malformed"):
         log.read(Seq(1), BACKWARDS)
     assert msgspec.json.decode(frame_of(Entry("a", JSON, TurnId("t")), 1))["seq"] == 1
+
+
+def large(name: str, size: int) -> TurnState:
+    tool = ToolState(call_id=CallId("c"), name="dump", output="o" * size, state="completed")
+    return TurnState(turn_id=TurnId(name), lanes={"": LaneState(text=f"said by {name}", tools=[tool])})
+
+
+def test_a_snapshot_at_its_bound_is_whole() -> None:
+    """One byte more, and the oldest turn is told without its tool's output; its text is kept."""
+    turns = [large("old", 1000), large("new", 1000)]
+    size = sum(len(JSON.encode(Snapshot(through=Seq(7), turns=[turn]))) for turn in turns)
+    assert bounded_snapshot(Seq(7), turns, size).turns == turns
+    old, new = bounded_snapshot(Seq(7), turns, size - 1).turns
+    assert old.cut
+    assert (old.lanes[""].text, old.lanes[""].tools[0].output) == ("said by old", None)
+    assert (old.lanes[""].tools[0].name, old.lanes[""].tools[0].state) == ("dump", "completed")
+    assert new == turns[1]
+
+
+def test_as_many_turns_are_cut_as_need_be() -> None:
+    """From the oldest on, until the frame fits."""
+    snapshot = bounded_snapshot(Seq(7), [large(str(n), 1000) for n in range(10)], 5000)
+    assert len(JSON.encode(snapshot)) <= 5000
+    cut = [turn.cut for turn in snapshot.turns]
+    assert cut == sorted(cut, reverse=True)
+    assert 0 < cut.count(False) < 10
+
+
+def test_the_default_is_what_the_protocol_says() -> None:
+    """8 MiB."""
+    snapshot = bounded_snapshot(Seq(7), [large(str(n), 1024 * 1024) for n in range(9)])
+    assert len(JSON.encode(snapshot)) <= SNAPSHOT_BYTES == 8_388_608

@@ -1,4 +1,4 @@
-"""What a client asks for, beside inputs and interrupts: each has its answer or none, as the protocol says."""
+"""Requests beside inputs and interrupts, and the cache of answers."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ from bargein_protocol import (
     CallId,
     ClientEvent,
     ErrorEvent,
+    Heard,
+    InputAccepted,
     InputAudio,
     InputClear,
     InputCommit,
     InputId,
+    InputQueued,
     InputRejected,
     InputText,
     Interrupt,
     InterruptId,
+    InterruptResult,
     Playback,
     Played,
+    Seq,
     SessionOpen,
     SessionUpdate,
     ToolDecision,
@@ -30,6 +35,7 @@ from bargein_protocol import (
     TurnResume,
 )
 from bargein_server.core import requests
+from bargein_server.core.requests import REMEMBERED, Answer, ReplyCache
 from core_driver import Talk
 
 NOWHERE = TurnId("t99")
@@ -176,3 +182,45 @@ def test_ids_of_the_two_kinds_are_one_space_also_when_the_answer_was_no() -> Non
         ("id_reused", "a"),
         ("id_reused", "b"),
     ]
+
+
+GIVEN: dict[str, Answer] = {
+    "a": InputAccepted(seq=Seq(3), turn_id=TurnId("t"), input_id=InputId("a")),
+    "q": InputQueued(seq=Seq(4), turn_id=TurnId("u"), input_id=InputId("q"), position=2),
+    "r": InputRejected(input_id=InputId("r"), code="busy", retry_after_ms=5),
+    "x": InterruptResult(interrupt_id=InterruptId("x"), turn_id=TurnId("t"), outcome="interrupted"),
+    "y": InterruptResult(interrupt_id=InterruptId("y"), outcome="already_ended", heard=Heard(seq=Seq(2))),
+}
+
+
+def test_a_copy_is_marked_and_carries_no_number_and_is_else_the_same() -> None:
+    """For each kind of answer; a number would make a hole or a double."""
+    answers = ReplyCache()
+    for request_id, answer in GIVEN.items():
+        answers.remember(request_id, answer)
+    for request_id, answer in GIVEN.items():
+        again = answers.again(request_id)
+        assert again is not None
+        assert again.duplicate
+        assert getattr(again, "seq", 0) == 0
+        for name in set(answer.__struct_fields__) - {"seq", "duplicate"}:
+            assert getattr(again, name) == getattr(answer, name)
+
+
+def test_an_id_that_was_not_used_has_no_answer() -> None:
+    """It is new."""
+    assert ReplyCache().again("new") is None
+
+
+def test_only_the_last_ones_are_remembered() -> None:
+    """Memory is bounded; asking again does not make an id younger."""
+    answers = ReplyCache()
+    for n in range(REMEMBERED):
+        answers.remember(f"i{n}", GIVEN["r"])
+        assert answers.again("i0") is not None
+    answers.remember("one more", GIVEN["r"])
+    assert answers.again("i0") is None
+    assert answers.again("i1") is not None
+    for n in range(3 * REMEMBERED):
+        answers.remember(f"j{n}", GIVEN["r"])
+    assert len(answers._by_id) == REMEMBERED

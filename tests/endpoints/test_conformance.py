@@ -16,8 +16,7 @@ import pytest
 import uvicorn
 
 from bargein_server import BargeinProtocol, Settings
-from bargein_server.serving.listener import listening_socket
-from bargein_server.serving.server import uvicorn_config
+from bargein_server.serving.server import listening_socket, uvicorn_config
 from bargein_server.transport.connection import Connection
 from bargein_server.transport.transport_wire import TransportWire
 from bargein_server.transport.websocket_protocol import EXTENSION

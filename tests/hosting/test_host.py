@@ -25,8 +25,8 @@ from bargein_protocol import (
 from bargein_protocol.errors import CLOSED
 from bargein_server import Output, Turn
 from bargein_server.hosting import host as host_module
-from bargein_server.hosting.flush_scheduler import FlushScheduler
 from bargein_server.hosting.host import SessionHost
+from bargein_server.hosting.pacing import FlushScheduler
 from bargein_server.hosting.registry import SessionRegistry
 from bargein_server.transport.event_stream import EventStreamWire, FollowerConnection
 from memory_client import FakeWire, Line, serve

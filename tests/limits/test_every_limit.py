@@ -8,7 +8,7 @@ from pathlib import Path
 from bargein_server import Settings
 
 ELSEWHERE = {
-    "max_in_flight_bytes": "transport/test_in_flight.py::test_output_waits_from_the_cap_on",
+    "max_in_flight_bytes": "transport/test_peer_limits.py::test_output_waits_from_the_cap_on",
     "max_overlapping_cleanups": "contract/test_cleanup_order.py::test_how_many_cleanups_overlap_is_a_setting",
 }
 CHOICES = {"on_busy", "cleanup", "stream_closed", "metrics", "traces"}

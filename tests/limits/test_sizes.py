@@ -13,7 +13,7 @@ from bargein_protocol import JSON, Ping, Pong, Snapshot
 from bargein_protocol.errors import FLOODED
 from bargein_server import Output, Turn
 from bargein_server.core.turn_record import FRAME_BYTES
-from bargein_server.transport.frame_limits import FrameCounter
+from bargein_server.transport.peer_limits import FrameCounter
 from bargein_server.transport.wire import HIGH_WATER
 from core_driver import Talk
 from live_server import echo, serving
@@ -147,4 +147,4 @@ async def test_max_pong_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert HIGH_WATER < max(waiting) <= 16384
 
 
-# `max_in_flight_bytes`, which needs a real socket, is in tests/transport/test_in_flight.py.
+# `max_in_flight_bytes`, which needs a real socket, is in tests/transport/test_peer_limits.py.

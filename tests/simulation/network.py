@@ -19,7 +19,7 @@ from msgspec import Struct
 import bargein_protocol as bp
 from bargein_protocol import JSON, Code, DecodeError
 from bargein_protocol.errors import INTERNAL
-from bargein_server.hosting.flush_scheduler import LATE_S, Deferred, FlushScheduler
+from bargein_server.hosting.pacing import LATE_S, Deferred, FlushScheduler
 from bargein_server.hosting.registry import SessionRegistry
 from bargein_server.transport.connection import Connection
 

@@ -63,7 +63,8 @@ NONSENSE = [
 class _Followed:
     """A turn that the user reads, and what the user did to it."""
 
-    def __init__(self, turn: ClientTurn) -> None:
+    def __init__(self, session: ClientSession, turn: ClientTurn) -> None:
+        self.session = session
         self.turn = turn
         self.cut = False  # interrupted, and not told that the rest is to be heard
 
@@ -183,7 +184,7 @@ class User:
         chance = self._chance
         text = f"{chance.choice(self._world.mood.kinds)} {chance.getrandbits(32)}"
         on_busy = cast("bp.OnBusy | None", chance.choice([None, None, "interrupt", "queue", "reject"]))
-        followed = _Followed(self._session.send(text, on_busy=on_busy))
+        followed = _Followed(self._session, self._session.send(text, on_busy=on_busy))
         self._turns.append(followed)
         self._do(self._read(followed))
         if chance.random() < 0.2:
@@ -298,8 +299,8 @@ class User:
                 cut = followed.cut and turn.id not in self.witness.spared
                 self._world.oracle.expect(not cut, f"{turn!r} was cut, and its reader got {event}")
             if isinstance(event, bp.ToolConfirm) and chance.random() < 0.8:
-                turn._session.send_tool_decision(event.call_id, allow=chance.random() < 0.7)
+                followed.session.send_tool_decision(event.call_id, allow=chance.random() < 0.7)
             elif isinstance(event, bp.ToolRunning) and event.runs_in == "client" and chance.random() < 0.8:
-                turn._session.send_tool_output(event.call_id, "seen")
+                followed.session.send_tool_output(event.call_id, "seen")
             elif lazy:
                 await asyncio.sleep(chance.random() * 0.2)

@@ -17,7 +17,7 @@ from bargein_protocol import AgentOutput, Numbered, TextDelta
 from bargein_server import Output, Turn
 from bargein_server.hosting import host as host_module
 from bargein_server.hosting import registry as registry_module
-from bargein_server.hosting.flush_scheduler import Deferred, FlushScheduler
+from bargein_server.hosting.pacing import Deferred, FlushScheduler
 from memory_client import Line, serve
 
 

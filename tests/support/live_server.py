@@ -20,8 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from bargein_server import Agent, Authenticator, Output, Settings, Turn, create_app
 from bargein_server.app import SESSION_PATH, shut_down_sessions
 from bargein_server.hosting.registry import SessionRegistry
-from bargein_server.serving.listener import listening_socket
-from bargein_server.serving.server import Server, uvicorn_config
+from bargein_server.serving.server import Server, listening_socket, uvicorn_config
 from waiting import WAIT_S, until
 
 WireKind = Literal["transport", "asgi"]

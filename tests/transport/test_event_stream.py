@@ -25,8 +25,7 @@ from bargein_protocol import (
     TextDelta,
     TurnId,
 )  # fmt: skip
-from bargein_server.transport.event_stream import close_block
-from bargein_server.transport.sse_codec import SSE, id_prefix, join_blocks
+from bargein_server.transport.event_stream import SSE, close_block, id_prefix, join_blocks
 
 
 @wire.QUICK

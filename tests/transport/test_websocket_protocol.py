@@ -10,7 +10,7 @@ from weakref import ref
 import pytest
 
 from bargein_protocol.errors import FLOODED
-from bargein_server.transport.frame_limits import FRAMES_PER_ITERATION, READ_BYTES
+from bargein_server.transport.peer_limits import FRAMES_PER_ITERATION, READ_BYTES
 from bargein_server.transport.transport_wire import TransportWire
 from bargein_server.transport.websocket_protocol import CLOSE_S, EXTENSION
 from fake_transport import Bench

@@ -163,10 +163,9 @@ class ClientSession:
     ) -> ClientTurn:
         """Ask for a turn and return it immediately.
 
-        The call does not wait for the server.
-
-        The turn may be iterated and interrupted at once. `await turn.accepted()` waits until the server
-        has accepted or queued the input. While the connection is down, the input waits for the next one.
+        The call does not wait for the server. The turn may be iterated and interrupted immediately.
+        `await turn.accepted()` waits until the server has accepted or queued the input. While the
+        connection is down, the input waits for the next one.
 
         Args:
             text: The user's words, at most 65,536 characters.
@@ -266,9 +265,8 @@ class ClientSession:
     async def close(self) -> None:
         """End the session for good.
 
-        A running turn is interrupted, and the session cannot be resumed.
-
-        While the connection is down, the server cannot be notified; it ends a running turn after a while.
+        A running turn is interrupted, and the session cannot be resumed. While the connection is down, the
+        server cannot be notified; it ends a running turn after a while.
         """
         if self._runner is None:
             return
@@ -295,6 +293,15 @@ class ClientSession:
         answer = self._interrupts[event.id] = asyncio.get_running_loop().create_future()
         self._reconnector.flush()
         return await shared_result(answer)
+
+    def _hold(self, tracked: TrackedTurn) -> None:
+        self._do(self._core.hold, tracked)
+
+    def _resume(self, tracked: TrackedTurn) -> None:
+        self._do(self._core.resume, tracked)
+
+    def _report_playback(self, tracked: TrackedTurn, played: bp.Played) -> None:
+        self._do(self._core.playback, tracked, played)
 
     def _do(self, act: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         """Call the core and send the resulting events."""

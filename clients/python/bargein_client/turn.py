@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from msgspec import structs
 
@@ -25,8 +25,19 @@ from .event_reader import EventReader, shared_result
 from .events import TurnEventOrSnapshot
 from .tracked_turn import TrackedTurn
 
-if TYPE_CHECKING:
-    from .session import ClientSession
+
+class TurnSession(Protocol):
+    """The parts of a session that its turns use."""
+
+    async def _interrupt(
+        self, tracked: TrackedTurn, reason: str | None, played: Played | None, force: bool
+    ) -> InterruptResult: ...
+
+    def _hold(self, tracked: TrackedTurn) -> None: ...
+
+    def _resume(self, tracked: TrackedTurn) -> None: ...
+
+    def _report_playback(self, tracked: TrackedTurn, played: Played) -> None: ...
 
 
 class ClientTurn:
@@ -40,7 +51,7 @@ class ClientTurn:
     that was made stays made, and no event is lost.
     """
 
-    def __init__(self, session: ClientSession, tracked: TrackedTurn) -> None:
+    def __init__(self, session: TurnSession, tracked: TrackedTurn) -> None:
         loop = asyncio.get_running_loop()
         self._session = session
         self._tracked = tracked
@@ -164,12 +175,12 @@ class ClientTurn:
         automatically after about 2 s. Without a connection the call has no effect.
         """
         await self.accepted()
-        self._session._do(self._session._core.hold, self._tracked)
+        self._session._hold(self._tracked)
 
     async def resume(self) -> None:
         """Resume a held turn exactly where it stopped."""
         await self.accepted()
-        self._session._do(self._session._core.resume, self._tracked)
+        self._session._resume(self._tracked)
 
     def report_playback(
         self, *, seq: int | None = None, audio_ms: int | None = None, chars: int | None = None
@@ -184,7 +195,7 @@ class ClientTurn:
             chars: Characters of the turn's own text that were shown or read aloud.
         """
         played = Played(seq=None if seq is None else Seq(seq), audio_ms=audio_ms, chars=chars)
-        self._session._do(self._session._core.playback, self._tracked, played)
+        self._session._report_playback(self._tracked, played)
 
     def _accept(self, event: InputAccepted | InputQueued) -> None:
         if not self._answer.done():

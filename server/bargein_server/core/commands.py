@@ -1,4 +1,7 @@
-"""What the core asks of the shell; drained by `Session.commands()` and carried out in order."""
+"""Commands of the core to its host.
+
+`Session.commands()` drains them; the host carries them out in order.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,9 @@ class StartTurn(Struct, frozen=True):
 
 
 class CancelTurn(Struct, frozen=True):
-    """The fence is closed: cancel the turn's task and close its model calls, in this step.
+    """Cancel the turn's task and close its model calls, in this step.
 
-    The shell answers with `Session.cleaned_up` when the task has ended or was abandoned.
+    The fence is closed. The host calls `Session.cleaned_up` when the task has ended or was abandoned.
     """
 
     turn_id: TurnId
@@ -31,13 +34,13 @@ class DeliverAnswer(Struct, frozen=True):
 
 
 class CloseConnection(Struct, frozen=True):
-    """Write what is ready, then close the connection with this code."""
+    """Write the ready frames, then close the connection with this code."""
 
     code: Code
 
 
 class Expire(Struct, frozen=True):
-    """Forget the session: it was closed, or nobody came back for it."""
+    """Forget the session: it was closed, or its client did not return."""
 
 
 Command = StartTurn | CancelTurn | DeliverAnswer | CloseConnection | Expire

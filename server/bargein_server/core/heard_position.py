@@ -1,9 +1,9 @@
-"""What a user has really received of a turn.
+"""Heard position: the part of a turn that its user has received.
 
-A turn's output is made faster than it is read or played, so three positions differ: what the agent
-made, what a live socket took, and what the client reports as rendered or played. Reports win;
-without any, heard is what a live socket took (contract 7). Positions only move forward, and a
-report never reaches beyond what was sent.
+A turn's output is made faster than it is read or played, so three positions differ: the output of the
+agent, the output that a live socket took, and the output that the client reports as rendered or played.
+Reports take precedence; without any, the heard part is the output that a live socket took (contract 7).
+Positions only move forward, and a report never reaches beyond the output that was sent.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bargein_protocol import NO_SEQ, Heard, LaneFold, Played, Seq
 from bargein_protocol import Playback as PlaybackEvent
 
 
-class HeardPosition(Struct, gc=False):  # numbers alone: nothing that the garbage collector must walk through
+class HeardPosition(Struct, gc=False):  # numbers alone: the garbage collector need not traverse it
     """The heard position of one turn.
 
     Attributes:
@@ -31,14 +31,17 @@ class HeardPosition(Struct, gc=False):  # numbers alone: nothing that the garbag
     _chars: int | None = None
 
     def report(self, played: Played | PlaybackEvent) -> None:
-        """Take a client's report; each field may be absent, and an older report changes nothing."""
+        """Record a client's report.
+
+        Each field may be absent, and an older report changes nothing.
+        """
         self._seq = _later(self._seq, played.seq)
         self._audio_ms = _later(self._audio_ms, played.audio_ms)
         self._chars = _later(self._chars, played.chars)
         self.reported = not (self._seq is None and self._audio_ms is None and self._chars is None)
 
     def heard(self, lane: LaneFold) -> Heard:
-        """Return the heard part of what the turn's own voice said."""
+        """Return the heard part of the turn's main lane."""
         reported = self.reported
         if not reported and not lane.audio:
             sent = lane.text.chars_at(self.taken)
@@ -59,22 +62,22 @@ class HeardPosition(Struct, gc=False):  # numbers alone: nothing that the garbag
         if self._chars is not None:
             chars = max(chars, min(self._chars, sent_chars))
             seq = max(seq, _seq_at_chars(lane, chars))
-        # An empty event, or speech that an agent placed over other speech, may reach beyond what was sent.
+        # An empty event, or speech that an agent placed over other speech, may reach beyond the sent output.
         seq, chars, audio_ms = min(seq, self.taken), min(chars, sent_chars), min(audio_ms, sent_ms)
         return Heard(seq=Seq(seq), text=_text(lane, chars), audio_ms=audio_ms)
 
 
 def whole_text(lane: LaneFold) -> str:
-    """Return all that a voice said: its text, or the words of its speech when it wrote none."""
+    """Return the whole text of a lane, or else the words of its audio."""
     if lane.text.length:
         return str(lane.text)
     return "".join(span.text or "" for span in lane.audio)
 
 
-def _later(known: int | None, reported: int | None) -> int | None:
+def _later(before: int | None, reported: int | None) -> int | None:
     if reported is None:
-        return known
-    return reported if known is None else max(known, reported)
+        return before
+    return reported if before is None else max(before, reported)
 
 
 def _text(lane: LaneFold, chars: int) -> str:
@@ -109,13 +112,13 @@ def _ms_at_seq(lane: LaneFold, seq: int) -> int:
 
 
 def _seq_at_ms(lane: LaneFold, audio_ms: int) -> int:
-    """Return the last event of which all audio was played."""
+    """Return the number of the last event whose audio was played to its end."""
     spans = bisect_right(lane.audio, audio_ms, key=lambda span: span.start_ms + span.duration_ms)
     return lane.audio_seqs[spans - 1] if spans else NO_SEQ
 
 
 def _chars_at_ms(lane: LaneFold, audio_ms: int) -> int:
-    """Return how much text belongs to the first milliseconds of speech.
+    """Return the number of characters in the first milliseconds of speech.
 
     Spans that carry their words are cut at a word within the span that was playing. Where text and
     sound come as separate events, text that was sent before the sound that was playing is heard.

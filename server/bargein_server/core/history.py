@@ -2,24 +2,88 @@
 
 It is a view of the turns, computed on request: the heard part of each, cut by every playback report until
 then, also after the turn's end (contract 7). It is always valid for the chat-completions API: every tool
-call has exactly one result (contract 8).
+call has exactly one result (contract 8). One invalid message makes every later request of a conversation
+fail, so names and arguments are corrected to the form that APIs accept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
-from msgspec import json
+from msgspec import Struct, json
 
 from bargein_protocol import ToolState, ToolStatus, TurnId
 
 from .heard_position import whole_text
 from .lifecycle import Stage
-from .messages import Message, NamedCall, calls_message, result_message
 from .turn_record import TurnRecord
 
+Message = dict[str, Any]
+
+_ODD = re.compile(r"[^a-zA-Z0-9_-]")
+_MAX_NAME = 64
+
+
+class NamedCall(Struct, frozen=True):
+    """A tool call as a model wrote it.
+
+    Args:
+        arguments: JSON text, possibly cut or malformed.
+    """
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+def calls_message(content: str | None, calls: Iterable[NamedCall]) -> Message:
+    """Return the assistant's message that calls tools.
+
+    One `result_message` for each call must follow.
+    """
+    return {
+        "role": "assistant",
+        "content": content or None,
+        "tool_calls": [
+            {
+                "id": call.call_id,
+                "type": "function",
+                "function": {"name": _legal_name(call.name), "arguments": _legal_arguments(call.arguments)},
+            }
+            for call in calls
+        ],
+    }
+
+
+def result_message(call_id: str, status: ToolStatus, output: Any, error: str | None) -> Message:
+    """Return the message that answers a tool call."""
+    if status == "completed":
+        content = output if isinstance(output, str) else json.encode(output).decode()
+    elif status == "failed":
+        content = f"error: {error or 'failed'}"
+    elif status == "cancelled":
+        content = f"cancelled: {error}" if error else "cancelled"
+    else:
+        content = "running"
+    return {"role": "tool", "tool_call_id": call_id, "content": content}
+
+
+def _legal_name(name: str) -> str:
+    return _ODD.sub("_", name)[:_MAX_NAME] or "unknown"
+
+
+def _legal_arguments(arguments: str) -> str:
+    try:
+        whole = json.decode(arguments.encode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return "{}"  # cut while streaming; half of a JSON text would make the request invalid
+    return arguments if isinstance(whole, dict) else "{}"
+
+
 INTERRUPTED = "[interrupted]"
-"""Suffix of an assistant message that the user did not hear to its end."""
+"""Suffix of an assistant message that was not heard to its end."""
 
 CountTokens = Callable[[str], int]
 
@@ -79,7 +143,7 @@ def exchange_messages(turn: TurnRecord, mark: str | None) -> list[Message]:
     """Return the messages of one turn: input, tool calls, results, heard text.
 
     Other lanes than the main lane contribute their tool calls, unless the turn was completed: then its
-    main lane contains what it made of them.
+    main lane contains its use of them.
     """
     lane = turn.fold.main_lane
     text = turn.heard_position.heard(lane).text
@@ -139,12 +203,12 @@ def _arguments(tool: ToolState) -> str:
 def _status(tool: ToolState) -> ToolStatus:
     if tool.state == "background":
         return "running"
-    # A call that had not begun, or was stopped, when its turn was cut.
+    # The call had not begun, or was stopped, when its turn was cut.
     return tool.state if tool.state in ("completed", "failed") else "cancelled"
 
 
 def _cost(messages: Sequence[Message], count_tokens: CountTokens) -> int:
-    # Four tokens for the frame of a message in the usual chat templates.
+    # The usual chat templates take four tokens for the frame of a message.
     return sum(
         4 + count_tokens(message.get("content") or "") + sum(
             count_tokens(call["function"]["name"] + call["function"]["arguments"])

@@ -1,8 +1,8 @@
-"""Who may resume a session: whoever knows its token.
+"""Identity of a session: its public id and the tokens that resume it.
 
-Only hashes are stored. A token is replaced each time a client attaches; the one before stays good
-until the client's next frame shows that the new one has arrived, at most a minute, so that a lost
-`session.opened` locks nobody out.
+Only hashes of tokens are stored. A token is replaced each time a client attaches. The previous one stays
+valid until the client's next frame shows that the new one has arrived, at most a minute, so that a client
+can resume when `session.opened` was lost.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class Identity:
         self._previous_until = 0.0
 
     def rotate(self, token: Token, now: float, shown: Token | None = None) -> None:
-        """Make `token` the one that is good.
+        """Replace the token.
 
         Args:
-            token: The new one.
-            now: The time.
-            shown: What the client has just proved itself with. It need not be the last that it was
-                sent: the answers that held the others may have been lost.
+            token: The new token.
+            now: The time in seconds.
+            shown: The token that the client has just presented; it stays valid for a while. It need not
+                be the last one that was sent, because the answers with later ones may have been lost.
         """
         self._previous = _digest(shown) if shown is not None else b""
         self.confirmed = shown is None
@@ -47,21 +47,21 @@ class Identity:
         self._current = _digest(token)
 
     def confirm(self) -> None:
-        """Record that the client has the current token; the one before becomes void."""
+        """Record that the client has the current token; the previous one is void."""
         self._previous = b""
         self.confirmed = True
 
     def is_current(self, token: Token) -> bool:
-        """Return whether it is the newest token."""
+        """Return whether this is the newest token."""
         return bool(self._current) and hmac.compare_digest(_digest(token), self._current)
 
     def proves(self, token: Token, now: float) -> bool:
-        """Return whether the token is good."""
+        """Return whether the token is valid."""
         digest = _digest(token)
-        good = self.is_current(token)
-        if not good and self._previous and now <= self._previous_until:
-            good = hmac.compare_digest(digest, self._previous)
-        return good
+        valid = self.is_current(token)
+        if not valid and self._previous and now <= self._previous_until:
+            valid = hmac.compare_digest(digest, self._previous)
+        return valid
 
 
 def _digest(token: Token) -> bytes:

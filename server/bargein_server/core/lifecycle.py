@@ -1,15 +1,15 @@
-"""The life of a turn, as one table: (state, event) → (next state, effects).
+"""Lifecycle of a turn as a table: (state, event) → (next state, effects).
 
 Two machines run side by side in every turn. The *stage* follows its agent:
 
-    queued      an earlier turn, or the limit on running turns, is in the way
+    queued      an earlier turn or the limit on running turns delays it
     running     the agent's task runs
     finishing   the generator has returned, and output still waits to be written
     ended       its one `turn.ended` is numbered (contract 1)
 
 The *flow* follows its output:
 
-    open            output is written as it comes
+    open            output is written as it arrives
     held            a hold stops it (contract 10)
     protected       a section is open, or its output still waits (contract 9)
     held_protected  a section began during a hold
@@ -28,18 +28,18 @@ from enum import Enum
 
 
 class Stage(Enum):
-    """How far the agent of a turn is."""
+    """Progress of a turn's agent."""
 
     QUEUED = "queued"
     RUNNING = "running"
     FINISHING = "finishing"
     ENDED = "ended"
 
-    __hash__ = object.__hash__  # that of Enum hashes the name, in Python
+    __hash__ = object.__hash__  # Enum hashes the name, in Python code
 
 
 class Flow(Enum):
-    """How the output of a turn goes out."""
+    """State of a turn's output."""
 
     OPEN = "open"
     HELD = "held"
@@ -76,7 +76,10 @@ class Event(Enum):
 
 
 class Effect(Enum):
-    """A consequence of a transition, carried out by the turn scheduler in this order."""
+    """Consequence of a transition.
+
+    The turn scheduler carries effects out in this order.
+    """
 
     PURGE_UNPROTECTED = "purge unprotected output"
     REPORT_HELD = "number turn.held"
@@ -89,7 +92,7 @@ class Effect(Enum):
 
 
 class Misuse(Exception):
-    """The host did something that the core forbids; nothing has changed."""
+    """The host made a call that the core forbids; nothing has changed."""
 
 
 STAGES: dict[tuple[Stage, Event], tuple[Stage, tuple[Effect, ...]]] = {
@@ -115,7 +118,7 @@ FLOWS: dict[tuple[Flow, Event], tuple[Flow, tuple[Effect, ...]]] = {
     (Flow.PROTECTED, Event.CUT): (Flow.CUT_PENDING, (Effect.PURGE_UNPROTECTED,)),
     (Flow.PROTECTED, Event.RELEASE): (Flow.OPEN, ()),
     (Flow.PROTECTED, Event.END): (Flow.SHUT, (Effect.PURGE,)),
-    # A section that is held could never be over, so a cut ends the hold.
+    # A held section could never be over, so a cut ends the hold.
     (Flow.HELD_PROTECTED, Event.HOLD): (Flow.HELD_PROTECTED, ()),
     (Flow.HELD_PROTECTED, Event.RESUME): (Flow.PROTECTED, (Effect.REPORT_RESUMED,)),
     (Flow.HELD_PROTECTED, Event.PROTECT): (Flow.HELD_PROTECTED, ()),

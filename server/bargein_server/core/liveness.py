@@ -1,4 +1,8 @@
-"""Whether the client is there, and what silence or absence for too long brings about."""
+"""Liveness of a session's client: heartbeats and timeouts.
+
+A client that is attached gets a heartbeat in every interval without another frame. A session without a
+client, or without use, expires.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,16 @@ from ..settings import Settings
 from .sequencer import Sequencer
 from .turn_scheduler import TurnScheduler
 
-# How often a client that waits for a slot is told its place.
+# Interval in which a client whose turn waits for a permit gets its position.
 POSITION_S = 2.0
 
 
 class Liveness:
-    """The client of a session: attached and fed with heartbeats, or away and waited for."""
+    """Timer of one session's client, attached or away.
+
+    Attributes:
+        heard_at: Time of the client's last frame, in seconds.
+    """
 
     __slots__ = (
         "_away_since",
@@ -37,16 +45,16 @@ class Liveness:
         self._position = 0
 
     def attached(self, now: float) -> None:
-        """Take note that a client is there."""
+        """Record that a client is attached."""
         self._away_since = None
         self._silent_since = self.heard_at = now
 
     def detached(self, now: float) -> None:
-        """Take note that it is gone."""
+        """Record that the client is gone."""
         self._away_since = now
 
     def deadline(self) -> float:
-        """Return when `tick` is due at the latest."""
+        """Return the time at which `tick` is due at the latest."""
         settings = self._settings
         if self._away_since is None:
             interval = self._interval() if self._turns.permit.waits else settings.heartbeat_s / 2
@@ -54,7 +62,10 @@ class Liveness:
         return self._away_since + (settings.resume_s if self._turns.current is None else settings.away_s)
 
     def tick(self, now: float) -> bool:
-        """Do what is due; return whether the session is over: nobody came back, or nobody uses it."""
+        """Carry out all due actions; return whether the session has expired.
+
+        It has when its client did not return in time, or sent nothing for too long.
+        """
         settings = self._settings
         if self._away_since is None:
             if self._turns.current is not None:
@@ -71,7 +82,7 @@ class Liveness:
         return False
 
     def _interval(self) -> float:
-        # Looked at twice per interval, so that no gap is longer than one.
+        # Checked twice per interval, so that no gap is longer than one.
         interval = self._settings.heartbeat_s / 2
         return min(interval, POSITION_S) if self._turns.permit.waits else interval
 

@@ -1,7 +1,7 @@
-"""Hands output over: to the client that is attached, or to the log alone.
+"""Output pump: hands output to the attached client, or to the log alone.
 
-This is the step in which output gets its number (contract 2), counts as taken by a live socket
-(contract 7), and in which a turn whose agent has returned gets its end (contract 1).
+In this step output gets its number (contract 2) and counts as taken by a live socket (contract 7), and
+a turn whose agent has returned gets its end (contract 1).
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from msgspec.structs import replace
 from bargein_protocol import NO_SEQ, Seq, TextDelta, TurnId
 
 from .lifecycle import Flow, Stage
-from .reply_cache import ReplyCache
+from .replay_log import bounded_snapshot
+from .requests import ReplyCache
 from .sequencer import Sequencer
-from .snapshots import bounded_snapshot
 from .text_run import TextRun
 from .turn_record import COMPLETED, TurnRecord
 from .turn_scheduler import TurnScheduler
 
 
 class OutputPump:
-    """Takes output from the current turn, and frames from the replay, for one client."""
+    """Source of a client's frames: output of the current turn, and replay."""
 
     __slots__ = ("_replies", "_sequencer", "_turns")
 
@@ -30,11 +30,12 @@ class OutputPump:
         self._turns = turns
 
     def next_frames(self, output: bool, room: int) -> list[bytes]:
-        """Return the next frames for the client; they count as written in this step.
+        """Return the next frames for the client, which count as written.
 
         Args:
-            output: False while the transport is full: then only frames that must not wait are returned.
-            room: Bytes of output; the last frame may go beyond them.
+            output: Whether output may be written; False while the transport is full. Then only frames
+                that must not wait are returned.
+            room: Maximum bytes of output; the last frame may exceed them.
 
         Returns:
             As many frames as can be taken in one step, at least one; none when there is nothing to write.
@@ -62,11 +63,11 @@ class OutputPump:
         return frames
 
     def open_text(self, turn_id: TurnId) -> TextRun | None:
-        """Let the host append text to the tail of the log itself, in the usual case.
+        """Return a run to which the host may append text directly.
 
-        The client is there, no output waits before the text, and nothing is asked of the turn. Ready
-        frames go out before the first piece (`take_ready`). The core closes the run as soon as it
-        numbers or looks at anything else.
+        This is for the usual case: a client is attached and up to date, no output waits before the text,
+        and the turn is neither held nor protected. Ready frames go out before the first piece
+        (`take_ready`). The core closes the run as soon as it numbers or reads anything else.
 
         Returns:
             None in all other cases, for which there are `Session.emit` and `next_frames`.
@@ -86,15 +87,15 @@ class OutputPump:
         return run
 
     def take_ready(self) -> list[bytes]:
-        """Return the frames that must go out before an open run, and forget them."""
+        """Return and forget the frames that must go out before an open run."""
         return self._sequencer.take_ready()
 
     def settle(self) -> None:
-        """Close an open run; its deferred text takes the way through the core."""
+        """Close an open run; its deferred text returns to the turn's queue."""
         self._sequencer.settle()
 
     def drain_to_log(self) -> None:
-        """Write waiting output to the log alone: no client is there to read it."""
+        """Write waiting output to the log alone, because no client is attached."""
         while (turn := self._turns.current) is not None and not turn.held:
             if self._number_next(turn) is None and turn is self._turns.current:
                 return
@@ -102,7 +103,7 @@ class OutputPump:
                 self._turns.release(turn)
 
     def send_snapshot(self, after: Seq) -> None:
-        """Send the turns as they stand, from those after a number on, in place of a replay."""
+        """Send the state of all turns after a number, in place of a replay."""
         turns = self._turns.turns_since(after)
         for reply in self._replies.replies_since(after):
             if reply.turn_id not in self._turns.turns:  # nothing else reports it any more (contract 4)
@@ -114,7 +115,7 @@ class OutputPump:
         self._sequencer.finish_replay()
 
     def _number_texts(self, turn: TurnRecord, room: int) -> list[bytes]:
-        """Number the plain text that is next, up to `room` bytes."""
+        """Number the next plain text, up to `room` bytes."""
         texts = turn.next_texts()
         frames: list[bytes] = []
         if not texts:
@@ -132,7 +133,7 @@ class OutputPump:
         return frames
 
     def _number_next(self, turn: TurnRecord) -> bytes | None:
-        """Number the turn's next output, or its end when none waits and the agent is done."""
+        """Number the turn's next output, or its end after the last output."""
         output = turn.take()
         if output is None:
             turn.choked = False
@@ -149,7 +150,7 @@ class OutputPump:
             frame = sequencer.text_run(turn).append(output, turn.progress_at)
             if frame is not None:
                 return frame
-            # It is longer than the rest of the turn's record.
+            # The text is longer than the rest of the turn's record.
             output = TextDelta(text=output.encode("utf-8", "replace").decode())
         event = sequencer.number(replace(output, turn_id=turn.id))
         turn.fold.apply(event)

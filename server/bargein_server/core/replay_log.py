@@ -1,4 +1,4 @@
-"""The replay log: the last numbered frames of a session.
+"""Replay log: the last numbered frames of a session.
 
 A frame is logged in the step in which it is numbered; text is logged with its run (`text_run`). So the
 log has no holes. It is bounded in events and in bytes; a snapshot replaces the frames that fall off.
@@ -11,8 +11,9 @@ from operator import attrgetter
 from typing import Protocol
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
-from bargein_protocol import Codec, Seq, TurnEnded, TurnId
+from bargein_protocol import JSON, Codec, LaneState, Seq, Snapshot, ToolState, TurnEnded, TurnId, TurnState
 
 from .text_run import TextRun
 
@@ -34,7 +35,7 @@ class ReplayLog(Protocol):
         Args:
             frame: The encoded event.
             codec: The codec that encoded it.
-            turn_id: The event's turn; empty for an event of none.
+            turn_id: The event's turn; empty for an event without a turn.
             end: The event, if it ends a turn: the heard text is a part of the turn's text, so a log in
                 memory need not keep it a second time.
         """
@@ -53,12 +54,12 @@ class ReplayLog(Protocol):
         """Return the frame with this number, in this codec, and its turn.
 
         Raises:
-            KeyError: The frame has fallen off, or is not there yet.
+            KeyError: The frame was trimmed, or does not exist yet.
         """
         ...
 
 
-class _FrameRun(Struct, gc=False, eq=False):  # it leads to nothing that leads back to it
+class _FrameRun(Struct, gc=False, eq=False):  # no cycle can contain it
     """Consecutive entries that share codec and turn.
 
     Attributes:
@@ -83,10 +84,10 @@ class _FrameRun(Struct, gc=False, eq=False):  # it leads to nothing that leads b
             return codec.encode(entry)
         if self.codec is codec:
             return entry
-        return codec.encode(self.codec.decode_server(entry))  # type: ignore[arg-type]  # the server knows all types
+        return codec.encode(self.codec.decode_server(entry))  # type: ignore[arg-type]  # the log has no unknown events
 
     def drop_first(self) -> int:
-        """Let go of the first entry; return its size in bytes."""
+        """Drop the first entry; return its size in bytes."""
         entry = self.entries.pop(0)
         self.first = Seq(self.first + 1)
         return len(entry if isinstance(entry, bytes) else self.codec.encode(entry))
@@ -96,7 +97,9 @@ _first = attrgetter("first")
 
 
 class MemoryLog:
-    """A replay log in memory. Text is kept once, in its turn; its frame is encoded anew when it is read.
+    """Replay log in memory.
+
+    Text is stored once, in its turn; a frame of text is encoded anew when it is read.
 
     Args:
         max_events: Maximum number of frames.
@@ -152,3 +155,35 @@ class MemoryLog:
             self.first = Seq(self.first + 1)
             dropped += run.first == run.next_seq
         del runs[:dropped]
+
+
+SNAPSHOT_BYTES = 8 * 1024 * 1024
+"""Size of the largest frame that clients are asked to accept."""
+
+
+def bounded_snapshot(through: Seq, turns: list[TurnState], most: int = SNAPSHOT_BYTES) -> Snapshot:
+    """Return a snapshot of turns, cut to about `most` bytes of JSON.
+
+    Large parts beside the answer are left out, from the oldest turn on: thoughts, data, and the arguments
+    and outputs of tools. Text is kept, so a frame of very long texts may still be longer.
+    """
+    sizes = [len(JSON.encode(Snapshot(through=through, turns=[turn]))) for turn in turns]
+    excess, bounded = sum(sizes) - most, list(turns)
+    for index, turn in enumerate(turns):
+        if excess > 0:
+            bounded[index] = _lightened(turn)
+            excess -= sizes[index] - len(JSON.encode(Snapshot(through=through, turns=[bounded[index]])))
+    return Snapshot(through=through, turns=bounded)
+
+
+def _lightened(turn: TurnState) -> TurnState:
+    lanes = {source: _lightened_lane(lane) for source, lane in turn.lanes.items()}
+    return replace(turn, lanes=lanes, cut=True)
+
+
+def _lightened_lane(lane: LaneState) -> LaneState:
+    return replace(lane, thoughts="", data={}, tools=[_lightened_tool(tool) for tool in lane.tools])
+
+
+def _lightened_tool(tool: ToolState) -> ToolState:
+    return replace(tool, arguments="", given=None, output=None)

@@ -1,12 +1,13 @@
-"""What a client asks for, and the answer to each.
+"""Requests of a client, and the answer to each.
 
-Every handler leaves its answer in the stream in the same step. Inputs and interrupts are answered
-once; a resend gets the first answer again and does nothing (contract 4).
+Every handler gives its answer to the sequencer in the same step. Inputs and interrupts are answered
+once. Their ids make a resend harmless: it gets the first answer again, marked as a duplicate and without
+a number, and nothing happens twice (contract 4).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
 from typing import Any
 
 from msgspec import json
@@ -17,7 +18,9 @@ from bargein_protocol import (
     ClientEvent,
     Code,
     ErrorEvent,
+    InputAccepted,
     InputId,
+    InputQueued,
     InputRejected,
     InputText,
     Interrupt,
@@ -25,6 +28,7 @@ from bargein_protocol import (
     Ping,
     Playback,
     Pong,
+    Seq,
     SessionClose,
     SessionOpen,
     SessionUpdate,
@@ -50,23 +54,62 @@ from bargein_protocol.types import MAX_KEYS
 
 from .commands import CloseConnection, Expire
 from .lifecycle import GUARDED, Stage
-from .reply_cache import Answer, ReplyCache
 from .sequencer import Sequencer
 from .tool_ledger import ToolLedger
 from .turn_record import INTERRUPTED, SESSION_CLOSED, TurnRecord, interrupted_by
 from .turn_scheduler import TurnScheduler
+
+Answer = InputAccepted | InputQueued | InputRejected | InterruptResult
+
+REMEMBERED = 1024
+
+
+class ReplyCache:
+    """Cache of a session's last answers; the oldest is dropped first."""
+
+    __slots__ = ("_by_id",)
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, Answer] = {}
+
+    def remember(self, request_id: str, answer: Answer) -> None:
+        """Store the first answer to a request."""
+        self._by_id[request_id] = answer
+        if len(self._by_id) > REMEMBERED:
+            del self._by_id[next(iter(self._by_id))]
+
+    @property
+    def ids(self) -> Container[str]:
+        """Ids of the answered requests; a view that is always current."""
+        return self._by_id.keys()
+
+    def again(self, request_id: str) -> Answer | None:
+        """Return the answer to a resend, None when the id is new."""
+        answer = self._by_id.get(request_id)
+        if answer is None:
+            return None
+        if isinstance(answer, (InputAccepted, InputQueued)):
+            return replace(answer, seq=Seq(0), duplicate=True)
+        return replace(answer, duplicate=True)
+
+    def replies_since(self, seq: Seq) -> Iterator[InputAccepted | InputQueued]:
+        """Yield the answers to inputs that were numbered after `seq`."""
+        for answer in self._by_id.values():
+            if isinstance(answer, (InputAccepted, InputQueued)) and answer.seq > seq:
+                yield answer
+
 
 # A session's merged metadata stays within this, or a client could make it grow without end.
 MAX_METADATA_BYTES = 256 * 1024
 
 
 class Requests:
-    """The client's side of a session.
+    """Handlers of a client's events.
 
     Attributes:
         metadata: The application's parameters, merged from `session.update`.
-        closed: The session has ended for good.
-        draining: The server stops; inputs are rejected.
+        closed: Whether the session has ended for good.
+        draining: Whether the server stops; then inputs are rejected.
     """
 
     __slots__ = ("_early", "_replies", "_sequencer", "_tools", "_turns", "closed", "draining", "metadata")
@@ -81,13 +124,13 @@ class Requests:
         self._turns = turns
         self._tools = tools
         self._replies = replies
-        self._early: dict[InputId, Interrupt] = {}  # interrupts for inputs that were not seen yet
+        self._early: dict[InputId, Interrupt] = {}  # interrupts for inputs that have not arrived yet
 
     def handle(self, event: ClientEvent) -> None:
-        """Do what a client asks."""
+        """Handle an event of a client."""
         handler = _HANDLERS.get(type(event))
         if handler is None:
-            self.error(UNSUPPORTED, "this session does not hear", getattr(event, "id", None))
+            self.error(UNSUPPORTED, "this session does not support the event", getattr(event, "id", None))
         else:
             handler(self, event)
 
@@ -153,7 +196,7 @@ class Requests:
         result = InterruptResult(interrupt_id=event.id, turn_id=turn.id, outcome="interrupted")
         ending = INTERRUPTED if event.reason is None else interrupted_by(event)
         if turn.stage is Stage.ENDED:
-            # What is known of the ended turn now; for the other outcomes `turn.ended` will tell.
+            # For the other outcomes `turn.ended` contains the heard part.
             heard = turn.heard_position.heard(turn.fold.main_lane)
             result = replace(result, outcome="already_ended", heard=heard)
         else:
@@ -161,16 +204,16 @@ class Requests:
             if turn.flow in GUARDED and not event.force:
                 result = replace(result, outcome="deferred")
                 turns.defer(turn, ending)
-        # The answer and the end leave in one write, the answer first (contract 3).
+        # The answer and the end go out in one write, the answer first (contract 3).
         self._sequencer.answer(result)
         if result.outcome == "interrupted":
             turns.end(turn, ending, at_once=True)
             turns.start_next()
-        # Without the text: a thousand answers would hold as many copies of it.
+        # The text is left out: a thousand answers would hold as many copies of it.
         self._replies.remember(event.id, result if result.heard is None else replace(result, heard=None))
 
     def _answer_again(self, request_id: str, answer: Answer, *, interrupt: bool) -> None:
-        """Give the first answer again to a request whose id was used before, by one of its kind."""
+        """Repeat the first answer to an id, if the same kind of request used it."""
         if isinstance(answer, InterruptResult) is interrupt:
             self._sequencer.answer(self._with_heard(answer))
         else:

@@ -1,14 +1,14 @@
-"""The numbered stream of a session and the one connection that reads it.
+"""Sequencer: numbers a session's events for the client that reads them.
 
 An event gets its number, its place in the log and its bytes in one step: `number`, and for text
 `TextRun.append`. While a client is attached and up to date, that is the step in which the frame is
 handed to the transport; while none is attached, or the client still replays, the frame goes to the
-log alone. So a purge never leaves a hole, and the client sees numbers without gaps.
+log alone. So a purge never leaves a gap in the numbers.
 
-Two lanes lead to the transport. Frames that are *ready* are encoded: answers, and everything
-numbered but the output of agents. They are always written, past a full buffer too, and the end of an
-interrupted turn is handed over before anything else is done about it. Output waits in its turn and
-is numbered one by one as `OutputPump.next_frames` takes it.
+Two ways lead to the transport. Frames that are *ready* are encoded: answers, and all numbered events
+except the output of agents. They are always written, past a full buffer too, and the end of an
+interrupted turn is handed over before any record is updated. Output waits in its turn and is numbered
+one by one as `OutputPump.next_frames` takes it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from bargein_protocol import (
 )
 
 from .lifecycle import Stage
-from .observer import NOBODY, Observer
+from .observer import NO_OBSERVER, Observer
 from .replay_log import ReplayLog
 from .text_run import MAX_UNSETTLED, TextRun
 from .turn_record import TurnRecord
@@ -43,14 +43,13 @@ HandOver = Callable[[list[bytes]], None]
 
 
 class Sequencer:
-    """Numbers the events of a session and keeps the frames that must be written.
+    """Sequencer of one session; keeps the frames that must be written.
 
     Attributes:
-        epoch: Names this numbering.
-        live: Whether a client is attached and has every numbered frame, so that the next one can be
-            handed to it.
+        epoch: Name of this numbering.
+        live: Whether a client is attached and has every numbered frame, so that it can take the next.
         ready: Frames that must be written now, in order; `take_ready` takes them.
-        reply_sink: Takes the answers while a request comes from the side channel.
+        reply_sink: Receives the answers to a request from the side channel; None for all others.
     """
 
     __slots__ = (
@@ -58,20 +57,20 @@ class Sequencer:
         "_replayed", "_run", "_turn", "epoch", "live", "ready", "reply_sink",
     )  # fmt: skip
 
-    def __init__(self, epoch: Epoch, log: ReplayLog, codec: Codec, observer: Observer = NOBODY) -> None:
+    def __init__(self, epoch: Epoch, log: ReplayLog, codec: Codec, observer: Observer = NO_OBSERVER) -> None:
         self.epoch = epoch
         self.live = False
         self.reply_sink: list[ServerEvent] | None = None
-        self.ready: list[bytes] = []  # a step's few; an empty deque would take 0.7 KiB in every session
+        self.ready: list[bytes] = []  # few; an empty deque would take 0.7 KiB in every session
         self._handed = 0
         self._log = log
         self._log_encode = codec.encode
-        self._log_codec = codec  # of the client that was last attached: the likeliest to come back
+        self._log_codec = codec  # of the last client, which is the likeliest to return
         self._codec: Codec | None = None
         self._hand_over: HandOver | None = None
-        self._run: TextRun | None = None  # the one that is not settled
-        self._turn: TurnRecord | None = None  # its turn
-        self._last_run: TextRun | None = None  # goes on while nothing else is numbered
+        self._run: TextRun | None = None  # not settled yet
+        self._turn: TurnRecord | None = None  # the turn of `_run`
+        self._last_run: TextRun | None = None  # continues until another event is numbered
         self._replayed: Seq = NO_SEQ
         self._observer = observer
 
@@ -82,31 +81,31 @@ class Sequencer:
 
     @property
     def top(self) -> Seq:
-        """The last number."""
+        """The last number that was given."""
         self.settle()
         return self._log.top
 
     @property
     def first(self) -> Seq:
-        """The oldest number that the log still has; one more than `top` when it has none."""
+        """Oldest number in the log; one more than `top` when the log is empty."""
         return self._log.first
 
     @property
     def handed(self) -> int:
-        """How many frames were ready for or handed to clients; shows whether it was silent."""
+        """Number of frames that were ready for or handed to clients."""
         self.settle()
         return self._handed
 
     @property
     def replayed(self) -> Seq:
-        """The last number that the attached client has been given, while it is not live."""
+        """Last number that was replayed to a client that is not live yet."""
         return self._replayed
 
     def logged(self, seq: Seq, codec: Codec) -> bytes:
         """Return a frame of the log.
 
         Raises:
-            KeyError: The frame has fallen off, or is not there yet.
+            KeyError: The frame was trimmed, or does not exist yet.
         """
         self.settle()
         return self._log.read(seq, codec)[0]
@@ -114,24 +113,24 @@ class Sequencer:
     # --- clients ---------------------------------------------------------------------------------
 
     def attach(self, codec: Codec, hand_over: HandOver | None = None) -> None:
-        """Attach a client that has seen everything; `replay_from` says otherwise.
+        """Attach a client that has every frame, unless `replay_from` follows.
 
         Args:
-            codec: Encodes its frames.
-            hand_over: Takes frames that wait for nothing; it raises nothing.
+            codec: Codec of its frames.
+            hand_over: Writes frames that must not wait; raises nothing.
         """
         self.settle()
-        self.ready.clear()  # numbered frames among them are in the log, the others died with their line
+        self.ready.clear()  # numbered ones are in the log, the others are void with their connection
         self._codec = self._log_codec = codec
         self._log_encode = codec.encode
         self._hand_over = hand_over
         self.live = True
 
     def replay_from(self, cursor: Cursor) -> bool:
-        """Hold live frames back until everything after the cursor was handed over.
+        """Hold live frames back until all frames after the cursor are replayed.
 
         Returns:
-            Whether the log still has all of it. If not, the client needs a snapshot, and
+            Whether the log still has all of them. If not, the client needs a snapshot, and
             `finish_replay` after that.
         """
         self.live = False
@@ -139,7 +138,7 @@ class Sequencer:
         return cursor.seq + 1 >= self._log.first
 
     def detach(self) -> None:
-        """Let the client go; from here on frames go to the log alone."""
+        """Detach the client; from now on frames go to the log alone."""
         self.settle()
         self._codec = self._hand_over = None
         self.ready.clear()
@@ -162,8 +161,8 @@ class Sequencer:
         """Number an event, log it, and make its frame ready for a live client.
 
         Args:
-            event: A new one that no other object holds: it is given its number.
-            at_once: Hand it over before anything is recorded, after all frames that are ready.
+            event: A new event that no other object holds; its number is set in place.
+            at_once: Whether to hand it over, after all ready frames, before the records are updated.
 
         Returns:
             The event.
@@ -172,7 +171,7 @@ class Sequencer:
         if run is not None and not at_once:
             self.settle()
             run = None
-        # It is new: freezing it in place is cheaper than a copy.
+        # The event is new, so setting the field of the frozen struct is safe and cheaper than a copy.
         force_setattr(event, "seq", self._log.top + 1 if run is None else run.next_seq)
         frame = self._log_encode(event)  # type: ignore[arg-type]
         if self.live:
@@ -190,7 +189,10 @@ class Sequencer:
     # --- text ------------------------------------------------------------------------------------
 
     def text_run(self, turn: TurnRecord) -> TextRun:
-        """Return the run that numbers the text of a turn's main lane, until anything else is numbered."""
+        """Return the run that numbers the text of a turn's main lane.
+
+        It is valid until another event is numbered.
+        """
         run = self._run
         if run is not None:
             if self._turn is turn and run.unsettled < MAX_UNSETTLED:
@@ -204,14 +206,17 @@ class Sequencer:
         return run
 
     def taken_of(self, turn: TurnRecord) -> Seq | None:
-        """Return the number of a turn's last text, which a live socket took; None when none is unsettled."""
+        """Return the number of a turn's last unsettled text, None without one.
+
+        A live socket has taken that text.
+        """
         run = self._run
         if run is None or self._turn is not turn or not run.unsettled or not self.live:
             return None
         return Seq(run.next_seq - 1)
 
     def settle(self) -> None:
-        """Close the text run, and bring the records up to date with it.
+        """Close the text run and update the records from it.
 
         Text that the flush scheduler has not written yet goes back into the turn's queue, where an
         interrupt purges it (contract 2).
@@ -240,15 +245,15 @@ class Sequencer:
     # --- frames ----------------------------------------------------------------------------------
 
     def take_ready(self) -> list[bytes]:
-        """Return the frames that must be written now, in order, and forget them."""
+        """Return and forget the frames that must be written now, in order."""
         frames, self.ready = self.ready, []
         return frames
 
     def next_replayed(self) -> tuple[bytes, TurnId, Seq] | None:
         """Return the next frame of the replay with its turn and number.
 
-        After the last one the client is live and `replay.done` is ready; then, and for a client
-        that is live already, this returns None.
+        After the last one the client is live and `replay.done` is ready; then the method returns None, as
+        it does for a client that is live already.
 
         Raises:
             KeyError: The log has trimmed the next frame; the client needs a snapshot.
@@ -265,7 +270,7 @@ class Sequencer:
         return frame, turn_id, seq
 
     def finish_replay(self) -> None:
-        """Make the client live and report that the replay is done."""
+        """Make the client live and report the end of the replay."""
         top = self.top
         self.live = True
         self.answer(ReplayDone(through=top))

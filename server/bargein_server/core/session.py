@@ -1,8 +1,8 @@
-"""A session: one conversation of one client with one agent, without I/O and without a clock.
+"""Session: one conversation with an agent, without I/O and clock.
 
 Requests and facts go in as method calls with the time; frames come out of `output`, and instructions
 for the host out of `commands`. After each call the host drains both. A peer's mistake becomes a coded
-`error` event; only misuse by the host raises, and then nothing has changed.
+`error` event; only misuse by the host raises, and then the session is unchanged.
 """
 
 from __future__ import annotations
@@ -36,11 +36,10 @@ from .history import History
 from .identity import Identity
 from .lifecycle import Event, Flow, Stage
 from .liveness import Liveness
-from .observer import NOBODY, Observer
+from .observer import NO_OBSERVER, Observer
 from .output_pump import OutputPump
 from .replay_log import ReplayLog
-from .reply_cache import ReplyCache
-from .requests import Requests
+from .requests import ReplyCache, Requests
 from .sequencer import HandOver, Sequencer
 from .side_channel import SideChannel
 from .tool_ledger import ToolLedger
@@ -51,23 +50,23 @@ from .validation import TEXT_PIECE, split_text, validated_output
 
 
 class Session:
-    """The state of one conversation.
+    """State of one conversation.
 
     Args:
-        session_id: The public name.
-        epoch: Names the numbering that begins now.
+        session_id: The public id.
+        epoch: Name of the numbering that begins now.
         log: An empty replay log.
-        codec: Encodes logged frames until a client attaches.
+        codec: Codec of logged frames until a client attaches.
         settings: The limits.
         permit: The session's permit of the server's limit on running turns.
-        new_turn_id: Makes ids that are unique in the session.
-        now: The time, in seconds, of any clock that does not go back.
-        observer: Is notified of what happens.
+        new_turn_id: Returns ids that are unique in the session.
+        now: The time, in seconds, of any monotonic clock.
+        observer: Is notified of turns, requests and answers.
 
     Attributes:
         tools: The tool calls of its turns.
         side_channel: Requests and followers beside the client that drives the session.
-        output: Frames come out here.
+        output: Source of frames.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class Session:
         permit: Permit,
         new_turn_id: Callable[[], TurnId],
         now: float,
-        observer: Observer = NOBODY,
+        observer: Observer = NO_OBSERVER,
     ) -> None:
         self.identity = Identity(session_id)
         self._settings = settings
@@ -94,7 +93,7 @@ class Session:
         self._liveness = Liveness(self._sequencer, self._turns, settings, now)
 
     def _begin(self, now: float) -> None:
-        """Begin a step: note the time, and bring the records up to date with an open text run."""
+        """Begin a step: set the time, and update the records from an open run."""
         self._turns.now = now
         self._sequencer.settle()
 
@@ -106,7 +105,7 @@ class Session:
     # --- connections -----------------------------------------------------------------------------
 
     def refusal(self, resume: Resume, now: float) -> str | None:
-        """Return the reason that forbids a resume, None when it can be granted."""
+        """Return the reason to refuse a resume, None when it can be granted."""
         if self._requests.closed:
             return "unknown_session"
         if not self.identity.proves(resume.token, now):
@@ -126,17 +125,17 @@ class Session:
         refused: str | None = None,
         hand_over: HandOver | None = None,
     ) -> None:
-        """Let a client drive the session; the one before it, if any, is let go.
+        """Let a client drive the session in place of the previous one, if any.
 
         Args:
-            codec: Encodes its frames.
-            token: The secret for the next resume.
+            codec: Codec of its frames.
+            token: Secret for the next resume.
             now: The time.
-            resume: The granted resume; None for a session that the client never saw.
-            pending: Requests that the client got no answer to. They are applied before the replay, so
+            resume: The granted resume; None for a session that is new to the client.
+            pending: Requests of the client without an answer. They are applied before the replay, so
                 that an interrupt made offline ends its turn before stale output is shown.
             refused: Reason that another session could not be resumed; then `pending` is not applied.
-            hand_over: Takes frames that do not wait until the host drains; it raises nothing.
+            hand_over: Writes frames that do not wait until the host drains; raises nothing.
         """
         self._begin(now)
         self._liveness.attached(now)
@@ -147,7 +146,7 @@ class Session:
         whole = cursor is None or self._sequencer.replay_from(cursor)
         if cursor is not None:
             for turn in self._turns.turns.values():
-                # What the old socket took beyond the cursor never arrived; the replay raises it again.
+                # Frames beyond the cursor never arrived; the replay raises the position again.
                 turn.heard_position.taken = min(turn.heard_position.taken, cursor.seq)
         for event in pending:
             if refused is None:
@@ -158,7 +157,7 @@ class Session:
             self.output.send_snapshot(cursor.seq)
 
     def detach(self, now: float) -> None:
-        """Let the client go. Turns go on; their output goes to the log (contract 11)."""
+        """Detach the client; output of its turns goes to the log (contract 11)."""
         self._begin(now)
         self._liveness.detached(now)
         self._sequencer.detach()
@@ -203,10 +202,10 @@ class Session:
         """Take output of a turn; None is nothing.
 
         Returns:
-            False when the fence is closed: the output is dropped, and so will be all that follows.
+            False when the fence is closed: this output and all later output is dropped.
 
         Raises:
-            BadOutput: The output cannot be sent; nothing has changed.
+            BadOutput: The output cannot be sent; the session is unchanged.
         """
         turn = self._turns.current
         if turn is None or turn.id != turn_id or turn.stage is not Stage.RUNNING:
@@ -218,7 +217,7 @@ class Session:
                     turn.put_text(piece)
             elif output:
                 turn.put_text(output)
-        elif output is not None:  # the deltas of chat completions are None now and then
+        elif output is not None:  # deltas of chat completions may be None
             turn.put(*validated_output(output))
         turn.progress_at = now
         if not self._sequencer.attached:
@@ -232,7 +231,7 @@ class Session:
 
     @property
     def full(self) -> bool:
-        """Whether the current turn's agent is not to be pulled: held, or enough output waits."""
+        """Whether the agent must not be pulled: held, or enough output waits."""
         turn = self._turns.current
         return turn is not None and (
             turn.held
@@ -241,13 +240,13 @@ class Session:
         )
 
     def pulled(self, turn_id: TurnId, now: float) -> None:
-        """Record that the agent is pulled again after a pause, for the no-output timeout."""
+        """Restart the no-output timeout: the agent is pulled after a pause."""
         turn = self._turns.current
         if turn is not None and turn.id == turn_id:
             turn.progress_at = now
 
     def enter_section(self, turn_id: TurnId) -> bool:
-        """Begin to spare the turn's output from interrupts; False when the fence is closed."""
+        """Begin a section that defers interrupts; False after the fence."""
         turn = self._turns.current
         if turn is None or turn.id != turn_id or turn.stage is not Stage.RUNNING:
             return False
@@ -257,7 +256,7 @@ class Session:
         return True
 
     def leave_section(self, turn_id: TurnId, now: float) -> None:
-        """End what `enter_section` began; an interrupt that waited may take effect now."""
+        """End a section; a deferred interrupt may take effect now."""
         turn = self._turns.turns.get(turn_id)
         if turn is not None and turn.sections:
             self._begin(now)
@@ -265,7 +264,7 @@ class Session:
             self._turns.release(turn)
 
     def add_usage(self, turn_id: TurnId, usage: Usage) -> None:
-        """Add to what the turn's model calls used; ignored after its end."""
+        """Add tokens to the turn's usage; ignored after its end."""
         turn = self._turns.turns.get(turn_id)
         if turn is not None and turn.stage is not Stage.ENDED:
             before = turn.usage or Usage()
@@ -275,9 +274,9 @@ class Session:
             )
 
     def finish(self, turn_id: TurnId, outcome: Ending, now: float) -> None:
-        """Record that the agent is done: the turn ends when its output is written.
+        """Record the end of the agent: the turn ends when its output is written.
 
-        After the fence this changes nothing: the turn has its end already.
+        After the fence the call has no effect, because the turn has its end already.
 
         Raises:
             Misuse: The turn does not run.
@@ -294,12 +293,12 @@ class Session:
             self.output.drain_to_log()
 
     def cleaned_up(self, turn_id: TurnId, now: float) -> None:
-        """Record that the task of a cancelled turn has ended or was abandoned (contract 5)."""
+        """Record that a cancelled task has ended or was abandoned (contract 5)."""
         self._begin(now)
         self._turns.cleaned_up(turn_id)
 
     def admitted(self, now: float) -> None:
-        """Record that the permit was granted: the turn that waited for it may start."""
+        """Record that the permit was granted, and start the waiting turn."""
         self._begin(now)
         self._turns.start_next()
 
@@ -309,12 +308,12 @@ class Session:
         return self._turns.turns[turn_id]
 
     def history(self, turn_id: TurnId) -> History:
-        """Return the conversation as the agent of this turn may see it."""
+        """Return the history for the agent of this turn."""
         self._sequencer.settle()
         return History(self._turns.turns, self._turns.turns[turn_id])
 
     def commands(self) -> list[Command]:
-        """Return the instructions for the host, in order, and forget them."""
+        """Return and forget the commands for the host, in order."""
         commands = self._turns.commands
         if commands:
             self._turns.commands = []
@@ -323,7 +322,7 @@ class Session:
     # --- time ------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float | None:
-        """Return when `tick` is due at the latest, None when the session is over."""
+        """Return the latest time for `tick`, None when the session is over."""
         if self._requests.closed:
             return None
         deadline, turn = self._liveness.deadline(), self._turns.current
@@ -337,7 +336,7 @@ class Session:
         return deadline
 
     def tick(self, now: float) -> None:
-        """Do what is due."""
+        """Carry out all due actions."""
         self._begin(now)
         turns = self._turns
         turn = turns.current
@@ -358,19 +357,19 @@ class Session:
 
     def _check_output(self, turn: TurnRecord, now: float) -> None:
         if self.full or turn.runs_tool:
-            turn.progress_at = now  # it is not pulled, or a tool works: silence is no fault
+            turn.progress_at = now  # the agent is not pulled, or a tool runs: no output is expected
         elif now - turn.progress_at >= self._settings.no_output_s:
             self._turns.end(turn, NO_OUTPUT)
             self._turns.start_next()
 
     def drain(self, reconnect_after_s: float, now: float) -> None:
-        """Refuse new inputs, and ask the client to come back after a time: the server will stop."""
+        """Refuse new inputs and ask the client to reconnect after a time."""
         self._begin(now)
         self._requests.draining = True
         self._sequencer.answer(GoAway(reason="shutdown", reconnect_after_ms=int(reconnect_after_s * 1000)))
 
     def shut_down(self, now: float) -> None:
-        """End what runs and accept nothing more: the server stops."""
+        """End all turns and accept no more inputs, because the server stops."""
         self._begin(now)
         self._requests.draining = True
         self._turns.end_all(SHUTDOWN)

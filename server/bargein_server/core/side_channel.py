@@ -1,8 +1,8 @@
-"""Who takes part in a session without driving it: asks something of it, or follows it.
+"""Side channel of a session: requests and followers beside its client.
 
-A guest never displaces the client that drives, and never throttles it. What a follower reads does
-not count as heard: it reads what was logged, at its own pace, and when the log has trimmed what it
-would read next, it has fallen off.
+Neither displaces or slows the client that drives the session. Frames that a follower reads do not count
+as heard. A follower reads the log at its own pace; when the log has trimmed its next frame, it has lagged
+and must begin anew.
 """
 
 from __future__ import annotations
@@ -22,46 +22,46 @@ from bargein_protocol import (
 )
 
 from .lifecycle import Stage
+from .replay_log import bounded_snapshot
 from .requests import Requests
 from .sequencer import Sequencer
-from .snapshots import bounded_snapshot
 from .turn_scheduler import TurnScheduler
 
 
 class Lagged(Exception):
-    """The log has trimmed what the follower would read next."""
+    """The log has trimmed the follower's next frame."""
 
 
 class Follower:
-    """Reads one session's frames from a number on.
+    """Reader of one session's frames from a number on.
 
     Args:
         sequencer: The session's sequencer.
         turns: Its turns.
-        codec: What frames are encoded in.
-        after: The last number that the follower knows. When the log does not reach back to it, a
+        codec: Codec of the frames.
+        after: The last number that the follower has. When the log does not reach back to it, a
             snapshot of the turns comes first.
     """
 
-    __slots__ = ("_after", "_caught_up", "_codec", "_sequencer", "_told", "_turns")
+    __slots__ = ("_after", "_caught_up", "_codec", "_complete", "_sequencer", "_turns")
 
     def __init__(self, sequencer: Sequencer, turns: TurnScheduler, codec: Codec, after: Seq) -> None:
         self._sequencer = sequencer
         self._turns = turns
         self._codec = codec
         self._after = after
-        self._told = after + 1 >= sequencer.first
+        self._complete = after + 1 >= sequencer.first
         self._caught_up = False
 
     def next_frame(self) -> bytes | None:
         """Return the next frame, None when nothing is new.
 
         Raises:
-            FellOff: What comes next is gone. A new follower gets a snapshot.
+            Lagged: The next frame was trimmed. A new follower gets a snapshot.
         """
-        if not self._told:
-            self._told = True
-            top = self._sequencer.top  # first: it brings the turns up to date with an open text run
+        if not self._complete:
+            self._complete = True
+            top = self._sequencer.top  # first: it updates the turns from an open run
             turns = [turn.fold.folded() for turn in self._turns.turns_since(self._after)]
             self._after = top
             return self._codec.encode(bounded_snapshot(self._after, turns))
@@ -80,7 +80,13 @@ class Follower:
 
 
 class SideChannel:
-    """See the module."""
+    """Access to a session for requests and followers.
+
+    Args:
+        sequencer: The session's sequencer.
+        turns: Its turns.
+        requests: Its request handlers.
+    """
 
     __slots__ = ("_requests", "_sequencer", "_turns")
 
@@ -91,11 +97,11 @@ class SideChannel:
 
     @property
     def cursor(self) -> Cursor:
-        """The last number, and of which numbering."""
+        """The last number, with its epoch."""
         return Cursor(epoch=self._sequencer.epoch, seq=self._sequencer.top)
 
     def request(self, event: ClientEvent, now: float) -> Sequence[ServerEvent]:
-        """Take an event of a guest; return the unnumbered answers to it."""
+        """Handle an event; return the unnumbered answers to it."""
         self._turns.now = now
         self._sequencer.settle()
         answers: list[ServerEvent] = []
@@ -107,25 +113,25 @@ class SideChannel:
         return answers
 
     def is_over(self, input_id: InputId) -> bool:
-        """Whether nothing more will come of an input: its turn ended, or it has none."""
+        """Return whether an input's turn has ended or does not exist."""
         turn = self._turns.by_input.get(input_id)
         return turn is None or turn.stage is Stage.ENDED
 
     def turn_of(self, input_id: InputId) -> TurnFold | None:
-        """Return the folded events of an input's turn, None when it has none."""
+        """Return the folded events of an input's turn, None without a turn."""
         self._sequencer.settle()
         turn = self._turns.by_input.get(input_id)
         return None if turn is None else turn.fold
 
     def follow(self, codec: Codec, cursor: Cursor | None) -> Follower | None:
-        """Return who reads the session's frames.
+        """Return a follower of the session.
 
         Args:
-            codec: What they are encoded in.
-            cursor: What is known of them; None for nothing.
+            codec: Codec of its frames.
+            cursor: The last frame that it has; None for none.
 
         Returns:
-            None when the cursor is not of this session.
+            None when the cursor does not belong to this session.
         """
         self._sequencer.settle()
         if cursor is not None and (cursor.epoch != self._sequencer.epoch or cursor.seq > self._sequencer.top):

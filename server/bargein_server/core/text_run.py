@@ -1,11 +1,10 @@
-"""Text as it is written: the tail of the replay log and of its turn's text, in one object.
+"""Text run: tail of the replay log and of a turn's text, in one object.
 
-Text that trickles is most of what a server sends, and the records of a turn leave the processor's
-caches between two tokens when there are hundreds of sessions. So a piece of text touches this object
-and nothing else: `append` numbers and encodes it, and adds it to the list of pieces that the turn's
-text holds too. The counters that depend on it (the log's size, the turn's last number and heard
-position) follow when the run is settled (`Sequencer.settle`), which the core does itself before it
-numbers or looks at anything else.
+Single tokens are most of a server's output, and with hundreds of sessions the records of a turn leave the
+processor's caches between two tokens. So a piece of text touches this object alone: `append` numbers and
+encodes it, and adds it to the list of pieces that the turn's text holds too. The dependent counters (the
+log's size, the turn's last number and heard position) are updated when the run is settled
+(`Sequencer.settle`). The core does that itself before it numbers or reads anything else.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from msgspec import Struct, field
 from bargein_protocol import Codec, IndexedText, Seq, TextDelta, TurnId
 
 MAX_UNSETTLED = 128
-"""Pieces that may be appended before the records must follow."""
+"""Maximum number of pieces between two updates of the records."""
 
 
-class TextRun(Struct, gc=False, eq=False):  # it leads to nothing that leads back to it
+class TextRun(Struct, gc=False, eq=False):  # no cycle can contain it
     """Text deltas of a turn's main lane with consecutive numbers.
 
     Attributes:
-        codec: Encodes the frames.
+        codec: Codec of the frames.
         turn_id: The turn.
         text: The text of the turn's main lane, which holds every piece under its number.
         first: Number of the first delta that the log still has.
@@ -35,7 +34,7 @@ class TextRun(Struct, gc=False, eq=False):  # it leads to nothing that leads bac
         deferred: Text that the flush scheduler writes in one of the loop's next iterations. It has
             no number yet, so an interrupt purges it.
         written_at: When the last piece was written, in seconds of the session's clock.
-        room: Characters that the turn's record still takes.
+        room: Characters for which the turn's record still has room.
         unsettled: Pieces that the records do not count yet.
         unsettled_size: Bytes of their frames.
     """
@@ -55,15 +54,15 @@ class TextRun(Struct, gc=False, eq=False):  # it leads to nothing that leads bac
     unsettled_size: int = 0
 
     def append(self, text: str, now: float) -> bytes | None:
-        """Number a piece of text and return its frame, which counts as written in this step.
+        """Number a piece of text; return its frame, which counts as written.
 
         Args:
-            text: At least one character. A lone surrogate, which the seam of two chunks can leave
-                behind, is replaced.
+            text: At least one character. A lone surrogate, as from the boundary of two chunks, is
+                replaced.
             now: The time in seconds.
 
         Returns:
-            None when the records must follow first, or cannot hold the text; nothing has changed.
+            None when the records must be updated first, or cannot hold the text; the run is unchanged.
         """
         room = self.room - len(text)
         if room < 0 or self.unsettled >= MAX_UNSETTLED:
@@ -82,7 +81,7 @@ class TextRun(Struct, gc=False, eq=False):  # it leads to nothing that leads bac
         return frame
 
     def append_deferred(self, now: float) -> list[bytes]:
-        """Append the deferred text; what the records have no room for goes on waiting."""
+        """Append the deferred text, as far as the records have room for it."""
         frames: list[bytes] = []
         for text in self.deferred:
             frame = self.append(text, now)
@@ -97,7 +96,7 @@ class TextRun(Struct, gc=False, eq=False):  # it leads to nothing that leads bac
         return codec.encode(TextDelta(seq=seq, turn_id=self.turn_id, text=self.text.piece(seq)))
 
     def settle(self) -> tuple[int, int]:
-        """Bring the turn's text up to date; return the count and bytes of the deltas that were added."""
+        """Update the turn's text; return count and bytes of the added deltas."""
         count, size = self.unsettled, self.unsettled_size
         self.size += size
         self.unsettled = self.unsettled_size = 0
@@ -105,7 +104,7 @@ class TextRun(Struct, gc=False, eq=False):  # it leads to nothing that leads bac
         return count, size
 
     def drop_first(self) -> int:
-        """Let go of the first delta; return the bytes that it counted for: the mean of the run's."""
+        """Drop the first delta; return its share of the run's bytes."""
         size = self.size // (self.next_seq - self.first)
         self.size -= size
         self.first = Seq(self.first + 1)

@@ -1,6 +1,6 @@
-"""The record of one turn: its state, its waiting output, its events and its heard position.
+"""Record of one turn: state, waiting output, events, heard position.
 
-`lifecycle` says what may happen to a turn; the turn scheduler makes it happen.
+`lifecycle` has the table of its transitions, which the turn scheduler triggers.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from .heard_position import HeardPosition
 from .lifecycle import FLOWS, GUARDED, HELD, STAGES, Effect, Event, Flow, Misuse, Stage
 from .tool_ledger import TurnCalls
 
-# How much of a turn's text is remembered. It returns in `turn.ended.heard`, which must stay a frame
-# that no line and no client chokes on; an answer of this length is a book's chapter.
+# Maximum length of a turn's text. It returns in `turn.ended.heard`, whose frame must stay small enough for
+# every connection and client.
 MAX_TURN_CHARS = 131_072
 
 
 class Ending(Struct, frozen=True):
-    """How a turn ends.
+    """End of a turn: its status and reason.
 
     Args:
         retryable: Whether the same input may succeed when it is sent again.
@@ -54,22 +54,22 @@ SHUTDOWN = Ending("failed", "shutdown", True)
 
 
 def interrupted_by(event: Interrupt) -> Ending:
-    """Return how a client's interrupt ends a turn."""
+    """Return the ending of a turn that a client interrupts."""
     return INTERRUPTED if event.reason is None else Ending("interrupted", event.reason)
 
 
-# Cost of a waiting piece of text beside its characters: the frame around it.
+# Bytes of the frame around a waiting piece of text.
 FRAME_BYTES = 64
 
-# Text deltas that wait for a slow client are joined up to this length, in characters. Longer ones
-# would save little more and make an interrupt's seams coarse.
+# Text deltas that wait for a slow client are joined up to this length, in characters. Longer ones would
+# save little more, and an interrupt would cut coarser pieces.
 JOINED_TEXT = 1024
 
-_SET_BELOW: Any = None  # by __post_init__
+_SET_BELOW: Any = None  # __post_init__ sets it
 
 
 class _Waiting:
-    """Waiting output other than plain text: an event, or anything that a section protects."""
+    """Waiting output that is an event or is protected by a section."""
 
     __slots__ = ("output", "protected", "size")
 
@@ -79,24 +79,24 @@ class _Waiting:
         self.protected = protected
 
 
-# gc=False: it leads to nothing that leads back to it. A server keeps one for each turn that it remembers,
-# and the garbage collector need not walk through them.
+# gc=False: no cycle can contain it. A server keeps one for each remembered turn, and the garbage collector
+# need not traverse them.
 class TurnRecord(Struct, gc=False, eq=False):
-    """The record of one turn.
+    """Record of one turn.
 
     Attributes:
-        input: The input that asked for it.
-        choked: Whether its client takes no more and output waits: then text is joined.
+        input: The input that it answers.
+        choked: Whether the client is slow and output waits; then text is joined.
         barges_in: Whether its input interrupts; then a later such input replaces it.
-        stage: How far its agent is.
-        flow: How its output goes out.
+        stage: Progress of its agent.
+        flow: State of its output.
         fold: All of its numbered events.
-        heard_position: How much of it was heard.
-        ending: How it ends once its output is written; None while the agent runs.
-        deferred: How it ends once its section is over; None when no interrupt waits.
-        held_until: When an undecided hold ends by itself; None when it is not held.
+        heard_position: The part of it that was heard.
+        ending: Its ending once its output is written; None while the agent runs.
+        deferred: Its ending once its section is over; None when no interrupt waits.
+        held_until: Time at which a hold ends automatically; None when it is not held.
         sections: Number of open protected sections.
-        progress_at: When it last produced output, or was last pulled again.
+        progress_at: Time of its last output, or of the last pull after a pause.
         usage: Tokens that its model calls used.
         queued_bytes: Approximate size of the waiting output.
         kept_chars: Approximate size of the record, once the turn has ended.
@@ -120,15 +120,15 @@ class TurnRecord(Struct, gc=False, eq=False):
     choked: bool = False
     kept_chars: int = 0
     calls: TurnCalls | None = None
-    _waiting: list[str | _Waiting] | tuple[()] = ()  # no list in each of the turns that have ended
+    _waiting: list[str | _Waiting] | tuple[()] = ()  # an ended turn keeps no empty list
     _protected: int = 0
 
     def __post_init__(self) -> None:
-        """Give it a fold."""
+        """Create the fold."""
         self.fold = TurnFold(self.id, self.input.id, MAX_TURN_CHARS)
 
     def advance(self, event: Event) -> tuple[Effect, ...]:
-        """Move stage and flow by the table of `lifecycle`; return the effects to carry out.
+        """Move stage and flow by the table; return the effects to carry out.
 
         Raises:
             Misuse: The table has no row for the event; nothing has changed.
@@ -170,17 +170,20 @@ class TurnRecord(Struct, gc=False, eq=False):
 
     @property
     def may_begin_tools(self) -> bool:
-        """Whether a tool may begin: not when the fence closes as soon as a section's output is written."""
+        """Whether a tool may begin.
+
+        It may not when the fence closes as soon as a section's output is written.
+        """
         return self.running and (self.flow is not Flow.CUT_PENDING or self.sections > 0)
 
     @property
     def section_over(self) -> bool:
-        """Whether it is guarded by nothing any more and only has to be released."""
+        """Whether all sections are over and the turn only has to be released."""
         return self.flow in GUARDED and not self.sections and not self._protected
 
     @property
     def runs_tool(self) -> bool:
-        """Whether a tool works or waits for a decision, so that silence is no fault."""
+        """Whether a tool runs or waits for a decision, so no output is due."""
         if self.calls is not None and self.calls.busy:
             return True
         return any(
@@ -190,7 +193,7 @@ class TurnRecord(Struct, gc=False, eq=False):
         )
 
     def put_text(self, text: str) -> None:
-        """Let text wait to be written."""
+        """Queue text for writing."""
         if self.sections:
             self.put(text, len(text) + FRAME_BYTES)
         elif self.flow is not Flow.CUT_PENDING:
@@ -203,9 +206,9 @@ class TurnRecord(Struct, gc=False, eq=False):
                 self.queued_bytes += len(text) + FRAME_BYTES
 
     def put(self, output: str | AgentOutput, size: int) -> None:
-        """Let output of about `size` bytes wait to be written.
+        """Queue output of about `size` bytes for writing.
 
-        Output that follows a section falls to the interrupt that waits.
+        Output that follows a section is dropped when an interrupt is deferred.
         """
         protected = self.sections > 0
         if protected or self.flow is not Flow.CUT_PENDING:
@@ -221,7 +224,7 @@ class TurnRecord(Struct, gc=False, eq=False):
         return waiting
 
     def _join(self, output: str | AgentOutput, size: int, protected: bool) -> bool:
-        """Join text to that of the same source which waits last; return whether that was possible."""
+        """Join text to the last waiting text of the same source, if possible."""
         last = self._waiting[-1] if self._waiting else None
         if last is None or isinstance(last, str) or last.protected is not protected:
             return False
@@ -241,7 +244,7 @@ class TurnRecord(Struct, gc=False, eq=False):
         return True
 
     def take(self) -> str | AgentOutput | None:
-        """Return the output that is next to be written, None when none waits."""
+        """Remove and return the next waiting output, None when none waits."""
         if not self._waiting:
             return None
         first, *rest = self._waiting
@@ -254,7 +257,7 @@ class TurnRecord(Struct, gc=False, eq=False):
         return first.output
 
     def next_texts(self) -> Sequence[str]:
-        """Return the plain text that is next to be written; it goes on waiting."""
+        """Return the plain text at the head of the queue; it stays there."""
         texts: list[str] = []
         for output in self._waiting:
             if not isinstance(output, str):
@@ -263,18 +266,18 @@ class TurnRecord(Struct, gc=False, eq=False):
         return texts
 
     def drop_texts(self, texts: Sequence[str]) -> None:
-        """Drop the first ones of `next_texts`: they were written."""
+        """Remove the first texts of the queue, which were written."""
         self._waiting = [*self._waiting[len(texts) :]] or ()  # an ended turn keeps no empty list
         self.queued_bytes -= sum(map(len, texts)) + len(texts) * FRAME_BYTES
 
     def purge(self, spare_sections: bool) -> None:
-        """Drop waiting output: all of it, or all but that of sections (contracts 2 and 9)."""
+        """Drop waiting output, except that of sections if asked (contracts 2, 9)."""
         spared: list[_Waiting] = []
         if spare_sections:
-            spared = [one for one in self._waiting if not isinstance(one, str) and one.protected]
+            spared = [item for item in self._waiting if not isinstance(item, str) and item.protected]
         self._waiting = [*spared] if spared else ()
         self._protected = len(spared)
-        self.queued_bytes = sum(one.size for one in spared)
+        self.queued_bytes = sum(item.size for item in spared)
 
 
 def _fits(before: str, after: str) -> bool:

@@ -1,4 +1,4 @@
-"""The turns of a session: which one is current, which ones wait, and how the next one starts.
+"""Turn scheduler: the current turn of a session, and the waiting ones.
 
 At most one turn is *current*. It has its id from the step in which its input was accepted, and runs
 as soon as the server has a permit for it and the cleanups of earlier turns allow it (contract 5).
@@ -31,7 +31,7 @@ from bargein_protocol.errors import AT_CAPACITY, BUSY, QUEUE_FULL, Code
 from ..settings import Settings
 from .commands import CancelTurn, Command, StartTurn
 from .lifecycle import Effect, Event, Stage
-from .observer import NOBODY, Observer
+from .observer import NO_OBSERVER, Observer
 from .sequencer import Sequencer
 from .turn_limiter import Permit
 from .turn_record import CLIENT_GONE, SUPERSEDED, Ending, TurnRecord
@@ -39,7 +39,7 @@ from .turn_record import CLIENT_GONE, SUPERSEDED, Ending, TurnRecord
 E = TypeVar("E", bound=TurnEvent)
 InputAnswer = InputAccepted | InputQueued | InputRejected
 
-# When to ask a full server again: turns end by the second, not by the minute.
+# Delay before a client should ask a full server again: turns last seconds, not minutes.
 RETRY_AFTER_S = 5.0
 
 
@@ -54,7 +54,7 @@ class TurnScheduler:
         permit: The session's permit of the server's limit on running turns.
         commands: Commands for the host.
         now: The time of the current step, in seconds.
-        observer: Is notified of what becomes of turns.
+        observer: Is notified of every turn and its end.
     """
 
     __slots__ = (
@@ -68,7 +68,7 @@ class TurnScheduler:
         settings: Settings,
         permit: Permit,
         new_id: Callable[[], TurnId],
-        observer: Observer = NOBODY,
+        observer: Observer = NO_OBSERVER,
     ) -> None:
         self.permit = permit
         self.current: TurnRecord | None = None
@@ -85,10 +85,10 @@ class TurnScheduler:
         self._cleaning: set[TurnId] = set()
         self._chars = 0
 
-    # --- how a turn becomes the current one ------------------------------------------------------
+    # --- the start of a turn ----------------------------------------------------------------------
 
     def schedule(self, event: InputText) -> InputAnswer:
-        """Give an input a turn, or refuse it. The answer is numbered when there is a turn."""
+        """Give an input a turn or refuse it; the answer of a turn is numbered."""
         current = self.current
         if current is None:
             if not self.permit.room:
@@ -111,7 +111,7 @@ class TurnScheduler:
         return self._enqueue(TurnRecord(self._new_id(), event, True), in_front=True)
 
     def accept_cancelled(self, event: InputText, ending: Ending) -> InputAnswer:
-        """Accept an input that an earlier interrupt cancelled; its turn ends without starting."""
+        """Accept an input that was interrupted early; its turn does not start."""
         turn = TurnRecord(self._new_id(), event, False)
         self._remember(turn)
         answer = self._number(turn, InputAccepted(turn_id=turn.id, input_id=event.id))
@@ -120,7 +120,10 @@ class TurnScheduler:
         return answer
 
     def start_next(self) -> None:
-        """Make the next waiting turn the current one; start it when permit and cleanups allow."""
+        """Start the next waiting turn when permit and cleanups allow it.
+
+        The turn becomes the current one in any case.
+        """
         turn = self.current
         if turn is None:
             if not self._waiting:
@@ -128,7 +131,7 @@ class TurnScheduler:
                 return
             turn = self.current = self._waiting.pop(0)
             if self.permit.contested and not turn.barges_in:
-                self.permit.drop()  # it queues anew, behind the sessions that wait
+                self.permit.drop()  # the turn queues anew, behind the waiting sessions
         limits = self._settings
         overlapping = 0 if limits.cleanup == "wait" else limits.max_overlapping_cleanups
         if (
@@ -137,30 +140,30 @@ class TurnScheduler:
             and (self.permit.held or self.permit.take())
         ):
             turn.advance(Event.START)
-            self.turns[turn.id] = self.turns.pop(turn.id)  # history is in the order of the starts
+            self.turns[turn.id] = self.turns.pop(turn.id)  # history has the order of the starts
             turn.progress_at = self.now
             self._number(turn, TurnStarted(turn_id=turn.id, input_id=turn.input.id))
             self.commands.append(StartTurn(turn.id))
 
     def cleaned_up(self, turn_id: TurnId) -> None:
-        """Record that the task of an ended turn is gone, or given up."""
+        """Record that the task of an ended turn has ended or was abandoned."""
         if turn_id in self._cleaning:
             self._cleaning.remove(turn_id)
-            # Now, and not with its end: nothing that can wait stands before the frame of an end.
+            # Here and not in `end`, which writes the frame of an end before all work that can wait.
             self._forget_old(self.turns[turn_id])
         self.start_next()
 
     def turns_since(self, seq: Seq) -> list[TurnRecord]:
-        """Return the turns that a snapshot holds for a client that has everything up to a number.
+        """Return the turns of a snapshot for a client that has a number.
 
-        A turn that has not ended is among them in any case: one that is missing is over for the client.
+        All turns that have not ended are included: to the client a missing turn is over.
         """
         return [
             turn for turn in self.turns.values() if turn.fold.last_seq > seq or turn.stage is not Stage.ENDED
         ]
 
     def cleans(self, turn_id: TurnId) -> bool:
-        """Return whether the task of an ended turn still cleans up."""
+        """Return whether the task of an ended turn is still cleaning up."""
         return turn_id in self._cleaning
 
     def _accept(self, event: InputText, barges_in: bool) -> InputAccepted | InputQueued:
@@ -182,16 +185,18 @@ class TurnScheduler:
         self._waiting.insert(position - 1, turn)
         return self._number(turn, InputQueued(turn_id=turn.id, input_id=turn.input.id, position=position))
 
-    # --- how a turn ends -------------------------------------------------------------------------
+    # --- the end of a turn -----------------------------------------------------------------------
 
     def end(self, turn: TurnRecord, ending: Ending, *, at_once: bool = False) -> None:
-        """Close the fence and number the turn's one end. `start_next` comes next.
+        """Close the fence and number the turn's one end.
+
+        The caller must call `start_next` afterwards.
 
         Args:
             turn: The turn.
-            ending: How it ends.
-            at_once: Whether a client waits for nothing but the end: it is handed over before anything
-                is recorded.
+            ending: Its status and reason.
+            at_once: Whether to hand the end over before the records are updated, because a client
+                waits for it.
         """
         effects = turn.advance(Event.END)
         if turn.queued_bytes:
@@ -202,8 +207,8 @@ class TurnScheduler:
         lane, position, sequencer = turn.fold.main_lane, turn.heard_position, self._sequencer
         taken = sequencer.taken_of(turn) if at_once else None
         if taken is not None and not lane.audio and not position.reported:
-            # The usual interrupt of a turn in mid-sentence: all of its text was taken, and the records
-            # that say so need not be up to date yet.
+            # The usual interrupt of a turn that is writing text: a live socket took all of it, so the
+            # records need not be updated before the end is written.
             last, heard = taken, Heard(seq=taken, text=str(lane.text), audio_ms=0)
         else:
             sequencer.settle()
@@ -233,25 +238,25 @@ class TurnScheduler:
         self.last = turn
 
     def end_all(self, ending: Ending) -> None:
-        """End the current turn and all that wait."""
+        """End the current turn and all waiting turns."""
         for turn in [self.current, *self._waiting]:
             if turn is not None:
                 self.end(turn, ending)
         self.permit.drop()
 
     def defer(self, turn: TurnRecord, ending: Ending) -> None:
-        """Let a turn end when its section is over; the purge spares the section's output."""
+        """End a turn after its section; the purge spares the section's output."""
         if turn.deferred is None:
             turn.deferred = ending
         self._carry_out(turn, turn.advance(Event.CUT))
 
     def release(self, turn: TurnRecord) -> None:
-        """Do what waited for the end of a section, if the section is over."""
+        """Carry out the deferred request if the turn's section is over."""
         if turn.section_over:
             self._carry_out(turn, turn.advance(Event.RELEASE))
 
     def client_gone(self) -> None:
-        """End everything: the client did not come back in time."""
+        """End all turns, because the client did not return in time."""
         self.end_all(CLIENT_GONE)
 
     # --- holds -----------------------------------------------------------------------------------
@@ -261,7 +266,7 @@ class TurnScheduler:
         self._carry_out(turn, turn.advance(Event.HOLD))
 
     def resume(self, turn: TurnRecord) -> None:
-        """Let a held turn go on."""
+        """Resume the output of a held turn."""
         self._carry_out(turn, turn.advance(Event.RESUME))
 
     def _carry_out(self, turn: TurnRecord, effects: tuple[Effect, ...]) -> None:
@@ -297,17 +302,17 @@ class TurnScheduler:
         ended.kept_chars = _length(ended)
         self._chars += ended.kept_chars
         while self._too_many():
-            # One that waits for long stands before others that can go. One that cleans up still reads
-            # its history, or was not even started by the host yet.
-            turn = next((turn for turn in self.turns.values() if self._can_go(turn, ended)), None)
+            # A turn that has waited for long may stand before others that can be dropped. A turn that is
+            # cleaning up still reads its history, or the host has not even started it.
+            turn = next((turn for turn in self.turns.values() if self._is_droppable(turn, ended)), None)
             if turn is None:
                 break
             self._chars -= turn.kept_chars
             del self.turns[turn.id]
-            if self.by_input.get(turn.input.id) is turn:  # not, when the id was used once more
+            if self.by_input.get(turn.input.id) is turn:  # another turn may have reused the id
                 del self.by_input[turn.input.id]
 
-    def _can_go(self, turn: TurnRecord, ended: TurnRecord) -> bool:
+    def _is_droppable(self, turn: TurnRecord, ended: TurnRecord) -> bool:
         return turn.stage is Stage.ENDED and turn is not ended and turn.id not in self._cleaning
 
     def _too_many(self) -> bool:

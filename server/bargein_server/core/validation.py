@@ -1,6 +1,6 @@
 """Validation of an agent's output.
 
-It happens where the output is yielded, so that a bad one fails in the agent. An output is validated by a
+It takes place at the `yield`, so that an invalid output fails in the agent. An output is validated by a
 round trip through the JSON codec: it is encoded, and decoded as a client does, so the result shares nothing
 with the agent's objects. Audio takes no part in the round trip, because its base64 would cost far more than
 all the rest; its type and its length are checked instead.
@@ -16,9 +16,9 @@ from bargein_protocol import JSON, AgentOutput, AudioDelta, DecodeError, Output
 from bargein_protocol.types import MAX_AUDIO_BYTES
 
 MAX_OUTPUT_BYTES = 1024 * 1024
-"""Largest frame that an output may become, in bytes of JSON."""
+"""Maximum size of an output's frame, in bytes of JSON."""
 TEXT_PIECE = 8192
-"""Characters per text frame: longer text is split, so that an interrupt finds a seam."""
+"""Maximum characters per text frame; longer text is split, so that an interrupt can cut it."""
 
 
 class BadOutput(TypeError):
@@ -29,16 +29,16 @@ def validated_output(output: object) -> tuple[AgentOutput, int]:
     """Return a copy of the output, and the size of its JSON frame in bytes.
 
     The copy equals the event that a client decodes. It is independent of the agent's objects: a
-    dictionary that the agent changes later and a struct derived from ours do no harm.
+    dictionary that the agent changes later and a subclass of an output struct do no harm.
 
     Raises:
-        BadOutput: It is not an output, cannot be encoded, or exceeds a bound of the protocol.
+        BadOutput: The object is not an output, cannot be encoded, or exceeds a bound of the protocol.
     """
     if not isinstance(output, Output):
         raise BadOutput(f"expected a str or an output of bargein_protocol, got {type(output).__name__}")
     audio = None
     if type(output) is AudioDelta and isinstance(output.audio, (bytes, bytearray)):
-        audio = bytes(output.audio)  # no copy, unless it is a bytearray
+        audio = bytes(output.audio)  # copies only a bytearray
         output = replace(output, audio=b"")
     try:
         try:

@@ -28,8 +28,7 @@ from bargein_protocol.errors import OVERLOADED
 from ..guard.admission import RETRY_AFTER_S, Refused
 from ..hosting.host import SessionHost
 from ..transport.batch import Batch
-from ..transport.event_stream import HEADERS, EventStreamWire, FollowerConnection, StreamConnection
-from ..transport.sse_codec import SSE
+from ..transport.event_stream import HEADERS, SSE, EventStreamWire, FollowerConnection, StreamConnection
 from .call import COOKIE, PROTOCOL_HEADER, SESSION_HEADER, TOKEN_HEADER, Call, check, json_answer
 
 
@@ -74,7 +73,7 @@ async def _stream(call: Call, opening: SessionOpen, until: InputId | None) -> No
     wire = EventStreamWire(call.send)
     connection = StreamConnection(wire, sessions, call.caller, until)
     connection.take(opening)
-    live = connection.live
+    live = connection.host
     if live is None:
         connection.disconnected()
         if wire.closed is OVERLOADED:

@@ -1,1 +1,1 @@
-"""Sessions and turns that run: hosts, tasks, tool calls, pacing, model streams. Internal."""
+"""Hosts of sessions: turn tasks, tool calls, pacing, streams. Internal."""

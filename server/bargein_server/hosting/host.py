@@ -1,7 +1,7 @@
-"""Host of one session: owns its core, its connection, its turn tasks and its timer.
+"""Host of one session: owns its core, connection, turn tasks and timer.
 
-The core is asked through `act`, which writes and carries out its decisions in the same step, before
-anything else happens (contract 3).
+`act` calls the core, writes its frames and carries out its commands in the same step, before any other
+callback (contract 3).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from .runner import Runner
 if TYPE_CHECKING:
     import httpx2
 
-# Output that follows a flush sooner than this waits for the end of the loop's iteration, so that
-# tokens which trickle go out immediately and tokens which gush go out together.
+# Output that follows a flush sooner than this waits for the end of the loop's iteration, so that single
+# tokens go out immediately and tokens in quick succession go out together.
 FLUSH_GAP_S = 200e-6
 
 # Pieces of text that may wait for the flush scheduler; more are written immediately.
@@ -42,7 +42,7 @@ Ts = TypeVarTuple("Ts")
 
 
 class SessionView:
-    """A session as its agents see it (`agent.SessionContext`)."""
+    """View of a session for its agents (`agent.SessionContext`)."""
 
     __slots__ = ("_core", "principal", "state")
 
@@ -67,17 +67,17 @@ class SessionHost:
 
     Args:
         core: The session.
-        registry: All sessions of the server.
+        registry: Registry of all sessions.
         principal: The authenticated client; None without authentication.
-        telemetry: Is notified of what happens.
+        telemetry: Telemetry of the session.
 
     Attributes:
-        core: The session; asked through `act`.
-        view: The session as its agents see it.
+        core: The session; called through `act`.
+        view: View of the session for its agents.
         connection: The connection that drives the session; None while the client is away.
         newest: Number of the newest connection that has driven it.
         followers: Connections that only read it.
-        telemetry: Is notified of what happens.
+        telemetry: Telemetry of the session.
         settings: The limits.
     """
 
@@ -95,8 +95,8 @@ class SessionHost:
         self.time_slicer = registry.time_slicer
         self._registry = registry
         self._scheduler = registry.flush_scheduler
-        self._run: TextRun | None = None  # text goes straight to the wire while it is open
-        self._wire: Writable | None = None  # on which it goes out
+        self._run: TextRun | None = None  # while it is open, text goes directly to the wire
+        self._wire: Writable | None = None  # the wire of `_run`
         self._runners: dict[TurnId, Runner] = {}
         self._waiters: set[asyncio.Future[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -113,11 +113,11 @@ class SessionHost:
 
     @property
     def full(self) -> bool:
-        """Whether the current turn's agent is not to be pulled."""
+        """Whether the current turn's agent must not be pulled."""
         return self.core.full
 
     def tasks(self) -> list[asyncio.Task[None]]:
-        """Return the tasks of turns that have not ended and are not abandoned."""
+        """Return the tasks that have neither ended nor been abandoned."""
         return [runner.task for runner in self._runners.values() if runner.task is not None]
 
     def http_client(self) -> httpx2.AsyncClient:
@@ -127,32 +127,32 @@ class SessionHost:
     # --- viewers ---------------------------------------------------------------------------------
 
     def new_viewer_token(self) -> str:
-        """Return a secret that lets a browser follow and interrupt; the previous one becomes void.
+        """Return a secret that lets a browser follow and interrupt.
 
-        It cannot resume, and outlives the session's tokens. Only a client that was let in as the
-        session's principal is given one, so it proves that, too.
+        The previous secret becomes void. The secret cannot resume, and outlives the session's tokens.
+        Only a client that was authenticated as the session's principal gets one, so it is a proof of that.
         """
         token = secrets.token_urlsafe(32)
         self._viewer_token = sha256(token.encode()).digest()
         return token
 
     def is_viewer_token(self, token: str) -> bool:
-        """Return whether this is the viewer token that was given last."""
+        """Return whether this is the newest viewer token."""
         digest = sha256(token.encode("utf-8", "replace")).digest()
         return hmac.compare_digest(digest, self._viewer_token)
 
     def follow(self, follower: Follower) -> None:
-        """Let a follower read along; from now on text goes to the log piece by piece."""
+        """Add a follower; from now on text goes through the core."""
         self._release_run()
         self.followers.add(follower)
 
-    # --- in the step in which something happened --------------------------------------------------
+    # --- calls of the core -----------------------------------------------------------------------
 
     def act(self, ask: Callable[[*Ts, float], T], *args: *Ts) -> T:
-        """Ask the core something, then write and carry out its decisions.
+        """Call the core, then write its frames and carry out its commands.
 
         Args:
-            ask: A method of the core whose last argument is the time.
+            ask: A method of the core; its last parameter is the time.
             args: Its other arguments.
         """
         answer = ask(*args, self.loop.time())
@@ -160,10 +160,10 @@ class SessionHost:
         return answer
 
     def act_soon(self, ask: Callable[[*Ts, float], T], *args: *Ts) -> None:
-        """Ask the core something and carry out its decisions; write at the end of the loop's iteration.
+        """Call the core and carry out its commands; write after the iteration.
 
-        For an input that nothing stands before: an agent that answers immediately does so in the same
-        iteration, and then its first words go out in one write with `input.accepted`.
+        This is for an input to an idle session: an agent that answers immediately does so in the same
+        iteration of the loop, and its first output goes out in one write with `input.accepted`.
         """
         ask(*args, self.loop.time())
         for command in self.core.commands():
@@ -171,7 +171,7 @@ class SessionHost:
         self._flush_soon()
 
     def flush(self) -> None:
-        """Write what may be written, carry out the commands, and let the agent be pulled."""
+        """Write frames, carry out commands, and let the agent be pulled."""
         connection, core = self.connection, self.core
         if connection is not None:
             connection.write_out()
@@ -197,7 +197,7 @@ class SessionHost:
 
     def _flush_late(self) -> None:
         self._flush_due = False
-        if self._run is None or not self._run.open:  # else all that was ready went out with its first piece
+        if self._run is None or not self._run.open:  # else the ready frames went out with its first piece
             self._flushed_at = perf_counter()
             self.flush()
         else:
@@ -226,7 +226,9 @@ class SessionHost:
     # --- output ----------------------------------------------------------------------------------
 
     def send_output(self, turn_id: TurnId, output: Output | None, now: float) -> bool | None:
-        """Write output of a turn immediately or, when it gushes, at the end of the loop's iteration.
+        """Write output of a turn, immediately or after the loop's iteration.
+
+        Output that follows other output quickly waits for the end of the iteration.
 
         Args:
             turn_id: The turn.
@@ -234,14 +236,14 @@ class SessionHost:
             now: `time.perf_counter()`.
 
         Returns:
-            Whether the agent may be pulled on immediately; None when the fence is closed: the output is
-            dropped, and so will be all that follows.
+            Whether the agent may be pulled immediately; None when the fence is closed: this output and
+            all later output is dropped.
         """
-        gushes = now - self._flushed_at <= FLUSH_GAP_S
-        if not gushes:
+        follows = now - self._flushed_at <= FLUSH_GAP_S
+        if not follows:
             self._flushed_at = now
             if type(output) is str and 0 < len(output) <= TEXT_PIECE:
-                run, wire = self._run, self._wire  # one is there when the other is
+                run, wire = self._run, self._wire  # both are set, or neither is
                 if run is None or wire is None or not run.open or run.turn_id != turn_id:
                     if self._open_run(turn_id, output):
                         return True
@@ -259,14 +261,14 @@ class SessionHost:
         core = self.core
         if not core.emit(turn_id, output, self.loop.time()):
             return None
-        if gushes:
+        if follows:
             self._flush_soon()
         else:
             self.flush()
         return not core.full
 
     def _open_run(self, turn_id: TurnId, text: str) -> bool:
-        """Open a run with its first piece; return False when the text must take the way through the core."""
+        """Open a run with its first piece; return False if `emit` is needed."""
         connection, output = self.connection, self.core.output
         if connection is None or self.followers or not connection.wire.writable:
             return False
@@ -281,14 +283,14 @@ class SessionHost:
         return True
 
     def write_deferred(self) -> bool:
-        """Write the text that the flush scheduler put off; return whether there was any."""
+        """Write the deferred text; return whether there was any."""
         run, wire = self._run, self._wire
         if run is None or wire is None or not run.deferred:
-            self.flush()  # it is in the turn's queue meanwhile, or purged
+            self.flush()  # the text has returned to the turn's queue, or was purged
             return False
         if wire.writable and (frames := run.append_deferred(self.loop.time())):
             wire.write(frames)
-        if run.deferred:  # the wire or the records must make room first
+        if run.deferred:  # the wire or the records have no room
             self._release_run()
             self.flush()
         return True
@@ -300,7 +302,10 @@ class SessionHost:
     # --- waiting ---------------------------------------------------------------------------------
 
     async def pullable(self) -> None:
-        """Wait until the agent may be pulled again, or a turn ended; the caller asks the core again."""
+        """Wait until the agent may be pulled again, or a turn ended.
+
+        The caller checks `full` again afterwards.
+        """
         waiter = self.loop.create_future()
         self._waiters.add(waiter)
         try:
@@ -316,22 +321,22 @@ class SessionHost:
     # --- connections -----------------------------------------------------------------------------
 
     def lost(self, connection: ClientConnection) -> None:
-        """Record that a connection is gone; an older one than the current changes nothing."""
+        """Record that a connection is gone; a replaced one has no effect."""
         if self.connection is connection:
             self.connection = None
-            self._release_run()  # a session whose client is away does not hold on to the socket
+            self._release_run()  # a session without its client keeps no reference to the socket
             self.telemetry.detached()
             self.act(self.core.detach)
 
     # --- turns -----------------------------------------------------------------------------------
 
     def keep(self, task: asyncio.Task[Any]) -> None:
-        """Keep a task that outlives its turn, so that it is counted and not collected while it runs."""
+        """Keep a reference to a task that outlives its turn, until it ends."""
         self._registry.background.add(task)
         task.add_done_callback(self._registry.background.discard)
 
     def abandon(self, task: asyncio.Task[Any]) -> None:
-        """Keep a task that does not end, so that it is counted and not collected while it runs."""
+        """Keep a reference to a task that does not end, for as long as it runs."""
         self._registry.abandoned.add(task)
         task.add_done_callback(self._registry.abandoned.discard)
 
@@ -344,14 +349,17 @@ class SessionHost:
     # --- time ------------------------------------------------------------------------------------
 
     def _arm(self, deadline: float | None) -> None:
-        """Have `tick` called in time. A timer that is set too early is left alone: it sets itself anew."""
+        """Set the timer for `tick`.
+
+        A timer that is set too early is kept, because it sets itself anew.
+        """
         if deadline is not None and deadline >= self._timer_due:
             return
         if self._timer is not None:
             self._timer.cancel()
             self._timer, self._timer_due = None, inf
         if deadline is not None:
-            # The time is kept here: uvloop gives a handle without `when()` for what is due already.
+            # The time is kept here: for a time in the past uvloop returns a handle without `when()`.
             self._timer, self._timer_due = self.loop.call_at(deadline, self._tick), deadline
 
     def _tick(self) -> None:
@@ -359,7 +367,7 @@ class SessionHost:
         self.act(self.core.tick)
 
     def forgotten(self) -> None:
-        """Let nothing be due any more: the session is over."""
+        """Close the followers and stop the timer: the session is over."""
         for follower in tuple(self.followers):
             follower.close(CLOSED)
         if self._timer is not None:

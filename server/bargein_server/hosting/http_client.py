@@ -1,17 +1,17 @@
-"""The HTTP client that bargein hands out: a plain `httpx2.AsyncClient` that keeps the turn's list.
+"""HTTP client of agents: an `httpx2.AsyncClient` that lists open streams.
 
-Everything that touches the network goes through `AsyncClient.send`, so that is the one method
-overridden here; proxies, limits, mounts and TLS are configured as in any other client. The wait for
-an answer stands in a cancel scope of its own, which is how a request in flight is aborted from
-outside without a cancel of the task. The answer's stream is wrapped in a `_Body`.
+Every request goes through `AsyncClient.send`, so only that method is overridden here; proxies, limits,
+mounts and TLS are configured as in any other client. The wait for an answer is in a cancel scope of its
+own, so that a request in flight is aborted from outside without a cancel of the task. The answer's stream
+is wrapped in a `_Body`.
 
-The close at the bottom is `aclose()` of the response's stream, the only call that drops the
-connection at once and gives its place in the pool back, whatever the reading task is doing. It is an
-ordinary method, not a generator's, so it may be called from another task than the reader's; and it
-aborts instead of draining. Both are behaviour rather than promises, and tests/hosting/test_http_client.py
-pins them. Over HTTP/2 neither holds, so it stays off.
+A stream is closed with `aclose()` of the response's stream. No other call drops the connection
+immediately and returns its place in the pool, independently of the reading task. It is an ordinary
+method, not a generator's, so it may be called from another task than the reader's; and it aborts instead
+of draining. Neither is documented; tests/hosting/test_http_client.py pins both. Over HTTP/2 neither holds,
+so HTTP/2 stays off.
 
-Importing this module imports httpx2, which only the extra `openai` brings: import it late.
+This module imports httpx2, which the extra `openai` installs, so other modules import it late.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from ..agent import TurnClosed
 from .upstream import TURN_STREAMS, TurnStreams
 
 ANSWER_S, CONNECT_S = 600.0, 5.0
-"""A reasoning model may be silent for minutes; a connection that is not made by then will not be."""
+"""Timeouts: a reasoning model may send nothing for minutes; a connection is made in seconds or not."""
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
 class TurnClient(httpx2.AsyncClient):
-    """An HTTP client whose requests and streams end with the turn in whose context they were made.
+    """HTTP client whose requests and streams end with their turn.
 
-    Outside a turn it is an `httpx2.AsyncClient` and nothing else. A stream that was opened outside
-    becomes the turn's when it is first read in one.
+    Outside a turn it is a plain `httpx2.AsyncClient`. A stream that was opened outside becomes the turn's
+    when it is first read in one.
     """
 
     async def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
@@ -53,7 +53,7 @@ class TurnClient(httpx2.AsyncClient):
         else:
             response = await self._send_in(turn, request, **options)
         if not stream:
-            # Read here and not in `super().send`, so that its close has a task of its own too.
+            # The body is read here and not in `super().send`, so that its close has a task of its own too.
             await response.aread()
         return response
 
@@ -76,7 +76,7 @@ class TurnClient(httpx2.AsyncClient):
 
 
 class _Body(httpx2.AsyncByteStream):
-    """A response's stream that can be closed from outside the task that reads it."""
+    """Stream of a response that another task than its reader can close."""
 
     def __init__(self, inner: httpx2.AsyncByteStream) -> None:
         self._inner = inner
@@ -91,7 +91,7 @@ class _Body(httpx2.AsyncByteStream):
         return body
 
     def join(self, turn: TurnStreams) -> None:
-        """Make it the stream of `turn`; raises `TurnClosed` when that has ended."""
+        """Assign the stream to `turn`; raise `TurnClosed` if that has ended."""
         if self._turn is not turn:
             turn.enter(self)
             if self._turn is not None:
@@ -99,16 +99,16 @@ class _Body(httpx2.AsyncByteStream):
             self._turn = turn
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        # Opened before the turn and read in it: it is the turn's from now on. The iterator is the
-        # inner one, so a chunk costs nothing here.
+        # A stream that was opened before the turn and is read in it belongs to the turn from now on. The
+        # iterator is the inner one, so a chunk has no extra cost here.
         turn = TURN_STREAMS.get()
         if turn is not None and self._closing is None:
             self.join(turn)
         return self._inner.__aiter__()
 
     def cancel(self) -> None:
-        # In a task of its own: a cancel of the caller one step into the close would drop the
-        # connection but leave its place in the pool taken for good.
+        # The close has a task of its own: a cancel of the caller during the close would drop the
+        # connection but never return its place in the pool.
         if self._closing is None:
             self._closing = asyncio.create_task(self._close())
             self._closing.add_done_callback(_retrieve)
@@ -127,7 +127,7 @@ class _Body(httpx2.AsyncByteStream):
 
 
 def _retrieve(closing: asyncio.Task[None]) -> None:
-    # A close that failed concerns whoever awaits it; after an interrupt that is nobody.
+    # The error of a close concerns its caller alone; after an interrupt there is none.
     if not closing.cancelled():
         closing.exception()
 
@@ -135,15 +135,15 @@ def _retrieve(closing: asyncio.Task[None]) -> None:
 def create_http_client(
     max_connections: int = 50, max_keepalive: int = 50, wait_s: float = 25.0
 ) -> TurnClient:
-    """Return the client that `turn.http_client()` hands out; the caller closes it with `aclose()`.
+    """Return the client for `turn.http_client()`; close it with `aclose()`.
 
-    HTTP/1.1 only. Proxies come from the environment as for any other client, except that loopback
+    It uses HTTP/1.1 only. Proxies come from the environment as for any other client, except that loopback
     addresses are always reached directly.
 
     Args:
-        max_connections: Connections at a time, busy and idle. One more request waits for a place.
-        wait_s: How long it waits, in seconds; then it fails with `httpx2.PoolTimeout`.
-        max_keepalive: Idle connections kept for the next request.
+        max_connections: Maximum number of connections, busy and idle. A further request waits.
+        max_keepalive: Maximum number of idle connections that are kept.
+        wait_s: Seconds that a request waits for a connection before it fails with `httpx2.PoolTimeout`.
     """
     limits = httpx2.Limits(max_connections=max_connections, max_keepalive_connections=max_keepalive)
     return TurnClient(

@@ -1,6 +1,6 @@
 """Interfaces between the hosts of sessions and the sockets above them.
 
-Imports go only downwards: a host sees its connections through these few methods.
+Imports go only downwards: a host uses its connections through these few methods.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from ..agent import Agent, Output, SessionContext
 from ..core.session import Session
 from ..settings import Settings
 from ..telemetry import SessionTelemetry
-from .flush_scheduler import FlushScheduler
-from .time_slicer import TimeSlicer
+from .pacing import FlushScheduler, TimeSlicer
 
 if TYPE_CHECKING:
     import httpx2
@@ -31,7 +30,7 @@ class Writable(Protocol):
 
     @property
     def writable(self) -> bool:
-        """Whether more may be written without filling the buffer beyond its mark."""
+        """Whether output may be written: the buffer is below its mark."""
         ...
 
     def write(self, frames: Sequence[bytes]) -> None:
@@ -94,11 +93,11 @@ class RunnerHost(Protocol):
     """The parts of a session's host that the task of a turn uses.
 
     Attributes:
-        core: The session; asked through `act`.
+        core: The session; called through `act`.
         loop: The event loop.
         settings: The limits.
-        time_slicer: Keeps agents that never suspend from starving the others.
-        telemetry: Is notified of what happens.
+        time_slicer: Limits agents that never suspend.
+        telemetry: Telemetry of the session.
     """
 
     core: Session
@@ -109,7 +108,7 @@ class RunnerHost(Protocol):
 
     @property
     def view(self) -> SessionContext:
-        """The session as its agents see it."""
+        """View of the session for its agents."""
         ...
 
     @property
@@ -119,15 +118,18 @@ class RunnerHost(Protocol):
 
     @property
     def full(self) -> bool:
-        """Whether the current turn's agent is not to be pulled."""
+        """Whether the current turn's agent must not be pulled."""
         ...
 
     def act(self, ask: Callable[[*Ts, float], T], *args: *Ts) -> T:
-        """Ask the core something, then write and carry out its decisions."""
+        """Call the core, then write its frames and carry out its commands."""
         ...
 
     def send_output(self, turn_id: TurnId, output: Output | None, now: float) -> bool | None:
-        """Write output of a turn; return whether to pull on, None when the fence is closed."""
+        """Write output of a turn; return whether the agent may be pulled.
+
+        None means that the fence is closed.
+        """
         ...
 
     async def pullable(self) -> None:
@@ -158,7 +160,7 @@ class HostRegistry(Protocol):
         agent: The agent that answers.
         settings: The limits.
         loop: The event loop.
-        time_slicer: Keeps agents that never suspend from starving the others.
+        time_slicer: Limits agents that never suspend.
         flush_scheduler: Spreads the writes of many sessions.
         context: Every turn's context is a copy of it.
         abandoned: Tasks of turns that did not end after two cancels.

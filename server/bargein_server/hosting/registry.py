@@ -1,4 +1,4 @@
-"""All sessions of a server, and what they share."""
+"""Registry of a server's sessions and their shared resources."""
 
 from __future__ import annotations
 
@@ -29,37 +29,36 @@ from ..core.session import Session
 from ..core.turn_limiter import Permit, TurnLimiter
 from ..settings import Settings
 from ..telemetry import NO_TELEMETRY, Telemetry
-from .flush_scheduler import FlushScheduler
 from .host import SessionHost
+from .pacing import FlushScheduler, TimeSlicer
 from .ports import ClientConnection, Closable
-from .time_slicer import TimeSlicer
 
 if TYPE_CHECKING:
     import httpx2
 
 
-# How many clients a server that starts can take back in a second, with their handshakes.
+# Clients that a restarted server can accept per second, handshakes included.
 RECONNECTS_PER_S = 1000.0
 
-# How often a draining server looks whether slow clients have taken their last frames.
+# Interval in which a draining server polls whether slow clients have taken their last frames.
 POLL_S = 0.05
 
 NO_TRACE: Mapping[str, str] = {}
 
 
 class SessionRegistry:
-    """See the module. It belongs to the event loop in which it was made.
+    """Registry of all sessions of a server; belongs to one event loop.
 
     Attributes:
         abandoned: Tasks of turns that did not end after two cancels.
         background: Tasks that outlive their turns: tools that an interrupt does not stop.
         flush_scheduler: Spreads the writes of many sessions.
-        slots: Those that the turns of all sessions share.
-        streams: The event streams that are open. Nobody else closes them when the server stops.
-        context: What every turn's context is a copy of.
+        turn_limiter: Limit on the running turns of all sessions.
+        streams: Open event streams, which the registry closes when the server stops.
+        context: Original of every turn's context.
         draining: Whether the server stops.
-        connection_numbers: Tell in which order connections were made.
-        telemetry: Is told what happens.
+        connection_numbers: Source of ascending numbers for connections.
+        telemetry: Telemetry of the server.
     """
 
     def __init__(self, agent: Agent, settings: Settings, telemetry: Telemetry = NO_TELEMETRY) -> None:
@@ -93,18 +92,18 @@ class SessionRegistry:
         principal: str | None = None,
         trace: Mapping[str, str] = NO_TRACE,
     ) -> SessionHost | None:
-        """Attach a connection to the session that its first frame asks for, else to a fresh one.
+        """Attach a connection to the session of its first frame, or a fresh one.
 
         Args:
             event: The first frame.
             connection: The connection.
-            codec: What its frames are encoded in.
-            principal: Who it is.
-            trace: The W3C trace context that came with it, by header.
+            codec: Codec of its frames.
+            principal: The authenticated client; None without authentication.
+            trace: W3C trace context of the connection, by header.
 
         Returns:
-            None when a fresh one is needed and there are too many, or when a newer connection has driven
-            the session already; then this one was closed.
+            None when a fresh session is needed and there are too many, or when a newer connection has
+            driven the session already; then this connection was closed.
         """
         now = self.loop.time()
         host, refused = self.resumable(event.resume, principal, now)
@@ -113,7 +112,7 @@ class SessionRegistry:
                 return None
             host = self._create(codec, principal, now)
         elif connection.number < host.newest:
-            # The newest connection wins, also when an older one was held up on its way and speaks last.
+            # The newest connection wins, also when the first frame of an older one was delayed.
             connection.replaced()
             return None
         elif host.connection is not None:
@@ -133,30 +132,30 @@ class SessionRegistry:
         return host
 
     def forget(self, host: SessionHost) -> None:
-        """Drop a session that has ended; its tasks go on cleaning up."""
+        """Drop a session that has ended; its tasks continue to clean up."""
         host.forgotten()
         if self._hosts.pop(host.core.identity.session_id, None) is not None:
             host.telemetry.closed("expired" if host.connection is None else "closed")
 
     def find(self, session_id: SessionId, principal: str | None) -> SessionHost | None:
-        """Return a session of this principal; None when there is none, or it is somebody else's."""
+        """Return a session of this principal, None without one."""
         host = self._hosts.get(session_id)
         return host if host is not None and host.view.principal == principal else None
 
     def find_by_viewer_token(self, session_id: SessionId, viewer_token: str) -> SessionHost | None:
-        """Return the session that a badge is for, None when it is for none."""
+        """Return the session of a viewer token, None without one."""
         host = self._hosts.get(session_id)
         return host if host is not None and host.is_viewer_token(viewer_token) else None
 
     def resumable(
         self, resume: Resume | None, principal: str | None, now: float
     ) -> tuple[SessionHost | None, str | None]:
-        """Return the session that can be resumed, or why none can."""
+        """Return the session to resume, or the reason to refuse."""
         if resume is None:
             return None, None
         host = self.find(resume.session_id, principal)
         if host is None:
-            return None, "unknown_session"  # whose it is, is nobody else's business
+            return None, "unknown_session"  # the owner of a session is not disclosed
         refused = host.core.refusal(resume, now)
         return (host, None) if refused is None else (None, refused)
 
@@ -176,12 +175,12 @@ class SessionRegistry:
             telemetry,
         )
         if self.draining:
-            core.shut_down(now)  # an input is told `shutting_down`, as in every session
+            core.shut_down(now)  # rejects inputs with `shutting_down`, as every session does
         host = self._hosts[session_id] = SessionHost(core, self, principal, telemetry)
         return host
 
     def _granted(self, session_id: SessionId) -> None:
-        # In a step of its own: it was given back from within another session's.
+        # The permit was released within a step of another session, so this one needs its own.
         self.loop.call_soon(self._admit, session_id)
 
     def _admit(self, session_id: SessionId) -> None:
@@ -190,7 +189,7 @@ class SessionRegistry:
             host.act(host.core.admitted)
 
     def http_client(self) -> httpx2.AsyncClient:
-        """Return the one HTTP client of the server, made when it is first asked for."""
+        """Return the one HTTP client of the server, made on first use."""
         if self._http_client is None:
             try:
                 from .http_client import create_http_client
@@ -206,15 +205,15 @@ class SessionRegistry:
         return self._http_client
 
     async def shut_down(self) -> int:
-        """Stop in order: say so, let turns complete, end those that have not, release what is shared.
+        """Stop in order: drain, end the remaining turns, release resources.
 
-        Clients are told to come back after a time of their own, so that they do not all come at once.
-        Turns have `drain_s`; then they fail with `shutdown`, and their cleanups have their usual
+        Every client is asked to reconnect after a random time, so that they do not all come together.
+        Turns have `drain_s` to complete; then they fail with `shutdown`. Their cleanups have the usual
         bound, in which tools that outlived their turns may finish. Cancelling it leaves the rest undone.
 
         Returns:
-            How many tasks of turns have not ended all the same. They cannot be killed: only the end
-            of the process ends them.
+            The number of turn tasks that have not ended. They cannot be killed: only the end of the
+            process ends them.
         """
         self.draining = True
         spread_s = max(1.0, len(self._hosts) / RECONNECTS_PER_S)
@@ -241,7 +240,7 @@ class SessionRegistry:
         return sum(not task.done() for task in tasks)
 
     async def _turns_over(self, deadline: float) -> None:
-        """Wait until no turn runs, waits to run, or waits for its last frames to be written."""
+        """Wait until no turn runs, waits, or has frames to write."""
         while any(host.core.busy for host in self) and (left := deadline - self.loop.time()) > 0:
             running = [task for host in self for task in host.tasks() if not task.done()]
             if running:

@@ -1,12 +1,12 @@
-"""Runs one turn: a task that owns the agent's generator for its whole life, `aclose()` included.
+"""Runner of one turn: the task that owns the agent's generator.
 
-Four facts of asyncio shape it. A task that is cancelled before its first step never enters its body,
-so the end of the cleanup is reported by the task's done-callback and nowhere else. A cancel that
-lands while the generator stands at a `yield` (we wait because of a hold, a slow client or a time
-slice) would pass the generator by, so it is thrown into it: an agent's own `asyncio.timeout()` around
+Four facts of asyncio determine its form. A task that is cancelled before its first step never enters its
+body, so the end of the cleanup is reported only by the task's done-callback. A cancel that arrives while
+the generator stands at a `yield` (because of a hold, a slow client or a time slice) would not reach the
+generator, so it is thrown into it: an agent's own `asyncio.timeout()` around
 a `yield` works, and a `finally` runs where the agent stands. An agent may swallow a cancel, so the
-fence, not the task, decides what is sent. And nothing here waits for the task with `wait_for` or
-`timeout()`, which hang when the task does not end: two timers do it (contract 5).
+fence, not the task, decides which output is sent. Finally, `wait_for` and `timeout()` hang when the task
+does not end, so two timers bound the cleanup instead (contract 5).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from bargein_protocol import TurnId, Usage
 
 from ..agent import Output, Turn, TurnClosed, TurnFailed
-from ..core.spans import Attribute, Span
+from ..core.observer import Attribute, Span
 from ..core.turn_record import COMPLETED, Ending
 from .ports import RunnerHost
 from .tool_ledger import TurnToolLedger
@@ -42,16 +42,19 @@ TIMEOUT = Ending("failed", "timeout", True)
 
 
 def _is_cancelled() -> bool:
-    """Whether somebody cancelled the current task. The task is no variable of `_run`; see `_done`."""
+    """Return whether a cancel of the current task was requested.
+
+    `_run` has no variable for the task, because it would be part of a cycle (`Runner._done`).
+    """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 class Runner:
-    """The task of one turn.
+    """Runner of one turn.
 
     Attributes:
-        turn: What the agent is given, until its task has ended.
+        turn: Argument of the agent; deleted when its task has ended.
         task: The task; None before `start` and when it has ended.
         stopped: Whether the fence was closed.
         reason: Reason for the turn's end; None while it runs.
@@ -63,7 +66,7 @@ class Runner:
         self.stopped = False
         self.reason: str | None = None
         self.turn = Turn(turn_id, core.turn(turn_id).input, core.history(turn_id), host.view, self)
-        self._tools: TurnToolLedger | None = None  # most turns call none
+        self._tools: TurnToolLedger | None = None  # most turns have no tool calls
         self._id = turn_id
         self._host = host
         self._streams = TurnStreams()
@@ -83,17 +86,17 @@ class Runner:
         return self._tools
 
     def start(self, context: Context) -> None:
-        """Create the task. The context is the server's, so that nothing of another turn leaks in."""
+        """Create the task in a copy of the server's context, free of other turns."""
         context.run(TURN_STREAMS.set, self._streams)
         self._host.telemetry.turn_started(self._id, context)
         self.task = self._host.loop.create_task(self._run(), context=context, name=f"turn {self._id}")
         self.task.add_done_callback(self._done)
 
     def stop(self, reason: str) -> None:
-        """Cancel the agent and close its model calls, in the step in which the fence was closed.
+        """Cancel the agent and close its model calls, in the step of the fence.
 
-        Cancel first: a reader whose stream is closed under it would see an error that it may answer
-        with an apology or a second try, instead of a cancel.
+        The cancel comes first. A reader whose stream is closed before would get an error, which it may
+        answer with an apology or a retry, instead of a cancel.
         """
         assert self.task is not None
         self.stopped = True
@@ -120,13 +123,13 @@ class Runner:
         self._report()
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        # Both lead back here: the task by the traceback of what it was cancelled with. The whole session
-        # would stay in such a cycle until the garbage collector gets around to it.
+        # Both refer back to this object, the task through the traceback of its cancel. The whole session
+        # would stay in such a cycle until the garbage collector runs.
         self.task = None
         del self.turn
         if self._timer is not None:
             self._timer.cancel()
-        self._streams.close()  # a stream left open by a careless `break` would hold its connection
+        self._streams.close()  # a stream left open by a `break` would keep its connection
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("turn %s failed", self._id, exc_info=error)
         if not (self.stopped or self._finished):
@@ -135,7 +138,7 @@ class Runner:
         self._report()
 
     def _drop_children(self) -> None:
-        """Give up on the tasks that the agent did not wait for."""
+        """Cancel and abandon the child tasks that are still running."""
         for child in list(self._children):
             child.cancel()
             self._host.abandon(child)
@@ -148,7 +151,7 @@ class Runner:
     # --- the task --------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        # One coroutine holds the loop: another level would be passed through for every token.
+        # The loop is in one coroutine: another level would cost time for every token.
         try:
             generator = self._generator()
             try:
@@ -164,7 +167,7 @@ class Runner:
                     now = perf_counter()
                     goes_on = host.send_output(turn_id, output, now)
                     if goes_on is None:
-                        break  # a swallowed cancel: the fence is closed, aclose() comes next
+                        break  # the agent swallowed the cancel: the fence is closed, aclose() comes next
                     if not self._has_output:
                         self._note_output(output)
                     try:
@@ -199,9 +202,9 @@ class Runner:
         return generator
 
     def _ending_after(self, error: BaseException) -> Ending | None:
-        """Return how a turn ends whose agent raised this; None when it is for the task to raise."""
+        """Return the ending for an agent's error, None if the task must raise it."""
         if isinstance(error, TurnFailed):
-            # The cause may quote what the user said, as the error of a model's server does.
+            # The cause may quote the user's text, as the error of a model's server does.
             cause = error.__cause__
             log.warning("turn %s failed: %s (%s)", self._id, error.reason, type(cause).__name__)
             log.debug("turn %s failed because of", self._id, exc_info=cause)
@@ -212,19 +215,19 @@ class Runner:
         if isinstance(error, asyncio.CancelledError):
             if self.stopped or _is_cancelled():
                 return None
-            log.warning("turn %s raised CancelledError, which nobody asked for", self._id)
+            log.warning("turn %s raised CancelledError without a cancel", self._id)
             return AGENT_ERROR
         if isinstance(error, (Exception, SystemExit)):
-            # The boundary to the author's code: whatever it raises ends this turn and nothing else. A
-            # library that calls `sys.exit()` would otherwise end the server.
+            # The boundary to the author's code: an exception ends this turn alone. A library that calls
+            # `sys.exit()` would otherwise end the server.
             log.error("turn %s failed", self._id, exc_info=error)
             return AGENT_ERROR
         return None
 
-    # --- what the agent asks for (TurnHost) ------------------------------------------------------
+    # --- requests of the agent (TurnHost) --------------------------------------------------------
 
     async def emit(self, output: Output) -> None:
-        """Send output as if the agent had yielded it."""
+        """Send output in the same way as a yielded one."""
         while self._host.full and not self.stopped:
             await self._host.pullable()
         if self.stopped or self._host.send_output(self._id, output, perf_counter()) is None:
@@ -233,7 +236,7 @@ class Runner:
             self._note_output(output)
 
     def _note_output(self, output: Output | None) -> None:
-        if output:  # the deltas of chat completions are empty now and then
+        if output:  # deltas of chat completions may be empty
             self._has_output = True
             self._host.telemetry.turn_output(self._id)
 
@@ -275,5 +278,5 @@ class Runner:
         self._host.core.add_usage(self._id, Usage(input_tokens=input_tokens, output_tokens=output_tokens))
 
     def span(self, name: str, kind: str, attributes: Mapping[str, Attribute]) -> Span:
-        """Begin a piece of work that a trace shows."""
+        """Begin a span of the turn's trace."""
         return self._host.telemetry.span(name, kind, attributes)

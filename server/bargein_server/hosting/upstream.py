@@ -1,24 +1,24 @@
-"""What a turn holds open upstream, so that an interrupt can close it (contract 6).
+"""Upstream streams of a turn, which an interrupt closes (contract 6).
 
-Cancelling the agent's task is not enough. A generator that stands at its own `yield` is not being
-awaited by anyone, so the cancel never reaches the stream it reads from; a `finally` that takes two
-seconds keeps the stream for two seconds; a request behind `asyncio.shield` is not reached at all.
-So the HTTP client keeps a list: every request and every open body is entered in the `TurnStreams`
-of the turn in whose context it was made, and whoever ends the turn closes them from outside.
+Cancelling the agent's task is not enough. No task awaits a generator that stands at its own `yield`, so
+the cancel never reaches the stream that it reads from; a `finally` that takes two seconds keeps the
+stream for two seconds; a request behind `asyncio.shield` is not reached at all. So the HTTP client enters
+every request and every open body in the `TurnStreams` of the turn in whose context it was made, and the
+end of the turn closes them from outside.
 
-The runner sets `TURN_STREAMS` in the turn's task before the agent's first step. Ending a turn is
-three things in one step of the event loop, with no await between:
+The runner sets `TURN_STREAMS` in the turn's task before the agent's first step. Ending a turn takes three
+actions in one step of the event loop, without an await between them:
 
     close the fence;  task.cancel();  streams.close()
 
-The cancel comes first, so that a reader sees `CancelledError` and not a network error that it might
-apologise for. A turn that ended normally closes its streams as well: a `break` out of a stream
-without `async with` would hold its connection until the collector runs.
+The cancel comes first, so that a reader gets `CancelledError` and not a network error that it might
+handle. A turn that ended normally closes its streams as well: a `break` out of a stream without
+`async with` would keep its connection until the garbage collector runs.
 
-What a context variable sees, this sees: child tasks, task groups, `asyncio.to_thread`, and
-generators made elsewhere but iterated in the turn. It does not see `run_in_executor` (which does
-not copy the context), tasks started before the turn, or clients that are not ours. Work that shall
-outlive its turn leaves it on purpose, with `TURN_STREAMS.set(None)` in a task of its own or with
+The context variable covers child tasks, task groups, `asyncio.to_thread`, and generators that were made
+elsewhere but are iterated in the turn. It does not cover `run_in_executor` (which does not copy the
+context), tasks started before the turn, or other HTTP clients. Work that must outlive its turn leaves the
+turn explicitly, with `TURN_STREAMS.set(None)` in a task of its own or with
 `create_task(..., context=Context())`.
 """
 
@@ -33,19 +33,22 @@ from ..agent import TurnClosed
 
 
 class Closable(Protocol):
-    """A request in flight or an open body."""
+    """Request in flight or open body."""
 
     def cancel(self) -> None:
-        """Begin to close it; idempotent, returns at once, called on the loop that entered it."""
+        """Begin to close it; called on the loop that entered it.
+
+        The call is idempotent and returns immediately.
+        """
         ...
 
 
 class TurnStreams:
-    """The requests and bodies that one turn has open, behind a gate.
+    """Open requests and bodies of one turn, behind a gate.
 
     Attributes:
-        closed: The gate: once true, requests in the turn's context are refused.
-        entered: How many requests and bodies were let through the gate so far.
+        closed: Whether the gate is closed; then requests in the turn's context are refused.
+        entered: Number of requests and bodies that have passed the gate so far.
     """
 
     __slots__ = ("_open", "_waiters", "closed", "entered")
@@ -57,17 +60,19 @@ class TurnStreams:
         self._waiters: list[asyncio.Future[None]] = []
 
     def __len__(self) -> int:
-        """Return how many are open, those that are being closed included."""
+        """Return the number of open items, including those that are closing."""
         return len(self._open)
 
     def enter(self, item: Closable) -> None:
-        """Let `item` in; `leave` must follow when it is closed. Call it on the loop that runs it.
+        """Add `item`; `leave` must follow when it is closed.
+
+        Call it on the event loop that runs the item.
 
         Raises:
-            TurnClosed: The gate is closed; `item` was not let in.
+            TurnClosed: The gate is closed; `item` was not added.
         """
-        # In, then look: another thread may close the gate at any point, and either it finds the
-        # item or we find the gate closed.
+        # The check comes after the entry: another thread may close the gate at any time, and then either
+        # it finds the item or this method finds the gate closed.
         self._open[item] = asyncio.get_running_loop()
         if self.closed:
             self.leave(item)
@@ -75,21 +80,21 @@ class TurnStreams:
         self.entered += 1
 
     def leave(self, item: Closable) -> None:
-        """Say that `item` is closed; harmless when it is not in the list."""
+        """Remove a closed `item`; without effect if it is not in the list."""
         self._open.pop(item, None)
         if not self._open:
             waiters, self._waiters = self._waiters, []
             for waiter in waiters:
-                # The loop of whoever waits may be another one, or may be gone.
+                # The waiter may belong to another loop, or to a closed one.
                 with suppress(RuntimeError):
                     waiter.get_loop().call_soon_threadsafe(_wake, waiter)
 
     def close(self) -> None:
-        """Close the gate, and begin to close everything behind it.
+        """Close the gate, and begin to close all items behind it.
 
-        Returns at once; the connections are aborted within the next steps of the loop, whatever the
-        agent does. Call it in the step of `task.cancel()`, after it. Idempotent. What was opened on
-        another thread's event loop is closed by that loop.
+        The call is idempotent and returns immediately; the connections are aborted within the next steps
+        of the loop, independently of the agent. Call it in the step of `task.cancel()`, after it. Items of
+        another thread's event loop are closed by that loop.
         """
         self.closed = True
         here = asyncio.get_running_loop()
@@ -103,9 +108,9 @@ class TurnStreams:
                 self.leave(item)
 
     async def drained(self) -> None:
-        """Wait until nothing is open. Cancelling is safe.
+        """Wait until no item is open. Cancelling is safe.
 
-        Only after `close` does it stay so.
+        New items may follow unless the gate is closed.
         """
         while self._open:
             waiter = asyncio.get_running_loop().create_future()
@@ -119,4 +124,4 @@ def _wake(waiter: asyncio.Future[None]) -> None:
 
 
 TURN_STREAMS: ContextVar[TurnStreams | None] = ContextVar("bargein_turn_streams", default=None)
-"""The streams of the turn in whose context the caller runs; None outside a turn."""
+"""Streams of the turn in whose context the caller runs; None outside a turn."""

@@ -1,1 +1,1 @@
-"""The process: uvicorn, listening socket, HTTP heads, garbage collection. Internal."""
+"""Process: uvicorn, listening socket, HTTP heads, garbage collection. Internal."""

@@ -1,14 +1,14 @@
 """Tuning of Python's garbage collector for a process that only serves.
 
 By default the collector walks through all objects of all sessions whenever their number has grown by a
-quarter: a tenth of a second for 500 sessions, in which nothing is written and no interrupt is read. Turns
+quarter. For 500 sessions that takes a tenth of a second, in which no frame is written or read. Turns
 and sessions are freed without it, so such a walk may be rare.
 
 The collector also walks through young objects whenever so many more were made than freed. A running turn
 needs about 40, its task and the agent's generator among them. A few hundred sessions whose agents start to
-write therefore look like garbage: walks of 5 to 20 ms, which find nothing. Only agents make cycles in
+write therefore look like garbage: walks of 5 to 20 ms, which free nothing. Only agents make cycles in
 practice. So a walk takes place after twice as many objects as a full core has in flight. After a walk that
-found something the threshold is an eighth of that, and it doubles after each walk that did not.
+freed objects the threshold is an eighth of that, and it doubles after each walk that did not.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """uvicorn's HTTP protocol with limits on request heads.
 
-uvicorn has no time limit: a peer that sends half a head, or nothing at all, would hold its connection
-for ever. The write buffer is as small as that of WebSockets, because output of an event stream cannot be
-purged once it is there. Of uvicorn's class it uses the callbacks of `asyncio.Protocol` and the attribute
-`conn`, the `h11.Connection`, with its public states.
+uvicorn has no timeout for a head: a peer that sends half a head, or nothing at all, would keep its
+connection forever. The write buffer is as small as that of WebSockets, because output of an event stream
+cannot be purged once it is there. Of uvicorn's class it uses the callbacks of `asyncio.Protocol` and the
+attribute `conn`, the `h11.Connection`, with its public states.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close
 class HeadTimeoutProtocol(H11Protocol):
     """HTTP/1.1 protocol that bounds the time and the size of request heads.
 
-    From the end of a response to the next head uvicorn's own keep-alive timeout counts.
+    Between a response and the next head, uvicorn's own keep-alive timeout applies.
 
     Attributes:
         head_bytes: Bytes that a head may have.
@@ -62,7 +62,7 @@ class HeadTimeoutProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def _head_is_large(self, data: bytes) -> bool:
-        # h11 bounds only heads that are not whole yet; one that comes in a single read passes it.
+        # h11 bounds only incomplete heads; a head that arrives in a single read is not checked.
         head: bytes = self.conn.trailing_data[0] + data
         end = head.find(b"\r\n\r\n")
         return (len(head) if end < 0 else end + 4) > self.head_bytes

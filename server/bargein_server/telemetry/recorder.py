@@ -9,8 +9,7 @@ from typing import Any
 
 from bargein_protocol import InterruptResult, ServerEvent, SessionId, TurnEnded, TurnId
 
-from ..core.observer import Observer
-from ..core.spans import NO_SPAN, Attribute, Span
+from ..core.observer import NO_SPAN, Attribute, Observer, Span
 from ..core.turn_record import TurnRecord
 
 REASONS = frozenset(

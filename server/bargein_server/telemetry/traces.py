@@ -20,8 +20,8 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from ..core import spans
-from ..core.spans import Attribute
+from ..core import observer
+from ..core.observer import Attribute
 from .recorder import SessionRecord, Sink, TurnTiming
 
 _KINDS = {"client": SpanKind.CLIENT, "internal": SpanKind.INTERNAL}
@@ -80,12 +80,12 @@ class Traces(Sink):
 
     def span(
         self, session: SessionRecord, name: str, kind: str, attributes: Mapping[str, Attribute]
-    ) -> spans.Span:
+    ) -> observer.Span:
         attributes = {"gen_ai.conversation.id": session.id, **attributes}
         return _Work(self._tracer.start_span(name, None, _KINDS[kind], attributes))
 
 
-class _Work(spans.Span):
+class _Work(observer.Span):
     __slots__ = ("_span",)
 
     def __init__(self, span: trace.Span) -> None:

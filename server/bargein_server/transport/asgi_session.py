@@ -27,7 +27,7 @@ from .handshake import RawHeaders, complete, denial
 log = logging.getLogger("uvicorn.error")
 
 MAX_QUEUED_BYTES = 64 * 1024
-"""Bytes of messages that wait for the application before the peer is read no further."""
+"""Bytes of messages that may wait for the application; then the peer is not read."""
 
 
 class ClientDisconnected(OSError):
@@ -58,7 +58,7 @@ class Socket(Protocol):
         ...
 
     def read_on(self) -> None:
-        """Read the peer again: the session is no longer full."""
+        """Read the peer again, because the session is no longer full."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Batches: many inputs at once, each answered in a session of its own.
+"""Batches: many inputs in one request, each answered in its own session.
 
 A session ends with its turn. An input is answered by the same connection and core as any other. Its wire
 writes nothing: the result is read from the turn's state in the core.
@@ -46,7 +46,7 @@ class _NullWire:
 
     Attributes:
         frames: Frames that were written before the input got its turn.
-        closed: The code that it was closed with.
+        closed: Code with which it was closed.
     """
 
     writable = True
@@ -72,23 +72,23 @@ class BatchConnection(Connection):
     """Connection that drives the session of one input.
 
     Attributes:
-        ended: Done when nothing more comes of the input.
+        ended: Done when the input has its final result.
         ending: The end of its turn, or the reason why it has none; None before the end.
     """
 
-    def __init__(self, sessions: SessionRegistry, caller: Caller) -> None:
+    def __init__(self, registry: SessionRegistry, caller: Caller) -> None:
         self._null_wire = wire = _NullWire()
-        super().__init__(wire, JSON, sessions, caller)
-        self.ended: asyncio.Future[None] = sessions.loop.create_future()
+        super().__init__(wire, JSON, registry, caller)
+        self.ended: asyncio.Future[None] = registry.loop.create_future()
         self.ending: Ending | None = None
 
     @property
     def fold(self) -> TurnFold | None:
-        """The folded events of the turn, None before there is one."""
+        """Folded events of the turn; None before there is one."""
         return self._host.core.side_channel.turn_of(_INPUT) if self._host is not None else None
 
     def write_out(self) -> None:
-        """Drop the frames of the core, and look for the end of the turn."""
+        """Drop the frames of the core, and check for the end of the turn."""
         super().write_out()
         if self._host is not None and self._host.core.side_channel.is_over(_INPUT):
             fold = self.fold
@@ -117,27 +117,27 @@ class BatchConnection(Connection):
 
 
 class Batch:
-    """The inputs of one request, and their results.
+    """Inputs of one request, and their results.
 
     Args:
-        sessions: Registry in which each input gets a session.
+        registry: Registry in which each input gets a session.
         caller: The client.
         request: The request.
         group: Task group of the work; cancelling it ends every turn.
 
     Attributes:
-        results: The results, in the order in which the inputs end.
+        results: The results, in the order in which they are complete.
     """
 
     def __init__(
-        self, sessions: SessionRegistry, caller: Caller, request: BatchRequest, group: asyncio.TaskGroup
+        self, registry: SessionRegistry, caller: Caller, request: BatchRequest, group: asyncio.TaskGroup
     ) -> None:
-        limits = sessions.settings
+        limits = registry.settings
         self.results: asyncio.Queue[BatchResult] = asyncio.Queue()
-        self._sessions = sessions
+        self._registry = registry
         self._caller = caller
         self._item_s = _at_most(limits.batch_item_s, request.item_timeout_ms)
-        self._until = sessions.loop.time() + _at_most(limits.batch_s, request.timeout_ms)
+        self._until = registry.loop.time() + _at_most(limits.batch_s, request.timeout_ms)
         self._over = False
         todo = iter(enumerate(request.inputs))
         workers = min(limits.max_batch_concurrency, request.concurrency or limits.max_batch_concurrency)
@@ -146,7 +146,7 @@ class Batch:
 
     async def _work(self, todo: Iterator[tuple[int, BatchInput]]) -> None:
         for index, item in todo:
-            if self._over or self._sessions.loop.time() >= self._until:
+            if self._over or self._registry.loop.time() >= self._until:
                 result = BatchResult(
                     index=index, id=item.id, status="failed", reason=_TIMEOUT, retryable=True
                 )
@@ -155,15 +155,15 @@ class Batch:
             self.results.put_nowait(result)
 
     async def _answer(self, index: int, item: BatchInput) -> BatchResult:
-        connection = BatchConnection(self._sessions, self._caller)
-        left = self._until - self._sessions.loop.time()
+        connection = BatchConnection(self._registry, self._caller)
+        left = self._until - self._registry.loop.time()
         try:
             question = InputText(id=_INPUT, text=item.text, metadata=item.metadata)
             connection.take(SessionOpen(pending=[question]))
             await asyncio.wait([connection.ended], timeout=min(left, self._item_s))
             in_time = connection.ended.done()
             if not in_time:
-                # A timer may fire a hair before the clock has reached its time.
+                # A timer may fire slightly before its time on the clock.
                 self._over = self._over or left <= self._item_s
                 connection.take(Interrupt(id=InterruptId("x"), input_id=_INPUT, reason=_TIMEOUT, force=True))
             return _result(index, item, connection, in_time)

@@ -1,8 +1,8 @@
-"""One socket of a client: frames in, frames out.
+"""Connection: one socket of a client, with frames in both directions.
 
-Both directions are plain functions, called in the step in which something happened. `receive` is
-called with each whole message as it is read and never waits for a send, a tool or a turn (contract
-12); `write_out` takes frames from the core while the wire takes them.
+Both directions are plain functions, called in the callback of their event. `receive` is called with each
+whole message as it is read and never waits for a send, a tool or a turn (contract 12); `write_out` takes
+frames from the core while the wire is writable.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ from .wire import Wire
 
 log = logging.getLogger("bargein.connection")
 
-# What is handed to the transport at once. Beyond it the rest stays where an interrupt can purge it.
+# Maximum size of one write, in bytes. The rest stays in the core, where an interrupt can purge it.
 WRITE_BYTES = 16 * 1024
 
-# A client that resumes sends at once what it got no answer to. That is no flood: counted as one, it would
-# be closed, resume, and send the same again, for ever. Requests, tool results, playback, and metadata.
+# A client that resumes sends all its requests without an answer again: inputs and interrupts, tool results,
+# playback, and metadata. If they counted against its rate, it would be closed, resume and send them forever.
 RESENT_MESSAGES = 3 * MAX_PENDING
 
 
 class Connection:
-    """See the module.
+    """Connection that drives a session over a wire.
 
     Args:
         wire: The socket, after its handshake.
-        codec: What its frames are encoded in.
-        registry: Finds a session for its first frame.
-        visitor: Who is at the other end; None for anybody.
+        codec: Codec of its frames.
+        registry: Registry in which the first frame finds a session.
+        caller: The client; None for an anonymous one.
 
     Attributes:
         lost: Done when the socket is gone.
@@ -74,9 +74,9 @@ class Connection:
         self._host: SessionHost | None = None
         self._closing = False
         self._closed_with = "peer"
-        self._past_full = 0  # bytes of answers that were written since the buffer is full
-        self._visitor = caller if caller is not None else anonymous()
-        # A quarter of what may be in flight, so that its cap is passed by little.
+        self._past_full = 0  # bytes of answers written since the buffer became full
+        self._caller = caller if caller is not None else anonymous()
+        # A quarter of the cap on bytes in flight, so that a write exceeds the cap by little.
         self._write_bytes = min(WRITE_BYTES, registry.settings.max_in_flight_bytes // 4 or WRITE_BYTES)
         now = registry.loop.time()
         self._messages = TokenBucket(registry.settings.max_messages_per_s, now)
@@ -89,7 +89,7 @@ class Connection:
     # --- in --------------------------------------------------------------------------------------
 
     def receive(self, frame: bytes, text: bool) -> None:
-        """Take a whole message, in the step in which it was read."""
+        """Take a whole message, in the callback that read it."""
         if self._closing:
             return
         try:
@@ -103,10 +103,11 @@ class Connection:
         except DecodeError as error:
             self._reject(error)
         except Exception:
-            # The boundary to the client: a fault of ours ends this connection and no other.
+            # The boundary to the client: a fault of the server ends this connection alone.
             log.exception("connection failed")
             self.close(INTERNAL)
-        # Counted when it is answered: an interrupt does not wait for that, and one too many is heard, too.
+        # The message is counted after it was handled: an interrupt does not wait for that, and the message
+        # that exceeds the rate takes effect as well.
         now = self._registry.loop.time()
         if not (self._messages.take(1, now) and self._bytes.take(len(frame), now)):
             self.close(FLOODED)
@@ -132,11 +133,11 @@ class Connection:
     def _open(self, event: ClientEvent) -> None:
         first = event if isinstance(event, SessionOpen) else SessionOpen()
         self._stop_open_timer()
-        if not self._visitor.authenticate(first.auth):
+        if not self._caller.authenticate(first.auth):
             self.close(UNAUTHORIZED)
             return
-        who = self._visitor
-        host = self._host = self._registry.open(first, self, self._codec, who.principal, who.trace)
+        caller = self._caller
+        host = self._host = self._registry.open(first, self, self._codec, caller.principal, caller.trace)
         if host is None:
             self.close(OVERLOADED)
             return
@@ -163,7 +164,7 @@ class Connection:
     # --- out -------------------------------------------------------------------------------------
 
     def write_out(self) -> None:
-        """Hand over what the core has: output while the wire takes it, answers past a full buffer."""
+        """Write the frames of the core: answers always, output while writable."""
         if self._closing or self._host is None:
             return
         wire, output = self.wire, self._host.core.output
@@ -189,19 +190,19 @@ class Connection:
             self._host.lost(self)
 
     def hand_over(self, frames: list[bytes]) -> None:
-        """Write frames that wait for nothing, past a full buffer too."""
+        """Write frames that must not wait, past a full buffer too."""
         try:
             if not self._closing:
                 if not self.wire.writable:
                     self._past_full += sum(map(len, frames))
                 self.wire.write(frames)
         except Exception:
-            # Whoever ends a turn must come to its end. The fault is this connection's alone.
+            # The caller is ending a turn and must complete that; the fault ends this connection alone.
             log.exception("connection failed")
             self._registry.loop.call_soon(self.close, INTERNAL)
 
     def writable_again(self) -> None:
-        """Go on writing: the wire's buffer has drained."""
+        """Continue writing, because the wire's buffer has drained."""
         self._past_full = 0
         if self._host is not None and self._host.connection is self:
             self._host.flush()
@@ -216,15 +217,15 @@ class Connection:
             self._stop_open_timer()
             self.wire.close(code)
             if self._host is not None:
-                # A peer that does not read may take long to go; its session does not wait for that.
+                # A peer that does not read may close late; its session does not wait for that.
                 self._host.lost(self)
 
     def replaced(self) -> None:
-        """End the connection: a newer one drives the session now."""
+        """End the connection, because a newer one drives the session."""
         self.close(REPLACED)
 
     def disconnected(self) -> None:
-        """Take note that the socket is gone."""
+        """Record that the socket is gone."""
         self._closing = True
         self._stop_open_timer()
         if not self.lost.done():

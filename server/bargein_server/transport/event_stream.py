@@ -2,17 +2,38 @@
 
 A stream is one more wire. It carries frames down only, in blocks of `SseCodec`. Events of its client come
 in requests of their own and are handed to the connection as if the wire had read them.
+
+The format is that of the HTML Living Standard, section 9.2. A block has the event's type, its JSON, and,
+for events that move the cursor, an id: the cursor after it, `epoch.seq`. One codec serves all sessions,
+so that a log that was written for one stream is read for the next without encoding it again. The epoch
+is therefore no part of a frame. A frame with an id starts with the digits of its number, and the wire,
+which has one session, puts the start of that line before it; all other frames start with a letter or a
+colon.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from typing import Any
 
 from msgspec import json
 from starlette.types import Message, Receive, Send
 
-from bargein_protocol import Code, Epoch, Heartbeat, InputId, Interrupt, InterruptId
+from bargein_protocol import (
+    JSON,
+    ClientEvent,
+    Code,
+    Codec,
+    Epoch,
+    Heartbeat,
+    InputId,
+    Interrupt,
+    InterruptId,
+    Numbered,
+    ServerEvent,
+    UnknownEvent,
+)
 from bargein_protocol.errors import CLOSED, SLOW_CONSUMER
 
 from ..core.side_channel import Follower, Lagged
@@ -21,8 +42,86 @@ from ..hosting.host import SessionHost
 from ..hosting.registry import SessionRegistry
 from .asgi_wire import TaskWire
 from .connection import Connection
-from .sse_codec import SSE, id_prefix, join_blocks
 from .wire import Writer
+
+_DATA = b"\ndata: "
+_AFTER_DIGITS = ord(":")
+
+
+def _head(kind: type[Any]) -> tuple[bytes, str | None, bool]:
+    # The line with the type, the field that moves the cursor, and whether 0 means "no number".
+    line = b"event: %s\ndata: " % str(kind.__struct_config__.tag).encode()
+    for field in ("seq", "through"):
+        if field in kind.__struct_fields__:
+            return line, field, issubclass(kind, Numbered)
+    return line, None, False
+
+
+_HEADS = {kind: _head(kind) for kind in ServerEvent.__args__}
+
+
+class SseCodec:
+    """Blocks of `text/event-stream`, without the epoch of their ids.
+
+    Events of clients come as JSON, in requests of their own.
+    """
+
+    subprotocol = JSON.subprotocol
+    text = True
+
+    def encode(self, event: ClientEvent | ServerEvent) -> bytes:
+        """Return the block of a server's event.
+
+        A heartbeat becomes a comment: it keeps the connection open, and a client ignores it.
+
+        Raises:
+            TypeError: A value has no form on the wire, or the event is a client's.
+        """
+        if type(event) is Heartbeat:
+            return b": heartbeat\n\n"
+        head = _HEADS.get(type(event))
+        if head is None:
+            raise TypeError(f"expected an event of a server, got {type(event).__name__}")
+        line, field, zero_is_none = head
+        seq = getattr(event, field) if field is not None else None
+        if seq is None or (zero_is_none and not seq):
+            return b"%s%s\n\n" % (line, JSON.encode(event))
+        return b"%d\n%s%s\n\n" % (seq, line, JSON.encode(event))
+
+    def decode_client(self, frame: bytes) -> ClientEvent:
+        """Return the event of a client.
+
+        Raises:
+            DecodeError: The frame is not a client event.
+        """
+        return JSON.decode_client(frame)
+
+    def decode_server(self, frame: bytes) -> ServerEvent | UnknownEvent:
+        """Return the event of a block.
+
+        Raises:
+            DecodeError: The block is not from this codec.
+        """
+        return JSON.decode_server(frame.partition(_DATA)[2].removesuffix(b"\n\n"))
+
+
+SSE: Codec = SseCodec()
+
+
+def id_prefix(epoch: Epoch) -> bytes:
+    """Return the start of the id of all blocks of a session."""
+    return b"id: %s." % epoch.encode()
+
+
+def join_blocks(frames: list[bytes], prefix: bytes) -> bytes:
+    """Return frames of `SSE` as a part of a stream, with whole ids.
+
+    Args:
+        frames: The frames.
+        prefix: The start of their ids (`id_prefix`).
+    """
+    return b"".join([prefix + frame if frame[0] < _AFTER_DIGITS else frame for frame in frames])
+
 
 _HEARTBEAT = SSE.encode(Heartbeat())
 
@@ -115,48 +214,48 @@ class StreamConnection(Connection):
 
     Args:
         wire: The response.
-        sessions: Registry in which the first event finds a session.
+        registry: Registry in which the first event finds a session.
         caller: The client.
         until: The input with whose turn the stream ends; None for a stream without an end.
     """
 
     def __init__(
-        self, wire: EventStreamWire, sessions: SessionRegistry, caller: Caller, until: InputId | None = None
+        self, wire: EventStreamWire, registry: SessionRegistry, caller: Caller, until: InputId | None = None
     ) -> None:
-        super().__init__(wire, SSE, sessions, caller)
+        super().__init__(wire, SSE, registry, caller)
         self._stream = wire
         self._until = until
-        sessions.streams.add(self)
+        registry.streams.add(self)
 
     @property
-    def live(self) -> SessionHost | None:
+    def host(self) -> SessionHost | None:
         """Host of the session that it drives, or drove."""
         return self._host
 
     def write_out(self) -> None:
         """Write the frames of the core; end the stream after the end of its turn."""
         super().write_out()
-        live, until = self._host, self._until
-        if live is None or until is None or self._closing or not self.wire.writable:
+        host, until = self._host, self._until
+        if host is None or until is None or self._closing or not self.wire.writable:
             return
-        if live.core.side_channel.is_over(until):
+        if host.core.side_channel.is_over(until):
             self._closing = True
             self._closed_with = CLOSED.name
             self._stream.end(CLOSED)
-            live.lost(self)
+            host.lost(self)
 
     def disconnected(self) -> None:
         """Record the end of the request, which may be set to interrupt."""
         self._registry.streams.discard(self)
-        live = self._host
+        host = self._host
         if (
-            live is not None
-            and live.connection is self
+            host is not None
+            and host.connection is self
             and self._until is not None
-            and live.settings.stream_closed == "interrupt"
+            and host.settings.stream_closed == "interrupt"
         ):
             gone = Interrupt(id=InterruptId(secrets.token_hex(8)), input_id=self._until, reason="client_gone")
-            live.core.side_channel.request(gone, live.loop.time())
+            host.core.side_channel.request(gone, host.loop.time())
         super().disconnected()
 
 
@@ -165,22 +264,22 @@ class FollowerConnection:
 
     Args:
         wire: The response.
-        sessions: Registry of all sessions.
-        live: Host of the session that is followed.
+        registry: Registry of all sessions.
+        host: Host of the session that is followed.
         follower: Reader of its log.
     """
 
     def __init__(
-        self, wire: EventStreamWire, sessions: SessionRegistry, live: SessionHost, follower: Follower
+        self, wire: EventStreamWire, registry: SessionRegistry, host: SessionHost, follower: Follower
     ) -> None:
         self._wire = wire
-        self._live = live
+        self._host = host
         self._follower = follower
         self._silent = True
         self._ending: Code | None = None
-        self._beat = live.loop.call_later(live.settings.heartbeat_s / 2, self._keep_alive)
-        live.follow(self)
-        self._streams = sessions.streams
+        self._beat = host.loop.call_later(host.settings.heartbeat_s / 2, self._keep_alive)
+        host.follow(self)
+        self._streams = registry.streams
         self._streams.add(self)
         self.writable_again()
 
@@ -208,12 +307,12 @@ class FollowerConnection:
 
     def _keep_alive(self) -> None:
         # Checked twice per interval, so that no gap is longer than one.
-        self._beat = self._live.loop.call_later(self._live.settings.heartbeat_s / 2, self._keep_alive)
+        self._beat = self._host.loop.call_later(self._host.settings.heartbeat_s / 2, self._keep_alive)
         if self._silent and self._wire.writable:
             self._wire.write([_HEARTBEAT])
         self._silent = True
 
     def _stop(self) -> None:
         self._beat.cancel()
-        self._live.followers.discard(self)
+        self._host.followers.discard(self)
         self._streams.discard(self)

@@ -1,4 +1,8 @@
-"""Opening handshake of a WebSocket: scope and responses of a request."""
+"""Opening and closing handshake of a WebSocket.
+
+The module makes the scope and the responses of the opening handshake (RFC 6455 section 4), and close
+frames (section 5.5.1).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,10 @@ from urllib.parse import unquote
 from starlette.types import Scope
 from websockets.datastructures import Headers
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
+from websockets.frames import Close, CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
+
+_MAX_REASON_BYTES = 123  # a control frame has 125 bytes, and the code takes two of them
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
@@ -71,7 +78,7 @@ def complete(response: Response, subprotocol: str | None, default: RawHeaders, o
         default: Headers that the server adds to every response.
         own: Headers of the application.
     """
-    del response.headers["Date"]  # `default` has it, where it is wanted
+    del response.headers["Date"]  # `default` contains it if it is configured
     if subprotocol:
         response.headers["Sec-WebSocket-Protocol"] = subprotocol
     for name, value in (*default, *own):
@@ -95,6 +102,17 @@ def denial(status: int, headers: RawHeaders, body: bytes) -> Response:
     return Response(status, _phrase(status), fields, body)
 
 
+def short_reason(reason: str) -> str:
+    """Return the part of a reason that fits into a close frame."""
+    return reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
+
+
+def close_frame(close: Close) -> bytes:
+    """Return the close frame that echoes a peer's code and reason."""
+    payload = b"" if close.code == CloseCode.NO_STATUS_RCVD else close.serialize()
+    return Frame(Opcode.CLOSE, payload).serialize(mask=False)
+
+
 def _phrase(status: int) -> str:
     try:
         return HTTPStatus(status).phrase
@@ -110,7 +128,7 @@ def _value(value: str) -> bytes:
 
 
 def _address(transport: asyncio.Transport, end: str) -> tuple[str, int | None] | None:
-    # The socket knows both for TCP and for UNIX sockets; some loops give the names of neither for these.
+    # A socket has both names, also a UNIX socket; some loops give none for UNIX sockets.
     connected = transport.get_extra_info("socket")
     if connected is None:
         name = transport.get_extra_info(end)

@@ -1,13 +1,36 @@
-"""The wire under uvicorn: frames go straight to the transport."""
+"""Wire under uvicorn: frames go directly to the transport.
+
+A frame has a header that was prepared for its size (RFC 6455 section 5.2). Frames of a peer are parsed by
+`websockets`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from struct import pack
 
 from bargein_protocol import Code
 
-from .frames import BINARY, HEADERS, PREPARED, TEXT, header
 from .websocket_protocol import BargeinProtocol
+
+TEXT, BINARY = 1, 2
+_FINAL = 0x80
+
+# Headers are prepared for frames below this size, such as those of tokens: making one takes as long as a
+# write of the frame.
+PREPARED = 512
+
+
+def header(opcode: int, size: int) -> bytes:
+    """Return the header of a whole unmasked message."""
+    if size < 126:
+        return pack("!BB", _FINAL | opcode, size)
+    if size < 65536:
+        return pack("!BBH", _FINAL | opcode, 126, size)
+    return pack("!BBQ", _FINAL | opcode, 127, size)
+
+
+HEADERS = {opcode: [header(opcode, size) for size in range(PREPARED)] for opcode in (TEXT, BINARY)}
 
 
 class TransportWire:
@@ -19,7 +42,7 @@ class TransportWire:
 
     Attributes:
         writable: Whether the transport's buffer is below its mark, and bytes in flight are below their
-            cap. The protocol keeps it current, because it is read for every token.
+            cap. The protocol keeps it current, because it is checked for every token.
     """
 
     __slots__ = (

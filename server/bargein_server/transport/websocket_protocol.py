@@ -1,15 +1,14 @@
-"""WebSocket protocol of the server.
+"""WebSocket protocol of the server, for `uvicorn.Config(ws=…)`.
 
-uvicorn gets it as `Config(ws=BargeinProtocol)`. It joins the transport of the event loop,
-`websockets.server.ServerProtocol`, which does RFC 6455 without I/O, and an ASGI application (`AsgiSession`).
-An application of bargein finds this object in its scope, does the handshake as usual, attaches its
-connection and returns. From then on a message is handed over inside `data_received`, so that an interrupt
-is fenced and answered in the callback that read it, and several frames leave in one write. An attached
-connection holds nothing of its handshake: that would be more than half of the memory of an idle session.
+It joins the transport of the event loop, `websockets.server.ServerProtocol`, which does RFC 6455 without
+I/O, and an ASGI application (`AsgiSession`). An application of bargein finds this object in its scope,
+completes the handshake, attaches its connection and returns. From then on a message is handed over inside
+`data_received`, so that an interrupt is fenced and answered in the callback that read it, and several
+frames leave in one write. An attached connection keeps no object of its handshake, because those take
+more than half of the memory of an idle session.
 
-uvicorn asks of such a class its constructor, a place in `server_state.connections` while the connection
-lives, its tasks in `server_state.tasks`, and `shutdown()`. tests/transport/test_public_names.py lists all
-names of uvicorn that are used.
+uvicorn uses the constructor, an entry in `server_state.connections` while the connection lives, its tasks
+in `server_state.tasks`, and `shutdown()`. tests/transport/test_public_names.py lists these names.
 """
 
 from __future__ import annotations
@@ -32,17 +31,14 @@ from bargein_protocol.errors import INVALID_DATA
 
 from ..settings import Settings
 from .asgi_session import AsgiSession
-from .frame_limits import FRAMES_PER_ITERATION, MAX_READ_BYTES, READ_BYTES, FrameCounter
-from .frames import close_frame, is_utf8, short_reason
-from .handshake import compression, denial, websocket_scope
-from .in_flight import InFlight
-from .keepalive import Keepalive
+from .handshake import close_frame, compression, denial, short_reason, websocket_scope
+from .peer_limits import FRAMES_PER_ITERATION, MAX_READ_BYTES, READ_BYTES, FrameCounter, InFlight, Keepalive
 from .wire import HIGH_WATER, Gate, Receiver
 
 EXTENSION = "bargein.protocol"  # key of this object in `scope["extensions"]`
 
 CLOSE_S = 10.0
-"""Seconds for the peer's close frame, and for the transport to send what it holds; then it is aborted."""
+"""Seconds for the peer's close frame, and for the transport to empty its buffer; then it is aborted."""
 
 _TEXT, _BINARY, _CONT, _PING, _PONG = Opcode.TEXT, Opcode.BINARY, Opcode.CONT, Opcode.PING, Opcode.PONG
 
@@ -106,15 +102,15 @@ class BargeinProtocol(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=HIGH_WATER)
         accepted = transport.get_extra_info("socket")
         if accepted is not None and accepted.family != socket.AF_UNIX:
-            # asyncio does it for sockets that are named TCP; those of uvicorn's workers are not.
+            # asyncio sets it only on sockets that name TCP as protocol; those of uvicorn's workers do not.
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def eof_received(self) -> None:
-        """Close: a peer that ends its stream without a close frame is gone."""
+        """Close, because a peer without a close frame is gone (asyncio)."""
         self._hang_up()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let go of everything (asyncio)."""
+        """Release all references (asyncio)."""
         self._server.connections.discard(cast(Any, self))
         self._closing = True
         self._unread = None
@@ -133,14 +129,14 @@ class BargeinProtocol(asyncio.Protocol):
             connection.disconnected()
 
     def pause_writing(self) -> None:
-        """Hold output back (asyncio)."""
+        """Stop output (asyncio)."""
         self._paused = True
         if self._session is not None:
             self._session.pause_writing()
         self.take_output()
 
     def resume_writing(self) -> None:
-        """Let output go on (asyncio)."""
+        """Resume output (asyncio)."""
         self._paused = False
         if self._session is not None:
             self._session.resume_writing()
@@ -149,7 +145,7 @@ class BargeinProtocol(asyncio.Protocol):
     # --- the event loop's side: reading ----------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """Read bytes, a bounded part of them in this iteration (asyncio)."""
+        """Read bytes, a bounded number in one iteration (asyncio)."""
         if self._unread is None and len(data) <= READ_BYTES and self._open:
             self._read(data)
         elif self._closing and not self._open:
@@ -165,7 +161,7 @@ class BargeinProtocol(asyncio.Protocol):
             self._regulate()
 
     def read_on(self) -> None:
-        """Read again: the application has taken its messages."""
+        """Resume reading, because the application has taken its messages."""
         self._read_next()
         self._regulate()
 
@@ -231,7 +227,7 @@ class BargeinProtocol(asyncio.Protocol):
         if self.connection is None:
             if self._session is not None:
                 self._session.receive_message(message, text)
-        elif not text or message.isascii() or is_utf8(message):
+        elif not text or message.isascii() or self._counter.is_utf8(message):
             self.connection.receive(message, text)
         else:
             self.fail(INVALID_DATA.number, INVALID_DATA.reason)
@@ -240,7 +236,7 @@ class BargeinProtocol(asyncio.Protocol):
         self._write(self._conn.data_to_send())
 
     def _write(self, output: list[bytes]) -> None:
-        """Write frames of `websockets`, and hang up at `SEND_EOF`."""
+        """Write frames of `websockets`; close the transport at `SEND_EOF`."""
         if not output or self.transport.is_closing():
             return
         ended = output[-1] == SEND_EOF
@@ -291,9 +287,9 @@ class BargeinProtocol(asyncio.Protocol):
         self._flush()
 
     def attach(self, connection: Receiver) -> None:
-        """Hand all further messages to a connection, after those that wait.
+        """Pass all further messages to a connection, after the waiting ones.
 
-        The application returns after that. The connection goes on until it is lost.
+        The application returns after that. The connection continues until it is lost.
         """
         session, self._session = self._session, None
         if session is None:  # the peer is gone already
@@ -334,7 +330,7 @@ class BargeinProtocol(asyncio.Protocol):
             self._hang_up()
 
     def fail(self, code: int, reason: str) -> None:
-        """Close without waiting for the peer's answer, as after a violation by it."""
+        """Close without waiting for the peer's answer, as after a violation."""
         self._closing = True
         self._conn.fail(code, reason)
         self._flush()
@@ -383,18 +379,18 @@ class BargeinProtocol(asyncio.Protocol):
     # --- output of an attached connection --------------------------------------------------------
 
     def cap_in_flight(self, cap: int) -> None:
-        """Hold output back while so many bytes are not acknowledged."""
+        """Stop output while `cap` bytes are not acknowledged."""
         self.in_flight = InFlight(self.transport, cap, self.go_on)
         self.take_output()
 
     def take_output(self) -> bool:
-        """Return whether output may be written, and note it in the wire."""
+        """Return whether output may be written; record it in the wire."""
         takes = not self._paused and (self.in_flight is None or not self.in_flight.full)
         if self.wire is not None:
             self.wire.writable = takes
         return takes
 
     def go_on(self) -> None:
-        """Let the connection write its waiting output, if it may."""
+        """Let the connection write its waiting output, if allowed."""
         if self.take_output() and self.connection is not None:
             self.connection.writable_again()

@@ -14,7 +14,7 @@ from typing import Protocol
 from bargein_protocol import Code
 
 # Bytes in a transport's buffer above which no more output is written. The mark is low because an
-# interrupt purges output of ours, and not output that the transport holds.
+# interrupt purges output in the core, but not output in the transport.
 HIGH_WATER = 4096
 
 

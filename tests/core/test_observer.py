@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bargein_server.core.spans import NO_SPAN
+from bargein_server.core.observer import NO_SPAN
 
 
 def test_a_span_without_traces_takes_everything() -> None:

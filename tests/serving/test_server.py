@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from bargein_server.serving.listener import NOTSENT_BYTES, listening_socket
+from bargein_server.serving.server import NOTSENT_BYTES, listening_socket
 from bargein_server.transport.websocket_protocol import BargeinProtocol
 from bargein_server.transport.wire import HIGH_WATER
 from live_server import ask, echo, serving

@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 
 from bargein_server import Output, Turn
-from bargein_server.transport.in_flight import InFlight
+from bargein_server.transport.peer_limits import InFlight
 from bargein_server.transport.websocket_protocol import BargeinProtocol
 from live_server import ask, serving
 from waiting import until
