@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bargein_protocol import ErrorEvent, TextDelta, TurnHeld, TurnHold, TurnId, TurnResume, TurnResumed
 from core_driver import Talk
 
@@ -137,3 +139,20 @@ def test_a_full_agent_is_pulled_again_after_its_hold_though_the_client_is_away()
     assert talk.session.full
     talk.wait(0.2)
     assert not talk.session.full
+
+
+@pytest.mark.parametrize("inside", ["", "inside "])
+def test_a_hold_outlasts_a_section_that_begins_during_it(inside: str) -> None:
+    """Output of the section waits, and so does the output after it, until the resume."""
+    talk = Talk()
+    turn = talk.ask()
+    talk.send(TurnHold(turn_id=turn))
+    assert talk.enter_section(turn)
+    talk.send(TurnHold(turn_id=turn))
+    talk.emit(turn, inside)
+    talk.leave_section(turn)
+    talk.emit(turn, "after")
+    assert (texts(talk), len(talk.of(TurnHeld)), talk.session.full) == ([], 1, True)
+    talk.send(TurnResume(turn_id=turn))
+    assert "".join(texts(talk)) == inside + "after"
+    assert talk.interrupt(turn).outcome == "interrupted"

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from bargein_protocol import InputQueued, SessionClose, TextDelta, TurnEnded, TurnHeld, TurnHold
+import pytest
+
+from bargein_protocol import (
+    InputQueued,
+    SessionClose,
+    TextDelta,
+    TurnEnded,
+    TurnHeld,
+    TurnHold,
+    TurnResume,
+    TurnResumed,
+)
 from core_driver import Talk
 
 
@@ -224,3 +235,91 @@ def test_a_section_that_waited_for_the_line_is_over_when_the_line_is_lost() -> N
     assert talk.interrupt(turn).outcome == "deferred"
     talk.detach()
     assert talk.cancelled() == [turn]
+
+
+def test_an_interrupt_after_a_section_does_not_wait() -> None:
+    """The section was left and its output is written."""
+    talk = Talk()
+    turn = talk.ask()
+    talk.enter_section(turn)
+    talk.emit(turn, "inside")
+    talk.leave_section(turn)
+    assert talk.interrupt(turn).outcome == "interrupted"
+
+
+@pytest.mark.parametrize("event", ["hold", "resume", "section", "interrupt"])
+def test_nothing_takes_a_deferred_interrupt_back(event: str) -> None:
+    """Events that follow it change neither the end of the turn nor its time."""
+    talk = Talk()
+    turn = talk.ask()
+    talk.enter_section(turn)
+    assert talk.interrupt(turn).outcome == "deferred"
+    if event == "hold":
+        talk.send(TurnHold(turn_id=turn))
+    elif event == "resume":
+        talk.send(TurnResume(turn_id=turn))
+    elif event == "section":
+        assert talk.enter_section(turn)
+        talk.leave_section(turn)
+    else:
+        assert talk.interrupt(turn, reason="again").outcome == "deferred"
+    talk.emit(turn, "inside")
+    assert talk.of(TurnEnded) == []
+    talk.leave_section(turn)
+    assert (texts(talk), talk.of(TurnHeld), len(talk.of(TurnEnded))) == (["inside"], [], 1)
+    assert talk.end_of(turn).reason == "client"
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_resume_in_a_section_leaves_the_section_protected(held: bool) -> None:
+    """Only the hold ends, if there is one."""
+    talk = Talk()
+    turn = talk.ask()
+    if held:
+        talk.send(TurnHold(turn_id=turn))
+    talk.enter_section(turn)
+    talk.send(TurnResume(turn_id=turn))
+    talk.emit(turn, "inside")
+    assert texts(talk) == ["inside"]
+    assert talk.interrupt(turn).outcome == "deferred"
+
+
+def test_a_deferred_interrupt_ends_the_hold_of_its_section() -> None:
+    """The output of a section that is held would never be written."""
+    talk = Talk()
+    turn = talk.ask()
+    talk.send(TurnHold(turn_id=turn))
+    talk.enter_section(turn)
+    assert talk.interrupt(turn).outcome == "deferred"
+    talk.emit(turn, "inside")
+    talk.leave_section(turn)
+    assert (texts(talk), len(talk.of(TurnResumed)), len(talk.of(TurnEnded))) == (["inside"], 1, 1)
+
+
+@pytest.mark.parametrize("event", ["section", "hold"])
+def test_a_deferred_hold_outlasts_a_nested_section_and_a_second_hold(event: str) -> None:
+    """It begins when the outer section is over."""
+    talk = Talk()
+    turn = talk.ask()
+    talk.enter_section(turn)
+    talk.send(TurnHold(turn_id=turn))
+    if event == "section":
+        talk.enter_section(turn)
+        talk.leave_section(turn)
+    else:
+        talk.send(TurnHold(turn_id=turn))
+    assert talk.of(TurnHeld) == []
+    talk.leave_section(turn)
+    assert len(talk.of(TurnHeld)) == 1
+
+
+def test_a_deferred_hold_is_forgotten_with_a_resume() -> None:
+    """The output after the section is written."""
+    talk = Talk()
+    turn = talk.ask()
+    talk.enter_section(turn)
+    talk.send(TurnHold(turn_id=turn))
+    talk.send(TurnResume(turn_id=turn))
+    talk.leave_section(turn)
+    talk.emit(turn, "after")
+    assert (texts(talk), talk.of(TurnHeld)) == (["after"], [])

@@ -52,6 +52,7 @@ class Scene:
         self.talk = Talk(max_log_events=16, no_output_s=10.0, heartbeat_s=1000.0)
         self.session = self.talk.session
         self.turn = self.talk.ask("hello", id="asked")
+        self.record = self.session.turn(self.turn)  # kept: to ask the session for it closes a run
         self.session.tools.begin(self.turn, CallRecord(CallId("begun"), "tool", {}))
         self.session.tools.expect(self.turn, CallId("awaited"), ToolOutput)
         run = self.session.output.open_text(self.turn)
@@ -178,12 +179,12 @@ def test_it_closes_an_open_run(name: str) -> None:
     """All records are up to date with its text then, and nothing more may be appended."""
     scene = Scene()
     CLOSES[name](scene)
-    turn = scene.session.turn(scene.turn)
+    turn = scene.record
     assert not scene.run.open
     assert scene.run.unsettled == 0
     assert (str(turn.fold.main_lane.text), turn.fold.main_lane.text.length) == ("One two ", 8)
     assert (turn.fold.last_output_seq, turn.fold.last_seq >= 4) == (4, True)
-    assert scene.session.output._sequencer.top >= 4
+    assert scene.session.output._sequencer._log.top >= 4
 
 
 @pytest.mark.parametrize("name", CLOSES)
@@ -193,7 +194,7 @@ def test_deferred_text_is_in_its_place_after_it(name: str) -> None:
     scene.run.deferred = ["three ", "four"]
     CLOSES[name](scene)
     assert list(scene.run.deferred) == []
-    turn = scene.session.turn(scene.turn)
+    turn = scene.record
     numbered = str(turn.fold.main_lane.text).removeprefix("One two ")
     waiting = []
     while (output := turn.take()) is not None:

@@ -198,12 +198,13 @@ def test_a_run_opens_only_when_no_output_stands_before_it() -> None:
     assert not opens(turn)
 
 
-def test_a_turn_whose_agent_has_returned_opens_no_run() -> None:
-    """Its output waits for the line, and then its end comes."""
+@pytest.mark.parametrize("outputs", [0, 1])
+def test_a_turn_whose_agent_has_returned_opens_no_run(outputs: int) -> None:
+    """Its output and its end wait for the line."""
     talk = Talk()
     turn = talk.ask()
     talk.open = False
-    talk.emit(turn, Thought(text="hm"))
+    talk.emit(turn, *[Thought(text="hm")] * outputs)
     talk.finish(turn)
     assert talk.session.output.open_text(turn) is None
 

@@ -197,6 +197,7 @@ def test_text_that_nobody_takes_is_not_heard(stream: Sequencer) -> None:
     assert (stream.top, turn.heard_position.taken, stream.handed) == (1, 0, 0)
     stream.replay_from(cursor(0))
     appended(stream, turn, "later")
+    assert stream.taken_of(turn) is None
     assert (stream.top, turn.heard_position.taken, stream.handed) == (2, 0, 0)
 
 

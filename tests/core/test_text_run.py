@@ -271,6 +271,16 @@ def test_an_empty_run_has_not_taken_anything() -> None:
     assert (end.heard.text, end.heard.seq, end.last_seq) == ("One ", end.seq - 1, end.seq - 1)
 
 
+def test_an_empty_run_is_no_output_of_its_turn() -> None:
+    """The number before it is that of the turn's start."""
+    talk = Talk()
+    turn = talk.ask()
+    open_run(talk, turn)
+    talk.interrupt(turn)
+    end = talk.end_of(turn)
+    assert (end.heard.text, end.heard.seq, end.last_seq, end.seq) == ("", 0, 2, 3)
+
+
 def test_deferred_text_is_not_heard() -> None:
     """It has no number yet, so the interrupt purges it (contract 2)."""
     talk, turn = speaking("One ")

@@ -233,6 +233,20 @@ async def test_only_the_session_that_waits_is_asked_to_write(monkeypatch: pytest
     scene.check()
 
 
+async def test_only_the_turn_of_a_run_writes_into_it(scene: DeferredTurn) -> None:
+    """Text that an agent yields after its end is dropped, though the next turn has an open run."""
+    scene.scheduler.deferring = False
+    old, new = scene.turn, scene.line.ask("again")
+    scene.turn = new
+    scene.send("new ")
+    scene.turn = old
+    assert scene.send("stale ") is None
+    scene.turn = new
+    scene.send("words")
+    assert scene.text() == "all of new words"
+    scene.check()
+
+
 async def test_a_session_without_a_run_has_nothing_deferred() -> None:
     """The scheduler may ask at any time."""
     line = Line(serve(waits))

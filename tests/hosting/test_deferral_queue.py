@@ -55,6 +55,18 @@ async def test_a_full_wire_keeps_deferred_text_where_an_interrupt_purges_it(scen
     scene.check()
 
 
+async def test_text_for_a_full_wire_waits_where_an_interrupt_purges_it(scene: DeferredTurn) -> None:
+    """An open run does not pass the wire's mark by (contract 12)."""
+    scene.scheduler.deferring = False
+    scene.line.block()
+    scene.send("it")
+    assert scene.text() == "all of "
+    scene.line.interrupt(scene.turn)
+    scene.line.block(False)
+    assert scene.text() == scene.line.ends()[0].heard.text == "all of "
+    scene.check()
+
+
 async def test_text_for_a_full_wire_stands_behind_deferred_text(scene: DeferredTurn) -> None:
     """The wire has filled before the deferred text's time came."""
     scene.send("it ")

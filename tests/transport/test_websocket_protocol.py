@@ -123,9 +123,9 @@ async def test_a_violation_is_closed_with_its_code(data: bytes, code: int) -> No
     bench = Bench(ws_max_size=1000)
     await bench.open()
     bench.read(frame(TEXT, b"fine") + data)
-    assert code_of(bench.transport.take()) == code
-    assert bench.transport.is_closing()
     assert bench.attached.messages == [(b"fine", True)]
+    assert bench.transport.is_closing()
+    assert code_of(bench.transport.take()) == code
     bench.lose()
 
 
