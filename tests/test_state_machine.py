@@ -12,6 +12,7 @@ import os
 from collections import Counter, deque
 from itertools import count
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -371,4 +372,5 @@ Conversation.TestCase.settings = settings(
     deadline=None,
     report_multiple_bugs=False,
 )
-TestConversation = Conversation.TestCase
+# Thousands of examples: minutes under coverage and on a busy machine.
+TestConversation = pytest.mark.timeout(900)(Conversation.TestCase)

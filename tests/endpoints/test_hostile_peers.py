@@ -159,7 +159,7 @@ async def test_a_client_that_stops_reading_is_dropped_and_its_session_kept() -> 
     async with serving(yields_flat_out, stalled_s=0.5) as server, upgraded(server) as (reader, writer):
         reader._transport.pause_reading()  # type: ignore[attr-defined]
         writer.write(frame(1, json.dumps({"type": "input.text", "id": "i", "text": "x"}).encode()))
-        await until(lambda: [live for live in server.sessions if live.core.full], "full buffers")
+        await until(lambda: list(server.sessions), "the session")
         [live] = server.sessions
         await until(lambda: live.connection is None, "the end of the connection")
         assert live.core.busy
