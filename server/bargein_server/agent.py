@@ -230,11 +230,11 @@ class Turn:
     def __init__(
         self, turn_id: TurnId, asked_by: InputText, history: History, session: SessionContext, host: TurnHost
     ) -> None:
-        self.id = turn_id
-        self.input = asked_by
-        self.history = history
-        self.session = session
-        self.source = ""
+        self.id: TurnId = turn_id
+        self.input: InputText = asked_by
+        self.history: History = history
+        self.session: SessionContext = session
+        self.source: str = ""
         self._host = host
 
     @property

@@ -64,12 +64,12 @@ class ClientCore:
         client: bp.ClientInfo | None = None,
         bounds: Bounds | None = None,
     ) -> None:
-        self.phase = Phase.OFFLINE
+        self.phase: Phase = Phase.OFFLINE
         self.session_id: bp.SessionId | None = None
         self.limits: bp.Limits | None = None
-        self.heartbeat_s = 0.0
+        self.heartbeat_s: float = 0.0
         self.reconnect_after_s: float | None = None
-        self.turns = TurnRegistry(bounds or Bounds())
+        self.turns: TurnRegistry = TurnRegistry(bounds or Bounds())
         self._opening = bp.SessionOpen(auth=auth, client=client)
         bp.JSON.encode(self._opening)  # fails here rather than in the task that sends
         self._token = bp.Token("")

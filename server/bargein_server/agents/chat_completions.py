@@ -188,10 +188,10 @@ class OpenAIAgent:
         stall_s: float = 25.0,
         **options: Any,
     ) -> None:
-        self.model = model or os.environ.get("OPENAI_MODEL", "")
+        self.model: str = model or os.environ.get("OPENAI_MODEL", "")
         if not self.model:
             raise ValueError("expected a model: pass model= or set OPENAI_MODEL")
-        self.base_url = base_url or os.environ.get("OPENAI_BASE_URL") or None
+        self.base_url: str | None = base_url or os.environ.get("OPENAI_BASE_URL") or None
         self._api_key = api_key or os.environ.get("OPENAI_API_KEY") or ("none" if self.base_url else "")
         if not self._api_key:
             raise ValueError("expected a key: pass api_key= or set OPENAI_API_KEY")

@@ -52,7 +52,7 @@ class StringField:
     """
 
     def __init__(self, name: str) -> None:
-        self.complete = False
+        self.complete: bool = False
         self._name = name
         self._at = _At.OPEN
         self._string: str | None = None  # the key or skipped string that is being read, with its escapes
@@ -187,10 +187,10 @@ class Completion:
     """
 
     def __init__(self, turn: Turn, final: tuple[str, str] | None = None) -> None:
-        self.text = ""
+        self.text: str = ""
         self.finish_reason: str | None = None
-        self.begun = False
-        self.answered = False
+        self.begun: bool = False
+        self.answered: bool = False
         self._turn = turn
         self._final = final
         self._usage = (0, 0)
@@ -310,7 +310,7 @@ class ModelCall:
                 attributes[f"gen_ai.request.{name}"] = value
         if turn.source:
             attributes["gen_ai.agent.name"] = turn.source
-        self.span = turn.span(f"chat {model}", attributes, "client")
+        self.span: Span = turn.span(f"chat {model}", attributes, "client")
         self._asked_at = perf_counter()
 
     def began(self, chunk: ChatCompletionChunk) -> None:

@@ -91,8 +91,8 @@ class LocalModel:
         threads: int | None = None,
         start_timeout_s: float = 60.0,
     ) -> None:
-        self.base_url = ""
-        self.slot_tokens = context_tokens // parallel
+        self.base_url: str = ""
+        self.slot_tokens: int = context_tokens // parallel
         self._context_tokens = context_tokens
         self._parallel = parallel
         # llama.cpp's threads spin while they wait for each other. One processor is left to the event
@@ -226,12 +226,12 @@ class LocalAgent:
         reply_tokens: int = 512,
         **options: Any,
     ) -> None:
-        self.model = model or LocalModel()
+        self.model: LocalModel = model or LocalModel()
         self._instructions = instructions
         self._options = {"max_tokens": reply_tokens, **options}
         # English has about four characters per token; three is a safe estimate for the system prompt.
         taken = reply_tokens + len(instructions or "") // 3 + _MARGIN_TOKENS
-        self.history_tokens = self.model.slot_tokens - taken
+        self.history_tokens: int = self.model.slot_tokens - taken
         if self.history_tokens <= 0:
             raise ValueError(f"expected an answer that fits {self.model.slot_tokens} tokens, got {taken}")
         self._agent: OpenAIAgent | None = None

@@ -117,7 +117,7 @@ class OutputMux:
                 task.exception()  # retrieved: the first error was raised, the others are of its cancel
 
 
-log = logging.getLogger("bargein.parallel")
+log: logging.Logger = logging.getLogger("bargein.parallel")
 
 OnError = Literal["fail", "skip"]
 
@@ -133,7 +133,7 @@ class Branch:
     """
 
     def __init__(self, source: str) -> None:
-        self.text = ""
+        self.text: str = ""
         self.data: dict[str, Any] = {}
         self.error: BaseException | None = None
         self.done = False

@@ -19,7 +19,7 @@ from bargein_server.agent import NO_SPAN, BadOutput, NamedCall, Output, Span, Tu
 from .parallel import OutputMux
 from .tools import BadCall, Tool, ToolError
 
-log = logging.getLogger("bargein.tools")
+log: logging.Logger = logging.getLogger("bargein.tools")
 
 NOT_ALLOWED = "not allowed by the user"
 

@@ -184,7 +184,7 @@ class Tool:
         runs_in: RunsIn = "server",
         quick: bool = False,
     ) -> None:
-        self.name = name or str(getattr(function, "__name__", type(function).__name__))
+        self.name: str = name or str(getattr(function, "__name__", type(function).__name__))
         if runs_in == "client" and on_interrupt == "finish":
             raise NotATool(
                 f"{self.name}(): a tool that runs in the client ends with the turn, it cannot finish"
@@ -193,15 +193,15 @@ class Tool:
         if inspect.isgeneratorfunction(plain):
             raise NotATool(f"{self.name}(): write `async def`, or return the result instead of yielding it")
         signature = read_signature(function, self.name)
-        self.description = description or signature.description
-        self.parameters = signature.parameters
+        self.description: str = description or signature.description
+        self.parameters: dict[str, Any] = signature.parameters
         self.on_interrupt = on_interrupt
         self.timeout_s = timeout_s
         self.confirm = confirm
         self.runs_in = runs_in
         self._yields = inspect.isasyncgenfunction(plain)
         self._awaits = inspect.iscoroutinefunction(plain)
-        self.threaded = not (self._yields or self._awaits or quick)
+        self.threaded: bool = not (self._yields or self._awaits or quick)
         self._function = function
         self._arguments = signature.arguments
         self._turn = signature.turn

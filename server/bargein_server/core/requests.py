@@ -173,24 +173,7 @@ class Requests:
             turn = turns.by_input.get(event.input_id)
         if turn is None:
             self._answer_interrupt(event, self._remember_early(event))
-        else:
-            self._interrupt(event, turn)
-
-    def _remember_early(self, event: Interrupt) -> bool:
-        seen = event.input_id is None or self._replies.again(event.input_id) is not None
-        if seen or len(self._early) >= MAX_PENDING:
-            return False
-        assert event.input_id is not None
-        self._early.setdefault(event.input_id, event)
-        return True
-
-    def _answer_interrupt(self, event: Interrupt, remembered: bool) -> None:
-        outcome = InterruptResult(interrupt_id=event.id, outcome="deferred" if remembered else "unknown_turn")
-        self._replies.remember(event.id, outcome)
-        self._sequencer.answer(outcome)
-
-    def _interrupt(self, event: Interrupt, turn: TurnRecord) -> None:
-        turns = self._turns
+            return
         if event.played is not None:
             turn.heard_position.report(event.played)
         result = InterruptResult(interrupt_id=event.id, turn_id=turn.id, outcome="interrupted")
@@ -211,6 +194,19 @@ class Requests:
             turns.start_next()
         # The text is left out: a thousand answers would hold as many copies of it.
         self._replies.remember(event.id, result if result.heard is None else replace(result, heard=None))
+
+    def _remember_early(self, event: Interrupt) -> bool:
+        seen = event.input_id is None or self._replies.again(event.input_id) is not None
+        if seen or len(self._early) >= MAX_PENDING:
+            return False
+        assert event.input_id is not None
+        self._early.setdefault(event.input_id, event)
+        return True
+
+    def _answer_interrupt(self, event: Interrupt, remembered: bool) -> None:
+        outcome = InterruptResult(interrupt_id=event.id, outcome="deferred" if remembered else "unknown_turn")
+        self._replies.remember(event.id, outcome)
+        self._sequencer.answer(outcome)
 
     def _answer_again(self, request_id: str, answer: Answer, *, interrupt: bool) -> None:
         """Repeat the first answer to an id, if the same kind of request used it."""

@@ -265,9 +265,9 @@ class Consumer(AsyncIterator[T], Generic[T]):
     def __init__(self, broadcast: Broadcast[T]) -> None:
         self.items: deque[T] = deque()
         self.error: BaseException | None = None
-        self.news = Signal()
+        self.news: Signal = Signal()
         self.dropped = 0
-        self.left = False
+        self.left: bool = False
         self._broadcast = broadcast
 
     async def __anext__(self) -> T:

@@ -86,8 +86,8 @@ class Push(Generic[In]):
         if ahead < 1:
             raise ValueError(f"expected ahead to be at least 1, got {ahead}")
         self.items: deque[Any] = deque()
-        self.news = Signal()
-        self.closed = False
+        self.news: Signal = Signal()
+        self.closed: bool = False
         self._ahead = ahead
         self._steps = 0
         self._loop = asyncio.get_running_loop()

@@ -160,7 +160,7 @@ class ReadBudget:
 
 T = TypeVar("T")
 
-log = logging.getLogger("bargein.streams")
+log: logging.Logger = logging.getLogger("bargein.streams")
 
 
 class Reading(Generic[T]):
@@ -243,7 +243,7 @@ class Readers(Generic[T]):
     def __init__(self, sources: Sequence[AsyncIterable[T]], ahead: int) -> None:
         if ahead < 1:
             raise ValueError(f"expected ahead to be at least 1, got {ahead}")
-        self.live = len(sources)
+        self.live: int = len(sources)
         self._sources = sources
         self._ahead = ahead
         self._entries: deque[Item[T] | End] = deque()

@@ -57,8 +57,8 @@ class BargeinProtocol(asyncio.Protocol):
         reading: Whether the transport is read.
     """
 
-    max_pieces = Settings().max_frame_fragments
-    max_pong_bytes = Settings().max_pong_bytes
+    max_pieces: int = Settings().max_frame_fragments
+    max_pong_bytes: int = Settings().max_pong_bytes
 
     __slots__ = (
         "_close_timer", "_closing", "_config", "_conn", "_counter", "_keepalive", "_loop", "_open", "_paused",
@@ -90,8 +90,8 @@ class BargeinProtocol(asyncio.Protocol):
         self.connection: Receiver | None = None
         self.wire: Gate | None = None
         self.in_flight: InFlight | None = None
-        self.compressed = False
-        self.reading = True
+        self.compressed: bool = False
+        self.reading: bool = True
 
     # --- the event loop's side: the connection ---------------------------------------------------
 
