@@ -20,7 +20,7 @@ from openai.types.chat.chat_completion_chunk import ChoiceDeltaToolCall
 
 from bargein_protocol import CallId, Thought, ToolCall, ToolCallDelta
 from bargein_protocol.types import MAX_NAME_CHARS
-from bargein_server.agent import Attribute, NamedCall, Output, Turn
+from bargein_server.agent import Attribute, NamedCall, Output, Span, Turn
 
 _ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _SPACE = " \t\n\r"
