@@ -234,6 +234,7 @@ def test_what_is_handed_over_at_once_stands_behind_the_open_run(stream: Sequence
     stream.answer(Pong(id="p"))
     event = stream.number(accepted(), at_once=True)
     assert handed == [([Pong(id="p"), event], 0)]
+    assert stream._log.top == 3
     assert (event.seq, stream.top, ready(stream)) == (3, 3, [])
     assert [JSON.decode_server(stream.logged(Seq(3), JSON))] == [event]
     assert stream.taken_of(turn) is None
