@@ -60,37 +60,58 @@ class ReplayLog(Protocol):
 
 
 class _FrameRun(Struct, gc=False, eq=False):  # no cycle can contain it
-    """Consecutive entries that share codec and turn.
+    """Consecutive frames that share codec and turn.
 
     Attributes:
-        first: Number of the first entry.
-        entries: Frames, and ends of turns.
+        first: Number of the first frame.
+        frames: The encoded events.
     """
 
     codec: Codec
     turn_id: TurnId
     first: Seq
-    entries: list[bytes | TurnEnded] = field(default_factory=list)
+    frames: list[bytes] = field(default_factory=list)
 
     @property
     def next_seq(self) -> int:
-        """The number after the last entry."""
-        return self.first + len(self.entries)
+        """The number after the last frame."""
+        return self.first + len(self.frames)
 
     def frame(self, seq: Seq, codec: Codec) -> bytes:
-        """Return the frame of an entry."""
-        entry = self.entries[seq - self.first]
-        if not isinstance(entry, bytes):
-            return codec.encode(entry)
+        """Return a frame, encoded anew when the codec is another one."""
+        frame = self.frames[seq - self.first]
         if self.codec is codec:
-            return entry
-        return codec.encode(self.codec.decode_server(entry))  # type: ignore[arg-type]  # the log has no unknown events
+            return frame
+        return codec.encode(self.codec.decode_server(frame))  # type: ignore[arg-type]  # the log has no unknown events
 
     def drop_first(self) -> int:
-        """Drop the first entry; return its size in bytes."""
-        entry = self.entries.pop(0)
+        """Drop the first frame; return its size in bytes."""
         self.first = Seq(self.first + 1)
-        return len(entry if isinstance(entry, bytes) else self.codec.encode(entry))
+        return len(self.frames.pop(0))
+
+
+class _EndRun(Struct, gc=False, eq=False):  # no cycle can contain it
+    """The end of a turn, without a second copy of the heard text.
+
+    Attributes:
+        first: Its number.
+        next_seq: The number after it.
+    """
+
+    codec: Codec
+    turn_id: TurnId
+    first: Seq
+    next_seq: int
+    end: TurnEnded
+
+    def frame(self, seq: Seq, codec: Codec) -> bytes:
+        """Return the frame, encoded anew."""
+        return codec.encode(self.end)
+
+    def drop_first(self) -> int:
+        """Drop the end; return its size in bytes."""
+        self.first = Seq(self.first + 1)
+        return len(self.codec.encode(self.end))
 
 
 _first = attrgetter("first")
@@ -114,16 +135,18 @@ class MemoryLog:
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._size = 0
-        self._runs: list[_FrameRun | TextRun] = []
+        self._runs: list[_FrameRun | _EndRun | TextRun] = []
 
     def append(self, frame: bytes, codec: Codec, turn_id: TurnId, end: TurnEnded | None = None) -> None:
         """Store a frame under the number `top + 1`."""
-        run = self._runs[-1] if self._runs else None
-        if type(run) is not _FrameRun or run.turn_id != turn_id or run.codec is not codec:
-            run = _FrameRun(codec, turn_id, Seq(self.top + 1))
-            self._runs.append(run)
-        run.entries.append(frame if end is None else end)
-        self.top = Seq(self.top + 1)
+        run, seq = self._runs[-1] if self._runs else None, Seq(self.top + 1)
+        if end is not None:
+            self._runs.append(_EndRun(codec, turn_id, seq, seq + 1, end))
+        elif type(run) is _FrameRun and run.turn_id == turn_id and run.codec is codec:
+            run.frames.append(frame)
+        else:
+            self._runs.append(_FrameRun(codec, turn_id, seq, [frame]))
+        self.top = seq
         self._size += len(frame)
         if self._size > self._max_bytes or self.top - self.first >= self._max_events:
             self._trim()

@@ -10,13 +10,17 @@ log's size, the turn's last number and heard position) are updated when the run 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from bargein_protocol import Codec, IndexedText, Seq, TextDelta, TurnId
 
 MAX_UNSETTLED = 128
 """Maximum number of pieces between two updates of the records."""
+
+
+_CLOSED: Any = ()  # no list in each of the runs that the log holds
 
 
 class TextRun(Struct, gc=False, eq=False):  # no cycle can contain it
@@ -29,7 +33,7 @@ class TextRun(Struct, gc=False, eq=False):  # no cycle can contain it
         first: Number of the first delta that the log still has.
         next_seq: Number of the next delta.
         size: Bytes of the frames from `first` on.
-        pieces: Tail of `text`.
+        pieces: Tail of `text`; empty while the run is settled.
         open: Whether text may be appended without asking the session.
         deferred: Text that the flush scheduler writes in one of the loop's next iterations. It has
             no number yet, so an interrupt purges it.
@@ -45,7 +49,7 @@ class TextRun(Struct, gc=False, eq=False):  # no cycle can contain it
     first: Seq
     next_seq: Seq
     size: int = 0
-    pieces: list[str] = field(default_factory=list)
+    pieces: list[str] = _CLOSED
     open: bool = False
     deferred: Sequence[str] = ()
     written_at: float = 0.0
@@ -100,6 +104,7 @@ class TextRun(Struct, gc=False, eq=False):  # no cycle can contain it
         count, size = self.unsettled, self.unsettled_size
         self.size += size
         self.unsettled = self.unsettled_size = 0
+        self.pieces = _CLOSED
         self.text.grow(self.next_seq - count, count, self.text.max_chars - self.text.length - self.room)
         return count, size
 
