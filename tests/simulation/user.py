@@ -286,9 +286,13 @@ class User:
             with suppress(BargeinError):  # the input was refused, or the session is over
                 await work
 
+        def done(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            work.close()  # a task that is cancelled before its first step leaves it unawaited
+
         task = self._world.loop.create_task(quietly())
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(done)
 
     async def _read(self, followed: _Followed) -> None:
         """Read a turn to its end; nothing of it is shown once it was interrupted (contract 2)."""
