@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from msgspec import Struct
 
 from code_change import Change, change_function
@@ -22,8 +23,8 @@ class Mutant(Change, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     guard: str
 
-    def plant(self) -> tuple[type, str, Any]:
-        """Return the class, the name and the changed method.
+    def plant(self, patch: pytest.MonkeyPatch) -> None:
+        """Put the changed method into its class, and into the tables of its module that hold it.
 
         Raises:
             Stale: The target or the pattern is not in the code.
@@ -33,7 +34,12 @@ class Mutant(Change, frozen=True, forbid_unknown_fields=True, kw_only=True):
         source = change_function(inspect.getsource(module), self)
         scope: dict[str, Any] = {}
         exec(f"from __future__ import annotations\n{source}", vars(module), scope)
-        return getattr(module, owner_name), name, scope[name]
+        owner, changed = getattr(module, owner_name), scope[name]
+        original = getattr(owner, name)
+        patch.setattr(owner, name, changed)
+        for table in [value for value in vars(module).values() if isinstance(value, dict)]:
+            for key in [key for key, held in table.items() if held is original]:
+                patch.setitem(table, key, changed)
 
 
 class _List(Struct, forbid_unknown_fields=True):

@@ -15,5 +15,5 @@ WITHIN = 500
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.guard)
 def test_what_is_removed_is_missed(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server or a client without one of its guards is found out."""
-    monkeypatch.setattr(*mutant.plant())
+    mutant.plant(monkeypatch)
     assert any(simulate(str(seed)).fault for seed in range(WITHIN))
