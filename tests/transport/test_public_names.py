@@ -89,7 +89,9 @@ def test_the_imports_are_those_of_the_list() -> None:
         assert not any(part.startswith("_") for part in [*module.split("."), *names])
 
 
-@pytest.mark.parametrize(("where", "names"), USED.items(), ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize(
+    ("where", "names"), [pytest.param(*used, id=f"{used[0][0]} {used[0][1][0]}") for used in USED.items()]
+)
 def test_the_attributes_are_those_of_the_list(where: tuple[str, tuple[str, ...]], names: set[str]) -> None:
     """As the source uses them."""
     file, objects = where
