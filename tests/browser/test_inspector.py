@@ -64,6 +64,7 @@ async def test_an_interrupt_is_a_picture(browser: Browser) -> None:
         assert all(f"{name} at " in label for name in ("asked", "silent", "fenced", "ended"))
 
 
+@pytest.mark.alone  # two thousand events are drawn within the patience of one
 async def test_the_list_is_bounded(browser: Browser) -> None:
     """The last 2,000 events are kept, and only those in sight are drawn."""
     async with serving(flood) as server, person(browser, server.port) as chat:

@@ -12,12 +12,13 @@ class JumpingSelector(BaseSelector):
     """Selector that moves the clock to the next deadline when idle.
 
     Attributes:
-        real_wait_s: Time for real sockets on the loopback to deliver what is on its way before the
-            clock jumps, in seconds.
+        real_wait_s: Time for other threads to deliver their results before the clock jumps, in seconds.
+        socket_wait_s: The same with real sockets on the loopback, which a busy kernel serves later.
         now: The virtual time in seconds.
     """
 
     real_wait_s = 0.001
+    socket_wait_s = 0.02
 
     def __init__(self) -> None:
         self._inner = selectors.DefaultSelector()
@@ -32,7 +33,9 @@ class JumpingSelector(BaseSelector):
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         if timeout is None:
             return self._inner.select(None)
-        ready = self._inner.select(min(timeout, self.real_wait_s) if timeout > 0 else 0)
+        # One descriptor is the loop's own, with which threads wake it up.
+        real_wait_s = self.socket_wait_s if len(self._inner.get_map()) > 1 else self.real_wait_s
+        ready = self._inner.select(min(timeout, real_wait_s) if timeout > 0 else 0)
         if not ready and timeout > 0:
             self.now += timeout
         return ready
