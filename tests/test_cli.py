@@ -386,5 +386,6 @@ async def test_a_port_that_is_taken_is_a_clear_error(hello: Path) -> None:
         output, _ = await second.communicate()
     assert second.returncode not in (0, None)
     assert b"in use" in output
+    assert b"another port" in output
     assert port.encode() in output
     assert b"Traceback" not in output

@@ -8,14 +8,14 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from websockets.asyncio.client import connect
 
-from bargein_server import BearerTokens, NotAnAgent, NotProtected, NotStarted, Settings, Turn, serve
+from bargein_server import BearerTokens, NotAnAgent, NotProtected, NotStarted, Settings, Turn, run, serve
 from bargein_server.launcher import Launcher
 from live_server import RawClient, request
 from waiting import WAIT_S
@@ -42,6 +42,10 @@ CALLS = {
 
 async def agent(turn: Turn) -> AsyncIterator[str]:
     yield "hello"
+
+
+async def not_an_agent(turn: Turn) -> None:
+    pass
 
 
 class Broken:
@@ -132,7 +136,7 @@ async def test_a_cancelled_serve_ends_turns_before_it_returns(tuned: list[bool])
 @pytest.mark.parametrize("host", ["0.0.0.0", "example.com", "::"])
 async def test_a_public_address_needs_an_authenticator(host: str) -> None:
     """As on the command line; `insecure` allows it."""
-    with pytest.raises(NotProtected, match="can be reached from other machines"):
+    with pytest.raises(NotProtected, match=r"other machines.*--tokens FILE or authenticator=.*insecure=True"):
         await serve(agent, host)
     Launcher(agent, host, insecure=True)
     Launcher(agent, host, authenticator=BearerTokens({"secret": "ann"}))
@@ -149,9 +153,82 @@ async def test_a_function_that_is_no_agent_is_refused() -> None:
 
 
 async def test_a_port_that_is_taken_is_an_os_error() -> None:
-    """It comes from `listen`, or from `serve` itself."""
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
-        await serve(agent, port=taken.getsockname()[1])
+    """It comes from `listen`, or from `serve` itself, and has the address and a remedy."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=rf"127\.0\.0\.1:{port}: .* in use.*port 0"):
+            await serve(agent, port=port)
+
+
+def test_run_ends_with_one_line_when_the_port_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    """`run` is the last line of a program: no traceback, and the status of `bargein-server`."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SystemExit) as exit_:
+            run(agent, port=port)
+    assert exit_.value.code == 3
+    error = capsys.readouterr().err
+    assert error.startswith(f"bargein: cannot listen on 127.0.0.1:{port}: ")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: run(not_an_agent), "not_an_agent() has no yield"),  # type: ignore[arg-type]
+        (lambda: run(agent, "0.0.0.0"), "0.0.0.0 can be reached from other machines"),
+    ],
+    ids=["no yield", "not protected"],
+)
+def test_run_ends_with_one_line_for_wrong_arguments(
+    call: Callable[[], None], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2, no traceback."""
+    with pytest.raises(SystemExit) as exit_:
+        call()
+    assert exit_.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_run_exits_when_the_agent_does_not_start(capsys: pytest.CaptureFixture[str]) -> None:
+    """The status of `bargein-server`."""
+    with pytest.raises(SystemExit) as exit_:
+        run(Broken(), port=0)
+    assert exit_.value.code == 3
+    assert "did not start" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_the_token_of_the_environment_counts(
+    tmp_path: Path, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for `bargein-server`: a server that is meant to be protected never admits everybody."""
+    monkeypatch.setenv("BARGEIN_TOKEN", "secret")
+    async with program(tmp_path, CALLS[call]) as process:
+        assert process.stdout is not None
+        async with asyncio.timeout(WAIT_S):
+            url = (await process.stdout.readline()).decode().split()[-1]
+        port = int(url.split(":")[2].partition("/")[0])
+        assert (await request(port, "/v1/tickets", "POST"))[0] == 401
+        assert (await request(port, "/v1/tickets", "POST", Authorization="Bearer secret"))[0] == 201
+
+
+async def test_an_authenticator_takes_precedence_over_the_token_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The program decides."""
+    monkeypatch.setenv("BARGEIN_TOKEN", "secret")
+    call = CALLS["run"].replace("port=0", "port=0, authenticator=BearerTokens({'other': 'ann'})")
+    async with program(tmp_path, "from bargein_server import BearerTokens; " + call) as process:
+        assert process.stdout is not None
+        async with asyncio.timeout(WAIT_S):
+            url = (await process.stdout.readline()).decode().split()[-1]
+        port = int(url.split(":")[2].partition("/")[0])
+        for token, status in [("secret", 401), ("other", 201)]:
+            answer = await request(port, "/v1/tickets", "POST", Authorization=f"Bearer {token}")
+            assert answer[0] == status
 
 
 async def test_an_agent_that_does_not_start_is_an_error() -> None:

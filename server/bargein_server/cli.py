@@ -34,15 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         launcher = _launcher(options)
-    except NotProtected as error:
-        parser.error(f"{error}; set BARGEIN_TOKEN, give --tokens FILE, or --insecure")
-    except (SettingsError, NotAnAgent, NotInstalled, AgentNotFound, BadTokens) as error:
+    except (SettingsError, NotAnAgent, NotProtected, NotInstalled, AgentNotFound, BadTokens) as error:
         parser.error(str(error))
     _configure_logging(options.log_level, options.log_format)
     try:
         launcher.listen()
     except OSError as error:
-        print(f"bargein-server: cannot listen on {options.host}:{options.port}: {error}", file=sys.stderr)
+        print(f"bargein-server: {error.strerror or error}", file=sys.stderr)
         sys.exit(3)
     try:
         launcher.run()

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from ipaddress import ip_address
+from typing import NoReturn
 
-from .agent import Agent
+from .agent import Agent, NotAnAgent
 from .app import SESSION_PATH, create_app, shut_down_sessions
-from .guard.authentication import Authenticator
+from .guard.authentication import Authenticator, BearerTokens
 from .serving.gc_tuning import tune_gc
 from .serving.server import Server, listening_socket, uvicorn_config
 from .settings import Settings
-from .telemetry.setup import export
+from .telemetry.setup import NotInstalled, export
 
 log = logging.getLogger("bargein.server")
 
@@ -25,7 +28,10 @@ class NotProtected(ValueError):
     """Other machines reach the address, and clients need no credential."""
 
     def __init__(self, host: str) -> None:
-        super().__init__(f"{host} can be reached from other machines: clients need a credential")
+        super().__init__(
+            f"{host} can be reached from other machines, so clients need a credential: set BARGEIN_TOKEN, "
+            "give --tokens FILE or authenticator=…, or let all in with --insecure or insecure=True"
+        )
 
 
 class NotStarted(RuntimeError):
@@ -87,10 +93,17 @@ class Launcher:
         """Bind the address; `run` and `serve` do this when it was not done before.
 
         Raises:
-            OSError: The name is unknown or the address cannot be bound.
+            OSError: The name is unknown or the address cannot be bound; the message has both and a remedy.
         """
-        if not self._sockets:
+        if self._sockets:
+            return
+        try:
             self._sockets.append(listening_socket(self._host, self._config.port, self._stalled_s))
+        except OSError as error:
+            message = f"cannot listen on {self._host}:{self._config.port}: {error.strerror}"
+            if error.errno == errno.EADDRINUSE:
+                message += "; is another server running there? Give port 0 for a free one, or another port"
+            raise type(error)(error.errno, message) from error
 
     def run(self) -> None:
         """Serve until SIGINT or SIGTERM, in an event loop of its own.
@@ -164,25 +177,38 @@ def run(
     """Serve an agent until SIGINT or SIGTERM, as `bargein-server` does.
 
     It prints the address, tunes Python's garbage collector for this process, and ends all turns
-    before it closes their connections. Logging is left to the program.
+    before it closes their connections. Logging is left to the program. `BARGEIN_TOKEN` is the token of
+    the principal `client` if there is no authenticator; the other `BARGEIN_` variables have no effect.
+
+    An error is one line on stderr, without a traceback; `serve` raises it instead.
 
     Args:
         agent: The agent to serve.
         host: The address to listen on.
         port: The port to listen on; 0 for a free one.
         settings: Limits, timeouts and switches; None for the defaults.
-        authenticator: Identifies clients, such as `BearerTokens`; None admits every client.
+        authenticator: Identifies clients, such as `BearerTokens`. None: `BARGEIN_TOKEN` is the only token,
+            and without it every client is admitted.
         origins: Web origins whose pages may connect, beside the server's own.
         insecure: Allow an address that other machines reach without an authenticator.
 
     Raises:
-        NotAnAgent: `agent` is not an async generator function.
-        NotProtected: Other machines reach `host`, and there is no authenticator.
-        NotInstalled: `metrics` or `traces` is set, and a package for it is missing.
-        NotStarted: The application did not start.
-        OSError: The address cannot be bound.
+        SystemExit: With status 2 for wrong arguments, 3 when the server does not start.
     """
-    Launcher(agent, host, port, settings, authenticator, origins, insecure=insecure).run()
+    try:
+        launcher = Launcher(
+            agent, host, port, settings, _authenticator(authenticator), origins, insecure=insecure
+        )
+    except (NotAnAgent, NotProtected, NotInstalled) as error:
+        _exit(2, str(error))
+    try:
+        launcher.listen()
+    except OSError as error:
+        _exit(3, error.strerror or str(error))
+    try:
+        launcher.run()
+    except NotStarted as error:
+        _exit(3, str(error))
 
 
 async def serve(
@@ -197,10 +223,19 @@ async def serve(
 ) -> None:
     """Serve an agent until SIGINT, SIGTERM or cancellation.
 
-    It uses the running event loop. The arguments and errors are those of `run`. When it is cancelled it
-    ends all turns, closes their connections, and then raises `asyncio.CancelledError`.
+    It uses the running event loop. The arguments are those of `run`, and `BARGEIN_TOKEN` counts. When it is
+    cancelled it ends all turns, closes their connections, and then raises `asyncio.CancelledError`.
+
+    Raises:
+        NotAnAgent: `agent` is not an async generator function.
+        NotProtected: Other machines reach `host`, and there is no authenticator.
+        NotInstalled: `metrics` or `traces` is set, and a package for it is missing.
+        NotStarted: The application did not start.
+        OSError: The address cannot be bound.
     """
-    await Launcher(agent, host, port, settings, authenticator, origins, insecure=insecure).serve()
+    await Launcher(
+        agent, host, port, settings, _authenticator(authenticator), origins, insecure=insecure
+    ).serve()
 
 
 def print_address(name: str, url: str) -> None:
@@ -209,6 +244,19 @@ def print_address(name: str, url: str) -> None:
     print(f"bargein serves {name} at {url}", flush=True)
     print(f"talk to it:  bargein chat {url}", flush=True)
     print(f"or open      {page}/", flush=True)
+
+
+def _authenticator(given: Authenticator | None) -> Authenticator | None:
+    """Return the given authenticator, or one for the token in `BARGEIN_TOKEN`."""
+    if given is not None:
+        return given
+    token = os.environ.get("BARGEIN_TOKEN")
+    return BearerTokens({token: "client"}) if token else None
+
+
+def _exit(status: int, message: str) -> NoReturn:
+    print(f"bargein: {message}", file=sys.stderr)
+    sys.exit(status)
 
 
 def _is_loopback(host: str) -> bool:

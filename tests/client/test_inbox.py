@@ -6,7 +6,7 @@ import bargein_protocol as bp
 from bargein_client.delivery import Delivery
 from bargein_client.events import EventsDropped, SessionEvent, TurnSnapshot
 from bargein_client.inbox import Bounds, Inbox, join_deltas
-from client_script import Client, drain, ended, kinds, said, text
+from client_script import Client, drain, ended, kinds, result, said, text
 
 
 def test_a_slow_consumer_of_text_loses_nothing() -> None:
@@ -86,3 +86,33 @@ def test_what_is_set_aside_is_bounded() -> None:
     for seq in range(3, 203):
         client.take(bp.Data(seq=bp.Seq(seq), turn_id=bp.TurnId("t_1"), name="n", value=seq))
     assert sum(len(withheld.events) for withheld in turn.inbox._withheld.values()) <= 10
+
+
+def test_a_second_interrupt_reports_nothing_that_was_withheld() -> None:
+    """A loop that interrupts after each event reads the end, too: it is beyond the withheld output."""
+    client = Client().open()
+    turn = client.running("heard ", "withheld ", "withheld")
+    while not isinstance(turn.inbox.take(), bp.TextDelta):
+        pass
+    client.interrupt(turn, 1)
+    client.take(result("x_1", "interrupted", "t_1"), ended(6, "t_1", "interrupted"))
+    assert kinds(drain(turn.inbox)) == ["TurnEnded"]
+    client.interrupt(turn, 2)
+    first, second = client.core.outgoing()
+    assert isinstance(first, bp.Interrupt)
+    assert isinstance(second, bp.Interrupt)
+    assert first.played == second.played == bp.Played(seq=bp.Seq(3))
+
+
+def test_an_interrupt_after_the_end_reports_what_was_read() -> None:
+    """The rest of the output is dropped here, so the server's own count would be too high."""
+    client = Client().open()
+    turn = client.running("heard ", "unread")
+    while not isinstance(turn.inbox.take(), bp.TextDelta):
+        pass
+    client.take(ended(5, "t_1"))
+    client.interrupt(turn, 1)
+    assert kinds(drain(turn.inbox)) == ["TurnEnded"]
+    client.interrupt(turn, 2)
+    played = [event.played for event in client.core.outgoing() if isinstance(event, bp.Interrupt)]
+    assert played == [bp.Played(seq=bp.Seq(3))] * 2

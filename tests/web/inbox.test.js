@@ -116,3 +116,30 @@ test("an interrupt of a turn that has ended drops its unread output, whatever a 
     assert.deepEqual(taken(turn.inbox).map((event) => event.type), ["input.accepted", "turn.started", "turn.ended"]);
   }
 });
+
+test("a second interrupt reports nothing that was withheld: the end is beyond it", () => {
+  const { core, turn } = running({});
+  core.receive(text(3, "heard "));
+  assert.equal(taken(turn.inbox).at(-1).seq, 3);
+  core.receive(text(4, "withheld"));
+  core.outgoing();
+  core.interrupt({ type: "interrupt", id: "x_1" }, turn);
+  core.receive({ type: "interrupt.result", interrupt_id: "x_1", turn_id: "t_1", outcome: "interrupted" });
+  core.receive({ ...ended(5), status: "interrupted", reason: "client" });
+  assert.deepEqual(taken(turn.inbox).map((event) => event.type), ["turn.ended"]);
+  core.interrupt({ type: "interrupt", id: "x_2" }, turn);
+  assert.deepEqual(core.outgoing().map((event) => event.played), [{ seq: 3 }, { seq: 3 }]);
+});
+
+test("an interrupt after the end reports what was read, and the same again after the end was read", () => {
+  const { core, turn } = running({});
+  core.receive(text(3, "heard "));
+  assert.equal(taken(turn.inbox).at(-1).seq, 3);
+  core.receive(text(4, "unread"));
+  core.receive(ended(5));
+  core.outgoing();
+  core.interrupt({ type: "interrupt", id: "x_1" }, turn);
+  assert.deepEqual(taken(turn.inbox).map((event) => event.type), ["turn.ended"]);
+  core.interrupt({ type: "interrupt", id: "x_2" }, turn);
+  assert.deepEqual(core.outgoing().map((event) => event.played), [{ seq: 3 }, { seq: 3 }]);
+});

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, test } from "node:test";
 
-import { SessionReplaced } from "../../clients/web/bargein/index.js";
+import { connect, SessionReplaced } from "../../clients/web/bargein/index.js";
 import { numbersUpTo, read, said, startRelay, startServer, talkTo, until } from "./server.js";
 
 const endings = [];
@@ -144,3 +144,47 @@ test("a server that asks who is there: a token, a ticket, and neither", async (t
   const streaming = await talkTo(t, url, { transport: "sse", token: "secret-of-ada-0123456789" });
   assert.equal(said(await read(streaming.send("count 2"))), "0 1 ");
 });
+
+for (const address of ["localhost:8000", "file:///v1/session", "example", "//example.com", ""]) {
+  test(`an address that is no URL of a socket is a ConnectError: ${JSON.stringify(address)}`, async () => {
+    await assert.rejects(connect(address, { WebSocket: blockedSockets()[1] }), {
+      name: "ConnectError", url: address, why: /this is not a WebSocket URL/,
+    });
+  });
+}
+
+for (const transport of ["auto", "websocket"]) {
+  test(`a constructor that throws ends the attempt, not the program: ${transport}`, async (t) => {
+    class Refusing {
+      constructor() {
+        throw new SyntaxError("no such subprotocol");
+      }
+    }
+    const server = http.createServer((request, response) => response.writeHead(418).end());
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    t.after(() => server.close());
+    const address = `http://127.0.0.1:${server.address().port}`;
+    const why = transport === "auto" ? /HTTP status 418/ : /no such subprotocol/;
+    await assert.rejects(connect(address, { WebSocket: Refusing, transport }), { name: "ConnectError", why });
+  });
+}
+
+for (const transport of ["auto", "websocket", "sse"]) {
+  test(`a handshake that fails without a code was not lost but never made: ${transport}`, async (t) => {
+    const server = http.createServer((request) => request.socket.destroy());
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    t.after(() => server.close());
+    const address = `http://127.0.0.1:${server.address().port}`;
+    const [, WebSocket] = blockedSockets();
+    await assert.rejects(connect(address, { WebSocket, transport }), {
+      name: "ConnectError", code: null, why: "the connection could not be made: no server answers there",
+    });
+    globalThis.location = new URL("https://app.example/chat");
+    t.after(() => delete globalThis.location);
+    await assert.rejects(connect(address, { WebSocket, transport }), {
+      name: "ConnectError", why: /does not allow the origin https:\/\/app\.example/,
+    });
+  });
+}

@@ -67,12 +67,16 @@ class Inbox:
         self.notify: Callable[[], None] | None = None
         """Called when an event may be ready."""
         self.taken_seq = NO_SEQ
-        """The last number that the consumer has taken."""
+        """The last number that the consumer took before output was dropped, for playback reports.
+
+        The end of the turn does not move it, nor does an event that follows dropped output.
+        """
         self._bounds = bounds
         self._state = state
         self._ready: deque[SessionEvent] = deque()
         self._withheld: dict[TurnId, _Withheld] = {}
         self._size = 0
+        self._has_gap = False
 
     def __len__(self) -> int:
         return len(self._ready)
@@ -83,6 +87,8 @@ class Inbox:
             return None
         event = self._ready.popleft()
         self._size -= _size(event)
+        if self._has_gap or isinstance(event, TurnEnded):
+            return event
         if isinstance(event, TurnEvent):
             self.taken_seq = event.seq
         elif isinstance(event, TurnSnapshot):
@@ -97,6 +103,7 @@ class Inbox:
         elif isinstance(event, TurnEnded):
             # The turn ended while its output was withheld: the output is stale in any case.
             del self._withheld[event.turn_id]
+            self._has_gap = True
             self._forget_output(withheld.events)
             self._ready.extend(_without_output(withheld.events))
             self._ready.append(event)
@@ -123,6 +130,7 @@ class Inbox:
 
     def drop_output(self, turn_id: TurnId) -> None:
         """Drop the waiting output of a turn that has ended."""
+        self._has_gap = True
         self._ready = deque(
             event for event in self._ready if _turn_of(event) != turn_id or not _is_output(event)
         )
@@ -148,6 +156,7 @@ class Inbox:
     def _drop(self, turn_id: TurnId) -> None:
         withheld = self._withheld[turn_id]
         withheld.dropped = True
+        self._has_gap = True
         self._forget_output(withheld.events)
         withheld.events = _without_output(withheld.events)
 

@@ -31,6 +31,7 @@ export class Inbox {
   /** @type {Map<string, Withheld>} */
   #withheld = new Map();
   #size = 0;
+  #hasGap = false;
 
   /**
    * @param {Bounds} bounds Capacity.
@@ -42,7 +43,10 @@ export class Inbox {
     this.state = state;
     /** Called when an event may be ready. @type {(() => void) | null} */
     this.notify = null;
-    /** The last number that the consumer has taken. */
+    /**
+     * The last number that the consumer took before output was dropped, for playback reports. The end of the turn
+     * does not move it, nor does an event that follows dropped output.
+     */
     this.takenSeq = 0;
   }
 
@@ -59,6 +63,7 @@ export class Inbox {
       this.#head = 0;
     }
     this.#size -= sizeOf(event);
+    if (this.#hasGap || event.type === "turn.ended") return event;
     if (event.type === "client.turn_snapshot") this.takenSeq = event.state.last_seq;
     else if (turnOf(event)) this.takenSeq = event.seq ?? 0;
     return event;
@@ -72,6 +77,7 @@ export class Inbox {
     } else if (event.type === "turn.ended") {
       // The turn ended while its output was withheld: the output is stale in any case.
       this.#withheld.delete(turnOf(event));
+      this.#hasGap = true;
       this.#ready.push(...withheld.events.filter(isNoOutput), event);
       this.#recount();
     } else if (withheld.isDropped && isOutput(event)) {
@@ -98,12 +104,14 @@ export class Inbox {
     const withheld = this.#withhold(turnId);
     if (delivery !== "dropped") return;
     withheld.isDropped = true;
+    this.#hasGap = true;
     withheld.events = withheld.events.filter(isNoOutput);
     this.#recount();
   }
 
   /** Drops the waiting output of a turn that has ended. @param {string} turnId */
   dropOutput(turnId) {
+    this.#hasGap = true;
     this.#keep(this.#waiting().filter((event) => turnOf(event) !== turnId || !isOutput(event)));
     this.#recount();
   }

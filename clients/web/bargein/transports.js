@@ -1,6 +1,7 @@
 /** @import { Channel, ChannelClosed, ChannelListener, ClientEvent, ConnectChannel, Environment } from "./types.js" */
 
 import { row } from "./codes.js";
+import { ConnectError } from "./errors.js";
 import { SseChannel } from "./sse_channel.js";
 import { WebSocketChannel } from "./websocket_channel.js";
 
@@ -15,15 +16,32 @@ const FALL_BACK_AFTER_MS = 4000;
  * Returns the full URL of a session: relative URLs are resolved against the page, `http` becomes `ws`, and an empty
  * path becomes `/v1/session`.
  *
+ * Throws a `ConnectError` for any other URL. `localhost:8000` is one: its scheme is `localhost`.
+ *
  * @param {string} url
  */
 export function sessionUrl(url) {
   const base = typeof location === "undefined" ? undefined : location.href;
-  const full = new URL(url, base);
+  const full = parsed(url, base);
+  if (full === null || !/^(ws|http)s?:$/.test(full.protocol)) {
+    throw new ConnectError(url, "this is not a WebSocket URL, such as ws://localhost:8000");
+  }
   full.protocol = full.protocol.replace(/^http/, "ws");
   full.hash = "";
   if (full.pathname === "/") full.pathname = SESSION_PATH;
   return full.href;
+}
+
+/**
+ * @param {string} url
+ * @param {string | undefined} base
+ */
+function parsed(url, base) {
+  try {
+    return new URL(url, base);
+  } catch {
+    return null;
+  }
 }
 
 /**
@@ -69,6 +87,12 @@ export function channelConnector(url, { transport = "auto", token, ticket, WebSo
     };
     return new FallbackChannel(ways, ticket ?? null, listener, { worked, failed }, now);
   };
+}
+
+/** Returns the reason of a connection that failed without one: browsers give pages no details. */
+function notMade() {
+  const hint = typeof location === "undefined" ? "" : `, or it does not allow the origin ${location.origin} (--origin)`;
+  return `the connection could not be made: no server answers there${hint}`;
 }
 
 /**
@@ -132,7 +156,8 @@ class FallbackChannel {
     if (this.#isAborted) return;
     this.#auth = pass;
     let isOpen = false;
-    this.#channel = way(pass, {
+    /** @type {ChannelListener} */
+    const listener = {
       opened: () => {
         isOpen ||= this.#channel instanceof WebSocketChannel;
         if (isOpen) this.memory.worked(way);
@@ -144,7 +169,16 @@ class FallbackChannel {
         this.listener.received(event);
       },
       closed: (reason) => this.#closed(reason, isOpen),
-    });
+    };
+    try {
+      this.#channel = way(pass, listener);
+    } catch (error) {
+      // A constructor throws for a URL or a ticket that it cannot use, and for `ws:` on a page of `https:`.
+      const why = error instanceof Error ? error.message : String(error);
+      queueMicrotask(() => {
+        if (!this.#isAborted) this.#closed({ code: row("abnormal"), why }, false);
+      });
+    }
   }
 
   /**
@@ -157,6 +191,7 @@ class FallbackChannel {
       return;
     }
     if (!wasOpen) this.memory.failed();
-    this.listener.closed(reason);
+    const isUnexplained = !wasOpen && reason.why === row("abnormal").reason;
+    this.listener.closed(isUnexplained ? { ...reason, why: notMade() } : reason);
   }
 }
