@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -312,3 +314,13 @@ async def test_an_interrupt_while_it_waits_to_try_again(
     held.interrupt()
     assert await held.over() is None
     assert len(upstream.calls) == 1
+
+
+@pytest.mark.parametrize("package", ["httpx2", "openai"])
+def test_without_its_extra_the_import_names_the_remedy(package: str) -> None:
+    """The error has the command, as the one of `--agent openai`."""
+    program = f"import sys; sys.modules[{package!r}] = None; import bargein_server.agents.chat_completions"
+    result = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, check=False)
+    assert result.returncode == 1
+    last = result.stderr.splitlines()[-1]
+    assert last == f'ImportError: OpenAIAgent needs {package}: pip install "bargein[openai]"'

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
-from bargein_server.guard.admission import may_connect
+from bargein_server.guard.admission import Admission, Refused, may_connect
+from bargein_server.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -55,3 +58,26 @@ def test_same_origin_or_listed(
 def test_on_the_loopback_a_name_must_be_one_of_the_loopback(host: str, local: str, expected: bool) -> None:
     """A page that gives its own name the address 127.0.0.1 is not of the server's origin."""
     assert may_connect(f"http://{host}", host, "ws", local, ()) is expected
+
+
+def test_a_refused_origin_is_logged_once_with_the_remedy(caplog: pytest.LogCaptureFixture) -> None:
+    """The number of lines is bounded, whatever clients send."""
+    caplog.set_level(logging.WARNING, "bargein.server")
+    admission = Admission(Settings(), None, (), lambda: 0.0)
+
+    def attempt(origin: str) -> None:
+        headers = {"origin": origin, "host": "api.io"}
+        with pytest.raises(Refused, match="403"):
+            admission.enter(headers, "wss", (), "10.0.0.2", "10.0.0.1")
+
+    attempt("https://app.io")
+    attempt("https://app.io")
+    assert [record.getMessage() for record in caplog.records] == [
+        "pages of 'https://app.io' may not connect; to allow it: "
+        "--origin 'https://app.io' or origins=['https://app.io']"
+    ]
+    attempt("https://other.io\x1b[2J")
+    assert "\x1b" not in caplog.records[-1].getMessage()
+    for number in range(100):
+        attempt(f"https://{number}.io")
+    assert len(caplog.records) == 64

@@ -68,7 +68,7 @@ export function streamUrl(url) {
 export function channelConnector(url, { transport = "auto", token, ticket, WebSocket: given }, { now }) {
   const Socket = given ?? globalThis.WebSocket;
   if (Socket === undefined && transport !== "sse") {
-    throw new TypeError("expected a WebSocket constructor, this platform has no global one");
+    throw new TypeError("expected a WebSocket constructor, this platform has no global one: pass that of the package ws");
   }
   /** @type {OpenChannel} */
   const socket = (pass, listener) =>

@@ -18,9 +18,14 @@ from inspect import Parameter, Signature
 from time import time
 from typing import Any
 
-import httpx2
-import openai
-from openai.types.chat import ChatCompletionChunk
+try:
+    import httpx2
+    import openai
+    from openai.types.chat import ChatCompletionChunk
+except ImportError as error:
+    raise ImportError(
+        f'OpenAIAgent needs {error.name}: pip install "bargein[openai]"', name=error.name
+    ) from None
 
 from bargein_protocol import CallId, Status, StepEnded, ToolResult
 from bargein_server.agent import Message, Output, Turn, TurnFailed, calls_message, result_message

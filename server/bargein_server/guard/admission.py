@@ -9,6 +9,7 @@ comes from the server itself or from a listed origin. A request without `Origin`
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,11 @@ from ..settings import Settings
 from .authentication import TICKET_ITEM, Authenticator, Tickets
 from .limits import AddressRates, Connections
 
+log = logging.getLogger("bargein.server")
+
 RETRY_AFTER_S = 5
+_MAX_LOGGED_ORIGINS = 64
+"""Further origins are refused without a log line: their number is the clients' choice."""
 
 TRACE_HEADERS = ("traceparent", "tracestate")
 """Headers of a W3C trace context."""
@@ -107,6 +112,7 @@ class Admission:
     ) -> None:
         self._authenticator = authenticator
         self._origins = frozenset(origins)
+        self._logged_origins: set[str] = set()
         self._clock = clock
         self.tickets = Tickets(settings.ticket_lifetime_s)
         self.refusals: Counter[int] = Counter()
@@ -128,7 +134,9 @@ class Admission:
         Raises:
             Refused: The connection is not admitted.
         """
-        if not may_connect(headers.get("origin"), headers.get("host"), scheme, local, self._origins):
+        origin = headers.get("origin")
+        if not may_connect(origin, headers.get("host"), scheme, local, self._origins):
+            self._log_refused(origin or "")
             raise Refused(403, "this origin may not connect")
         if self.connections.is_full():
             raise Refused(503, "the server is full", RETRY_AFTER_S)
@@ -179,6 +187,14 @@ class Admission:
         """
         if self._authenticator is not None and self.bearer(headers) is None:
             raise Refused(401, "a bearer token is needed")
+
+    def _log_refused(self, origin: str) -> None:
+        origin = origin[:256]
+        if origin not in self._logged_origins and len(self._logged_origins) < _MAX_LOGGED_ORIGINS:
+            self._logged_origins.add(origin)
+            log.warning(
+                "pages of %r may not connect; to allow it: --origin %r or origins=[%r]", *[origin] * 3
+            )
 
     def _caller(self, headers: Mapping[str, str], subprotocols: Sequence[str]) -> Caller:
         if self._authenticator is None:
