@@ -141,7 +141,9 @@ class Launcher:
             await asyncio.shield(serving)
         except asyncio.CancelledError:
             self._server.should_exit = True
-            await serving
+            while not serving.done():  # a second cancel must not leave turns behind
+                with suppress(asyncio.CancelledError):
+                    await asyncio.shield(serving)
             raise
         if self._server.stuck:
             log.warning("%d turns do not end", self._server.stuck)

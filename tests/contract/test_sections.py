@@ -6,7 +6,11 @@ import pytest
 
 from bargein_protocol import (
     InputQueued,
+    Interrupt,
+    InterruptId,
+    InterruptResult,
     SessionClose,
+    Status,
     TextDelta,
     TurnEnded,
     TurnHeld,
@@ -323,3 +327,21 @@ def test_a_deferred_hold_is_forgotten_with_a_resume() -> None:
     talk.leave_section(turn)
     talk.emit(turn, "after")
     assert (texts(talk), talk.of(TurnHeld)) == (["after"], [])
+
+
+def test_a_deferred_interrupt_takes_effect_while_the_client_is_away() -> None:
+    """Output that waits behind a hold goes to the log when a request from the side ends the hold."""
+    talk = Talk()
+    turn = talk.ask()
+    talk.send(TurnHold(turn_id=turn))
+    talk.enter_section(turn)
+    talk.session.emit(turn, Status(message="paid"), talk.now)
+    talk.leave_section(turn)
+    talk.detach()
+    cut = Interrupt(id=InterruptId("x"), turn_id=turn)
+    [answer] = talk.session.side_channel.request(cut, talk.now)
+    assert isinstance(answer, InterruptResult)
+    assert answer.outcome == "deferred"
+    assert not talk.session.busy
+    talk.flush()
+    assert talk.cancelled() == [turn]

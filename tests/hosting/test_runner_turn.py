@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -38,3 +39,23 @@ async def test_a_turn_knows_its_input_history_session_and_usage() -> None:
     assert usage is not None
     assert (usage.input_tokens, usage.output_tokens) == (4, 5)
     assert len([event for event in line.events if isinstance(event, TurnStarted)]) == 2
+
+
+async def test_an_agent_that_emits_without_a_pause_lets_others_run() -> None:
+    """Also while its client is away, when nothing ever makes it wait (contract 12)."""
+
+    async def emits(turn: Turn) -> AsyncIterator[Output]:
+        yield "first "
+        while True:
+            await turn.emit("word ")
+
+    sessions = serve(emits)
+    line = Line(sessions)
+    line.ask()
+    line.drop()
+    async with asyncio.timeout(10):
+        for _ in range(20):
+            await asyncio.sleep(0)
+    [host] = sessions
+    host.act(host.core.shut_down)
+    await sessions.shut_down()

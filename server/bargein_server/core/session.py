@@ -89,7 +89,7 @@ class Session:
         self.output = OutputPump(self._sequencer, self._turns, replies)
         self.tools = ToolLedger(self._turns)
         self._requests = Requests(self._sequencer, self._turns, self.tools, replies)
-        self.side_channel = SideChannel(self._sequencer, self._turns, self._requests)
+        self.side_channel = SideChannel(self._sequencer, self._turns, self._requests, self.output)
         self._liveness = Liveness(self._sequencer, self._turns, settings, now)
 
     def _begin(self, now: float) -> None:

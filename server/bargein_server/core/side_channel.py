@@ -22,6 +22,7 @@ from bargein_protocol import (
 )
 
 from .lifecycle import Stage
+from .output_pump import OutputPump
 from .replay_log import bounded_snapshot
 from .requests import Requests
 from .sequencer import Sequencer
@@ -88,12 +89,15 @@ class SideChannel:
         requests: Its request handlers.
     """
 
-    __slots__ = ("_requests", "_sequencer", "_turns")
+    __slots__ = ("_output", "_requests", "_sequencer", "_turns")
 
-    def __init__(self, sequencer: Sequencer, turns: TurnScheduler, requests: Requests) -> None:
+    def __init__(
+        self, sequencer: Sequencer, turns: TurnScheduler, requests: Requests, output: OutputPump
+    ) -> None:
         self._sequencer = sequencer
         self._turns = turns
         self._requests = requests
+        self._output = output
 
     @property
     def cursor(self) -> Cursor:
@@ -110,6 +114,8 @@ class SideChannel:
             self._requests.handle(event)
         finally:
             self._sequencer.reply_sink = None
+        if not self._sequencer.attached:
+            self._output.drain_to_log()
         return answers
 
     def is_over(self, input_id: InputId) -> bool:

@@ -75,6 +75,7 @@ class Runner:
         self._finished = False
         self._reported = False
         self._has_output = False
+        self._emitting_since, self._emit_round = 0.0, -1.0
 
     @property
     def tools(self) -> TurnToolLedger:
@@ -228,12 +229,22 @@ class Runner:
 
     async def emit(self, output: Output) -> None:
         """Send output in the same way as a yielded one."""
+        await self._pause_emits()
         while self._host.full and not self.stopped:
             await self._host.pullable()
         if self.stopped or self._host.send_output(self._id, output, perf_counter()) is None:
             raise TurnClosed("the turn has ended")
         if not self._has_output:
             self._note_output(output)
+
+    async def _pause_emits(self) -> None:
+        """Let the event loop run when the time slice of the emits is over (contract 12)."""
+        slicer, now = self._host.time_slicer, perf_counter()
+        if now - self._emitting_since > slicer.slice_s:
+            if slicer.clock() == self._emit_round:
+                await slicer.yield_to_loop()
+                now = perf_counter()
+            self._emitting_since, self._emit_round = now, slicer.clock()
 
     def _note_output(self, output: Output | None) -> None:
         if output:  # deltas of chat completions may be empty

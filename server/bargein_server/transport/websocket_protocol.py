@@ -352,6 +352,7 @@ class BargeinProtocol(asyncio.Protocol):
         self._closing, self._open = True, False
         self._unread = None
         self._stop_keepalive()
+        self.take_output()  # a closing transport drops it
         self.transport.close()
         self._start_close_timer()
 
@@ -385,7 +386,7 @@ class BargeinProtocol(asyncio.Protocol):
 
     def take_output(self) -> bool:
         """Return whether output may be written; record it in the wire."""
-        takes = not self._paused and (self.in_flight is None or not self.in_flight.full)
+        takes = not (self._paused or self._closing) and (self.in_flight is None or not self.in_flight.full)
         if self.wire is not None:
             self.wire.writable = takes
         return takes
