@@ -54,6 +54,7 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crowd, "PHASE_S", 0.02)
 
 
+@pytest.mark.nightly
 async def test_every_server_is_measured(brief: None) -> None:
     """A short run has every figure but memory, of the floor and of ours, with and without metrics."""
     steps: list[str] = []

@@ -89,6 +89,7 @@ PARTS = {
 
 # By the start of a test's id, from the root of the repository.
 NEEDS = {
+    "tests/agents/test_local.py": ("model",),
     "tests/browser/": ("chromium",),
     "tests/endpoints/test_asyncapi.py": ("node",),
     "tests/endpoints/test_aimock.py": ("node",),
