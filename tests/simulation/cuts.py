@@ -148,9 +148,10 @@ class CutRun:
             with seeded(random.Random("server"), self.loop.look_at_clock, self._new_log):
                 self.loop.run_until_complete(self._run())
         finally:
+            # First: the collector would schedule the ends of generators on a loop that runs no more.
+            self.loop.close()
             gc.enable()
             logging.disable(logging.NOTSET)
-            self.loop.close()
         ends = [event for event in self._events if isinstance(event, bp.TurnEnded)]
         self.oracle.expect(len(ends) >= 1, "the turn has no end")
         results = [event for event in self._events if isinstance(event, bp.InterruptResult)]
