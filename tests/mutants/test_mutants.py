@@ -26,6 +26,7 @@ def unchanged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(600)  # a mutant may hang until the timeouts of its tests
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: f"{mutant.clause}: {mutant.guard}")
 def test_a_guard_that_is_taken_out_is_missed(
     mutant: Mutant, unchanged: dict[str, str], tmp_path: Path

@@ -61,7 +61,7 @@ def main(report: str, sources: str, *tests: str) -> int:
     paths = [f"{sources}/{package}" for package in PACKAGES] + [str(TESTS), str(TESTS / "support")]
     options = [
         "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-p", "pytest_asyncio.plugin",
-        "-p", "pytest_timeout", "-o", f"pythonpath={' '.join(paths)}", "-o", "timeout=20",
+        "-p", "pytest_timeout", "-o", f"pythonpath={' '.join(paths)}", "-o", "timeout=60",
     ]  # fmt: skip
     code = pytest.main([*options, *tests], plugins=[verdicts])
 
