@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,7 +10,6 @@ from live_server import Serving
 from waiting import WAIT_S
 
 MASK = bytes(4)
-RECEIVE_BUFFER = 4096
 HEAD = (
     "GET /v1/session HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
@@ -30,15 +28,8 @@ Raw = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @asynccontextmanager
 async def raw(server: Serving, head: str) -> AsyncIterator[Raw]:
-    """Open a TCP connection and send a head, or a part of one.
-
-    Its receive buffer is small, so that a peer that stops reading has a full one soon.
-    """
-    peer = socket.socket()
-    peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-    peer.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(peer, ("127.0.0.1", server.port))
-    reader, writer = await asyncio.open_connection(sock=peer)
+    """Open a TCP connection and send a head, or a part of one."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     try:
         writer.write(head.encode())
         yield reader, writer
