@@ -25,7 +25,7 @@ from bargein_protocol import (
 from bargein_server.core.lifecycle import Stage
 from bargein_server.core.replay_log import MemoryLog
 from bargein_server.core.sequencer import Sequencer
-from bargein_server.core.turn_record import TurnRecord
+from bargein_server.core.turn_record import MAX_TURN_CHARS, TurnRecord
 
 TURN, INPUT = TurnId("t"), InputId("i")
 
@@ -250,6 +250,25 @@ def test_text_beyond_what_a_turn_remembers_is_left_to_the_caller(stream: Sequenc
     assert run.append("5", 1.0) is not None
     assert run.append("6", 1.0) is None
     assert (stream.top, str(turn.fold.main_lane.text), turn.fold.main_lane.text.length) == (2, "four5", 5)
+
+
+def test_text_past_a_full_record_goes_on_in_runs_of_the_log_alone() -> None:
+    """It stays as cheap as other text, and the log keeps no more of it than of other text."""
+    log = MemoryLog(4, 10_000_000)
+    stream, turn = Sequencer(Epoch("e"), log, JSON), new_turn()
+    whole = "x" * MAX_TURN_CHARS
+    for text in (whole, "a", "b", whole[1:], "c", "d"):  # the rest of the second text is one character
+        stream.settle()
+        if stream.text_run(turn).append(text, 1.0) is None:
+            turn.fold.apply(stream.number(TextDelta(turn_id=TURN, text=text)))
+    stream.settle()
+    assert str(turn.fold.main_lane.text) == whole
+    assert turn.fold.last_output_seq == log.top == 6
+    last = [JSON.decode_server(log.read(Seq(seq), JSON)[0]) for seq in (5, 6)]
+    assert [(event.seq, event.text) for event in last if isinstance(event, TextDelta)] == [(5, "c"), (6, "d")]
+    run = stream.text_run(turn)
+    assert str(run.text) == "cd"
+    assert appended(stream, turn, "e")
 
 
 @pytest.mark.parametrize(("seq", "whole"), [(0, False), (3, False), (4, True), (19, True), (20, True)])

@@ -24,6 +24,7 @@ from bargein_protocol import (
     Codec,
     Cursor,
     Epoch,
+    IndexedText,
     Numbered,
     ReplayDone,
     Seq,
@@ -199,8 +200,18 @@ class Sequencer:
                 return run
             self.settle()
         text, seq, run = turn.fold.main_lane.text, Seq(self._log.top + 1), self._last_run
-        if run is None or run.turn_id != turn.id or run.next_seq != seq or run.codec is not self._log_codec:
+        full = text.length >= text.max_chars
+        if (
+            run is None
+            or run.turn_id != turn.id
+            or run.next_seq != seq
+            or run.codec is not self._log_codec
+            or (full and run.text is text)
+        ):
+            if full:
+                text = IndexedText(text.max_chars)  # the log alone keeps it, and trims it with the run
             run = self._last_run = TextRun(self._log_codec, turn.id, text, seq, seq)
+        text = run.text
         run.pieces, run.room = text.tail(), text.max_chars - text.length
         self._run, self._turn = run, turn
         return run

@@ -29,7 +29,8 @@ class TextRun(Struct, gc=False, eq=False):  # no cycle can contain it
     Attributes:
         codec: Codec of the frames.
         turn_id: The turn.
-        text: The text of the turn's main lane, which holds every piece under its number.
+        text: The text of the turn's main lane, which holds every piece under its number; once that is
+            full, a text of the log alone.
         first: Number of the first delta that the log still has.
         next_seq: Number of the next delta.
         size: Bytes of the frames from `first` on.
