@@ -89,6 +89,7 @@ def judge(sources: Path, tests: tuple[str, ...]) -> dict[str, str]:
     report = sources / "report.json"
     ids = [str(TESTS / test) for test in tests]
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
+    environment.pop("COVERAGE_PROCESS_CONFIG", None)  # coverage is that of the code as it is
     environment["PYTHONPATH"] = os.pathsep.join(str(sources / package) for package in PACKAGES)
     program = [sys.executable, str(TESTS / "support" / "verdicts.py"), str(report), str(sources), *ids]
     done = subprocess.run(

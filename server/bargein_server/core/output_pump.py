@@ -117,18 +117,9 @@ class OutputPump:
     def _number_texts(self, turn: TurnRecord, room: int) -> list[bytes]:
         """Number the next plain text, up to `room` bytes."""
         texts = turn.next_texts()
-        frames: list[bytes] = []
         if not texts:
-            return frames
-        run, size = self._sequencer.text_run(turn), 0
-        for text in texts:
-            frame = run.append(text, turn.progress_at)
-            if frame is None:
-                break
-            frames.append(frame)
-            size += len(frame)
-            if size >= room:
-                break
+            return []
+        frames = self._sequencer.text_run(turn).extend(texts, turn.progress_at, room)
         turn.drop_texts(texts[: len(frames)])
         return frames
 

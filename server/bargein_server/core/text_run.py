@@ -10,6 +10,7 @@ log's size, the turn's last number and heard position) are updated when the run 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 from msgspec import Struct
@@ -85,14 +86,44 @@ class TextRun(Struct, gc=False, eq=False):  # no cycle can contain it
         self.written_at = now
         return frame
 
+    def extend(self, texts: Sequence[str], now: float, limit: float = inf) -> list[bytes]:
+        """Number pieces of text as `append` does, in less time for each.
+
+        Args:
+            texts: The pieces.
+            now: The time in seconds.
+            limit: Maximum bytes of the frames; the last frame may exceed them.
+
+        Returns:
+            The frames of the first pieces, as far as the records and the limit have room.
+        """
+        encode, turn_id, seq, room = self.codec.encode, self.turn_id, self.next_seq, self.room
+        frames: list[bytes] = []
+        size = 0
+        for text in texts[: MAX_UNSETTLED - self.unsettled]:
+            room -= len(text)
+            if room < 0 or size >= limit:
+                break
+            try:
+                frame = encode(TextDelta(seq=seq, turn_id=turn_id, text=text))
+            except UnicodeEncodeError:
+                text = text.encode("utf-8", "replace").decode()
+                frame = encode(TextDelta(seq=seq, turn_id=turn_id, text=text))
+            self.pieces.append(text)
+            self.room = room
+            frames.append(frame)
+            size += len(frame)
+            seq = seq + 1  # type: ignore[assignment]  # see `append`
+        self.next_seq = seq
+        self.unsettled += len(frames)
+        self.unsettled_size += size
+        if frames:
+            self.written_at = now
+        return frames
+
     def append_deferred(self, now: float) -> list[bytes]:
         """Append the deferred text, as far as the records have room for it."""
-        frames: list[bytes] = []
-        for text in self.deferred:
-            frame = self.append(text, now)
-            if frame is None:
-                break
-            frames.append(frame)
+        frames = self.extend(self.deferred, now)
         self.deferred = self.deferred[len(frames) :]
         return frames
 
