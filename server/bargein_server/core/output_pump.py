@@ -121,6 +121,7 @@ class OutputPump:
             return []
         frames = self._sequencer.text_run(turn).extend(texts, turn.progress_at, room)
         turn.drop_texts(texts[: len(frames)])
+        self._sequencer.settle()  # here, because the agent's next output would pay for it in its time slice
         return frames
 
     def _number_next(self, turn: TurnRecord) -> bytes | None:

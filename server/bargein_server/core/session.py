@@ -207,10 +207,11 @@ class Session:
         Raises:
             BadOutput: The output cannot be sent; the session is unchanged.
         """
-        turn = self._turns.current
+        turns = self._turns
+        turn = turns.current
         if turn is None or turn.id != turn_id or turn.stage is not Stage.RUNNING:
             return False
-        self._begin(now)
+        self._sequencer.settle()
         if type(output) is str:
             if len(output) > TEXT_PIECE:
                 for piece in split_text(output):
@@ -219,7 +220,7 @@ class Session:
                 turn.put_text(output)
         elif output is not None:  # deltas of chat completions may be None
             turn.put(*validated_output(output))
-        turn.progress_at = now
+        turns.now = turn.progress_at = now
         if not self._sequencer.attached:
             self.output.drain_to_log()
         return True
@@ -234,9 +235,11 @@ class Session:
         """Whether the agent must not be pulled: held, or enough output waits."""
         turn = self._turns.current
         return turn is not None and (
-            turn.held
-            or turn.queued_bytes >= self._settings.max_queued_output_bytes
-            or (turn.flow is Flow.CUT_PENDING and not turn.sections)
+            turn.queued_bytes >= self._settings.max_queued_output_bytes
+            or (
+                turn.flow is not Flow.OPEN
+                and (turn.held or (turn.flow is Flow.CUT_PENDING and not turn.sections))
+            )
         )
 
     def pulled(self, turn_id: TurnId, now: float) -> None:
