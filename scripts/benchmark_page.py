@@ -16,6 +16,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from generated import between, write
 from speed.figures import Figures
 from speed.plan import Plan
 from speed.processes import FLOOR, LEAST, OURS
@@ -100,18 +101,8 @@ def main() -> int:
     if options.source is not None:
         FIGURES.write_text(taken_over(json.loads(options.source.read_text("utf-8"))), "utf-8")
     figures = json.loads(FIGURES.read_text("utf-8"))
-    page = PAGE.read_text("utf-8")
-    before, _, rest = page.partition(BEGIN)
-    after = rest.partition(END)[2]
-    wanted = {PAGE: f"{before}{BEGIN}{table(figures)}{END}{after}", CHART: chart(figures)}
-    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text("utf-8") != text]
-    if options.check:
-        for path in stale:
-            print(f"{path.name} is stale: run scripts/benchmark_page.py", file=sys.stderr)
-        return 1 if stale else 0
-    for path in stale:
-        path.write_text(wanted[path], "utf-8")
-    return 0
+    page = between(PAGE.read_text("utf-8"), BEGIN, END, table(figures))
+    return write({PAGE: page, CHART: chart(figures)}, "benchmark_page.py", check=options.check)
 
 
 def taken_over(run: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bargein_server.settings import SETTINGS, Setting
+from generated import write
 
 FILE = Path(__file__).parent.parent / "server" / "docs" / "settings.md"
 
@@ -74,13 +75,7 @@ def _default(setting: Setting) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Write or check the file; return the exit code."""
-    if "--check" in arguments:
-        if not FILE.exists() or FILE.read_text("utf-8") != text():
-            print("server/docs/settings.md is stale: run python scripts/settings_table.py", file=sys.stderr)
-            return 1
-        return 0
-    FILE.write_text(text(), "utf-8")
-    return 0
+    return write({FILE: text()}, "settings_table.py", check="--check" in arguments)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import bargein_protocol as bp
 from bargein_client import (
     AccessDenied,
     ConnectionLost,
-    EventStream,
     InputRejected,
     InterruptRefused,
     Reconnecting,
@@ -18,12 +17,12 @@ from bargein_client import (
     SessionRestarted,
     SessionResumed,
 )
-from bargein_client.events import SessionEvent
 from client_script import (
     ScriptedServer,
     Surroundings,
     accepted,
     ended,
+    next_of,
     opened,
     patiently,
     replay_done,
@@ -36,15 +35,6 @@ from client_script import (
 
 REPLACED = 4409
 RESTART = 1012
-
-
-async def next_of(stream: EventStream, kind: type[SessionEvent]) -> SessionEvent:
-    """Return the next event of a type."""
-    async with asyncio.timeout(20):
-        async for event in stream:
-            if isinstance(event, kind):
-                return event
-    raise AssertionError(f"expected a {kind.__name__}, got the end")
 
 
 async def test_a_broken_line_is_resumed(server: ScriptedServer) -> None:

@@ -10,15 +10,14 @@ import bargein_protocol as bp
 from bargein_client import (
     Bounds,
     ConnectError,
-    EventStream,
     SessionClosed,
     connect,
 )
-from bargein_client.events import SessionEvent
 from client_script import (
     ScriptedServer,
     accepted,
     ended,
+    next_of,
     opened,
     patiently,
     result,
@@ -31,15 +30,6 @@ from client_script import (
 
 REPLACED = 4409
 RESTART = 1012
-
-
-async def next_of(stream: EventStream, kind: type[SessionEvent]) -> SessionEvent:
-    """Return the next event of a type."""
-    async with asyncio.timeout(20):
-        async for event in stream:
-            if isinstance(event, kind):
-                return event
-    raise AssertionError(f"expected a {kind.__name__}, got the end")
 
 
 async def test_the_first_frame_opens_the_session(server: ScriptedServer) -> None:

@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 import bargein_protocol as bp
-from bargein_client import ClientSession, Environment, connect
+from bargein_client import ClientSession, Environment, EventStream, connect
 from bargein_client.core import ClientCore
 from bargein_client.events import SessionEvent
 from bargein_client.inbox import Bounds, Inbox
@@ -327,6 +327,15 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while not condition():
             await asyncio.sleep(0)
+
+
+async def next_of(stream: EventStream, kind: type[SessionEvent]) -> SessionEvent:
+    """Return the next event of a type."""
+    async with asyncio.timeout(PATIENCE_S):
+        async for event in stream:
+            if isinstance(event, kind):
+                return event
+    raise AssertionError(f"expected a {kind.__name__}, got the end")
 
 
 async def patiently(awaitable: Awaitable[E]) -> E:
