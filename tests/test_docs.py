@@ -25,7 +25,7 @@ from model_server import Upstream
 from waiting import WAIT_S
 
 GUIDES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "server" / "docs").glob("*.md"))
-URL = "ws://localhost:8000/v1/session"
+URL = "ws://localhost:8000"
 FREE = {"export", "npm", "node"}
 """Commands of others, whose arguments are not checked."""
 

@@ -19,7 +19,7 @@ from waiting import WAIT_S
 README = "README.md"
 [SERVER, CLIENT] = blocks(README, "python")
 [BROWSER] = blocks(README, "js")
-URL = "ws://localhost:8000/v1/session"
+URL = "ws://localhost:8000"
 
 
 async def run(*arguments: str, cwd: Path) -> str:

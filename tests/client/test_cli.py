@@ -9,23 +9,10 @@ import sys
 import pytest
 
 import bargein_protocol as bp
-from bargein_client.cli.command import main, socket_url
+from bargein_client.cli.command import main
+from bargein_client.transports import NOT_A_URL
 from client_script import ScriptedLine, ScriptedServer, accepted, ended, opened, result, scripted_server, text
 from terminal_session import interrupt, on_pipes, on_terminal, plain, surroundings
-
-
-@pytest.mark.parametrize(
-    ("given", "meant"),
-    [
-        ("localhost:8000", "ws://localhost:8000/v1/session"),
-        ("http://example.org/", "ws://example.org/v1/session"),
-        ("https://example.org/agents/a", "wss://example.org/agents/a"),
-        ("wss://example.org/v1/session?x=1", "wss://example.org/v1/session?x=1"),
-    ],
-)
-def test_urls_are_completed(given: str, meant: str) -> None:
-    """Short forms and browser URLs are accepted."""
-    assert socket_url(given) == meant
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,7 +40,7 @@ def test_what_is_no_url(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["send", url, "hello"]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
-    assert lines[0].endswith(": this is not a WebSocket URL")
+    assert lines[0].endswith(f": {NOT_A_URL}")
 
 
 @pytest.mark.parametrize(

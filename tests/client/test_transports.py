@@ -13,6 +13,7 @@ from msgspec import structs
 import bargein_protocol as bp
 from bargein_client import ConnectError, connect
 from bargein_client.session import ClientSession
+from bargein_client.transports import session_url
 from bargein_protocol import AudioDelta
 from bargein_server import BearerTokens, Output, Turn
 from client_script import Surroundings, patiently, until
@@ -25,6 +26,29 @@ WAYS: list[dict[str, Any]] = [
     {"transport": "sse"},
 ]
 ways = pytest.mark.parametrize("way", WAYS, ids=["json", "msgpack", "sse"])
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("ws://localhost:8000", "ws://localhost:8000/v1/session"),
+        ("http://example.org/", "ws://example.org/v1/session"),
+        ("https://example.org/agents/a", "wss://example.org/agents/a"),
+        ("wss://example.org/v1/session?x=1#y", "wss://example.org/v1/session?x=1"),
+    ],
+)
+def test_urls_are_completed(given: str, meant: str) -> None:
+    """The URLs of a browser are accepted, as in the JavaScript client."""
+    assert session_url(given) == meant
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "file:///v1/session", "example", "//example.com", ""])
+async def test_what_is_no_url_is_a_connect_error(url: str) -> None:
+    """Immediately, and as given."""
+    with pytest.raises(ConnectError, match="this is not a WebSocket URL, such as") as caught:
+        async with connect(url):
+            pass
+    assert caught.value.url == url
 
 
 class Script:

@@ -1,4 +1,4 @@
-"""Errors of failed connections, as the command prints them."""
+"""Errors of failed connections, with their causes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import ssl
 import pytest
 import trustme
 
+from bargein_client import ConnectError, connect
 from bargein_client.cli.command import main
 from terminal_session import on_pipes
 
@@ -56,3 +57,24 @@ async def test_a_server_whose_tls_is_of_no_use(speaks_tls: bool, why: str) -> No
                 _, errors = await process.communicate()
     assert errors.decode() == f"bargein: cannot connect to {url}/v1/session: {why}\n"
     assert process.returncode == 1
+
+
+async def test_a_server_that_redirects_to_https() -> None:
+    """The message has the address to connect to."""
+
+    async def redirect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 301 Moved\r\nLocation: https://server.test/v1/session\r\nContent-Length: 0\r\n\r\n"
+        )
+        writer.close()
+
+    server = await asyncio.start_server(redirect, "127.0.0.1", 0)
+    async with server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(ConnectError) as caught:
+            async with connect(url):
+                pass
+    assert caught.value.why == (
+        "the server redirects to https://server.test/v1/session; connect to that address"
+    )

@@ -22,7 +22,7 @@ from .inbox import Bounds
 from .phases import Phase
 from .reconnector import Reconnector
 from .tracked_turn import TrackedTurn
-from .transports import ChannelConnector, CodecName, Transport
+from .transports import ChannelConnector, CodecName, Transport, session_url
 from .turn import ClientTurn
 
 P = ParamSpec("P")
@@ -46,8 +46,9 @@ async def connect(
     """Open a session; close it for good on leaving the context.
 
     Args:
-        url: The server's URL, such as `ws://localhost:8000/v1/session`. Proxies are taken from the
-            environment, except for addresses of this machine.
+        url: The server's URL, such as `ws://localhost:8000`. http becomes ws, https becomes wss, and an
+            empty path becomes `/v1/session`. Proxies are taken from the environment, except for addresses
+            of this machine.
         token: A credential; sent in the first frame, never in the URL.
         headers: Additional headers of the handshake.
         reconnect: Whether to reconnect automatically.
@@ -61,8 +62,9 @@ async def connect(
         environment: Sources of ids, randomness and time.
 
     Raises:
-        ConnectError: The first connection could not be made.
+        ConnectError: This is not a URL, or the first connection could not be made.
     """
+    url = session_url(url)
     core = ClientCore(auth=token, client=client or bp.ClientInfo(name="bargein-python"), bounds=bounds)
     session = ClientSession(
         url,

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Literal
+from urllib.parse import urlsplit, urlunsplit
+
+from websockets.exceptions import InvalidURI
+from websockets.uri import parse_uri
 
 from bargein_protocol import JSON, MESSAGEPACK, Codec
 
 from .channel import Channel
-from .errors import ChannelClosed
+from .errors import ChannelClosed, ConnectError
 from .sse_channel import connect_sse_channel, is_available
 from .websocket_channel import connect_channel
 
@@ -16,6 +20,28 @@ Transport = Literal["auto", "websocket", "sse"]
 CodecName = Literal["json", "msgpack"]
 
 _CODECS: dict[CodecName, Codec] = {"json": JSON, "msgpack": MESSAGEPACK}
+
+SESSION_PATH = "/v1/session"
+NOT_A_URL = "this is not a WebSocket URL, such as ws://localhost:8000"
+
+
+def session_url(url: str) -> str:
+    """Return the URL of the WebSocket endpoint for a server's URL.
+
+    http becomes ws, https becomes wss, and an empty path becomes `/v1/session`.
+
+    Raises:
+        ConnectError: The text is not a URL of a server.
+    """
+    try:
+        parts = urlsplit(url)
+        scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
+        path = SESSION_PATH if parts.path in ("", "/") else parts.path
+        full = urlunsplit((scheme, parts.netloc, path, parts.query, ""))
+        parse_uri(full)
+    except (InvalidURI, ValueError):
+        raise ConnectError(url, NOT_A_URL) from None
+    return full
 
 
 class ChannelConnector:

@@ -15,9 +15,9 @@ from websockets.exceptions import (
     InvalidStatus,
     InvalidURI,
     ProxyError,
+    WebSocketException,
 )
 from websockets.typing import Subprotocol
-from websockets.uri import parse_uri
 
 from bargein_protocol import (
     CODECS,
@@ -43,7 +43,6 @@ from .channel import (
 )
 from .errors import ChannelClosed, ServerViolation
 
-NOT_A_URL = "this is not a WebSocket URL"
 _NOT_BLOCKED = (401, 407, 429)
 """A proxy that asks for a credential or for patience would do so over plain HTTP too."""
 
@@ -111,10 +110,6 @@ async def connect_channel(url: str, headers: Mapping[str, str], codec: Codec = J
     Raises:
         ChannelClosed: The connection failed; the code's action is `retry` or `stop`.
     """
-    try:
-        parse_uri(url)
-    except (InvalidURI, ValueError):
-        raise ChannelClosed(ABNORMAL, NOT_A_URL, final=True) from None
     options: dict[str, Any] = {"proxy": None} if is_loopback(url) else {}
     try:
         websocket = await open_websocket(
@@ -131,9 +126,17 @@ async def connect_channel(url: str, headers: Mapping[str, str], codec: Codec = J
             create_connection=_TimedConnection,
             **options,
         )
-    except (InvalidProxy, InvalidStatus, ProxyError, ImportError, TimeoutError, ValueError) as error:
+    except (
+        InvalidProxy,
+        InvalidStatus,
+        InvalidURI,
+        ProxyError,
+        ImportError,
+        TimeoutError,
+        ValueError,
+    ) as error:
         raise _not_made(error) from None
-    except (OSError, InvalidHandshake) as error:
+    except (OSError, WebSocketException) as error:
         raise _not_made(error) from error
     assert isinstance(websocket, _TimedConnection)
     return WebSocketChannel(websocket)
@@ -151,6 +154,9 @@ def _not_made(error: Exception) -> ChannelClosed:
         return ChannelClosed(ABNORMAL, why, final=True)
     if isinstance(error, (InvalidProxy, ValueError)):
         return ChannelClosed(ABNORMAL, "the proxy in the environment is not a valid URL", final=True)
+    if isinstance(error, InvalidURI):
+        why = f"the server redirects to {error.uri}; connect to that address"
+        return ChannelClosed(ABNORMAL, why, final=True)
     if isinstance(error, ImportError):
         return ChannelClosed(ABNORMAL, "a SOCKS proxy needs the package python-socks", final=True)
     if isinstance(error, InvalidStatus):

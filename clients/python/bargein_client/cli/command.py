@@ -11,18 +11,17 @@ from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from io import TextIOWrapper
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from bargein_protocol import __version__
 
 from ..channel import NOT_FOUND
 from ..errors import AccessDenied, BargeinError, ConnectError
 from ..sse_channel import is_available
-from ..websocket_channel import NOT_A_URL
+from ..transports import NOT_A_URL, SESSION_PATH, session_url
 from .batch import run_batch
 from .oneshot import send_once
 
-DEFAULT_URL = "ws://localhost:8000/v1/session"
+DEFAULT_URL = "ws://localhost:8000"
 INSTALL = 'pip install "bargein[cli]"'
 
 
@@ -61,27 +60,8 @@ class MissingExtra(Exception):  # named like the package's errors, without a suf
     """An optional dependency is not installed; the message has the remedy."""
 
 
-def socket_url(given: str) -> str:
-    """Return the WebSocket URL for a short form such as `localhost:8000`.
-
-    http becomes ws, https becomes wss, and an empty path becomes `/v1/session`.
-
-    Raises:
-        ConnectError: The text is not a URL.
-    """
-    if "://" not in given:
-        given = f"ws://{given}"
-    try:
-        parts = urlsplit(given)
-    except ValueError:
-        raise ConnectError(given, NOT_A_URL) from None
-    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
-    path = "/v1/session" if parts.path in ("", "/") else parts.path
-    return urlunsplit((scheme, parts.netloc, path, parts.query, ""))
-
-
 def _command(options: argparse.Namespace) -> Coroutine[Any, Any, int]:
-    url = socket_url(options.url)
+    url = session_url(options.url if "://" in options.url else f"ws://{options.url}")
     token: str | None = options.token
     if options.command == "batch":
         if not is_available():
@@ -161,7 +141,7 @@ def _hint(error: BargeinError) -> str | None:
         if error.status in (401, 403) or error.code is not None:
             return "give a credential with --token or in the variable BARGEIN_TOKEN"
         if error.status == NOT_FOUND:
-            return f"the usual path is {urlsplit(DEFAULT_URL).path}"
+            return f"the usual path is {SESSION_PATH}"
         if error.status is None and error.why != NOT_A_URL and not _OTHER_CAUSES.search(error.why):
             return "is the server running? start one with: bargein-server"
     if isinstance(error, AccessDenied):
