@@ -265,6 +265,11 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["nothing"], "expected module:agent, got 'nothing'"),
         (["missing:agent"], "no module named 'missing'"),
         (["hello:missing"], "module 'hello' has no 'missing'"),
+        (["hello:no_yeild"], "has no 'no_yeild'; did you mean no_yield?"),
+        (
+            ["sub/hello.py:agent"],
+            "expected a module, got the file 'sub/hello.py'; did you mean sub.hello:agent?",
+        ),
         (["hello:not_async"], "write `async def not_async`"),
         (["hello:no_yield"], "no_yield() has no yield"),
         (["hello:Agent"], "got the class Agent: call it first"),

@@ -15,7 +15,15 @@ from . import __version__
 from .agent import Agent, NotAnAgent
 from .guard.authentication import BearerTokens
 from .launcher import Launcher, NotProtected, NotStarted, print_address
-from .settings import SETTINGS, Setting, Settings, SettingsError, settings_from, settings_from_environment
+from .settings import (
+    SETTINGS,
+    Setting,
+    Settings,
+    SettingsError,
+    did_you_mean,
+    settings_from,
+    settings_from_environment,
+)
 from .telemetry.logs import JsonFormatter, Line
 from .telemetry.setup import NotInstalled
 
@@ -65,6 +73,9 @@ def load_agent(target: str) -> Agent:
     module_name, colon, name = target.partition(":")
     if not colon or not module_name or not name:
         raise AgentNotFound(f"expected module:agent, got {target!r}; or --agent {', '.join(AGENTS)}")
+    if module_name.endswith(".py"):
+        meant = module_name.removesuffix(".py").replace(os.sep, ".")
+        raise AgentNotFound(f"expected a module, got the file {module_name!r}; did you mean {meant}:{name}?")
     sys.path.insert(0, os.getcwd())
     try:
         module = importlib.import_module(module_name)
@@ -75,7 +86,8 @@ def load_agent(target: str) -> Agent:
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
-            raise AgentNotFound(f"module {module_name!r} has no {name!r}")
+            nearest = did_you_mean(part, [known for known in dir(found) if not known.startswith("_")])
+            raise AgentNotFound(f"module {module_name!r} has no {name!r}{nearest}")
         found = getattr(found, part)
     return found  # type: ignore[no-any-return]
 

@@ -319,7 +319,7 @@ def settings_from(values: Mapping[str, Any]) -> Settings:
     converted = {}
     for name, value in values.items():
         if name not in SETTINGS:
-            raise SettingsError(f"unknown setting {name}{_nearest(name, list(SETTINGS))}")
+            raise SettingsError(f"unknown setting {name}{did_you_mean(name, list(SETTINGS))}")
         try:
             converted[name] = msgspec.convert(value, _types[name], strict=False)
         except msgspec.ValidationError:
@@ -341,11 +341,12 @@ def settings_from_environment(environment: Mapping[str, str]) -> dict[str, str]:
             given[names[variable]] = value
         elif variable.startswith(PREFIX) and variable not in OTHER_VARIABLES:
             others = [known.removeprefix(PREFIX) for known in (*names, *OTHER_VARIABLES)]
-            nearest = _nearest(variable.removeprefix(PREFIX), others, PREFIX)
+            nearest = did_you_mean(variable.removeprefix(PREFIX), others, PREFIX)
             raise SettingsError(f"unknown environment variable {variable}{nearest}")
     return given
 
 
-def _nearest(name: str, names: Sequence[str], prefix: str = "") -> str:
+def did_you_mean(name: str, names: Sequence[str], prefix: str = "") -> str:
+    """Return the end of an error message about an unknown name."""
     found = get_close_matches(name, names, n=1)
     return f"; did you mean {prefix}{found[0]}?" if found else ""
