@@ -71,7 +71,7 @@ export function outcome({ status, reason }, heard, tookMs) {
   if (status === "completed") return inWords(heard);
   if (status === "failed") return failure(reason);
   const after = heard.trim() === "" ? "before the first word" : `after ${inWords(heard)}`;
-  const took = tookMs === null ? "" : ` · ${Math.round(tookMs)} ms`;
+  const took = tookMs === null ? "" : ` · cut in ${Math.round(tookMs)} ms`;
   if (reason === "superseded") return `You went on ${after}${took}`;
   if (reason === "client_gone") return `Stopped ${after}: you were away for too long`;
   if (reason === "session_closed") return `Stopped ${after}: the conversation was closed`;
