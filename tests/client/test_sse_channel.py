@@ -1,14 +1,23 @@
-"""Taking event streams apart, and where they are."""
+"""Event streams: their bytes, their URL, and the errors of their requests."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bargein_client.sse_channel import EventStreamParser, stream_url
+import bargein_protocol as bp
+from bargein_client import sse_channel
+from bargein_client.channel import Channel
+from bargein_client.errors import BargeinError, ChannelClosed, ServerViolation
+from bargein_client.sse_channel import EventStreamParser, connect_sse_channel, stream_url
+from bargein_protocol.errors import ABNORMAL, FLOODED, RESTART, TOO_BIG, UNAUTHORIZED
+from client_script import opened, patiently
 
 STREAM = (
     b": heartbeat\n\n"
@@ -52,3 +61,114 @@ def test_an_event_without_an_end_is_counted() -> None:
 def test_streams_are_beside_the_socket(socket: str, streams: str) -> None:
     """Under the same path, in the plural."""
     assert stream_url(socket) == streams
+
+
+STREAMING = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+OPENED = f"event: session.opened\ndata: {bp.JSON.encode(opened()).decode()}\n\n"
+INPUT = bp.InputText(id=bp.InputId("in_1"), text="hello")
+
+
+@asynccontextmanager
+async def channel(
+    stream: str, answer: str = "", *, instead: ChannelClosed | None = None
+) -> AsyncIterator[Channel]:
+    """Open a channel to a server.
+
+    Args:
+        stream: What it answers to the request for a stream; then it waits, unless it is empty.
+        answer: What it answers to every other request, before it closes.
+        instead: What the channel raises when no server of ours answers.
+    """
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        is_stream = head.startswith(b"POST /v1/sessions HTTP")
+        writer.write((stream if is_stream else answer).encode())
+        if is_stream and stream:
+            await reader.read()  # until the client closes
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/session"
+        channel = await connect_sse_channel(url, {}, instead)
+        await channel.send(bp.SessionOpen())
+        try:
+            yield channel
+        finally:
+            channel.abort()
+            await patiently(channel.wait_closed())
+
+
+def refusal(status: int) -> str:
+    """Return an answer without a body."""
+    return f"HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (refusal(413), TOO_BIG),
+        (refusal(429), FLOODED),
+        (refusal(401), UNAUTHORIZED),
+        (refusal(404), ABNORMAL),
+        ("", ABNORMAL),
+    ],
+)
+async def test_a_refused_request_ends_the_channel(answer: str, code: bp.Code) -> None:
+    """For its sender and its reader alike; what was read before it is dropped."""
+    async with channel(STREAMING + OPENED, answer) as sse:
+        assert isinstance(await patiently(sse.receive()), bp.SessionOpened)
+        with pytest.raises(ChannelClosed) as sending:
+            await patiently(sse.send(INPUT))
+        with pytest.raises(ChannelClosed) as reading:
+            await patiently(sse.receive())
+        assert sending.value is reading.value
+        assert sending.value.code is code
+
+
+async def test_an_accepted_request_says_nothing() -> None:
+    """The answer comes with the stream."""
+    async with channel(STREAMING + OPENED, refusal(202)) as sse:
+        await patiently(sse.send(INPUT))
+
+
+@pytest.mark.parametrize(
+    ("stream", "kind", "words"),
+    [
+        (refusal(401), ChannelClosed, UNAUTHORIZED.reason),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", ChannelClosed, "200"),
+        ("", ChannelClosed, ABNORMAL.reason),
+        (f'{STREAMING}event: close\ndata: {{"number":1012}}\n\n', ChannelClosed, RESTART.reason),
+        (f"{STREAMING}event: close\ndata: soon\n\n", ServerViolation, "expected a code in the close event"),
+        (f"{STREAMING}data: {{\n\n", ServerViolation, "expected an event, got one that does not decode"),
+    ],
+    ids=["refused", "no stream", "broken", "closed", "closed badly", "no event"],
+)
+async def test_a_stream_that_ends_says_why(stream: str, kind: type[BargeinError], words: str) -> None:
+    """Also to a sender that waits for the stream to open."""
+    async with channel(stream) as sse:
+        sending = asyncio.create_task(sse.send(INPUT))
+        with pytest.raises(kind, match=words):
+            await patiently(sse.receive())
+        with pytest.raises(ChannelClosed):
+            await patiently(sending)
+
+
+async def test_an_event_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its bytes are bounded."""
+    monkeypatch.setattr(sse_channel, "MAX_FRAME_BYTES", 1000)
+    async with channel(f"{STREAMING}data: {'x' * 1001}") as sse:
+        with pytest.raises(ServerViolation, match="at most 1000 bytes of an event"):
+            await patiently(sse.receive())
+
+
+@pytest.mark.parametrize("stream", [refusal(404), ""])
+async def test_without_a_server_of_ours_the_first_error_counts(stream: str) -> None:
+    """A fallback tells why WebSockets failed, not that there are no event streams either."""
+    first = ChannelClosed(ABNORMAL, "the handshake failed")
+    async with channel(stream, instead=first) as sse:
+        with pytest.raises(ChannelClosed) as caught:
+            await patiently(sse.receive())
+        assert caught.value is first

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bargein_protocol as bp
 from bargein_client.cli.notices import Notices
-from bargein_client.cli.terminal import Kind
 from bargein_client.cli.view import TurnView
 from bargein_client.events import (
     EventsLost,
@@ -15,37 +14,10 @@ from bargein_client.events import (
     TurnSnapshot,
 )
 from client_script import ended, queued, text
+from paper import Paper
 
 T = bp.TurnId("t_1")
 C = bp.CallId("c_1")
-
-
-class Paper:
-    """A screen that writes everything down."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.answer = ""
-        self.states: list[str | None] = []
-
-    def write(self, kind: Kind, text: str) -> None:
-        if kind == "text":
-            self.answer += text
-        else:
-            self.lines.append(text)
-
-    def line(self, kind: Kind, text: str) -> None:
-        self.lines.append(text)
-
-    def end_line(self) -> None:
-        if self.answer and not self.answer.endswith("\n"):
-            self.answer += "\n"
-
-    def cut(self) -> None:
-        self.answer += "|"
-
-    def status(self, message: str | None) -> None:
-        self.states.append(message)
 
 
 def shown(*events: SessionEvent) -> Paper:

@@ -1,0 +1,163 @@
+"""The conversation of `bargein chat`, between a user's keys and a scripted server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import bargein_protocol as bp
+from bargein_client.cli.chat import Chat
+from client_script import (
+    ScriptedLine,
+    ScriptedServer,
+    accepted,
+    ended,
+    opened,
+    patiently,
+    result,
+    session_lost,
+    talking,
+    text,
+    until,
+)
+from paper import Paper
+
+C = bp.CallId("c_1")
+T = bp.TurnId("t_1")
+
+
+class Person:
+    """Somebody in front of a chat.
+
+    Attributes:
+        chat: The chat.
+        paper: Its screen.
+        line: The server's side of the connection.
+        left: How often the person has left.
+    """
+
+    def __init__(self, chat: Chat, paper: Paper, line: ScriptedLine, leaving: list[None]) -> None:
+        self.chat = chat
+        self.paper = paper
+        self.line = line
+        self._leaving = leaving
+
+    @property
+    def left(self) -> int:
+        return len(self._leaving)
+
+    async def sees(self, words: str) -> None:
+        await until(lambda: words in self.paper.lines)
+
+
+@asynccontextmanager
+async def chatting(server: ScriptedServer) -> AsyncIterator[Person]:
+    paper, leaving = Paper(), list[None]()
+    async with talking(server) as (session, line):
+        chat = Chat(session, paper, lambda: leaving.append(None))
+        yield Person(chat, paper, line, leaving)
+        await chat.stop()
+
+
+def confirm(seq: int) -> tuple[bp.ServerEvent, ...]:
+    """Return a tool call that waits for the user's decision."""
+    return (
+        bp.ToolCall(seq=bp.Seq(seq), turn_id=T, call_id=C, name="send_mail"),
+        bp.ToolConfirm(seq=bp.Seq(seq + 1), turn_id=T, call_id=C, arguments={"to": "ann"}),
+    )
+
+
+async def test_the_user_decides_about_tools(server: ScriptedServer) -> None:
+    """`/yes` and `/no` answer the oldest question, and are words when nothing is asked."""
+    for word, allow in (("/yes", True), ("/no", False)):
+        async with chatting(server) as person:
+            person.chat.send("mail her")
+            await person.line.answer()
+            await person.line.send(*confirm(3))
+            await person.sees('may send_mail run with {"to":"ann"}?  /yes  /no')
+            person.chat.send(word)
+            assert await person.line.expect(bp.ToolDecision) == bp.ToolDecision(call_id=C, allow=allow)
+            person.chat.send(word)
+            await person.line.expect(bp.Playback)
+            assert (await person.line.expect(bp.InputText)).text == word
+
+
+async def test_an_empty_line_says_nothing(server: ScriptedServer) -> None:
+    """Neither to the server nor on the screen."""
+    async with chatting(server) as person:
+        person.chat.send("  ")
+        assert not person.chat.busy
+        person.chat.send(" hello ")
+        assert (await person.line.expect(bp.InputText)).text == "hello"
+        assert person.paper.lines == ["> hello"]
+
+
+async def test_ctrl_c_stops_the_answer_and_leaves_when_pressed_again(server: ScriptedServer) -> None:
+    """The cut is shown before the server answers."""
+    async with chatting(server) as person:
+        person.chat.press_break()
+        assert person.paper.lines == ["Ctrl-C again leaves"]
+        person.chat._pressed_at = float("-inf")  # later
+        person.chat.send("hello")
+        await person.line.answer()
+        await person.line.send(text(3, T, "one two"))
+        await until(lambda: person.paper.answer == "one two")
+        person.chat.press_break()
+        assert person.paper.answer == "one two|\n"
+        sent = await person.line.expect(bp.Interrupt)
+        await person.line.send(result(sent.id, "interrupted", T), ended(4, T, "interrupted"))
+        await patiently(person.chat.idle())
+        assert person.left == 0
+        person.chat.press_break()
+        assert person.left == 1
+
+
+async def test_a_rejected_input_is_told(server: ScriptedServer) -> None:
+    """With the server's message; the chat goes on."""
+    async with chatting(server) as person:
+        person.chat.send("hello")
+        asked = await person.line.expect(bp.InputText)
+        refusal = bp.ErrorEvent(code="overloaded", message="too many turns", ref_id=asked.id, retryable=True)
+        await person.line.send(refusal)
+        await patiently(person.chat.idle())
+        assert any("too many turns" in line for line in person.paper.lines)
+        person.chat.send("again")
+        await person.line.answer()
+
+
+async def test_an_input_of_a_lost_session_is_sent_again(server: ScriptedServer) -> None:
+    """The server has applied nothing of it."""
+    async with chatting(server) as person:
+        person.chat.send("hello")
+        asked = await person.line.expect(bp.InputText)
+        await person.line.cut()
+        line = await server.line()
+        await line.open(opened(session="s_2", epoch="e_2", reason="unknown_session"))
+        await line.send(session_lost(asked.id))
+        again = await line.expect(bp.InputText)
+        assert (again.text, again.id == asked.id) == ("hello", False)
+        await line.send(accepted(1, T, again.id), text(2, T, "hi"), ended(3, T))
+        await patiently(person.chat.idle())
+        assert person.paper.answer == "hi\n"
+
+
+async def test_what_the_user_does_after_the_end_is_told(server: ScriptedServer) -> None:
+    """A line, a decision and Ctrl-C each say that the session is over."""
+    over = "a newer connection drives the session"
+    async with chatting(server) as person:
+        running = asyncio.create_task(person.chat.run())
+        person.chat.send("hello")
+        await person.line.answer()
+        await person.line.send(*confirm(3))
+        await until(lambda: any("/yes" in line for line in person.paper.lines))
+        turn = person.chat._turn
+        assert turn is not None
+        await person.line.close(4409)
+        await asyncio.wait([running])
+        assert str(running.exception()) == over
+        person.paper.lines.clear()
+        person.chat.send("/yes")
+        person.chat.send("again")
+        await person.chat._interrupt(turn)
+        assert person.paper.lines == [over, "> again", over, over]
