@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +25,7 @@ from bargein_client.cli.batch import (
     batch_url,
     in_requests,
     read_inputs,
+    run_batch,
 )
 from bargein_server import BearerTokens, Output, Turn, TurnFailed
 from live_server import Serving, serving
@@ -87,6 +89,31 @@ async def test_what_cannot_begin_says_why(tmp_path: Path) -> None:
         assert (code, results) == (1, [])
         assert "--token" in said
         assert (await batch(server, "-", "--token", "secret", given="one"))[0] == 0
+
+
+@pytest.mark.parametrize("rest", ["", '{"index":1,"id":nu'], ids=["between lines", "within a line"])
+async def test_a_broken_connection_fails_the_inputs_without_an_answer(
+    rest: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each has a result, and they may be sent again."""
+    answer = msgspec.json.encode(result(0)).decode() + "\n" + rest
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(answer) + 1}\r\n\r\n{answer}".encode())
+        writer.close()
+
+    file = tmp_path / "inputs"
+    file.write_text("one\ntwo\n", "utf-8")
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/session"
+        assert await run_batch(url, str(file), token=None, concurrency=None) == 1
+    shown = capsys.readouterr()
+    told = [json.loads(line) for line in shown.out.splitlines()]
+    assert [item["status"] for item in told] == ["completed", "failed"]
+    assert (told[1]["reason"], told[1]["retryable"]) == ("connection_lost", True)
+    assert "1 of 2 failed" in shown.err
 
 
 def result(index: int, status: bp.TurnStatus = "completed") -> bp.BatchResult:

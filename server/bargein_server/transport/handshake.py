@@ -61,7 +61,8 @@ def websocket_scope(
         "raw_path": (root_path + raw_path).encode("ascii"),
         "query_string": query.encode("ascii"),
         "headers": [
-            (name.lower().encode("ascii"), _value(value)) for name, value in request.headers.raw_items()
+            (name.lower().encode("ascii"), value.encode("latin-1"))
+            for name, value in request.headers.raw_items()
         ],
         "subprotocols": [item.strip() for value in protocols for item in value.split(",")],
         "state": state.copy(),
@@ -118,13 +119,6 @@ def _phrase(status: int) -> str:
         return HTTPStatus(status).phrase
     except ValueError:
         return ""
-
-
-def _value(value: str) -> bytes:
-    try:
-        return value.encode("latin-1")
-    except UnicodeEncodeError:  # websockets 16 reads ASCII and escapes all other bytes
-        return value.encode("ascii", "surrogateescape")
 
 
 def _address(transport: asyncio.Transport, end: str) -> tuple[str, int | None] | None:
