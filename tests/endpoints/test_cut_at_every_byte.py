@@ -194,13 +194,13 @@ async def uncut(bench: Bench) -> tuple[Transcript, dict[Direction, int]]:
     return transcript, carried
 
 
-async def cut_everywhere(direction: Direction, how: How) -> int:
-    """Cut at every byte of a direction; returns the number of bytes."""
+async def cut_everywhere(direction: Direction, how: How, first: int = 0, step: int = 1) -> int:
+    """Cut at every so many bytes of a direction, from the `first`; returns the number of bytes."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, MemoryLoop)
     bench = Bench(loop)
     whole, carried = await uncut(bench)
-    for after in range(carried[direction]):
+    for after in range(first, carried[direction], step):
         broken = await bench.run(Cut(direction, after, how))
         assert broken == whole, f"cut after byte {after} of {direction}"
     await bench.quiet()
@@ -217,6 +217,13 @@ def test_a_line_that_breaks_anywhere_loses_doubles_and_reorders_nothing(
     """The transcript is that of an unbroken line, after every byte."""
     with asyncio.Runner(loop_factory=MemoryLoop) as runner:
         assert runner.run(cut_everywhere(direction, how)) > 500
+
+
+@pytest.mark.parametrize("how", ["fin", "rst", "silence"])
+def test_a_line_that_breaks_while_the_first_answer_begins(how: How) -> None:
+    """The agent speaks while its client is away: its pieces stay as they are, and go to the log."""
+    with asyncio.Runner(loop_factory=MemoryLoop) as runner:
+        assert runner.run(cut_everywhere("up", how, first=351, step=4)) > 500
 
 
 async def cut_twice(step: int) -> int:

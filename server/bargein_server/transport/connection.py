@@ -224,15 +224,22 @@ class Connection:
         """End the connection, because a newer one drives the session."""
         self.close(REPLACED)
 
-    def disconnected(self) -> None:
-        """Record that the socket is gone."""
+    def hung_up(self) -> None:
+        """Record that the socket takes no more output.
+
+        Output for a client that is away goes to the log, instead of waiting as for a slow client.
+        """
         self._closing = True
         self._stop_open_timer()
+        if self._host is not None:
+            self._host.lost(self)
+
+    def disconnected(self) -> None:
+        """Record that the socket is gone."""
+        self.hung_up()
         if not self.lost.done():
             self.lost.set_result(None)
             self._registry.telemetry.disconnected(self._closed_with)
-        if self._host is not None:
-            self._host.lost(self)
 
     def _not_opened(self) -> None:
         self._open_timer = None

@@ -353,6 +353,8 @@ class BargeinProtocol(asyncio.Protocol):
         self._unread = None
         self._stop_keepalive()
         self.take_output()  # a closing transport drops it
+        if self.connection is not None:
+            self.connection.hung_up()
         self.transport.close()
         self._start_close_timer()
 

@@ -66,6 +66,10 @@ class Receiver(Writer, Protocol):
         """Take a whole message, in the callback that read it."""
         ...
 
+    def hung_up(self) -> None:
+        """Record that the wire takes no more output; `disconnected` follows, perhaps much later."""
+        ...
+
 
 class Gate(Protocol):
     """Wire that keeps in an attribute whether output may be written."""
