@@ -74,6 +74,7 @@ class Attached:
     Attributes:
         messages: The messages that it was handed.
         answer: Called with each of them.
+        hang_ups: How often the end of output was reported.
         losses: How often the loss was reported.
         resumptions: How often it was asked to continue writing.
     """
@@ -81,7 +82,7 @@ class Attached:
     def __init__(self) -> None:
         self.messages: list[tuple[bytes, bool]] = []
         self.answer: Callable[[bytes], None] = lambda message: None
-        self.losses = 0
+        self.hang_ups = self.losses = 0
         self.resumptions = 0
 
     def receive(self, frame: bytes, text: bool) -> None:
@@ -90,6 +91,9 @@ class Attached:
 
     def writable_again(self) -> None:
         self.resumptions += 1
+
+    def hung_up(self) -> None:
+        self.hang_ups += 1
 
     def disconnected(self) -> None:
         self.losses += 1

@@ -236,10 +236,10 @@ class Connection:
 
     def disconnected(self) -> None:
         """Record that the socket is gone."""
-        self.hung_up()
         if not self.lost.done():
             self.lost.set_result(None)
             self._registry.telemetry.disconnected(self._closed_with)
+        self.hung_up()
 
     def _not_opened(self) -> None:
         self._open_timer = None
