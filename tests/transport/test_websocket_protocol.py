@@ -252,6 +252,7 @@ async def test_a_transport_that_cannot_send_what_it_holds_is_aborted(end: str) -
             bench.protocol.shutdown()
             assert code_of(bench.transport.take()) == 1012
     assert bench.transport.is_closing()
+    assert (bench.attached.hang_ups, bench.attached.losses) == (1, 0)
     await asyncio.sleep(CLOSE_S + 0.1)
     assert bench.transport.is_aborted()
     bench.lose()
