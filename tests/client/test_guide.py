@@ -17,7 +17,7 @@ from client_script import patiently
 from live_server import serving
 
 PYTHON = Path(__file__).parents[2] / "clients" / "python"
-URL = "ws://localhost:8000/v1/session"
+URL = "ws://localhost:8000"
 EXAMPLES = [
     pytest.param(block, id=f"{guide.name} {number}")
     for guide in (PYTHON / "README.md", PYTHON / "docs" / "guide.md")

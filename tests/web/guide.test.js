@@ -38,10 +38,10 @@ for (const guide of ["README.md", "docs/guide.md"]) {
       const imports = `import { connect } from ${JSON.stringify(library)};`;
       const program = isProgram
         ? `${PAGE}${block.replace('import { connect } from "bargein";', imports)}`
-        : `${PAGE}${imports}\nconst session = await connect("ws://localhost:8000/v1/session");\n${block}`;
+        : `${PAGE}${imports}\nconst session = await connect("ws://localhost:8000");\n${block}`;
       const file = path.join(folder, `${path.basename(guide)}-${number}.mjs`);
       // A program of the guide may leave its session open, as a page does.
-      writeFileSync(file, `${program.replaceAll("ws://localhost:8000/v1/session", url)}\nprocess.exit(0);\n`);
+      writeFileSync(file, `${program.replaceAll("ws://localhost:8000", url)}\nprocess.exit(0);\n`);
       await promisify(execFile)("node", [file], { timeout: 30_000 });
     });
   });

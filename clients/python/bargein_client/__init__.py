@@ -2,7 +2,7 @@
 
 Sessions survive broken connections, and turns can be interrupted.
 
-    async with connect("ws://localhost:8000/v1/session") as session:
+    async with connect("ws://localhost:8000") as session:
         turn = session.send("Tell me a long story")
         async for event in turn:
             ...
