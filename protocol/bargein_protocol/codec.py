@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from math import isfinite
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import msgspec
 from msgspec import inspect
 
 from .client_events import ClientEvent, InputText, SessionOpen, SessionUpdate, ToolOutput
 from .errors import BAD_EVENT, BAD_FRAME, UNKNOWN_TYPE, Code, DecodeError
+from .messagepack_scan import structure_fault
 from .server_events import ServerEvent, UnknownEvent
-from .types import MAX_DEPTH, MAX_ID_CHARS, MAX_INT, MAX_NAME_CHARS, Seq, TurnId
+from .types import MAX_DEPTH, MAX_ID_CHARS, MAX_INT, MAX_NAME_CHARS, MAX_VALUES, NO_SEQ, NO_TURN, Seq, TurnId
 
 _DETAIL_CHARS = 200
 _MAX_DOUBLE = sys.float_info.max
+
+# A MessagePack frame of this size is decoded in microseconds, whatever it holds.
+_HARMLESS_BYTES = 1024
 
 # Exceptions of decoders on hostile input. Deep nesting raises RecursionError, a lone surrogate or invalid
 # UTF-8 raises UnicodeError; neither is an exception of msgspec.
@@ -70,32 +75,19 @@ class _Header(msgspec.Struct):
     """Fields that are read when an event as a whole cannot be decoded.
 
     All but `type` may hold any value: a newer version of the protocol may use them for another purpose.
+    They stay encoded, because a hostile value may be expensive to decode.
     """
 
     type: str
-    id: Any = None
-    call_id: Any = None
-    seq: Any = 0
-    turn_id: Any = ""
+    id: msgspec.Raw = msgspec.Raw()
+    call_id: msgspec.Raw = msgspec.Raw()
+    seq: msgspec.Raw = msgspec.Raw()
+    turn_id: msgspec.Raw = msgspec.Raw()
 
-    def ref_id(self) -> str | None:
-        """Return the id that identifies the event to its sender."""
-        for value in (self.id, self.call_id):
-            if isinstance(value, str) and 0 < len(value) <= MAX_NAME_CHARS:
-                return value
-        return None
 
-    def unknown(self) -> UnknownEvent | None:
-        """Return an event of unknown type, None when its number is invalid."""
-        seq, turn_id = self.seq, self.turn_id
-        if (
-            type(seq) is int
-            and 0 <= seq <= MAX_INT
-            and isinstance(turn_id, str)
-            and len(turn_id) <= MAX_ID_CHARS
-        ):
-            return UnknownEvent(kind=self.type, seq=Seq(seq), turn_id=TurnId(turn_id))
-        return None
+_RefId = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_CHARS)]
+_AnySeq = Annotated[int, msgspec.Meta(ge=0, le=MAX_INT)]
+_AnyTurnId = Annotated[str, msgspec.Meta(max_length=MAX_ID_CHARS)]
 
 
 class _StructCodec:
@@ -109,6 +101,9 @@ class _StructCodec:
         self._client: msgspec.json.Decoder[ClientEvent] = library.Decoder(ClientEvent)
         self._server: msgspec.json.Decoder[ServerEvent] = library.Decoder(ServerEvent)
         self._header: msgspec.json.Decoder[_Header] = library.Decoder(_Header)
+        self._ref: msgspec.json.Decoder[str] = library.Decoder(_RefId)
+        self._seq: msgspec.json.Decoder[int] = library.Decoder(_AnySeq)
+        self._turn: msgspec.json.Decoder[str] = library.Decoder(_AnyTurnId)
 
     def decode_client(self, frame: bytes) -> ClientEvent:
         """Return a client event."""
@@ -117,7 +112,7 @@ class _StructCodec:
         except _HOSTILE as error:
             raise self._why(frame, error, _CLIENT_TYPES) from None
         if type(event) in _OPEN_VALUES and (fault := open_value_fault(event)) is not None:
-            raise DecodeError(BAD_EVENT, fault, self._header.decode(frame).ref_id())
+            raise DecodeError(BAD_EVENT, fault, self._ref_id(self._header.decode(frame)))
         return event
 
     def decode_server(self, frame: bytes) -> ServerEvent | UnknownEvent:
@@ -127,7 +122,7 @@ class _StructCodec:
         except _HOSTILE as error:
             why = self._why(frame, error, _SERVER_TYPES)
         if why.code is UNKNOWN_TYPE:
-            unknown = self._header.decode(frame).unknown()
+            unknown = self._unknown(self._header.decode(frame))
             if unknown is not None:
                 return unknown
         raise why
@@ -139,12 +134,28 @@ class _StructCodec:
             return _decode_error(BAD_EVENT, error, None)
         except _HOSTILE:
             return _decode_error(BAD_FRAME, error, None)
-        ref_id = header.ref_id()
+        ref_id = self._ref_id(header)
         if header.type not in types:
             return DecodeError(UNKNOWN_TYPE, f"unknown type {header.type[:40]!r}", ref_id)
         if isinstance(error, (msgspec.ValidationError, OverflowError)):
             return _decode_error(BAD_EVENT, error, ref_id)
         return _decode_error(BAD_FRAME, error, ref_id)
+
+    def _ref_id(self, header: _Header) -> str | None:
+        """Return the id that identifies the event to its sender."""
+        for value in (header.id, header.call_id):
+            with suppress(*_HOSTILE):
+                return self._ref.decode(value)
+        return None
+
+    def _unknown(self, header: _Header) -> UnknownEvent | None:
+        """Return an event of unknown type, None when its number is invalid."""
+        try:
+            seq = self._seq.decode(header.seq) if header.seq else NO_SEQ
+            turn_id = self._turn.decode(header.turn_id) if header.turn_id else NO_TURN
+        except _HOSTILE:
+            return None
+        return UnknownEvent(kind=header.type, seq=Seq(seq), turn_id=TurnId(turn_id))
 
 
 # Values for the application, by type of event.
@@ -177,12 +188,14 @@ def _fault(value: object) -> str | None:
     less stack. MessagePack has values that JSON has not, and the other codec could not encode them.
     """
     level = [value]
+    values = 0
     for _ in range(MAX_DEPTH):
         inner: list[object] = []
         for one in level:
             if isinstance(one, dict):
                 if not all(isinstance(key, str) for key in one):
                     return "expected keys that are strings, got others"
+                values += len(one)
                 inner += one.values()
             elif isinstance(one, list):
                 inner += one
@@ -192,6 +205,9 @@ def _fault(value: object) -> str | None:
                 return "expected values that JSON can hold, got others"
         if not inner:
             return None
+        values += len(inner)
+        if values > MAX_VALUES:
+            return f"expected at most {MAX_VALUES} values, got more"
         level = inner
     if any(isinstance(one, (dict, list)) for one in level):
         return f"expected at most {MAX_DEPTH} nested levels, got more"
@@ -239,6 +255,22 @@ class MessagePackCodec(_StructCodec):
         super().__init__(msgspec.msgpack)
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.json.Decoder().decode
+
+    def decode_client(self, frame: bytes) -> ClientEvent:
+        """Return a client event."""
+        self._check(frame)
+        return super().decode_client(frame)
+
+    def decode_server(self, frame: bytes) -> ServerEvent | UnknownEvent:
+        """Return a server event; an unknown type becomes an `UnknownEvent`."""
+        self._check(frame)
+        return super().decode_server(frame)
+
+    def _check(self, frame: bytes) -> None:
+        if len(frame) > _HARMLESS_BYTES and (fault := structure_fault(frame)) is not None:
+            with suppress(*_HOSTILE):
+                raise DecodeError(BAD_EVENT, fault, self._ref_id(self._header.decode(frame)))
+            raise DecodeError(BAD_EVENT, fault, None)
 
     def encode(self, event: ClientEvent | ServerEvent) -> bytes:
         """Return the frame's payload."""

@@ -134,6 +134,21 @@ def test_deep_nesting_in_an_ignored_field() -> None:
     assert refuse(frame % (b"[" * 100_000 + b"]" * 100_000)).code is errors.BAD_FRAME
 
 
+@pytest.mark.parametrize(
+    "value", [[[]] * types.MAX_VALUES, [{"a": 1}] * (types.MAX_VALUES // 3)], ids=["lists", "maps"]
+)
+def test_size_of_an_open_value(value: list[Any]) -> None:
+    """A value takes far more memory than its bytes."""
+
+    def frame(output: list[Any]) -> bytes:
+        return json.dumps({"type": "tool.output", "call_id": "c_1", "output": output}).encode()
+
+    JSON.decode_client(frame(value))
+    with pytest.raises(DecodeError) as caught:
+        JSON.decode_client(frame([*value, *value[:1]]))
+    assert caught.value.detail == "expected at most 65536 values, got more"
+
+
 @pytest.mark.parametrize("field", ["metadata", "output", "pending"])
 def test_depth_of_an_open_value(field: str) -> None:
     """What the protocol does not describe nests 64 levels and not 65, itself included."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from datetime import UTC, datetime
@@ -10,9 +11,12 @@ from typing import Any
 import msgspec
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 import golden_vectors as wire
 from bargein_protocol import JSON, MESSAGEPACK, AudioDelta, Code, Data, DecodeError, errors
+from bargein_protocol.messagepack_scan import structure_fault
+from bargein_protocol.types import MAX_VALUES
 
 
 @wire.QUICK
@@ -92,3 +96,87 @@ def test_hostile_messagepack(frame: bytes, code: Code) -> None:
         MESSAGEPACK.decode_client(frame)
     assert caught.value.code is code
     assert len(caught.value.detail) <= 200
+
+
+def str_head(text: str) -> bytes:
+    """Return a short string in MessagePack."""
+    return bytes([0xA0 | len(text)]) + text.encode()
+
+
+def event_with(field: str, value: bytes, kind: str = "input.text") -> bytes:
+    """Return a map with a type, an id and a field."""
+    named = (("type", str_head(kind)), ("id", str_head("in_1")), ("text", str_head("x")), (field, value))
+    return bytes([0x80 | len(named)]) + b"".join(str_head(name) + of_name for name, of_name in named)
+
+
+def colliding_keys(count: int) -> bytes:
+    """Return a map whose keys are arrays of -1 and -2, which have few different hashes."""
+    keys = itertools.islice(itertools.product(b"\xff\xfe", repeat=15), count)
+    return b"\xdf" + count.to_bytes(4, "big") + b"".join(b"\x9f" + bytes(key) + b"\x00" for key in keys)
+
+
+@pytest.mark.timeout(20)  # to decode it takes minutes
+@pytest.mark.parametrize(
+    "around", [b"\x81\xa1a", b"\x91", b"\x81\xa1a\xdc\x00\x02\xc0"], ids=["map", "array", "both"]
+)
+@pytest.mark.parametrize("field", ["metadata", "id", "call_id", "turn_id", "seq", "from_the_future"])
+@pytest.mark.parametrize("kind", ["input.text", "from.the.future"])
+def test_keys_that_collide_are_refused_before_they_are_decoded(kind: str, field: str, around: bytes) -> None:
+    """Wherever they stand, also in a field that nobody knows."""
+    frame = event_with(field, around + colliding_keys(32_000), kind)
+    for decode in (MESSAGEPACK.decode_client, MESSAGEPACK.decode_server):
+        with pytest.raises(DecodeError) as caught:
+            decode(frame)
+        assert (caught.value.code, caught.value.detail) == (
+            errors.BAD_EVENT,
+            "expected keys that are strings, got others",
+        )
+
+
+def test_a_frame_has_a_bounded_number_of_values() -> None:
+    """Each takes far more memory than its byte."""
+    for count, refused in ((MAX_VALUES - 10, False), (MAX_VALUES, True)):
+        frame = event_with("x", b"\xdd" + count.to_bytes(4, "big") + b"\x90" * count)
+        if refused:
+            with pytest.raises(
+                DecodeError, match=f"expected at most {MAX_VALUES} values, got more"
+            ) as caught:
+                MESSAGEPACK.decode_client(frame)
+            assert caught.value.ref_id == "in_1"
+        else:
+            MESSAGEPACK.decode_client(frame)
+
+
+_LONG = st.sampled_from(["a" * 300, b"b" * 300, "c" * 70_000, b"d" * 70_000])
+_SCALARS = (
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats()
+    | st.text(max_size=40) | st.binary(max_size=40) | _LONG
+)  # fmt: skip
+_VALUES = st.recursive(
+    _SCALARS,
+    lambda inner: st.lists(inner, max_size=20) | st.dictionaries(st.text(max_size=3), inner, max_size=20),
+    max_leaves=40,
+)
+
+
+@wire.QUICK
+@given(value=_VALUES, cut=st.integers(0, 2**10))
+def test_the_scan_knows_every_form(value: Any, cut: int) -> None:
+    """What msgspec encodes has no fault, whole or cut; with one key that is no string it has."""
+    frame = msgspec.msgpack.encode(value)
+    assert structure_fault(frame) is None
+    assert structure_fault(frame[:cut]) is None
+    wrong = msgspec.msgpack.encode([value, {"a": value, 1: value}])
+    assert structure_fault(wrong) == "expected keys that are strings, got others"
+
+
+@pytest.mark.parametrize(
+    "head", [b"\xc7\x03", b"\xc8\x00\x03", b"\xc9\x00\x00\x00\x03", b"\xd4", b"\xd8"], ids=repr
+)
+def test_the_scan_passes_over_extensions(head: bytes) -> None:
+    """They are scalars of their size."""
+    size = {0xD4: 1, 0xD8: 16}.get(head[0], 3)
+    extension = head + b"\x05" + b"\x81" * size
+    assert msgspec.msgpack.decode(b"\x92" + extension + b"\xc0")[1] is None
+    assert structure_fault(b"\x92" + extension + b"\x81\x01\x01") is not None
+    assert structure_fault(b"\x92" + extension + b"\x81\xa1a\x01") is None
