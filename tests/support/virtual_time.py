@@ -57,3 +57,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Return the virtual time in seconds; it starts at zero."""
         return self._clock.now
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Wait for the threads without a timeout, which would pass in no time."""
+        await super().shutdown_default_executor()
