@@ -38,6 +38,8 @@ from bargein_protocol import (
     TurnId,
 )
 
+from .core.author_code import Contained as Contained
+from .core.author_code import call_contained as call_contained
 from .core.history import History as History
 from .core.history import Message as Message
 from .core.history import NamedCall as NamedCall

@@ -92,6 +92,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     drain_s: Annotated[
         Seconds, _about(TURNS, "Time that running turns have to complete when the server shuts down.")
     ] = 3.0
+    startup_s: Annotated[
+        PositiveSeconds,
+        _about(TURNS, "Time that the agent's `startup()` has; then the server does not start."),
+    ] = 600.0
+    shutdown_s: Annotated[
+        Seconds, _about(TURNS, "Time that the agent's `shutdown()` has; then it is cancelled.")
+    ] = 3.0
 
     max_sessions: Annotated[
         PositiveCount, _about(SESSIONS, "Sessions in memory, including those whose client is away.")

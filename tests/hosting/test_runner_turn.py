@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
+import pytest
+
 from bargein_protocol import TurnStarted
-from bargein_server import Output, Turn
+from bargein_server import Output, Turn, TurnClosed
 from memory_client import Line, serve
 
 
@@ -59,3 +62,63 @@ async def test_an_agent_that_emits_without_a_pause_lets_others_run() -> None:
     [host] = sessions
     host.act(host.core.shut_down)
     await sessions.shut_down()
+
+
+async def exits() -> None:
+    """End the process, as argparse does."""
+    sys.exit(2)
+
+
+async def presses_ctrl_c() -> None:
+    """Raise what a signal raises."""
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("work", [exits, presses_ctrl_c])
+async def test_an_exit_in_a_child_task_is_an_error_of_that_task(
+    work: Callable[[], Coroutine[Any, Any, None]],
+) -> None:
+    """It would end the process; the agent may handle it, and its session goes on."""
+    errors: list[BaseException] = []
+
+    async def agent(turn: Turn) -> AsyncIterator[Output]:
+        try:
+            await turn.spawn(work())
+        except RuntimeError as error:
+            errors.append(error)
+        yield "goes on"
+
+    line = Line(serve(agent))
+    line.ask()
+    await line.until("turn.ended")
+    assert line.ends()[0].status == "completed"
+    assert isinstance(errors[0].__cause__, (SystemExit, KeyboardInterrupt))
+
+
+async def test_an_exit_of_an_agent_fails_its_turn() -> None:
+    """And of no other."""
+
+    async def agent(turn: Turn) -> AsyncIterator[Output]:
+        yield "word "
+        raise KeyboardInterrupt
+
+    line = Line(serve(agent))
+    line.ask()
+    await line.until("turn.ended")
+    assert line.ends()[0].reason == "agent_error"
+
+
+@pytest.mark.parametrize("outlive", [False, True])
+async def test_a_turn_that_completed_spawns_nothing(outlive: bool) -> None:
+    """Nothing would end such a task."""
+    turns: list[Turn] = []
+
+    async def agent(turn: Turn) -> AsyncIterator[Output]:
+        turns.append(turn)
+        yield "word "
+
+    line = Line(serve(agent))
+    line.ask()
+    await line.until("turn.ended")
+    with pytest.raises(TurnClosed):
+        turns[0].spawn(exits(), outlive=outlive)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from bargein_protocol import TurnId, Usage
 
 from ..agent import Output, Turn, TurnClosed, TurnFailed
+from ..core.author_code import EXITS, Contained
 from ..core.observer import Attribute, Span
 from ..core.turn_record import COMPLETED, Ending
 from .ports import RunnerHost
@@ -218,7 +219,7 @@ class Runner:
                 return None
             log.warning("turn %s raised CancelledError without a cancel", self._id)
             return AGENT_ERROR
-        if isinstance(error, (Exception, SystemExit)):
+        if isinstance(error, (Exception, *EXITS)):
             # The boundary to the author's code: an exception ends this turn alone. A library that calls
             # `sys.exit()` would otherwise end the server.
             log.error("turn %s failed", self._id, exc_info=error)
@@ -266,13 +267,13 @@ class Runner:
 
     def spawn(self, work: Coroutine[Any, Any, T], outlive: bool) -> asyncio.Task[T]:
         """Run a coroutine beside the agent."""
-        if self.stopped:
+        if self.stopped or self._finished:
             work.close()
             raise TurnClosed("the turn has ended")
         context = copy_context()
         if outlive:
             context.run(TURN_STREAMS.set, None)
-        task = self._host.loop.create_task(work, context=context, name=f"beside turn {self._id}")
+        task = self._host.loop.create_task(Contained(work), context=context, name=f"beside turn {self._id}")
         if outlive:
             self._host.keep(task)
         else:

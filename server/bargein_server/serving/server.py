@@ -11,8 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import socket
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
@@ -60,6 +64,9 @@ log = logging.getLogger("bargein.server")
 
 Drain = Callable[[], Awaitable[int]]
 
+KILLING = 3
+"""Number of the signal that kills the process."""
+
 
 def uvicorn_config(
     app: Starlette, settings: Settings, host: str, port: int, log_level: str
@@ -105,6 +112,8 @@ class Server(uvicorn.Server):
         announce: Called with the port when the server listens.
         flush: Called in a thread after everything was closed. The signal that stopped the server ends
             the process after that, and exit handlers of Python do not run.
+        request_stop: Called with False for the first request to stop and with True for the second; may
+            be called in a signal handler.
 
     Attributes:
         stuck: Number of tasks that did not end. An event loop that is closed in the usual way would
@@ -117,12 +126,15 @@ class Server(uvicorn.Server):
         drain: Drain,
         announce: Callable[[int], None],
         flush: Callable[[], object] | None = None,
+        request_stop: Callable[[bool], None] | None = None,
     ) -> None:
         super().__init__(config)
         self.stuck = 0
         self._drain = drain
         self._announce = announce
         self._flush = flush
+        self._request_stop = request_stop
+        self._requests = 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then announce the port."""
@@ -139,3 +151,36 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
         if self._flush is not None:
             await asyncio.to_thread(self._flush)
+
+    def stop(self) -> None:
+        """Stop; a second call stops without waiting for turns and connections."""
+        self._requests += 1
+        self.should_exit = True
+        urgent = self._requests > 1
+        if urgent:
+            self.force_exit = True
+        if self._request_stop is not None:
+            self._request_stop(urgent)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop at the first signal, hurry at the second, and kill the process at the third."""
+        super().handle_exit(sig, frame)
+        self.stop()
+        if self._requests >= KILLING:
+            signal.signal(sig, signal.SIG_DFL)
+            signal.raise_signal(sig)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle SIGHUP as well, which a closed terminal sends, unless it is ignored (`nohup`)."""
+        with super().capture_signals():
+            hangup = getattr(signal, "SIGHUP", None)  # not on Windows
+            main = threading.current_thread() is threading.main_thread()
+            if hangup is None or not main or signal.getsignal(hangup) is not signal.SIG_DFL:
+                yield
+                return
+            signal.signal(hangup, self.handle_exit)
+            try:
+                yield
+            finally:
+                signal.signal(hangup, signal.SIG_DFL)

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
 from bargein_protocol import StepEnded
+from bargein_server.agent import Contained
 
 from .sources import Signal, StreamClosed, TooSlow, end, failure
 
@@ -46,7 +47,7 @@ async def from_callbacks(
         ValueError: `ahead` is less than 1, at the first step.
     """
     push = Push[T](ahead)
-    task = asyncio.ensure_future(_run(produce, push))
+    task = asyncio.create_task(Contained(_run(produce, push)))
     task.add_done_callback(lambda _: push.news.wake())
     try:
         while True:
