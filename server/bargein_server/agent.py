@@ -39,7 +39,7 @@ from bargein_protocol import (
 )
 
 from .core.author_code import Contained as Contained
-from .core.author_code import call_contained as call_contained
+from .core.author_code import NoThreadFree as NoThreadFree
 from .core.history import History as History
 from .core.history import Message as Message
 from .core.history import NamedCall as NamedCall
@@ -49,7 +49,7 @@ from .core.observer import NO_SPAN as NO_SPAN
 from .core.observer import Attribute as Attribute
 from .core.observer import Span as Span
 
-# The parts of the core that a tool loop needs are re-exported, so that agents import only this module.
+# Re-exported for tool loops, so that agents import only this module.
 from .core.validation import BadOutput as BadOutput
 from .core.validation import validated_output as validated_output
 
@@ -142,6 +142,13 @@ class ToolLedger(Protocol):
         Returns:
             Whether it counts: not when the call never began, has a result already, or the result is
             too late.
+        """
+        ...
+
+    def run_in_thread(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        """Run a blocking function in a thread; its session has a bounded number.
+
+        Cancelling the future leaves the function out if no thread was free yet.
         """
         ...
 
@@ -367,8 +374,7 @@ class Turn:
 Agent = Callable[[Turn], AsyncIterator[Output]]
 """An async generator function, a method, or an instance whose `__call__` is one.
 
-It may have two optional async methods, `startup()` and `shutdown()`, which the server awaits when it starts
-and stops.
+It may have async methods `startup()` and `shutdown()`, which the server awaits.
 """
 
 

@@ -163,6 +163,8 @@ def _gauges(sessions: SessionRegistry) -> dict[str, float]:
     return {
         "bargein_abandoned_tasks": len(sessions.abandoned),
         "bargein_background_tasks": len(sessions.background),
+        "bargein_threads_busy": sessions.threads.busy,
+        "bargein_threads_waiting": sessions.threads.waiting,
         "bargein_slots_taken": sessions.turn_limiter.taken,
         "bargein_slots_waiting": sessions.turn_limiter.waiting,
         "bargein_event_streams": len(sessions.streams),

@@ -22,6 +22,10 @@ class AuthorExit(RuntimeError):
         super().__init__(f"expected an Exception, the call raised {type(error).__name__}: {error}")
 
 
+class NoThreadFree(Exception):
+    """No thread was free for a blocking function in time."""
+
+
 class Contained(Coroutine[Any, Any, T]):
     """Coroutine of an author whose exits are raised as `AuthorExit`.
 

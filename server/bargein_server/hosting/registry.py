@@ -33,6 +33,7 @@ from .host import SessionHost
 from .pacing import FlushScheduler, TimeSlicer
 from .ports import ClientConnection, Closable
 from .stopping import Stopping, wait_until
+from .threads import AuthorThreads
 
 if TYPE_CHECKING:
     import httpx2
@@ -55,6 +56,7 @@ class SessionRegistry:
         background: Tasks that outlive their turns: tools that an interrupt does not stop.
         flush_scheduler: Spreads the writes of many sessions.
         turn_limiter: Limit on the running turns of all sessions.
+        threads: Threads for blocking functions of authors.
         streams: Open event streams, which the registry closes when the server stops.
         context: Original of every turn's context.
         draining: Whether the server stops.
@@ -82,6 +84,7 @@ class SessionRegistry:
         self.context: Context = context if context is not None else Context()
         self.draining = False
         self.stopping = Stopping()
+        self.threads = AuthorThreads(self.loop, settings)
         self.streams: set[Closable] = set()
         self.connection_numbers = count(1)
         self._hosts: dict[SessionId, SessionHost] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, cast
 
 from bargein_protocol import CallId, ToolDecision, ToolOutput, ToolResult, TurnId
@@ -12,6 +13,7 @@ from ..core.session import Session
 from ..core.tool_ledger import Answer, CallRecord
 from ..settings import Settings
 
+T = TypeVar("T")
 A = TypeVar("A", ToolOutput, ToolDecision)
 
 
@@ -36,6 +38,10 @@ class LedgerHost(Protocol):
     @property
     def full(self) -> bool:
         """Whether the turn is held or its client is slow."""
+        ...
+
+    def run_in_thread(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        """Run a blocking function in a thread of the session."""
         ...
 
     async def pullable(self) -> None:
@@ -89,6 +95,10 @@ class TurnToolLedger:
     def settle(self, result: ToolResult) -> bool:
         """Record the result of a call."""
         return self._host.core.tools.settle(self._id, result)
+
+    def run_in_thread(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        """Run a blocking function in a thread."""
+        return self._host.run_in_thread(function)
 
     def expect(self, call_id: CallId, kind: type[A]) -> asyncio.Future[A]:
         """Return a future for the client's answer."""

@@ -149,7 +149,7 @@ class Server(uvicorn.Server):
             server.close()
         self.stuck = await self._drain()
         await super().shutdown(sockets)
-        if self._flush is not None:
+        if self._flush is not None and not self.force_exit:
             await asyncio.to_thread(self._flush)
 
     def stop(self) -> None:
