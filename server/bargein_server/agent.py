@@ -48,8 +48,6 @@ from .core.history import result_message as result_message
 from .core.observer import NO_SPAN as NO_SPAN
 from .core.observer import Attribute as Attribute
 from .core.observer import Span as Span
-
-# Re-exported for tool loops, so that agents import only this module.
 from .core.validation import BadOutput as BadOutput
 from .core.validation import validated_output as validated_output
 
@@ -309,6 +307,7 @@ class Turn:
 
         Raises:
             TurnClosed: The turn has ended.
+            RuntimeError: It is called from another thread; use `streams.from_callbacks` there.
         """
         await self._host.emit(self.labelled(output))
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import pytest
 
-from bargein_protocol import TurnStarted
+from bargein_protocol import CallId, ToolOutput, ToolResult, TurnStarted
 from bargein_server import Output, Turn, TurnClosed
 from memory_client import Line, serve
 
@@ -122,3 +123,86 @@ async def test_a_turn_that_completed_spawns_nothing(outlive: bool) -> None:
     await line.until("turn.ended")
     with pytest.raises(TurnClosed):
         turns[0].spawn(exits(), outlive=outlive)
+
+
+class Uses:
+    """Uses of a turn that must be on the thread of its loop."""
+
+    @staticmethod
+    async def emit(turn: Turn) -> None:
+        await turn.emit("word ")
+
+    @staticmethod
+    async def spawn(turn: Turn) -> None:
+        turn.spawn(exits())
+
+    @staticmethod
+    async def uninterruptible(turn: Turn) -> None:
+        async with turn.uninterruptible():
+            pass
+
+    @staticmethod
+    async def http_client(turn: Turn) -> None:
+        turn.http_client()
+
+    @staticmethod
+    async def add_usage(turn: Turn) -> None:
+        turn.add_usage(1, 1)
+
+    @staticmethod
+    async def tools(turn: Turn) -> None:
+        turn.tools.claim()
+
+
+@pytest.mark.parametrize("name", [name for name in vars(Uses) if not name.startswith("_")])
+async def test_a_turn_is_refused_to_other_threads(name: str) -> None:
+    """Numbers would have gaps and go backwards; the error says what to do instead."""
+    errors: list[str] = []
+
+    async def agent(turn: Turn) -> AsyncIterator[Output]:
+        use = getattr(Uses, name)
+        try:
+            await asyncio.to_thread(lambda: asyncio.run(use(turn)))
+        except RuntimeError as error:
+            errors.append(str(error))
+        yield "word "
+
+    line = Line(serve(agent))
+    line.ask()
+    await line.until("turn.ended")
+    assert [f"turn.{name}" in error and "from_callbacks" in error for error in errors] == [True]
+    assert line.texts() == ["word "]
+    assert line.ends()[0].usage is None
+
+
+@pytest.mark.parametrize("name", ["claim", "begin", "settle", "expect", "run_in_thread"])
+async def test_a_ledger_is_refused_to_other_threads(name: str) -> None:
+    """Also one that the agent got on the right thread."""
+    call_id = CallId("c")
+    arguments: dict[str, tuple[Any, ...]] = {
+        "claim": (),
+        "begin": (call_id, "order", {}),
+        "settle": (ToolResult(call_id=call_id, status="completed"),),
+        "expect": (call_id, ToolOutput),
+        "run_in_thread": (dict,),
+    }
+    errors: list[str] = []
+
+    async def agent(turn: Turn) -> AsyncIterator[Output]:
+        ledger = turn.tools
+
+        async def use() -> None:
+            used = getattr(ledger, name)(*arguments[name])
+            if inspect.isawaitable(used):
+                await used
+
+        try:
+            await asyncio.to_thread(lambda: asyncio.run(use()))
+        except RuntimeError as error:
+            errors.append(str(error))
+        yield "word "
+
+    line = Line(serve(agent))
+    line.ask()
+    await line.until("turn.ended")
+    assert [error.split(" outside")[0] for error in errors] == [f"turn.tools.{name}() was called"]

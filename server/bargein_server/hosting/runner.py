@@ -29,6 +29,7 @@ from ..core.turn_record import COMPLETED, Ending
 from .ports import RunnerHost
 from .tool_ledger import TurnToolLedger
 from .upstream import TURN_STREAMS, TurnStreams
+from .wrong_thread import check_loop
 
 if TYPE_CHECKING:
     import httpx2
@@ -81,6 +82,7 @@ class Runner:
     @property
     def tools(self) -> TurnToolLedger:
         """Ledger of the turn's tool calls."""
+        check_loop(self._host.loop, "turn.tools")
         if self._tools is None:
             self._tools = TurnToolLedger(self._host, self._id)
             if self.stopped:
@@ -230,6 +232,7 @@ class Runner:
 
     async def emit(self, output: Output) -> None:
         """Send output in the same way as a yielded one."""
+        check_loop(self._host.loop, "turn.emit()")
         await self._pause_emits()
         while self._host.full and not self.stopped:
             await self._host.pullable()
@@ -258,6 +261,7 @@ class Runner:
 
     @asynccontextmanager
     async def _section(self) -> AsyncIterator[None]:
+        check_loop(self._host.loop, "turn.uninterruptible()")
         if not self._host.core.enter_section(self._id):
             raise TurnClosed("the turn has ended")
         try:
@@ -267,6 +271,11 @@ class Runner:
 
     def spawn(self, work: Coroutine[Any, Any, T], outlive: bool) -> asyncio.Task[T]:
         """Run a coroutine beside the agent."""
+        try:
+            check_loop(self._host.loop, "turn.spawn()")
+        except RuntimeError:
+            work.close()
+            raise
         if self.stopped or self._finished:
             work.close()
             raise TurnClosed("the turn has ended")
@@ -283,10 +292,12 @@ class Runner:
 
     def http_client(self) -> httpx2.AsyncClient:
         """Return the client whose streams end with the turn."""
+        check_loop(self._host.loop, "turn.http_client()")
         return self._host.http_client()
 
     def add_usage(self, input_tokens: int, output_tokens: int) -> None:
         """Add to the turn's usage."""
+        check_loop(self._host.loop, "turn.add_usage()")
         self._host.core.add_usage(self._id, Usage(input_tokens=input_tokens, output_tokens=output_tokens))
 
     def span(self, name: str, kind: str, attributes: Mapping[str, Attribute]) -> Span:

@@ -116,7 +116,12 @@ class Push(Generic[In]):
 
         Raises:
             StreamClosed: The stream has no reader any more.
+            RuntimeError: It is called from another thread.
         """
+        if threading.get_ident() != self._thread:
+            raise RuntimeError(
+                "push.put() was called from another thread: call push(item) there, which blocks"
+            )
         while len(self.items) >= self._ahead and not self.closed:
             await self._changed.wait()
         self._push(item)
