@@ -16,7 +16,7 @@ from typing import NoReturn
 from .agent import Agent, NotAnAgent
 from .app import SESSION_PATH, create_app, request_stop, shut_down_sessions
 from .guard.authentication import Authenticator, BearerTokens
-from .serving.gc_tuning import tune_gc
+from .serving.gc_tuning import MemoryWatch, tune_gc
 from .serving.loop import end_tasks, run_to_end
 from .serving.server import Server, listening_socket, uvicorn_config
 from .settings import Settings
@@ -92,6 +92,7 @@ class Launcher:
             self._listening,
             flush,
             lambda urgent: request_stop(self._app, urgent=urgent),
+            MemoryWatch().check,
         )
         self._stalled_s = limits.stalled_s
         self._cleanup_s = limits.cleanup_grace_s + limits.cleanup_kill_s

@@ -114,6 +114,7 @@ class Server(uvicorn.Server):
             the process after that, and exit handlers of Python do not run.
         request_stop: Called with False for the first request to stop and with True for the second; may
             be called in a signal handler.
+        tick: Called ten times a second.
 
     Attributes:
         stuck: Number of tasks that did not end. An event loop that is closed in the usual way would
@@ -127,6 +128,7 @@ class Server(uvicorn.Server):
         announce: Callable[[int], None],
         flush: Callable[[], object] | None = None,
         request_stop: Callable[[bool], None] | None = None,
+        tick: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(config)
         self.stuck = 0
@@ -135,6 +137,7 @@ class Server(uvicorn.Server):
         self._flush = flush
         self._request_stop = request_stop
         self._requests = 0
+        self._tick = tick
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then announce the port."""
@@ -142,6 +145,12 @@ class Server(uvicorn.Server):
         if self.started:
             listening = sockets or [sock for server in self.servers for sock in server.sockets]
             self._announce(listening[0].getsockname()[1])
+
+    async def on_tick(self, counter: int) -> bool:
+        """Return whether the server must stop."""
+        if self._tick is not None:
+            self._tick()
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, end the turns, then let uvicorn close all connections."""
