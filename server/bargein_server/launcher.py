@@ -273,9 +273,14 @@ async def serve(
 def print_address(name: str, url: str) -> None:
     """Print the address of an agent and the ways to use it."""
     page = url.replace("ws://", "http://", 1).removesuffix(SESSION_PATH)
-    print(f"bargein serves {name} at {url}", flush=True)
-    print(f"talk to it:  bargein chat {url}", flush=True)
-    print(f"or open      {page}/", flush=True)
+    try:
+        print(f"bargein serves {name} at {url}", flush=True)
+        print(f"talk to it:  bargein chat {url}", flush=True)
+        print(f"or open      {page}/", flush=True)
+    except OSError:  # nobody reads the output, as behind `| head -1`; the server serves on
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())  # what the agent prints would fail too
+        os.close(null)
 
 
 def _authenticator(given: Authenticator | None) -> Authenticator | None:

@@ -17,6 +17,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import Context, copy_context
 from time import perf_counter
+from traceback import format_tb
 from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -211,7 +212,8 @@ class Runner:
             # The cause may quote the user's text, as the error of a model's server does.
             cause = error.__cause__
             log.warning("turn %s failed: %s (%s)", self._id, error.reason, type(cause).__name__)
-            log.debug("turn %s failed because of", self._id, exc_info=cause)
+            if cause is not None and log.isEnabledFor(logging.DEBUG):
+                log.debug("turn %s failed at\n%s", self._id, "".join(format_tb(cause.__traceback__)))
             return Ending("failed", error.reason, error.retryable)
         if isinstance(error, TimeoutError):
             log.warning("turn %s timed out", self._id, exc_info=error)
