@@ -65,8 +65,13 @@ class Agent:
 
 agent = Agent()
 settings = dict(drain_s=0.1, cleanup_grace_s=0.1, cleanup_kill_s=0.1)
+how = "run"
 {prepare}
-Launcher(agent, port=0, settings=Settings(**settings)).run()
+launcher = Launcher(agent, port=0, settings=Settings(**settings))
+if how == "run":
+    launcher.run()
+else:
+    asyncio.run(launcher.serve())
 """
 
 
@@ -152,6 +157,16 @@ async def test_an_exit_that_leaves_the_loop_ends_the_turns_first(tmp_path: Path,
             assert (await other.closed())[0] == 1012
         assert await process.over() == 5
         assert "raised SystemExit: the server stops" in process.errors
+
+
+async def test_an_exit_that_leaves_the_loop_of_a_program_ends_the_turns_first(tmp_path: Path) -> None:
+    """The loop of `asyncio.run`, which cancels every task; connections are closed by the server."""
+    async with started(tmp_path, "how = 'serve'") as process, talking(process) as other:
+        async with talking(process, "exit in a task of its own"):
+            assert (await other.until("turn.ended"))["status"] == "failed"
+            assert (await other.closed())[0] == 1012
+        await process.until("shutdown")
+        assert await process.over() == 5
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])

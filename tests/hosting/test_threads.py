@@ -7,15 +7,17 @@ import logging
 import sys
 import threading
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
 
 from bargein_protocol import SessionId
-from bargein_server import Settings
+from bargein_server import Output, Settings, Turn
 from bargein_server.agent import NoThreadFree
 from bargein_server.core.author_code import AuthorExit
 from bargein_server.hosting.threads import AuthorThreads
+from memory_client import Line, serve
 from waiting import WAIT_S
 
 ANN, BOB, CAT = SessionId("ann"), SessionId("bob"), SessionId("cat")
@@ -145,7 +147,7 @@ async def test_the_process_ends_without_a_thread_that_blocks() -> None:
     """Neither the event loop nor the interpreter waits for it."""
     program = """
 import asyncio, threading
-from bargein_server import Settings
+from bargein_server import Output, Settings, Turn
 from bargein_server.hosting.threads import AuthorThreads
 
 async def main():
@@ -167,3 +169,21 @@ asyncio.run(main())
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+WORD: ContextVar[str] = ContextVar("WORD", default="")
+
+
+async def test_a_function_of_an_agent_runs_in_the_context_of_its_turn() -> None:
+    """As in `asyncio.to_thread`; another thread is not the loop's."""
+
+    async def agent(turn: Turn) -> AsyncIterator[Output]:
+        WORD.set("mine")
+        loop_thread = threading.current_thread()
+        yield await turn.tools.run_in_thread(WORD.get)
+        yield str(await turn.tools.run_in_thread(threading.current_thread) is not loop_thread)
+
+    line = Line(serve(agent))
+    line.ask()
+    await line.until("turn.ended")
+    assert "".join(line.texts()) == "mineTrue"

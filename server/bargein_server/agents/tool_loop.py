@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from contextvars import copy_context
 from functools import partial
 from typing import Any
 
@@ -197,8 +196,7 @@ class ToolTask:
         self._span = _span(self._turn, tool, running.call_id)
         with self._span.current():
             if tool.threaded:
-                function = partial(copy_context().run, self._in_thread)
-                self._thread = self._turn.tools.run_in_thread(function)
+                self._thread = self._turn.tools.run_in_thread(self._in_thread)
                 self._thread.add_done_callback(self._thread_ended)
                 await asyncio.shield(self._thread)
             else:

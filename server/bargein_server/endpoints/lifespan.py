@@ -149,6 +149,9 @@ class ShortFailures:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass everything on, apart from the messages of such failures."""
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
 
         async def send_short(message: Message) -> None:
             error = sys.exception()
@@ -159,4 +162,4 @@ class ShortFailures:
                     message = {**message, "message": ""}
             await send(message)
 
-        await self._app(scope, receive, send_short if scope["type"] == "lifespan" else send)
+        await self._app(scope, receive, send_short)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
 from typing import Any, Protocol, TypeVar, cast
 
 from bargein_protocol import CallId, ToolDecision, ToolOutput, ToolResult, TurnId
@@ -103,7 +105,7 @@ class TurnToolLedger:
     def run_in_thread(self, function: Callable[[], T]) -> asyncio.Future[T]:
         """Run a blocking function in a thread."""
         check_loop(self._host.loop, "turn.tools.run_in_thread()")
-        return self._host.run_in_thread(function)
+        return self._host.run_in_thread(partial(copy_context().run, function))
 
     def expect(self, call_id: CallId, kind: type[A]) -> asyncio.Future[A]:
         """Return a future for the client's answer."""
