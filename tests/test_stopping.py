@@ -274,3 +274,21 @@ def test_a_launcher_serves_once() -> None:
     launcher._used = True
     with pytest.raises(RuntimeError, match="serves once"):
         launcher.run()
+
+
+async def test_a_fault_of_the_server_ends_the_turns_first(tmp_path: Path) -> None:
+    """Of its main loop, which is code of uvicorn; the fault is raised afterwards."""
+    prepare = """
+from bargein_server.serving.server import Server
+async def on_tick(self, counter):
+    if os.path.exists("fault"):
+        raise RuntimeError("fault")
+    return False
+Server.on_tick = on_tick
+os.chdir(os.path.dirname(__file__))"""
+    async with started(tmp_path, prepare) as process, talking(process) as client:
+        (tmp_path / "fault").touch()
+        assert (await client.until("turn.ended"))["reason"] == "shutdown"
+        assert (await client.closed())[0] == 1012
+        assert await process.over() == 1
+        assert "RuntimeError: fault" in process.errors

@@ -175,7 +175,8 @@ class Launcher:
             # uvicorn 0.54 exits when the application does not start; `_check_started` raises instead.
             with suppress(SystemExit):
                 await self._server.serve(sockets=self._sockets)
-        except asyncio.CancelledError:  # the loop ends, and with it all tasks: the turns end first
+        except (asyncio.CancelledError, Exception):
+            # The loop ends and with it all tasks, or the server has a fault: the turns end first.
             if self._server.started:
                 await self._server.shutdown(self._sockets)
             raise

@@ -77,6 +77,15 @@ async def test_results_and_errors_pass() -> None:
         await asyncio.create_task(Contained(error()))
 
 
+async def test_a_task_shows_the_coroutine_of_the_author() -> None:
+    """Its name and its stack, for debugging."""
+    task = asyncio.create_task(Contained(exits()))
+    await asyncio.sleep(0)
+    assert "exits()" in repr(task)
+    assert [frame.f_code.co_name for frame in task.get_stack()] == ["exits"]
+    task.cancel()
+
+
 def test_closing_it_closes_the_coroutine() -> None:
     """As for a turn that has ended."""
     Contained(exits()).close()

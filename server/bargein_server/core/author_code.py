@@ -38,6 +38,10 @@ class Contained(Coroutine[Any, Any, T]):
     def __init__(self, work: Coroutine[Any, Any, T]) -> None:
         self._work = work
 
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of the coroutine: asyncio prints its name and stack."""
+        return getattr(self._work, name)
+
     def __await__(self) -> Generator[Any, Any, T]:
         try:
             return (yield from self._work.__await__())
