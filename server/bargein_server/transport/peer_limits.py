@@ -32,6 +32,7 @@ except ImportError:  # Windows
     CAN_CAP = False
 else:
     CAN_CAP = True
+"""Whether the system counts the bytes in flight."""
 
 READ_BYTES = 2048
 """Bytes that are parsed at a time: at most 341 frames, whose pongs leave in one write."""

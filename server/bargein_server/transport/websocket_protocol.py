@@ -32,15 +32,7 @@ from bargein_protocol.errors import INVALID_DATA
 from ..settings import Settings
 from .asgi_session import AsgiSession
 from .handshake import close_frame, compression, denial, short_reason, websocket_scope
-from .peer_limits import (
-    CAN_CAP,
-    FRAMES_PER_ITERATION,
-    MAX_READ_BYTES,
-    READ_BYTES,
-    FrameCounter,
-    InFlight,
-    Keepalive,
-)
+from .peer_limits import FRAMES_PER_ITERATION, MAX_READ_BYTES, READ_BYTES, FrameCounter, InFlight, Keepalive
 from .wire import HIGH_WATER, Gate, Receiver
 
 EXTENSION = "bargein.protocol"  # key of this object in `scope["extensions"]`
@@ -388,9 +380,7 @@ class BargeinProtocol(asyncio.Protocol):
     # --- output of an attached connection --------------------------------------------------------
 
     def cap_in_flight(self, cap: int) -> None:
-        """Stop output while `cap` bytes are not acknowledged, where the system counts them."""
-        if not CAN_CAP:
-            return
+        """Stop output while `cap` bytes are not acknowledged."""
         self.in_flight = InFlight(self.transport, cap, self.go_on)
         self.take_output()
 
