@@ -22,6 +22,7 @@ from bargein_server import __version__
 from bargein_server.cli import AgentNotFound, load_agent, main
 from bargein_server.settings import SETTINGS
 from live_server import RawClient, request
+from processes import free_port
 from waiting import WAIT_S
 
 HELLO = """
@@ -394,3 +395,76 @@ async def test_a_port_that_is_taken_is_a_clear_error(hello: Path) -> None:
     assert b"another port" in output
     assert port.encode() in output
     assert b"Traceback" not in output
+
+
+async def test_output_that_nobody_reads_does_not_end_the_server(hello: Path) -> None:
+    """As behind `| head -1`: it serves, and its log has no error."""
+    read, write = os.pipe()
+    os.close(read)
+    port = free_port()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bargein_server", "hello:agent", "--port", str(port), "--drain-s", "0",
+        cwd=hello, stdout=write, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    os.close(write)
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                try:
+                    socket = await connect(f"ws://127.0.0.1:{port}/v1/session", proxy=None)
+                except ConnectionRefusedError:
+                    assert process.returncode is None, (await process.stderr.read()).decode()
+                    await asyncio.sleep(0.05)
+                else:
+                    break
+            await turn_of(RawClient(socket))
+            process.send_signal(signal.SIGINT)
+            errors = (await process.stderr.read()).decode()
+            await process.wait()
+            await socket.close()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert "Traceback" not in errors
+    assert "BrokenPipeError" not in errors
+
+
+TALKATIVE = """
+import logging
+from bargein_server import TurnFailed
+
+async def agent(turn):
+    yield "word "
+    logging.getLogger("openai").debug("Request options: %s", turn.text)
+    try:
+        raise ValueError(turn.text)
+    except ValueError as error:
+        raise TurnFailed("upstream") from error
+"""
+
+
+async def test_debug_logs_no_credential_and_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bearers, tickets and what users say stay out of the log, also those that libraries would log."""
+    monkeypatch.setenv("BARGEIN_TOKEN", "secret-bearer")
+    (tmp_path / "talkative.py").write_text(TALKATIVE, "utf-8")
+    bearer = {"Authorization": "Bearer secret-bearer"}
+    async with command("talkative:agent", "--log-level", "debug", cwd=tmp_path) as (process, url):
+        _, _, body = await request(
+            urlsplit(url).port or 0, "/v1/tickets", "POST", Authorization=bearer["Authorization"]
+        )
+        ticket = json.loads(body)["ticket"]
+        for headers, item in ((bearer, "bargein.v1.json"), ({}, f"bargein.ticket.{ticket}")):
+            offers: Any = ["bargein.v1.json", item]
+            async with connect(url, additional_headers=headers, subprotocols=offers, proxy=None) as socket:
+                client = RawClient(socket)
+                await client.send({"type": "input.text", "id": "i", "text": "what-i-say"})
+                await client.until("turn.ended")
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        async with asyncio.timeout(WAIT_S):
+            log = (await process.stderr.read()).decode()
+    assert "raise ValueError(turn.text)" in log  # the place of the failure
+    for secret in ("secret-bearer", ticket, "what-i-say"):
+        assert secret not in log

@@ -38,6 +38,8 @@ from bargein_protocol import (
     TurnId,
 )
 
+from .core.author_code import Contained as Contained
+from .core.author_code import NoThreadFree as NoThreadFree
 from .core.history import History as History
 from .core.history import Message as Message
 from .core.history import NamedCall as NamedCall
@@ -46,8 +48,6 @@ from .core.history import result_message as result_message
 from .core.observer import NO_SPAN as NO_SPAN
 from .core.observer import Attribute as Attribute
 from .core.observer import Span as Span
-
-# The parts of the core that a tool loop needs are re-exported, so that agents import only this module.
 from .core.validation import BadOutput as BadOutput
 from .core.validation import validated_output as validated_output
 
@@ -140,6 +140,13 @@ class ToolLedger(Protocol):
         Returns:
             Whether it counts: not when the call never began, has a result already, or the result is
             too late.
+        """
+        ...
+
+    def run_in_thread(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        """Run a blocking function in a thread, in a copy of the context; a session has a bounded number.
+
+        Cancelling the future leaves the function out if no thread was free yet.
         """
         ...
 
@@ -300,6 +307,7 @@ class Turn:
 
         Raises:
             TurnClosed: The turn has ended.
+            RuntimeError: It is called from another thread; use `streams.from_callbacks` there.
         """
         await self._host.emit(self.labelled(output))
 
@@ -365,8 +373,7 @@ class Turn:
 Agent = Callable[[Turn], AsyncIterator[Output]]
 """An async generator function, a method, or an instance whose `__call__` is one.
 
-It may have two optional async methods, `startup()` and `shutdown()`, which the server awaits when it starts
-and stops.
+It may have async methods `startup()` and `shutdown()`, which the server awaits.
 """
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextvars import Context, copy_context
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,6 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
-from starlette.types import Lifespan
 from starlette.websockets import WebSocket
 
 from .agent import Agent, check_agent
@@ -31,6 +30,7 @@ from .endpoints.call import (
     denial,
     json_answer,
 )
+from .endpoints.lifespan import ShortFailures, lifespan
 from .endpoints.openapi import openapi
 from .endpoints.page import Page, page_folder
 from .endpoints.websocket import issue_ticket, serve_session
@@ -82,19 +82,22 @@ def create_app(
     limits = settings if settings is not None else Settings()
     admission = Admission(limits, authenticator, origins, lambda: asyncio.get_running_loop().time())
 
-    def sessions() -> SessionRegistry:
-        # Created on first use in the event loop: a mounted application has no lifespan.
+    # The registry is made on first use in the event loop, because a mounted application has no lifespan. The
+    # context of turns is taken here, because that use may be a request, whose values are of one user.
+    context = copy_context()
+
+    def sessions(of_startup: Context | None = None) -> SessionRegistry:
         existing: SessionRegistry | None = getattr(app.state, "sessions", None)
         if existing is None or existing.loop is not asyncio.get_running_loop():
-            existing = app.state.sessions = SessionRegistry(agent, limits, telemetry)
+            existing = app.state.sessions = SessionRegistry(agent, limits, telemetry, of_startup or context)
         return existing
 
     telemetry, metrics = set_up(limits, lambda: _gauges(sessions()), lambda: admission.refusals)
 
     app = Starlette(
         routes=_routes(sessions, admission, metrics),
-        middleware=[_cors(origins)] if origins else [],
-        lifespan=_lifespan(agent, sessions),
+        middleware=[Middleware(ShortFailures), *([_cors(origins)] if origins else [])],
+        lifespan=lifespan(agent, limits, sessions),
     )
     return app
 
@@ -160,6 +163,8 @@ def _gauges(sessions: SessionRegistry) -> dict[str, float]:
     return {
         "bargein_abandoned_tasks": len(sessions.abandoned),
         "bargein_background_tasks": len(sessions.background),
+        "bargein_threads_busy": sessions.threads.busy,
+        "bargein_threads_waiting": sessions.threads.waiting,
         "bargein_slots_taken": sessions.turn_limiter.taken,
         "bargein_slots_waiting": sessions.turn_limiter.waiting,
         "bargein_event_streams": len(sessions.streams),
@@ -205,24 +210,6 @@ def _document(path: str, make: Callable[[], dict[str, Any]]) -> Route:
     return Route(path, show)
 
 
-def _lifespan(agent: Agent, sessions: Callable[[], SessionRegistry]) -> Lifespan[Starlette]:
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        startup, shutdown = getattr(agent, "startup", None), getattr(agent, "shutdown", None)
-        sessions()
-        if startup is not None:
-            await startup()
-        try:
-            yield
-        finally:
-            await shut_down_sessions(app)
-            app.state.sessions = None
-            if shutdown is not None:
-                await shutdown()
-
-    return lifespan
-
-
 async def shut_down_sessions(app: Starlette) -> int:
     """End all turns of an application with `failed` and `shutdown`.
 
@@ -233,3 +220,18 @@ async def shut_down_sessions(app: Starlette) -> int:
     """
     existing: SessionRegistry | None = getattr(app.state, "sessions", None)
     return await existing.shut_down() if existing is not None else 0
+
+
+def request_stop(app: Starlette, *, urgent: bool) -> None:
+    """Stop starting, or stop waiting in `shut_down_sessions` and for the agent's `shutdown()`.
+
+    It may be called from a signal handler.
+
+    Args:
+        app: The application.
+        urgent: Whether this is the second request.
+    """
+    existing: SessionRegistry | None = getattr(app.state, "sessions", None)
+    if existing is not None:
+        event = existing.stopping.hurried if urgent else existing.stopping.asked
+        existing.loop.call_soon_threadsafe(event.set)

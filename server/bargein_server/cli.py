@@ -105,7 +105,7 @@ def _launcher(options: argparse.Namespace) -> Launcher:
         options.origin,
         insecure=options.insecure,
         name=options.target or options.agent,
-        uvicorn_level="debug" if options.log_level == "debug" else "warning",
+        uvicorn_level="info" if options.log_level == "debug" else "warning",
         announce=_log_address if options.log_format == "json" else print_address,
     )
 
@@ -268,11 +268,12 @@ def _tokens(file: str | None, single: str | None) -> dict[str, str]:
 def _configure_logging(level: str, form: str) -> None:
     """Configure the root logger.
 
-    Our own records are logged at `level`, those of others at WARNING unless the level is `debug`.
+    Our own records are logged at `level`, those of others at WARNING, and those of uvicorn at INFO if the
+    level is `debug`. Below that, libraries log headers with credentials, and messages with what users say.
     """
     handler = logging.StreamHandler()
     plain = logging.Formatter("%(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter() if form == "json" else plain)
-    logging.basicConfig(handlers=[handler], level=logging.DEBUG if level == "debug" else logging.WARNING)
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     for name in ("bargein", "bargein_server"):
         logging.getLogger(name).setLevel(level.upper())

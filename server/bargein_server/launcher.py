@@ -14,9 +14,10 @@ from ipaddress import ip_address
 from typing import NoReturn
 
 from .agent import Agent, NotAnAgent
-from .app import SESSION_PATH, create_app, shut_down_sessions
+from .app import SESSION_PATH, create_app, request_stop, shut_down_sessions
 from .guard.authentication import Authenticator, BearerTokens
-from .serving.gc_tuning import tune_gc
+from .serving.gc_tuning import MemoryWatch, tune_gc
+from .serving.loop import end_tasks, run_to_end
 from .serving.server import Server, listening_socket, uvicorn_config
 from .settings import Settings
 from .telemetry.setup import NotInstalled, export
@@ -85,8 +86,17 @@ class Launcher:
         self._announce = announce if announce is not None else print_address
         self._host = host
         self._config = uvicorn_config(self._app, limits, host, port, uvicorn_level)
-        self._server = Server(self._config, lambda: shut_down_sessions(self._app), self._listening, flush)
+        self._server = Server(
+            self._config,
+            lambda: shut_down_sessions(self._app),
+            self._listening,
+            flush,
+            lambda urgent: request_stop(self._app, urgent=urgent),
+            MemoryWatch().check,
+        )
         self._stalled_s = limits.stalled_s
+        self._cleanup_s = limits.cleanup_grace_s + limits.cleanup_kill_s
+        self._used = False
         self._sockets: list[socket.socket] = []
 
     def listen(self) -> None:
@@ -106,26 +116,35 @@ class Launcher:
             raise type(error)(error.errno, message) from error
 
     def run(self) -> None:
-        """Serve until SIGINT or SIGTERM, in an event loop of its own.
+        """Serve until SIGINT, SIGTERM or SIGHUP, in an event loop of its own.
 
-        When a task of an agent does not end, the process exits with status 1: an event loop that is
-        closed in the usual way would wait for the task for ever.
+        A second signal stops without waiting, a third kills the process.
+
+        When a task or a thread of an agent does not end, the process exits with status 1: an event loop
+        that is closed in the usual way would wait for it for ever.
 
         Raises:
             NotStarted: The application did not start.
             OSError: The address cannot be bound.
+            RuntimeError: The launcher has served already.
+            SystemExit: A task that the agent made called `sys.exit()`; all turns have ended then.
         """
+        self._use()
         self.listen()
         tune_gc()
         runner = asyncio.Runner(loop_factory=self._config.get_loop_factory())
-        with suppress(KeyboardInterrupt):
-            runner.run(self._serve())
-        if self._server.stuck:
-            log.warning("%d turns do not end: exiting without them", self._server.stuck)
+        loop = runner.get_loop()
+        _, left = run_to_end(loop, loop.create_task(self._serve()), self._server.stop)
+        stuck, _ = run_to_end(loop, loop.create_task(end_tasks(self._cleanup_s)), self._server.stop)
+        if stuck:
+            log.warning("%d tasks or threads of agents do not end: exiting without them", stuck)
             logging.shutdown()
             os._exit(1)
         runner.close()
-        self._check_started()
+        if left is not None:
+            raise left
+        if not self._server.should_exit:
+            self._check_started()
 
     async def serve(self) -> None:
         """Serve until SIGINT, SIGTERM or cancellation, then end all turns.
@@ -133,7 +152,9 @@ class Launcher:
         Raises:
             NotStarted: The application did not start.
             OSError: The address cannot be bound.
+            RuntimeError: The launcher has served already.
         """
+        self._use()
         self.listen()
         tune_gc()
         serving = asyncio.create_task(self._serve(), name="bargein-server")
@@ -154,9 +175,19 @@ class Launcher:
             # uvicorn 0.54 exits when the application does not start; `_check_started` raises instead.
             with suppress(SystemExit):
                 await self._server.serve(sockets=self._sockets)
+        except (asyncio.CancelledError, Exception):
+            # The loop ends and with it all tasks, or the server has a fault: the turns end first.
+            if self._server.started:
+                await self._server.shutdown(self._sockets)
+            raise
         finally:
             for listener in self._sockets:  # uvicorn does not close them when it did not start
                 listener.close()
+
+    def _use(self) -> None:
+        if self._used:
+            raise RuntimeError("a Launcher serves once: make another one")
+        self._used = True
 
     def _check_started(self) -> None:
         if not self._server.started:
@@ -243,9 +274,14 @@ async def serve(
 def print_address(name: str, url: str) -> None:
     """Print the address of an agent and the ways to use it."""
     page = url.replace("ws://", "http://", 1).removesuffix(SESSION_PATH)
-    print(f"bargein serves {name} at {url}", flush=True)
-    print(f"talk to it:  bargein chat {url}", flush=True)
-    print(f"or open      {page}/", flush=True)
+    try:
+        print(f"bargein serves {name} at {url}", flush=True)
+        print(f"talk to it:  bargein chat {url}", flush=True)
+        print(f"or open      {page}/", flush=True)
+    except OSError:  # nobody reads the output, as behind `| head -1`; the server serves on
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())  # what the agent prints would fail too
+        os.close(null)
 
 
 def _authenticator(given: Authenticator | None) -> Authenticator | None:

@@ -92,6 +92,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     drain_s: Annotated[
         Seconds, _about(TURNS, "Time that running turns have to complete when the server shuts down.")
     ] = 3.0
+    startup_s: Annotated[
+        PositiveSeconds,
+        _about(TURNS, "Time that the agent's `startup()` has; then the server does not start."),
+    ] = 600.0
+    shutdown_s: Annotated[
+        Seconds, _about(TURNS, "Time that the agent's `shutdown()` has; then it is cancelled.")
+    ] = 3.0
 
     max_sessions: Annotated[
         PositiveCount, _about(SESSIONS, "Sessions in memory, including those whose client is away.")
@@ -198,6 +205,20 @@ class Settings(Struct, frozen=True, kw_only=True):
     batch_item_s: Annotated[PositiveSeconds, _about(BATCHES, "Time for one input of a batch.")] = 120.0
     batch_s: Annotated[PositiveSeconds, _about(BATCHES, "Time for a whole batch.")] = 600.0
 
+    max_threads: Annotated[
+        PositiveCount, _about(MODELS, "Threads for plain functions as tools, of all sessions.")
+    ] = 256
+    max_threads_per_session: Annotated[
+        PositiveCount,
+        _about(
+            MODELS,
+            "Threads for plain functions of one session. An interrupted one counts until it returns.",
+        ),
+    ] = 8
+    thread_wait_s: Annotated[
+        PositiveSeconds,
+        _about(MODELS, "Time that such a call waits for a free thread before it fails."),
+    ] = 10.0
     confirm_s: Annotated[
         PositiveSeconds,
         _about(MODELS, "Time that a tool call waits for the user's decision; then the call is not allowed."),

@@ -14,11 +14,13 @@ from bargein_protocol import (
     ToolCall,
     ToolConfirm,
     ToolDecision,
+    ToolResult,
     ToolRunning,
 )
 from bargein_server import Turn
 from bargein_server.agents.tools import tool
-from scripted_model import call
+from memory_client import Line
+from scripted_model import call, say
 from tool_conversation import Conversation, Serve, add, tool_results
 from waiting import until
 
@@ -125,6 +127,54 @@ async def test_a_thread_cannot_be_killed(converse: Serve) -> None:
         assert await interrupted(talk, begun.is_set) == ["cancelled"]
     await until(lambda: "ordered" in outputs(talk), "the thread's result")
     assert await tool_results(talk) == ["ordered"]
+
+
+async def test_blocked_threads_of_a_session_delay_no_other(converse: Serve) -> None:
+    """Interrupted plain tools block on; a plain tool of another session runs immediately."""
+    begun: list[int] = []
+    with gate() as go:
+
+        def block() -> str:
+            begun.append(1)
+            go.wait(10)
+            return "late"
+
+        def quick() -> str:
+            return "quick"
+
+        blocking = [call("block")] * 40
+        talk = converse(blocking, [call("quick")], [say("Done.")], tools=[block, quick])
+        turn = talk.line.ask()
+        await until(lambda: len(begun) >= 4, "the threads")
+        talk.line.interrupt(turn)
+        other = Line(talk.sessions)
+        other.ask()
+        await asyncio.wait_for(other.until("turn.ended"), 5)
+        [result] = [event for event in other.events if isinstance(event, ToolResult)]
+        assert result.output == "quick"
+
+
+async def test_a_call_whose_time_is_over_does_not_begin(converse: Serve) -> None:
+    """The model was told that there is no result; a thread that becomes free must not make one."""
+    begun: list[str] = []
+    with gate() as go:
+
+        def block() -> str:
+            begun.append("block")
+            go.wait(10)
+            return "late"
+
+        def order() -> str:
+            begun.append("order")
+            return "ordered"
+
+        late = tool(timeout_s=0.05)(order)
+        talk = converse([*[call("block")] * 8, call("order")], [say("Sorry.")], tools=[block, late])
+        talk.line.ask()
+        await until(lambda: talk.of(ToolResult), "the result of the call that waits")
+        assert talk.result.error == "no result within 0.05 s"
+    await until(talk.line.ends, "the end of the turn")
+    assert begun == ["block"] * 8
 
 
 def outputs(talk: Conversation) -> list[Any]:

@@ -23,6 +23,7 @@ from bargein_protocol import (
     TurnId,
 )
 from bargein_server.core.lifecycle import GUARDED, Event, Flow
+from bargein_server.core.text_run import MAX_UNSETTLED
 from bargein_server.core.turn_record import FRAME_BYTES, TurnRecord
 
 
@@ -104,6 +105,17 @@ def test_the_books_are_right_whatever_waits(actions: list[tuple[str, Any]]) -> N
         books.act("take", None)
         books.check()
     assert (books.turn.take(), books.turn.queued_bytes) == (None, 0)
+
+
+def test_a_long_queue_is_read_in_portions() -> None:
+    """The time of a write does not depend on what waits behind it."""
+    turn = Books().turn
+    for number in range(3 * MAX_UNSETTLED):
+        turn.put_text(f"{number}")
+    texts = turn.next_texts()
+    assert list(texts) == [f"{number}" for number in range(MAX_UNSETTLED)]
+    turn.drop_texts(texts)
+    assert turn.next_texts()[0] == f"{MAX_UNSETTLED}"
 
 
 def test_a_tool_that_works_or_waits_for_a_decision_is_seen() -> None:

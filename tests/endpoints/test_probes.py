@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
@@ -105,6 +106,31 @@ async def test_a_scrape_sees_what_waits_and_what_is_stuck() -> None:
         assert b"bargein_turns_abandoned_total 1.0" in body
         stuck.set()
         await until(lambda: not server.sessions.abandoned)
+
+
+async def test_a_scrape_sees_blocked_threads() -> None:
+    """Also after the interrupt of their turn, and the calls that wait for them."""
+    go = threading.Event()
+
+    async def blocks(turn: Turn) -> AsyncIterator[Output]:
+        calls = [turn.tools.run_in_thread(go.wait) for _ in range(2)]
+        yield "word "
+        await asyncio.gather(*map(asyncio.shield, calls))
+
+    try:
+        async with (
+            serving(blocks, metrics=True, max_threads_per_session=1) as server,
+            server.connect() as client,
+        ):
+            turn = await ask(client)
+            await client.until("text.delta")
+            await client.send({"type": "interrupt", "id": "x", "turn_id": turn})
+            await client.until("turn.ended")
+            body = (await server.request("/metrics"))[2]
+            assert b"bargein_threads_busy 1.0" in body
+            assert b"bargein_threads_waiting 1.0" in body
+    finally:
+        go.set()
 
 
 def test_metrics_without_their_package_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,11 @@ from bargein_server import Settings
 
 ELSEWHERE = {
     "max_in_flight_bytes": "transport/test_peer_limits.py::test_output_waits_from_the_cap_on",
+    "max_threads": "hosting/test_threads.py::test_max_threads",
+    "max_threads_per_session": "hosting/test_threads.py::test_max_threads_per_session",
+    "thread_wait_s": "hosting/test_threads.py::test_thread_wait_s",
+    "startup_s": "test_stopping.py::test_startup_s",
+    "shutdown_s": "test_stopping.py::test_shutdown_s",
     "max_overlapping_cleanups": "contract/test_cleanup_order.py::test_how_many_cleanups_overlap_is_a_setting",
 }
 CHOICES = {"on_busy", "cleanup", "stream_closed", "metrics", "traces"}

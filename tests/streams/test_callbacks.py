@@ -226,3 +226,15 @@ async def test_a_loop_that_is_gone_tells_the_thread() -> None:
     push = await asyncio.to_thread(elsewhere)
     with pytest.raises(StreamClosed):
         push(1)
+
+
+async def test_waiting_for_room_in_another_thread_is_an_error() -> None:
+    """Nothing would wake it up; the error names the call that blocks."""
+
+    async def produce(push: Push[str]) -> None:
+        with pytest.raises(RuntimeError, match=r"call push\(item\) there"):
+            await asyncio.to_thread(lambda: asyncio.run(push.put("word")))
+
+    items: list[str] = []
+    await read(from_callbacks(produce), items)
+    assert items == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from bargein_protocol.errors import INTERNAL, OPEN_TIMEOUT
 from bargein_server import Agent, Output, Turn
 from bargein_server.hosting.host import SessionHost
 from bargein_server.hosting.registry import SessionRegistry
-from bargein_server.transport.connection import WRITE_BYTES
+from bargein_server.transport.connection import STEP_BYTES, WRITE_BYTES
 from memory_client import FakeWire, Line, serve
 from waiting import until
 
@@ -149,6 +150,43 @@ async def test_what_waits_is_handed_over_in_portions() -> None:
     line.interrupt(turn)
     line.block(False)
     assert len(line.texts()) == frames
+
+
+async def test_a_long_output_to_a_fast_reader_lets_the_loop_run() -> None:
+    """Its wire is never full; other sessions, and its own interrupt, come between two portions."""
+
+    async def at_once(turn: Turn) -> AsyncIterator[Output]:
+        yield "x" * 2**22
+        await asyncio.Event().wait()
+
+    line = Line(serve(at_once))
+    turn = line.ask()
+    loop = asyncio.get_running_loop()
+    steps = [0]
+
+    def step() -> None:
+        steps.append(sum(map(len, line.texts())))
+        if steps[-1] < 2**20:
+            loop.call_soon(step)
+        elif not line.ends():
+            line.interrupt(turn)
+
+    loop.call_soon(step)
+    await until(line.ends, "the end")
+    assert max(after - before for before, after in pairwise(steps)) <= STEP_BYTES + WRITE_BYTES
+    assert sum(map(len, line.texts())) < 2**21
+
+
+async def test_a_long_output_to_a_fast_reader_is_written_to_its_end() -> None:
+    """Nobody else needs to call the session."""
+
+    async def at_once(turn: Turn) -> AsyncIterator[Output]:
+        yield "x" * 2**20
+
+    line = Line(serve(at_once))
+    line.ask()
+    await until(line.ends, "the end")
+    assert sum(map(len, line.texts())) == 2**20
 
 
 async def test_a_full_wire_takes_answers_and_no_output() -> None:

@@ -47,7 +47,9 @@ USED = {
     },
     ("serving/http_protocol.py", ("super",)): {"connection_lost", "connection_made", "data_received"},
     ("serving/http_protocol.py", ("conn",)): {"their_state", "trailing_data"},
-    ("serving/server.py", ("super",)): {"__init__", "shutdown", "startup"},
+    ("serving/server.py", ("super",)): {
+        "__init__", "capture_signals", "handle_exit", "on_tick", "shutdown", "startup",
+    },
 }  # fmt: skip
 """Attributes by file and by the names of the objects."""
 
@@ -113,7 +115,10 @@ async def test_the_attributes_are_there() -> None:
         (parsed, USED["transport/websocket_protocol.py", ("conn", "_conn")] - {"close_exc"}),
         (http, USED["serving/http_protocol.py", ("super",)] | {"conn"}),
         (http.conn, USED["serving/http_protocol.py", ("conn",)]),
-        (uvicorn.Server(config), {"started", "startup", "shutdown"}),
+        (
+            uvicorn.Server(config),
+            USED["serving/server.py", ("super",)] | {"force_exit", "should_exit", "started"},
+        ),
     ]
     for owner, names in owners:
         assert [name for name in names if not hasattr(owner, name)] == [], type(owner).__name__

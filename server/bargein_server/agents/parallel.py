@@ -27,7 +27,7 @@ from contextlib import aclosing
 from typing import Any, Literal
 
 from bargein_protocol import Data, TextDelta
-from bargein_server.agent import Agent, Output, Turn
+from bargein_server.agent import Agent, Contained, Output, Turn
 
 ROOM = 16
 """Outputs that may be queued before `put` waits."""
@@ -195,7 +195,7 @@ class Parallel:
         span = turn.span(f"invoke_agent {turn.source}", attributes)
         try:
             with span.current():  # this task belongs to the branch alone
-                await self._pull(turn, agent, branch)
+                await Contained(self._pull(turn, agent, branch))
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if self._on_error == "fail" or turn.reason is not None or (task and task.cancelling()):

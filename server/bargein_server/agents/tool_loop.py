@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from contextvars import copy_context
 from functools import partial
 from typing import Any
 
@@ -14,7 +13,16 @@ import msgspec
 
 from bargein_protocol import CallId, ToolConfirm, ToolDecision, ToolOutput, ToolResult, ToolRunning
 from bargein_protocol.types import ToolStatus
-from bargein_server.agent import NO_SPAN, BadOutput, NamedCall, Output, Span, Turn, validated_output
+from bargein_server.agent import (
+    NO_SPAN,
+    BadOutput,
+    NamedCall,
+    NoThreadFree,
+    Output,
+    Span,
+    Turn,
+    validated_output,
+)
 
 from .parallel import OutputMux
 from .tools import BadCall, Tool, ToolError
@@ -188,7 +196,7 @@ class ToolTask:
         self._span = _span(self._turn, tool, running.call_id)
         with self._span.current():
             if tool.threaded:
-                self._thread = self._loop.run_in_executor(None, copy_context().run, self._in_thread)
+                self._thread = self._turn.tools.run_in_thread(self._in_thread)
                 self._thread.add_done_callback(self._thread_ended)
                 await asyncio.shield(self._thread)
             else:
@@ -202,6 +210,8 @@ class ToolTask:
     def _expire(self) -> None:
         self._span.fail("timeout")
         self._record(_timed_out(self._tool, self._running.call_id))
+        if self._thread is not None:  # a call that waits for a thread must not begin any more
+            self._thread.cancel()
         if self._task is not None:
             self._task.cancel()
 
@@ -231,6 +241,8 @@ class ToolTask:
             self._span.fail(type(error).__name__)
         if isinstance(error, ToolError):
             self._settle("failed", error=str(error)[:4000] or "failed")
+        elif isinstance(error, NoThreadFree):
+            self._settle("failed", error="no thread was free in time")
         elif not self._settled.done():
             # The author's code: any exception becomes a result, and the turn goes on.
             log.error("tool %s failed", self._tool.name, exc_info=error)

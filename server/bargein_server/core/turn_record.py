@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from msgspec import Struct, field
@@ -24,6 +25,7 @@ from bargein_protocol import (
 
 from .heard_position import HeardPosition
 from .lifecycle import FLOWS, GUARDED, HELD, STAGES, Effect, Event, Flow, Misuse, Stage
+from .text_run import MAX_UNSETTLED
 from .tool_ledger import TurnCalls
 
 # Maximum length of a turn's text. It returns in `turn.ended.heard`, whose frame must stay small enough for
@@ -247,8 +249,8 @@ class TurnRecord(Struct, gc=False, eq=False):
         """Remove and return the next waiting output, None when none waits."""
         if not self._waiting:
             return None
-        first, *rest = self._waiting
-        self._waiting = rest or ()
+        first = self._waiting[0]
+        self._drop_first(1)
         if isinstance(first, str):
             self.queued_bytes -= len(first) + FRAME_BYTES
             return first
@@ -257,9 +259,9 @@ class TurnRecord(Struct, gc=False, eq=False):
         return first.output
 
     def next_texts(self) -> Sequence[str]:
-        """Return the plain text at the head of the queue; it stays there."""
+        """Return plain text at the head of the queue, at most what a run may take; it stays there."""
         texts: list[str] = []
-        for output in self._waiting:
+        for output in islice(self._waiting, MAX_UNSETTLED):
             if not isinstance(output, str):
                 break
             texts.append(output)
@@ -267,8 +269,14 @@ class TurnRecord(Struct, gc=False, eq=False):
 
     def drop_texts(self, texts: Sequence[str]) -> None:
         """Remove the first texts of the queue, which were written."""
-        self._waiting = [*self._waiting[len(texts) :]] or ()  # an ended turn keeps no empty list
+        self._drop_first(len(texts))
         self.queued_bytes -= sum(map(len, texts)) + len(texts) * FRAME_BYTES
+
+    def _drop_first(self, count: int) -> None:
+        # In place: a copy for each write would make the time of a long queue quadratic.
+        if isinstance(self._waiting, list):
+            del self._waiting[:count]
+        self._waiting = self._waiting or ()
 
     def purge(self, spare_sections: bool) -> None:
         """Drop waiting output, except that of sections if asked (contracts 2, 9)."""

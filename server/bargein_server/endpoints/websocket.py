@@ -15,6 +15,7 @@ from ..guard.authentication import TICKET_ITEM
 from ..hosting.registry import SessionRegistry
 from ..transport.asgi_wire import AsgiWire
 from ..transport.connection import Connection
+from ..transport.peer_limits import CAN_CAP
 from ..transport.transport_wire import TransportWire
 from ..transport.websocket_protocol import EXTENSION, BargeinProtocol
 from .call import Ticket, denial, json_answer
@@ -67,7 +68,7 @@ async def serve_session(websocket: WebSocket, sessions: SessionRegistry, admissi
 
 
 def _attach(protocol: BargeinProtocol, sessions: SessionRegistry, caller: Caller, codec: Codec) -> Connection:
-    if sessions.settings.max_in_flight_bytes:
+    if sessions.settings.max_in_flight_bytes and CAN_CAP:
         protocol.cap_in_flight(sessions.settings.max_in_flight_bytes)
     connection = Connection(TransportWire(protocol, codec.text), codec, sessions, caller)
     protocol.attach(connection)

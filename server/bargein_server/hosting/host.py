@@ -330,6 +330,10 @@ class SessionHost:
 
     # --- turns -----------------------------------------------------------------------------------
 
+    def run_in_thread(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        """Run a blocking function in a thread of the session."""
+        return self._registry.threads.run(self.core.identity.session_id, function)
+
     def keep(self, task: asyncio.Task[Any]) -> None:
         """Keep a reference to a task that outlives its turn, until it ends."""
         self._registry.background.add(task)

@@ -17,6 +17,7 @@ from ..core.session import Session
 from ..settings import Settings
 from ..telemetry import SessionTelemetry
 from .pacing import FlushScheduler, TimeSlicer
+from .threads import AuthorThreads
 
 if TYPE_CHECKING:
     import httpx2
@@ -144,6 +145,10 @@ class RunnerHost(Protocol):
         """Keep a task that does not end."""
         ...
 
+    def run_in_thread(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        """Run a blocking function in a thread of the session."""
+        ...
+
     def runner_ended(self, turn_id: TurnId) -> None:
         """Record that a turn's task has ended or was abandoned."""
         ...
@@ -175,6 +180,11 @@ class HostRegistry(Protocol):
     context: Context
     abandoned: set[asyncio.Task[Any]]
     background: set[asyncio.Task[Any]]
+
+    @property
+    def threads(self) -> AuthorThreads:
+        """Threads for blocking functions of authors."""
+        ...
 
     def http_client(self) -> httpx2.AsyncClient:
         """Return the one HTTP client of the server."""

@@ -6,7 +6,7 @@ import asyncio
 import random
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextvars import Context, copy_context
+from contextvars import Context
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,8 @@ from ..telemetry import NO_TELEMETRY, Telemetry
 from .host import SessionHost
 from .pacing import FlushScheduler, TimeSlicer
 from .ports import ClientConnection, Closable
+from .stopping import Stopping, wait_until
+from .threads import AuthorThreads
 
 if TYPE_CHECKING:
     import httpx2
@@ -54,14 +56,22 @@ class SessionRegistry:
         background: Tasks that outlive their turns: tools that an interrupt does not stop.
         flush_scheduler: Spreads the writes of many sessions.
         turn_limiter: Limit on the running turns of all sessions.
+        threads: Threads for blocking functions of authors.
         streams: Open event streams, which the registry closes when the server stops.
         context: Original of every turn's context.
         draining: Whether the server stops.
+        stopping: Requests to stop, which cut the waits of `shut_down` short.
         connection_numbers: Source of ascending numbers for connections.
         telemetry: Telemetry of the server.
     """
 
-    def __init__(self, agent: Agent, settings: Settings, telemetry: Telemetry = NO_TELEMETRY) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        settings: Settings,
+        telemetry: Telemetry = NO_TELEMETRY,
+        context: Context | None = None,
+    ) -> None:
         self.agent = agent
         self.settings = settings
         self.telemetry = telemetry
@@ -71,8 +81,10 @@ class SessionRegistry:
         self.turn_limiter = TurnLimiter(settings.max_running_turns, settings.max_waiting_turns)
         self.abandoned: set[asyncio.Task[Any]] = set()
         self.background: set[asyncio.Task[Any]] = set()
-        self.context: Context = copy_context()
+        self.context: Context = context if context is not None else Context()
         self.draining = False
+        self.stopping = Stopping()
+        self.threads = AuthorThreads(self.loop, settings)
         self.streams: set[Closable] = set()
         self.connection_numbers = count(1)
         self._hosts: dict[SessionId, SessionHost] = {}
@@ -209,7 +221,8 @@ class SessionRegistry:
 
         Every client is asked to reconnect after a random time, so that they do not all come together.
         Turns have `drain_s` to complete; then they fail with `shutdown`. Their cleanups have the usual
-        bound, in which tools that outlived their turns may finish. Cancelling it leaves the rest undone.
+        bound, in which tools that outlived their turns may finish. A second request to stop ends these waits.
+        Cancelling it leaves the rest undone.
 
         Returns:
             The number of turn tasks that have not ended. They cannot be killed: only the end of the
@@ -223,13 +236,14 @@ class SessionRegistry:
         for host in self:
             host.act(host.core.shut_down)
         tasks = {task for host in self for task in host.tasks()} | self.abandoned | self.background
-        if tasks:
-            bound = self.settings.cleanup_grace_s + self.settings.cleanup_kill_s
-            await asyncio.wait(tasks, timeout=bound)
+        hurried, kill_s = self.stopping.hurried, self.settings.cleanup_kill_s
+        await wait_until(tasks, self.settings.cleanup_grace_s + kill_s, hurried)
         if self.background:
             for task in self.background:
                 task.cancel()
-            await asyncio.wait(self.background, timeout=self.settings.cleanup_kill_s)
+            await wait_until(self.background, kill_s, hurried)
+        if hurried.is_set() and (rest := {task for task in tasks if not task.done()}):
+            await asyncio.wait(rest, timeout=kill_s)
         for stream in tuple(self.streams):
             stream.close(RESTART)
         if self._http_client is not None:
@@ -241,10 +255,13 @@ class SessionRegistry:
 
     async def _turns_over(self, deadline: float) -> None:
         """Wait until no turn runs, waits, or has frames to write."""
+        hurried = self.stopping.hurried
         while any(host.core.busy for host in self) and (left := deadline - self.loop.time()) > 0:
+            if hurried.is_set():
+                return
             running = [task for host in self for task in host.tasks() if not task.done()]
             if running:
-                await asyncio.wait(running, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                await wait_until(running, left, hurried, asyncio.FIRST_COMPLETED)
             else:
                 await asyncio.sleep(min(left, POLL_S))
 

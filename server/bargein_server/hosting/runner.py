@@ -17,17 +17,20 @@ from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import Context, copy_context
 from time import perf_counter
+from traceback import format_tb
 from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bargein_protocol import TurnId, Usage
 
 from ..agent import Output, Turn, TurnClosed, TurnFailed
+from ..core.author_code import EXITS, Contained
 from ..core.observer import Attribute, Span
 from ..core.turn_record import COMPLETED, Ending
 from .ports import RunnerHost
 from .tool_ledger import TurnToolLedger
 from .upstream import TURN_STREAMS, TurnStreams
+from .wrong_thread import check_loop
 
 if TYPE_CHECKING:
     import httpx2
@@ -80,6 +83,7 @@ class Runner:
     @property
     def tools(self) -> TurnToolLedger:
         """Ledger of the turn's tool calls."""
+        check_loop(self._host.loop, "turn.tools")
         if self._tools is None:
             self._tools = TurnToolLedger(self._host, self._id)
             if self.stopped:
@@ -208,7 +212,8 @@ class Runner:
             # The cause may quote the user's text, as the error of a model's server does.
             cause = error.__cause__
             log.warning("turn %s failed: %s (%s)", self._id, error.reason, type(cause).__name__)
-            log.debug("turn %s failed because of", self._id, exc_info=cause)
+            if cause is not None and log.isEnabledFor(logging.DEBUG):
+                log.debug("turn %s failed at\n%s", self._id, "".join(format_tb(cause.__traceback__)))
             return Ending("failed", error.reason, error.retryable)
         if isinstance(error, TimeoutError):
             log.warning("turn %s timed out", self._id, exc_info=error)
@@ -218,7 +223,7 @@ class Runner:
                 return None
             log.warning("turn %s raised CancelledError without a cancel", self._id)
             return AGENT_ERROR
-        if isinstance(error, (Exception, SystemExit)):
+        if isinstance(error, (Exception, *EXITS)):
             # The boundary to the author's code: an exception ends this turn alone. A library that calls
             # `sys.exit()` would otherwise end the server.
             log.error("turn %s failed", self._id, exc_info=error)
@@ -229,6 +234,7 @@ class Runner:
 
     async def emit(self, output: Output) -> None:
         """Send output in the same way as a yielded one."""
+        check_loop(self._host.loop, "turn.emit()")
         await self._pause_emits()
         while self._host.full and not self.stopped:
             await self._host.pullable()
@@ -257,6 +263,7 @@ class Runner:
 
     @asynccontextmanager
     async def _section(self) -> AsyncIterator[None]:
+        check_loop(self._host.loop, "turn.uninterruptible()")
         if not self._host.core.enter_section(self._id):
             raise TurnClosed("the turn has ended")
         try:
@@ -266,13 +273,18 @@ class Runner:
 
     def spawn(self, work: Coroutine[Any, Any, T], outlive: bool) -> asyncio.Task[T]:
         """Run a coroutine beside the agent."""
-        if self.stopped:
+        try:
+            check_loop(self._host.loop, "turn.spawn()")
+        except RuntimeError:
+            work.close()
+            raise
+        if self.stopped or self._finished:
             work.close()
             raise TurnClosed("the turn has ended")
         context = copy_context()
         if outlive:
             context.run(TURN_STREAMS.set, None)
-        task = self._host.loop.create_task(work, context=context, name=f"beside turn {self._id}")
+        task = self._host.loop.create_task(Contained(work), context=context, name=f"beside turn {self._id}")
         if outlive:
             self._host.keep(task)
         else:
@@ -282,10 +294,12 @@ class Runner:
 
     def http_client(self) -> httpx2.AsyncClient:
         """Return the client whose streams end with the turn."""
+        check_loop(self._host.loop, "turn.http_client()")
         return self._host.http_client()
 
     def add_usage(self, input_tokens: int, output_tokens: int) -> None:
         """Add to the turn's usage."""
+        check_loop(self._host.loop, "turn.add_usage()")
         self._host.core.add_usage(self._id, Usage(input_tokens=input_tokens, output_tokens=output_tokens))
 
     def span(self, name: str, kind: str, attributes: Mapping[str, Attribute]) -> Span:

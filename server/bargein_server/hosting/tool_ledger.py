@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
 from typing import Any, Protocol, TypeVar, cast
 
 from bargein_protocol import CallId, ToolDecision, ToolOutput, ToolResult, TurnId
@@ -11,7 +14,9 @@ from ..agent import TurnClosed
 from ..core.session import Session
 from ..core.tool_ledger import Answer, CallRecord
 from ..settings import Settings
+from .wrong_thread import check_loop
 
+T = TypeVar("T")
 A = TypeVar("A", ToolOutput, ToolDecision)
 
 
@@ -36,6 +41,10 @@ class LedgerHost(Protocol):
     @property
     def full(self) -> bool:
         """Whether the turn is held or its client is slow."""
+        ...
+
+    def run_in_thread(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        """Run a blocking function in a thread of the session."""
         ...
 
     async def pullable(self) -> None:
@@ -66,6 +75,7 @@ class TurnToolLedger:
 
     def claim(self, wanted: str = "") -> CallId:
         """Return an id for a call."""
+        check_loop(self._host.loop, "turn.tools.claim()")
         return self._host.core.tools.claim(self._id, wanted)
 
     async def begin(
@@ -79,6 +89,7 @@ class TurnToolLedger:
         accept_late: bool = False,
     ) -> None:
         """Record that a tool begins."""
+        check_loop(self._host.loop, "turn.tools.begin()")
         host = self._host
         while host.full and not self._stopped:
             await host.pullable()
@@ -88,10 +99,17 @@ class TurnToolLedger:
 
     def settle(self, result: ToolResult) -> bool:
         """Record the result of a call."""
+        check_loop(self._host.loop, "turn.tools.settle()")
         return self._host.core.tools.settle(self._id, result)
+
+    def run_in_thread(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        """Run a blocking function in a thread."""
+        check_loop(self._host.loop, "turn.tools.run_in_thread()")
+        return self._host.run_in_thread(partial(copy_context().run, function))
 
     def expect(self, call_id: CallId, kind: type[A]) -> asyncio.Future[A]:
         """Return a future for the client's answer."""
+        check_loop(self._host.loop, "turn.tools.expect()")
         answer: asyncio.Future[A] = self._host.loop.create_future()
         if self._host.core.tools.expect(self._id, call_id, kind):
             self._answers[call_id] = answer

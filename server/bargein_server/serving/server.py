@@ -11,8 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import socket
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
@@ -60,6 +64,9 @@ log = logging.getLogger("bargein.server")
 
 Drain = Callable[[], Awaitable[int]]
 
+KILLING = 3
+"""Number of the signal that kills the process."""
+
 
 def uvicorn_config(
     app: Starlette, settings: Settings, host: str, port: int, log_level: str
@@ -105,6 +112,9 @@ class Server(uvicorn.Server):
         announce: Called with the port when the server listens.
         flush: Called in a thread after everything was closed. The signal that stopped the server ends
             the process after that, and exit handlers of Python do not run.
+        request_stop: Called with False for the first request to stop and with True for the second; may
+            be called in a signal handler.
+        tick: Called ten times a second.
 
     Attributes:
         stuck: Number of tasks that did not end. An event loop that is closed in the usual way would
@@ -117,12 +127,17 @@ class Server(uvicorn.Server):
         drain: Drain,
         announce: Callable[[int], None],
         flush: Callable[[], object] | None = None,
+        request_stop: Callable[[bool], None] | None = None,
+        tick: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(config)
         self.stuck = 0
         self._drain = drain
         self._announce = announce
         self._flush = flush
+        self._request_stop = request_stop
+        self._requests = 0
+        self._tick = tick
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then announce the port."""
@@ -131,11 +146,50 @@ class Server(uvicorn.Server):
             listening = sockets or [sock for server in self.servers for sock in server.sockets]
             self._announce(listening[0].getsockname()[1])
 
+    async def on_tick(self, counter: int) -> bool:
+        """Return whether the server must stop."""
+        if self._tick is not None:
+            self._tick()
+        return await super().on_tick(counter)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, end the turns, then let uvicorn close all connections."""
         for server in self.servers:
             server.close()
         self.stuck = await self._drain()
         await super().shutdown(sockets)
-        if self._flush is not None:
+        if self._flush is not None and not self.force_exit:
             await asyncio.to_thread(self._flush)
+
+    def stop(self) -> None:
+        """Stop; a second call stops without waiting for turns and connections."""
+        self._requests += 1
+        self.should_exit = True
+        urgent = self._requests > 1
+        if urgent:
+            self.force_exit = True
+        if self._request_stop is not None:
+            self._request_stop(urgent)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop at the first signal, hurry at the second, and kill the process at the third."""
+        super().handle_exit(sig, frame)
+        self.stop()
+        if self._requests >= KILLING:
+            signal.signal(sig, signal.SIG_DFL)
+            signal.raise_signal(sig)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle SIGHUP as well, which a closed terminal sends, unless it is ignored (`nohup`)."""
+        with super().capture_signals():
+            hangup = getattr(signal, "SIGHUP", None)  # not on Windows
+            main = threading.current_thread() is threading.main_thread()
+            if hangup is None or not main or signal.getsignal(hangup) is not signal.SIG_DFL:
+                yield
+                return
+            signal.signal(hangup, self.handle_exit)
+            try:
+                yield
+            finally:
+                signal.signal(hangup, signal.SIG_DFL)

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from typing import Generic, Literal, TypeVar
 
+from bargein_server.agent import Contained
+
 from .sources import (
     End,
     Item,
@@ -182,7 +184,7 @@ class Broadcast(Generic[T]):
         self._begun = False
 
     async def __aenter__(self) -> list[Consumer[T]]:
-        self._task = asyncio.create_task(self._read(), name="broadcast")
+        self._task = asyncio.create_task(Contained(self._read()), name="broadcast")
         self._task.add_done_callback(self._done)
         return self._consumers
 

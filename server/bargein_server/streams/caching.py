@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Hashable
 from contextvars import Context
 from typing import Generic, TypeVar
 
+from bargein_server.agent import Contained
+
 from .sources import Reading, Signal, end, failure
 
 T = TypeVar("T")
@@ -142,7 +144,8 @@ class _Answer(Generic[T]):
         return listener
 
     def start(self, make: Callable[[], AsyncIterable[T]], settle: Callable[[], None]) -> None:
-        self._task = asyncio.create_task(self._read(make), name="cached answer", context=Context())
+        work = Contained(self._read(make))
+        self._task = asyncio.create_task(work, name="cached answer", context=Context())
         self._task.add_done_callback(lambda task: self._done(task, settle))
 
     async def stop(self) -> None:

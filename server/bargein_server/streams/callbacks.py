@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
 from bargein_protocol import StepEnded
+from bargein_server.agent import Contained
 
 from .sources import Signal, StreamClosed, TooSlow, end, failure
 
@@ -46,7 +47,7 @@ async def from_callbacks(
         ValueError: `ahead` is less than 1, at the first step.
     """
     push = Push[T](ahead)
-    task = asyncio.ensure_future(_run(produce, push))
+    task = asyncio.create_task(Contained(_run(produce, push)))
     task.add_done_callback(lambda _: push.news.wake())
     try:
         while True:
@@ -115,7 +116,12 @@ class Push(Generic[In]):
 
         Raises:
             StreamClosed: The stream has no reader any more.
+            RuntimeError: It is called from another thread.
         """
+        if threading.get_ident() != self._thread:
+            raise RuntimeError(
+                "push.put() was called from another thread: call push(item) there, which blocks"
+            )
         while len(self.items) >= self._ahead and not self.closed:
             await self._changed.wait()
         self._push(item)

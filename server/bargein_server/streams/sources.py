@@ -28,6 +28,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from bargein_server.agent import Contained
+
 
 class LimitExceeded(Exception):
     """A source exceeded its limit."""
@@ -256,7 +258,7 @@ class Readers(Generic[T]):
     async def __aenter__(self) -> Readers[T]:
         self._clock = asyncio.get_running_loop().time
         for number in range(len(self._sources)):
-            task = asyncio.create_task(self._read(number), name=f"reader {number}")
+            task = asyncio.create_task(Contained(self._read(number)), name=f"reader {number}")
             task.add_done_callback(lambda task, number=number: self._done(number, task))  # type: ignore[misc]
             self._tasks.append(task)
         return self

@@ -63,6 +63,8 @@ class Metrics(Sink):
     GAUGES: Mapping[str, str] = {
         "bargein_abandoned_tasks": "Tasks of turns that do not end after two cancels.",
         "bargein_background_tasks": "Tools that go on after their turns.",
+        "bargein_threads_busy": "Threads in blocking functions of agents, after their turns too.",
+        "bargein_threads_waiting": "Blocking functions of agents that wait for a thread.",
         "bargein_slots_taken": "Running turns; the setting `max_running_turns` is the limit.",
         "bargein_slots_waiting": "Turns that wait for a place; the setting `max_waiting_turns` is the limit.",
         "bargein_event_streams": "Open event streams over HTTP, followers included.",

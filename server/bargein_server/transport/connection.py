@@ -43,6 +43,10 @@ log = logging.getLogger("bargein.connection")
 # Maximum size of one write, in bytes. The rest stays in the core, where an interrupt can purge it.
 WRITE_BYTES = 16 * 1024
 
+# Maximum size of the writes of one step. A client that reads as fast as the server writes never makes the
+# wire full, so a long output would delay all other sessions (contract 12).
+STEP_BYTES = 128 * 1024
+
 # A client that resumes sends all its requests without an answer again: inputs and interrupts, tool results,
 # playback, and metadata. If they counted against its rate, it would be closed, resume and send them forever.
 RESENT_MESSAGES = 3 * MAX_PENDING
@@ -74,6 +78,7 @@ class Connection:
         self._host: SessionHost | None = None
         self._closing = False
         self._closed_with = "peer"
+        self._rest_due = False  # whether `_write_rest` is scheduled
         self._past_full = 0  # bytes of answers written since the buffer became full
         self._caller = caller if caller is not None else anonymous()
         # A quarter of the cap on bytes in flight, so that a write exceeds the cap by little.
@@ -169,7 +174,7 @@ class Connection:
             return
         wire, output = self.wire, self._host.core.output
         frames: list[bytes] = []
-        size = 0
+        size = written = 0
         writable = wire.writable
         while more := output.next_frames(writable, self._write_bytes - size):
             frames += more
@@ -178,8 +183,12 @@ class Connection:
                 self._past_full += more_bytes
             if size >= self._write_bytes:
                 wire.write(frames)
+                written += size
                 frames, size = [], 0
                 writable = wire.writable
+                if written >= STEP_BYTES:
+                    self._write_rest_later()
+                    break
         if frames:
             wire.write(frames)
         if self._past_full > self._registry.settings.max_queued_answer_bytes:
@@ -188,6 +197,16 @@ class Connection:
             self._closed_with = SLOW_CONSUMER.name
             wire.abort()
             self._host.lost(self)
+
+    def _write_rest_later(self) -> None:
+        if not self._rest_due:
+            self._rest_due = True
+            self._registry.loop.call_soon(self._write_rest)
+
+    def _write_rest(self) -> None:
+        self._rest_due = False
+        if self._host is not None and self._host.connection is self:
+            self._host.flush()
 
     def hand_over(self, frames: list[bytes]) -> None:
         """Write frames that must not wait, past a full buffer too."""

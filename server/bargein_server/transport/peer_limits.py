@@ -16,9 +16,7 @@ the cap per round trip), so it is meant for producers that are faster than the l
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import struct
-import termios
 from collections.abc import Callable
 from typing import Protocol
 
@@ -26,6 +24,15 @@ from websockets.frames import Frame, Opcode
 
 from bargein_protocol import Code
 from bargein_protocol.errors import TOO_BIG
+
+try:
+    import fcntl
+    import termios
+except ImportError:  # Windows
+    CAN_CAP = False
+else:
+    CAN_CAP = True
+"""Whether the system counts the bytes in flight."""
 
 READ_BYTES = 2048
 """Bytes that are parsed at a time: at most 341 frames, whose pongs leave in one write."""
