@@ -28,6 +28,7 @@ from .endpoints.call import (
     Handler,
     Health,
     HttpEndpoint,
+    address_of,
     denial,
     json_answer,
 )
@@ -96,6 +97,7 @@ def create_app(
         middleware=[_cors(origins)] if origins else [],
         lifespan=_lifespan(agent, sessions),
     )
+    app.state.admission = admission
     return app
 
 
@@ -185,7 +187,7 @@ def _probes(
     async def scrape(request: Request) -> Response:
         assert metrics is not None
         try:
-            admission.authenticate(request.headers)
+            admission.authenticate(request.headers, address_of(request.client))
         except Refused as refused:
             return denial(refused, admission)
         return Response(metrics.text(), 200, {**HEADERS, "Content-Type": metrics.content_type})

@@ -70,6 +70,7 @@ async def _stream(call: Call, opening: SessionOpen, until: InputId | None) -> No
             raise Refused(404, f"the session cannot be resumed: {refused}")
         if sessions.draining and opening.resume is None:
             raise Refused(503, "the server is shutting down", RETRY_AFTER_S)
+    call.release_body()
     wire = EventStreamWire(call.send)
     connection = StreamConnection(wire, sessions, call.caller, until)
     connection.take(opening)
@@ -99,6 +100,7 @@ def _cookie(call: Call, live: SessionHost) -> str:
 
 async def interrupt_turn(call: Call) -> Response:
     """`POST /v1/sessions/{id}/interrupt`: end a turn, from any connection."""
+    call.session()  # refuses before the body is read
     event = await call.decoded(Interrupt)
     live = call.session()
     [answer] = live.act(live.core.side_channel.request, event)
@@ -115,6 +117,7 @@ async def session_events(call: Call) -> Response | None:
 
 async def send_event(call: Call) -> Response:
     """`POST /v1/sessions/{id}/events`: send an event; answers use the stream."""
+    call.session()  # refuses before the body is read
     frame = await call.body(call.sessions.settings.max_frame_bytes)
     live = call.session()
     token = call.request.headers.get(TOKEN_HEADER)
@@ -167,8 +170,8 @@ async def answer_batch(call: Call) -> None:
     Closing the request ends all running turns, because no client could resume them.
     """
     settings = call.sessions.settings
+    call.authenticate(None)  # before the body is read
     asked = await call.decoded(BatchRequest, settings.max_batch_bytes)
-    call.authenticate(None)
     if len(asked.inputs) > settings.max_batch_inputs:
         raise Refused(413, f"expected at most {settings.max_batch_inputs} inputs")
     for item in asked.inputs:

@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Protocol
 
+from .limits import share_of
+
 TICKET_ITEM = "bargein.ticket."
 """Prefix of a ticket in the list of subprotocols; the item is never selected."""
 
@@ -57,12 +59,15 @@ class Tickets:
     Args:
         lifetime_s: Seconds for which a ticket is valid.
         most: Maximum number of unused tickets; a further one replaces the oldest.
+        share: Part of them that one principal may have; a further one replaces its own oldest.
     """
 
-    def __init__(self, lifetime_s: float, most: int = 10_000) -> None:
+    def __init__(self, lifetime_s: float, most: int = 10_000, share: float = 1.0) -> None:
         self.lifetime_s = lifetime_s
         self._most = most
+        self._of_one = share_of(most, share)
         self._issued: dict[bytes, tuple[str, float]] = {}
+        self._by_principal: dict[str, dict[bytes, None]] = {}
 
     def issue(self, principal: str, now: float) -> str:
         """Return a new ticket."""
@@ -70,15 +75,31 @@ class Tickets:
             oldest, (_, until) = next(iter(self._issued.items()))
             if until > now and len(self._issued) < self._most:
                 break
-            del self._issued[oldest]
+            self._drop(oldest)
+        own = self._by_principal.get(principal, {})
+        if len(own) >= self._of_one:
+            self._drop(next(iter(own)))
         ticket = secrets.token_urlsafe(32)
-        self._issued[_digest(ticket)] = (principal, now + self.lifetime_s)
+        digest = _digest(ticket)
+        self._issued[digest] = (principal, now + self.lifetime_s)
+        self._by_principal.setdefault(principal, {})[digest] = None
         return ticket
 
     def redeem(self, ticket: str, now: float) -> str | None:
         """Return the principal of a ticket, which is then used; None if unknown."""
-        principal, until = self._issued.pop(_digest(ticket), ("", 0.0))
-        return principal if principal and now <= until else None
+        digest = _digest(ticket)
+        if digest not in self._issued:
+            return None
+        principal, until = self._drop(digest)
+        return principal if now <= until else None
+
+    def _drop(self, digest: bytes) -> tuple[str, float]:
+        principal, until = self._issued.pop(digest)
+        own = self._by_principal[principal]
+        del own[digest]
+        if not own:
+            del self._by_principal[principal]
+        return principal, until
 
 
 def _digest(secret: str) -> bytes:

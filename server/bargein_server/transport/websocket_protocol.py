@@ -29,6 +29,7 @@ from websockets.server import ServerProtocol
 
 from bargein_protocol.errors import INVALID_DATA
 
+from ..guard.limits import Sockets
 from ..settings import Settings
 from .asgi_session import AsgiSession
 from .handshake import close_frame, compression, denial, short_reason, websocket_scope
@@ -49,6 +50,7 @@ class BargeinProtocol(asyncio.Protocol):
     Attributes:
         max_pieces: Fragments per message.
         max_pong_bytes: Bytes of pongs that may wait for a peer that does not read them.
+        sockets: The open sockets of the server; None under a server that does not count them.
         transport: The transport.
         connection: The attached connection; None while an ASGI application has the socket.
         wire: The wire of the attached connection.
@@ -59,6 +61,7 @@ class BargeinProtocol(asyncio.Protocol):
 
     max_pieces: int = Settings().max_frame_fragments
     max_pong_bytes: int = Settings().max_pong_bytes
+    sockets: Sockets | None = None
 
     __slots__ = (
         "_close_timer", "_closing", "_config", "_conn", "_counter", "_keepalive", "_loop", "_open", "_paused",
@@ -112,6 +115,8 @@ class BargeinProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Release all references (asyncio)."""
         self._server.connections.discard(cast(Any, self))
+        if self.sockets is not None:
+            self.sockets.leave(self.transport)
         self._closing = True
         self._unread = None
         if self._close_timer is not None:
