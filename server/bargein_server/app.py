@@ -182,7 +182,10 @@ def _probes(
         return json_answer(Health("ok"))
 
     async def readyz(request: Request) -> Response:
-        return json_answer(Health("draining"), 503) if sessions().draining else json_answer(Health("ok"))
+        if sessions().draining:
+            return json_answer(Health("draining"), 503)
+        full = sessions().full or admission.connections.is_full()
+        return json_answer(Health("full"), 503) if full else json_answer(Health("ok"))
 
     async def scrape(request: Request) -> Response:
         assert metrics is not None

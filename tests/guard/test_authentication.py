@@ -44,3 +44,13 @@ def test_tickets_that_nobody_uses_are_forgotten() -> None:
     assert tickets.redeem(others[0], 2.0) == "ann"
     tickets.issue("ann", 100.0)
     assert len(tickets._issued) == 1
+
+
+def test_a_principal_replaces_its_own_tickets() -> None:
+    """Those of others stay good, however many it requests."""
+    tickets = Tickets(30, most=4, share=0.5)
+    other = tickets.issue("bob", 0.0)
+    own = [tickets.issue("ann", 0.0) for _ in range(10)]
+    assert [tickets.redeem(ticket, 1.0) for ticket in own] == [None] * 8 + ["ann"] * 2
+    assert tickets.redeem(other, 1.0) == "bob"
+    assert (tickets._issued, tickets._by_principal) == ({}, {})

@@ -59,7 +59,7 @@ class Health(Struct, frozen=True):
     """State of the server.
 
     Args:
-        status: `ok`, or `draining` while the server shuts down and accepts no new clients.
+        status: `ok`; `draining` while the server shuts down; `full` while it refuses new clients.
     """
 
     status: str

@@ -166,7 +166,7 @@ ROUTES = (
     Route(
         "/v1/tickets", "post", "issueTicket",
         "Issue a ticket for a browser, in exchange for a bearer token. A ticket is valid once.",
-        (Answer(201, "The ticket.", Ticket), *_refused(401)), security=(("bearer",),),
+        (Answer(201, "The ticket.", Ticket), *_refused(401, 429)), security=(("bearer",),),
     ),
     Route(
         "/healthz", "get", "getHealth", "Liveness probe", (Answer(200, "Alive", Health),)
@@ -175,7 +175,7 @@ ROUTES = (
         "/readyz", "get", "getReadiness", "Readiness probe",
         (
             Answer(200, "Ready", Health),
-            Answer(503, "Draining: no new clients are accepted", Health),
+            Answer(503, "Draining or full: no new clients are accepted", Health),
         ),
     ),
     Route(
@@ -183,7 +183,7 @@ ROUTES = (
         (
             Answer(200, "All metrics.", Media.TEXT),
             Answer(404, "Metrics are not served.", Media.TEXT),
-            *_refused(401),
+            *_refused(401, 403, 429),
         ),
         security=CLIENT,
     ),

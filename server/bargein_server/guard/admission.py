@@ -20,8 +20,7 @@ from urllib.parse import urlsplit
 
 from ..settings import Settings
 from .authentication import TICKET_ITEM, Authenticator, Tickets
-from .limits import AddressRates, ByteBudget, Connections
-from .rare_log import RareLog
+from .limits import AddressRates, ByteBudget, Connections, RareLog
 
 log = logging.getLogger("bargein.server")
 rare_log = RareLog(log)

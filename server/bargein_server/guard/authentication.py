@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Protocol
 
-from .limits import share_of
+from ..settings import share_of
 
 TICKET_ITEM = "bargein.ticket."
 """Prefix of a ticket in the list of subprotocols; the item is never selected."""

@@ -1,4 +1,4 @@
-"""Limits on open connections, on bytes that are held, and on the rates of messages and bytes.
+"""Limits on connections, on bytes that are held, and on the rates of messages, bytes and warnings.
 
 Reading is never paused, so that an interrupt is always read (contract 12). Limits on messages and bytes
 take the place of that pause.
@@ -6,10 +6,13 @@ take the place of that pause.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, OrderedDict
 from collections.abc import Collection
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from math import ceil
+from time import monotonic
+
+from ..settings import share_of
 
 UNKNOWN_ADDRESS = "unknown"
 """Key of all clients whose address is not an IP address."""
@@ -39,11 +42,6 @@ def address_key(address: str | None) -> str:
             return str(IPv6Network((int(parsed) >> 64 << 64, 64)))
         parsed = mapped
     return str(parsed)
-
-
-def share_of(most: int, share: float) -> int:
-    """Return the part of a pool that one client may use, at least 1 unless the pool has none."""
-    return min(most, max(1, ceil(most * share)))
 
 
 class ByteBudget:
@@ -276,3 +274,31 @@ class AddressRates:
         else:
             self._buckets.move_to_end(address)
         return buckets
+
+
+WARNING_INTERVAL_S = 60.0
+"""Seconds between two warnings of the same kind."""
+
+
+class RareLog:
+    """Logger of warnings that peers can cause as often as they like.
+
+    Args:
+        log: The logger.
+    """
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._next: dict[str, float] = {}
+
+    def warning(self, message: str, *args: object) -> None:
+        """Log a warning unless the same message was logged in the last minute.
+
+        Args:
+            message: The format, which is the kind; never text of a peer.
+            args: Its arguments.
+        """
+        now = monotonic()
+        if now >= self._next.get(message, 0.0):
+            self._next[message] = now + WARNING_INTERVAL_S
+            self._log.warning(message, *args)

@@ -24,7 +24,7 @@ from bargein_protocol import TurnId, Usage
 
 from ..agent import Output, Turn, TurnClosed, TurnFailed
 from ..core.observer import Attribute, Span
-from ..core.turn_record import COMPLETED, Ending
+from ..core.turn_record import COMPLETED, TIMEOUT, Ending
 from .ports import RunnerHost
 from .tool_ledger import TurnToolLedger
 from .upstream import TURN_STREAMS, TurnStreams
@@ -38,7 +38,6 @@ log = logging.getLogger("bargein.turn")
 T = TypeVar("T")
 
 AGENT_ERROR = Ending("failed", "agent_error")
-TIMEOUT = Ending("failed", "timeout", True)
 
 
 def _is_cancelled() -> bool:

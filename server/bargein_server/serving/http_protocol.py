@@ -20,8 +20,7 @@ from typing import cast
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from ..guard.limits import Sockets
-from ..guard.rare_log import RareLog
+from ..guard.limits import RareLog, Sockets
 from ..settings import Settings
 from ..transport.wire import HIGH_WATER
 

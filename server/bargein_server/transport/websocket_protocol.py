@@ -50,7 +50,7 @@ class BargeinProtocol(asyncio.Protocol):
     Attributes:
         max_pieces: Fragments per message.
         max_pong_bytes: Bytes of pongs that may wait for a peer that does not read them.
-        sockets: The open sockets of the server; None under a server that does not count them.
+        sockets: The open sockets of the server, of which this is one until it is lost.
         transport: The transport.
         connection: The attached connection; None while an ASGI application has the socket.
         wire: The wire of the attached connection.
@@ -61,7 +61,7 @@ class BargeinProtocol(asyncio.Protocol):
 
     max_pieces: int = Settings().max_frame_fragments
     max_pong_bytes: int = Settings().max_pong_bytes
-    sockets: Sockets | None = None
+    sockets = Sockets(0, 0, ())
 
     __slots__ = (
         "_close_timer", "_closing", "_config", "_conn", "_counter", "_keepalive", "_loop", "_open", "_paused",
@@ -93,8 +93,7 @@ class BargeinProtocol(asyncio.Protocol):
         self.connection: Receiver | None = None
         self.wire: Gate | None = None
         self.in_flight: InFlight | None = None
-        self.compressed: bool = False
-        self.reading: bool = True
+        self.compressed, self.reading = False, True
 
     # --- the event loop's side: the connection ---------------------------------------------------
 
@@ -115,8 +114,7 @@ class BargeinProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Release all references (asyncio)."""
         self._server.connections.discard(cast(Any, self))
-        if self.sockets is not None:
-            self.sockets.leave(self.transport)
+        self.sockets.leave(self.transport)
         self._closing = True
         self._unread = None
         if self._close_timer is not None:
