@@ -190,6 +190,9 @@ def _probes(
     async def scrape(request: Request) -> Response:
         assert metrics is not None
         try:
+            admission.check_host(
+                request.headers, request.url.scheme, (request.scope.get("server") or ("",))[0]
+            )
             admission.authenticate(request.headers, address_of(request.client))
         except Refused as refused:
             return denial(refused, admission)

@@ -91,6 +91,16 @@ async def test_metrics_are_served_when_they_are_asked_for(wire: WireKind) -> Non
         assert (await server.request("/metrics"))[0] == 404
 
 
+async def test_metrics_are_not_for_pages_with_a_name_for_this_machine(wire: WireKind) -> None:
+    """DNS rebinding: such a page sends no `Origin`. With tokens it has none, so any name is right."""
+    async with serving(echo, wire, metrics=True, origins=["http://metrics.example"]) as server:
+        for host, status in (("evil.example", 403), ("localhost", 200), ("metrics.example", 200)):
+            assert (await server.request("/metrics", Host=host))[0] == status
+    async with serving(echo, wire, metrics=True, authenticator=TOKENS) as server:
+        headers = {"Host": "metrics.example", **bearer("ann-secret")}
+        assert (await server.request("/metrics", "GET", b"", **headers))[0] == 200
+
+
 async def test_metrics_are_for_who_may_connect() -> None:
     """Where clients need a token, Prometheus needs one too."""
     async with serving(echo, authenticator=TOKENS, metrics=True) as server:

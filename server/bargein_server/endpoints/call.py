@@ -96,6 +96,11 @@ def address_of(client: Address | None) -> str:
     return address_key(client.host if client is not None else None)
 
 
+def local_of(scope: Scope) -> str:
+    """Return the server's address."""
+    return str((scope.get("server") or ("", None))[0])
+
+
 class Call:
     """One admitted request.
 
@@ -230,7 +235,9 @@ class Call:
             return None
         epoch, _, seq = given.rpartition(".")
         try:
-            return msgspec.convert({"epoch": epoch, "seq": msgspec.json.decode(seq)}, Cursor)
+            if not (seq.isascii() and seq.isdecimal() and len(seq) <= 19):
+                raise msgspec.ValidationError
+            return msgspec.convert({"epoch": epoch, "seq": int(seq)}, Cursor)
         except (msgspec.MsgspecError, UnicodeError):
             raise Refused(422, "expected a Last-Event-ID of the form epoch.seq") from None
 
@@ -272,7 +279,7 @@ class HttpEndpoint:
         """Answer a request."""
         request = Request(scope, receive)
         address = address_of(request.client)
-        local = (scope.get("server") or ("", None))[0]
+        local = local_of(scope)
         try:
             with self._admission.admit(request.headers, request.url.scheme, (), address, local) as caller:
                 if not self._admission.rates.take(address, asyncio.get_running_loop().time()):

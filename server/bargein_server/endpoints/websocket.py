@@ -17,7 +17,7 @@ from ..transport.asgi_wire import AsgiWire
 from ..transport.connection import Connection
 from ..transport.transport_wire import TransportWire
 from ..transport.websocket_protocol import EXTENSION, BargeinProtocol
-from .call import Ticket, address_of, denial, json_answer
+from .call import Ticket, address_of, denial, json_answer, local_of
 
 
 async def issue_ticket(request: Request, admission: Admission) -> Response:
@@ -41,7 +41,7 @@ async def serve_session(websocket: WebSocket, sessions: SessionRegistry, admissi
     offered: list[str] = websocket.scope.get("subprotocols", [])
     chosen = negotiate([item for item in offered if not item.startswith(TICKET_ITEM)])
     address = address_of(websocket.client)
-    local = (websocket.scope.get("server") or ("", None))[0]
+    local = local_of(websocket.scope)
     try:
         if chosen is None:
             raise Refused(400, "unknown subprotocol")

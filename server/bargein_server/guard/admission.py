@@ -222,6 +222,24 @@ class Admission:
         if self._authenticator is not None and self.bearer(headers, address) is None:
             raise Refused(401, "a bearer token is needed")
 
+    def check_host(self, headers: Mapping[str, str], scheme: str, local: str) -> None:
+        """Refuse a page that reached the server by a name of its own (DNS rebinding).
+
+        The requests of such a page to its own origin have no `Origin`. It has no credential either, so an
+        authenticator makes this check unnecessary.
+
+        Raises:
+            Refused: The `Host` header does not name the server.
+        """
+        host = headers.get("host")
+        origin = headers.get("origin", f"{scheme}://{host}")
+        if self._authenticator is None and not may_connect(origin, host, scheme, local, self._origins):
+            rare_log.warning(
+                "a request is refused because its Host is no name of this machine; "
+                "give the name with --origin http://NAME, or ask for tokens"
+            )
+            raise Refused(403, "this host name is not the server's")
+
     def _log_refused(self, origin: str) -> None:
         origin = origin[:256]
         if origin not in self._logged_origins and len(self._logged_origins) < _MAX_LOGGED_ORIGINS:

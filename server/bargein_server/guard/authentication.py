@@ -14,6 +14,7 @@ import hmac
 import secrets
 from collections.abc import Mapping
 from hashlib import sha256
+from pathlib import Path
 from typing import Protocol
 
 from ..settings import share_of
@@ -33,15 +34,24 @@ class Authenticator(Protocol):
         ...
 
 
+class BadTokens(ValueError):
+    """Tokens cannot be used; the message has the cause and the remedy."""
+
+
 class BearerTokens:
     """Authenticator with a fixed set of tokens.
 
     Args:
-        tokens: The principal of each token.
+        tokens: The principal of each token. Space around a token is ignored.
+
+    Raises:
+        ValueError: A token or a principal is empty.
     """
 
     def __init__(self, tokens: Mapping[str, str]) -> None:
-        self._principals = {_digest(token): principal for token, principal in tokens.items()}
+        if not all(token.strip() and principal for token, principal in tokens.items()):
+            raise BadTokens("a token or a principal is empty; give each principal a secret text")
+        self._principals = {_digest(token.strip()): principal for token, principal in tokens.items()}
 
     def principal_of(self, credential: str) -> str | None:
         """Return the principal of a token, None for an unknown one."""
@@ -51,6 +61,47 @@ class BearerTokens:
             if hmac.compare_digest(known, digest):  # all are compared: the time must not depend on the token
                 found = principal
         return found
+
+
+def tokens_of_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the token in `BARGEIN_TOKEN` with the principal `client`, nothing without the variable.
+
+    Raises:
+        BadTokens: The variable is set and empty: no token would let every client in.
+    """
+    token = environment.get("BARGEIN_TOKEN")
+    if token is None:
+        return {}
+    if not token.strip():
+        raise BadTokens("BARGEIN_TOKEN is empty: set it to a secret, or unset it to let every client in")
+    return {token.strip(): "client"}
+
+
+def tokens_of_file(path: str) -> dict[str, str]:
+    """Return the principal of each token in a file of lines `principal token`.
+
+    Empty lines and lines that begin with `#` are ignored.
+
+    Raises:
+        BadTokens: The file cannot be read, a line is wrong, or there is no token.
+    """
+    try:
+        lines = Path(path).read_text("utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise BadTokens(f"cannot read {path}: {error}") from None
+    tokens: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if len(words) != 2:
+            raise BadTokens(f"{path}, line {number}: expected a principal and a token")
+        if words[1] in tokens:
+            raise BadTokens(f"{path}, line {number}: the token of another line; give each its own")
+        tokens[words[1]] = words[0]
+    if not tokens:
+        raise BadTokens(f"{path} has no tokens: add lines of `principal token`, or leave --tokens out")
+    return tokens
 
 
 class Tickets:

@@ -61,7 +61,7 @@ class BargeinProtocol(asyncio.Protocol):
 
     max_pieces: int = Settings().max_frame_fragments
     max_pong_bytes: int = Settings().max_pong_bytes
-    sockets = Sockets(0, 0, ())
+    sockets: Sockets = Sockets(0, 0, ())
 
     __slots__ = (
         "_close_timer", "_closing", "_config", "_conn", "_counter", "_keepalive", "_loop", "_open", "_paused",
