@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 
 import msgspec
 from msgspec.structs import replace
@@ -25,7 +26,8 @@ from bargein_protocol import (
 )
 from bargein_protocol.errors import OVERLOADED
 
-from ..guard.admission import RETRY_AFTER_S, Refused
+from ..core.side_channel import Follower
+from ..guard.admission import RETRY_AFTER_S, Refused, rare_log
 from ..hosting.host import SessionHost
 from ..transport.batch import Batch
 from ..transport.event_stream import HEADERS, SSE, EventStreamWire, FollowerConnection, StreamConnection
@@ -148,9 +150,25 @@ async def follow_session(call: Call) -> Response | None:
     if call.request.method == "HEAD":
         return Response(headers={**HEADERS, **headers})
     wire = EventStreamWire(call.send)
-    connection = FollowerConnection(wire, call.sessions, live, follower)
+    connection = FollowerConnection(wire, call.sessions, live, follower, _use_snapshot(call, follower))
     await wire.run(connection, side_channel.cursor.epoch, headers, call.receive)
     return None
+
+
+def _use_snapshot(call: Call, follower: Follower) -> Callable[[], None] | None:
+    """Count the snapshot that a follower needs; return the function to call when it was sent.
+
+    Raises:
+        Refused: Too many bytes of snapshots wait to be read.
+    """
+    shared, snapshots = follower.snapshot(), call.sessions.snapshots
+    if shared is None:
+        return None
+    call.admission.rates.spend(call.caller.address, len(shared.frame), call.sessions.loop.time())
+    if not snapshots.use(shared):
+        rare_log.warning("followers are refused: those that follow already do not read their snapshots")
+        raise Refused(503, "too many followers do not read", RETRY_AFTER_S)
+    return partial(snapshots.release, shared)
 
 
 NDJSON = "application/x-ndjson"

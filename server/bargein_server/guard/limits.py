@@ -12,6 +12,7 @@ from collections.abc import Collection
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from time import monotonic
 
+from ..core.side_channel import SharedSnapshot
 from ..settings import share_of
 
 UNKNOWN_ADDRESS = "unknown"
@@ -78,6 +79,35 @@ class ByteBudget:
         self._by_client[client] -= size
         if not self._by_client[client]:
             del self._by_client[client]
+
+
+class SnapshotBudget:
+    """Bytes of the snapshots that followers have not taken yet; a shared one counts once.
+
+    Args:
+        most: Maximum number of bytes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._budget = ByteBudget(most, 1.0)
+
+    @property
+    def held(self) -> int:
+        """Bytes of all snapshots in use."""
+        return self._budget.held
+
+    def use(self, shared: SharedSnapshot) -> bool:
+        """Keep a snapshot for one more connection if there is room; return whether there is."""
+        if not shared.users and not self._budget.take("", len(shared.frame)):
+            return False
+        shared.users += 1
+        return True
+
+    def release(self, shared: SharedSnapshot) -> None:
+        """Record that a connection has sent a snapshot."""
+        shared.users -= 1
+        if not shared.users:
+            self._budget.give_back("", len(shared.frame))
 
 
 class Sockets:

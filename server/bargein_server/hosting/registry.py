@@ -28,7 +28,7 @@ from ..agent import Agent
 from ..core.replay_log import MemoryLog
 from ..core.session import Session
 from ..core.turn_limiter import Permit, TurnLimiter
-from ..guard.limits import RareLog
+from ..guard.limits import RareLog, SnapshotBudget
 from ..settings import Settings
 from ..telemetry import NO_TELEMETRY, Telemetry
 from .host import SessionHost
@@ -48,6 +48,9 @@ RECONNECTS_PER_S = 1000.0
 # Interval in which a draining server polls whether slow clients have taken their last frames.
 POLL_S = 0.05
 
+# Snapshots that followers have not read yet. One may have 8 MiB.
+MAX_SNAPSHOT_BYTES = 64 * 1024 * 1024
+
 NO_TRACE: Mapping[str, str] = {}
 
 
@@ -62,6 +65,7 @@ class SessionRegistry:
         streams: Open event streams, which the registry closes when the server stops.
         context: Original of every turn's context.
         draining: Whether the server stops.
+        snapshots: Bytes of the snapshots that followers have not read yet.
         connection_numbers: Source of ascending numbers for connections.
         telemetry: Telemetry of the server.
     """
@@ -83,6 +87,7 @@ class SessionRegistry:
         self.streams: set[Closable] = set()
         self.connection_numbers = count(1)
         self._hosts = SessionPool(settings.max_sessions, settings.max_client_share)
+        self.snapshots = SnapshotBudget(MAX_SNAPSHOT_BYTES)
         self._http_client: httpx2.AsyncClient | None = None
 
     def __len__(self) -> int:
