@@ -22,6 +22,7 @@ from .agent import Agent, check_agent
 from .endpoints import http
 from .endpoints.asyncapi import asyncapi
 from .endpoints.call import (
+    COOKIE_HEADER,
     HEADERS,
     SESSION_HEADER,
     TOKEN_HEADER,
@@ -153,7 +154,14 @@ def _cors(origins: Collection[str]) -> Middleware:
         allow_origins=tuple(origins),
         allow_credentials="*" not in origins,
         allow_methods=("GET", "POST"),
-        allow_headers=("Authorization", "Content-Type", "Last-Event-ID", TOKEN_HEADER, *TRACE_HEADERS),
+        allow_headers=(
+            "Authorization",
+            "Content-Type",
+            "Last-Event-ID",
+            COOKIE_HEADER,
+            TOKEN_HEADER,
+            *TRACE_HEADERS,
+        ),
         expose_headers=("Retry-After", SESSION_HEADER),
     )
 

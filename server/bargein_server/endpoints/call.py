@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -87,6 +88,10 @@ def denial(refused: Refused, admission: Admission) -> Response:
 TOKEN_HEADER = "Bargein-Session-Token"
 SESSION_HEADER = "Bargein-Session"
 COOKIE = "bargein_session"
+COOKIE_HEADER = "Bargein-Cookie"
+"""Header of a request that asks for the cookie; its value is the path of the server, as its page sees it."""
+
+_PATH = re.compile(r"/|(/[A-Za-z0-9._~-]{1,64}){1,8}/?")
 
 T = TypeVar("T")
 
@@ -223,6 +228,21 @@ class Call:
         """
         if not self.caller.authenticate(credential):
             raise Refused(401, "a bearer token is needed")
+
+    def cookie_path(self) -> str | None:
+        """Return the path before `/v1` for the cookie that the client asks for, None without a wish.
+
+        Only the client knows the prefix that a proxy strips.
+
+        Raises:
+            Refused: The header does not hold a path.
+        """
+        given = self.request.headers.get(COOKIE_HEADER)
+        if given is None:
+            return None
+        if _PATH.fullmatch(given) is None:
+            raise Refused(422, f"expected a path in {COOKIE_HEADER}, such as / or /chat")
+        return given.rstrip("/") or str(self.request.scope.get("root_path", ""))
 
     def cursor(self) -> Cursor | None:
         """Return the cursor in `Last-Event-ID`, None without one.

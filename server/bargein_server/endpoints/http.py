@@ -61,7 +61,7 @@ async def open_session(call: Call) -> None:
 
 async def _stream(call: Call, opening: SessionOpen, until: InputId | None) -> None:
     sessions = call.sessions
-    cursor = call.cursor()
+    cursor, cookie_path = call.cursor(), call.cookie_path()
     if opening.resume is not None and cursor is not None:
         opening = replace(opening, resume=replace(opening.resume, cursor=cursor))
     check(opening)
@@ -85,19 +85,23 @@ async def _stream(call: Call, opening: SessionOpen, until: InputId | None) -> No
     headers = {
         PROTOCOL_HEADER: "1",
         SESSION_HEADER: live.view.id,
-        "Set-Cookie": _cookie(call, live),
     }
+    if cookie_path is not None:
+        headers["Set-Cookie"] = _cookie(call, live, cookie_path)
     await wire.run(connection, live.core.side_channel.cursor.epoch, headers, call.receive)
 
 
-def _cookie(call: Call, live: SessionHost) -> str:
+def _cookie(call: Call, live: SessionHost, path: str) -> str:
     """Return the cookie for following the session with an `EventSource`.
 
-    An `EventSource` cannot set headers.
+    An `EventSource` cannot set headers. Only clients that ask for a cookie get one, and it has an age,
+    because a browser keeps a bounded number of cookies of a site, the site's own among them.
     """
-    path = f"{call.request.scope.get('root_path', '')}/v1/sessions/{live.view.id}"
+    path = f"{path}/v1/sessions/{live.view.id}"
+    age = int(call.sessions.settings.idle_s)
     secure = "; Secure" if call.request.url.scheme == "https" else ""
-    return f"{COOKIE}={live.new_viewer_token()}; Path={path}; HttpOnly; SameSite=Strict{secure}"
+    value = live.new_viewer_token()
+    return f"{COOKIE}={value}; Path={path}; Max-Age={age}; HttpOnly; SameSite=Strict{secure}"
 
 
 async def interrupt_turn(call: Call) -> Response:

@@ -27,7 +27,7 @@ from bargein_protocol import (
     __version__,
 )
 
-from .call import COOKIE, TOKEN_HEADER, Health, Ticket
+from .call import COOKIE, COOKIE_HEADER, TOKEN_HEADER, Health, Ticket
 
 Schema = dict[str, Any]
 
@@ -125,7 +125,7 @@ _DOCUMENT = (Answer(200, "The document.", Media.DOCUMENT),)
 ROUTES = (
     Route(
         "/v1/turns", "post", "startTurn", "Request a turn and stream its events until it ends.",
-        (_DRIVEN, *_refused(*_LET_IN, *_BODY, 404)), TurnRequest, ("Last-Event-ID",), CLIENT,
+        (_DRIVEN, *_refused(*_LET_IN, *_BODY, 404)), TurnRequest, ("Last-Event-ID", COOKIE_HEADER), CLIENT,
     ),
     Route(
         "/v1/batch", "post", "answerBatch",
@@ -136,7 +136,7 @@ ROUTES = (
     Route(
         "/v1/sessions", "post", "openSession",
         "Drive a session over an event stream; events to it are posted to `events`.",
-        (_DRIVEN, *_refused(*_LET_IN, *_BODY, 404)), SessionOpen, ("Last-Event-ID",), CLIENT,
+        (_DRIVEN, *_refused(*_LET_IN, *_BODY, 404)), SessionOpen, ("Last-Event-ID", COOKIE_HEADER), CLIENT,
     ),
     Route(
         "/v1/sessions/{session_id}/events", "get", "followSession",
@@ -257,6 +257,12 @@ _PARAMETERS: dict[str, Schema] = {
         "name": "Last-Event-ID", "in": "header", "description": "The id of the last event received.",
         "schema": {"type": "string", "pattern": r"^[A-Za-z0-9_-]{1,64}\.[0-9]{1,15}$"},
         "example": "5b021235.17",
+    },
+    COOKIE_HEADER: {
+        "name": COOKIE_HEADER, "in": "header",
+        "description": "Asks for a cookie; the path of the server, as its page sees it.",
+        "schema": {"type": "string", "pattern": r"^(/|(/[A-Za-z0-9._~-]{1,64}){1,8}/?)$"},
+        "example": "/",
     },
     "from": {
         "name": "from", "in": "query", "description": "Start of the stream without `Last-Event-ID`.",
