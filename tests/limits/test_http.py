@@ -122,6 +122,8 @@ async def test_max_body_bytes() -> None:
             assert (
                 await client.post("/v1/batch", (" " * 60 + json.dumps(batch(0))).encode())
             ).status_code == 200
+            await until(lambda: len(admission(server).connections) == 1, "the end of the batch")
+            assert admission(server).bodies.held == 4000
             answer = await client.post("/v1/batch", b" " * 97)
             assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
         await until(lambda: admission(server).bodies.held == 0, "the end of the body")
