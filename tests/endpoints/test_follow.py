@@ -192,7 +192,7 @@ async def test_a_cookie_works_under_a_prefix_that_a_proxy_strips(wire: WireKind,
         assert answer.headers["set-cookie"].split("; ")[1] == f"Path={path}"
 
 
-@pytest.mark.parametrize("path", ["", "chat", "//evil", "/a; Domain=evil", "/" + "x" * 65, "/a" * 9])
+@pytest.mark.parametrize("path", ["", "chat", "//evil", "/a; Domain=evil", "/" + "x" * 129, "/a" * 17])
 async def test_a_cookie_has_no_other_attributes_than_its_path(wire: WireKind, path: str) -> None:
     """What is no path is refused."""
     async with serving(echo, wire) as server, http(server) as client:

@@ -91,7 +91,7 @@ COOKIE = "bargein_session"
 COOKIE_HEADER = "Bargein-Cookie"
 """Header of a request that asks for the cookie; its value is the path of the server, as its page sees it."""
 
-_PATH = re.compile(r"/|(/[A-Za-z0-9._~-]{1,64}){1,8}/?")
+_PATH = re.compile(r"/|(/[A-Za-z0-9._~%-]{1,128}){1,16}/?")
 
 T = TypeVar("T")
 

@@ -261,7 +261,7 @@ _PARAMETERS: dict[str, Schema] = {
     COOKIE_HEADER: {
         "name": COOKIE_HEADER, "in": "header",
         "description": "Asks for a cookie; the path of the server, as its page sees it.",
-        "schema": {"type": "string", "pattern": r"^(/|(/[A-Za-z0-9._~-]{1,64}){1,8}/?)$"},
+        "schema": {"type": "string", "pattern": r"^(/|(/[A-Za-z0-9._~%-]{1,128}){1,16}/?)$"},
         "example": "/",
     },
     "from": {
