@@ -18,8 +18,9 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from websockets.asyncio.client import connect
 
-from bargein_server import __version__
+from bargein_server import __version__, run
 from bargein_server.cli import AgentNotFound, load_agent, main
+from bargein_server.examples.demo import demo
 from bargein_server.settings import SETTINGS
 from live_server import RawClient, request
 from processes import free_port
@@ -284,15 +285,33 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--port", "-1"], "--port"),
         (["--tokens", "missing.txt"], "cannot read missing.txt"),
         (["--tokens", "hello.py"], "hello.py, line"),
+        (["--tokens", "none.txt"], "none.txt has no tokens: add lines of `principal token`"),
+        (["--tokens", "twice.txt"], "twice.txt, line 2: the token of another line"),
+        (["--agent", "tone", "hello:agent"], "expected hello:agent or --agent tone, not both"),
+        (["--stalled-s", "1e9"], "stalled_s: expected at most 2000000 seconds"),
     ],
 )
 def test_a_wrong_call_says_what_is_wrong(
     hello: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     """Exit code 2 and one sentence, no traceback."""
+    (hello / "none.txt").write_text("\ufeff# only\n  # comments\n\n")
+    (hello / "twice.txt").write_text("ann secret\nbob secret\n")
     error = said(capsys, *arguments)
     assert message in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("value", ["", " \n"])
+def test_an_empty_token_does_not_let_everybody_in(
+    hello: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    """A variable that a deployment forgot to fill is an error, with its remedy."""
+    monkeypatch.setenv("BARGEIN_TOKEN", value)
+    assert "BARGEIN_TOKEN is empty: set it to a secret, or unset it" in said(capsys, "hello:agent")
+    with pytest.raises(SystemExit) as exited:
+        run(demo, port=0)
+    assert exited.value.code == 2
 
 
 def test_the_openai_agent_needs_a_model_and_a_key(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 from msgspec import NODEFAULT, structs
@@ -33,6 +32,7 @@ CHOICES = {
     "stream_closed": ("away", "interrupt"),
 }
 SWITCHES = ("metrics", "traces")
+SHARES = {"max_client_share": "0.5"}
 
 
 def test_every_setting_is_a_bounded_number_a_choice_or_a_switch() -> None:
@@ -93,7 +93,8 @@ def test_an_unknown_setting_is_refused_by_name() -> None:
 @pytest.mark.parametrize("name", FIELDS)
 def test_every_setting_is_an_environment_variable(name: str) -> None:
     """`BARGEIN_` and its name in capitals; variables without the prefix are ignored."""
-    value: Any = CHOICES[name][1] if name in CHOICES else "true" if name in SWITCHES else "5000"
+    words = {name: choices[1] for name, choices in CHOICES.items()} | dict.fromkeys(SWITCHES, "true") | SHARES
+    value = words.get(name, "5000")
     environment = {
         f"BARGEIN_{name.upper()}": value,
         "PATH": "/bin",

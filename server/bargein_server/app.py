@@ -21,12 +21,14 @@ from .agent import Agent, check_agent
 from .endpoints import http
 from .endpoints.asyncapi import asyncapi
 from .endpoints.call import (
+    COOKIE_HEADER,
     HEADERS,
     SESSION_HEADER,
     TOKEN_HEADER,
     Handler,
     Health,
     HttpEndpoint,
+    address_of,
     denial,
     json_answer,
 )
@@ -99,6 +101,7 @@ def create_app(
         middleware=[Middleware(ShortFailures), *([_cors(origins)] if origins else [])],
         lifespan=lifespan(agent, limits, sessions),
     )
+    app.state.admission = admission
     return app
 
 
@@ -154,7 +157,14 @@ def _cors(origins: Collection[str]) -> Middleware:
         allow_origins=tuple(origins),
         allow_credentials="*" not in origins,
         allow_methods=("GET", "POST"),
-        allow_headers=("Authorization", "Content-Type", "Last-Event-ID", TOKEN_HEADER, *TRACE_HEADERS),
+        allow_headers=(
+            "Authorization",
+            "Content-Type",
+            "Last-Event-ID",
+            COOKIE_HEADER,
+            TOKEN_HEADER,
+            *TRACE_HEADERS,
+        ),
         expose_headers=("Retry-After", SESSION_HEADER),
     )
 
@@ -185,12 +195,18 @@ def _probes(
         return json_answer(Health("ok"))
 
     async def readyz(request: Request) -> Response:
-        return json_answer(Health("draining"), 503) if sessions().draining else json_answer(Health("ok"))
+        if sessions().draining:
+            return json_answer(Health("draining"), 503)
+        full = sessions().full or admission.connections.is_full()
+        return json_answer(Health("full"), 503) if full else json_answer(Health("ok"))
 
     async def scrape(request: Request) -> Response:
         assert metrics is not None
         try:
-            admission.authenticate(request.headers)
+            admission.check_host(
+                request.headers, request.url.scheme, (request.scope.get("server") or ("",))[0]
+            )
+            admission.authenticate(request.headers, address_of(request.client))
         except Refused as refused:
             return denial(refused, admission)
         return Response(metrics.text(), 200, {**HEADERS, "Content-Type": metrics.content_type})

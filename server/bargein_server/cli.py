@@ -8,12 +8,11 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from . import __version__
 from .agent import Agent, NotAnAgent
-from .guard.authentication import BearerTokens
+from .guard.authentication import BadTokens, BearerTokens, tokens_of_environment, tokens_of_file
 from .launcher import Launcher, NotProtected, NotStarted, print_address
 from .settings import (
     SETTINGS,
@@ -30,6 +29,7 @@ from .telemetry.setup import NotInstalled
 log = logging.getLogger("bargein.server")
 
 AGENTS = ("demo", "tone", "openai", "local")
+DEFAULT_AGENT = "demo"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -54,10 +54,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         launcher.run()
     except NotStarted:
         sys.exit(3)
-
-
-class BadTokens(ValueError):
-    """The file of tokens cannot be used; the message has the cause."""
 
 
 class AgentNotFound(ValueError):
@@ -95,7 +91,9 @@ def load_agent(target: str) -> Agent:
 def _launcher(options: argparse.Namespace) -> Launcher:
     settings = settings_from(_given_settings(options))
     agent = _agent(options)
-    tokens = _tokens(options.tokens, os.environ.get("BARGEIN_TOKEN"))
+    tokens = tokens_of_environment(os.environ)
+    if options.tokens is not None:
+        tokens |= tokens_of_file(options.tokens)
     return Launcher(
         agent,
         options.host,
@@ -104,7 +102,7 @@ def _launcher(options: argparse.Namespace) -> Launcher:
         BearerTokens(tokens) if tokens else None,
         options.origin,
         insecure=options.insecure,
-        name=options.target or options.agent,
+        name=options.target or options.agent or DEFAULT_AGENT,
         uvicorn_level="info" if options.log_level == "debug" else "warning",
         announce=_log_address if options.log_format == "json" else print_address,
     )
@@ -115,9 +113,11 @@ def _log_address(name: str, url: str) -> None:
 
 
 def _agent(options: argparse.Namespace) -> Agent:
+    if options.target is not None and options.agent is not None:
+        raise AgentNotFound(f"expected {options.target} or --agent {options.agent}, not both")
     if options.target is not None:
         return load_agent(options.target)
-    if options.agent == "demo":
+    if (options.agent or DEFAULT_AGENT) == "demo":
         from .examples.demo import demo
 
         return demo
@@ -157,9 +157,7 @@ def _parser() -> argparse.ArgumentParser:
         "BARGEIN_HOLD_S for --hold-s. A flag takes precedence over its variable.",
     )
     parser.add_argument("target", nargs="?", metavar="module:agent", help="an async generator function")
-    parser.add_argument(
-        "--agent", choices=AGENTS, default="demo", help="a built-in agent (default: %(default)s)"
-    )
+    parser.add_argument("--agent", choices=AGENTS, help=f"a built-in agent (default: {DEFAULT_AGENT})")
     parser.add_argument("--model", help="the model of --agent openai (OPENAI_MODEL)")
     parser.add_argument(
         "--host",
@@ -240,29 +238,6 @@ def _given_settings(options: argparse.Namespace) -> dict[str, str]:
         if value is not None:
             given[name] = str(value).lower() if isinstance(value, bool) else value
     return given
-
-
-def _tokens(file: str | None, single: str | None) -> dict[str, str]:
-    """Return the principal of each token.
-
-    Args:
-        file: File with lines `principal token`; None for none.
-        single: Token of the principal `client`; None for none.
-    """
-    tokens = {single: "client"} if single else {}
-    if file is None:
-        return tokens
-    try:
-        lines = Path(file).read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadTokens(f"cannot read {file}: {error}") from None
-    for number, line in enumerate(lines, 1):
-        words = line.split()
-        if words and not line.startswith("#"):
-            if len(words) != 2:
-                raise BadTokens(f"{file}, line {number}: expected a principal and a token")
-            tokens[words[1]] = words[0]
-    return tokens
 
 
 def _configure_logging(level: str, form: str) -> None:

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from .agent import Agent, NotAnAgent
 from .app import SESSION_PATH, create_app, request_stop, shut_down_sessions
-from .guard.authentication import Authenticator, BearerTokens
+from .guard.authentication import Authenticator, BadTokens, BearerTokens, tokens_of_environment
 from .serving.gc_tuning import MemoryWatch, tune_gc
 from .serving.loop import end_tasks, run_to_end
 from .serving.server import Server, listening_socket, uvicorn_config
@@ -232,7 +232,7 @@ def run(
         launcher = Launcher(
             agent, host, port, settings, _authenticator(authenticator), origins, insecure=insecure
         )
-    except (NotAnAgent, NotProtected, NotInstalled) as error:
+    except (NotAnAgent, NotProtected, NotInstalled, BadTokens) as error:
         _exit(2, str(error))
     try:
         launcher.listen()
@@ -263,6 +263,7 @@ async def serve(
         NotAnAgent: `agent` is not an async generator function.
         NotProtected: Other machines reach `host`, and there is no authenticator.
         NotInstalled: `metrics` or `traces` is set, and a package for it is missing.
+        ValueError: `BARGEIN_TOKEN` is set and empty.
         NotStarted: The application did not start.
         OSError: The address cannot be bound.
     """
@@ -288,8 +289,8 @@ def _authenticator(given: Authenticator | None) -> Authenticator | None:
     """Return the given authenticator, or one for the token in `BARGEIN_TOKEN`."""
     if given is not None:
         return given
-    token = os.environ.get("BARGEIN_TOKEN")
-    return BearerTokens({token: "client"}) if token else None
+    tokens = tokens_of_environment(os.environ)
+    return BearerTokens(tokens) if tokens else None
 
 
 def _exit(status: int, message: str) -> NoReturn:

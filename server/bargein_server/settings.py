@@ -23,8 +23,9 @@ PREFIX = "BARGEIN_"
 OTHER_VARIABLES = ("BARGEIN_HOST", "BARGEIN_PORT", "BARGEIN_TOKEN")
 """Environment variables of `bargein-server` that are not settings."""
 
-Seconds = Annotated[float, Meta(ge=0, le=1e9, extra={"unit": "seconds"})]
-PositiveSeconds = Annotated[float, Meta(gt=0, le=1e9, extra={"unit": "seconds"})]
+# At most 2 ** 31 - 1 milliseconds: larger numbers overflow timers of JavaScript and options of sockets.
+Seconds = Annotated[float, Meta(ge=0, le=2e6, extra={"unit": "seconds"})]
+PositiveSeconds = Annotated[float, Meta(gt=0, le=2e6, extra={"unit": "seconds"})]
 Bytes = Annotated[int, Meta(ge=1024, le=2**31, extra={"unit": "bytes"})]
 ByteCap = Annotated[int, Meta(ge=0, le=2**31, extra={"unit": "bytes"})]
 BytesPerSecond = Annotated[int, Meta(ge=1024, le=2**31, extra={"unit": "bytes per second"})]
@@ -32,6 +33,7 @@ PerSecond = Annotated[int, Meta(ge=1, le=2**31, extra={"unit": "per second"})]
 Characters = Annotated[int, Meta(ge=1, le=2**31, extra={"unit": "characters"})]
 Count = Annotated[int, Meta(ge=0, le=2**31, extra={"unit": ""})]
 PositiveCount = Annotated[int, Meta(ge=1, le=2**31, extra={"unit": ""})]
+Share = Annotated[float, Meta(gt=0, le=1, extra={"unit": ""})]
 
 TURNS, SESSIONS, CONNECTIONS = "Turns", "Sessions", "Connections and requests"
 OUTPUT, BATCHES, MODELS = "Output, replay and history", "Batches", "Calls of models and tools"
@@ -76,6 +78,14 @@ class Settings(Struct, frozen=True, kw_only=True):
         PositiveSeconds, _about(TURNS, "Time without output after which a turn fails.")
     ] = 30.0
     hold_s: Annotated[PositiveSeconds, _about(TURNS, "Time after which an undecided hold resumes.")] = 2.0
+    paused_s: Annotated[
+        PositiveSeconds,
+        _about(
+            TURNS,
+            "Time that a turn may be paused by a client that holds it or does not read; then it fails with "
+            "`timeout`.",
+        ),
+    ] = 120.0
     max_running_turns: Annotated[
         PositiveCount, _about(TURNS, "Turns that run at a time, in all sessions.")
     ] = 1000
@@ -130,6 +140,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_connections_per_address: Annotated[
         PositiveCount, _about(CONNECTIONS, "Open connections from one address.")
     ] = 1000
+    max_client_share: Annotated[
+        Share,
+        _about(
+            CONNECTIONS,
+            "Part of the sessions, running turns, waiting turns, tickets and bodies that one client may use, "
+            "a principal, or an address without authentication; 1 for a server with a single client.",
+        ),
+    ] = 0.75
     first_frame_s: Annotated[
         PositiveSeconds, _about(CONNECTIONS, "Time that a new connection has for its first frame.")
     ] = 10.0
@@ -161,6 +179,15 @@ class Settings(Struct, frozen=True, kw_only=True):
         PositiveSeconds, _about(CONNECTIONS, "Time for the head of a request, handshakes included.")
     ] = 10.0
     max_head_bytes: Annotated[Bytes, _about(CONNECTIONS, "Size of the head of a request.")] = 64 * 1024
+    request_body_s: Annotated[PositiveSeconds, _about(CONNECTIONS, "Time for the body of a request.")] = 30.0
+    max_body_bytes: Annotated[
+        Bytes,
+        _about(
+            CONNECTIONS,
+            "Total size of the bodies of all requests at a time; a quarter of it for clients that have not "
+            "authenticated yet.",
+        ),
+    ] = 64 * 1024 * 1024
     max_frame_bytes: Annotated[Bytes, _about(CONNECTIONS, "Size of a message from a client.")] = 256 * 1024
     max_frame_fragments: Annotated[
         PositiveCount, _about(CONNECTIONS, "Fragments of a message from a client.")
@@ -240,6 +267,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     traces: Annotated[bool, _about(TELEMETRY, "Trace turns with OpenTelemetry; needs `bargein[otel]`.")] = (
         False
     )
+
+
+def share_of(most: int, share: float) -> int:
+    """Return the part of a pool that one client may use, at least 1 unless the pool has none."""
+    return min(most, max(1, math.ceil(most * share)))
 
 
 class SettingsError(ValueError):

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 FOLLOW = """async () => {
     const body = JSON.stringify({text: 'hello'});
-    const headers = {'Content-Type': 'application/json'};
+    const headers = {'Content-Type': 'application/json', 'Bargein-Cookie': '/'};
     const turn = await fetch('/v1/turns', {method: 'POST', headers, body});
     const session = turn.headers.get('Bargein-Session');
     window.seen = [];

@@ -86,6 +86,7 @@ CLOSES: dict[str, Use] = {
     "Session.history": lambda s: s.session.history(s.turn).messages(),
     "Session.drain": lambda s: s.session.drain(1.0, s.now),
     "Session.shut_down": lambda s: s.session.shut_down(s.now),
+    "Session.expire": lambda s: s.session.expire(s.now),
     "OutputPump.send_snapshot": lambda s: s.session.output.send_snapshot(Seq(0)),
     "OutputPump.settle": lambda s: s.session.output.settle(),
     "SideChannel.cursor": lambda s: s.session.side_channel.cursor,

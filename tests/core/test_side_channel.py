@@ -206,3 +206,21 @@ def test_the_cursor_is_the_last_number() -> None:
     assert [type(event) for event in read(follower)] == [ReplayDone]
     talk.emit(turn, "new")
     assert [type(event) for event in read(follower)] == [TextDelta]
+
+
+def test_followers_share_a_snapshot() -> None:
+    """For as long as one of them needs it; what is new makes another, and nothing is kept."""
+    talk = Talk(max_log_events=16)
+    turn = talk.ask()
+    for _ in range(40):
+        talk.emit(turn, "x ")
+    first, second = follow(talk, cursor(1)), follow(talk, cursor(1))
+    shared = first.snapshot()
+    assert shared is not None
+    assert second.snapshot() is shared
+    assert first.next_frame() is second.next_frame() is shared.frame
+    assert follow(talk, cursor(2)).snapshot() is not shared
+    talk.emit(turn, "new ")
+    assert follow(talk, cursor(1)).snapshot() is not shared
+    del shared
+    assert not first._snapshots

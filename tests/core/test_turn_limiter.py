@@ -8,12 +8,12 @@ from bargein_server.core.turn_limiter import Permit, TurnLimiter
 class Room:
     """Some slots, and claims to them by name."""
 
-    def __init__(self, most: int, waiting: int) -> None:
-        self.turn_limiter = TurnLimiter(most, waiting)
+    def __init__(self, most: int, waiting: int, share: float = 1.0) -> None:
+        self.turn_limiter = TurnLimiter(most, waiting, share)
         self.granted: list[str] = []
 
-    def claim(self, name: str) -> Permit:
-        return Permit(self.turn_limiter, lambda: self.granted.append(name))
+    def claim(self, name: str, owner: str = "") -> Permit:
+        return Permit(self.turn_limiter, lambda: self.granted.append(name), owner)
 
 
 def test_slots_are_given_up_to_their_number() -> None:
@@ -72,3 +72,28 @@ def test_taking_and_dropping_twice_is_the_same_as_once() -> None:
     claim.drop()
     claim.drop()
     assert room.turn_limiter.taken == 0
+
+
+def test_a_client_has_a_share_of_the_slots_and_of_the_line() -> None:
+    """However many sessions it has, another client finds a slot, and then a place."""
+    room = Room(4, 4, 0.75)
+    own = [room.claim(f"a{n}", "a") for n in range(7)]
+    assert [claim.room and claim.take() for claim in own] == [True] * 3 + [False] * 4
+    assert (room.turn_limiter.taken, room.turn_limiter.waiting) == (3, 3)
+    first, second, third = (room.claim(name, name) for name in "bcd")
+    assert (first.take(), second.take(), third.room) == (True, False, False)
+    first.drop()
+    assert room.granted == ["c"]  # those before it have their share
+    own[0].drop()
+    assert room.granted == ["c", "a3"]
+    for claim in (*own, second):
+        claim.drop()
+    assert (room.turn_limiter.taken, room.turn_limiter.waiting) == (0, 0)
+    assert not room.turn_limiter._taken_by
+    assert not room.turn_limiter._waiting_by
+
+
+def test_clients_that_cannot_be_told_apart_have_no_share() -> None:
+    """Behind a Unix socket all come from nowhere."""
+    room = Room(4, 4, 0.25)
+    assert [room.claim("x").take() for _ in range(5)] == [True] * 4 + [False]

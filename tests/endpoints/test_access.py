@@ -163,14 +163,14 @@ async def test_sessions_are_limited_and_those_that_are_there_can_be_resumed(wire
         async with server.connect() as client:
             await client.send({"type": "session.open"})
             opened = await client.receive()
+            async with server.connect() as other:
+                await other.send({"type": "session.open"})
+                assert (await other.closed())[0] == 1013
         resume = {
             "session_id": opened["session_id"],
             "token": opened["token"],
             "cursor": {"epoch": opened["epoch"], "seq": 0},
         }
-        async with server.connect() as client:
-            await client.send({"type": "session.open"})
-            assert (await client.closed())[0] == 1013
         async with server.connect() as client:
             await client.send({"type": "session.open", "resume": resume})
             assert (await client.receive())["resumed"]

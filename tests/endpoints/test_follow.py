@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import httpx
+import pytest
 from httpx_sse import aconnect_sse
 
 from bargein_server.transport.event_stream import FollowerConnection
@@ -157,12 +158,13 @@ async def test_a_silent_session_is_kept_alive(wire: WireKind) -> None:
 async def test_a_browser_follows_by_cookie(wire: WireKind) -> None:
     """An `EventSource` sets no header: the answer to the turn gave it a cookie for this session alone."""
     async with serving(counting, wire) as server, http(server) as client:
-        async with client.stream("/v1/turns", {"text": "x"}) as stream:
+        async with client.stream("/v1/turns", {"text": "x"}, {"Bargein-Cookie": "/"}) as stream:
             opened = await stream.until("session.opened")
             given = stream.response.headers["set-cookie"]
             pair, *attributes = given.split("; ")
             assert attributes == [
                 f"Path=/v1/sessions/{opened['session_id']}",
+                "Max-Age=21600",
                 "HttpOnly",
                 "SameSite=Strict",
             ]
@@ -173,6 +175,29 @@ async def test_a_browser_follows_by_cookie(wire: WireKind) -> None:
             assert (await client.request("GET", path(opened), headers=false)).status_code == 404
             other = path({"session_id": "s_other"})
             assert (await client.request("GET", other, headers={"Cookie": pair})).status_code == 404
+
+
+async def test_a_client_that_asks_for_no_cookie_gets_none(wire: WireKind) -> None:
+    """A browser keeps a bounded number of a site's cookies: 170 turns would evict those of the site."""
+    async with serving(echo, wire) as server, http(server) as client:
+        assert "set-cookie" not in (await client.post("/v1/turns", {"text": "x"})).headers
+
+
+@pytest.mark.parametrize("prefix", ["/chat", "/chat/", "/a/b.c"])
+async def test_a_cookie_works_under_a_prefix_that_a_proxy_strips(wire: WireKind, prefix: str) -> None:
+    """Only the page knows it."""
+    async with serving(echo, wire) as server, http(server) as client:
+        answer = await client.post("/v1/turns", {"text": "x"}, {"Bargein-Cookie": prefix})
+        path = f"{prefix.rstrip('/')}/v1/sessions/{answer.headers['bargein-session']}"
+        assert answer.headers["set-cookie"].split("; ")[1] == f"Path={path}"
+
+
+@pytest.mark.parametrize("path", ["", "chat", "//evil", "/a; Domain=evil", "/" + "x" * 129, "/a" * 17])
+async def test_a_cookie_has_no_other_attributes_than_its_path(wire: WireKind, path: str) -> None:
+    """What is no path is refused."""
+    async with serving(echo, wire) as server, http(server) as client:
+        answer = await client.post("/v1/turns", {"text": "x"}, {"Bargein-Cookie": path})
+        assert (answer.status_code, "set-cookie" in answer.headers) == (422, False)
 
 
 async def test_a_head_request_ends(wire: WireKind) -> None:

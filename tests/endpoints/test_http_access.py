@@ -13,6 +13,7 @@ from sse_client import http
 TOKENS = BearerTokens({"ann-secret": "ann", "bob-secret": "bob"})
 ANN = {"Authorization": "Bearer ann-secret"}
 BOB = {"Authorization": "Bearer bob-secret"}
+COOKIE = {"Bargein-Cookie": "/"}
 
 
 def secret(opened: Frame) -> dict[str, str]:
@@ -36,7 +37,7 @@ async def test_a_credential_in_the_header_or_the_body(wire: WireKind) -> None:
 async def test_a_session_is_its_principals(wire: WireKind) -> None:
     """Another's credential with a stolen token gets 404, as for a session that does not exist."""
     async with serving(counting, wire, authenticator=TOKENS) as server, http(server) as client:
-        async with client.stream("/v1/turns", {"text": "x", "id": "i1"}, ANN) as stream:
+        async with client.stream("/v1/turns", {"text": "x", "id": "i1"}, ANN | COOKIE) as stream:
             opened = await stream.until("session.opened")
             place = f"/v1/sessions/{opened['session_id']}"
             cursor = {"epoch": opened["epoch"], "seq": 0}
@@ -60,7 +61,7 @@ async def test_a_browser_that_came_with_a_ticket_drives_by_cookie(wire: WireKind
     """A ticket is good once: what goes up after it needs the cookie of the stream, and the right secret."""
     async with serving(counting, wire, authenticator=TOKENS) as server, http(server) as client:
         ticket = (await client.post("/v1/tickets", {}, ANN)).json()["ticket"]
-        async with client.stream("/v1/sessions", {"type": "session.open", "auth": ticket}) as stream:
+        async with client.stream("/v1/sessions", {"type": "session.open", "auth": ticket}, COOKIE) as stream:
             opened = await stream.until("session.opened")
             place = f"/v1/sessions/{opened['session_id']}/events"
             cookie = {"Cookie": stream.response.headers["set-cookie"].partition(";")[0]}
@@ -101,6 +102,9 @@ BAD: list[tuple[Any, dict[str, str], int, str]] = [
     ({"text": "x", "metadata": {"a": [[[]]] * 2}, "on_busy": "maybe"}, {}, 422, "bad_event"),
     ({"text": "x", "resume": {"session_id": "s"}}, {}, 422, "bad_event"),
     ({"text": "x"}, {"Last-Event-ID": "seven"}, 422, "bad_event"),
+    ({"text": "x"}, {"Last-Event-ID": "e." + "[" * 5000}, 422, "bad_event"),
+    ({"text": "x"}, {"Last-Event-ID": "e." + "9" * 5000}, 422, "bad_event"),
+    ({"text": "x"}, {"Last-Event-ID": "e.-1"}, 422, "bad_event"),
     ({"text": "x"}, {"Content-Type": "text/plain"}, 415, "wrong_codec"),
     ({"text": "x"}, {"Content-Type": "application/x-www-form-urlencoded"}, 415, "wrong_codec"),
     ({"text": "x" * 300_000}, {}, 413, "too_big"),
@@ -181,5 +185,5 @@ async def test_pages_of_listed_origins_may_read_the_answers(wire: WireKind) -> N
 async def test_a_cookie_over_tls_is_for_tls_alone(wire: WireKind) -> None:
     """A proxy that ends TLS says so, and the cookie is marked."""
     async with serving(echo, wire) as server, http(server) as client:
-        answer = await client.post("/v1/turns", {"text": "x"}, {"X-Forwarded-Proto": "https"})
+        answer = await client.post("/v1/turns", {"text": "x"}, {"X-Forwarded-Proto": "https"} | COOKIE)
         assert answer.headers["set-cookie"].endswith("; Secure")

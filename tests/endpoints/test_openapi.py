@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from bargein_server import BearerTokens, Settings, create_app
 from bargein_server.endpoints.openapi import openapi
+from bargein_server.guard import admission
 from live_server import Serving, echo, serving
 from sse_client import http
 
@@ -80,8 +81,11 @@ async def fuzz(server: Serving, folder: Path, *arguments: str, **environment: st
 
 @pytest.mark.nightly
 @pytest.mark.parametrize(("token", "phases"), [("secret", "coverage,fuzzing"), ("wrong", "coverage")])
-async def test_schemathesis_finds_nothing(token: str, phases: str, tmp_path: Path) -> None:
+async def test_schemathesis_finds_nothing(
+    token: str, phases: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What it makes of the document, legal and illegal, is answered as the document says."""
+    monkeypatch.setattr(admission, "FAILURES_PER_S", 10**6)
     async with serving(echo, authenticator=TOKENS, metrics=True, idle_s=0.01) as server:
         authorization = f"Authorization: Bearer {token}"
         found = await fuzz(server, tmp_path, "--phases", phases, "--header", authorization)

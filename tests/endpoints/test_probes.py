@@ -7,6 +7,8 @@ import json
 import sys
 import threading
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 
@@ -14,9 +16,13 @@ from bargein_server import BearerTokens, Output, Settings, Turn, create_app
 from bargein_server.app import shut_down_sessions
 from bargein_server.telemetry.setup import NotInstalled
 from live_server import WireKind, ask, counting, echo, serving
-from waiting import until
+from waiting import WAIT_S, until
 
 TOKENS = BearerTokens({"ann-secret": "ann"})
+
+
+def bearer(secret: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {secret}"}
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
@@ -45,6 +51,35 @@ async def test_a_server_that_drains_is_alive_but_not_ready() -> None:
         assert await stopping == 0
 
 
+async def test_a_server_that_is_full_is_not_ready(wire: WireKind) -> None:
+    """It says so as long as it refuses; one client alone does not fill it."""
+    tokens = BearerTokens({"ann-secret": "ann", "bob-secret": "bob"})
+    limits: dict[str, Any] = {"max_sessions": 2, "max_client_share": 0.5}
+
+    async def session(secret: str) -> None:
+        client = await stack.enter_async_context(server.connect(additional_headers=bearer(secret)))
+        await client.send({"type": "session.open"})
+        await client.receive()
+
+    async def ready() -> tuple[int, str]:
+        status, _, body = await server.request("/readyz")
+        return status, json.loads(body)["status"]
+
+    async with serving(echo, wire, authenticator=tokens, **limits) as server, AsyncExitStack() as stack:
+        await session("ann-secret")
+        async with server.connect(additional_headers=bearer("ann-secret")) as client:
+            await client.send({"type": "session.open"})
+            assert (await client.closed())[0] == 1013
+        assert await ready() == (200, "ok")
+        await session("bob-secret")
+        assert await ready() == (503, "full")
+        assert (await server.request("/healthz"))[0] == 200
+        await stack.aclose()
+        async with asyncio.timeout(WAIT_S):
+            while await ready() != (200, "ok"):
+                await asyncio.sleep(0)
+
+
 async def test_metrics_are_served_when_they_are_asked_for(wire: WireKind) -> None:
     """In the text format of Prometheus, with those of the process; not there otherwise."""
     async with serving(echo, wire, metrics=True) as server:
@@ -55,6 +90,16 @@ async def test_metrics_are_served_when_they_are_asked_for(wire: WireKind) -> Non
         assert b"process_resident_memory_bytes" in body or sys.platform != "linux"
     async with serving(echo, wire) as server:
         assert (await server.request("/metrics"))[0] == 404
+
+
+async def test_metrics_are_not_for_pages_with_a_name_for_this_machine(wire: WireKind) -> None:
+    """DNS rebinding: such a page sends no `Origin`. With tokens it has none, so any name is right."""
+    async with serving(echo, wire, metrics=True, origins=["http://metrics.example"]) as server:
+        for host, status in (("evil.example", 403), ("localhost", 200), ("metrics.example", 200)):
+            assert (await server.request("/metrics", Host=host))[0] == status
+    async with serving(echo, wire, metrics=True, authenticator=TOKENS) as server:
+        headers = {"Host": "metrics.example", **bearer("ann-secret")}
+        assert (await server.request("/metrics", "GET", b"", **headers))[0] == 200
 
 
 async def test_metrics_are_for_who_may_connect() -> None:

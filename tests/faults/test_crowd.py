@@ -49,7 +49,11 @@ def resident() -> int:
 async def test_a_thousand_sessions_with_random_interrupts() -> None:
     """Every turn ends once, nothing comes after, and the server is back where it was."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    limits: dict[str, Any] = {"max_connections_per_address": 2 * SESSIONS, "max_running_turns": SESSIONS}
+    limits: dict[str, Any] = {
+        "max_connections_per_address": 2 * SESSIONS,
+        "max_running_turns": SESSIONS,
+        "max_client_share": 1,
+    }
     async with serving(speaks, **limits) as server:
         tasks = len(asyncio.all_tasks())
         levels = []

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
 from bargein_server import BearerTokens
-from bargein_server.guard.authentication import Tickets
+from bargein_server.guard.authentication import Tickets, tokens_of_environment, tokens_of_file
 
 
 def test_a_token_belongs_to_its_principal() -> None:
@@ -44,3 +48,34 @@ def test_tickets_that_nobody_uses_are_forgotten() -> None:
     assert tickets.redeem(others[0], 2.0) == "ann"
     tickets.issue("ann", 100.0)
     assert len(tickets._issued) == 1
+
+
+def test_a_principal_replaces_its_own_tickets() -> None:
+    """Those of others stay good, however many it requests."""
+    tickets = Tickets(30, most=4, share=0.5)
+    other = tickets.issue("bob", 0.0)
+    own = [tickets.issue("ann", 0.0) for _ in range(10)]
+    assert [tickets.redeem(ticket, 1.0) for ticket in own] == [None] * 8 + ["ann"] * 2
+    assert tickets.redeem(other, 1.0) == "bob"
+    assert (tickets._issued, tickets._by_principal) == ({}, {})
+
+
+def test_tokens_of_a_file(tmp_path: Path) -> None:
+    """Comments may be indented; the end of a line is no part of a token."""
+    file = tmp_path / "tokens"
+    file.write_bytes(b"# ann todo\r\n  # todo\r\n\tann  secret \r\nbob other")
+    assert tokens_of_file(str(file)) == {"secret": "ann", "other": "bob"}
+
+
+def test_a_trailing_newline_is_no_part_of_a_token() -> None:
+    """Files of secrets end with one, and no header can contain it."""
+    assert tokens_of_environment({"BARGEIN_TOKEN": "secret\n"}) == {"secret": "client"}
+    assert tokens_of_environment({}) == {}
+    assert BearerTokens({"secret\n": "ann"}).principal_of("secret") == "ann"
+
+
+@pytest.mark.parametrize("tokens", [{"": "ann"}, {" \n": "ann"}, {"secret": ""}])
+def test_an_empty_token_or_principal_is_an_error(tokens: dict[str, str]) -> None:
+    """An empty `auth` would be a credential."""
+    with pytest.raises(ValueError, match="is empty"):
+        BearerTokens(tokens)

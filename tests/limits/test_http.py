@@ -10,11 +10,25 @@ from typing import Any
 import pytest
 
 from bargein_server import Output, Turn
+from bargein_server.guard.admission import Admission
 from bargein_server.guard.limits import AddressRates
-from live_server import serving
+from live_server import Serving, serving
+from raw_websocket import raw, rest
 from sse_client import http
+from waiting import until
 
 LITTLE = 0.01
+BODY = '{"inputs": [{"text": "0"}]}'
+POST = (
+    "POST /v1/batch HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    "Content-Length: {}\r\n\r\n"
+)
+
+
+def admission(server: Serving) -> Admission:
+    """Return the admission of a server."""
+    found: Admission = server.app.state.admission
+    return found
 
 
 async def answering(turn: Turn) -> AsyncIterator[Output]:
@@ -31,9 +45,9 @@ def test_max_requests_per_s() -> None:
     """Twice as many at once, then so many in a second, of each address."""
     rates = AddressRates(10, 10**9)
     for address in ("one", "another"):
-        assert [rates.take(address, 1, 0.0) for _ in range(20)] == [True] * 20
-        assert not rates.take(address, 1, 0.0)
-        assert [rates.take(address, 1, 1.0) for _ in range(11)] == [True] * 10 + [False]
+        assert [rates.take(address, 0.0) for _ in range(20)] == [True] * 20
+        assert not rates.take(address, 0.0)
+        assert [rates.take(address, 1.0) for _ in range(11)] == [True] * 10 + [False]
 
 
 @pytest.mark.parametrize(("more", "status"), [(0, 200), (1, 413)])
@@ -87,3 +101,29 @@ async def test_batch_s() -> None:
         answer = await client.post("/v1/batch", batch(1, 0.9, 0.2))
         reasons = [result["reason"] for result in answer.json()["results"]]
         assert reasons == ["completed", "completed", "timeout"]
+
+
+@pytest.mark.virtual_time
+async def test_request_body_s() -> None:
+    """A body that is not complete by then is answered with 408, and the connection is closed."""
+    async with serving(answering, request_body_s=2) as server:
+        for wait, status in ((2 - LITTLE, b"200"), (2 + LITTLE, b"408")):
+            async with raw(server, POST.format(len(BODY)) + BODY[:5]) as (reader, writer):
+                await asyncio.sleep(wait)
+                writer.write(BODY[5:].encode())
+                assert (await rest(reader)).split()[1] == status
+
+
+async def test_max_body_bytes() -> None:
+    """So many bytes of unfinished bodies are held; one more is refused, and room is made by their end."""
+    async with serving(answering, max_body_bytes=4096, max_client_share=1) as server, http(server) as client:
+        async with raw(server, POST.format(10_000) + "x" * 4000):
+            await until(lambda: admission(server).bodies.held == 4000, "the unfinished body")
+            assert (
+                await client.post("/v1/batch", (" " * 60 + json.dumps(batch(0))).encode())
+            ).status_code == 200
+            await until(lambda: len(admission(server).connections) == 1, "the end of the batch")
+            assert admission(server).bodies.held == 4000
+            answer = await client.post("/v1/batch", b" " * 97)
+            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+        await until(lambda: admission(server).bodies.held == 0, "the end of the body")

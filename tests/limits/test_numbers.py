@@ -84,6 +84,15 @@ async def test_max_sessions() -> None:
     assert [line.wire.closed for line in lines] == [None, None, OVERLOADED]
 
 
+async def test_max_client_share() -> None:
+    """One more session of a client is refused, and another client gets it."""
+    sessions = serve(echo, max_sessions=4, max_client_share=0.5)
+    lines = [Line(sessions, address) for address in ("a", "a", "a", "b")]
+    for line in lines:
+        line.send(Ping(id="p"))
+    assert [line.wire.closed for line in lines] == [None, None, OVERLOADED, None]
+
+
 @pytest.mark.parametrize(("name", "status"), [("max_connections", 503), ("max_connections_per_address", 429)])
 async def test_max_connections_and_max_connections_per_address(name: str, status: int) -> None:
     """One more is refused before the upgrade, and told when to come back."""

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 import httpx2
 import pytest
 
-from bargein_protocol import Heartbeat, ToolResult, TurnEnded, TurnHold, TurnResumed
+from bargein_protocol import Heartbeat, ToolResult, TurnEnded, TurnHold, TurnResume, TurnResumed
 from bargein_protocol.errors import OPEN_TIMEOUT
 from bargein_server import Output, Turn
 from bargein_server.agent import NamedCall
@@ -75,6 +75,36 @@ def test_idle_s() -> None:
     talk = Talk(idle_s=7)
     closes = [CloseConnection, Expire]
     assert around(talk, 7, lambda: [type(command) for command in talk.commands]) == ([], closes)
+
+
+def test_paused_s() -> None:
+    """A turn whose client does not read, or holds it again and again, fails; it would keep its slot."""
+    talk = Talk(paused_s=7, max_queued_output_bytes=1024)
+    turn = talk.ask()
+    talk.open = False
+    talk.emit(turn, "x" * 2000)
+    assert around(talk, 7, lambda: ended(talk)) == ([], ["timeout"])
+    talk = Talk(paused_s=7)
+    turn = talk.ask()
+    for _ in range(20):
+        talk.send(TurnHold(turn_id=turn))
+        talk.wait(0.5)
+        talk.send(TurnResume(turn_id=turn))
+    assert ended(talk) == ["timeout"]
+
+
+def test_a_turn_that_is_pulled_between_pauses_goes_on() -> None:
+    """A slow client gets its answer, however long that takes."""
+    talk = Talk(paused_s=7, max_queued_output_bytes=1024, hold_s=100)
+    turn = talk.ask()
+    for _ in range(5):
+        talk.open = False
+        talk.emit(turn, "x" * 2000)
+        talk.wait(6)
+        talk.open = True
+        talk.flush()
+        talk.session.pulled(turn, talk.now)
+    assert ended(talk) == []
 
 
 def test_turn_wait_s() -> None:

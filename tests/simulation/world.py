@@ -73,9 +73,10 @@ class WatchedSessions(SessionRegistry):
         codec: bp.Codec,
         principal: str | None = None,
         trace: Mapping[str, str] = NO_TRACE,
+        owner: str = "",
     ) -> SessionHost | None:
         """Attach a connection."""
-        live = super().open(event, connection, codec, principal, trace)
+        live = super().open(event, connection, codec, principal, trace, owner)
         if live is not None:
             self.oracle.opened(live, event)
         return live
@@ -95,6 +96,7 @@ def draw_settings(chance: random.Random) -> Settings:
             "first_frame_s": chance.choice([1.0, 10.0]),
             "heartbeat_s": chance.choice([1.0, 5.0, 15.0]),
             "max_queued_inputs": chance.choice([0, 1, 2, 8]),
+            "max_client_share": chance.choice([0.5, 1.0]),
             "max_sessions": chance.choice([3, 100]),
             "max_messages_per_s": chance.choice([5, 50, 500]),
             "max_queued_output_bytes": chance.choice([1024, 8192, 65536]),

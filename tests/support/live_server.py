@@ -73,7 +73,8 @@ async def request(
     """Send an HTTP request; return status, headers in lower case, and body."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        lines = [f"{method} {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", "Connection: close"]
+        headers = {"Host": f"127.0.0.1:{port}", **headers}
+        lines = [f"{method} {path} HTTP/1.1", "Connection: close"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         lines.append(f"Content-Length: {len(body)}")
         writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)

@@ -30,6 +30,7 @@ from bargein_protocol import (
     UnknownEvent,
 )
 from bargein_server import Agent, Settings
+from bargein_server.guard.admission import Caller
 from bargein_server.hosting.registry import SessionRegistry
 from bargein_server.transport.connection import Connection
 from waiting import until
@@ -77,10 +78,11 @@ class Line:
 
     _ids = count(1)
 
-    def __init__(self, sessions: SessionRegistry) -> None:
+    def __init__(self, sessions: SessionRegistry, address: str = "") -> None:
         self.sessions = sessions
         self.wire = FakeWire()
-        self.connection = Connection(self.wire, JSON, sessions)
+        caller = Caller(None, True, lambda credential: None, address)
+        self.connection = Connection(self.wire, JSON, sessions, caller)
 
     @property
     def events(self) -> list[ServerEvent | UnknownEvent]:

@@ -19,7 +19,7 @@ import bargein_server
 SOURCES = Path(bargein_server.__file__).parent
 
 IMPORTED = {
-    "h11": {"IDLE"},
+    "h11": {"IDLE", "Request", "SEND_BODY"},
     "uvicorn": {"Config", "Server"},
     "uvicorn.config": {"Config"},
     "uvicorn.protocols.http.h11_impl": {"H11Protocol"},
@@ -45,7 +45,10 @@ USED = {
         "accept", "close_exc", "data_to_send", "events_received", "fail", "receive_data", "receive_eof",
         "send_binary", "send_close", "send_ping", "send_response", "send_text", "state",
     },
-    ("serving/http_protocol.py", ("super",)): {"connection_lost", "connection_made", "data_received"},
+    ("serving/http_protocol.py", ("super",)): {
+        "connection_lost", "connection_made", "data_received", "eof_received", "handle_websocket_upgrade",
+        "on_response_complete", "pause_writing", "resume_writing", "timeout_keep_alive_handler",
+    },
     ("serving/http_protocol.py", ("conn",)): {"their_state", "trailing_data"},
     ("serving/server.py", ("super",)): {
         "__init__", "capture_signals", "handle_exit", "on_tick", "shutdown", "startup",

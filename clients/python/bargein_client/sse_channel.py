@@ -169,6 +169,9 @@ class SseChannel:
 
     async def _read(self, opening: SessionOpen) -> None:
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        if opening.auth is not None:
+            # It may be a ticket, which is good once; the cookie of the answer is the credential from then on.
+            headers["Bargein-Cookie"] = urlsplit(self._url).path.removesuffix("/v1/sessions") or "/"
         ended: BargeinError = ChannelClosed(ABNORMAL, ABNORMAL.reason)
         try:
             async with self._client.stream(

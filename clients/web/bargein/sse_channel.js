@@ -51,7 +51,10 @@ export class SseChannel {
   /** @param {ClientEvent} event */
   send(event) {
     if (event.type === "session.open") {
-      this.#guard(this.#read(encode(event)));
+      // A ticket is good once; the cookie of the answer is the credential of all further requests.
+      /** @type {Record<string, string>} */
+      const asks = event.auth === undefined ? {} : { "Bargein-Cookie": prefixOf(this.#url) };
+      this.#guard(this.#read(encode(event), asks));
     } else {
       this.#up.push(encode(event));
       if (!this.#isPosting) this.#guard(this.#post());
@@ -67,9 +70,10 @@ export class SseChannel {
    * Reads the stream to its end.
    *
    * @param {string} opening
+   * @param {Record<string, string>} headers
    */
-  async #read(opening) {
-    const response = await this.#fetch(this.#url, opening, { Accept: "text/event-stream" });
+  async #read(opening, headers) {
+    const response = await this.#fetch(this.#url, opening, { Accept: "text/event-stream", ...headers });
     if (!response.ok || response.body === null) {
       this.#close(refusal(response));
       return;
@@ -160,4 +164,13 @@ function refusal({ status }) {
   const name = STATUS_CODES.get(status);
   if (name !== undefined) return { code: row(name), why: row(name).reason };
   return { code: row("abnormal"), why: `the server answered with HTTP status ${status}` };
+}
+
+/**
+ * Returns the path of the server, which includes a prefix that a proxy strips.
+ *
+ * @param {string} url
+ */
+function prefixOf(url) {
+  return new URL(url).pathname.replace(/\/v1\/sessions$/, "") || "/";
 }

@@ -44,7 +44,7 @@ from .sequencer import HandOver, Sequencer
 from .side_channel import SideChannel
 from .tool_ledger import ToolLedger
 from .turn_limiter import Permit
-from .turn_record import NO_OUTPUT, OVERLOAD, SHUTDOWN, Ending, TurnRecord
+from .turn_record import NO_OUTPUT, OVERLOAD, SHUTDOWN, TIMEOUT, Ending, TurnRecord
 from .turn_scheduler import TurnScheduler
 from .validation import TEXT_PIECE, split_text, validated_output
 
@@ -247,6 +247,7 @@ class Session:
         turn = self._turns.current
         if turn is not None and turn.id == turn_id:
             turn.progress_at = now
+            turn.paused_since = None
 
     def enter_section(self, turn_id: TurnId) -> bool:
         """Begin a section that defers interrupts; False after the fence."""
@@ -334,6 +335,9 @@ class Session:
                 deadline = min(deadline, turn.held_until)
             if turn.stage is Stage.RUNNING:
                 deadline = min(deadline, turn.progress_at + self._settings.no_output_s)
+                if self.full:
+                    since = turn.progress_at if turn.paused_since is None else turn.paused_since
+                    deadline = min(deadline, since + self._settings.paused_s)
             elif self._turns.permit.waits:
                 deadline = min(deadline, turn.progress_at + self._settings.turn_wait_s)
         return deadline
@@ -359,11 +363,25 @@ class Session:
             turns.commands.append(Expire())
 
     def _check_output(self, turn: TurnRecord, now: float) -> None:
+        if not self.full:
+            turn.paused_since = None
+        elif turn.paused_since is None:
+            turn.paused_since = turn.progress_at
+        if turn.paused_since is not None and now - turn.paused_since >= self._settings.paused_s:
+            self._turns.end(turn, TIMEOUT)  # it would keep its slot for as long as the client likes
+            self._turns.start_next()
+            return
         if self.full or turn.runs_tool:
             turn.progress_at = now  # the agent is not pulled, or a tool runs: no output is expected
         elif now - turn.progress_at >= self._settings.no_output_s:
             self._turns.end(turn, NO_OUTPUT)
             self._turns.start_next()
+
+    def expire(self, now: float) -> None:
+        """End an idle session whose client is away, before its time."""
+        self._begin(now)
+        self._requests.closed = True
+        self._turns.commands.append(Expire())
 
     def drain(self, reconnect_after_s: float, now: float) -> None:
         """Refuse new inputs and ask the client to reconnect after a time."""

@@ -8,6 +8,7 @@ and must begin anew.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from weakref import WeakValueDictionary
 
 from bargein_protocol import (
     NO_SEQ,
@@ -33,6 +34,25 @@ class Lagged(Exception):
     """The log has trimmed the follower's next frame."""
 
 
+class SharedSnapshot:
+    """An encoded snapshot, one for all followers that need it at the same time.
+
+    Attributes:
+        frame: The encoded event.
+        users: Number of connections that have not sent it yet.
+    """
+
+    __slots__ = ("__weakref__", "frame", "users")
+
+    def __init__(self, frame: bytes) -> None:
+        self.frame = frame
+        self.users = 0
+
+
+Snapshots = WeakValueDictionary[tuple[int, int, str], SharedSnapshot]
+"""Snapshots in use, by their cursor, their last number and the name of their codec."""
+
+
 class Follower:
     """Reader of one session's frames from a number on.
 
@@ -42,11 +62,15 @@ class Follower:
         codec: Codec of the frames.
         after: The last number that the follower has. When the log does not reach back to it, a
             snapshot of the turns comes first.
+        snapshots: The session's snapshots in use.
     """
 
-    __slots__ = ("_after", "_caught_up", "_codec", "_complete", "_sequencer", "_turns")
+    __slots__ = ("_after", "_caught_up", "_codec", "_complete", "_sequencer", "_snapshots", "_turns")
 
-    def __init__(self, sequencer: Sequencer, turns: TurnScheduler, codec: Codec, after: Seq) -> None:
+    def __init__(
+        self, sequencer: Sequencer, turns: TurnScheduler, codec: Codec, after: Seq, snapshots: Snapshots
+    ) -> None:
+        self._snapshots = snapshots
         self._sequencer = sequencer
         self._turns = turns
         self._codec = codec
@@ -54,18 +78,33 @@ class Follower:
         self._complete = after + 1 >= sequencer.first
         self._caught_up = False
 
+    def snapshot(self) -> SharedSnapshot | None:
+        """Return the snapshot that comes first, None when the log is enough.
+
+        It is encoded once for all followers with the same cursor, for as long as one of them keeps it.
+        """
+        if self._complete:
+            return None
+        top = self._sequencer.top  # first: it updates the turns from an open run
+        key = (self._after, top, self._codec.subprotocol)
+        shared = self._snapshots.get(key)
+        if shared is None:
+            turns = [turn.fold.folded() for turn in self._turns.turns_since(self._after)]
+            shared = SharedSnapshot(self._codec.encode(bounded_snapshot(top, turns)))
+            self._snapshots[key] = shared
+        return shared
+
     def next_frame(self) -> bytes | None:
         """Return the next frame, None when nothing is new.
 
         Raises:
             Lagged: The next frame was trimmed. A new follower gets a snapshot.
         """
-        if not self._complete:
+        shared = self.snapshot()
+        if shared is not None:
             self._complete = True
-            top = self._sequencer.top  # first: it updates the turns from an open run
-            turns = [turn.fold.folded() for turn in self._turns.turns_since(self._after)]
-            self._after = top
-            return self._codec.encode(bounded_snapshot(self._after, turns))
+            self._after = self._sequencer.top
+            return shared.frame
         if self._after < self._sequencer.top:
             seq = Seq(self._after + 1)
             try:
@@ -89,7 +128,7 @@ class SideChannel:
         requests: Its request handlers.
     """
 
-    __slots__ = ("_output", "_requests", "_sequencer", "_turns")
+    __slots__ = ("_output", "_requests", "_sequencer", "_snapshots", "_turns")
 
     def __init__(
         self, sequencer: Sequencer, turns: TurnScheduler, requests: Requests, output: OutputPump
@@ -98,6 +137,7 @@ class SideChannel:
         self._turns = turns
         self._requests = requests
         self._output = output
+        self._snapshots: Snapshots | None = None  # few sessions have followers
 
     @property
     def cursor(self) -> Cursor:
@@ -142,4 +182,7 @@ class SideChannel:
         self._sequencer.settle()
         if cursor is not None and (cursor.epoch != self._sequencer.epoch or cursor.seq > self._sequencer.top):
             return None
-        return Follower(self._sequencer, self._turns, codec, NO_SEQ if cursor is None else cursor.seq)
+        if self._snapshots is None:
+            self._snapshots = WeakValueDictionary()
+        after = NO_SEQ if cursor is None else cursor.seq
+        return Follower(self._sequencer, self._turns, codec, after, self._snapshots)

@@ -2,12 +2,16 @@
 
 A session has one `Permit`. It keeps its slot, or its place in the queue, from one turn to the next when
 the next barges in, so that an interrupt never loses its place to other sessions. Otherwise each turn
-queues anew, so that a session with many inputs does not keep others waiting.
+queues anew, so that a session with many inputs does not keep others waiting. A client has a share of the
+slots and of the queue, so that many sessions of one client do not keep others waiting either.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+
+from ..settings import share_of
 
 
 class TurnLimiter:
@@ -16,14 +20,28 @@ class TurnLimiter:
     Args:
         most: Maximum number of running turns.
         waiting: Maximum number of waiting permits; then `room` is false.
+        share: Part of the slots and of the queue that one client may have.
     """
 
-    __limiter__ = ("_queue", "_most", "_taken", "_waiting")
+    __slots__ = (
+        "_most",
+        "_most_of_one",
+        "_queue",
+        "_taken",
+        "_taken_by",
+        "_waiting",
+        "_waiting_by",
+        "_waiting_of_one",
+    )
 
-    def __init__(self, most: int, waiting: int) -> None:
+    def __init__(self, most: int, waiting: int, share: float = 1.0) -> None:
         self._most = most
         self._waiting = waiting
+        self._most_of_one = share_of(most, share)
+        self._waiting_of_one = share_of(waiting, share)
         self._taken = 0
+        self._taken_by: Counter[str] = Counter()
+        self._waiting_by: Counter[str] = Counter()
         self._queue: dict[Permit, None] = {}
 
     @property
@@ -41,25 +59,44 @@ class TurnLimiter:
         """Whether one more permit gets a slot or a place in the queue."""
         return self._taken < self._most or len(self._queue) < self._waiting
 
+    def room_for(self, owner: str) -> bool:
+        """Return whether one more permit of a client gets a slot or a place in the queue."""
+        if self._may_run(owner):
+            return True
+        return len(self._queue) < self._waiting and (
+            not owner or self._waiting_by[owner] < self._waiting_of_one
+        )
+
     def enter(self, permit: Permit) -> bool:
         """Give a permit a slot, or a place in the queue."""
-        if self._taken < self._most:
+        if self._may_run(permit.owner):
             self._taken += 1
+            self._taken_by[permit.owner] += 1
             return True
         self._queue[permit] = None
+        self._waiting_by[permit.owner] += 1
         return False
 
     def leave(self, permit: Permit) -> None:
-        """Remove a permit; the first waiting one gets its slot."""
+        """Remove a permit; the first waiting one of a client below its share gets its slot."""
         if permit in self._queue:
-            del self._queue[permit]
+            self._leave_queue(permit)
             return
-        first = next(iter(self._queue), None)
-        if first is None:
-            self._taken -= 1
-        else:
-            del self._queue[first]
-            first.grant()
+        self._taken -= 1
+        _decrement(self._taken_by, permit.owner)
+        for waiting in self._queue:
+            if self._may_run(waiting.owner):
+                self._leave_queue(waiting)
+                self.enter(waiting)
+                waiting.grant()
+                break
+
+    def _may_run(self, owner: str) -> bool:
+        return self._taken < self._most and (not owner or self._taken_by[owner] < self._most_of_one)
+
+    def _leave_queue(self, permit: Permit) -> None:
+        del self._queue[permit]
+        _decrement(self._waiting_by, permit.owner)
 
     def position(self, permit: Permit) -> int:
         """Return the position of a waiting permit, 1 for the first."""
@@ -69,6 +106,12 @@ class TurnLimiter:
         raise KeyError("the permit does not wait")
 
 
+def _decrement(counter: Counter[str], owner: str) -> None:
+    counter[owner] -= 1
+    if not counter[owner]:
+        del counter[owner]
+
+
 class Permit:
     """Permit of one session to run a turn.
 
@@ -76,15 +119,18 @@ class Permit:
         turn_limiter: The server's limiter.
         granted: Called when a waiting permit gets its slot, within the step of the session that
             released it. The host continues with this session in a step of its own.
+        owner: The client whose share it uses; empty for a client that cannot be told from others.
 
     Attributes:
+        owner: The client whose share it uses.
         held: Whether it has a slot.
         waits: Whether it is in the queue.
     """
 
-    __limiter__ = ("_granted", "_limiter", "held", "waits")
+    __slots__ = ("_granted", "_limiter", "held", "owner", "waits")
 
-    def __init__(self, turn_limiter: TurnLimiter, granted: Callable[[], None]) -> None:
+    def __init__(self, turn_limiter: TurnLimiter, granted: Callable[[], None], owner: str = "") -> None:
+        self.owner = owner
         self._limiter = turn_limiter
         self._granted = granted
         self.held = False
@@ -93,7 +139,7 @@ class Permit:
     @property
     def room(self) -> bool:
         """Whether an input can get a slot or a place in the queue."""
-        return self.held or self.waits or self._limiter.room
+        return self.held or self.waits or self._limiter.room_for(self.owner)
 
     @property
     def contested(self) -> bool:

@@ -51,6 +51,7 @@ SUPERSEDED = Ending("interrupted", "superseded")
 CLIENT_GONE = Ending("interrupted", "client_gone")
 SESSION_CLOSED = Ending("interrupted", "session_closed")
 NO_OUTPUT = Ending("failed", "no_output", True)
+TIMEOUT = Ending("failed", "timeout", True)
 OVERLOAD = Ending("failed", "overload", True)
 SHUTDOWN = Ending("failed", "shutdown", True)
 
@@ -98,6 +99,7 @@ class TurnRecord(Struct, gc=False, eq=False):
         deferred: Its ending once its section is over; None when no interrupt waits.
         held_until: Time at which a hold ends automatically; None when it is not held.
         sections: Number of open protected sections.
+        paused_since: Time since which its client has kept its agent from being pulled; None while it is.
         progress_at: Time of its last output, or of the last pull after a pause.
         usage: Tokens that its model calls used.
         queued_bytes: Approximate size of the waiting output.
@@ -117,6 +119,7 @@ class TurnRecord(Struct, gc=False, eq=False):
     held_until: float | None = None
     sections: int = 0
     progress_at: float = 0.0
+    paused_since: float | None = None
     usage: Usage | None = None
     queued_bytes: int = 0
     choked: bool = False

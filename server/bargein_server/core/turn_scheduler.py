@@ -275,6 +275,8 @@ class TurnScheduler:
                 turn.purge(spare_sections=True)
             elif effect is Effect.REPORT_HELD:
                 turn.held_until = self.now + self._settings.hold_s
+                if turn.paused_since is None:
+                    turn.paused_since = self.now
                 self._number(turn, TurnHeld(turn_id=turn.id))
             elif effect is Effect.REPORT_RESUMED:
                 turn.held_until = None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import msgspec
 from msgspec import Struct, json
+from starlette.datastructures import Address
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -15,7 +17,8 @@ from starlette.types import Receive, Scope, Send
 from bargein_protocol import Code, Cursor, ErrorEvent, SessionId, SessionOpen, Token, errors
 from bargein_protocol.codec import open_value_fault
 
-from ..guard.admission import RETRY_AFTER_S, Admission, Caller, Refused
+from ..guard.admission import RETRY_AFTER_S, Admission, Caller, Refused, rare_log
+from ..guard.limits import address_key
 from ..hosting.host import SessionHost
 from ..hosting.registry import SessionRegistry
 
@@ -57,7 +60,7 @@ class Health(Struct, frozen=True):
     """State of the server.
 
     Args:
-        status: `ok`, or `draining` while the server shuts down and accepts no new clients.
+        status: `ok`; `draining` while the server shuts down; `full` while it refuses new clients.
     """
 
     status: str
@@ -85,11 +88,22 @@ def denial(refused: Refused, admission: Admission) -> Response:
 TOKEN_HEADER = "Bargein-Session-Token"
 SESSION_HEADER = "Bargein-Session"
 COOKIE = "bargein_session"
+COOKIE_HEADER = "Bargein-Cookie"
+"""Header of a request that asks for the cookie; its value is the path of the server, as its page sees it."""
 
-SLOWEST_BYTES_PER_S = 32 * 1024
-"""Slowest line that a body may come over; a fixed time for any body is added."""
+_PATH = re.compile(r"/|(/[A-Za-z0-9._~%-]{1,128}){1,16}/?")
 
 T = TypeVar("T")
+
+
+def address_of(client: Address | None) -> str:
+    """Return the key of a client's address."""
+    return address_key(client.host if client is not None else None)
+
+
+def local_of(scope: Scope) -> str:
+    """Return the server's address."""
+    return str((scope.get("server") or ("", None))[0])
 
 
 class Call:
@@ -119,6 +133,9 @@ class Call:
         self.receive = receive
         self.send = send
         self.admission = admission
+        self._budgets = admission.budgets(caller)
+        self._client = caller.owner
+        self._held = 0
 
     async def body(self, limit: int) -> bytes:
         """Return the body, which must be JSON.
@@ -126,24 +143,45 @@ class Call:
         Raises:
             Refused: The body is not JSON, too large or too slow, or the client sends too much.
         """
-        request = self.request
+        request, settings = self.request, self.sessions.settings
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             # This also stops foreign pages without CORS: a form cannot send this type.
             raise Refused(415, "expected a body of application/json")
+        too_large = Refused(413, f"expected at most {limit} bytes")
+        declared = request.headers.get("content-length", "")
+        if declared.isdecimal() and (len(declared) > 19 or int(declared) > limit):
+            raise too_large
         body = bytearray()
         try:
-            async with asyncio.timeout(self.sessions.settings.first_frame_s + limit / SLOWEST_BYTES_PER_S):
+            async with asyncio.timeout(settings.request_body_s):
                 async for chunk in request.stream():
+                    if len(body) + len(chunk) > limit:
+                        raise too_large
+                    self._hold(len(chunk))
                     body += chunk
-                    if len(body) > limit:
-                        raise Refused(413, f"expected at most {limit} bytes")
         except TimeoutError:
             raise Refused(408, "the body was not complete in time") from None
         except ClientDisconnect:
             raise Refused(400, "the body was not complete") from None
-        self._count(len(body))
+        if not self.admission.rates.take_bytes(self.caller.address, len(body), self.sessions.loop.time()):
+            raise Refused(429, "too many bytes", RETRY_AFTER_S)
         return bytes(body)
+
+    def _hold(self, size: int) -> None:
+        for index, budget in enumerate(self._budgets):
+            if not budget.take(self._client, size):
+                for taken in self._budgets[:index]:
+                    taken.give_back(self._client, size)
+                rare_log.warning("requests are refused: their bodies exceed --max-body-bytes")
+                raise Refused(503, "the server holds too many requests", RETRY_AFTER_S)
+        self._held += size
+
+    def release_body(self) -> None:
+        """Give the bytes of the body back: what was decoded is bounded elsewhere."""
+        for budget in self._budgets:
+            budget.give_back(self._client, self._held)
+        self._held = 0
 
     async def decoded(self, kind: type[T], limit: int | None = None) -> T:
         """Return the body as a struct.
@@ -191,6 +229,21 @@ class Call:
         if not self.caller.authenticate(credential):
             raise Refused(401, "a bearer token is needed")
 
+    def cookie_path(self) -> str | None:
+        """Return the path before `/v1` for the cookie that the client asks for, None without a wish.
+
+        Only the client knows the prefix that a proxy strips.
+
+        Raises:
+            Refused: The header does not hold a path.
+        """
+        given = self.request.headers.get(COOKIE_HEADER)
+        if given is None:
+            return None
+        if _PATH.fullmatch(given) is None:
+            raise Refused(422, f"expected a path in {COOKIE_HEADER}, such as / or /chat")
+        return given.rstrip("/") or str(self.request.scope.get("root_path", ""))
+
     def cursor(self) -> Cursor | None:
         """Return the cursor in `Last-Event-ID`, None without one.
 
@@ -202,14 +255,11 @@ class Call:
             return None
         epoch, _, seq = given.rpartition(".")
         try:
-            return msgspec.convert({"epoch": epoch, "seq": msgspec.json.decode(seq)}, Cursor)
+            if not (seq.isascii() and seq.isdecimal() and len(seq) <= 19):
+                raise msgspec.ValidationError
+            return msgspec.convert({"epoch": epoch, "seq": int(seq)}, Cursor)
         except (msgspec.MsgspecError, UnicodeError):
             raise Refused(422, "expected a Last-Event-ID of the form epoch.seq") from None
-
-    def _count(self, size: int) -> None:
-        address = self.request.client.host if self.request.client is not None else ""
-        if not self.admission.rates.take(address, size, self.sessions.loop.time()):
-            raise Refused(429, "too many requests", RETRY_AFTER_S)
 
 
 def check(opening: SessionOpen) -> None:
@@ -248,13 +298,18 @@ class HttpEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         request = Request(scope, receive)
-        address = request.client.host if request.client is not None else ""
-        local = (scope.get("server") or ("", None))[0]
+        address = address_of(request.client)
+        local = local_of(scope)
         try:
             with self._admission.admit(request.headers, request.url.scheme, (), address, local) as caller:
+                if not self._admission.rates.take(address, asyncio.get_running_loop().time()):
+                    raise Refused(429, "too many requests", RETRY_AFTER_S)
                 call = Call(request, self._sessions(), self._admission, caller, receive, send)
-                response = await self._handler(call)
-                if response is not None:
-                    await response(scope, receive, send)
+                try:
+                    response = await self._handler(call)
+                    if response is not None:
+                        await response(scope, receive, send)
+                finally:
+                    call.release_body()
         except Refused as refused:
             await denial(refused, self._admission)(scope, receive, send)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 
 import msgspec
 from msgspec.structs import replace
@@ -25,7 +26,8 @@ from bargein_protocol import (
 )
 from bargein_protocol.errors import OVERLOADED
 
-from ..guard.admission import RETRY_AFTER_S, Refused
+from ..core.side_channel import Follower
+from ..guard.admission import RETRY_AFTER_S, Refused, rare_log
 from ..hosting.host import SessionHost
 from ..transport.batch import Batch
 from ..transport.event_stream import HEADERS, SSE, EventStreamWire, FollowerConnection, StreamConnection
@@ -59,7 +61,7 @@ async def open_session(call: Call) -> None:
 
 async def _stream(call: Call, opening: SessionOpen, until: InputId | None) -> None:
     sessions = call.sessions
-    cursor = call.cursor()
+    cursor, cookie_path = call.cursor(), call.cookie_path()
     if opening.resume is not None and cursor is not None:
         opening = replace(opening, resume=replace(opening.resume, cursor=cursor))
     check(opening)
@@ -70,6 +72,7 @@ async def _stream(call: Call, opening: SessionOpen, until: InputId | None) -> No
             raise Refused(404, f"the session cannot be resumed: {refused}")
         if sessions.draining and opening.resume is None:
             raise Refused(503, "the server is shutting down", RETRY_AFTER_S)
+    call.release_body()
     wire = EventStreamWire(call.send)
     connection = StreamConnection(wire, sessions, call.caller, until)
     connection.take(opening)
@@ -82,23 +85,28 @@ async def _stream(call: Call, opening: SessionOpen, until: InputId | None) -> No
     headers = {
         PROTOCOL_HEADER: "1",
         SESSION_HEADER: live.view.id,
-        "Set-Cookie": _cookie(call, live),
     }
+    if cookie_path is not None:
+        headers["Set-Cookie"] = _cookie(call, live, cookie_path)
     await wire.run(connection, live.core.side_channel.cursor.epoch, headers, call.receive)
 
 
-def _cookie(call: Call, live: SessionHost) -> str:
+def _cookie(call: Call, live: SessionHost, path: str) -> str:
     """Return the cookie for following the session with an `EventSource`.
 
-    An `EventSource` cannot set headers.
+    An `EventSource` cannot set headers. Only clients that ask for a cookie get one, and it has an age,
+    because a browser keeps a bounded number of cookies of a site, the site's own among them.
     """
-    path = f"{call.request.scope.get('root_path', '')}/v1/sessions/{live.view.id}"
+    path = f"{path}/v1/sessions/{live.view.id}"
+    age = int(call.sessions.settings.idle_s)
     secure = "; Secure" if call.request.url.scheme == "https" else ""
-    return f"{COOKIE}={live.new_viewer_token()}; Path={path}; HttpOnly; SameSite=Strict{secure}"
+    value = live.new_viewer_token()
+    return f"{COOKIE}={value}; Path={path}; Max-Age={age}; HttpOnly; SameSite=Strict{secure}"
 
 
 async def interrupt_turn(call: Call) -> Response:
     """`POST /v1/sessions/{id}/interrupt`: end a turn, from any connection."""
+    call.session()  # refuses before the body is read
     event = await call.decoded(Interrupt)
     live = call.session()
     [answer] = live.act(live.core.side_channel.request, event)
@@ -115,6 +123,7 @@ async def session_events(call: Call) -> Response | None:
 
 async def send_event(call: Call) -> Response:
     """`POST /v1/sessions/{id}/events`: send an event; answers use the stream."""
+    call.session()  # refuses before the body is read
     frame = await call.body(call.sessions.settings.max_frame_bytes)
     live = call.session()
     token = call.request.headers.get(TOKEN_HEADER)
@@ -145,9 +154,25 @@ async def follow_session(call: Call) -> Response | None:
     if call.request.method == "HEAD":
         return Response(headers={**HEADERS, **headers})
     wire = EventStreamWire(call.send)
-    connection = FollowerConnection(wire, call.sessions, live, follower)
+    connection = FollowerConnection(wire, call.sessions, live, follower, _use_snapshot(call, follower))
     await wire.run(connection, side_channel.cursor.epoch, headers, call.receive)
     return None
+
+
+def _use_snapshot(call: Call, follower: Follower) -> Callable[[], None] | None:
+    """Count the snapshot that a follower needs; return the function to call when it was sent.
+
+    Raises:
+        Refused: Too many bytes of snapshots wait to be read.
+    """
+    shared, snapshots = follower.snapshot(), call.sessions.snapshots
+    if shared is None:
+        return None
+    call.admission.rates.spend(call.caller.address, len(shared.frame), call.sessions.loop.time())
+    if not snapshots.use(shared):
+        rare_log.warning("followers are refused: those that follow already do not read their snapshots")
+        raise Refused(503, "too many followers do not read", RETRY_AFTER_S)
+    return partial(snapshots.release, shared)
 
 
 NDJSON = "application/x-ndjson"
@@ -167,8 +192,8 @@ async def answer_batch(call: Call) -> None:
     Closing the request ends all running turns, because no client could resume them.
     """
     settings = call.sessions.settings
+    call.authenticate(None)  # before the body is read
     asked = await call.decoded(BatchRequest, settings.max_batch_bytes)
-    call.authenticate(None)
     if len(asked.inputs) > settings.max_batch_inputs:
         raise Refused(413, f"expected at most {settings.max_batch_inputs} inputs")
     for item in asked.inputs:

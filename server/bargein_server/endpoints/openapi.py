@@ -27,7 +27,7 @@ from bargein_protocol import (
     __version__,
 )
 
-from .call import COOKIE, TOKEN_HEADER, Health, Ticket
+from .call import COOKIE, COOKIE_HEADER, TOKEN_HEADER, Health, Ticket
 
 Schema = dict[str, Any]
 
@@ -125,7 +125,7 @@ _DOCUMENT = (Answer(200, "The document.", Media.DOCUMENT),)
 ROUTES = (
     Route(
         "/v1/turns", "post", "startTurn", "Request a turn and stream its events until it ends.",
-        (_DRIVEN, *_refused(*_LET_IN, *_BODY, 404)), TurnRequest, ("Last-Event-ID",), CLIENT,
+        (_DRIVEN, *_refused(*_LET_IN, *_BODY, 404)), TurnRequest, ("Last-Event-ID", COOKIE_HEADER), CLIENT,
     ),
     Route(
         "/v1/batch", "post", "answerBatch",
@@ -136,7 +136,7 @@ ROUTES = (
     Route(
         "/v1/sessions", "post", "openSession",
         "Drive a session over an event stream; events to it are posted to `events`.",
-        (_DRIVEN, *_refused(*_LET_IN, *_BODY, 404)), SessionOpen, ("Last-Event-ID",), CLIENT,
+        (_DRIVEN, *_refused(*_LET_IN, *_BODY, 404)), SessionOpen, ("Last-Event-ID", COOKIE_HEADER), CLIENT,
     ),
     Route(
         "/v1/sessions/{session_id}/events", "get", "followSession",
@@ -166,7 +166,7 @@ ROUTES = (
     Route(
         "/v1/tickets", "post", "issueTicket",
         "Issue a ticket for a browser, in exchange for a bearer token. A ticket is valid once.",
-        (Answer(201, "The ticket.", Ticket), *_refused(401)), security=(("bearer",),),
+        (Answer(201, "The ticket.", Ticket), *_refused(401, 429)), security=(("bearer",),),
     ),
     Route(
         "/healthz", "get", "getHealth", "Liveness probe", (Answer(200, "Alive", Health),)
@@ -175,7 +175,7 @@ ROUTES = (
         "/readyz", "get", "getReadiness", "Readiness probe",
         (
             Answer(200, "Ready", Health),
-            Answer(503, "Draining: no new clients are accepted", Health),
+            Answer(503, "Draining or full: no new clients are accepted", Health),
         ),
     ),
     Route(
@@ -183,7 +183,7 @@ ROUTES = (
         (
             Answer(200, "All metrics.", Media.TEXT),
             Answer(404, "Metrics are not served.", Media.TEXT),
-            *_refused(401),
+            *_refused(401, 403, 429),
         ),
         security=CLIENT,
     ),
@@ -257,6 +257,12 @@ _PARAMETERS: dict[str, Schema] = {
         "name": "Last-Event-ID", "in": "header", "description": "The id of the last event received.",
         "schema": {"type": "string", "pattern": r"^[A-Za-z0-9_-]{1,64}\.[0-9]{1,15}$"},
         "example": "5b021235.17",
+    },
+    COOKIE_HEADER: {
+        "name": COOKIE_HEADER, "in": "header",
+        "description": "Asks for a cookie; the path of the server, as its page sees it.",
+        "schema": {"type": "string", "pattern": r"^(/|(/[A-Za-z0-9._~%-]{1,128}){1,16}/?)$"},
+        "example": "/",
     },
     "from": {
         "name": "from", "in": "query", "description": "Start of the stream without `Last-Event-ID`.",

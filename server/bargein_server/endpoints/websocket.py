@@ -18,13 +18,13 @@ from ..transport.connection import Connection
 from ..transport.peer_limits import CAN_CAP
 from ..transport.transport_wire import TransportWire
 from ..transport.websocket_protocol import EXTENSION, BargeinProtocol
-from .call import Ticket, denial, json_answer
+from .call import Ticket, address_of, denial, json_answer, local_of
 
 
 async def issue_ticket(request: Request, admission: Admission) -> Response:
     """Answer 201 with a ticket, or 401."""
     try:
-        principal = admission.bearer(request.headers)
+        principal = admission.bearer(request.headers, address_of(request.client))
     except Refused as refused:
         return denial(refused, admission)
     if principal is None:
@@ -41,8 +41,8 @@ async def serve_session(websocket: WebSocket, sessions: SessionRegistry, admissi
     """
     offered: list[str] = websocket.scope.get("subprotocols", [])
     chosen = negotiate([item for item in offered if not item.startswith(TICKET_ITEM)])
-    address = websocket.client.host if websocket.client is not None else ""
-    local = (websocket.scope.get("server") or ("", None))[0]
+    address = address_of(websocket.client)
+    local = local_of(websocket.scope)
     try:
         if chosen is None:
             raise Refused(400, "unknown subprotocol")

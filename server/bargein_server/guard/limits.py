@@ -1,4 +1,4 @@
-"""Limits on open connections, and on the rates of messages and bytes.
+"""Limits on connections, on bytes that are held, and on the rates of messages, bytes and warnings.
 
 Reading is never paused, so that an interrupt is always read (contract 12). Limits on messages and bytes
 take the place of that pause.
@@ -6,7 +6,169 @@ take the place of that pause.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, OrderedDict
+from collections.abc import Collection
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from time import monotonic
+
+from ..core.side_channel import SharedSnapshot
+from ..settings import share_of
+
+UNKNOWN_ADDRESS = "unknown"
+"""Key of all clients whose address is not an IP address."""
+
+
+def address_key(address: str | None) -> str:
+    """Return the key under which a client's address is limited.
+
+    The text may come from a header such as `X-Forwarded-For`, so only IP addresses become keys of their own.
+    An IPv6 client usually has a whole /64 network, which is one key.
+
+    Args:
+        address: The address; None for the peer of a Unix socket, which has none.
+
+    Returns:
+        An empty text for a client without an address: it has no limits of its own.
+    """
+    if not address:
+        return ""
+    try:
+        parsed = ip_address(address[:64])
+    except ValueError:
+        return UNKNOWN_ADDRESS
+    if isinstance(parsed, IPv6Address):
+        mapped = parsed.ipv4_mapped
+        if mapped is None:
+            return str(IPv6Network((int(parsed) >> 64 << 64, 64)))
+        parsed = mapped
+    return str(parsed)
+
+
+class ByteBudget:
+    """Bytes that are held at a time, in total and by one client.
+
+    Args:
+        most: Maximum number of bytes.
+        share: Maximum part of it for one client.
+    """
+
+    def __init__(self, most: int, share: float) -> None:
+        self._most = most
+        self._of_one = share_of(most, share)
+        self._by_client: Counter[str] = Counter()
+        self.held = 0
+
+    def take(self, client: str, size: int) -> bool:
+        """Add bytes of a client if the limits allow it; return whether they do.
+
+        Args:
+            client: The client (`Caller.owner`); empty for one that cannot be told from others.
+            size: Number of bytes.
+        """
+        of_client = self._by_client[client] + size
+        if self.held + size > self._most or (client and of_client > self._of_one):
+            return False
+        self.held += size
+        self._by_client[client] += size
+        return True
+
+    def give_back(self, client: str, size: int) -> None:
+        """Remove bytes of a client."""
+        self.held -= size
+        self._by_client[client] -= size
+        if not self._by_client[client]:
+            del self._by_client[client]
+
+
+class SnapshotBudget:
+    """Bytes of the snapshots that followers have not taken yet; a shared one counts once.
+
+    Args:
+        most: Maximum number of bytes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._budget = ByteBudget(most, 1.0)
+
+    @property
+    def held(self) -> int:
+        """Bytes of all snapshots in use."""
+        return self._budget.held
+
+    def use(self, shared: SharedSnapshot) -> bool:
+        """Keep a snapshot for one more connection if there is room; return whether there is."""
+        if not shared.users and not self._budget.take("", len(shared.frame)):
+            return False
+        shared.users += 1
+        return True
+
+    def release(self, shared: SharedSnapshot) -> None:
+        """Record that a connection has sent a snapshot."""
+        shared.users -= 1
+        if not shared.users:
+            self._budget.give_back("", len(shared.frame))
+
+
+class Sockets:
+    """Counts open sockets, from accept to close, in total and by address.
+
+    A few more than the limit are accepted, so that probes and refusals get their answers.
+
+    Args:
+        most: Maximum number of connections.
+        per_address: Maximum number of connections from one address.
+        proxies: Addresses and networks of trusted proxies (`*` for all), which connect for many clients.
+    """
+
+    def __init__(self, most: int, per_address: int, proxies: Collection[str]) -> None:
+        self._most = most + _reserve(most)
+        self._per_address = per_address + _reserve(per_address)
+        self._every = "*" in proxies
+        self._proxies = [network for text in proxies if (network := _network(text)) is not None]
+        self._open: dict[object, str] = {}
+        self._by_address: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def enter(self, socket: object, address: str | None) -> bool:
+        """Add an accepted socket; return whether it is within the limits.
+
+        It is added in any case, until `leave`.
+        """
+        key = "" if self._is_proxy(address) else address_key(address)
+        self._open[socket] = key
+        self._by_address[key] += 1
+        return len(self._open) <= self._most and (not key or self._by_address[key] <= self._per_address)
+
+    def leave(self, socket: object) -> None:
+        """Remove a closed socket."""
+        key = self._open.pop(socket, None)
+        if key is not None:
+            self._by_address[key] -= 1
+            if not self._by_address[key]:
+                del self._by_address[key]
+
+    def _is_proxy(self, address: str | None) -> bool:
+        if self._every or not address:
+            return True
+        try:
+            parsed: IPv4Address | IPv6Address = ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._proxies)
+
+
+def _reserve(most: int) -> int:
+    return 8 + most // 32
+
+
+def _network(text: str) -> IPv4Network | IPv6Network | None:
+    try:
+        return ip_network(text.strip())
+    except ValueError:
+        return None
 
 
 class Connections:
@@ -30,8 +192,8 @@ class Connections:
         return len(self) >= self._most
 
     def has_enough(self, address: str) -> bool:
-        """Return whether the limit of this address is reached."""
-        return self._by_address[address] >= self._per_address
+        """Return whether the limit of this address is reached; no address has none."""
+        return bool(address) and self._by_address[address] >= self._per_address
 
     def enter(self, address: str) -> None:
         """Add a connection."""
@@ -72,6 +234,10 @@ class TokenBucket:
         """Allow an amount once, in addition to the rate."""
         self._extra += amount
 
+    def level(self, now: float) -> float:
+        """Return the amount that may be taken."""
+        return self._extra + min(self._burst, self._level + (now - self._at) * self._rate)
+
     def take(self, amount: float, now: float) -> bool:
         """Take an amount if the level allows it; return whether it does."""
         if amount <= self._extra:
@@ -86,6 +252,11 @@ class TokenBucket:
             return False
         self._level = level - amount
         return True
+
+    def spend(self, amount: float, now: float) -> None:
+        """Take an amount in any case: nothing more is allowed until the debt is refilled."""
+        if not self.take(amount, now):
+            self._level -= amount
 
 
 class AddressRates:
@@ -103,14 +274,25 @@ class AddressRates:
         self._bytes_per_s = bytes_per_s
         self._buckets: OrderedDict[str, tuple[TokenBucket, TokenBucket]] = OrderedDict()
 
-    def take(self, address: str, size: int, now: float) -> bool:
-        """Count a request; return False when it exceeds a limit.
+    def take(self, address: str, now: float) -> bool:
+        """Count a request; return False when it exceeds the limit."""
+        return not address or self._buckets_of(address, now)[0].take(1, now)
 
-        Args:
-            address: The client's address.
-            size: Bytes of the body.
-            now: The time in seconds.
-        """
+    def take_bytes(self, address: str, size: int, now: float) -> bool:
+        """Count bytes of a body; return False when they exceed the limit."""
+        return not address or self._buckets_of(address, now)[1].take(size, now)
+
+    def allows(self, address: str, now: float) -> bool:
+        """Return whether one more request of an address is within the limits; count nothing."""
+        buckets = self._buckets.get(address)
+        return buckets is None or buckets[0].level(now) >= 1
+
+    def spend(self, address: str, size: int, now: float) -> None:
+        """Count bytes that a request caused; further requests wait until they are within the limit."""
+        if address:
+            self._buckets_of(address, now)[1].spend(size, now)
+
+    def _buckets_of(self, address: str, now: float) -> tuple[TokenBucket, TokenBucket]:
         buckets = self._buckets.get(address)
         if buckets is None:
             buckets = self._buckets[address] = (
@@ -121,5 +303,32 @@ class AddressRates:
                 self._buckets.popitem(last=False)
         else:
             self._buckets.move_to_end(address)
-        messages, bytes_ = buckets
-        return messages.take(1, now) and bytes_.take(size, now)
+        return buckets
+
+
+WARNING_INTERVAL_S = 60.0
+"""Seconds between two warnings of the same kind."""
+
+
+class RareLog:
+    """Logger of warnings that peers can cause as often as they like.
+
+    Args:
+        log: The logger.
+    """
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._next: dict[str, float] = {}
+
+    def warning(self, message: str, *args: object) -> None:
+        """Log a warning unless the same message was logged in the last minute.
+
+        Args:
+            message: The format, which is the kind; never text of a peer.
+            args: Its arguments.
+        """
+        now = monotonic()
+        if now >= self._next.get(message, 0.0):
+            self._next[message] = now + WARNING_INTERVAL_S
+            self._log.warning(message, *args)

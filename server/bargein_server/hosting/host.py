@@ -70,8 +70,10 @@ class SessionHost:
         registry: Registry of all sessions.
         principal: The authenticated client; None without authentication.
         telemetry: Telemetry of the session.
+        owner: The client whose share it uses; empty for a client that cannot be told from others.
 
     Attributes:
+        owner: The client whose share it uses.
         core: The session; called through `act`.
         view: View of the session for its agents.
         connection: The connection that drives the session; None while the client is away.
@@ -82,8 +84,14 @@ class SessionHost:
     """
 
     def __init__(
-        self, core: Session, registry: HostRegistry, principal: str | None, telemetry: SessionTelemetry
+        self,
+        core: Session,
+        registry: HostRegistry,
+        principal: str | None,
+        telemetry: SessionTelemetry,
+        owner: str = "",
     ) -> None:
+        self.owner = owner
         self.core = core
         self.telemetry = telemetry
         self.view = SessionView(core, principal)
@@ -326,6 +334,7 @@ class SessionHost:
             self.connection = None
             self._release_run()  # a session without its client keeps no reference to the socket
             self.telemetry.detached()
+            self._registry.detached(self)
             self.act(self.core.detach)
 
     # --- turns -----------------------------------------------------------------------------------

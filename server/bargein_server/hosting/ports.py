@@ -190,6 +190,10 @@ class HostRegistry(Protocol):
         """Return the one HTTP client of the server."""
         ...
 
+    def detached(self, host: Any) -> None:
+        """Record that the client of a session is away."""
+        ...
+
     def forget(self, host: Any) -> None:
         """Drop a session that has ended."""
         ...

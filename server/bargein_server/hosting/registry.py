@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,11 +28,13 @@ from ..agent import Agent
 from ..core.replay_log import MemoryLog
 from ..core.session import Session
 from ..core.turn_limiter import Permit, TurnLimiter
+from ..guard.limits import RareLog, SnapshotBudget
 from ..settings import Settings
 from ..telemetry import NO_TELEMETRY, Telemetry
 from .host import SessionHost
 from .pacing import FlushScheduler, TimeSlicer
 from .ports import ClientConnection, Closable
+from .session_pool import SessionPool
 from .stopping import Stopping, wait_until
 from .threads import AuthorThreads
 
@@ -39,11 +42,16 @@ if TYPE_CHECKING:
     import httpx2
 
 
+log = RareLog(logging.getLogger("bargein.server"))
+
 # Clients that a restarted server can accept per second, handshakes included.
 RECONNECTS_PER_S = 1000.0
 
 # Interval in which a draining server polls whether slow clients have taken their last frames.
 POLL_S = 0.05
+
+# Snapshots that followers have not read yet. One may have 8 MiB.
+MAX_SNAPSHOT_BYTES = 64 * 1024 * 1024
 
 NO_TRACE: Mapping[str, str] = {}
 
@@ -61,6 +69,7 @@ class SessionRegistry:
         context: Original of every turn's context.
         draining: Whether the server stops.
         stopping: Requests to stop, which cut the waits of `shut_down` short.
+        snapshots: Bytes of the snapshots that followers have not read yet.
         connection_numbers: Source of ascending numbers for connections.
         telemetry: Telemetry of the server.
     """
@@ -78,7 +87,9 @@ class SessionRegistry:
         self.loop = asyncio.get_running_loop()
         self.time_slicer = TimeSlicer(self.loop)
         self.flush_scheduler = FlushScheduler(self.loop)
-        self.turn_limiter = TurnLimiter(settings.max_running_turns, settings.max_waiting_turns)
+        self.turn_limiter = TurnLimiter(
+            settings.max_running_turns, settings.max_waiting_turns, settings.max_client_share
+        )
         self.abandoned: set[asyncio.Task[Any]] = set()
         self.background: set[asyncio.Task[Any]] = set()
         self.context: Context = context if context is not None else Context()
@@ -87,14 +98,20 @@ class SessionRegistry:
         self.threads = AuthorThreads(self.loop, settings)
         self.streams: set[Closable] = set()
         self.connection_numbers = count(1)
-        self._hosts: dict[SessionId, SessionHost] = {}
+        self._hosts = SessionPool(settings.max_sessions, settings.max_client_share)
+        self.snapshots = SnapshotBudget(MAX_SNAPSHOT_BYTES)
         self._http_client: httpx2.AsyncClient | None = None
 
     def __len__(self) -> int:
         return len(self._hosts)
 
     def __iter__(self) -> Iterator[SessionHost]:
-        return iter(list(self._hosts.values()))
+        return iter(self._hosts)
+
+    @property
+    def full(self) -> bool:
+        """Whether a new client gets no session, or its turn no place."""
+        return not self.turn_limiter.room or not (self._hosts.has_room("") or self._hosts.idle(""))
 
     def open(
         self,
@@ -103,6 +120,7 @@ class SessionRegistry:
         codec: Codec,
         principal: str | None = None,
         trace: Mapping[str, str] = NO_TRACE,
+        owner: str = "",
     ) -> SessionHost | None:
         """Attach a connection to the session of its first frame, or a fresh one.
 
@@ -112,6 +130,7 @@ class SessionRegistry:
             codec: Codec of its frames.
             principal: The authenticated client; None without authentication.
             trace: W3C trace context of the connection, by header.
+            owner: The client whose share a fresh session uses (`Caller.owner`).
 
         Returns:
             None when a fresh session is needed and there are too many, or when a newer connection has
@@ -120,9 +139,9 @@ class SessionRegistry:
         now = self.loop.time()
         host, refused = self.resumable(event.resume, principal, now)
         if host is None:
-            if len(self._hosts) >= self.settings.max_sessions:
+            if not self._make_room(owner):
                 return None
-            host = self._create(codec, principal, now)
+            host = self._create(codec, principal, owner, now)
         elif connection.number < host.newest:
             # The newest connection wins, also when the first frame of an older one was delayed.
             connection.replaced()
@@ -130,6 +149,7 @@ class SessionRegistry:
         elif host.connection is not None:
             host.connection.replaced()
         host.connection, host.newest = connection, connection.number
+        self._hosts.attached(host)
         host.telemetry.attached(refused or ("resumed" if event.resume is not None else "fresh"), trace)
         pending: Sequence[PendingEvent] = event.pending or ()
         host.core.attach(
@@ -146,8 +166,12 @@ class SessionRegistry:
     def forget(self, host: SessionHost) -> None:
         """Drop a session that has ended; its tasks continue to clean up."""
         host.forgotten()
-        if self._hosts.pop(host.core.identity.session_id, None) is not None:
+        if self._hosts.remove(host):
             host.telemetry.closed("expired" if host.connection is None else "closed")
+
+    def detached(self, host: SessionHost) -> None:
+        """Record that the client of a session is away."""
+        self._hosts.detached(host)
 
     def find(self, session_id: SessionId, principal: str | None) -> SessionHost | None:
         """Return a session of this principal, None without one."""
@@ -171,7 +195,18 @@ class SessionRegistry:
         refused = host.core.refusal(resume, now)
         return (host, None) if refused is None else (None, refused)
 
-    def _create(self, codec: Codec, principal: str | None, now: float) -> SessionHost:
+    def _make_room(self, owner: str) -> bool:
+        """Let an idle session make room for one more; return whether there is room."""
+        if self._hosts.has_room(owner):
+            return True
+        idle = self._hosts.idle(owner)
+        if idle is None:
+            log.warning("sessions are refused: raise --max-sessions or --max-client-share")
+            return False
+        idle.act(idle.core.expire)
+        return True
+
+    def _create(self, codec: Codec, principal: str | None, owner: str, now: float) -> SessionHost:
         settings = self.settings
         session_id = SessionId("s_" + secrets.token_hex(12))
         telemetry = self.telemetry.session(session_id, principal)
@@ -181,14 +216,15 @@ class SessionRegistry:
             MemoryLog(settings.max_log_events, settings.max_log_bytes),
             codec,
             settings,
-            Permit(self.turn_limiter, partial(self._granted, session_id)),
+            Permit(self.turn_limiter, partial(self._granted, session_id), owner),
             _turn_ids(),
             now,
             telemetry,
         )
         if self.draining:
             core.shut_down(now)  # rejects inputs with `shutting_down`, as every session does
-        host = self._hosts[session_id] = SessionHost(core, self, principal, telemetry)
+        host = SessionHost(core, self, principal, telemetry, owner)
+        self._hosts.add(host)
         return host
 
     def _granted(self, session_id: SessionId) -> None:

@@ -26,7 +26,7 @@ from bargein_protocol import TurnId, Usage
 from ..agent import Output, Turn, TurnClosed, TurnFailed
 from ..core.author_code import EXITS, Contained
 from ..core.observer import Attribute, Span
-from ..core.turn_record import COMPLETED, Ending
+from ..core.turn_record import COMPLETED, TIMEOUT, Ending
 from .ports import RunnerHost
 from .tool_ledger import TurnToolLedger
 from .upstream import TURN_STREAMS, TurnStreams
@@ -41,7 +41,6 @@ log = logging.getLogger("bargein.turn")
 T = TypeVar("T")
 
 AGENT_ERROR = Ending("failed", "agent_error")
-TIMEOUT = Ending("failed", "timeout", True)
 
 
 def _is_cancelled() -> bool:

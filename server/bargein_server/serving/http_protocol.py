@@ -1,65 +1,195 @@
-"""uvicorn's HTTP protocol with limits on request heads.
+"""uvicorn's HTTP protocol with limits on connections, heads and bodies.
 
-uvicorn has no timeout for a head: a peer that sends half a head, or nothing at all, would keep its
-connection forever. The write buffer is as small as that of WebSockets, because output of an event stream
-cannot be purged once it is there. Of uvicorn's class it uses the callbacks of `asyncio.Protocol` and the
+uvicorn has a timeout between requests alone. A peer that sends half a head or half a body, or does not read
+the response, would keep its connection forever. So each state of a connection has a timer here, and each
+socket is counted from accept to close, also while a WebSocket has it.
+
+The write buffer is as small as that of WebSockets, because output of an event stream cannot be purged once
+it is there. Of uvicorn's class it uses the callbacks of `asyncio.Protocol` and of its own cycle, and the
 attribute `conn`, the `h11.Connection`, with its public states.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from asyncio.transports import BaseTransport
+from enum import Enum, auto
 from typing import cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from ..guard.limits import RareLog, Sockets
 from ..settings import Settings
 from ..transport.wire import HIGH_WATER
 
+log = RareLog(logging.getLogger("bargein.server"))
+
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+_FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n"
+)
+
+CLOSE_S = 10.0
+"""Seconds in which a closed connection must send its last bytes; then it is aborted."""
+
+ANSWER_S = 2.0
+"""Seconds that an application has for its answer to a body that is late."""
 
 
-class HeadTimeoutProtocol(H11Protocol):
-    """HTTP/1.1 protocol that bounds the time and the size of request heads.
+class _State(Enum):
+    IDLE = auto()
+    """Between requests; uvicorn's keep-alive timer runs."""
+    HEAD = auto()
+    BODY = auto()
+    RESPONDING = auto()
+    """The request is complete. The application sends its response, within bounds of its own."""
+    STALLED = auto()
+    """The peer does not read."""
+    CLOSING = auto()
 
-    Between a response and the next head, uvicorn's own keep-alive timeout applies.
+
+class BoundedHttpProtocol(H11Protocol):
+    """HTTP/1.1 protocol in which each state of a connection is bounded.
 
     Attributes:
         head_bytes: Bytes that a head may have.
         head_s: Seconds that a head may take, from the connection or from the head's first byte.
+        body_s: Seconds that a body may take.
+        stalled_s: Seconds that a peer may leave a response unread.
+        sockets: The open sockets of the server.
     """
 
     head_s = Settings().request_head_s
     head_bytes = Settings().max_head_bytes
+    body_s = Settings().request_body_s
+    stalled_s = Settings().stalled_s
+    sockets: Sockets
     _accepted: asyncio.Transport
-    _head_timer: asyncio.TimerHandle | None = None
+    _watched: _State = _State.IDLE
+    _timer: asyncio.TimerHandle | None = None
+    _paused = False  # the transport's buffer is above its mark
+    _answered = False  # a response was sent
+    _upgraded = False  # a WebSocket has the transport
+    _discards = False  # the response is complete, and the rest of the request is dropped
+
+    # --- the event loop's side -------------------------------------------------------------------
 
     def connection_made(self, transport: BaseTransport) -> None:
-        """Start the timer of the first head (asyncio)."""
+        """Count the socket, and start the timer of the first head (asyncio)."""
         self._accepted = cast(asyncio.Transport, transport)
         super().connection_made(self._accepted)
         self._accepted.set_write_buffer_limits(high=HIGH_WATER)
-        self._start_head_timer()
+        if not self.sockets.enter(transport, self.client[0] if self.client else None):
+            log.warning(
+                "connections are refused: raise --max-connections or --max-connections-per-address, "
+                "or limit connections in a proxy"
+            )
+            self._refuse(_FULL)
+        self._watch(_State.HEAD)
 
     def data_received(self, data: bytes) -> None:
-        """Refuse a head that is too large, and start or stop the timer (asyncio)."""
-        if self.conn.their_state is h11.IDLE and self._head_is_large(data):
-            self._accepted.write(_TOO_LARGE)
-            self._accepted.close()
+        """Refuse a head that is too large, and bound the next state (asyncio)."""
+        if self._discards or self._accepted.is_closing():
             return
-        super().data_received(data)
-        # After an upgrade the state of a request is that of its end.
-        if self.conn.their_state is not h11.IDLE:
-            self._stop_head_timer()
-        elif self._head_timer is None:
-            self._start_head_timer()
+        if self.conn.their_state is h11.IDLE and self._head_is_large(data):
+            self._refuse(_TOO_LARGE)
+        else:
+            super().data_received(data)
+        self._watch()
+
+    def eof_received(self) -> None:
+        """Let asyncio close the transport (asyncio)."""
+        super().eof_received()
+        self._watch(_State.CLOSING)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timer (asyncio)."""
-        self._stop_head_timer()
+        """Stop the timer and let the socket go (asyncio)."""
+        self._stop_timer()
+        self.sockets.leave(self._accepted)
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Bound the time that the peer does not read (asyncio)."""
+        super().pause_writing()
+        self._paused = True
+        self._watch()
+
+    def resume_writing(self) -> None:
+        """Stop the timer of a peer that reads again (asyncio)."""
+        super().resume_writing()
+        self._paused = False
+        self._watch()
+
+    # --- uvicorn's side --------------------------------------------------------------------------
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Hand the transport over to the WebSocket protocol, which has timers of its own (uvicorn)."""
+        self._upgraded = True
+        self._stop_timer()
+        super().handle_websocket_upgrade(event)
+
+    def on_response_complete(self) -> None:
+        """Close after a response to a request whose body was not read (uvicorn).
+
+        The rest of the body is read and dropped until the keep-alive timer closes the transport. An immediate
+        close would reset the connection, and the peer might not see the response (RFC 9112 section 9.6).
+        """
+        self._answered = True
+        unread = self.conn.their_state is h11.SEND_BODY
+        super().on_response_complete()
+        if unread and not self._accepted.is_closing():
+            self._discards = True
+            if self._accepted.can_write_eof():
+                self._accepted.write_eof()
+        self._watch()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection without a further request (uvicorn)."""
+        super().timeout_keep_alive_handler()
+        self._watch()
+
+    # --- timers ----------------------------------------------------------------------------------
+
+    def _watch(self, state: _State | None = None) -> None:
+        """Start the timer of the current state, unless it runs already."""
+        if self._upgraded:
+            return
+        state = self._state() if state is None or self._accepted.is_closing() else state
+        if state is self._watched:
+            return
+        self._stop_timer()
+        self._watched = state
+        seconds = {
+            _State.HEAD: self.head_s,
+            _State.BODY: self.body_s + ANSWER_S,
+            _State.STALLED: self.stalled_s,
+            _State.CLOSING: CLOSE_S,
+        }.get(state)
+        if seconds is not None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._expire)
+
+    def _state(self) -> _State:
+        theirs = self.conn.their_state
+        if self._accepted.is_closing():
+            return _State.CLOSING
+        if self._paused:
+            return _State.STALLED
+        if theirs is h11.IDLE:
+            return _State.HEAD if not self._answered or self.conn.trailing_data[0] else _State.IDLE
+        if theirs is h11.SEND_BODY and not self._discards:
+            return _State.BODY
+        return _State.RESPONDING
+
+    def _expire(self) -> None:
+        self._timer = None
+        self._accepted.abort()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _head_is_large(self, data: bytes) -> bool:
         # h11 bounds only incomplete heads; a head that arrives in a single read is not checked.
@@ -67,15 +197,6 @@ class HeadTimeoutProtocol(H11Protocol):
         end = head.find(b"\r\n\r\n")
         return (len(head) if end < 0 else end + 4) > self.head_bytes
 
-    def _head_is_late(self) -> None:
-        self._head_timer = None
-        if not self._accepted.is_closing():
-            self._accepted.abort()
-
-    def _start_head_timer(self) -> None:
-        self._head_timer = asyncio.get_running_loop().call_later(self.head_s, self._head_is_late)
-
-    def _stop_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def _refuse(self, response: bytes) -> None:
+        self._accepted.write(response)
+        self._accepted.close()

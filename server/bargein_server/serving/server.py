@@ -21,11 +21,14 @@ from types import FrameType
 import uvicorn
 from starlette.applications import Starlette
 
+from ..guard.limits import Sockets
 from ..settings import Settings
 from ..transport.websocket_protocol import BargeinProtocol
-from .http_protocol import HeadTimeoutProtocol
+from .http_protocol import BoundedHttpProtocol
 
 NOTSENT_BYTES = 4096
+
+_MAX_INT = 2**31 - 1
 
 
 def listening_socket(host: str, port: int, stalled_s: float) -> socket.socket:
@@ -49,7 +52,7 @@ def listening_socket(host: str, port: int, stalled_s: float) -> socket.socket:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for option, value in (
             ("TCP_NOTSENT_LOWAT", NOTSENT_BYTES),
-            ("TCP_USER_TIMEOUT", int(stalled_s * 1000)),
+            ("TCP_USER_TIMEOUT", min(int(stalled_s * 1000), _MAX_INT)),
         ):
             if hasattr(socket, option):  # Linux; elsewhere only the limits of the transport apply
                 listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
@@ -76,11 +79,18 @@ def uvicorn_config(
     Compression is off. For the frame of a token it takes three times the CPU time and the memory and saves
     no bytes, and frames that go directly to the transport cannot be compressed.
     """
-    head_limits = {"head_s": settings.request_head_s, "head_bytes": settings.max_head_bytes}
-    http = type("HttpProtocol", (HeadTimeoutProtocol,), head_limits)
+    http_limits = {
+        "head_s": settings.request_head_s,
+        "head_bytes": settings.max_head_bytes,
+        "body_s": settings.request_body_s,
+        "stalled_s": settings.stalled_s,
+    }
+    http: type[BoundedHttpProtocol] = type("HttpProtocol", (BoundedHttpProtocol,), http_limits)
     frame_limits = {"max_pieces": settings.max_frame_fragments, "max_pong_bytes": settings.max_pong_bytes}
-    websocket = type("WebSocketProtocol", (BargeinProtocol,), {"__slots__": (), **frame_limits})
-    return uvicorn.Config(
+    websocket: type[BargeinProtocol] = type(
+        "WebSocketProtocol", (BargeinProtocol,), {"__slots__": (), **frame_limits}
+    )
+    config = uvicorn.Config(
         app,
         host=host,
         port=port,
@@ -97,6 +107,13 @@ def uvicorn_config(
         access_log=False,
         server_header=False,
     )
+    proxies = config.forwarded_allow_ips
+    http.sockets = websocket.sockets = Sockets(
+        settings.max_connections,
+        settings.max_connections_per_address,
+        proxies.split(",") if isinstance(proxies, str) else proxies,
+    )
+    return config
 
 
 class Server(uvicorn.Server):

@@ -142,7 +142,9 @@ class Connection:
             self.close(UNAUTHORIZED)
             return
         caller = self._caller
-        host = self._host = self._registry.open(first, self, self._codec, caller.principal, caller.trace)
+        host = self._host = self._registry.open(
+            first, self, self._codec, caller.principal, caller.trace, caller.owner
+        )
         if host is None:
             self.close(OVERLOADED)
             return

@@ -14,7 +14,7 @@ colon.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from msgspec import json
@@ -142,6 +142,21 @@ def close_block(code: Code) -> bytes:
     return b"event: close\ndata: %s\n\n" % json.encode(data)
 
 
+PART_BYTES = 64 * 1024
+"""Size of the parts in which a large frame leaves: the parts that wait are copies, the frame is shared."""
+
+
+def _parts(frames: list[bytes], prefix: bytes) -> Iterator[bytes]:
+    if sum(map(len, frames)) <= PART_BYTES:
+        yield join_blocks(frames, prefix)
+        return
+    for frame in frames:
+        if frame[0] < _AFTER_DIGITS:
+            yield prefix
+        for start in range(0, len(frame), PART_BYTES):
+            yield frame[start : start + PART_BYTES]
+
+
 class EventStreamWire(TaskWire):
     """A `Wire` on the response to a request.
 
@@ -189,8 +204,8 @@ class EventStreamWire(TaskWire):
 
     async def _send(self, frames: list[bytes]) -> None:
         await self._begin()
-        body = join_blocks(frames, self._prefix)
-        await self._response({"type": "http.response.body", "body": body, "more_body": True})
+        for body in _parts(frames, self._prefix):
+            await self._response({"type": "http.response.body", "body": body, "more_body": True})
         self._sent(sum(map(len, frames)))
 
     async def _begin(self) -> None:
@@ -267,11 +282,18 @@ class FollowerConnection:
         registry: Registry of all sessions.
         host: Host of the session that is followed.
         follower: Reader of its log.
+        sent: Called when its first frames have left.
     """
 
     def __init__(
-        self, wire: EventStreamWire, registry: SessionRegistry, host: SessionHost, follower: Follower
+        self,
+        wire: EventStreamWire,
+        registry: SessionRegistry,
+        host: SessionHost,
+        follower: Follower,
+        sent: Callable[[], None] | None = None,
     ) -> None:
+        self._sent = sent
         self._wire = wire
         self._host = host
         self._follower = follower
@@ -281,10 +303,20 @@ class FollowerConnection:
         host.follow(self)
         self._streams = registry.streams
         self._streams.add(self)
-        self.writable_again()
+        self._write()
 
     def writable_again(self) -> None:
-        """Write new frames while the wire is writable."""
+        """Write new frames: those that were written have left."""
+        if self._wire.writable:
+            self._report_sent()
+        self._write()
+
+    def _report_sent(self) -> None:
+        sent, self._sent = self._sent, None
+        if sent is not None:
+            sent()
+
+    def _write(self) -> None:
         wire = self._wire
         try:
             while wire.writable and (frame := self._follower.next_frame()) is not None:
@@ -299,7 +331,7 @@ class FollowerConnection:
     def close(self, code: Code) -> None:
         """End the stream with a code, after everything that the log has."""
         self._ending = code
-        self.writable_again()
+        self._write()
 
     def disconnected(self) -> None:
         """Record the end of the request."""
@@ -313,6 +345,7 @@ class FollowerConnection:
         self._silent = True
 
     def _stop(self) -> None:
+        self._report_sent()
         self._beat.cancel()
         self._host.followers.discard(self)
         self._streams.discard(self)

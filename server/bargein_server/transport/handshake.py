@@ -92,12 +92,13 @@ def denial(status: int, headers: RawHeaders, body: bytes) -> Response:
     It is that of the ASGI extension `websocket.http.response`.
     """
     fields = Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers])
-    for name, value in (
-        ("Date", formatdate(usegmt=True)),
-        ("Connection", "close"),
-        ("Content-Length", str(len(body))),
-        ("Content-Type", "text/plain; charset=utf-8"),
-    ):
+    added = [("Date", formatdate(usegmt=True)), ("Connection", "close")]
+    if status in (204, 304):  # such a response has no content (RFC 9110 section 6.4.1)
+        body = b""
+        del fields["Content-Length"]
+    else:
+        added += [("Content-Length", str(len(body))), ("Content-Type", "text/plain; charset=utf-8")]
+    for name, value in added:
         if name not in fields:
             fields[name] = value
     return Response(status, _phrase(status), fields, body)

@@ -29,6 +29,7 @@ from websockets.server import ServerProtocol
 
 from bargein_protocol.errors import INVALID_DATA
 
+from ..guard.limits import Sockets
 from ..settings import Settings
 from .asgi_session import AsgiSession
 from .handshake import close_frame, compression, denial, short_reason, websocket_scope
@@ -49,6 +50,7 @@ class BargeinProtocol(asyncio.Protocol):
     Attributes:
         max_pieces: Fragments per message.
         max_pong_bytes: Bytes of pongs that may wait for a peer that does not read them.
+        sockets: The open sockets of the server, of which this is one until it is lost.
         transport: The transport.
         connection: The attached connection; None while an ASGI application has the socket.
         wire: The wire of the attached connection.
@@ -59,6 +61,7 @@ class BargeinProtocol(asyncio.Protocol):
 
     max_pieces: int = Settings().max_frame_fragments
     max_pong_bytes: int = Settings().max_pong_bytes
+    sockets: Sockets = Sockets(0, 0, ())
 
     __slots__ = (
         "_close_timer", "_closing", "_config", "_conn", "_counter", "_keepalive", "_loop", "_open", "_paused",
@@ -90,8 +93,7 @@ class BargeinProtocol(asyncio.Protocol):
         self.connection: Receiver | None = None
         self.wire: Gate | None = None
         self.in_flight: InFlight | None = None
-        self.compressed: bool = False
-        self.reading: bool = True
+        self.compressed, self.reading = False, True
 
     # --- the event loop's side: the connection ---------------------------------------------------
 
@@ -112,6 +114,7 @@ class BargeinProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Release all references (asyncio)."""
         self._server.connections.discard(cast(Any, self))
+        self.sockets.leave(self.transport)
         self._closing = True
         self._unread = None
         if self._close_timer is not None:

@@ -1,0 +1,104 @@
+"""Places of a server's sessions, and the sessions that make room for others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from bargein_protocol import SessionId
+
+from ..settings import share_of
+from .host import SessionHost
+
+_MAX_SCANNED = 32
+"""Sessions that are looked at for one that is idle; the number of sessions is the clients' choice."""
+
+
+class SessionPool:
+    """Sessions of a server, within a limit and a share of it for each client.
+
+    When there is no room, the idle session whose client is away for longest makes room. A client that has
+    more sessions than others gives up one of its own first.
+
+    Args:
+        most: Maximum number of sessions.
+        share: Part of them that one client may have.
+    """
+
+    def __init__(self, most: int, share: float) -> None:
+        self._most = most
+        self._of_one = share_of(most, share)
+        self._hosts: dict[SessionId, SessionHost] = {}
+        self._by_owner: Counter[str] = Counter()
+        self._away: dict[SessionHost, None] = {}  # the longest away first
+        self._away_of: dict[str, dict[SessionHost, None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._hosts)
+
+    def __iter__(self) -> Iterator[SessionHost]:
+        return iter(list(self._hosts.values()))
+
+    def get(self, session_id: SessionId) -> SessionHost | None:
+        """Return a session, None for an unknown one."""
+        return self._hosts.get(session_id)
+
+    def add(self, host: SessionHost) -> None:
+        """Add a session."""
+        self._hosts[host.core.identity.session_id] = host
+        self._by_owner[host.owner] += 1
+
+    def remove(self, host: SessionHost) -> bool:
+        """Remove a session; return whether it was there."""
+        if self._hosts.pop(host.core.identity.session_id, None) is None:
+            return False
+        self.attached(host)
+        self._by_owner[host.owner] -= 1
+        if not self._by_owner[host.owner]:
+            del self._by_owner[host.owner]
+        return True
+
+    def attached(self, host: SessionHost) -> None:
+        """Record that a session has its client."""
+        self._away.pop(host, None)
+        own = self._away_of.get(host.owner)
+        if own is not None:
+            own.pop(host, None)
+            if not own:
+                del self._away_of[host.owner]
+
+    def detached(self, host: SessionHost) -> None:
+        """Record that the client of a session is away."""
+        if host.core.identity.session_id in self._hosts:
+            self._away[host] = None
+            self._away_of.setdefault(host.owner, {})[host] = None
+
+    def has_room(self, owner: str) -> bool:
+        """Return whether a client may have one more session beside all others."""
+        return len(self._hosts) < self._most and not self._has_share(owner)
+
+    def idle(self, owner: str) -> SessionHost | None:
+        """Return the session that makes room for one more of a client, None without one.
+
+        Args:
+            owner: The client (`Caller.owner`); empty for one that cannot be told from others.
+        """
+        own = self._away_of.get(owner, {}) if owner else {}
+        if self._has_share(owner):
+            return _first_idle(own)
+        if self._by_owner[owner] * len(self._by_owner) > len(self._hosts):  # more than the average
+            return _first_idle(own) or _first_idle(self._away)
+        return _first_idle(self._away)
+
+    def _has_share(self, owner: str) -> bool:
+        return bool(owner) and self._by_owner[owner] >= self._of_one
+
+
+def _first_idle(hosts: dict[SessionHost, None]) -> SessionHost | None:
+    for _ in range(min(_MAX_SCANNED, len(hosts))):
+        host = next(iter(hosts))
+        if not host.core.busy and not host.followers:
+            return host
+        del hosts[host]
+        hosts[host] = None  # a session that is in use goes behind the others
+    return None
