@@ -62,7 +62,6 @@ def serve(which: str, port: int, core: int | None) -> None:
         max_connections_per_address=most,
         max_running_turns=most,
         max_client_share=1,
-        max_client_share=1,
         metrics=which == WATCHED,
     )
     config = uvicorn_config(create_app(agent, limits), limits, "127.0.0.1", port, "warning")
