@@ -43,7 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "hosting": _under_hosting,
     "transport": _under_transport,
     "endpoints": {"transport"} | _under_transport,
-    "serving": {"transport", "guard"} | _under_core,
+    "serving": {"transport", "hosting"} | _under_hosting,
     "app": _under_app,
     "launcher": {"app", "serving"} | _under_app - {"agents"},
     "cli": {"launcher", "server", "examples"} | _under_app,
@@ -73,7 +73,7 @@ ONLY_IN = {
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 50
 """Lines of code and comments; a docstring does not count."""
-MAX_SERVER_FILES = 97
+MAX_SERVER_FILES = 90
 
 
 def room_of(module: str) -> str | None:

@@ -7,13 +7,13 @@ import math
 import pytest
 from msgspec import NODEFAULT, structs
 
+from bargein_server.cli import settings_from_environment
 from bargein_server.settings import (
     SETTINGS,
     Setting,
     Settings,
     SettingsError,
     settings_from,
-    settings_from_environment,
 )
 
 FIELDS = {field.name: field for field in structs.fields(Settings)}

@@ -38,8 +38,10 @@ from bargein_protocol import (
     TurnId,
 )
 
+from .core.author_code import BadOutput as BadOutput
 from .core.author_code import Contained as Contained
 from .core.author_code import NoThreadFree as NoThreadFree
+from .core.author_code import validated_output as validated_output
 from .core.history import History as History
 from .core.history import Message as Message
 from .core.history import NamedCall as NamedCall
@@ -48,8 +50,6 @@ from .core.history import result_message as result_message
 from .core.observer import NO_SPAN as NO_SPAN
 from .core.observer import Attribute as Attribute
 from .core.observer import Span as Span
-from .core.validation import BadOutput as BadOutput
-from .core.validation import validated_output as validated_output
 
 if TYPE_CHECKING:
     import httpx2

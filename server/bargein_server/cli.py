@@ -7,7 +7,7 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import __version__
@@ -15,13 +15,14 @@ from .agent import Agent, NotAnAgent
 from .guard.authentication import BadTokens, BearerTokens, tokens_of_environment, tokens_of_file
 from .launcher import Launcher, NotProtected, NotStarted, print_address
 from .settings import (
+    OTHER_VARIABLES,
+    PREFIX,
     SETTINGS,
     Setting,
     Settings,
     SettingsError,
     did_you_mean,
     settings_from,
-    settings_from_environment,
 )
 from .telemetry.logs import JsonFormatter, Line
 from .telemetry.setup import NotInstalled
@@ -122,7 +123,7 @@ def _agent(options: argparse.Namespace) -> Agent:
 
         return demo
     if options.agent == "tone":
-        from .examples.tone import tone
+        from .examples.demo import tone
 
         return tone
     try:
@@ -229,6 +230,24 @@ def _workers(text: str) -> int:
     if text != "1":
         raise argparse.ArgumentTypeError("sessions live in one process for now; run several servers instead")
     return 1
+
+
+def settings_from_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings that environment variables contain, by name.
+
+    Raises:
+        SettingsError: A variable begins with `BARGEIN_` and is unknown.
+    """
+    names = {setting.variable: name for name, setting in SETTINGS.items()}
+    given = {}
+    for variable, value in environment.items():
+        if variable in names:
+            given[names[variable]] = value
+        elif variable.startswith(PREFIX) and variable not in OTHER_VARIABLES:
+            others = [known.removeprefix(PREFIX) for known in (*names, *OTHER_VARIABLES)]
+            nearest = did_you_mean(variable.removeprefix(PREFIX), others, PREFIX)
+            raise SettingsError(f"unknown environment variable {variable}{nearest}")
+    return given
 
 
 def _given_settings(options: argparse.Namespace) -> dict[str, str]:

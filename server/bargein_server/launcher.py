@@ -17,8 +17,7 @@ from .agent import Agent, NotAnAgent
 from .app import SESSION_PATH, create_app, request_stop, shut_down_sessions
 from .guard.authentication import Authenticator, BadTokens, BearerTokens, tokens_of_environment
 from .serving.gc_tuning import MemoryWatch, tune_gc
-from .serving.loop import end_tasks, run_to_end
-from .serving.server import Server, listening_socket, uvicorn_config
+from .serving.server import Server, end_tasks, listening_socket, run_to_end, uvicorn_config
 from .settings import Settings
 from .telemetry.setup import NotInstalled, export
 

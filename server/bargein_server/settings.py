@@ -381,24 +381,6 @@ def settings_from(values: Mapping[str, Any]) -> Settings:
     return Settings(**converted)
 
 
-def settings_from_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings that environment variables contain, by name.
-
-    Raises:
-        SettingsError: A variable begins with `BARGEIN_` and is unknown.
-    """
-    names = {setting.variable: name for name, setting in SETTINGS.items()}
-    given = {}
-    for variable, value in environment.items():
-        if variable in names:
-            given[names[variable]] = value
-        elif variable.startswith(PREFIX) and variable not in OTHER_VARIABLES:
-            others = [known.removeprefix(PREFIX) for known in (*names, *OTHER_VARIABLES)]
-            nearest = did_you_mean(variable.removeprefix(PREFIX), others, PREFIX)
-            raise SettingsError(f"unknown environment variable {variable}{nearest}")
-    return given
-
-
 def did_you_mean(name: str, names: Sequence[str], prefix: str = "") -> str:
     """Return the end of an error message about an unknown name."""
     found = get_close_matches(name, names, n=1)

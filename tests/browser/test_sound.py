@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Browser, Locator
 
 from bargein_server import Output, Turn
-from bargein_server.examples.tone import CHUNK_MS, SAMPLES_PER_SECOND, tone
+from bargein_server.examples.demo import CHUNK_MS, SAMPLES_PER_SECOND, tone
 from chat_page import ChatPage, person
 from live_server import serving
 

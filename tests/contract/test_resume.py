@@ -26,7 +26,7 @@ from bargein_protocol import (
     TurnHold,
     TurnId,
 )
-from bargein_server.core.commands import CloseConnection, Expire
+from bargein_server.core import CloseConnection, Expire
 from core_driver import Talk
 
 

@@ -20,7 +20,7 @@ from bargein_protocol import (
     ToolRunning,
     TurnId,
 )
-from bargein_server.core.commands import DeliverAnswer
+from bargein_server.core import DeliverAnswer
 from bargein_server.core.tool_ledger import CallRecord
 from core_driver import Talk
 

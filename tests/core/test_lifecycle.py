@@ -22,7 +22,7 @@ from bargein_protocol import (
     TurnResume,
     TurnResumed,
 )
-from bargein_server.core.commands import CancelTurn
+from bargein_server.core import CancelTurn
 from bargein_server.core.lifecycle import FLOWS, GUARDED, HELD, STAGES, Effect, Event, Flow, Misuse, Stage
 from bargein_server.core.replay_log import MemoryLog
 from bargein_server.core.sequencer import Sequencer

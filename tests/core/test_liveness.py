@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bargein_protocol import Ping, TurnEnded
-from bargein_server.core.commands import CloseConnection, Expire
+from bargein_server.core import CloseConnection, Expire
 from core_driver import Talk
 
 

@@ -29,7 +29,7 @@ from bargein_protocol import (
     Usage,
 )
 from bargein_protocol.errors import BAD_EVENT
-from bargein_server.core.commands import StartTurn
+from bargein_server.core import StartTurn
 from bargein_server.core.turn_record import Ending
 from core_driver import Talk
 

@@ -7,7 +7,7 @@ from itertools import count
 import pytest
 
 from bargein_protocol import JSON, Epoch, InputId, InputText, OnBusy, TurnId
-from bargein_server.core.commands import CancelTurn, StartTurn
+from bargein_server.core import CancelTurn, StartTurn
 from bargein_server.core.lifecycle import Event, Flow, Misuse, Stage
 from bargein_server.core.replay_log import MemoryLog
 from bargein_server.core.sequencer import Sequencer

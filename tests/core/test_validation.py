@@ -25,7 +25,7 @@ from bargein_protocol import (
     TurnId,
 )
 from bargein_protocol.types import MAX_AUDIO_BYTES
-from bargein_server.core.validation import (
+from bargein_server.core.author_code import (
     MAX_OUTPUT_BYTES,
     TEXT_PIECE,
     BadOutput,

@@ -9,7 +9,7 @@ from array import array
 import pytest
 
 from bargein_protocol import AudioDelta
-from bargein_server.examples.tone import CHUNK_MS, LONG, SAMPLES_PER_SECOND, WORD_MS, note, tone
+from bargein_server.examples.demo import CHUNK_MS, LONG, SAMPLES_PER_SECOND, WORD_MS, note, tone
 from memory_client import Line, serve
 
 

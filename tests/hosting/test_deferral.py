@@ -19,9 +19,9 @@ from bargein_protocol import (
     TurnId,
     TurnResume,
 )
+from bargein_server.core.author_code import TEXT_PIECE
 from bargein_server.core.text_run import MAX_UNSETTLED
 from bargein_server.core.turn_record import COMPLETED, MAX_TURN_CHARS
-from bargein_server.core.validation import TEXT_PIECE
 from deferred_turn import DeferredTurn, waits
 from memory_client import Line, serve
 

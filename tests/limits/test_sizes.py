@@ -13,8 +13,8 @@ from bargein_protocol import JSON, Ping, Pong, Snapshot
 from bargein_protocol.errors import FLOODED
 from bargein_server import Output, Turn
 from bargein_server.core.turn_record import FRAME_BYTES
+from bargein_server.hosting.ports import HIGH_WATER
 from bargein_server.transport.peer_limits import FrameCounter
-from bargein_server.transport.wire import HIGH_WATER
 from core_driver import Talk
 from live_server import echo, serving
 from memory_client import Line, serve

@@ -15,7 +15,7 @@ from bargein_server import Output, Turn
 from bargein_server.agent import NamedCall
 from bargein_server.agents.tool_loop import ToolRunner
 from bargein_server.agents.tools import tool, toolset
-from bargein_server.core.commands import CloseConnection, Expire
+from bargein_server.core import CloseConnection, Expire
 from bargein_server.core.turn_limiter import TurnLimiter
 from bargein_server.guard.authentication import Tickets
 from bargein_server.hosting.http_client import create_http_client

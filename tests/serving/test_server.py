@@ -6,9 +6,9 @@ import socket
 
 import pytest
 
+from bargein_server.hosting.ports import HIGH_WATER
 from bargein_server.serving.server import NOTSENT_BYTES, listening_socket
 from bargein_server.transport.websocket_protocol import BargeinProtocol
-from bargein_server.transport.wire import HIGH_WATER
 from live_server import ask, echo, serving
 
 

@@ -58,7 +58,7 @@ class Weather(Struct):
 
 
 class SimulatedWire:
-    """The server's end of a connection (`transport.wire.Wire`)."""
+    """The server's end of a connection (`hosting.ports.Wire`)."""
 
     def __init__(self, link: Link) -> None:
         self._link = link

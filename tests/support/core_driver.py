@@ -41,13 +41,13 @@ from bargein_protocol import (
     TurnId,
     UnknownEvent,
 )
-from bargein_server.core.commands import CancelTurn, Command, StartTurn
+from bargein_server.core import CancelTurn, Command, StartTurn
+from bargein_server.core.author_code import TEXT_PIECE
 from bargein_server.core.replay_log import MemoryLog
 from bargein_server.core.session import Session
 from bargein_server.core.text_run import TextRun
 from bargein_server.core.turn_limiter import Permit, TurnLimiter
 from bargein_server.core.turn_record import COMPLETED, Ending
-from bargein_server.core.validation import TEXT_PIECE
 from bargein_server.settings import Settings
 from bargein_server.transport.connection import WRITE_BYTES
 

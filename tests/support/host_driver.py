@@ -7,7 +7,7 @@ from typing import Any
 
 import bargein_protocol as bp
 from bargein_protocol import JSON
-from bargein_server.core.commands import CancelTurn, CloseConnection, StartTurn
+from bargein_server.core import CancelTurn, CloseConnection, StartTurn
 from bargein_server.core.lifecycle import Stage
 from bargein_server.core.replay_log import MemoryLog
 from bargein_server.core.session import Session

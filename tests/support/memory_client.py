@@ -37,7 +37,7 @@ from waiting import until
 
 
 class FakeWire:
-    """A wire in memory (`transport.wire.Wire`).
+    """A wire in memory (`hosting.ports.Wire`).
 
     Attributes:
         blocked: Whether its buffer is full; then what is written adds to the backlog.

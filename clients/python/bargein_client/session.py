@@ -64,10 +64,9 @@ async def connect(
     Raises:
         ConnectError: This is not a URL, or the first connection could not be made.
     """
-    url = session_url(url)
     core = ClientCore(auth=token, client=client or bp.ClientInfo(name="bargein-python"), bounds=bounds)
     session = ClientSession(
-        url,
+        url := session_url(url),
         ChannelConnector(url, headers or {}, transport, codec),
         core,
         environment or Environment(),

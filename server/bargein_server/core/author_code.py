@@ -1,14 +1,24 @@
-"""Boundary to the code of authors, for every task and thread that runs it.
+"""Boundary to the code of authors: exits of their calls, and validation of their output.
 
 asyncio lets `SystemExit` and `KeyboardInterrupt` of any task out of the event loop, and the process ends
 with all of its sessions. Libraries call `sys.exit()`, as `argparse` does inside a tool. Such an exit is
 a failure of the call that made it and of nothing else.
+
+Output is validated at the `yield`, so that an invalid one fails in the agent: by a round trip through the
+JSON codec. It is encoded, and decoded as a client does, so the result shares nothing with the agent's
+objects. Audio takes no part in the round trip, because its base64 would cost far more than all the rest;
+its type and its length are checked instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import Any, TypeVar
+
+from msgspec.structs import asdict, replace
+
+from bargein_protocol import JSON, AgentOutput, AudioDelta, DecodeError, Output
+from bargein_protocol.types import MAX_AUDIO_BYTES
 
 T = TypeVar("T")
 
@@ -80,3 +90,69 @@ def call_contained(function: Callable[[], T]) -> T:
         return function()
     except (*EXITS, StopIteration) as error:
         raise AuthorExit(error) from error
+
+
+MAX_OUTPUT_BYTES = 1024 * 1024
+"""Maximum size of an output's frame, in bytes of JSON."""
+TEXT_PIECE = 8192
+"""Maximum characters per text frame; longer text is split, so that an interrupt can cut it."""
+
+
+class BadOutput(TypeError):
+    """An output of an agent cannot be sent; the message names the reason."""
+
+
+def validated_output(output: object) -> tuple[AgentOutput, int]:
+    """Return a copy of the output, and the size of its JSON frame in bytes.
+
+    The copy equals the event that a client decodes. It is independent of the agent's objects: a
+    dictionary that the agent changes later and a subclass of an output struct do no harm.
+
+    Raises:
+        BadOutput: The object is not an output, cannot be encoded, or exceeds a bound of the protocol.
+    """
+    if not isinstance(output, Output):
+        raise BadOutput(f"expected a str or an output of bargein_protocol, got {type(output).__name__}")
+    audio = None
+    if type(output) is AudioDelta and isinstance(output.audio, (bytes, bytearray)):
+        audio = bytes(output.audio)  # copies only a bytearray
+        output = replace(output, audio=b"")
+    try:
+        try:
+            frame = JSON.encode(output)  # type: ignore[arg-type]
+        except UnicodeEncodeError:
+            output = _without_surrogates(output)
+            frame = JSON.encode(output)  # type: ignore[arg-type]
+        copy = JSON.decode_server(frame)
+        size = len(frame)
+        if audio is not None:
+            copy, size = _with_audio(copy, audio), size + (len(audio) + 2) // 3 * 4  # in base64
+    except (DecodeError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise BadOutput(f"{type(output).__name__} cannot be sent: {error}") from error
+    if not isinstance(copy, Output):
+        raise BadOutput(f"expected a str or an output of bargein_protocol, got {type(output).__name__}")
+    if size > MAX_OUTPUT_BYTES:
+        raise BadOutput(f"{type(output).__name__} takes {size} bytes, at most {MAX_OUTPUT_BYTES} can be sent")
+    return copy, size
+
+
+def _with_audio(copy: object, audio: bytes) -> AudioDelta:
+    """Return a validated `AudioDelta` with its audio, after a length check."""
+    assert isinstance(copy, AudioDelta)
+    if len(audio) > MAX_AUDIO_BYTES:
+        raise ValueError(f"Expected `bytes` of length <= {MAX_AUDIO_BYTES} - at `$.audio`")
+    return replace(copy, audio=audio)
+
+
+def split_text(text: str) -> Iterator[str]:
+    """Split a long text into pieces of at most `TEXT_PIECE` characters."""
+    return (text[start : start + TEXT_PIECE] for start in range(0, len(text), TEXT_PIECE))
+
+
+def _without_surrogates(output: Output) -> Output:
+    fields = {
+        name: value.encode("utf-8", "replace").decode()
+        for name, value in asdict(output).items()
+        if isinstance(value, str)
+    }
+    return replace(output, **fields)

@@ -52,7 +52,7 @@ from bargein_protocol.errors import (
 )
 from bargein_protocol.types import MAX_KEYS
 
-from .commands import CloseConnection, Expire
+from . import CloseConnection, Expire
 from .lifecycle import GUARDED, Stage
 from .sequencer import Sequencer
 from .tool_ledger import ToolLedger

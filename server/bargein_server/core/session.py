@@ -31,7 +31,8 @@ from bargein_protocol import (
 from bargein_protocol.errors import EXPIRED, SESSION_LOST
 
 from ..settings import Settings
-from .commands import CloseConnection, Command, Expire
+from . import CloseConnection, Command, Expire
+from .author_code import TEXT_PIECE, split_text, validated_output
 from .history import History
 from .identity import Identity
 from .lifecycle import Event, Flow, Stage
@@ -46,7 +47,6 @@ from .tool_ledger import ToolLedger
 from .turn_limiter import Permit
 from .turn_record import NO_OUTPUT, OVERLOAD, SHUTDOWN, TIMEOUT, Ending, TurnRecord
 from .turn_scheduler import TurnScheduler
-from .validation import TEXT_PIECE, split_text, validated_output
 
 
 class Session:

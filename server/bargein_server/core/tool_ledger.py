@@ -17,7 +17,7 @@ from msgspec import Struct
 from bargein_protocol import CallId, ToolDecision, ToolOutput, ToolResult, ToolState, TurnFold, TurnId
 from bargein_protocol.types import MAX_NAME_CHARS, JsonObject
 
-from .commands import Command, DeliverAnswer
+from . import Command, DeliverAnswer
 
 Answer = ToolOutput | ToolDecision
 """An answer of the client to a call that waits for it."""

@@ -29,7 +29,7 @@ from bargein_protocol import (
 from bargein_protocol.errors import AT_CAPACITY, BUSY, QUEUE_FULL, Code
 
 from ..settings import Settings
-from .commands import CancelTurn, Command, StartTurn
+from . import CancelTurn, Command, StartTurn
 from .lifecycle import Effect, Event, Stage
 from .observer import NO_OBSERVER, Observer
 from .sequencer import Sequencer

@@ -19,10 +19,10 @@ from bargein_protocol import Code, SessionId, TurnId
 from bargein_protocol.errors import CLOSED
 
 from ..agent import Agent, Output
-from ..core.commands import CancelTurn, CloseConnection, Command, DeliverAnswer, StartTurn
+from ..core import CancelTurn, CloseConnection, Command, DeliverAnswer, StartTurn
+from ..core.author_code import TEXT_PIECE
 from ..core.session import Session
 from ..core.text_run import TextRun
-from ..core.validation import TEXT_PIECE
 from ..telemetry import SessionTelemetry
 from .ports import ClientConnection, Follower, HostRegistry, Writable
 from .runner import Runner

@@ -1,6 +1,10 @@
 """Interfaces between the hosts of sessions and the sockets above them.
 
 Imports go only downwards: a host uses its connections through these few methods.
+
+A `Wire` takes frames down. There are four: the transport under uvicorn (`TransportWire`), plain ASGI for
+every other server (`AsgiWire`), the response to an HTTP request (`EventStreamWire`), and an in-memory
+network in simulations. A `Receiver` takes messages up.
 """
 
 from __future__ import annotations
@@ -197,3 +201,67 @@ class HostRegistry(Protocol):
     def forget(self, host: Any) -> None:
         """Drop a session that has ended."""
         ...
+
+
+# Bytes in a transport's buffer above which no more output is written. The mark is low because an
+# interrupt purges output in the core, but not output in the transport.
+HIGH_WATER = 4096
+
+
+class Wire(Protocol):
+    """One socket that takes whole frames.
+
+    Attributes:
+        writable: Whether output may be written: the buffer is below its mark. Answers are written past
+            the mark.
+    """
+
+    @property
+    def writable(self) -> bool:
+        """Whether output may be written."""
+        ...
+
+    def write(self, frames: Sequence[bytes]) -> None:
+        """Write frames, in one write if possible; return immediately.
+
+        After the connection was lost this does nothing.
+        """
+        ...
+
+    def close(self, code: Code) -> None:
+        """Start the closing handshake, after everything that was written."""
+        ...
+
+    def abort(self) -> None:
+        """Drop the connection and the frames that were not sent."""
+        ...
+
+
+class Writer(Protocol):
+    """Writer of a wire: a connection that drives or follows a session."""
+
+    def writable_again(self) -> None:
+        """Continue writing."""
+        ...
+
+    def disconnected(self) -> None:
+        """Record that the peer is gone."""
+        ...
+
+
+class Receiver(Writer, Protocol):
+    """Writer of a wire that takes messages as well."""
+
+    def receive(self, frame: bytes, text: bool) -> None:
+        """Take a whole message, in the callback that read it."""
+        ...
+
+    def hung_up(self) -> None:
+        """Record that the wire takes no more output; `disconnected` follows, perhaps much later."""
+        ...
+
+
+class Gate(Protocol):
+    """Wire that keeps in an attribute whether output may be written."""
+
+    writable: bool

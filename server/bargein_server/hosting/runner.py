@@ -28,9 +28,9 @@ from ..core.author_code import EXITS, Contained
 from ..core.observer import Attribute, Span
 from ..core.turn_record import COMPLETED, TIMEOUT, Ending
 from .ports import RunnerHost
+from .threads import check_loop
 from .tool_ledger import TurnToolLedger
 from .upstream import TURN_STREAMS, TurnStreams
-from .wrong_thread import check_loop
 
 if TYPE_CHECKING:
     import httpx2

@@ -14,7 +14,7 @@ from ..agent import TurnClosed
 from ..core.session import Session
 from ..core.tool_ledger import Answer, CallRecord
 from ..settings import Settings
-from .wrong_thread import check_loop
+from .threads import check_loop
 
 T = TypeVar("T")
 A = TypeVar("A", ToolOutput, ToolDecision)

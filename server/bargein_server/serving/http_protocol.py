@@ -21,8 +21,8 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..guard.limits import RareLog, Sockets
+from ..hosting.ports import HIGH_WATER
 from ..settings import Settings
-from ..transport.wire import HIGH_WATER
 
 log = RareLog(logging.getLogger("bargein.server"))
 

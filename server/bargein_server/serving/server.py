@@ -1,10 +1,15 @@
-"""uvicorn server, configured for interrupts, and its listening socket.
+"""uvicorn server, configured for interrupts, with its listening socket and the end of its event loop.
 
 Three queues stand between a `yield` and the user: the transport's buffer, unsent bytes in the kernel, and
 the network. An interrupt purges only output before them. The transport's write limits keep the first
 small, `TCP_NOTSENT_LOWAT` the second. Together, on a line of 1 Mbit/s that a producer saturates, they
 leave a sixth of the stale bytes at full throughput. `TCP_USER_TIMEOUT` (RFC 5482) ends connections whose
 peer acknowledges nothing, which keep-alive pings alone do not.
+
+`SystemExit` and `KeyboardInterrupt` leave an event loop at once, from any task and callback. Those of an
+agent's own tasks are contained where the server makes the task. An agent that calls `asyncio.create_task`
+makes one which the server does not know. So whatever leaves the loop is recorded, and the loop runs on
+until the turns and connections have ended (`run_to_end`).
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any, TypeVar
 
 import uvicorn
 from starlette.applications import Starlette
@@ -64,6 +70,8 @@ def listening_socket(host: str, port: int, stalled_s: float) -> socket.socket:
 
 
 log = logging.getLogger("bargein.server")
+
+T = TypeVar("T")
 
 Drain = Callable[[], Awaitable[int]]
 
@@ -210,3 +218,52 @@ class Server(uvicorn.Server):
                 yield
             finally:
                 signal.signal(hangup, signal.SIG_DFL)
+
+
+def run_to_end(
+    loop: asyncio.AbstractEventLoop, task: asyncio.Task[T], stop: Callable[[], None]
+) -> tuple[T | None, SystemExit | None]:
+    """Run the loop until a task has ended, whatever leaves the loop before.
+
+    Args:
+        loop: The loop.
+        task: The server, or what follows it.
+        stop: Asks the server to stop; each further call is more urgent.
+
+    Returns:
+        The result of the task, None if it raised `SystemExit` or `KeyboardInterrupt`, as a server does
+        after SIGINT; and the `SystemExit` that another task or callback raised first, None without one.
+    """
+    left: SystemExit | None = None
+    while True:
+        try:
+            return loop.run_until_complete(task), left
+        except (SystemExit, KeyboardInterrupt) as error:
+            if task.done():
+                return None, left
+            log.error("a task or a callback of the agent raised %s: the server stops", type(error).__name__)
+            if left is None and isinstance(error, SystemExit):
+                left = error
+            stop()
+
+
+async def end_tasks(timeout_s: float) -> int:
+    """Cancel all other tasks of the loop, and close its generators and the threads of its executor.
+
+    Args:
+        timeout_s: Time for the tasks, and again for the rest, in seconds.
+
+    Returns:
+        Number of tasks that have not ended; generators and threads count as one each.
+    """
+    loop = asyncio.get_running_loop()
+    tasks = asyncio.all_tasks(loop) - {asyncio.current_task(loop)}
+    for task in tasks:
+        task.cancel()
+    left: set[asyncio.Task[Any]] = set()
+    if tasks:
+        _, left = await asyncio.wait(tasks, timeout=timeout_s)
+    # A closing event loop waits for both without a bound.
+    closing = loop.create_task(loop.shutdown_asyncgens()), loop.create_task(loop.shutdown_default_executor())
+    _, open_ = await asyncio.wait(closing, timeout=timeout_s)
+    return len(left) + len(open_)

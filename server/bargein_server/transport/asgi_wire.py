@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from bargein_protocol import Code
 
-from .wire import HIGH_WATER, Receiver, Writer
+from ..hosting.ports import HIGH_WATER, Receiver, Writer
 
 
 class TaskWire(ABC):

@@ -35,8 +35,8 @@ from bargein_protocol.errors import (
 from ..guard.admission import Caller, anonymous
 from ..guard.limits import TokenBucket
 from ..hosting.host import SessionHost
+from ..hosting.ports import Wire
 from ..hosting.registry import SessionRegistry
-from .wire import Wire
 
 log = logging.getLogger("bargein.connection")
 

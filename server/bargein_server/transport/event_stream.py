@@ -39,10 +39,10 @@ from bargein_protocol.errors import CLOSED, SLOW_CONSUMER
 from ..core.side_channel import Follower, Lagged
 from ..guard.admission import Caller
 from ..hosting.host import SessionHost
+from ..hosting.ports import Writer
 from ..hosting.registry import SessionRegistry
 from .asgi_wire import TaskWire
 from .connection import Connection
-from .wire import Writer
 
 _DATA = b"\ndata: "
 _AFTER_DIGITS = ord(":")

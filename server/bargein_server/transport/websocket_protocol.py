@@ -30,11 +30,11 @@ from websockets.server import ServerProtocol
 from bargein_protocol.errors import INVALID_DATA
 
 from ..guard.limits import Sockets
+from ..hosting.ports import HIGH_WATER, Gate, Receiver
 from ..settings import Settings
 from .asgi_session import AsgiSession
 from .handshake import close_frame, compression, denial, short_reason, websocket_scope
 from .peer_limits import FRAMES_PER_ITERATION, MAX_READ_BYTES, READ_BYTES, FrameCounter, InFlight, Keepalive
-from .wire import HIGH_WATER, Gate, Receiver
 
 EXTENSION = "bargein.protocol"  # key of this object in `scope["extensions"]`
 
@@ -93,7 +93,8 @@ class BargeinProtocol(asyncio.Protocol):
         self.connection: Receiver | None = None
         self.wire: Gate | None = None
         self.in_flight: InFlight | None = None
-        self.compressed, self.reading = False, True
+        self.compressed: bool = False
+        self.reading: bool = True
 
     # --- the event loop's side: the connection ---------------------------------------------------
 
@@ -115,8 +116,7 @@ class BargeinProtocol(asyncio.Protocol):
         """Release all references (asyncio)."""
         self._server.connections.discard(cast(Any, self))
         self.sockets.leave(self.transport)
-        self._closing = True
-        self._unread = None
+        self._closing, self._unread = True, None
         if self._close_timer is not None:
             self._close_timer.cancel()
         self._stop_keepalive()
@@ -268,8 +268,7 @@ class BargeinProtocol(asyncio.Protocol):
             cast(ASGIApp, config.loaded_app), scope, response, self._server.default_headers, self,
             config.ws_max_queue,
         )  # fmt: skip
-        task = self._loop.create_task(self._session.run())
-        self._server.tasks.add(task)
+        self._server.tasks.add(task := self._loop.create_task(self._session.run()))
         task.add_done_callback(self._server.tasks.discard)
 
     def accept(self, response: Response) -> None:
@@ -352,8 +351,7 @@ class BargeinProtocol(asyncio.Protocol):
 
     def _hang_up(self) -> None:
         """Close the transport when its buffer is empty, or after `CLOSE_S`."""
-        self._closing, self._open = True, False
-        self._unread = None
+        self._closing, self._open, self._unread = True, False, None
         self._stop_keepalive()
         self.take_output()  # a closing transport drops it
         if self.connection is not None:
