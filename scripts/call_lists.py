@@ -1,4 +1,4 @@
-"""Write the calls of one interrupt and of one token into server/docs/architecture.md.
+"""Write the calls of an interrupt and a token into architecture.md.
 
 python scripts/call_lists.py            write them
 python scripts/call_lists.py --check    exit with 1 when they are stale
@@ -97,7 +97,7 @@ async def record() -> tuple[Recorder, Recorder]:
 
 
 def _recorded(protocol: Any, interrupt: Recorder) -> Any:
-    """Return the protocol class of a server, with a recorder around the read that brings an interrupt."""
+    """Return a protocol class with a recorder around the interrupt's read."""
 
     class Recorded(protocol):  # type: ignore[misc]  # the class is made by `uvicorn_config`
         def data_received(self, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Write the diagrams of a turn's life into protocol/README.md, from the tables of the server's core.
+"""Write the diagrams of a turn's life into protocol/README.md.
 
 python scripts/lifecycle_diagram.py            write them
 python scripts/lifecycle_diagram.py --check    exit with 1 when they are stale
@@ -21,7 +21,7 @@ S = TypeVar("S", Stage, Flow)
 
 
 def diagram(rows: Mapping[tuple[S, Event], tuple[S, tuple[Effect, ...]]], first: S, last: S) -> str:
-    """Return a table as a Mermaid state diagram, without the rows that change nothing."""
+    """Return the rows of a table that change something, in Mermaid."""
     lines: list[str] = ["```mermaid", "stateDiagram-v2", "    direction LR", f"    [*] --> {first.value}"]
     lines += _arrows(rows)
     return "\n".join([*lines, f"    {last.value} --> [*]", "```"])

@@ -1,7 +1,8 @@
-"""Scan of MessagePack before it is decoded (https://github.com/msgpack/msgpack/blob/master/spec.md).
+"""Scan of MessagePack before it is decoded.
 
-A decoder makes tuples of arrays that are keys of a map. Tuples of -1 and -2 hash alike in any order, so a
-frame of 256 KiB could keep a dict busy for seconds. JSON has no keys but strings.
+The format: https://github.com/msgpack/msgpack/blob/master/spec.md. A decoder makes tuples of arrays that
+are keys of a map. Tuples of -1 and -2 hash alike in any order, so a frame of 256 KiB could keep a dict busy
+for seconds. JSON has no keys but strings.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def structure_fault(frame: bytes) -> str | None:
 
 
 def _size(frame: bytes, byte: int, at: int) -> tuple[int, int]:
-    """Return the size of a value of variable size, and where its contents begin."""
+    """Return the size of a variable value, and where its contents begin."""
     width = _WIDTHS.get(byte)
     if width is None:
         return byte & 0x0F, at

@@ -144,7 +144,7 @@ class ToolLedger(Protocol):
         ...
 
     def run_in_thread(self, function: Callable[[], T]) -> asyncio.Future[T]:
-        """Run a blocking function in a thread, in a copy of the context; a session has a bounded number.
+        """Run a blocking function in one of the session's threads.
 
         Cancelling the future leaves the function out if no thread was free yet.
         """

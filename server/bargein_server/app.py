@@ -239,7 +239,7 @@ async def shut_down_sessions(app: Starlette) -> int:
 
 
 def request_stop(app: Starlette, *, urgent: bool) -> None:
-    """Stop starting, or stop waiting in `shut_down_sessions` and for the agent's `shutdown()`.
+    """Stop starting, or stop waiting for turns and the agent's `shutdown()`.
 
     It may be called from a signal handler.
 

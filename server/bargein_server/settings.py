@@ -270,7 +270,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 
 def share_of(most: int, share: float) -> int:
-    """Return the part of a pool that one client may use, at least 1 unless the pool has none."""
+    """Return a client's part of a pool: at least 1, unless the pool has none."""
     return min(most, max(1, math.ceil(most * share)))
 
 

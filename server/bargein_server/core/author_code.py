@@ -1,4 +1,4 @@
-"""Boundary to the code of authors: exits of their calls, and validation of their output.
+"""Boundary to the code of authors: their exits and their output.
 
 asyncio lets `SystemExit` and `KeyboardInterrupt` of any task out of the event loop, and the process ends
 with all of its sessions. Libraries call `sys.exit()`, as `argparse` does inside a tool. Such an exit is
@@ -26,7 +26,7 @@ EXITS = (SystemExit, KeyboardInterrupt)
 
 
 class AuthorExit(RuntimeError):
-    """The code of an author tried to end the process; the cause is the original exception."""
+    """Attempt of an author's code to end the process; the cause is its exit."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(f"expected an Exception, the call raised {type(error).__name__}: {error}")

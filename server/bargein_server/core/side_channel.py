@@ -35,7 +35,7 @@ class Lagged(Exception):
 
 
 class SharedSnapshot:
-    """An encoded snapshot, one for all followers that need it at the same time.
+    """An encoded snapshot for all followers that need it at the time.
 
     Attributes:
         frame: The encoded event.

@@ -60,7 +60,7 @@ class TurnLimiter:
         return self._taken < self._most or len(self._queue) < self._waiting
 
     def room_for(self, owner: str) -> bool:
-        """Return whether one more permit of a client gets a slot or a place in the queue."""
+        """Return whether a client's next permit gets a slot or a place."""
         if self._may_run(owner):
             return True
         return len(self._queue) < self._waiting and (
@@ -78,7 +78,7 @@ class TurnLimiter:
         return False
 
     def leave(self, permit: Permit) -> None:
-        """Remove a permit; the first waiting one of a client below its share gets its slot."""
+        """Remove a permit; a waiting client below its share gets its slot."""
         if permit in self._queue:
             self._leave_queue(permit)
             return

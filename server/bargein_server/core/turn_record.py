@@ -262,7 +262,7 @@ class TurnRecord(Struct, gc=False, eq=False):
         return first.output
 
     def next_texts(self) -> Sequence[str]:
-        """Return plain text at the head of the queue, at most what a run may take; it stays there."""
+        """Return the plain text at the head of the queue, for one run."""
         texts: list[str] = []
         for output in islice(self._waiting, MAX_UNSETTLED):
             if not isinstance(output, str):

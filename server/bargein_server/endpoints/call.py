@@ -178,7 +178,7 @@ class Call:
         self._held += size
 
     def release_body(self) -> None:
-        """Give the bytes of the body back: what was decoded is bounded elsewhere."""
+        """Release the bytes of the body; decoded values are bounded elsewhere."""
         for budget in self._budgets:
             budget.give_back(self._client, self._held)
         self._held = 0
@@ -230,7 +230,7 @@ class Call:
             raise Refused(401, "a bearer token is needed")
 
     def cookie_path(self) -> str | None:
-        """Return the path before `/v1` for the cookie that the client asks for, None without a wish.
+        """Return the path of the cookie that the client asks for, if any.
 
         Only the client knows the prefix that a proxy strips.
 

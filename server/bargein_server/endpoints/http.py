@@ -160,7 +160,7 @@ async def follow_session(call: Call) -> Response | None:
 
 
 def _use_snapshot(call: Call, follower: Follower) -> Callable[[], None] | None:
-    """Count the snapshot that a follower needs; return the function to call when it was sent.
+    """Count a follower's snapshot; return the function that releases it.
 
     Raises:
         Refused: Too many bytes of snapshots wait to be read.

@@ -1,4 +1,4 @@
-"""Start and stop of an application, with the agent's `startup()` and `shutdown()`.
+"""Lifespan of an application, with the agent's startup and shutdown.
 
 Both are code of an author, so their time is bounded and a signal cuts them short. A server would otherwise
 neither start nor end, however often it is asked to.
@@ -104,7 +104,7 @@ class AgentLife:
             )
 
     async def _cancel(self) -> None:
-        """Cancel the task, and wait for it within a bound: it may swallow the cancel."""
+        """Cancel the task and wait for a bounded time: it may swallow that."""
         if not self._task.done():
             self._task.cancel()
             await asyncio.wait([self._task], timeout=self._settings.cleanup_kill_s)
@@ -137,7 +137,7 @@ def lifespan(
 
 
 class ShortFailures:
-    """ASGI middleware that reports `AgentNotStarted` in one line, and nothing for a cancel.
+    """ASGI middleware that reports `AgentNotStarted` in one line.
 
     Starlette sends the traceback of a failed start or stop to the server, which logs it. `AgentNotStarted`
     has its cause and remedy in its message. A lifespan is cancelled when a server is told not to wait.

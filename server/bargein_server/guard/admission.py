@@ -74,7 +74,7 @@ class Caller:
 
     @property
     def owner(self) -> str:
-        """The client whose share is used: a principal, or an address without authentication.
+        """The client whose share is used: a principal, or else an address.
 
         It is empty for a client without both.
         """
@@ -223,7 +223,7 @@ class Admission:
             raise Refused(401, "a bearer token is needed")
 
     def check_host(self, headers: Mapping[str, str], scheme: str, local: str) -> None:
-        """Refuse a page that reached the server by a name of its own (DNS rebinding).
+        """Refuse a page that reached the server by its own name (DNS rebinding).
 
         The requests of such a page to its own origin have no `Origin`. It has no credential either, so an
         authenticator makes this check unnecessary.
@@ -275,7 +275,7 @@ class Admission:
             raise Refused(429, "too many wrong credentials from this address", RETRY_AFTER_S)
 
     def _principal_of(self, credential: str, address: str) -> str | None:
-        """Return the principal of a credential; an authenticator that fails refuses it."""
+        """Return a credential's principal; a failing authenticator refuses it."""
         assert self._authenticator is not None
         principal: object = None
         try:

@@ -64,7 +64,7 @@ class BearerTokens:
 
 
 def tokens_of_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the token in `BARGEIN_TOKEN` with the principal `client`, nothing without the variable.
+    """Return the token in `BARGEIN_TOKEN`, if any, with its principal.
 
     Raises:
         BadTokens: The variable is set and empty: no token would let every client in.

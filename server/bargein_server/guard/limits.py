@@ -1,4 +1,4 @@
-"""Limits on connections, on bytes that are held, and on the rates of messages, bytes and warnings.
+"""Limits on connections, held bytes, and rates.
 
 Reading is never paused, so that an interrupt is always read (contract 12). Limits on messages and bytes
 take the place of that pause.
@@ -82,7 +82,7 @@ class ByteBudget:
 
 
 class SnapshotBudget:
-    """Bytes of the snapshots that followers have not taken yet; a shared one counts once.
+    """Bytes of snapshots that followers have not taken; shared ones once.
 
     Args:
         most: Maximum number of bytes.
@@ -97,7 +97,7 @@ class SnapshotBudget:
         return self._budget.held
 
     def use(self, shared: SharedSnapshot) -> bool:
-        """Keep a snapshot for one more connection if there is room; return whether there is."""
+        """Keep a snapshot for one more connection; return whether there is room."""
         if not shared.users and not self._budget.take("", len(shared.frame)):
             return False
         shared.users += 1
@@ -192,7 +192,7 @@ class Connections:
         return len(self) >= self._most
 
     def has_enough(self, address: str) -> bool:
-        """Return whether the limit of this address is reached; no address has none."""
+        """Return whether the limit of this address is reached."""
         return bool(address) and self._by_address[address] >= self._per_address
 
     def enter(self, address: str) -> None:
@@ -254,7 +254,7 @@ class TokenBucket:
         return True
 
     def spend(self, amount: float, now: float) -> None:
-        """Take an amount in any case: nothing more is allowed until the debt is refilled."""
+        """Take an amount in any case; a debt stops everything until refilled."""
         if not self.take(amount, now):
             self._level -= amount
 
@@ -283,12 +283,12 @@ class AddressRates:
         return not address or self._buckets_of(address, now)[1].take(size, now)
 
     def allows(self, address: str, now: float) -> bool:
-        """Return whether one more request of an address is within the limits; count nothing."""
+        """Return whether one more request is within the limits; count nothing."""
         buckets = self._buckets.get(address)
         return buckets is None or buckets[0].level(now) >= 1
 
     def spend(self, address: str, size: int, now: float) -> None:
-        """Count bytes that a request caused; further requests wait until they are within the limit."""
+        """Count bytes that a request caused; too many delay further requests."""
         if address:
             self._buckets_of(address, now)[1].spend(size, now)
 

@@ -257,7 +257,7 @@ class Receiver(Writer, Protocol):
         ...
 
     def hung_up(self) -> None:
-        """Record that the wire takes no more output; `disconnected` follows, perhaps much later."""
+        """Record that the wire takes no more output; `disconnected` follows."""
         ...
 
 

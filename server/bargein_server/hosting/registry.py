@@ -233,7 +233,7 @@ class SessionRegistry:
         return (host, None) if refused is None else (None, refused)
 
     def _make_room(self, owner: str) -> bool:
-        """Let an idle session make room for one more; return whether there is room."""
+        """Let an idle session make room; return whether there is room."""
         if self._hosts.has_room(owner):
             return True
         idle = self._hosts.idle(owner)

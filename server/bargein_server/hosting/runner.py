@@ -243,7 +243,7 @@ class Runner:
             self._note_output(output)
 
     async def _pause_emits(self) -> None:
-        """Let the event loop run when the time slice of the emits is over (contract 12)."""
+        """Let the event loop run when the emits' time slice is over (contract 12)."""
         slicer, now = self._host.time_slicer, perf_counter()
         if now - self._emitting_since > slicer.slice_s:
             if slicer.clock() == self._emit_round:

@@ -1,4 +1,4 @@
-"""Places of a server's sessions, and the sessions that make room for others."""
+"""Places of a server's sessions, and which session makes room."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class SessionPool:
         return len(self._hosts) < self._most and not self._has_share(owner)
 
     def idle(self, owner: str) -> SessionHost | None:
-        """Return the session that makes room for one more of a client, None without one.
+        """Return the session that makes room for a client's next one, if any.
 
         Args:
             owner: The client (`Caller.owner`); empty for one that cannot be told from others.

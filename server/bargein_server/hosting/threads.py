@@ -116,7 +116,7 @@ class AuthorThreads:
         self._start_next(session_id)
 
     def _start_next(self, session_id: SessionId) -> None:
-        """Start a waiting call: of the session whose thread is free, or of another one."""
+        """Start a waiting call, of the session whose thread is free if any."""
         for waiting in (session_id, *self._waiting):
             if waiting in self._waiting and self._is_free(waiting):
                 call = self._waiting[waiting][0]

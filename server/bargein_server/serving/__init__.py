@@ -1,1 +1,1 @@
-"""Process: uvicorn, listening socket, HTTP heads, garbage collection. Internal."""
+"""Process: uvicorn, listening socket, HTTP, garbage collection. Internal."""

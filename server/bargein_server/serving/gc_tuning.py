@@ -58,7 +58,7 @@ def _adapt(phase: Literal["start", "stop"], walk: dict[str, int]) -> None:
 
 
 def resident_bytes(process: str = "self") -> int:
-    """Return the resident memory of a process (Linux); elsewhere the peak of this one, or 0 on Windows."""
+    """Return the resident memory (Linux), the peak, or 0 (Windows)."""
     try:
         with open(f"/proc/{process}/statm", "rb") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -73,7 +73,9 @@ def resident_bytes(process: str = "self") -> int:
 
 
 class MemoryWatch:
-    """Starts a walk of the collector when memory has grown, or after a time; call `check` every tick.
+    """Starts a walk of the collector when memory has grown, or after a time.
+
+    Call `check` every tick.
 
     Args:
         resident: Returns the memory of the process in bytes.
@@ -89,7 +91,7 @@ class MemoryWatch:
         self._after_young = self._after_all = resident()
 
     def check(self) -> None:
-        """Walk through young objects if it is time, and through all if that did not help."""
+        """Walk through young objects if it is time; through all if that fails."""
         grown = self._resident() - self._after_young > GROWTH_BYTES
         if not grown and self._clock() - self._walked_at < PERIOD_S:
             return

@@ -125,7 +125,7 @@ class BoundedHttpProtocol(H11Protocol):
     # --- uvicorn's side --------------------------------------------------------------------------
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """Hand the transport over to the WebSocket protocol, which has timers of its own (uvicorn)."""
+        """Hand the transport over to the WebSocket protocol (uvicorn)."""
         self._upgraded = True
         self._stop_timer()
         super().handle_websocket_upgrade(event)

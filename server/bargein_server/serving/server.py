@@ -1,4 +1,4 @@
-"""uvicorn server, configured for interrupts, with its listening socket and the end of its event loop.
+"""uvicorn server, its listening socket, and the end of its event loop.
 
 Three queues stand between a `yield` and the user: the transport's buffer, unsent bytes in the kernel, and
 the network. An interrupt purges only output before them. The transport's write limits keep the first
@@ -197,7 +197,7 @@ class Server(uvicorn.Server):
             self._request_stop(urgent)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop at the first signal, hurry at the second, and kill the process at the third."""
+        """Stop at the first signal, hurry at the second, kill at the third."""
         super().handle_exit(sig, frame)
         self.stop()
         if self._requests >= KILLING:
@@ -206,7 +206,7 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Handle SIGHUP as well, which a closed terminal sends, unless it is ignored (`nohup`)."""
+        """Handle SIGHUP of a closed terminal too, unless `nohup` ignores it."""
         with super().capture_signals():
             hangup = getattr(signal, "SIGHUP", None)  # not on Windows
             main = threading.current_thread() is threading.main_thread()
@@ -223,7 +223,7 @@ class Server(uvicorn.Server):
 def run_to_end(
     loop: asyncio.AbstractEventLoop, task: asyncio.Task[T], stop: Callable[[], None]
 ) -> tuple[T | None, SystemExit | None]:
-    """Run the loop until a task has ended, whatever leaves the loop before.
+    """Run the loop until a task has ended, despite exits of other tasks.
 
     Args:
         loop: The loop.
@@ -248,7 +248,7 @@ def run_to_end(
 
 
 async def end_tasks(timeout_s: float) -> int:
-    """Cancel all other tasks of the loop, and close its generators and the threads of its executor.
+    """Cancel all other tasks; close the loop's generators and threads.
 
     Args:
         timeout_s: Time for the tasks, and again for the rest, in seconds.
