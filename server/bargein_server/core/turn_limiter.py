@@ -83,7 +83,8 @@ class TurnLimiter:
             self._leave_queue(permit)
             return
         self._taken -= 1
-        _decrement(self._taken_by, permit.owner)
+        if taken := self._taken_by.pop(permit.owner) - 1:
+            self._taken_by[permit.owner] = taken
         for waiting in self._queue:
             if self._may_run(waiting.owner):
                 self._leave_queue(waiting)
@@ -96,7 +97,8 @@ class TurnLimiter:
 
     def _leave_queue(self, permit: Permit) -> None:
         del self._queue[permit]
-        _decrement(self._waiting_by, permit.owner)
+        if waiting := self._waiting_by.pop(permit.owner) - 1:
+            self._waiting_by[permit.owner] = waiting
 
     def position(self, permit: Permit) -> int:
         """Return the position of a waiting permit, 1 for the first."""
@@ -104,12 +106,6 @@ class TurnLimiter:
             if other is permit:
                 return position
         raise KeyError("the permit does not wait")
-
-
-def _decrement(counter: Counter[str], owner: str) -> None:
-    counter[owner] -= 1
-    if not counter[owner]:
-        del counter[owner]
 
 
 class Permit:
