@@ -227,6 +227,23 @@ async def test_goaway_sets_the_delay(server: ScriptedServer) -> None:
         assert surroundings.slept == [7.0, 0.5]
 
 
+async def test_a_server_that_sends_each_connection_away_is_asked_less_often(server: ScriptedServer) -> None:
+    """Its delay is that of the first time; a delay beyond a minute is none that a server needs."""
+    surroundings = Surroundings(chance=0.5)
+    async with talking(server, surroundings) as (_session, line):
+        for _ in range(4):
+            await line.send(bp.GoAway(reason="drain", reconnect_after_ms=0))
+            await line.close(RESTART)
+            line = await server.line()
+            await line.open(opened(resumed=True))
+            await line.send(replay_done(0))
+        assert surroundings.slept == [0.0, 0.5, 1.0, 2.0]
+        await line.send(bp.GoAway(reason="drain", reconnect_after_ms=10**15))
+        await line.close(RESTART)
+        await (await server.line()).open(opened(resumed=True))
+        assert surroundings.slept[-1] == 60.0
+
+
 async def test_delays_grow_while_the_server_is_away(server: ScriptedServer) -> None:
     """Full jitter under a bound that doubles from 0.5 s to 30 s."""
     surroundings = Surroundings(chance=0.999)

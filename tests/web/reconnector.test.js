@@ -359,3 +359,67 @@ test("inspectors see every frame, also what is not delivered", () => {
   assert.deepEqual(came, ["session.opened", "input.accepted", "text.delta"]);
   assert.deepEqual(went, ["session.open", "input.text", "interrupt"]);
 });
+
+test("the hours in which the device slept are no outage", () => {
+  const world = new World().open();
+  world.close(1006);
+  world.pass(8 * 3_600_000, true); // the timer of the next attempt fires late
+  for (let n = 0; n < 8; n++) {
+    world.close(1006);
+    assert.equal(world.states.at(-1).name, "reconnecting");
+    world.pass(30_000);
+  }
+  world.open(...resumed());
+  assert.equal(world.states.at(-1).name, "open");
+});
+
+test("the outage begins after a sleep of an open session", () => {
+  const world = new World({ giveUpAfterMs: 60_000 }).open();
+  world.pass(8 * 3_600_000, true); // the frames that were missed: a ping
+  assert.equal(world.sent.at(-1), "ping");
+  world.pass(3000); // and no answer
+  assert.equal(world.states.at(-1).name, "reconnecting");
+  for (let n = 0; n < 20 && world.states.at(-1).name !== "closed"; n++) {
+    world.pass(30_000);
+    world.close(1006);
+  }
+  assert.equal(world.states.at(-1).name, "closed"); // an awake device gives up
+});
+
+for (const hours of [-1, 1, 24 * 365]) {
+  test(`a clock that is set by ${hours} h neither ends a session nor hides that the server is silent`, () => {
+    const world = new World().open();
+    world.pass(1000);
+    world.now += hours * 3_600_000;
+    world.timers.forEach((timer) => (timer.at += hours * 3_600_000)); // timers do not follow the clock
+    for (let n = 0; n < 10; n++) {
+      world.pass(10_000);
+      world.say({ type: "heartbeat" });
+    }
+    assert.equal(world.lines.length, 1);
+    world.pass(40_000);
+    assert.equal(world.states.at(-1).name, "reconnecting");
+  });
+}
+
+test("a server that sends each connection away is asked less and less often", () => {
+  const world = new World().open();
+  for (let n = 0; n < 40; n++) {
+    world.say({ type: "goaway", reason: "drain", reconnect_after_ms: 0 });
+    world.close(1012);
+    const before = world.lines.length;
+    for (let waited = 0; world.lines.length === before && waited < 61_000; waited += 10) world.pass(10);
+    world.open(...resumed());
+  }
+  assert.ok(world.now > 1_000_000 + 30 * 15_000, `${world.now}`);
+});
+
+test("numbers of a server that no timer can hold are bounded", () => {
+  const world = new World().open();
+  world.say({ type: "goaway", reason: "drain", reconnect_after_ms: 10 ** 15 });
+  world.close(1012);
+  assert.equal(world.states.at(-1).retryAt, world.now + 60_000);
+  world.pass(60_000);
+  world.open(opened({ resumed: true, heartbeat_ms: 10 ** 12 }), { type: "replay.done", through: 0 });
+  assert.ok([...world.timers.values()].every(({ at }) => at - world.now < 2 ** 31));
+});

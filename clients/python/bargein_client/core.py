@@ -36,6 +36,9 @@ Outcome = (
 )
 """Answer to a request, or end of a turn."""
 
+_MAX_HEARTBEAT_S = 600.0
+"""Longest interval between frames that a server may announce."""
+
 
 class ClientCore:
     """One session from the client's point of view.
@@ -266,7 +269,7 @@ class ClientCore:
             self._lose(event.reason or "unknown_session")
         self.session_id, self._token, self._epoch = event.session_id, event.token, event.epoch
         self.limits = event.limits
-        self.heartbeat_s = event.heartbeat_ms / 1000
+        self.heartbeat_s = min(event.heartbeat_ms / 1000, _MAX_HEARTBEAT_S)
         if event.resumed:
             self.phase = Phase.REPLAYING
         else:

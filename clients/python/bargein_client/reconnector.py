@@ -31,6 +31,8 @@ from .phases import Phase
 
 _STABLE_S = 5.0
 """A connection that lived for less does not reset the backoff."""
+_MAX_ASKED_S = 60.0
+"""Longest delay that a server may ask for."""
 
 
 class Reconnector:
@@ -103,11 +105,14 @@ class Reconnector:
         await self._environment.sleep(delay)
 
     def _delay(self, attempt: int) -> float:
-        requested, self._core.reconnect_after_s = self._core.reconnect_after_s, None
-        if requested is not None:
-            return requested  # the server spreads its clients itself
         assert self._backoff is not None
-        return self._backoff.delay(attempt, self._environment.random)
+        own = self._backoff.delay(attempt, self._environment.random)
+        asked, self._core.reconnect_after_s = self._core.reconnect_after_s, None
+        if asked is None:
+            return own
+        # The server spreads its clients itself. One that sends each connection away again is not asked
+        # more often for that.
+        return min(max(asked, own) if attempt > 1 else asked, _MAX_ASKED_S)
 
     def _final_error(self, closed: ChannelClosed, outage_s: float) -> BargeinError | None:
         """Return the error that ends the session; None to connect again.

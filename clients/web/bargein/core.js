@@ -28,6 +28,9 @@ import { SendQueue } from "./send_queue.js";
 import { SequenceTracker } from "./sequence.js";
 import { lostEnd, OUTCOME_SIGNALS, TurnRegistry } from "./turn_registry.js";
 
+/** Longest interval between frames that a server may announce. */
+const MAX_HEARTBEAT_MS = 600_000;
+
 /** One session from the client's point of view. */
 export class ClientCore {
   /** @type {SessionOpen} */
@@ -298,7 +301,7 @@ export class ClientCore {
     this.token = event.token;
     this.epoch = event.epoch;
     this.limits = event.limits;
-    this.heartbeatMs = event.heartbeat_ms;
+    this.heartbeatMs = Math.min(event.heartbeat_ms, MAX_HEARTBEAT_MS);
     this.phase = event.resumed ? "replaying" : "live";
     if (!event.resumed) this.#sequence.lastSeq = 0;
     this.#queue.append(...this.#outbox.afterOpen(this.#inOpening, event.limits.frame_bytes));

@@ -19,6 +19,8 @@ const OPEN_TIMEOUT_MS = 10_000;
 const STABLE_MS = 5000;
 /** Time in which a channel must answer that may have died while the device slept. */
 const PROBE_MS = 3000;
+/** Longest delay that a server may ask for. */
+const MAX_ASKED_MS = 60_000;
 /** Bound of the socket's own buffer in bytes; further events wait in the core, which is bounded too. */
 const MAX_BUFFERED = 1024 * 1024;
 const BUFFER_POLL_MS = 50;
@@ -39,7 +41,10 @@ export class Reconnector {
   #timers = { retry: null, silence: null, buffer: null };
   #attempt = 0;
   #begunAt = 0;
-  #lastLive;
+  #waitsSince = 0;
+  #delayMs = 0;
+  /** Time without a connection in which the device was awake: attempts and delays, each up to its bound. */
+  #outageMs = 0;
   #isOver = false;
   #unwatch;
 
@@ -60,7 +65,6 @@ export class Reconnector {
     this.options = options;
     /** Whether the application is closing the session; the current channel is then the last. */
     this.closing = false;
-    this.#lastLive = environment.now();
     this.#unwatch = environment.watch((notice) => this.#noticed(notice));
   }
 
@@ -68,6 +72,7 @@ export class Reconnector {
   start() {
     this.#clear("retry");
     this.#begunAt = this.environment.now();
+    this.#outageMs += clamp(this.#begunAt - this.#waitsSince, this.#delayMs);
     this.#channel = this.connectChannel({
       opened: () => this.#opened(),
       received: (event) => this.#received(event),
@@ -128,20 +133,29 @@ export class Reconnector {
     const { now } = this.environment;
     const wasLive = this.core.phase === "live";
     this.#drop();
-    if (wasLive) {
-      this.#lastLive = now();
-      if (this.#lastLive - this.#begunAt >= STABLE_MS) this.#attempt = 0;
-    }
-    const error = this.#finalError(reason, now() - this.#lastLive);
+    const lastedMs = now() - this.#begunAt;
+    if (wasLive && lastedMs >= STABLE_MS) this.#attempt = 0;
+    this.#outageMs = wasLive ? 0 : this.#outageMs + clamp(lastedMs, OPEN_TIMEOUT_MS);
+    const error = this.#finalError(reason, this.#outageMs);
     if (error !== null) {
       this.stop(error);
       return;
     }
     this.#attempt += 1;
-    const delay = this.core.reconnectAfterMs ?? backoff(this.#attempt, this.environment.random());
-    this.core.reconnectAfterMs = null; // valid once; the server spreads its clients itself
+    const delay = this.#nextDelay();
+    this.#waitsSince = now();
+    this.#delayMs = delay;
     this.#timers.retry = this.environment.setTimer(() => this.start(), delay);
     this.owner.changed({ name: "reconnecting", attempt: this.#attempt, retryAt: now() + delay, code: reason.code.name });
+  }
+
+  #nextDelay() {
+    const own = backoff(this.#attempt, this.environment.random());
+    const asked = this.core.reconnectAfterMs; // the server spreads its clients itself
+    this.core.reconnectAfterMs = null;
+    if (asked === null) return own;
+    // A server that sends each connection away again is not asked more often for that.
+    return Math.min(this.#attempt > 1 ? Math.max(asked, own) : asked, MAX_ASKED_MS);
   }
 
   #drop() {
@@ -183,23 +197,24 @@ export class Reconnector {
       return;
     }
     const lastReceivedAt = this.#channel?.lastReceivedAt ?? environment.now();
-    const due = isOpened ? lastReceivedAt + 2 * core.heartbeatMs : this.#begunAt + OPEN_TIMEOUT_MS;
-    this.#expect(due, isOpened ? lastReceivedAt : null);
+    const [since, mostMs] = isOpened ? [lastReceivedAt, 2 * core.heartbeatMs] : [this.#begunAt, OPEN_TIMEOUT_MS];
+    this.#expect(clamp(since + mostMs - environment.now(), mostMs), isOpened ? lastReceivedAt : null);
   }
 
   /**
-   * Drops the channel at a time unless a frame arrives after `lastReceivedAt`.
+   * Drops the channel after a time unless a frame arrives after the one of `lastReceivedAt`.
    *
-   * @param {number} due
+   * @param {number} wait
    * @param {number | null} lastReceivedAt
    */
-  #expect(due, lastReceivedAt) {
+  #expect(wait, lastReceivedAt) {
     const { environment } = this;
     this.#clear("silence");
-    const wait = Math.max(0, due - environment.now());
+    const due = environment.now() + wait;
     this.#timers.silence = environment.setTimer(() => {
       const received = this.#channel?.lastReceivedAt ?? 0;
-      if (lastReceivedAt !== null && received > lastReceivedAt) this.#watchSilence();
+      // Not `>`: the clock may have been set back.
+      if (lastReceivedAt !== null && received !== lastReceivedAt) this.#watchSilence();
       // A late timer means that the device slept, and frames may wait unread: ping before dropping the channel.
       else if (lastReceivedAt !== null && environment.now() > due + PROBE_MS) this.#probe();
       else this.#closed({ code: row("abnormal"), why: "the server is silent" });
@@ -211,7 +226,7 @@ export class Reconnector {
     if (this.#channel === null) return;
     this.core.ping(this.environment.newId());
     this.flush();
-    this.#expect(this.environment.now() + PROBE_MS, this.#channel.lastReceivedAt);
+    this.#expect(PROBE_MS, this.#channel.lastReceivedAt);
   }
 
   /** @param {"online" | "offline" | "visible"} notice */
@@ -226,4 +241,9 @@ export class Reconnector {
     if (this.#timers[name] !== null) this.environment.clearTimer(this.#timers[name]);
     this.#timers[name] = null;
   }
+}
+
+/** Returns a time within 0 and a bound: the clock may be set, and stands still or runs on while the device sleeps. @param {number} ms @param {number} mostMs */
+function clamp(ms, mostMs) {
+  return Math.min(Math.max(ms, 0), mostMs);
 }
