@@ -35,8 +35,8 @@ from .endpoints.call import (
 from .endpoints.lifespan import ShortFailures, lifespan
 from .endpoints.openapi import openapi
 from .endpoints.page import Page, page_folder
-from .endpoints.websocket import issue_ticket, serve_session
-from .guard.admission import TRACE_HEADERS, Admission, Refused
+from .endpoints.websocket import deny, issue_ticket, serve_session
+from .guard.admission import TRACE_HEADERS, Admission, Refused, allowed_origins
 from .guard.authentication import Authenticator
 from .hosting.registry import SessionRegistry
 from .settings import Settings
@@ -77,6 +77,7 @@ def create_app(
             server's own.
 
     Raises:
+        BadOrigin: One of `origins` is no origin.
         NotAnAgent: `agent` is not an async generator function.
         NotInstalled: `metrics` or `traces` is set, and a package for it is missing.
     """
@@ -98,7 +99,7 @@ def create_app(
 
     app = Starlette(
         routes=_routes(sessions, admission, metrics),
-        middleware=[Middleware(ShortFailures), *([_cors(origins)] if origins else [])],
+        middleware=[Middleware(ShortFailures), *([_cors(allowed_origins(origins))] if origins else [])],
         lifespan=lifespan(agent, limits, sessions),
     )
     app.state.admission = admission
@@ -129,7 +130,7 @@ def _routes(
 
 async def _no_session_here(admission: Admission, websocket: WebSocket) -> None:
     """Refuse a handshake for another path with 404; Starlette answers 403."""
-    await websocket.send_denial_response(denial(Refused(404, f"sessions are at {SESSION_PATH}"), admission))
+    await deny(websocket, denial(Refused(404, f"sessions are at {SESSION_PATH}"), admission))
 
 
 @cache

@@ -48,7 +48,7 @@ async def serve_session(websocket: WebSocket, sessions: SessionRegistry, admissi
             raise Refused(400, "unknown subprotocol")
         caller = admission.enter(websocket.headers, websocket.url.scheme, offered, address, local)
     except Refused as refused:
-        await websocket.send_denial_response(denial(refused, admission))
+        await deny(websocket, denial(refused, admission))
         return
     attached = False
     try:
@@ -65,6 +65,14 @@ async def serve_session(websocket: WebSocket, sessions: SessionRegistry, admissi
     finally:
         if not attached:
             admission.leave(address)
+
+
+async def deny(websocket: WebSocket, response: Response) -> None:
+    """Refuse a handshake with a response, or with 403 on a server that can send no other."""
+    if "websocket.http.response" in websocket.scope.get("extensions", {}):
+        await websocket.send_denial_response(response)
+    else:
+        await websocket.close()
 
 
 def _attach(protocol: BargeinProtocol, sessions: SessionRegistry, caller: Caller, codec: Codec) -> Connection:

@@ -27,6 +27,7 @@ from bargein_protocol.errors import (
     OVERLOADED,
     REPLACED,
     SLOW_CONSUMER,
+    TOO_BIG,
     UNAUTHORIZED,
     WRONG_CODEC,
     Action,
@@ -79,6 +80,7 @@ class Connection:
         self._closing = False
         self._closed_with = "peer"
         self._rest_due = False  # whether `_write_rest` is scheduled
+        self._max_frame_bytes = registry.settings.max_frame_bytes
         self._past_full = 0  # bytes of answers written since the buffer became full
         self._caller = caller if caller is not None else anonymous()
         # A quarter of the cap on bytes in flight, so that a write exceeds the cap by little.
@@ -96,6 +98,9 @@ class Connection:
     def receive(self, frame: bytes, text: bool) -> None:
         """Take a whole message, in the callback that read it."""
         if self._closing:
+            return
+        if len(frame) > self._max_frame_bytes:  # a server with a limit of its own may let it through
+            self.close(TOO_BIG)
             return
         try:
             if text is not self._codec.text:
