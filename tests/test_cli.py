@@ -284,6 +284,7 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--port", "99999"], "expected 0 to 65535, got '99999'"),
         (["--port", "-1"], "--port"),
         (["--tokens", "missing.txt"], "cannot read missing.txt"),
+        (["--origin", "example.com"], "expected an origin such as https://example.com, got 'example.com'"),
         (["--tokens", "hello.py"], "hello.py, line"),
         (["--tokens", "none.txt"], "none.txt has no tokens: add lines of `principal token`"),
         (["--tokens", "twice.txt"], "twice.txt, line 2: the token of another line"),

@@ -12,6 +12,7 @@ from typing import Any
 
 from . import __version__
 from .agent import Agent, NotAnAgent
+from .guard.admission import BadOrigin
 from .guard.authentication import BadTokens, BearerTokens, tokens_of_environment, tokens_of_file
 from .launcher import Launcher, NotProtected, NotStarted, print_address
 from .settings import (
@@ -43,7 +44,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         launcher = _launcher(options)
-    except (SettingsError, NotAnAgent, NotProtected, NotInstalled, AgentNotFound, BadTokens) as error:
+    except (
+        SettingsError,
+        NotAnAgent,
+        NotProtected,
+        NotInstalled,
+        AgentNotFound,
+        BadTokens,
+        BadOrigin,
+    ) as error:
         parser.error(str(error))
     _configure_logging(options.log_level, options.log_format)
     try:

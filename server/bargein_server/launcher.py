@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from .agent import Agent, NotAnAgent
 from .app import SESSION_PATH, create_app, request_stop, shut_down_sessions
+from .guard.admission import BadOrigin
 from .guard.authentication import Authenticator, BadTokens, BearerTokens, tokens_of_environment
 from .serving.gc_tuning import MemoryWatch, tune_gc
 from .serving.server import Server, end_tasks, listening_socket, run_to_end, uvicorn_config
@@ -231,7 +232,7 @@ def run(
         launcher = Launcher(
             agent, host, port, settings, _authenticator(authenticator), origins, insecure=insecure
         )
-    except (NotAnAgent, NotProtected, NotInstalled, BadTokens) as error:
+    except (NotAnAgent, NotProtected, NotInstalled, BadTokens, BadOrigin) as error:
         _exit(2, str(error))
     try:
         launcher.listen()

@@ -11,7 +11,7 @@ import pytest
 
 from bargein_client import Backoff, Reconnecting, connect
 from client_script import patiently
-from machine import find_nginx
+from machine import find_program
 from processes import free_port, server
 
 AGENT = """
@@ -56,7 +56,7 @@ http {{
 @asynccontextmanager
 async def nginx(folder: Path, target: int) -> AsyncIterator[int]:
     """Run nginx in front of a port; yields its own."""
-    program = find_nginx()
+    program = find_program("nginx")
     assert program is not None
     port = free_port()
     file = folder / "nginx.conf"

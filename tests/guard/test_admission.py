@@ -6,7 +6,8 @@ import logging
 
 import pytest
 
-from bargein_server.guard.admission import Admission, Refused, may_connect
+from bargein_server.guard.admission import Admission, BadOrigin, Refused, allowed_origins, may_connect
+from bargein_server.guard.authentication import BearerTokens
 from bargein_server.settings import Settings
 
 
@@ -23,6 +24,9 @@ from bargein_server.settings import Settings
         ("https://evil.com", "example.com", "ws", (), False),
         ("https://example.com.evil.com", "example.com", "wss", (), False),
         ("http://example.com", "example.com", "wss", (), False),  # the page came over plain HTTP
+        ("https://example.com", "example.com", "ws", (), True),  # a proxy ended TLS and does not say so
+        ("https://example.com:8443", "example.com:8443", "ws", (), True),
+        ("https://example.com", "example.com:8443", "ws", (), False),
         ("null", "example.com", "ws", (), False),
         ("null", "null", "ws", (), False),
         ("", "", "ws", (), False),
@@ -73,11 +77,76 @@ def test_a_refused_origin_is_logged_once_with_the_remedy(caplog: pytest.LogCaptu
     attempt("https://app.io")
     attempt("https://app.io")
     assert [record.getMessage() for record in caplog.records] == [
-        "pages of 'https://app.io' may not connect; to allow it: "
-        "--origin 'https://app.io' or origins=['https://app.io']"
+        "pages of 'https://app.io' may not connect, because the server was reached as 'api.io'; "
+        "to allow it: --origin 'https://app.io' or origins=['https://app.io']; "
+        "a proxy in between must pass the Host header on"
     ]
     attempt("https://other.io\x1b[2J")
     assert "\x1b" not in caplog.records[-1].getMessage()
     for number in range(100):
         attempt(f"https://{number}.io")
     assert len(caplog.records) == 64
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ("https://example.com", "https://example.com"),
+        ("HTTPS://Example.com:443/", "https://example.com"),
+        ("http://example.com:80", "http://example.com"),
+        ("http://example.com:8080/", "http://example.com:8080"),
+        (" https://b\xfccher.example ", "https://xn--bcher-kva.example"),
+        ("http://[::1]:3000", "http://[::1]:3000"),
+        ("*", "*"),
+        ("null", "null"),
+    ],
+)
+def test_an_allowed_origin_is_compared_as_browsers_send_it(given: str, sent: str) -> None:
+    """However the operator writes it."""
+    assert allowed_origins([given]) == {sent}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "",
+        "example.com",
+        "https://",
+        "https://example.com/app",
+        "https://a@example.com",
+        "https://x:99999",
+        "/app",
+    ],
+)
+def test_what_is_no_origin_is_refused(given: str) -> None:
+    """It would allow nothing, without a word."""
+    with pytest.raises(BadOrigin, match="expected an origin such as https"):
+        allowed_origins([given])
+
+
+@pytest.mark.parametrize(
+    ("host", "forwarded", "secured", "welcome"),
+    [
+        ("chat.example", None, True, True),  # the proxy passes Host on
+        ("127.0.0.1:8000", "chat.example", True, True),
+        ("127.0.0.1:8000", "chat.example, inner", True, True),
+        ("127.0.0.1:8000", None, True, False),
+        ("127.0.0.1:8000", "evil.example", True, False),
+        ("chat.example", None, False, False),  # such as a name that resolves to 127.0.0.1
+        ("127.0.0.1:8000", "chat.example", False, False),
+    ],
+)
+def test_a_public_name_behind_a_proxy_on_this_machine(
+    host: str, forwarded: str | None, secured: bool, welcome: bool
+) -> None:
+    """With an authenticator a name needs no protection, and the proxy's header is believed."""
+    authenticator = BearerTokens({"secret": "ann"}) if secured else None
+    admission = Admission(Settings(), authenticator, (), lambda: 0.0)
+    headers = {"origin": "https://chat.example", "host": host}
+    if forwarded is not None:
+        headers["x-forwarded-host"] = forwarded
+    if welcome:
+        admission.enter(headers, "ws", (), "10.0.0.2", "127.0.0.1")
+    else:
+        with pytest.raises(Refused, match="403"):
+            admission.enter(headers, "ws", (), "10.0.0.2", "127.0.0.1")

@@ -12,7 +12,7 @@ import resource
 import shutil
 import subprocess
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -31,24 +31,20 @@ class Part(Struct, frozen=True):
         foreign: Whether tests that need it are about it, so that one version of Python is enough.
     """
 
-    present: Callable[[], bool]
+    present: Callable[[], object]
     remedy: str
     foreign: bool = True
 
 
 def find_chromium() -> str | None:
     """Return the path of the system's Chromium, None without one."""
-    return next(filter(None, map(_which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    return next(filter(None, map(find_program, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
-def find_nginx() -> str | None:
-    """Return the path of nginx, None without it."""
-    return _which("nginx")
-
-
-def _which(program: str) -> str | None:
+def find_program(name: str) -> str | None:
+    """Return the path of a program, None without it."""
     # Services and network tools are not in the path of every user.
-    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
 
 def _has_node() -> bool:
@@ -60,7 +56,7 @@ def _has_node() -> bool:
 
 
 def _has_namespaces() -> bool:
-    if os.geteuid() != 0 or None in map(_which, ("ip", "tc", "unshare")):
+    if os.geteuid() != 0 or None in map(find_program, ("ip", "tc", "unshare")):
         return False
     return subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode == 0
 
@@ -78,7 +74,10 @@ PARTS = {
     "chromium": Part(
         lambda: find_chromium() is not None, "scripts/setup_system installs it, as root on Debian"
     ),
-    "nginx": Part(lambda: find_nginx() is not None, "scripts/setup_system installs it, as root on Debian"),
+    **{
+        proxy: Part(partial(find_program, proxy), "scripts/setup_system installs it, as root on Debian")
+        for proxy in ("nginx", "haproxy", "caddy")
+    },
     "namespaces": Part(_has_namespaces, "run as root on Linux, with ip and tc (scripts/setup_system)"),
     "node": Part(_has_node, f"install Node.js {OLDEST_NODE} or newer with npm (scripts/setup_web)"),
     "curl": Part(lambda: shutil.which("curl") is not None, "install curl"),

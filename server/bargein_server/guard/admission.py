@@ -37,6 +37,34 @@ TRACE_HEADERS = ("traceparent", "tracestate")
 """Headers of a W3C trace context."""
 
 
+class BadOrigin(ValueError):
+    """An origin to allow is none; the message has the expected form."""
+
+
+def allowed_origins(origins: Collection[str]) -> frozenset[str]:
+    """Return origins in the form in which browsers send them (RFC 6454 section 6.2).
+
+    Raises:
+        BadOrigin: One is not an origin.
+    """
+    return frozenset(map(_serialized, origins))
+
+
+def _serialized(origin: str) -> str:
+    if origin in ("*", "null"):  # any page; a page in a sandbox
+        return origin
+    try:
+        parts = urlsplit(origin.strip())
+        host, port = (parts.hostname or "").encode("idna").decode(), parts.port
+    except ValueError:
+        parts, host, port = urlsplit(""), "", None
+    if not host or not parts.scheme or parts.path.strip("/") or parts.query or parts.username is not None:
+        raise BadOrigin(f"expected an origin such as https://example.com, got {origin!r}")
+    host = f"[{host}]" if ":" in host else host
+    shown = "" if port in (None, _DEFAULT_PORTS.get(parts.scheme)) else f":{port}"
+    return f"{parts.scheme}://{host}{shown}"
+
+
 class Refused(Exception):
     """The handshake or request is refused.
 
@@ -133,7 +161,7 @@ class Admission:
         clock: Callable[[], float],
     ) -> None:
         self._authenticator = authenticator
-        self._origins = frozenset(origins)
+        self._origins = allowed_origins(origins)
         self._logged_origins: set[str] = set()
         self._clock = clock
         self.tickets = Tickets(settings.ticket_lifetime_s, share=settings.max_client_share)
@@ -159,10 +187,14 @@ class Admission:
         Raises:
             Refused: The connection is not admitted.
         """
-        origin = headers.get("origin")
-        if not may_connect(origin, headers.get("host"), scheme, local, self._origins):
-            self._log_refused(origin or "")
-            raise Refused(403, "this origin may not connect")
+        origin, host = headers.get("origin"), headers.get("host")
+        if self._authenticator is not None:
+            # No name that an attacker lets resolve to this machine has a credential, and no page of
+            # another origin can send the header of a proxy.
+            host, local = headers.get("x-forwarded-host", host or "").partition(",")[0].strip(), ""
+        if not may_connect(origin, host, scheme, local, self._origins):
+            self._log_refused(origin or "", host or "")
+            raise Refused(403, "this origin may not connect; the server's log has the remedy")
         if self.connections.is_full():
             raise Refused(503, "the server is full", RETRY_AFTER_S)
         if self.connections.has_enough(address):
@@ -240,13 +272,15 @@ class Admission:
             )
             raise Refused(403, "this host name is not the server's")
 
-    def _log_refused(self, origin: str) -> None:
+    def _log_refused(self, origin: str, host: str) -> None:
         origin = origin[:256]
         if origin not in self._logged_origins and len(self._logged_origins) < _MAX_LOGGED_ORIGINS:
             self._logged_origins.add(origin)
             log.warning(
-                "pages of %r may not connect; to allow it: --origin %r or origins=[%r]", *[origin] * 3
-            )
+                "pages of %r may not connect, because the server was reached as %r; "
+                "to allow it: --origin %r or origins=[%r]; a proxy in between must pass the Host header on",
+                origin, host[:256], origin, origin,
+            )  # fmt: skip
 
     def _caller(self, headers: Mapping[str, str], subprotocols: Sequence[str], address: str) -> Caller:
         if self._authenticator is None:
@@ -323,7 +357,7 @@ def may_connect(
     if origin is None or "*" in allowed or origin in allowed:
         return True
     place = _place(f"{scheme}://{host}") if host is not None else None
-    if place is None or _place(origin) != place:
+    if place is None or not _same_place(origin, host or "", place):
         return False
     return _is_loopback(place[0]) or not _is_loopback(local)
 
@@ -333,6 +367,14 @@ def _is_loopback(name: str) -> bool:
         return ip_address(name).is_loopback
     except ValueError:
         return name == "localhost" or name.endswith(".localhost")  # RFC 6761 section 6.3
+
+
+def _same_place(origin: str, host: str, place: tuple[str, int]) -> bool:
+    """Return whether a page has the host and port of a request.
+
+    A proxy that ends TLS need not say so: the page is then the one with https.
+    """
+    return _place(origin) == place or origin.lower() == f"https://{host}".lower()
 
 
 def _place(url: str) -> tuple[str, int] | None:
