@@ -18,10 +18,10 @@ BOUNDS = {
     "protocol/bargein_protocol": 97.0,
     "server/bargein_server/core": 97.0,
     "server/bargein_server/hosting": 97.0,
-    "server/bargein_server/transport": 96.0,
-    "clients/python/bargein_client": 94.0,
+    "server/bargein_server/transport": 96.5,
+    "clients/python/bargein_client": 96.5,
 }
-"""Least coverage of a room, in percent. Processes that a test kills leave no data behind."""
+"""Least coverage of a room, in percent. Each has 97; processes that a test kills leave no data behind."""
 PACKAGES = ("protocol/bargein_protocol", "server/bargein_server", "clients/python/bargein_client")
 
 
