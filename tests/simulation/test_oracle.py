@@ -7,7 +7,7 @@ import pytest
 from simulation.mutants import MUTANTS, Mutant
 from simulation.world import simulate
 
-WITHIN = 500
+WITHIN = 1500
 """So many seeds are enough to miss any of them."""
 
 

@@ -31,9 +31,10 @@ def map_body(context: Any, body: Any) -> Any:
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
-    """Drop a cursor that breaks its pattern; use the session that exists."""
-    if case.headers and case.headers.get("Last-Event-ID") == "0":
-        del case.headers["Last-Event-ID"]
+    """Drop headers that break their patterns; use the session that exists."""
+    for name in ("Last-Event-ID", "Bargein-Cookie"):
+        if case.headers and case.headers.get(name) == "0":
+            del case.headers[name]
     session = os.environ.get("BARGEIN_SESSION")
     if session is not None:
         case.path_parameters["session_id"] = session
