@@ -72,6 +72,6 @@ async def test_the_list_is_bounded(browser: Browser) -> None:
         await chat.ended(turn, "completed")
         await chat.page.click("#toggle-inspector")
         count = chat.page.locator("#event-count")
-        await count.filter(has_text="2000 of 10").wait_for()
+        await count.filter(has_text="2000 of ").wait_for()  # a slow page gets pieces that were joined
         assert await chat.page.locator(".row").count() < 80
         assert "turn.ended" in await types(chat)
