@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import count
 
 import pytest
@@ -37,12 +38,15 @@ class Floor:
         )
         self._inputs = count(1)
 
-    def ask(self, on_busy: OnBusy | None = None) -> TurnRecord:
-        answer = self.answer(on_busy)
+    def ask(self, on_busy: OnBusy | None = None, **metadata: object) -> TurnRecord:
+        answer = self.answer(on_busy, **metadata)
         return self.table.turns[answer.turn_id]  # type: ignore[union-attr]
 
-    def answer(self, on_busy: OnBusy | None = None) -> InputAnswer:
-        return self.table.schedule(InputText(id=InputId(f"i{next(self._inputs)}"), text="x", on_busy=on_busy))
+    def answer(self, on_busy: OnBusy | None = None, **metadata: object) -> InputAnswer:
+        asked = InputText(
+            id=InputId(f"i{next(self._inputs)}"), text="x", on_busy=on_busy, metadata=metadata or None
+        )
+        return self.table.schedule(asked)
 
     def end(self, turn: TurnRecord) -> None:
         """End a turn as its agent's return does."""
@@ -197,3 +201,32 @@ def test_the_sessions_policy_holds_for_inputs_without_one(policy: OnBusy) -> Non
         floor = Floor(on_busy=policy)
         floor.ask()
         assert type(floor.answer(own)).__name__ == types[own]  # type: ignore[arg-type]
+
+
+def test_metadata_is_there_for_the_agent_alone() -> None:
+    """A waiting input keeps it encoded, and a turn that is over has none."""
+    floor = Floor()
+    first, second = floor.ask(a=[[]]), floor.ask("queue", b={"c": []})
+    assert (first.input.metadata, second.input.metadata) == ({"a": [[]]}, None)
+    floor.end(first)
+    assert (first.input.metadata, second.input.metadata) == (None, {"b": {"c": []}})
+    floor.end(second)
+    assert second.input.metadata is None
+
+
+def test_waiting_inputs_take_the_memory_of_their_bytes() -> None:
+    """Not that of 60,000 lists each, which is twenty times as much."""
+    floor = Floor(max_queued_inputs=8)
+    floor.ask()
+    values: list[list[object]] = [[] for _ in range(60_000)]
+    size = len(JSON.encode(InputText(id=InputId("i"), text="x", metadata={"a": values})))
+    tracemalloc.start()
+    try:
+        for _ in range(8):
+            copied: list[list[object]] = [[] for _ in values]
+            floor.ask("queue", a=copied)
+            del copied
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert held < 2 * 8 * size

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
-from msgspec import Struct, field
+from msgspec import Struct, field, json
 from msgspec.structs import replace
 
 from bargein_protocol import (
@@ -125,12 +125,31 @@ class TurnRecord(Struct, gc=False, eq=False):
     choked: bool = False
     kept_chars: int = 0
     calls: TurnCalls | None = None
+    _metadata: bytes = b""  # of an input that waits, encoded
     _waiting: list[str | _Waiting] | tuple[()] = ()  # an ended turn keeps no empty list
     _protected: int = 0
 
     def __post_init__(self) -> None:
         """Create the fold."""
         self.fold = TurnFold(self.id, self.input.id, MAX_TURN_CHARS)
+
+    def put_aside(self) -> None:
+        """Encode the input's metadata: as objects it may take twenty times as much memory."""
+        if self.input.metadata is not None:
+            self._metadata = json.encode(self.input.metadata)
+            self.input = replace(self.input, metadata=None)
+
+    def take_up(self) -> None:
+        """Decode the input's metadata for the agent."""
+        if self._metadata:
+            self.input = replace(self.input, metadata=json.decode(self._metadata))
+            self._metadata = b""
+
+    def drop_metadata(self) -> None:
+        """Forget the input's metadata, because no agent reads it any more."""
+        self._metadata = b""
+        if self.input.metadata is not None:
+            self.input = replace(self.input, metadata=None)
 
     def advance(self, event: Event) -> tuple[Effect, ...]:
         """Move stage and flow by the table; return the effects to carry out.

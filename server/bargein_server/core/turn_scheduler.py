@@ -139,6 +139,7 @@ class TurnScheduler:
             and len(self._cleaning) <= overlapping
             and (self.permit.held or self.permit.take())
         ):
+            turn.take_up()
             turn.advance(Event.START)
             self.turns[turn.id] = self.turns.pop(turn.id)  # history has the order of the starts
             turn.progress_at = self.now
@@ -176,11 +177,13 @@ class TurnScheduler:
             position = self.permit.position
             answer = self._number(turn, InputQueued(turn_id=turn.id, input_id=event.id, position=position))
             turn.progress_at = self.now
+            turn.put_aside()
         self.start_next()
         return answer
 
     def _enqueue(self, turn: TurnRecord, in_front: bool = False) -> InputQueued:
         self._remember(turn)
+        turn.put_aside()
         position = 1 if in_front else len(self._waiting) + 1
         self._waiting.insert(position - 1, turn)
         return self._number(turn, InputQueued(turn_id=turn.id, input_id=turn.input.id, position=position))
@@ -301,6 +304,7 @@ class TurnScheduler:
 
     def _forget_old(self, ended: TurnRecord) -> None:
         ended.fold.pack()
+        ended.drop_metadata()
         ended.kept_chars = _length(ended)
         self._chars += ended.kept_chars
         while self._too_many():
@@ -324,7 +328,7 @@ class TurnScheduler:
 
 def _length(turn: TurnRecord) -> int:
     """Return the approximate size of a turn's record, in characters."""
-    length = len(turn.input.text) + _chars(turn.input.metadata)
+    length = len(turn.input.text)
     for lane in turn.fold.lanes.values():
         length += lane.text.length + lane.thoughts.length + _chars(lane.data)
         if lane.tools:
