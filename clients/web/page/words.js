@@ -29,7 +29,7 @@ const REFUSALS = {
 /** @type {Record<string, string>} */
 const CLOSES = {
   unauthorized: "This server asks for a token.",
-  forbidden: "This server does not accept connections from this address.",
+  forbidden: "This server does not accept pages from this address. To allow it, start it with --origin and the address.",
   closed: "The conversation is closed.",
   session_lost: "The server lost this conversation.",
 };
