@@ -38,7 +38,7 @@ from bargein_protocol import (
     TurnId,
 )
 
-from .core.author_code import BadOutput as BadOutput
+from .core.author_code import BadOutput as BadOutput  # re-exported: agents import only this module
 from .core.author_code import Contained as Contained
 from .core.author_code import NoThreadFree as NoThreadFree
 from .core.author_code import validated_output as validated_output

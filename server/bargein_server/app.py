@@ -96,7 +96,6 @@ def create_app(
         return existing
 
     telemetry, metrics = set_up(limits, lambda: _gauges(sessions()), lambda: admission.refusals)
-
     app = Starlette(
         routes=_routes(sessions, admission, metrics),
         middleware=[Middleware(ShortFailures), *([_cors(allowed_origins(origins))] if origins else [])],

@@ -18,6 +18,7 @@ from client_script import patiently
 from documentation import ROOT
 from machine import find_program
 from processes import free_port, server
+from proxy_process import NGINX, running
 
 NAME = "chat.example.com"
 GUIDE = (ROOT / "server" / "docs" / "deploying.md").read_text("utf-8")
@@ -34,21 +35,6 @@ async def agent(turn):
     await asyncio.sleep(60)
 """
 
-NGINX = """
-daemon off;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    {guide}
-}}
-"""
 CADDY = """
 {{
     admin off
@@ -69,7 +55,7 @@ def configuration(proxy: str, folder: Path, port: int, target: int) -> str:
     )
     if proxy == "nginx":
         return NGINX.format(
-            folder=folder, guide=guide.replace("listen 443 ssl", f"listen 127.0.0.1:{port} ssl")
+            folder=folder, servers=guide.replace("listen 443 ssl", f"listen 127.0.0.1:{port} ssl")
         )
     if proxy == "caddy":
         guide = guide.replace("{\n", f"{{\n    tls {folder}/chat.pem {folder}/chat.pem\n", 1)
@@ -78,55 +64,17 @@ def configuration(proxy: str, folder: Path, port: int, target: int) -> str:
 
 
 @asynccontextmanager
-async def running(proxy: str, folder: Path, target: int) -> AsyncIterator[tuple[int, ssl.SSLContext]]:
-    """Run a proxy in front of a port; yield its own, and the context that trusts it."""
-    program = find_program(proxy)
-    assert program is not None
-    authority, trusting = trustme.CA(), ssl.create_default_context()
-    authority.configure_trust(trusting)
-    authority.issue_cert(NAME).private_key_and_cert_chain_pem.write_to_path(folder / "chat.pem")
-    port, file = free_port(), folder / "proxy.conf"
-    file.write_text(configuration(proxy, folder, port, target))
-    arguments = {
-        "nginx": ["-c", str(file), "-p", str(folder), "-e", str(folder / "error.log")],
-        "caddy": ["run", "--adapter", "caddyfile", "--config", str(file)],
-        "haproxy": ["-f", str(file)],
-    }
-    log = (folder / "log").open("wb")
-    process = await asyncio.create_subprocess_exec(
-        program, *arguments[proxy], stdout=log, stderr=log, env={"HOME": str(folder)}
-    )
-    try:
-        await patiently(_listens(port, process, folder / "log"))
-        yield port, trusting
-    finally:
-        log.close()
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-
-
-async def _listens(port: int, process: asyncio.subprocess.Process, log: Path) -> None:
-    while True:
-        assert process.returncode is None, f"the proxy did not start: {log}"
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except ConnectionRefusedError:
-            await asyncio.sleep(0.01)
-        else:
-            writer.close()
-            await writer.wait_closed()
-            return
-
-
-@asynccontextmanager
 async def deployed(proxy: str, folder: Path, *options: str) -> AsyncIterator[tuple[int, ssl.SSLContext]]:
     """Run a server behind a proxy."""
     (folder / "agents.py").write_text(AGENT)
     (folder / "tokens").write_text("ann secret-of-ann\n")
+    authority, trusting = trustme.CA(), ssl.create_default_context()
+    authority.configure_trust(trusting)
+    authority.issue_cert(NAME).private_key_and_cert_chain_pem.write_to_path(folder / "chat.pem")
+    port = free_port()
     async with (
         server("agents:agent", folder, *options) as behind,
-        running(proxy, folder, behind.port) as (port, trusting),
+        running(proxy, configuration(proxy, folder, port, behind.port), folder, port),
     ):
         yield port, trusting
 

@@ -11,8 +11,8 @@ import pytest
 
 from bargein_client import Backoff, Reconnecting, connect
 from client_script import patiently
-from machine import find_program
 from processes import free_port, server
+from proxy_process import NGINX, running
 
 AGENT = """
 import asyncio
@@ -26,28 +26,16 @@ async def work(turn):
     yield "It is done."
 """
 
-CONFIGURATION = """
-daemon off;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://127.0.0.1:{target};
-            proxy_http_version 1.1;
-            proxy_set_header Upgrade $http_upgrade;
-            proxy_set_header Connection "upgrade";
-            proxy_set_header Host $http_host;
-            proxy_read_timeout 3s;
-        }}
+SERVER = """
+server {{
+    listen 127.0.0.1:{port};
+    location / {{
+        proxy_pass http://127.0.0.1:{target};
+        proxy_http_version 1.1;
+        proxy_set_header Upgrade $http_upgrade;
+        proxy_set_header Connection "upgrade";
+        proxy_set_header Host $http_host;
+        proxy_read_timeout 3s;
     }}
 }}
 """
@@ -56,34 +44,10 @@ http {{
 @asynccontextmanager
 async def nginx(folder: Path, target: int) -> AsyncIterator[int]:
     """Run nginx in front of a port; yields its own."""
-    program = find_program("nginx")
-    assert program is not None
     port = free_port()
-    file = folder / "nginx.conf"
-    file.write_text(CONFIGURATION.format(folder=folder, port=port, target=target))
-    process = await asyncio.create_subprocess_exec(
-        program, "-c", str(file), "-p", str(folder), "-e", str(folder / "error.log")
-    )
-    try:
-        await patiently(_listens(port, process))
+    configuration = NGINX.format(folder=folder, servers=SERVER.format(port=port, target=target))
+    async with running("nginx", configuration, folder, port):
         yield port
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
-
-
-async def _listens(port: int, process: asyncio.subprocess.Process) -> None:
-    while True:
-        assert process.returncode is None, "nginx did not start"
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except ConnectionRefusedError:
-            await asyncio.sleep(0.01)
-        else:
-            writer.close()
-            await writer.wait_closed()
-            return
 
 
 @pytest.mark.parametrize(("heartbeat_s", "cut"), [("1", False), ("15", True)])

@@ -46,9 +46,8 @@ async def connect(
     """Open a session; close it for good on leaving the context.
 
     Args:
-        url: The server's URL, such as `ws://localhost:8000`. http becomes ws, https becomes wss, and an
-            empty path becomes `/v1/session`. Proxies are taken from the environment, except for addresses
-            of this machine.
+        url: The server's URL, such as `ws://localhost:8000`; http and https are accepted, and an empty
+            path becomes `/v1/session`. Proxies are taken from the environment, but not for this machine.
         token: A credential; sent in the first frame, never in the URL.
         headers: Additional headers of the handshake.
         reconnect: Whether to reconnect automatically.

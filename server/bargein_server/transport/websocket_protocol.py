@@ -261,9 +261,8 @@ class BargeinProtocol(asyncio.Protocol):
         assert state is not None
         self.compressed = "Sec-WebSocket-Extensions" in response.headers
         scope = websocket_scope(request, self.transport, config.root_path, config.asgi_version, state)
-        scope["extensions"][EXTENSION] = self
+        scope["extensions"][EXTENSION], self._state = self, None
         request.headers.clear()  # the parser keeps the request
-        self._state = None
         self._session = AsgiSession(
             cast(ASGIApp, config.loaded_app), scope, response, self._server.default_headers, self,
             config.ws_max_queue,
