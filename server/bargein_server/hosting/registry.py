@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     import httpx2
 
 
+log = RareLog(logging.getLogger("bargein.server"))
+
+
 class Stopping:
     """Requests to stop: the first one stops, the second one hurries.
 
@@ -78,8 +81,6 @@ async def wait_until(
 async def _over(tasks: Collection[asyncio.Task[Any]], return_when: str) -> None:
     await asyncio.wait(tasks, return_when=return_when)
 
-
-log = RareLog(logging.getLogger("bargein.server"))
 
 # Clients that a restarted server can accept per second, handshakes included.
 RECONNECTS_PER_S = 1000.0
