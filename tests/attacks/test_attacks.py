@@ -20,6 +20,7 @@ from waiting import WAIT_S, until
 HONEST = "token-of-the-honest-one"
 ATTACK_S = 3.0
 WARM_UP_S = 1.0
+PAUSE_S = 0.03
 MOST_S = 0.05
 """Bound of the 99th percentile of the time from an interrupt to its answer, under attack."""
 BUDGET = 192 * 2**20
@@ -70,6 +71,7 @@ class Honest:
             await self._next(bp.InterruptResult)
             self.took_s.append(perf_counter() - asked)
             await self._next(bp.TurnEnded)
+            await asyncio.sleep(PAUSE_S)  # as people do; a client has a rate
 
     async def _send(self, event: bp.ClientEvent) -> None:
         await self._websocket.send(bp.JSON.encode(event), text=True)

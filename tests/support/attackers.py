@@ -77,8 +77,9 @@ class Line:
 
     async def closed(self) -> None:
         """Read until the server closes."""
-        while await self._reader.read(2**16):
-            pass
+        with suppress(OSError):
+            while await self._reader.read(2**16):
+                pass
 
     def drop_answers(self) -> asyncio.Task[None]:
         """Read everything in the background."""
