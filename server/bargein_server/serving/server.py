@@ -27,8 +27,8 @@ from typing import Any, TypeVar
 import uvicorn
 from starlette.applications import Starlette
 
-from ..guard.limits import Sockets
 from ..settings import Settings
+from ..transport.sockets import Sockets
 from ..transport.websocket_protocol import BargeinProtocol
 from .http_protocol import BoundedHttpProtocol
 
