@@ -23,6 +23,7 @@ from .types import (
     MAX_ID_CHARS,
     MAX_INT,
     MAX_NAME_CHARS,
+    MAX_SERVER_VALUES,
     MAX_VALUES,
     NO_SEQ,
     NO_TURN,
@@ -132,6 +133,8 @@ class _StructCodec:
 
     def decode_server(self, frame: bytes) -> ServerEvent | UnknownEvent:
         """Return a server event."""
+        if len(frame) > self._harmless_bytes:
+            self._check(frame, MAX_SERVER_VALUES)
         try:
             return self._server.decode(frame)
         except _HOSTILE as error:

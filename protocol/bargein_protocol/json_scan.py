@@ -12,6 +12,9 @@ from itertools import islice
 MAX_LARGE_EXPONENTS = 64
 """Maximum number of numbers in a frame whose exponent has three digits or more."""
 
+_OTHER_MARKS = 64
+"""Marks of an event around its values."""
+
 _LARGE_EXPONENT = re.compile(rb"[0-9][eE][+-]?[0-9]{3}")
 
 
@@ -22,13 +25,13 @@ def structure_fault(frame: bytes, most: int) -> str | None:
         frame: The JSON; what is none may have no fault here, and is refused by the decoder without harm.
         most: Maximum number of values, keys included.
     """
-    # Each byte may be text as well, so these are upper bounds. An empty array of an array counts twice.
-    marks = _marks(frame)
+    # Each byte may be text as well, so these are upper bounds. An empty array in an array has two marks.
+    marks, most_marks = _marks(frame), 2 * most + _OTHER_MARKS
     exponents = frame.count(b"e") + frame.count(b"E")
-    if marks <= 2 * most and exponents <= MAX_LARGE_EXPONENTS:
+    if marks <= most_marks and exponents <= MAX_LARGE_EXPONENTS:
         return None
     rest = _without_strings(frame)
-    if _marks(rest) > 2 * most:
+    if _marks(rest) > most_marks:
         return f"expected at most {most} values, got more"
     found = islice(_LARGE_EXPONENT.finditer(rest), MAX_LARGE_EXPONENTS + 1)
     if sum(1 for _ in found) > MAX_LARGE_EXPONENTS:

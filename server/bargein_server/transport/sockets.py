@@ -112,29 +112,30 @@ class Unread:
 
     Args:
         share: The share of its address.
+
+    Attributes:
+        data: The bytes; None when none wait.
+        share: The share.
     """
 
-    __slots__ = ("_data", "share")
+    __slots__ = ("data", "share")
 
     def __init__(self, share: ReadingShare) -> None:
         self.share = share
-        self._data: bytearray | None = None
-
-    def __bool__(self) -> bool:
-        return self._data is not None
+        self.data: bytearray | None = None
 
     def add(self, data: bytes) -> bool:
         """Add received bytes; return whether the address has not too many."""
-        if self._data is None:
-            self._data = bytearray()
-        self._data += data
+        if self.data is None:
+            self.data = bytearray()
+        self.data += data
         self.share.unread += len(data)
         return self.share.unread <= MAX_UNREAD_BYTES
 
     def read(self, connection: Readable) -> None:
         """Let the connection read until its share is used, then wait."""
         share, size = self.share, READ_BYTES
-        while (data := self._data) is not None and connection.may_read:
+        while (data := self.data) is not None and connection.may_read:
             if share.spent_s >= SLICE_S:
                 share.wait(connection)
                 return
@@ -142,7 +143,7 @@ class Unread:
             del data[:size]
             share.unread -= len(part)
             if not data:
-                self._data = None
+                self.data = None
             began = perf_counter()
             connection.read(part)
             took_s = perf_counter() - began
@@ -151,9 +152,9 @@ class Unread:
 
     def drop(self, connection: Readable) -> None:
         """Forget the bytes: the connection is closed, or another protocol has the socket."""
-        if self._data is not None:
-            self.share.unread -= len(self._data)
-            self._data = None
+        if self.data is not None:
+            self.share.unread -= len(self.data)
+            self.data = None
         self.share.leave(connection)
 
 

@@ -153,7 +153,7 @@ class BargeinProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Read bytes while the share of the peer's address lasts (asyncio)."""
         unread, share = self._unread, self._unread.share
-        if self._open and not unread and len(data) <= READ_BYTES and share.spent_s < SLICE_S:
+        if self._open and unread.data is None and len(data) <= READ_BYTES and share.spent_s < SLICE_S:
             began = perf_counter()
             self.read(data)
             share.spent_s += perf_counter() - began
@@ -161,13 +161,13 @@ class BargeinProtocol(asyncio.Protocol):
                 share.renew_soon()
         elif self._closing and not self._open:
             return  # TLS may deliver bytes after the end
-        elif not unread and self._session is None and not self._open:
+        elif unread.data is None and self._session is None and not self._open:
             self.read(data)  # the request
         else:
             if not unread.add(data):
                 self.fail(FLOODED.number, FLOODED.reason)
             unread.read(self)
-        if unread or (self._session is not None and self._session.full):
+        if unread.data is not None or (self._session is not None and self._session.full):
             self._regulate()
 
     def read_on(self) -> None:
@@ -182,7 +182,7 @@ class BargeinProtocol(asyncio.Protocol):
         return self._open and (self._session is None or not self._session.full or self._closing)
 
     def _regulate(self) -> None:
-        reading = not self._unread and self.may_read
+        reading = self._unread.data is None and self.may_read
         if reading is not self.reading and not self.transport.is_closing():
             self.reading = reading
             (self.transport.resume_reading if reading else self.transport.pause_reading)()
