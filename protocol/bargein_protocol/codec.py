@@ -6,7 +6,7 @@ The WebSocket subprotocol selects the codec. Decoding raises only `DecodeError`,
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from math import isfinite
 from typing import Annotated, Any, Protocol
@@ -14,17 +14,25 @@ from typing import Annotated, Any, Protocol
 import msgspec
 from msgspec import inspect
 
+from . import json_scan, messagepack_scan
 from .client_events import ClientEvent, InputText, SessionOpen, SessionUpdate, ToolOutput
 from .errors import BAD_EVENT, BAD_FRAME, UNKNOWN_TYPE, Code, DecodeError
-from .messagepack_scan import structure_fault
 from .server_events import ServerEvent, UnknownEvent
-from .types import MAX_DEPTH, MAX_ID_CHARS, MAX_INT, MAX_NAME_CHARS, MAX_VALUES, NO_SEQ, NO_TURN, Seq, TurnId
+from .types import (
+    MAX_DEPTH,
+    MAX_ID_CHARS,
+    MAX_INT,
+    MAX_NAME_CHARS,
+    MAX_SERVER_VALUES,
+    MAX_VALUES,
+    NO_SEQ,
+    NO_TURN,
+    Seq,
+    TurnId,
+)
 
 _DETAIL_CHARS = 200
 _MAX_DOUBLE = sys.float_info.max
-
-# A MessagePack frame of this size is decoded in microseconds, whatever it holds.
-_HARMLESS_BYTES = 1024
 
 # Exceptions of decoders on hostile input. Deep nesting raises RecursionError, a lone surrogate or invalid
 # UTF-8 raises UnicodeError; neither is an exception of msgspec.
@@ -93,11 +101,17 @@ _AnyTurnId = Annotated[str, msgspec.Meta(max_length=MAX_ID_CHARS)]
 class _StructCodec:
     """Common base of the codecs.
 
+    A frame of `_harmless_bytes` is decoded in little time, whatever it holds.
+
     Args:
         library: `msgspec.json` or `msgspec.msgpack`.
+        structure_fault: Returns the reason not to decode a frame, by the maximum number of its values.
     """
 
-    def __init__(self, library: Any) -> None:
+    _harmless_bytes: int
+
+    def __init__(self, library: Any, structure_fault: Callable[[bytes, int], str | None]) -> None:
+        self._structure_fault = structure_fault
         self._client: msgspec.json.Decoder[ClientEvent] = library.Decoder(ClientEvent)
         self._server: msgspec.json.Decoder[ServerEvent] = library.Decoder(ServerEvent)
         self._header: msgspec.json.Decoder[_Header] = library.Decoder(_Header)
@@ -107,6 +121,8 @@ class _StructCodec:
 
     def decode_client(self, frame: bytes) -> ClientEvent:
         """Return a client event."""
+        if len(frame) > self._harmless_bytes:
+            self._check(frame, MAX_VALUES)
         try:
             event = self._client.decode(frame)
         except _HOSTILE as error:
@@ -117,6 +133,8 @@ class _StructCodec:
 
     def decode_server(self, frame: bytes) -> ServerEvent | UnknownEvent:
         """Return a server event."""
+        if len(frame) > self._harmless_bytes:
+            self._check(frame, MAX_SERVER_VALUES)
         try:
             return self._server.decode(frame)
         except _HOSTILE as error:
@@ -126,6 +144,13 @@ class _StructCodec:
             if unknown is not None:
                 return unknown
         raise why
+
+    def _check(self, frame: bytes, most: int) -> None:
+        fault = self._structure_fault(frame, most)
+        if fault is not None:
+            with suppress(*_HOSTILE):
+                raise DecodeError(BAD_EVENT, fault, self._ref_id(self._header.decode(frame)))
+            raise DecodeError(BAD_EVENT, fault, None)
 
     def _why(self, frame: bytes, error: Exception, types: frozenset[str]) -> DecodeError:
         try:
@@ -181,6 +206,14 @@ def open_value_fault(event: ClientEvent) -> str | None:
     return None
 
 
+_JSON_TYPES: frozenset[type] = frozenset({dict, list, str, int, float, bool, type(None)})
+_KEY_TYPES: frozenset[type] = frozenset({str})
+
+
+def _floats(values: Iterable[object]) -> Iterator[float]:
+    return (value for value in values if type(value) is float)
+
+
 def _fault(value: object) -> str | None:
     """Return the reason why a value cannot be encoded again, None if it can.
 
@@ -190,19 +223,19 @@ def _fault(value: object) -> str | None:
     level = [value]
     values = 0
     for _ in range(MAX_DEPTH):
+        kinds = set(map(type, level))
+        if not kinds <= _JSON_TYPES or (float in kinds and not all(map(isfinite, _floats(level)))):
+            return "expected values that JSON can hold, got others"
         inner: list[object] = []
-        for one in level:
-            if isinstance(one, dict):
-                if not all(isinstance(key, str) for key in one):
-                    return "expected keys that are strings, got others"
-                values += len(one)
-                inner += one.values()
-            elif isinstance(one, list):
-                inner += one
-            elif not (
-                one is None or isinstance(one, (str, int)) or (isinstance(one, float) and isfinite(one))
-            ):
-                return "expected values that JSON can hold, got others"
+        if dict in kinds or list in kinds:
+            for one in level:
+                if type(one) is list:
+                    inner += one
+                elif type(one) is dict:
+                    if not set(map(type, one)) <= _KEY_TYPES:
+                        return "expected keys that are strings, got others"
+                    values += len(one)
+                    inner += one.values()
         if not inner:
             return None
         values += len(inner)
@@ -236,9 +269,10 @@ class JsonCodec(_StructCodec):
 
     subprotocol = "bargein.v1.json"
     text = True
+    _harmless_bytes = 256
 
     def __init__(self) -> None:
-        super().__init__(msgspec.json)
+        super().__init__(msgspec.json, json_scan.structure_fault)
         self.encode: Callable[[ClientEvent | ServerEvent], bytes] = msgspec.json.Encoder().encode
 
 
@@ -250,27 +284,12 @@ class MessagePackCodec(_StructCodec):
 
     subprotocol = "bargein.v1.msgpack"
     text = False
+    _harmless_bytes = 1024
 
     def __init__(self) -> None:
-        super().__init__(msgspec.msgpack)
+        super().__init__(msgspec.msgpack, messagepack_scan.structure_fault)
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.json.Decoder().decode
-
-    def decode_client(self, frame: bytes) -> ClientEvent:
-        """Return a client event."""
-        self._check(frame)
-        return super().decode_client(frame)
-
-    def decode_server(self, frame: bytes) -> ServerEvent | UnknownEvent:
-        """Return a server event; an unknown type becomes an `UnknownEvent`."""
-        self._check(frame)
-        return super().decode_server(frame)
-
-    def _check(self, frame: bytes) -> None:
-        if len(frame) > _HARMLESS_BYTES and (fault := structure_fault(frame)) is not None:
-            with suppress(*_HOSTILE):
-                raise DecodeError(BAD_EVENT, fault, self._ref_id(self._header.decode(frame)))
-            raise DecodeError(BAD_EVENT, fault, None)
 
     def encode(self, event: ClientEvent | ServerEvent) -> bytes:
         """Return the frame's payload."""

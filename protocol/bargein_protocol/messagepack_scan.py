@@ -7,8 +7,6 @@ for seconds. JSON has no keys but strings.
 
 from __future__ import annotations
 
-from .types import MAX_VALUES
-
 _MAX_OPEN = 1024
 """Nesting at which the decoder runs out of stack."""
 
@@ -25,9 +23,13 @@ _SCALARS = {
     0xD4: 2, 0xD5: 3, 0xD6: 5, 0xD7: 9, 0xD8: 17,
 }  # fmt: skip
 
+_EMPTY_MAP, _EMPTY_ARRAY = _FIXMAP.start, _FIXARRAY.start
+_SHORT = range(_FIXMAP.start, _FIXARRAY.stop)
 _VARIABLE = 255
 _REST = bytes(
-    _VARIABLE
+    0
+    if byte in (_EMPTY_MAP, _EMPTY_ARRAY)
+    else _VARIABLE
     if byte in _FIXMAP or byte in _FIXARRAY or byte in {*_ARRAYS, *_MAPS, *_STRINGS, *_BINARIES, *_EXTENSIONS}
     else byte - _FIXSTR.start
     if byte in _FIXSTR
@@ -39,10 +41,13 @@ _IS_STRING = bytes(byte in _FIXSTR or byte in _STRINGS for byte in range(256))
 _WIDTHS = {**_STRINGS, **_BINARIES, **_EXTENSIONS, **_ARRAYS, **_MAPS}
 
 
-def structure_fault(frame: bytes) -> str | None:
+def structure_fault(frame: bytes, most: int) -> str | None:
     """Return the reason not to decode a frame, None without one.
 
-    A frame that is not MessagePack may have none: the decoder refuses it without harm.
+    Args:
+        frame: The frame; what is no MessagePack may have no fault here, and is refused by the decoder
+            without harm.
+        most: Maximum number of values, keys included.
     """
     at, left, in_map, values = 0, 1, False, 0
     outer: list[tuple[int, bool]] = []
@@ -61,7 +66,10 @@ def structure_fault(frame: bytes) -> str | None:
             if rest != _VARIABLE:
                 at += rest
                 continue
-            size, at = _size(frame, byte, at)
+            if byte in _SHORT:  # without a call, because a frame may hold thousands
+                size = byte & 0x0F
+            else:
+                size, at = _size(frame, byte, at)
             if byte in _FIXMAP or byte in _MAPS:
                 outer.append((left, in_map))
                 left, in_map = 2 * size, True
@@ -74,16 +82,13 @@ def structure_fault(frame: bytes) -> str | None:
             if left > len(frame) - at or len(outer) > _MAX_OPEN:
                 return None  # incomplete, or beyond the stack: no decoder gets farther
             values += left
-            if values > MAX_VALUES:
-                return f"expected at most {MAX_VALUES} values, got more"
+            if values > most:
+                return f"expected at most {most} values, got more"
     except IndexError:  # incomplete
         return None
 
 
 def _size(frame: bytes, byte: int, at: int) -> tuple[int, int]:
     """Return the size of a variable value, and where its contents begin."""
-    width = _WIDTHS.get(byte)
-    if width is None:
-        return byte & 0x0F, at
-    end = at + width
+    end = at + _WIDTHS[byte]
     return int.from_bytes(frame[at:end], "big") + (byte in _EXTENSIONS), end

@@ -21,7 +21,7 @@ try:
 except ImportError:  # where there is no wheel of it
     from websockets.utils import apply_mask
 
-from bargein_server.transport.transport_wire import TEXT, header
+from bargein_server.transport.wires import TEXT, header
 
 from .floor import ENDS, RATE, TOKEN_FRAME
 

@@ -18,8 +18,8 @@ import uvicorn
 from bargein_server import BargeinProtocol, Settings
 from bargein_server.serving.server import listening_socket, uvicorn_config
 from bargein_server.transport.connection import Connection
-from bargein_server.transport.transport_wire import TransportWire
 from bargein_server.transport.websocket_protocol import EXTENSION
+from bargein_server.transport.wires import TransportWire
 from waiting import until
 
 LEAST_CASES = 240

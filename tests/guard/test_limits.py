@@ -12,7 +12,6 @@ from bargein_server.guard.limits import (
     AddressRates,
     ByteBudget,
     Connections,
-    Sockets,
     TokenBucket,
     address_key,
 )  # fmt: skip
@@ -109,17 +108,3 @@ def test_a_budget_is_shared_by_clients() -> None:
     for client in "bc":
         budget.give_back(client, 50)
     assert (budget.held, len(budget._by_client)) == (0, 0)
-
-
-def test_sockets_are_counted_in_total_and_by_address() -> None:
-    """A few more than the limit are let in, for refusals with their reason."""
-    sockets = Sockets(32, 2, ["192.0.2.9", "198.51.100.0/24"])
-    assert [sockets.enter(f"a{n}", "192.0.2.1") for n in range(11)] == [True] * 10 + [False]
-    assert sockets.enter("b", "192.0.2.2")
-    assert all(sockets.enter(f"p{n}", f"198.51.100.{n}") for n in range(12))
-    assert all(sockets.enter(f"q{n}", "192.0.2.9") for n in range(17))
-    assert len(sockets) == 41
-    assert not sockets.enter("c", "192.0.2.3")
-    for name in ("a10", "c", "b", "b"):
-        sockets.leave(name)
-    assert sockets.enter("d", "192.0.2.4")

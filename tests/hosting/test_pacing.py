@@ -17,8 +17,8 @@ from bargein_protocol.errors import CLOSED
 from bargein_server import Output, Turn
 from bargein_server.hosting.pacing import FEW, LATE_S, ROUND_S, SLICE_S, FlushScheduler, TimeSlicer
 from bargein_server.transport.connection import Connection
-from bargein_server.transport.transport_wire import TransportWire
 from bargein_server.transport.websocket_protocol import BargeinProtocol
+from bargein_server.transport.wires import TransportWire
 from memory_client import Line, serve
 
 

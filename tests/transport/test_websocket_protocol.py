@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 from typing import Any
 from weakref import ref
 
 import pytest
 
 from bargein_protocol.errors import FLOODED
-from bargein_server.transport.peer_limits import FRAMES_PER_ITERATION, READ_BYTES
-from bargein_server.transport.transport_wire import TransportWire
+from bargein_server.transport import sockets
+from bargein_server.transport.sockets import READ_BYTES, SLICE_S
 from bargein_server.transport.websocket_protocol import CLOSE_S, EXTENSION
+from bargein_server.transport.wires import TransportWire
 from fake_transport import Bench
 from raw_websocket import HEAD, frame
+from waiting import WAIT_S
 
 TEXT, BINARY, CONT, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
 
@@ -143,17 +146,25 @@ async def test_a_message_has_a_bounded_number_of_pieces(pieces: int, taken: bool
     bench.lose()
 
 
-async def test_a_flood_in_one_read_leaves_the_loop_to_others() -> None:
+def parts_take(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each part that is read take this long."""
+    ticks = itertools.count()
+    monkeypatch.setattr(sockets, "perf_counter", lambda: next(ticks) * 1.01 * seconds)
+
+
+async def test_a_flood_in_one_read_leaves_the_loop_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """A read is worked off in parts, and no more is read until it was."""
+    parts = 4
+    parts_take(SLICE_S / parts, monkeypatch)
     bench = Bench()
     await bench.open()
-    pings = 20 * FRAMES_PER_ITERATION
+    per_part = READ_BYTES // len(frame(PING)) + 1
+    pings = 20 * parts * per_part
     bench.read(frame(PING) * pings + frame(TEXT, b"last"))
-    per_read = READ_BYTES // len(frame(PING)) + 1
     iterations = 0
     while not bench.attached.messages:
         answered = len(bench.transport.take()) // 2
-        assert answered <= FRAMES_PER_ITERATION + per_read
+        assert answered <= parts * per_part
         assert bench.transport.is_paused()
         pings -= answered
         iterations += 1
@@ -168,17 +179,20 @@ async def test_bytes_that_come_while_others_wait_are_read_behind_them() -> None:
     """A transport may hand over what it had read before it was paused."""
     bench = Bench()
     await bench.open()
-    sent = [b"%d" % number for number in range(3 * FRAMES_PER_ITERATION)]
+    sent = [b"%d" % number for number in range(800)]
     whole = b"".join(frame(TEXT, message) for message in sent)
     bench.read(whole[:-5])
     bench.read(whole[-5:])
-    await bench.settle()
+    async with asyncio.timeout(WAIT_S):
+        while bench.transport.is_paused():
+            await asyncio.sleep(0)
     assert [message for message, _ in bench.attached.messages] == sent
     bench.lose()
 
 
-async def test_a_large_message_is_read_within_one_iteration() -> None:
-    """It is a single frame."""
+async def test_a_large_message_is_read_within_one_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its parts grow, because they take little time."""
+    parts_take(sockets.CHEAP_S / 2, monkeypatch)
     bench = Bench()
     await bench.open()
     bench.read(frame(BINARY, bytes(60_000)))

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import marshal
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
-from msgspec import Struct, field, json
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from bargein_protocol import (
@@ -136,13 +137,13 @@ class TurnRecord(Struct, gc=False, eq=False):
     def put_aside(self) -> None:
         """Encode the input's metadata: as objects it may take twenty times as much memory."""
         if self.input.metadata is not None:
-            self._metadata = json.encode(self.input.metadata)
+            self._metadata = marshal.dumps(self.input.metadata)
             self.input = replace(self.input, metadata=None)
 
     def take_up(self) -> None:
         """Decode the input's metadata for the agent."""
         if self._metadata:
-            self.input = replace(self.input, metadata=json.decode(self._metadata))
+            self.input = replace(self.input, metadata=marshal.loads(self._metadata))
             self._metadata = b""
 
     def drop_metadata(self) -> None:

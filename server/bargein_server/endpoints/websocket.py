@@ -13,11 +13,10 @@ from bargein_protocol import Codec, negotiate
 from ..guard.admission import Admission, Caller, Refused
 from ..guard.authentication import TICKET_ITEM
 from ..hosting.registry import SessionRegistry
-from ..transport.asgi_wire import AsgiWire
 from ..transport.connection import Connection
 from ..transport.peer_limits import CAN_CAP
-from ..transport.transport_wire import TransportWire
 from ..transport.websocket_protocol import EXTENSION, BargeinProtocol
+from ..transport.wires import AsgiWire, TransportWire
 from .call import Ticket, address_of, denial, json_answer, local_of
 
 

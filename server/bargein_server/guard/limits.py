@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Collection
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from time import monotonic
 
 from ..core.side_channel import SharedSnapshot
@@ -108,67 +107,6 @@ class SnapshotBudget:
         shared.users -= 1
         if not shared.users:
             self._budget.give_back("", len(shared.frame))
-
-
-class Sockets:
-    """Counts open sockets, from accept to close, in total and by address.
-
-    A few more than the limit are accepted, so that probes and refusals get their answers.
-
-    Args:
-        most: Maximum number of connections.
-        per_address: Maximum number of connections from one address.
-        proxies: Addresses and networks of trusted proxies (`*` for all), which connect for many clients.
-    """
-
-    def __init__(self, most: int, per_address: int, proxies: Collection[str]) -> None:
-        self._most = most + _reserve(most)
-        self._per_address = per_address + _reserve(per_address)
-        self._every = "*" in proxies
-        self._proxies = [network for text in proxies if (network := _network(text)) is not None]
-        self._open: dict[object, str] = {}
-        self._by_address: Counter[str] = Counter()
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    def enter(self, socket: object, address: str | None) -> bool:
-        """Add an accepted socket; return whether it is within the limits.
-
-        It is added in any case, until `leave`.
-        """
-        key = "" if self._is_proxy(address) else address_key(address)
-        self._open[socket] = key
-        self._by_address[key] += 1
-        return len(self._open) <= self._most and (not key or self._by_address[key] <= self._per_address)
-
-    def leave(self, socket: object) -> None:
-        """Remove a closed socket."""
-        key = self._open.pop(socket, None)
-        if key is not None:
-            self._by_address[key] -= 1
-            if not self._by_address[key]:
-                del self._by_address[key]
-
-    def _is_proxy(self, address: str | None) -> bool:
-        if self._every or not address:
-            return True
-        try:
-            parsed: IPv4Address | IPv6Address = ip_address(address)
-        except ValueError:
-            return False
-        return any(parsed in network for network in self._proxies)
-
-
-def _reserve(most: int) -> int:
-    return 8 + most // 32
-
-
-def _network(text: str) -> IPv4Network | IPv6Network | None:
-    try:
-        return ip_network(text.strip())
-    except ValueError:
-        return None
 
 
 class Connections:

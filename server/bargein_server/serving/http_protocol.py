@@ -20,9 +20,10 @@ from typing import cast
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from ..guard.limits import RareLog, Sockets
+from ..guard.limits import RareLog
 from ..hosting.ports import HIGH_WATER
 from ..settings import Settings
+from ..transport.sockets import REQUEST_S, Sockets, Unread
 
 log = RareLog(logging.getLogger("bargein.server"))
 
@@ -67,6 +68,7 @@ class BoundedHttpProtocol(H11Protocol):
     stalled_s = Settings().stalled_s
     sockets: Sockets
     _accepted: asyncio.Transport
+    _unread: Unread
     _watched: _State = _State.IDLE
     _timer: asyncio.TimerHandle | None = None
     _paused = False  # the transport's buffer is above its mark
@@ -87,16 +89,42 @@ class BoundedHttpProtocol(H11Protocol):
                 "or limit connections in a proxy"
             )
             self._refuse(_FULL)
+        self._unread = Unread(self.sockets.share(transport))
         self._watch(_State.HEAD)
 
     def data_received(self, data: bytes) -> None:
-        """Refuse a head that is too large, and bound the next state (asyncio)."""
+        """Read bytes while the share of the peer's address lasts (asyncio)."""
+        if not self._unread.add(data):
+            self._accepted.abort()
+        self.read_on()
+
+    def read_on(self) -> None:
+        """Continue to read; the transport is read again when nothing waits."""
+        unread, flow = self._unread, self.flow
+        unread.read(self)
+        if self._upgraded or self._accepted.is_closing():
+            unread.drop(self)
+        elif unread.data is not None:
+            self._accepted.pause_reading()
+        elif not flow.read_paused:
+            self._accepted.resume_reading()
+
+    @property
+    def may_read(self) -> bool:
+        """Whether the next bytes may be read."""
+        return not self._upgraded and not self._accepted.is_closing()
+
+    def read(self, data: bytes) -> None:
+        """Refuse a head that is too large, and bound the next state."""
         if self._discards or self._accepted.is_closing():
             return
         if self.conn.their_state is h11.IDLE and self._head_is_large(data):
             self._refuse(_TOO_LARGE)
         else:
+            cycle = self.cycle
             super().data_received(data)
+            if self.cycle is not cycle:
+                self._unread.share.charge(REQUEST_S)
         self._watch()
 
     def eof_received(self) -> None:
@@ -107,6 +135,7 @@ class BoundedHttpProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timer and let the socket go (asyncio)."""
         self._stop_timer()
+        self._unread.drop(self)
         self.sockets.leave(self._accepted)
         super().connection_lost(exc)
 

@@ -27,12 +27,16 @@ from typing import Any, TypeVar
 import uvicorn
 from starlette.applications import Starlette
 
-from ..guard.limits import Sockets
 from ..settings import Settings
+from ..transport.sockets import Sockets
 from ..transport.websocket_protocol import BargeinProtocol
 from .http_protocol import BoundedHttpProtocol
 
 NOTSENT_BYTES = 4096
+
+RECEIVE_BYTES = 64 * 1024
+"""Buffer of a connection for bytes that wait to be read. The kernel's own bound is 6 MiB on Linux, and a
+read of many such buffers delays the next interrupt."""
 
 _MAX_INT = 2**31 - 1
 
@@ -56,6 +60,7 @@ def listening_socket(host: str, port: int, stalled_s: float) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
         for option, value in (
             ("TCP_NOTSENT_LOWAT", NOTSENT_BYTES),
             ("TCP_USER_TIMEOUT", min(int(stalled_s * 1000), _MAX_INT)),

@@ -41,8 +41,8 @@ from ..guard.admission import Caller
 from ..hosting.host import SessionHost
 from ..hosting.ports import Writer
 from ..hosting.registry import SessionRegistry
-from .asgi_wire import TaskWire
 from .connection import Connection
+from .wires import TaskWire
 
 _DATA = b"\ndata: "
 _AFTER_DIGITS = ord(":")

@@ -34,15 +34,6 @@ else:
     CAN_CAP = True
 """Whether the system counts the bytes in flight."""
 
-READ_BYTES = 2048
-"""Bytes that are parsed at a time: at most 341 frames, whose pongs leave in one write."""
-
-MAX_READ_BYTES = 8192
-"""Bytes that are parsed at a time within a large frame."""
-
-FRAMES_PER_ITERATION = 256
-"""Frames of one peer after which the event loop serves other sockets, rounded up to whole reads."""
-
 _CONT, _PING, _TEXT = Opcode.CONT, Opcode.PING, Opcode.TEXT
 
 

@@ -17,6 +17,7 @@ import asyncio
 import logging
 import socket
 from asyncio.transports import BaseTransport
+from time import perf_counter
 from typing import Any, cast
 
 from starlette.types import ASGIApp
@@ -27,14 +28,14 @@ from websockets.http11 import Request, Response
 from websockets.protocol import SEND_EOF, State
 from websockets.server import ServerProtocol
 
-from bargein_protocol.errors import INVALID_DATA
+from bargein_protocol.errors import FLOODED, INVALID_DATA
 
-from ..guard.limits import Sockets
 from ..hosting.ports import HIGH_WATER, Gate, Receiver
 from ..settings import Settings
 from .asgi_session import AsgiSession
 from .handshake import close_frame, compression, denial, short_reason, websocket_scope
-from .peer_limits import FRAMES_PER_ITERATION, MAX_READ_BYTES, READ_BYTES, FrameCounter, InFlight, Keepalive
+from .peer_limits import FrameCounter, InFlight, Keepalive
+from .sockets import READ_BYTES, REQUEST_S, SLICE_S, Sockets, Unread
 
 EXTENSION = "bargein.protocol"  # key of this object in `scope["extensions"]`
 
@@ -88,7 +89,7 @@ class BargeinProtocol(asyncio.Protocol):
         self._closing = False  # a close frame was sent, or the transport was closed: messages are dropped
         self._close_timer: asyncio.TimerHandle | None = None
         self._paused = False  # the transport's buffer is above its mark
-        self._unread: bytearray | None = None  # bytes that were received and wait to be read
+        self._unread: Unread
         self.transport: asyncio.Transport
         self.connection: Receiver | None = None
         self.wire: Gate | None = None
@@ -102,6 +103,7 @@ class BargeinProtocol(asyncio.Protocol):
         """Take the transport over (asyncio)."""
         self.transport = cast(asyncio.Transport, transport)
         self._server.connections.add(cast(Any, self))
+        self._unread = Unread(self.sockets.share(transport))
         self.transport.set_write_buffer_limits(high=HIGH_WATER)
         accepted = transport.get_extra_info("socket")
         if accepted is not None and accepted.family != socket.AF_UNIX:
@@ -116,7 +118,8 @@ class BargeinProtocol(asyncio.Protocol):
         """Release all references (asyncio)."""
         self._server.connections.discard(cast(Any, self))
         self.sockets.leave(self.transport)
-        self._closing, self._unread = True, None
+        self._closing = True
+        self._unread.drop(self)
         if self._close_timer is not None:
             self._close_timer.cancel()
         self._stop_keepalive()
@@ -148,53 +151,44 @@ class BargeinProtocol(asyncio.Protocol):
     # --- the event loop's side: reading ----------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """Read bytes, a bounded number in one iteration (asyncio)."""
-        if self._unread is None and len(data) <= READ_BYTES and self._open:
-            self._read(data)
+        """Read bytes while the share of the peer's address lasts (asyncio)."""
+        unread, share = self._unread, self._unread.share
+        if self._open and unread.data is None and len(data) <= READ_BYTES and share.spent_s < SLICE_S:
+            began = perf_counter()
+            self.read(data)
+            share.spent_s += perf_counter() - began
+            if share.spent_s > SLICE_S / 2:
+                share.renew_soon()
         elif self._closing and not self._open:
             return  # TLS may deliver bytes after the end
-        elif self._unread is None and self._session is None and not self._open:
-            self._read(data)  # the request
+        elif unread.data is None and self._session is None and not self._open:
+            self.read(data)  # the request
         else:
-            if self._unread is None:
-                self._unread = bytearray()
-            self._unread += data
-            self._read_next()
-        if self._unread is not None or (self._session is not None and self._session.full):
+            if not unread.add(data):
+                self.fail(FLOODED.number, FLOODED.reason)
+            unread.read(self)
+        if unread.data is not None or (self._session is not None and self._session.full):
             self._regulate()
 
     def read_on(self) -> None:
-        """Resume reading, because the application has taken its messages."""
-        self._read_next()
+        """Resume reading: a new slice has begun, or the application has taken its messages."""
+        self._unread.read(self)
         self._regulate()
 
-    def _read_next(self) -> None:
-        counter, size = self._counter, READ_BYTES
-        until = counter.frames + FRAMES_PER_ITERATION
-        while (unread := self._unread) is not None and self._may_read():
-            before = counter.frames
-            if before >= until:
-                self._loop.call_soon(self.read_on)
-                return
-            part = bytes(unread[:size])
-            del unread[:size]
-            if not unread:
-                self._unread = None
-            self._read(part)
-            # Within a large frame longer parts are cheaper, and they hold few frames.
-            size = min(2 * size, MAX_READ_BYTES) if counter.frames == before else READ_BYTES
-
-    def _may_read(self) -> bool:
+    @property
+    def may_read(self) -> bool:
+        """Whether the next bytes may be read."""
         # After our close frame a peer is always read, for its own close frame.
         return self._open and (self._session is None or not self._session.full or self._closing)
 
     def _regulate(self) -> None:
-        reading = self._unread is None and self._may_read()
+        reading = self._unread.data is None and self.may_read
         if reading is not self.reading and not self.transport.is_closing():
             self.reading = reading
             (self.transport.resume_reading if reading else self.transport.pause_reading)()
 
-    def _read(self, data: bytes) -> None:
+    def read(self, data: bytes) -> None:
+        """Parse bytes and act on them."""
         conn = self._conn
         conn.receive_data(data)
         output = conn.data_to_send()  # pongs, and a close frame with the end of the stream
@@ -267,6 +261,7 @@ class BargeinProtocol(asyncio.Protocol):
             cast(ASGIApp, config.loaded_app), scope, response, self._server.default_headers, self,
             config.ws_max_queue,
         )  # fmt: skip
+        self._unread.share.charge(REQUEST_S)
         self._server.tasks.add(task := self._loop.create_task(self._session.run()))
         task.add_done_callback(self._server.tasks.discard)
 
@@ -350,7 +345,8 @@ class BargeinProtocol(asyncio.Protocol):
 
     def _hang_up(self) -> None:
         """Close the transport when its buffer is empty, or after `CLOSE_S`."""
-        self._closing, self._open, self._unread = True, False, None
+        self._closing, self._open = True, False
+        self._unread.drop(self)
         self._stop_keepalive()
         self.take_output()  # a closing transport drops it
         if self.connection is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from websockets.frames import Frame, Opcode
 
-from bargein_server.transport.transport_wire import HEADERS, PREPARED, header
+from bargein_server.transport.wires import HEADERS, PREPARED, header
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, PREPARED - 1, PREPARED, 65535, 65536, 100_000])

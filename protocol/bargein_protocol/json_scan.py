@@ -1,0 +1,49 @@
+"""Scan of JSON before it is decoded.
+
+The time for a value depends on its kind more than on its size. An empty array of three bytes takes 60 ns and
+56 bytes of memory. A number such as 1e300, whose exponent is near the end of the range, takes 12 µs.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import islice
+
+MAX_LARGE_EXPONENTS = 64
+"""Maximum number of numbers in a frame whose exponent has three digits or more."""
+
+_OTHER_MARKS = 64
+"""Marks of an event around its values."""
+
+_LARGE_EXPONENT = re.compile(rb"[0-9][eE][+-]?[0-9]{3}")
+
+
+def structure_fault(frame: bytes, most: int) -> str | None:
+    """Return the reason not to decode JSON, None without one.
+
+    Args:
+        frame: The JSON; what is none may have no fault here, and is refused by the decoder without harm.
+        most: Maximum number of values, keys included.
+    """
+    # Each byte may be text as well, so these are upper bounds. An empty array in an array has two marks.
+    marks, most_marks = _marks(frame), 2 * most + _OTHER_MARKS
+    exponents = frame.count(b"e") + frame.count(b"E")
+    if marks <= most_marks and exponents <= MAX_LARGE_EXPONENTS:
+        return None
+    rest = _without_strings(frame)
+    if _marks(rest) > most_marks:
+        return f"expected at most {most} values, got more"
+    found = islice(_LARGE_EXPONENT.finditer(rest), MAX_LARGE_EXPONENTS + 1)
+    if sum(1 for _ in found) > MAX_LARGE_EXPONENTS:
+        return f"expected at most {MAX_LARGE_EXPONENTS} numbers with an exponent of three digits, got more"
+    return None
+
+
+def _marks(frame: bytes) -> int:
+    return frame.count(b",") + frame.count(b":") + frame.count(b"[") + frame.count(b"{")
+
+
+def _without_strings(frame: bytes) -> bytes:
+    """Return JSON without the contents of its strings."""
+    plain = frame.replace(rb"\\", b"").replace(rb"\"", b"")
+    return b'""'.join(plain.split(b'"')[::2])
