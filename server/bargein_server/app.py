@@ -177,6 +177,7 @@ def _gauges(sessions: SessionRegistry) -> dict[str, float]:
         "bargein_threads_waiting": sessions.threads.waiting,
         "bargein_slots_taken": sessions.turn_limiter.taken,
         "bargein_slots_waiting": sessions.turn_limiter.waiting,
+        "bargein_kept_bytes": sessions.kept_bytes,
         "bargein_event_streams": len(sessions.streams),
         "bargein_draining": sessions.draining,
     }

@@ -217,6 +217,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_log_bytes: Annotated[Bytes, _about(OUTPUT, "Total size of the events that can be replayed.")] = (
         1024 * 1024
     )
+    max_kept_bytes: Annotated[
+        Bytes,
+        _about(
+            OUTPUT,
+            "Total size of the logs, histories and waiting inputs of all sessions. Beyond it sessions end "
+            "whose clients are away, then inputs and new sessions are refused.",
+        ),
+    ] = 512 * 1024 * 1024
     max_history_turns: Annotated[PositiveCount, _about(OUTPUT, "Turns in the history of a session.")] = 256
     max_history_chars: Annotated[
         Characters, _about(OUTPUT, "Approximate total length of the history of a session.")

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from bargein_protocol import JSON, Ping, Pong, Snapshot
+from bargein_protocol import JSON, Ping, Pong, SessionUpdate, Snapshot
 from bargein_protocol.errors import FLOODED
 from bargein_server import Output, Turn
 from bargein_server.core.turn_record import FRAME_BYTES
@@ -96,6 +96,17 @@ def test_max_history_chars(chars: int, remembered: int) -> None:
         talk.finish(turn)
     last = talk.ask("?")
     assert len([m for m in talk.heard_by_next(last) if m["content"].startswith("x")]) == remembered
+
+
+@pytest.mark.parametrize(("size", "sessions"), [(400, 2), (600, 1)])
+async def test_max_kept_bytes(size: int, sessions: int) -> None:
+    """What the sessions of clients that are away keep ends with them when it is more."""
+    registry = serve(silent, max_kept_bytes=2 * (1024 + 512), max_client_share=1)
+    for _ in range(2):
+        line = Line(registry)
+        line.send(SessionUpdate(metadata={"a": "x" * (size + 1024)}))
+        line.drop()
+    assert len(registry) == sessions
 
 
 @pytest.mark.parametrize(("more", "status"), [(0, b"404"), (1, b"431")])

@@ -29,6 +29,11 @@ class ReplayLog(Protocol):
     top: Seq
     first: Seq
 
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes that it keeps in the memory of this process."""
+        ...
+
     def append(self, frame: bytes, codec: Codec, turn_id: TurnId, end: TurnEnded | None = None) -> None:
         """Store a frame under the number `top + 1`.
 
@@ -136,6 +141,11 @@ class MemoryLog:
         self._max_bytes = max_bytes
         self._size = 0
         self._runs: list[_FrameRun | _EndRun | TextRun] = []
+
+    @property
+    def kept_bytes(self) -> int:
+        """Size of all frames together."""
+        return self._size
 
     def append(self, frame: bytes, codec: Codec, turn_id: TurnId, end: TurnEnded | None = None) -> None:
         """Store a frame under the number `top + 1`."""

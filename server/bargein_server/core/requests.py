@@ -56,7 +56,7 @@ from . import CloseConnection, Expire
 from .lifecycle import GUARDED, Stage
 from .sequencer import Sequencer
 from .tool_ledger import ToolLedger
-from .turn_record import INTERRUPTED, SESSION_CLOSED, TurnRecord, interrupted_by
+from .turn_record import INTERRUPTED, SESSION_CLOSED, TurnRecord, interrupted_by, memory_of
 from .turn_scheduler import TurnScheduler
 
 Answer = InputAccepted | InputQueued | InputRejected | InterruptResult
@@ -108,16 +108,21 @@ class Requests:
 
     Attributes:
         metadata: The application's parameters, merged from `session.update`.
+        metadata_bytes: Their approximate size.
         closed: Whether the session has ended for good.
         draining: Whether the server stops; then inputs are rejected.
     """
 
-    __slots__ = ("_early", "_replies", "_sequencer", "_tools", "_turns", "closed", "draining", "metadata")
+    __slots__ = (
+        "_early", "_replies", "_sequencer", "_tools", "_turns",
+        "closed", "draining", "metadata", "metadata_bytes",
+    )  # fmt: skip
 
     def __init__(
         self, sequencer: Sequencer, turns: TurnScheduler, tools: ToolLedger, replies: ReplyCache
     ) -> None:
         self.metadata: dict[str, Any] = {}
+        self.metadata_bytes = 0
         self.closed = False
         self.draining = False
         self._sequencer = sequencer
@@ -257,11 +262,12 @@ class Requests:
     def _on_update(self, event: SessionUpdate) -> None:
         merged = {**self.metadata, **event.metadata}
         merged = {key: value for key, value in merged.items() if value is not None}
-        if len(merged) > MAX_KEYS or len(json.encode(merged)) > MAX_METADATA_BYTES:
+        encoded = json.encode(merged)
+        if len(merged) > MAX_KEYS or len(encoded) > MAX_METADATA_BYTES:
             limits = f"{MAX_KEYS} keys and {MAX_METADATA_BYTES} bytes"
             self.error(BAD_EVENT, f"expected the merged metadata to stay within {limits}", None)
         else:
-            self.metadata = merged
+            self.metadata, self.metadata_bytes = merged, memory_of(encoded)
 
     def _on_close(self, event: SessionClose) -> None:
         self._turns.end_all(SESSION_CLOSED)

@@ -76,6 +76,11 @@ class Sequencer:
         self._observer = observer
 
     @property
+    def kept_bytes(self) -> int:
+        """Size of the log in memory."""
+        return self._log.kept_bytes
+
+    @property
     def attached(self) -> bool:
         """Whether a client is attached."""
         return self._codec is not None

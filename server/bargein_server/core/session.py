@@ -102,6 +102,11 @@ class Session:
         """The application's parameters, merged from `session.update`."""
         return self._requests.metadata
 
+    @property
+    def kept_bytes(self) -> int:
+        """Approximate size of what it keeps in memory: log, history, inputs that wait, metadata."""
+        return self._sequencer.kept_bytes + self._turns.kept_bytes + self._requests.metadata_bytes
+
     # --- connections -----------------------------------------------------------------------------
 
     def refusal(self, resume: Resume, now: float) -> str | None:
@@ -271,11 +276,7 @@ class Session:
         """Add tokens to the turn's usage; ignored after its end."""
         turn = self._turns.turns.get(turn_id)
         if turn is not None and turn.stage is not Stage.ENDED:
-            before = turn.usage or Usage()
-            turn.usage = Usage(
-                input_tokens=before.input_tokens + usage.input_tokens,
-                output_tokens=before.output_tokens + usage.output_tokens,
-            )
+            turn.add_usage(usage)
 
     def finish(self, turn_id: TurnId, outcome: Ending, now: float) -> None:
         """Record the end of the agent: the turn ends when its output is written.

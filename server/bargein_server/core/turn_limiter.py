@@ -14,6 +14,10 @@ from collections.abc import Callable
 from ..settings import share_of
 
 
+def _always(owner: str) -> bool:
+    return True
+
+
 class TurnLimiter:
     """Limiter of one server.
 
@@ -116,6 +120,7 @@ class Permit:
         granted: Called when a waiting permit gets its slot, within the step of the session that
             released it. The host continues with this session in a step of its own.
         owner: The client whose share it uses; empty for a client that cannot be told from others.
+        may_keep: Returns whether the server keeps one more input of this client.
 
     Attributes:
         owner: The client whose share it uses.
@@ -123,10 +128,17 @@ class Permit:
         waits: Whether it is in the queue.
     """
 
-    __slots__ = ("_granted", "_limiter", "held", "owner", "waits")
+    __slots__ = ("_granted", "_limiter", "_may_keep", "held", "owner", "waits")
 
-    def __init__(self, turn_limiter: TurnLimiter, granted: Callable[[], None], owner: str = "") -> None:
+    def __init__(
+        self,
+        turn_limiter: TurnLimiter,
+        granted: Callable[[], None],
+        owner: str = "",
+        may_keep: Callable[[str], bool] = _always,
+    ) -> None:
         self.owner = owner
+        self._may_keep = may_keep
         self._limiter = turn_limiter
         self._granted = granted
         self.held = False
@@ -135,7 +147,12 @@ class Permit:
     @property
     def room(self) -> bool:
         """Whether an input can get a slot or a place in the queue."""
-        return self.held or self.waits or self._limiter.room_for(self.owner)
+        return self.held or self.waits or (self._limiter.room_for(self.owner) and self.affordable)
+
+    @property
+    def affordable(self) -> bool:
+        """Whether the server keeps one more input of this client in memory."""
+        return self._may_keep(self.owner)
 
     @property
     def contested(self) -> bool:

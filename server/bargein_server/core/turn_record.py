@@ -57,6 +57,16 @@ OVERLOAD = Ending("failed", "overload", True)
 SHUTDOWN = Ending("failed", "shutdown", True)
 
 
+_EMPTY_OBJECT_BYTES = 64
+_POINTER_BYTES = 8
+
+
+def memory_of(encoded: bytes) -> int:
+    """Return the approximate memory of a value by its JSON: an empty list takes 56 bytes for its two."""
+    objects, items = encoded.count(b"[") + encoded.count(b"{"), encoded.count(b",")
+    return len(encoded) + _EMPTY_OBJECT_BYTES * objects + _POINTER_BYTES * items
+
+
 def interrupted_by(event: Interrupt) -> Ending:
     """Return the ending of a turn that a client interrupts."""
     return INTERRUPTED if event.reason is None else Ending("interrupted", event.reason)
@@ -104,7 +114,7 @@ class TurnRecord(Struct, gc=False, eq=False):
         progress_at: Time of its last output, or of the last pull after a pause.
         usage: Tokens that its model calls used.
         queued_bytes: Approximate size of the waiting output.
-        kept_chars: Approximate size of the record, once the turn has ended.
+        kept_bytes: Approximate size of the record, once the turn has ended.
         calls: Its tool calls; None before the first.
     """
 
@@ -124,7 +134,7 @@ class TurnRecord(Struct, gc=False, eq=False):
     usage: Usage | None = None
     queued_bytes: int = 0
     choked: bool = False
-    kept_chars: int = 0
+    kept_bytes: int = 0
     calls: TurnCalls | None = None
     _metadata: bytes = b""  # of an input that waits, encoded
     _waiting: list[str | _Waiting] | tuple[()] = ()  # an ended turn keeps no empty list
@@ -145,6 +155,19 @@ class TurnRecord(Struct, gc=False, eq=False):
         if self._metadata:
             self.input = replace(self.input, metadata=marshal.loads(self._metadata))
             self._metadata = b""
+
+    def add_usage(self, usage: Usage) -> None:
+        """Add the tokens of a model call."""
+        before = self.usage or Usage()
+        self.usage = Usage(
+            input_tokens=before.input_tokens + usage.input_tokens,
+            output_tokens=before.output_tokens + usage.output_tokens,
+        )
+
+    @property
+    def input_bytes(self) -> int:
+        """Size of the input while it waits: of its text and its encoded metadata."""
+        return len(self.input.text) + len(self._metadata)
 
     def drop_metadata(self) -> None:
         """Forget the input's metadata, because no agent reads it any more."""

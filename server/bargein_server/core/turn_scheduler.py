@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from msgspec import json
+
 from bargein_protocol import (
     Heard,
     InputAccepted,
@@ -34,7 +36,7 @@ from .lifecycle import Effect, Event, Stage
 from .observer import NO_OBSERVER, Observer
 from .sequencer import Sequencer
 from .turn_limiter import Permit
-from .turn_record import CLIENT_GONE, SUPERSEDED, Ending, TurnRecord
+from .turn_record import CLIENT_GONE, SUPERSEDED, Ending, TurnRecord, memory_of
 
 E = TypeVar("E", bound=TurnEvent)
 InputAnswer = InputAccepted | InputQueued | InputRejected
@@ -58,8 +60,20 @@ class TurnScheduler:
     """
 
     __slots__ = (
-        "_chars", "_cleaning", "_new_id", "_sequencer", "_settings", "_waiting", "by_input", "commands",
-        "current", "last", "now", "observer", "permit", "turns",
+        "_cleaning",
+        "_kept",
+        "_new_id",
+        "_sequencer",
+        "_settings",
+        "_waiting",
+        "by_input",
+        "commands",
+        "current",
+        "last",
+        "now",
+        "observer",
+        "permit",
+        "turns",
     )  # fmt: skip
 
     def __init__(
@@ -83,7 +97,12 @@ class TurnScheduler:
         self.observer = observer
         self._waiting: list[TurnRecord] = []  # a few; an empty deque would take 0.7 KiB in every session
         self._cleaning: set[TurnId] = set()
-        self._chars = 0
+        self._kept = 0
+
+    @property
+    def kept_bytes(self) -> int:
+        """Approximate size of the history and of the inputs that wait."""
+        return self._kept + sum(turn.input_bytes for turn in self._waiting)
 
     # --- the start of a turn ----------------------------------------------------------------------
 
@@ -98,7 +117,7 @@ class TurnScheduler:
         if policy == "reject":
             return _rejected(event, BUSY)
         if policy == "queue":
-            if len(self._waiting) >= self._settings.max_queued_inputs:
+            if len(self._waiting) >= self._settings.max_queued_inputs or not self.permit.affordable:
                 return _rejected(event, QUEUE_FULL)
             return self._enqueue(TurnRecord(self._new_id(), event, False))
         self.observer.turn_cut(current)
@@ -305,15 +324,15 @@ class TurnScheduler:
     def _forget_old(self, ended: TurnRecord) -> None:
         ended.fold.pack()
         ended.drop_metadata()
-        ended.kept_chars = _length(ended)
-        self._chars += ended.kept_chars
+        ended.kept_bytes = _size(ended)
+        self._kept += ended.kept_bytes
         while self._too_many():
             # A turn that has waited for long may stand before others that can be dropped. A turn that is
             # cleaning up still reads its history, or the host has not even started it.
             turn = next((turn for turn in self.turns.values() if self._is_droppable(turn, ended)), None)
             if turn is None:
                 break
-            self._chars -= turn.kept_chars
+            self._kept -= turn.kept_bytes
             del self.turns[turn.id]
             if self.by_input.get(turn.input.id) is turn:  # another turn may have reused the id
                 del self.by_input[turn.input.id]
@@ -323,21 +342,21 @@ class TurnScheduler:
 
     def _too_many(self) -> bool:
         limits = self._settings
-        return len(self.turns) > limits.max_history_turns or self._chars > limits.max_history_chars
+        return len(self.turns) > limits.max_history_turns or self._kept > limits.max_history_chars
 
 
-def _length(turn: TurnRecord) -> int:
-    """Return the approximate size of a turn's record, in characters."""
-    length = len(turn.input.text)
+def _size(turn: TurnRecord) -> int:
+    """Return the approximate size of a turn's record in memory, in bytes."""
+    size = turn.input_bytes
     for lane in turn.fold.lanes.values():
-        length += lane.text.length + lane.thoughts.length + _chars(lane.data)
-        if lane.tools:
-            length += sum(len(tool.arguments) + _chars(tool.output) for tool in lane.tools.values())
-    return length
+        size += lane.text.length + lane.thoughts.length + _memory(lane.data)
+        for tool in lane.tools.values():
+            size += len(tool.arguments) + _memory(tool.output)
+    return size
 
 
-def _chars(value: object) -> int:
-    return len(repr(value)) if value else 0
+def _memory(value: object) -> int:
+    return memory_of(json.encode(value)) if value else 0
 
 
 def _rejected(event: InputText, code: Code, retry_after_ms: int | None = None) -> InputRejected:

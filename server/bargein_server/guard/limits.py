@@ -68,9 +68,25 @@ class ByteBudget:
         of_client = self._by_client[client] + size
         if self.held + size > self._most or (client and of_client > self._of_one):
             return False
+        self.add(client, size)
+        return True
+
+    def add(self, client: str, size: int) -> None:
+        """Add bytes of a client that are held already."""
         self.held += size
         self._by_client[client] += size
-        return True
+
+    def exceeded(self, client: str) -> bool:
+        """Return whether all clients, or this one, hold more than they may."""
+        return self.held > self._most or self.share_exceeded(client)
+
+    def share_exceeded(self, client: str) -> bool:
+        """Return whether this client holds more than its share."""
+        return bool(client) and self._by_client[client] > self._of_one
+
+    def above_average(self, client: str) -> bool:
+        """Return whether this client holds more than the others on average."""
+        return self._by_client[client] * len(self._by_client) > self.held
 
     def give_back(self, client: str, size: int) -> None:
         """Remove bytes of a client."""

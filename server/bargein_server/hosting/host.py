@@ -79,6 +79,7 @@ class SessionHost:
         connection: The connection that drives the session; None while the client is away.
         newest: Number of the newest connection that has driven it.
         followers: Connections that only read it.
+        kept_bytes: Bytes that it kept when it was weighed last.
         telemetry: Telemetry of the session.
         settings: The limits.
     """
@@ -101,6 +102,7 @@ class SessionHost:
         self.settings = registry.settings
         self.loop = registry.loop
         self.time_slicer = registry.time_slicer
+        self.kept_bytes = 0
         self._registry = registry
         self._scheduler = registry.flush_scheduler
         self._run: TextRun | None = None  # while it is open, text goes directly to the wire
@@ -356,6 +358,7 @@ class SessionHost:
     def runner_ended(self, turn_id: TurnId) -> None:
         """Record that a turn's task has ended or was abandoned (contract 5)."""
         del self._runners[turn_id]
+        self._registry.weigh(self)
         self.telemetry.task_over(turn_id)
         self.act(self.core.cleaned_up, turn_id)
 

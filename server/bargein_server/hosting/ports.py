@@ -198,6 +198,10 @@ class HostRegistry(Protocol):
         """Record that the client of a session is away."""
         ...
 
+    def weigh(self, host: Any) -> None:
+        """Count what a session keeps in memory."""
+        ...
+
     def forget(self, host: Any) -> None:
         """Drop a session that has ended."""
         ...

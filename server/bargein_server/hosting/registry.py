@@ -136,7 +136,7 @@ class SessionRegistry:
         self.threads = AuthorThreads(self.loop, settings)
         self.streams: set[Closable] = set()
         self.connection_numbers = count(1)
-        self._hosts = SessionPool(settings.max_sessions, settings.max_client_share)
+        self._hosts = SessionPool(settings.max_sessions, settings.max_kept_bytes, settings.max_client_share)
         self.snapshots = SnapshotBudget(MAX_SNAPSHOT_BYTES)
         self._http_client: httpx2.AsyncClient | None = None
 
@@ -147,9 +147,18 @@ class SessionRegistry:
         return iter(self._hosts)
 
     @property
+    def kept_bytes(self) -> int:
+        """Approximate size of what all sessions keep in memory."""
+        return self._hosts.kept.held
+
+    @property
     def full(self) -> bool:
         """Whether a new client gets no session, or its turn no place."""
-        return not self.turn_limiter.room or not (self._hosts.has_room("") or self._hosts.idle(""))
+        return (
+            not self.turn_limiter.room
+            or not (self._hosts.has_room("") or self._hosts.idle(""))
+            or not self.may_keep("")
+        )
 
     def open(
         self,
@@ -210,6 +219,22 @@ class SessionRegistry:
     def detached(self, host: SessionHost) -> None:
         """Record that the client of a session is away."""
         self._hosts.detached(host)
+        self.weigh(host)
+
+    def weigh(self, host: SessionHost) -> None:
+        """Count what a session keeps, and let idle sessions make room for it."""
+        if not self._hosts.weigh(host):
+            self.may_keep(host.owner)
+
+    def may_keep(self, owner: str) -> bool:
+        """Let idle sessions make room; return whether a client may keep more."""
+        while self._hosts.kept.exceeded(owner):
+            idle = self._hosts.heavy(owner)
+            if idle is None:
+                log.warning("inputs are refused: raise --max-kept-bytes or --max-client-share")
+                return False
+            idle.act(idle.core.expire)
+        return True
 
     def find(self, session_id: SessionId, principal: str | None) -> SessionHost | None:
         """Return a session of this principal, None without one."""
@@ -235,6 +260,8 @@ class SessionRegistry:
 
     def _make_room(self, owner: str) -> bool:
         """Let an idle session make room; return whether there is room."""
+        if not self.may_keep(owner):
+            return False
         if self._hosts.has_room(owner):
             return True
         idle = self._hosts.idle(owner)
@@ -254,7 +281,7 @@ class SessionRegistry:
             MemoryLog(settings.max_log_events, settings.max_log_bytes),
             codec,
             settings,
-            Permit(self.turn_limiter, partial(self._granted, session_id), owner),
+            Permit(self.turn_limiter, partial(self._granted, session_id), owner, self.may_keep),
             _turn_ids(),
             now,
             telemetry,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from bargein_protocol import SessionId
 
+from ..guard.limits import ByteBudget
 from ..settings import share_of
 from .host import SessionHost
 
@@ -15,19 +16,24 @@ _MAX_SCANNED = 32
 
 
 class SessionPool:
-    """Sessions of a server, within a limit and a share of it for each client.
+    """Sessions of a server, within limits and a share of them for each client.
 
     When there is no room, the idle session whose client is away for longest makes room. A client that has
-    more sessions than others gives up one of its own first.
+    more sessions, or keeps more bytes, than others gives up one of its own first.
 
     Args:
         most: Maximum number of sessions.
-        share: Part of them that one client may have.
+        most_bytes: Maximum number of bytes that they keep.
+        share: Part of both that one client may have.
+
+    Attributes:
+        kept: Bytes that the sessions keep, as of when each was weighed last.
     """
 
-    def __init__(self, most: int, share: float) -> None:
+    def __init__(self, most: int, most_bytes: int, share: float) -> None:
         self._most = most
         self._of_one = share_of(most, share)
+        self.kept = ByteBudget(most_bytes, share)
         self._hosts: dict[SessionId, SessionHost] = {}
         self._by_owner: Counter[str] = Counter()
         self._away: dict[SessionHost, None] = {}  # the longest away first
@@ -53,6 +59,7 @@ class SessionPool:
         if self._hosts.pop(host.core.identity.session_id, None) is None:
             return False
         self.attached(host)
+        self.kept.give_back(host.owner, host.kept_bytes)
         self._by_owner[host.owner] -= 1
         if not self._by_owner[host.owner]:
             del self._by_owner[host.owner]
@@ -73,9 +80,26 @@ class SessionPool:
             self._away[host] = None
             self._away_of.setdefault(host.owner, {})[host] = None
 
+    def weigh(self, host: SessionHost) -> bool:
+        """Count what a session keeps now; return whether its client may keep more."""
+        if host.core.identity.session_id in self._hosts:
+            size = host.core.kept_bytes
+            self.kept.add(host.owner, size - host.kept_bytes)
+            host.kept_bytes = size
+        return not self.kept.exceeded(host.owner)
+
     def has_room(self, owner: str) -> bool:
         """Return whether a client may have one more session beside all others."""
         return len(self._hosts) < self._most and not self._has_share(owner)
+
+    def heavy(self, owner: str) -> SessionHost | None:
+        """Return the session that makes room for the bytes of a client, if any."""
+        own = self._away_of.get(owner, {}) if owner else {}
+        if self.kept.share_exceeded(owner):
+            return _first_idle(own)
+        if self.kept.above_average(owner):
+            return _first_idle(own) or _first_idle(self._away)
+        return _first_idle(self._away)
 
     def idle(self, owner: str) -> SessionHost | None:
         """Return the session that makes room for a client's next one, if any.

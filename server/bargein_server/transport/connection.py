@@ -139,6 +139,8 @@ class Connection:
             host.act_soon(host.core.receive, event)
         else:
             host.act(host.core.receive, event)
+            if type(event) is InputText:
+                self._registry.weigh(host)  # it may wait in the queue
 
     def _open(self, event: ClientEvent) -> None:
         first = event if isinstance(event, SessionOpen) else SessionOpen()
