@@ -25,7 +25,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from ..guard.limits import Sockets
 from ..settings import Settings
@@ -79,9 +79,7 @@ KILLING = 3
 """Number of the signal that kills the process."""
 
 
-def uvicorn_config(
-    app: Starlette, settings: Settings, host: str, port: int, log_level: str
-) -> uvicorn.Config:
+def uvicorn_config(app: ASGIApp, settings: Settings, host: str, port: int, log_level: str) -> uvicorn.Config:
     """Return the configuration of uvicorn that is benchmarked.
 
     Compression is off. For the frame of a token it takes three times the CPU time and the memory and saves
