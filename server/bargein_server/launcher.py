@@ -19,7 +19,7 @@ from .app import SESSION_PATH, UnderPrefix, create_app, request_stop, shut_down_
 from .guard.admission import BadOrigin
 from .guard.authentication import Authenticator, BadTokens, BearerTokens, tokens_of_environment
 from .serving.gc_tuning import MemoryWatch, tune_gc
-from .serving.server import Server, end_tasks, listening_socket, run_to_end, uvicorn_config
+from .serving.server import Server, end_tasks, exits_contained, listening_socket, run_to_end, uvicorn_config
 from .settings import Settings
 from .telemetry.setup import NotInstalled, export
 
@@ -138,7 +138,7 @@ class Launcher:
             NotStarted: The application did not start.
             OSError: The address cannot be bound.
             RuntimeError: The launcher has served already.
-            SystemExit: A task that the agent made called `sys.exit()`; all turns have ended then.
+            SystemExit: A callback, or a task outside of turns, called `sys.exit()`; all turns have ended.
         """
         self._use()
         self.listen()
@@ -184,7 +184,7 @@ class Launcher:
     async def _serve(self) -> None:
         try:
             # uvicorn 0.54 exits when the application does not start; `_check_started` raises instead.
-            with suppress(SystemExit):
+            with suppress(SystemExit), exits_contained():
                 await self._server.serve(sockets=self._sockets)
         except (asyncio.CancelledError, Exception):
             # The loop ends and with it all tasks, or the server has a fault: the turns end first.
