@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Iterator
 from contextvars import Context, copy_context
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec import json
@@ -217,12 +217,15 @@ def _probes(
 
 
 def _document(path: str, make: Callable[[], dict[str, Any]]) -> Route:
-    @cache
-    def text() -> bytes:
-        return json.encode(make())
+    @lru_cache(maxsize=4)  # an application may be mounted under a path that the client chooses
+    def text(root_path: str) -> bytes:
+        document = make()
+        if root_path and "openapi" in document:
+            document["servers"] = [{"url": root_path}]
+        return json.encode(document)
 
     async def show(request: Request) -> Response:
-        return Response(text(), media_type="application/json")
+        return Response(text(request.scope.get("root_path", "")), media_type="application/json")
 
     return Route(path, show)
 

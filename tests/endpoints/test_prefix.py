@@ -23,6 +23,7 @@ def test_paths_with_and_without_the_prefix(sent: str) -> None:
             assert socket.receive_json()["type"] == "session.opened"
         answer = client.post(f"{sent}/v1/turns", json={"text": "hello"}, headers={"Bargein-Cookie": "/"})
         assert "Path=/chat/v1/sessions/" in answer.headers["set-cookie"]
+        assert client.get(f"{sent}/v1/openapi.json").json()["servers"] == [{"url": "/chat"}]
 
 
 def test_the_page_is_at_the_folder() -> None:

@@ -214,6 +214,16 @@ async def fragments(server: OtherServer) -> bool:
         return await closed(reader)
 
 
+async def compression(server: OtherServer) -> bool:
+    """Messages are not compressed, so none is larger than what was received."""
+    offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+    async with tcp(server.port, f"{HEAD}{offer}".encode()) as (reader, _):
+        async with asyncio.timeout(WAIT_S):
+            head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101")
+        return b"permessage-deflate" not in head.lower()
+
+
 async def messages(server: OtherServer) -> bool:
     """Messages have a rate."""
     async with websocket(server) as (reader, writer):
@@ -357,6 +367,7 @@ LIMITS: dict[str, dict[str, Probe]] = {
         "size of a message": frame_size,
         "size of a message, before its payload": frame_size_in_advance,
         "fragments of a message": fragments,
+        "no compression": compression,
         "rate of messages": messages,
         "time of a head": head_time,
         "size of a head": head_size,
