@@ -91,10 +91,13 @@ def audit_web(folder: Path) -> list[str]:
 def _json_of(command: list[str], folder: Path) -> dict[str, Any]:
     """Return the report of a tool, which exits with 1 for findings and for errors."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, check=False,
-        env={**os.environ, "PATH": path, "UV_HTTP_RETRIES": "0", "npm_config_fetch_retries": "0"},
-    )  # fmt: skip
+    try:
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, check=False,
+            env={**os.environ, "PATH": path, "UV_HTTP_RETRIES": "0", "npm_config_fetch_retries": "0"},
+        )  # fmt: skip
+    except FileNotFoundError:
+        raise Failed(f"{command[0]} is not installed: run scripts/setup_tests") from None
     try:
         report: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
