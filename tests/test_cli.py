@@ -335,6 +335,11 @@ def test_an_unknown_variable_is_a_wrong_call(
     assert "did you mean BARGEIN_HOLD_S?" in said(capsys, "hello:agent")
 
 
+def test_a_root_path_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong one is a wrong call."""
+    assert "expected a root path such as /chat, got 'chat'" in said(capsys, "--root-path", "chat")
+
+
 async def test_host_and_port_can_be_variables(hello: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """BARGEIN_HOST and BARGEIN_PORT; a flag takes precedence."""
     monkeypatch.setenv("BARGEIN_HOST", "localhost")

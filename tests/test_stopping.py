@@ -55,6 +55,15 @@ class Agent:
             async def tool():
                 sys.exit(5)
             asyncio.create_task(tool())
+            await asyncio.sleep(0)
+        elif turn.text == "exit in a task group":
+            async with asyncio.TaskGroup() as group:
+                group.create_task(asyncio.to_thread(turn.text.upper))
+                async def tool():
+                    sys.exit(5)
+                group.create_task(tool())
+        elif turn.text == "exit in a callback":
+            asyncio.get_running_loop().call_soon(sys.exit, 5)
         elif turn.text == "exit in a thread":
             await asyncio.to_thread(sys.exit, 5)
         elif turn.text == "block a thread":
@@ -132,27 +141,43 @@ async def talking(process: Process, text: str = "hello") -> AsyncIterator[RawCli
         yield client
 
 
+async def goes_on(process: Process, other: RawClient) -> None:
+    """Check that a server and its other sessions noticed nothing; this ends it."""
+    await other.send({"type": "ping", "id": "p"})
+    await other.until("pong")
+    process.process.send_signal(signal.SIGTERM)
+    assert (await other.until("turn.ended"))["reason"] == "shutdown"
+    assert await process.over() == -signal.SIGTERM
+    assert "the server stops" not in process.errors
+
+
 LOOPS = {"asyncio": "sys.modules['uvloop'] = None", "uvloop": ""}
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("text", ["exit", "exit in a thread"])
+@pytest.mark.parametrize("text", ["exit", "exit in a task of its own", "exit in a thread"])
 async def test_an_exit_of_an_agent_is_a_failure_of_its_call(tmp_path: Path, text: str, loop: str) -> None:
-    """In a task of the turn and in a thread: the other sessions do not notice."""
+    """In tasks of the turn, however they are made, and in a thread: the other sessions do not notice."""
     async with started(tmp_path, LOOPS[loop]) as process, talking(process) as other:
         async with talking(process, text):
-            await other.send({"type": "ping", "id": "p"})
-            await other.until("pong")
-        process.process.send_signal(signal.SIGTERM)
-        assert (await other.until("turn.ended"))["reason"] == "shutdown"
-        assert await process.over() == -signal.SIGTERM
+            await goes_on(process, other)
+
+
+@pytest.mark.parametrize("how", ["run", "serve"])
+async def test_an_exit_in_a_task_group_fails_the_turn(tmp_path: Path, how: str) -> None:
+    """As any exception there does; the server goes on, in a loop of its own or of the program."""
+    async with started(tmp_path, f"how = {how!r}") as process, talking(process) as other:
+        async with talking(process, "exit in a task group") as client:
+            ended = await client.until("turn.ended")
+            assert (ended["status"], ended["reason"]) == ("failed", "agent_error")
+        await goes_on(process, other)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
 async def test_an_exit_that_leaves_the_loop_ends_the_turns_first(tmp_path: Path, loop: str) -> None:
-    """Of a task that the server does not know; the status is the one that was asked for."""
+    """Of a callback, whose turn is not known; the status is the one that was asked for."""
     async with started(tmp_path, LOOPS[loop]) as process, talking(process) as other:
-        async with talking(process, "exit in a task of its own"):
+        async with talking(process, "exit in a callback"):
             assert (await other.until("turn.ended"))["reason"] == "shutdown"
             assert (await other.closed())[0] == 1012
         assert await process.over() == 5
@@ -162,7 +187,7 @@ async def test_an_exit_that_leaves_the_loop_ends_the_turns_first(tmp_path: Path,
 async def test_an_exit_that_leaves_the_loop_of_a_program_ends_the_turns_first(tmp_path: Path) -> None:
     """The loop of `asyncio.run`, which cancels every task; connections are closed by the server."""
     async with started(tmp_path, "how = 'serve'") as process, talking(process) as other:
-        async with talking(process, "exit in a task of its own"):
+        async with talking(process, "exit in a callback"):
             assert (await other.until("turn.ended"))["status"] == "failed"
             assert (await other.closed())[0] == 1012
         await process.until("shutdown")

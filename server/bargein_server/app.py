@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Iterator
 from contextvars import Context, copy_context
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec import json
@@ -13,8 +13,9 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from .agent import Agent, check_agent
@@ -217,14 +218,45 @@ def _probes(
 
 
 def _document(path: str, make: Callable[[], dict[str, Any]]) -> Route:
-    @cache
-    def text() -> bytes:
-        return json.encode(make())
+    @lru_cache(maxsize=4)  # an application may be mounted under a path that the client chooses
+    def text(root_path: str) -> bytes:
+        document = make()
+        if root_path and "openapi" in document:
+            document["servers"] = [{"url": root_path}]
+        return json.encode(document)
 
     async def show(request: Request) -> Response:
-        return Response(text(), media_type="application/json")
+        return Response(text(request.scope.get("root_path", "")), media_type="application/json")
 
     return Route(path, show)
+
+
+class UnderPrefix:
+    """ASGI middleware for an application that a proxy publishes under a path.
+
+    The proxy keeps the path in its requests, or it strips it. Both are served alike.
+
+    Args:
+        app: The application.
+        prefix: The path, such as `/chat`, without a slash at its end.
+    """
+
+    def __init__(self, app: ASGIApp, prefix: str) -> None:
+        self._app = app
+        self._prefix = prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request with the prefix in its path and in `root_path`."""
+        prefix = self._prefix
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http" and scope["path"] == prefix:
+            # The links of the page are relative to its folder.
+            await RedirectResponse(f"{prefix}/")(scope, receive, send)
+        else:
+            path: str = scope["path"]
+            stripped = "" if path.startswith(f"{prefix}/") else prefix
+            await self._app({**scope, "root_path": prefix, "path": stripped + path}, receive, send)
 
 
 async def shut_down_sessions(app: Starlette) -> int:

@@ -14,7 +14,7 @@ from . import __version__
 from .agent import Agent, NotAnAgent
 from .guard.admission import BadOrigin
 from .guard.authentication import BadTokens, BearerTokens, tokens_of_environment, tokens_of_file
-from .launcher import Launcher, NotProtected, NotStarted, print_address
+from .launcher import BadRootPath, Launcher, NotProtected, NotStarted, print_address
 from .settings import (
     OTHER_VARIABLES,
     PREFIX,
@@ -52,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         AgentNotFound,
         BadTokens,
         BadOrigin,
+        BadRootPath,
     ) as error:
         parser.error(str(error))
     _configure_logging(options.log_level, options.log_format)
@@ -112,6 +113,7 @@ def _launcher(options: argparse.Namespace) -> Launcher:
         BearerTokens(tokens) if tokens else None,
         options.origin,
         insecure=options.insecure,
+        root_path=options.root_path,
         name=options.target or options.agent or DEFAULT_AGENT,
         uvicorn_level="info" if options.log_level == "debug" else "warning",
         announce=_log_address if options.log_format == "json" else print_address,
@@ -169,17 +171,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("target", nargs="?", metavar="module:agent", help="an async generator function")
     parser.add_argument("--agent", choices=AGENTS, help=f"a built-in agent (default: {DEFAULT_AGENT})")
     parser.add_argument("--model", help="the model of --agent openai (OPENAI_MODEL)")
-    parser.add_argument(
-        "--host",
-        default=os.environ.get("BARGEIN_HOST", "127.0.0.1"),
-        help="address to listen on (BARGEIN_HOST; default: %(default)s)",
-    )
-    parser.add_argument(
-        "--port",
-        type=_port,
-        default=os.environ.get("BARGEIN_PORT", "8000"),
-        help="port to listen on, 0 for a free one (BARGEIN_PORT; default: %(default)s)",
-    )
+    _add_address(parser)
     parser.add_argument(
         "--workers", type=_workers, default=1, help="number of processes; only 1 is supported"
     )
@@ -204,6 +196,26 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("--log-format", default="text", choices=("text", "json"), help="default: %(default)s")
     _add_settings(parser)
     return parser
+
+
+def _add_address(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--host",
+        default=os.environ.get("BARGEIN_HOST", "127.0.0.1"),
+        help="address to listen on (BARGEIN_HOST; default: %(default)s)",
+    )
+    parser.add_argument(
+        "--port",
+        type=_port,
+        default=os.environ.get("BARGEIN_PORT", "8000"),
+        help="port to listen on, 0 for a free one (BARGEIN_PORT; default: %(default)s)",
+    )
+    parser.add_argument(
+        "--root-path",
+        default="",
+        metavar="PATH",
+        help="path under which a proxy publishes the server, such as /chat",
+    )
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import logging
 import os
+import re
 import socket
 import sys
 from collections.abc import Callable, Collection
@@ -14,11 +15,11 @@ from ipaddress import ip_address
 from typing import NoReturn
 
 from .agent import Agent, NotAnAgent
-from .app import SESSION_PATH, create_app, request_stop, shut_down_sessions
+from .app import SESSION_PATH, UnderPrefix, create_app, request_stop, shut_down_sessions
 from .guard.admission import BadOrigin
 from .guard.authentication import Authenticator, BadTokens, BearerTokens, tokens_of_environment
 from .serving.gc_tuning import MemoryWatch, tune_gc
-from .serving.server import Server, end_tasks, listening_socket, run_to_end, uvicorn_config
+from .serving.server import Server, end_tasks, exits_contained, listening_socket, run_to_end, uvicorn_config
 from .settings import Settings
 from .telemetry.setup import NotInstalled, export
 
@@ -33,6 +34,10 @@ class NotProtected(ValueError):
             f"{host} can be reached from other machines, so clients need a credential: set BARGEIN_TOKEN, "
             "give --tokens FILE or authenticator=…, or let all in with --insecure or insecure=True"
         )
+
+
+class BadRootPath(ValueError):
+    """A root path is none; the message has the expected form."""
 
 
 class NotStarted(RuntimeError):
@@ -53,14 +58,17 @@ class Launcher:
         authenticator: Identifies clients; None admits every client.
         origins: Web origins whose pages may connect, beside the server's own.
         insecure: Allow an address that other machines reach without an authenticator.
+        root_path: Path under which a proxy publishes the server, such as `/chat`.
         name: The agent's name in the lines that are printed; None for the name of its function or class.
         uvicorn_level: Log level of uvicorn.
         announce: Called with the name and the WebSocket URL when the server listens; None to print them.
 
     Raises:
+        BadRootPath: `root_path` is not a path.
         NotAnAgent: `agent` is not an async generator function.
         NotProtected: Other machines reach `host`, and there is no authenticator.
         NotInstalled: `metrics` or `traces` is set, and a package for it is missing.
+        BadRootPath: `root_path` is not a path.
     """
 
     def __init__(
@@ -73,6 +81,7 @@ class Launcher:
         origins: Collection[str] = (),
         *,
         insecure: bool = False,
+        root_path: str = "",
         name: str | None = None,
         uvicorn_level: str = "warning",
         announce: Callable[[str, str], None] | None = None,
@@ -85,7 +94,9 @@ class Launcher:
         self._name = name if name is not None else getattr(agent, "__name__", type(agent).__name__)
         self._announce = announce if announce is not None else print_address
         self._host = host
-        self._config = uvicorn_config(self._app, limits, host, port, uvicorn_level)
+        prefix = _checked_root_path(root_path)
+        served = UnderPrefix(self._app, prefix) if prefix else self._app
+        self._config = uvicorn_config(served, limits, host, port, uvicorn_level)
         self._server = Server(
             self._config,
             lambda: shut_down_sessions(self._app),
@@ -127,7 +138,7 @@ class Launcher:
             NotStarted: The application did not start.
             OSError: The address cannot be bound.
             RuntimeError: The launcher has served already.
-            SystemExit: A task that the agent made called `sys.exit()`; all turns have ended then.
+            SystemExit: A callback, or a task outside of turns, called `sys.exit()`; all turns have ended.
         """
         self._use()
         self.listen()
@@ -173,7 +184,7 @@ class Launcher:
     async def _serve(self) -> None:
         try:
             # uvicorn 0.54 exits when the application does not start; `_check_started` raises instead.
-            with suppress(SystemExit):
+            with suppress(SystemExit), exits_contained():
                 await self._server.serve(sockets=self._sockets)
         except (asyncio.CancelledError, Exception):
             # The loop ends and with it all tasks, or the server has a fault: the turns end first.
@@ -206,6 +217,7 @@ def run(
     origins: Collection[str] = (),
     *,
     insecure: bool = False,
+    root_path: str = "",
 ) -> None:
     """Serve an agent until SIGINT or SIGTERM, as `bargein-server` does.
 
@@ -224,15 +236,18 @@ def run(
             and without it every client is admitted.
         origins: Web origins whose pages may connect, beside the server's own.
         insecure: Allow an address that other machines reach without an authenticator.
+        root_path: Path under which a proxy publishes the server, such as `/chat`; the proxy may strip it
+            from the requests or keep it there.
 
     Raises:
         SystemExit: With status 2 for wrong arguments, 3 when the server does not start.
     """
     try:
         launcher = Launcher(
-            agent, host, port, settings, _authenticator(authenticator), origins, insecure=insecure
-        )
-    except (NotAnAgent, NotProtected, NotInstalled, BadTokens, BadOrigin) as error:
+            agent, host, port, settings, _authenticator(authenticator), origins,
+            insecure=insecure, root_path=root_path,
+        )  # fmt: skip
+    except (NotAnAgent, NotProtected, NotInstalled, BadTokens, BadOrigin, BadRootPath) as error:
         _exit(2, str(error))
     try:
         launcher.listen()
@@ -253,6 +268,7 @@ async def serve(
     origins: Collection[str] = (),
     *,
     insecure: bool = False,
+    root_path: str = "",
 ) -> None:
     """Serve an agent until SIGINT, SIGTERM or cancellation.
 
@@ -260,6 +276,7 @@ async def serve(
     cancelled it ends all turns, closes their connections, and then raises `asyncio.CancelledError`.
 
     Raises:
+        BadRootPath: `root_path` is not a path.
         NotAnAgent: `agent` is not an async generator function.
         NotProtected: Other machines reach `host`, and there is no authenticator.
         NotInstalled: `metrics` or `traces` is set, and a package for it is missing.
@@ -268,8 +285,9 @@ async def serve(
         OSError: The address cannot be bound.
     """
     await Launcher(
-        agent, host, port, settings, _authenticator(authenticator), origins, insecure=insecure
-    ).serve()
+        agent, host, port, settings, _authenticator(authenticator), origins,
+        insecure=insecure, root_path=root_path,
+    ).serve()  # fmt: skip
 
 
 def print_address(name: str, url: str) -> None:
@@ -296,6 +314,16 @@ def _authenticator(given: Authenticator | None) -> Authenticator | None:
 def _exit(status: int, message: str) -> NoReturn:
     print(f"bargein: {message}", file=sys.stderr)
     sys.exit(status)
+
+
+_ROOT_PATH = re.compile(r"((/[A-Za-z0-9._~-]{1,128}){1,16})?")
+
+
+def _checked_root_path(given: str) -> str:
+    path = given.removesuffix("/")
+    if _ROOT_PATH.fullmatch(path) is None:
+        raise BadRootPath(f"expected a root path such as /chat, got {given!r}")
+    return path
 
 
 def _is_loopback(host: str) -> bool:

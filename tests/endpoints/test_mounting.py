@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bargein_server import Output, Turn, create_app
+from live_server import echo
 
 USER: ContextVar[str] = ContextVar("USER", default="nobody")
 
@@ -60,6 +61,20 @@ def mounted_with_lifespan() -> Starlette:
         return app.router.lifespan_context(app)  # type: ignore[return-value]
 
     return Starlette(routes=[Mount("/", app)], middleware=[Middleware(Users)], lifespan=lifespan)
+
+
+def test_the_page_and_the_cookie_are_under_the_path() -> None:
+    """A mounted application serves all of it there, and the cookie's path is the one of the browser."""
+    site = Starlette(routes=[Mount("/chat", create_app(echo))])
+    with TestClient(site) as client:
+        assert client.get("/chat", follow_redirects=False).headers["location"].endswith("/chat/")
+        assert 'src="static/page/main.js"' in client.get("/chat/").text
+        assert client.get("/chat/static/page/main.js").status_code == 200
+        with client.websocket_connect("/chat/v1/session") as socket:
+            socket.send_json({"type": "session.open"})
+            assert socket.receive_json()["type"] == "session.opened"
+        answer = client.post("/chat/v1/turns", json={"text": "hello"}, headers={"Bargein-Cookie": "/"})
+        assert "Path=/chat/v1/sessions/" in answer.headers["set-cookie"]
 
 
 @pytest.mark.parametrize("make", [alone, mounted, mounted_with_lifespan])

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+from pathlib import Path
 
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.exceptions import InvalidStatus
 
 from bargein_server import BearerTokens, Settings, create_app
+from documentation import ROOT
 from live_server import echo
+from other_servers import COMMANDS, LIMITS, TIGHT, running
 from plain_server import closed, serving_app
 
 LIMIT = 4096
@@ -51,3 +55,42 @@ async def test_a_refusal_without_the_denial_extension(path: str, caplog: pytest.
                 pass
     assert refused.value.response.status_code == 403
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+def table() -> dict[str, dict[str, str]]:
+    """Return the table of the deployment guide: by limit, by server, `yes`, `no`, or `?` for not tested."""
+    guide = (ROOT / "server" / "docs" / "deploying.md").read_text("utf-8")
+    rows = guide.partition("| limit | ")[2].partition("\n\n")[0].splitlines()
+    servers, _, *rest = [[cell.strip(" `") for cell in row.strip("|").split("|")] for row in rows]
+    return {limit: dict(zip(servers, cells, strict=True)) for limit, *cells in rest}
+
+
+def test_the_table_has_every_limit_and_server() -> None:
+    """A limit that is not tested says so for each server."""
+    tested = {limit for probes in LIMITS.values() for limit in probes}
+    assert tested <= set(table())
+    for limit, cells in table().items():
+        assert list(cells) == list(COMMANDS)
+        assert set(cells.values()) <= ({"yes", "no"} if limit in tested else {"?"}), limit
+
+
+@pytest.mark.nightly
+@pytest.mark.same_everywhere
+@pytest.mark.parametrize("settings", LIMITS)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_table_of_limits_is_measured(name: str, settings: str, tmp_path: Path) -> None:
+    """Each server keeps the limits that the guide says, and no others."""
+    kept = asyncio.run(measure(name, settings, tmp_path))
+    measured = {limit: "yes" if held else "no" for limit, held in kept.items()}
+    assert measured == {limit: table()[limit][name] for limit in LIMITS[settings]}
+
+
+async def measure(name: str, settings: str, folder: Path) -> dict[str, bool]:
+    """Return whether a server keeps each limit that is tested with some settings."""
+    probes = LIMITS[settings]
+    async with running(name, folder, settings) as server:
+        if settings == TIGHT:
+            kept = await asyncio.gather(*(probe(server) for probe in probes.values()))
+        else:
+            kept = [await probe(server) for probe in probes.values()]
+    return dict(zip(probes, kept, strict=True))

@@ -6,10 +6,10 @@ small, `TCP_NOTSENT_LOWAT` the second. Together, on a line of 1 Mbit/s that a pr
 leave a sixth of the stale bytes at full throughput. `TCP_USER_TIMEOUT` (RFC 5482) ends connections whose
 peer acknowledges nothing, which keep-alive pings alone do not.
 
-`SystemExit` and `KeyboardInterrupt` leave an event loop at once, from any task and callback. Those of an
-agent's own tasks are contained where the server makes the task. An agent that calls `asyncio.create_task`
-makes one which the server does not know. So whatever leaves the loop is recorded, and the loop runs on
-until the turns and connections have ended (`run_to_end`).
+`SystemExit` and `KeyboardInterrupt` leave an event loop at once, from any task and callback. They are
+contained in each task that the server makes for an agent, and in each task that the code of a turn makes
+itself (`contained_task`). Callbacks and tasks outside of turns are not known. So whatever leaves the loop
+is recorded, and the loop runs on until the turns and connections have ended (`run_to_end`).
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
+from ..core.author_code import Contained
+from ..hosting.upstream import TURN_STREAMS
 from ..settings import Settings
 from ..transport.sockets import Sockets
 from ..transport.websocket_protocol import BargeinProtocol
@@ -84,9 +86,7 @@ KILLING = 3
 """Number of the signal that kills the process."""
 
 
-def uvicorn_config(
-    app: Starlette, settings: Settings, host: str, port: int, log_level: str
-) -> uvicorn.Config:
+def uvicorn_config(app: ASGIApp, settings: Settings, host: str, port: int, log_level: str) -> uvicorn.Config:
     """Return the configuration of uvicorn that is benchmarked.
 
     Compression is off. For the frame of a token it takes three times the CPU time and the memory and saves
@@ -223,6 +223,33 @@ class Server(uvicorn.Server):
                 yield
             finally:
                 signal.signal(hangup, signal.SIG_DFL)
+
+
+def contained_task(
+    loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T] | Generator[Any, None, T], **options: Any
+) -> asyncio.Task[T]:
+    """Make a task, in which exits are contained if the code of a turn asked for it (a task factory).
+
+    The turn is known by its context. A task with a context of its own is the server's, or it leaves the
+    turn on purpose.
+    """
+    if TURN_STREAMS.get() is not None and options.get("context") is None and asyncio.iscoroutine(work):
+        work = Contained(work)
+    return asyncio.Task(work, loop=loop, **options)
+
+
+@contextmanager
+def exits_contained() -> Iterator[None]:
+    """Use `contained_task` on the running loop, unless the loop has a task factory already."""
+    loop = asyncio.get_running_loop()
+    if loop.get_task_factory() is not None:
+        yield
+        return
+    loop.set_task_factory(contained_task)
+    try:
+        yield
+    finally:
+        loop.set_task_factory(None)
 
 
 def run_to_end(
