@@ -373,7 +373,7 @@ async def deaf_clients(port: int) -> None:
 
 async def deaf_followers(port: int) -> None:
     """Follow a session by many streams that nobody reads."""
-    turn = request("POST", "/v1/turns", _TURN, _BEARER)
+    turn = request("POST", "/v1/turns", _TURN, BEARER)
 
     async def work() -> None:
         async with await connect(port) as line:
@@ -386,7 +386,7 @@ async def deaf_followers(port: int) -> None:
 
 
 _KEYS = {f"key {number}": number for number in range(1000)}
-_BEARER = {"Authorization": f"Bearer {TOKEN}", **_JSON}
+BEARER = {"Authorization": f"Bearer {TOKEN}", **_JSON}
 
 WITH_TOKEN: dict[str, Attack] = {
     "interrupts": session_flood(event(type="interrupt", id="x_1") * 100),
@@ -396,10 +396,10 @@ WITH_TOKEN: dict[str, Attack] = {
     "tool results": session_flood(event(type="tool.output", call_id="c", output="x" * 1000) * 100),
     "inputs": inputs,
     "sessions": leave_sessions,
-    "turns over HTTP": ask(request("POST", "/v1/turns", _TURN, _BEARER), 50),
-    "tickets": ask(request("POST", "/v1/tickets", b"", _BEARER)),
+    "turns over HTTP": ask(request("POST", "/v1/turns", _TURN, BEARER), 50),
+    "tickets": ask(request("POST", "/v1/tickets", b"", BEARER)),
     "batches": ask(
-        request("POST", "/v1/batch", json.dumps({"inputs": [{"text": "x"}] * 100}).encode(), _BEARER)
+        request("POST", "/v1/batch", json.dumps({"inputs": [{"text": "x"}] * 100}).encode(), BEARER)
     ),
     "deaf clients": deaf_clients,
     "deaf followers": deaf_followers,
