@@ -188,3 +188,25 @@ for (const transport of ["auto", "websocket", "sse"]) {
     });
   });
 }
+
+test("a request that gets no connection renews the stream, whose request carries the event", async (t) => {
+  let isStuck = false;
+  const { fetch } = globalThis;
+  t.after(() => Object.assign(globalThis, { fetch }));
+  globalThis.fetch = (address, options) => {
+    if (!isStuck || !address.endsWith("/events")) return fetch(address, options);
+    return new Promise((_, reject) => options.signal.addEventListener("abort", () => reject(options.signal.reason)));
+  };
+  const session = await talkTo(t, url, { transport: "sse" });
+  isStuck = true;
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const turn = session.send("count 3");
+  t.mock.timers.tick(9999);
+  assert.equal(session.state.name, "open");
+  t.mock.timers.tick(1);
+  assert.equal(session.state.name, "reconnecting");
+  t.mock.timers.tick(500);
+  t.mock.timers.reset();
+  assert.equal(said(await read(turn)), "0 1 2 ");
+  isStuck = false;
+});

@@ -6,6 +6,8 @@
 
 /** @import { Ended } from "./types.js" */
 
+import { NO_SLOT } from "../bargein/stream_slots.js";
+
 /** @type {Record<string, string>} */
 const FAILURES = {
   agent_error: "The agent made a mistake. Try again, or ask in another way.",
@@ -47,6 +49,12 @@ export function refusal(code) {
 /** Returns the text for a connection that is over. @param {string} code */
 export function closing(code) {
   return CLOSES[code] ?? "The connection was refused. Reload the page to try again.";
+}
+
+/** Returns the text for a connection that could not be made. @param {string} why */
+export function unreachable(why) {
+  if (why === NO_SLOT) return "Too many tabs: this network allows no WebSockets, and only four tabs at a time without. Close another one.";
+  return "The server cannot be reached. Is it running?";
 }
 
 /** Returns the number of words of a text. @param {string} text */
