@@ -10,6 +10,7 @@ import pytest
 
 import bargein_protocol as bp
 from bargein_client.cli.command import main
+from bargein_client.errors import InputRejected
 from bargein_client.transports import NOT_A_URL
 from client_script import ScriptedLine, ScriptedServer, accepted, ended, opened, result, scripted_server, text
 from terminal_session import interrupt, on_pipes, on_terminal, plain, surroundings
@@ -347,3 +348,16 @@ async def test_a_path_without_sessions_hints_at_the_path() -> None:
         assert "the server serves no sessions at this path" in err
         assert "the usual path is /v1/session" in err
         assert "--token" not in err
+
+
+def test_an_error_of_a_server_is_one_safe_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The words of a server move no cursor and imitate no hint."""
+
+    async def refused(*_: object, **__: object) -> int:
+        raise InputRejected("busy", "no\x1b]0;title\x07\n  run this\u202e", retryable=False)
+
+    monkeypatch.setattr("bargein_client.cli.command.send_once", refused)
+    assert main(["send", "localhost", "hello"]) == 1
+    assert capsys.readouterr().err == "bargein: busy: no\u241b]0;title\u2407   run this\ufffd\n"

@@ -20,6 +20,7 @@ from ..sse_channel import is_available
 from ..transports import NOT_A_URL, SESSION_PATH, session_url
 from .batch import run_batch
 from .oneshot import send_once
+from .terminal import one_line
 
 DEFAULT_URL = "ws://localhost:8000"
 INSTALL = 'pip install "bargein[cli]"'
@@ -151,7 +152,7 @@ def _hint(error: BargeinError) -> str | None:
 
 def _fail(why: str, hint: str | None = None) -> int:
     with suppress(BrokenPipeError):
-        print(f"bargein: {why}", file=sys.stderr)
+        print(f"bargein: {one_line(why)}", file=sys.stderr)
         if hint is not None:
             print(f"  {hint}", file=sys.stderr)
     return 1

@@ -32,7 +32,7 @@ from prompt_toolkit.utils import get_cwidth
 from ..session import connect
 from .chat import CLIENT, Chat
 from .screen import CUT
-from .terminal import Kind, neutralise
+from .terminal import Kind, neutralise, one_line
 
 _STYLES: dict[Kind, str] = {
     "text": "",
@@ -106,7 +106,7 @@ class LiveScreen:
     def line(self, kind: Kind, text: str) -> None:
         """Write a line of its own."""
         self.end_line()
-        self.write(kind, text)
+        self.write(kind, one_line(text))
         self.end_line()
 
     def end_line(self) -> None:
@@ -123,7 +123,7 @@ class LiveScreen:
 
     def status(self, message: str | None) -> None:
         """Show the current activity beside a spinner."""
-        self._status = None if message is None else neutralise(message).replace("\n", " ")
+        self._status = None if message is None else one_line(message)
         if self._status is not None and self._spinning is None:
             self._turn_spinner()
         self._redraw()
