@@ -156,6 +156,8 @@ class Reconnector:
             channel.abort()
             await asyncio.wait([writer])
             await channel.wait_closed()
+            if not writer.cancelled() and (unforeseen := writer.exception()) is not None:
+                raise unforeseen
 
     async def _read(self, channel: Channel, watchdog: Watchdog) -> ChannelClosed:
         """Hand every event to the core as soon as it arrives."""
@@ -182,3 +184,6 @@ class Reconnector:
                     await channel.send(event)
         except ChannelClosed:
             pass  # the reader gets the same error, after all events that came before
+        except Exception:
+            channel.abort()  # `_serve` raises it
+            raise

@@ -5,8 +5,8 @@ from __future__ import annotations
 import bargein_protocol as bp
 
 from ..errors import SessionClosed
+from ..event_reader import EventStream
 from ..events import EventsLost, Reconnecting, SessionEvent, SessionRestarted, SessionResumed
-from ..session import EventStream
 from .screen import Screen
 
 

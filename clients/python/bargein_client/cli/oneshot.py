@@ -12,8 +12,9 @@ import msgspec
 
 import bargein_protocol as bp
 
+from ..event_reader import EventStream
 from ..events import SessionEvent
-from ..session import EventStream, connect
+from ..session import connect
 from ..turn import ClientTurn
 from .notices import Notices
 from .screen import PlainScreen
