@@ -286,3 +286,13 @@ test("numbers of a server that no timer can hold are bounded", () => {
   world.open(opened({ resumed: true, heartbeat_ms: 10 ** 12 }), { type: "replay.done", through: 0 });
   assert.ok([...world.timers.values()].every(({ at }) => at - world.now < 2 ** 31));
 });
+
+test("no delay is longer than the outage may last", async () => {
+  const world = new World({ giveUpAfterMs: 10_000 }).open();
+  world.say({ type: "goaway", reason: "drain", reconnect_after_ms: 30_000 });
+  world.close(1012);
+  assert.equal(world.states.at(-1).retryAt, world.now + 10_000);
+  world.pass(10_000);
+  world.close(1006);
+  await assert.rejects(world.session.closed(), ConnectionLost);
+});

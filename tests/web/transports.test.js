@@ -121,6 +121,19 @@ test("what no server of ours says ends the line, not the program", async (t) => 
   await assert.rejects(talkTo(t, address, { transport: "sse" }), { name: "ConnectError", why: /session.opened.session_id/ });
 });
 
+test("an event without an end is dropped, not kept", async (t) => {
+  const server = http.createServer((request, response) => {
+    response.writeHead(200, { "Content-Type": "text/event-stream" });
+    const write = () => response.writable && response.write("x".repeat(2 ** 20), write);
+    write();
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.after(() => server.close());
+  const address = `http://127.0.0.1:${server.address().port}`;
+  await assert.rejects(talkTo(t, address, { transport: "sse" }), { name: "ConnectError", why: /16 MiB at most/ });
+});
+
 test("a server that asks who is there: a token, a ticket, and neither", async (t) => {
   const folder = mkdtempSync(path.join(tmpdir(), "bargein-"));
   t.after(() => rmSync(folder, { recursive: true }));

@@ -91,14 +91,15 @@ class Reconnector:
             if was_live:
                 last_live = clock()
                 attempt = 0 if last_live - began >= _STABLE_S else attempt
-            error = self._final_error(closed, clock() - last_live)
+            outage = clock() - last_live
+            error = self._final_error(closed, outage)
             if error is not None:
                 return error
             attempt += 1
-            await self._pause(attempt, closed.code.name)
+            await self._pause(attempt, closed.code.name, self._give_up_after_s - outage)
 
-    async def _pause(self, attempt: int, code: str) -> None:
-        delay = self._delay(attempt)
+    async def _pause(self, attempt: int, code: str, most_s: float) -> None:
+        delay = min(self._delay(attempt), most_s)
         retry_at = self._environment.clock() + delay
         self.state = ConnectionState(name="reconnecting", attempt=attempt, retry_at=retry_at, code=code)
         self._core.turns.publish(Reconnecting(attempt=attempt, delay_s=delay, code=code))

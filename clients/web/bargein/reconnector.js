@@ -154,7 +154,7 @@ export class Reconnector {
   /** @param {string} code Name of the code that ended the last channel. */
   #retryLater(code) {
     this.#attempt += 1;
-    this.#delayMs = this.#nextDelay();
+    this.#delayMs = clamp(this.options.giveUpAfterMs - this.#outageMs, this.#nextDelay());
     const retryAt = this.environment.now() + this.#delayMs;
     this.#timers.retry = this.environment.setTimer(() => this.start(), this.#delayMs);
     this.owner.changed({ name: "reconnecting", attempt: this.#attempt, retryAt, code });

@@ -14,6 +14,8 @@ import { NO_SLOT, takeSlot } from "./stream_slots.js";
 
 const STATUS_CODES = new Map([[401, "unauthorized"], [403, "forbidden"], [429, "overloaded"], [503, "overloaded"]]);
 
+/** The largest event that is read, like the largest frame of the Python client. */
+const MAX_EVENT_CHARS = 16 * 1024 * 1024;
 /** Time that a request with an event may take. The event is repeated with the next stream, whose request carries it. */
 const POST_TIMEOUT_MS = 10_000;
 
@@ -96,6 +98,7 @@ export class SseChannel {
       // The server ends lines with \n alone, and a proxy must not transform them.
       const blocks = (rest + text.decode(value, { stream: true })).split("\n\n");
       rest = blocks.pop() ?? "";
+      if (rest.length > MAX_EVENT_CHARS) throw new ServerViolation("expected an event of 16 MiB at most, got a larger one");
       for (const block of blocks) this.#receive(block);
     }
     this.#close({ code: row("abnormal"), why: "the stream ended" });
