@@ -10,10 +10,12 @@ import pytest
 
 import bargein_protocol as bp
 from bargein_client.cli.command import main
+from bargein_client.cli.notices import connected
 from bargein_client.errors import InputRejected
 from bargein_client.transports import NOT_A_URL
 from client_script import ScriptedLine, ScriptedServer, accepted, ended, opened, result, scripted_server, text
 from terminal_session import interrupt, on_pipes, on_terminal, plain, surroundings
+from waiting import until
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -361,3 +363,30 @@ def test_an_error_of_a_server_is_one_safe_line(
     monkeypatch.setattr("bargein_client.cli.command.send_once", refused)
     assert main(["send", "localhost", "hello"]) == 1
     assert capsys.readouterr().err == "bargein: busy: no\u241b]0;title\u2407   run this\ufffd\n"
+
+
+async def test_a_server_that_does_not_answer_is_reported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At a terminal, while the user waits for the connection."""
+    monkeypatch.setattr("bargein_client.cli.notices.SLOW_AFTER_S", 0.0)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    silent = await asyncio.start_server(lambda reader, writer: asyncio.sleep(60), "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    shown = ""
+
+    def is_reported() -> bool:
+        nonlocal shown
+        shown += capsys.readouterr().err
+        return "Ctrl-C leaves" in shown
+
+    async def wait() -> None:
+        async with connected(f"ws://127.0.0.1:{port}/v1/session", None):
+            raise AssertionError("nothing answers")
+
+    waiting = asyncio.create_task(wait())
+    await until(is_reported)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    silent.close()

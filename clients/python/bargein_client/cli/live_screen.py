@@ -29,8 +29,8 @@ from prompt_toolkit.layout.processors import BeforeInput
 from prompt_toolkit.shortcuts import print_formatted_text
 from prompt_toolkit.utils import get_cwidth
 
-from ..session import connect
-from .chat import CLIENT, Chat
+from .chat import Chat
+from .notices import connected
 from .screen import CUT
 from .terminal import Kind, neutralise, one_line
 
@@ -214,7 +214,7 @@ class LiveScreen:
 
 async def chat_live(url: str, token: str | None) -> int:
     """Run a conversation until the user leaves or the session is over."""
-    async with connect(url, token=token, client=CLIENT) as session:
+    async with connected(url, token) as session:
         screen = LiveScreen(lambda text: chat.send(text), lambda: chat.press_break())
         chat = Chat(session, screen, screen.leave)
         screen.line("note", f"connected to {url}")
