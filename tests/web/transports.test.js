@@ -9,7 +9,7 @@ import path from "node:path";
 import { after, test } from "node:test";
 
 import { connect, SessionReplaced } from "../../clients/web/bargein/index.js";
-import { numbersUpTo, read, said, startRelay, startServer, talkTo, until } from "./server.js";
+import { numbersUpTo, read, said, startRelay, startServer, talkTo, until, WebSocket as RealWebSocket } from "./server.js";
 
 const endings = [];
 const { url, port } = await startServer({ after: (end) => endings.push(end) });
@@ -92,6 +92,20 @@ test("a network that lets no WebSocket through costs nothing but the attempt", a
   await until(() => session.state.name === "reconnecting");
   assert.equal(said(await read(session.send("count 3"))), "0 1 2 ");
   assert.equal(sockets.count, 1, "what worked is taken again");
+});
+
+test("where sockets opened before, an event stream comes after three attempts", async (t) => {
+  const relay = await startRelay(t, port);
+  const [sockets, Blocked] = blockedSockets();
+  let isBlocked = false;
+  const WebSocket = new Proxy(RealWebSocket, {
+    construct: (real, given) => (isBlocked ? new Blocked() : new real(...given)),
+  });
+  const session = await talkTo(t, relay.url, { WebSocket, environment: { random: () => 0 } });
+  isBlocked = true;
+  relay.cut();
+  assert.equal(said(await read(session.send("count 3"))), "0 1 2 ");
+  assert.equal(sockets.count, 4, "three alone, and one with a fallback");
 });
 
 test("a session begun on a socket goes on over an event stream, and the newest connection wins", async (t) => {
