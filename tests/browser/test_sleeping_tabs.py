@@ -131,6 +131,19 @@ async def test_a_stored_page_closes_its_connection_and_resumes(browser: Browser,
         assert await talking.tab.run("seen.states") == ["open", "reconnecting", "open"]
 
 
+@pytest.mark.parametrize("cut", [False, True])
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_browser_that_stood_still_goes_on(browser: Browser, transport: str, cut: bool) -> None:
+    """A connection that outlived the sleep is used, one that broke is renewed."""
+    async with talk(browser, transport, heartbeat_s=0.5) as talking:
+        with browser.asleep():
+            number = talking.spoken
+            await until(lambda: talking.spoken > number + 150, "more silence than is allowed")
+            if cut:
+                talking.line.cut()
+        await talking.assert_whole(connections=2 if cut else 1)
+
+
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_device_that_slept_goes_on(browser: Browser, transport: str) -> None:
     """An hour in which no timer fires, and then all of them, costs a ping."""

@@ -16,8 +16,8 @@ import json
 import os
 import signal
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,9 @@ from waiting import WAIT_S, TooLate, until
 class Browser:
     """A running browser; made by `chromium`."""
 
-    def __init__(self, socket: ClientConnection) -> None:
+    def __init__(self, socket: ClientConnection, group: int) -> None:
         self._socket = socket
+        self._group = group
         self._ids = itertools.count(1)
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
 
@@ -52,6 +53,15 @@ class Browser:
             answered = await answer
         assert "error" not in answered, (method, answered["error"])
         return dict(answered["result"])
+
+    @contextmanager
+    def asleep(self) -> Iterator[None]:
+        """Stop all processes of the browser, like a device that is suspended."""
+        os.killpg(self._group, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self._group, signal.SIGCONT)
 
     async def open(self, url: str) -> Tab:
         """Open a tab and wait until it has loaded; the tab before it is hidden."""
@@ -130,7 +140,7 @@ async def chromium() -> AsyncIterator[Browser]:
             await until(lambda: place.exists() and len(place.read_text().split()) == 2, "the browser")
             port, path = place.read_text().split()
             async with connect(f"ws://127.0.0.1:{port}{path}", max_size=None, proxy=None) as socket:
-                browser = Browser(socket)
+                browser = Browser(socket, process.pid)
                 reading = asyncio.create_task(browser.read())
                 try:
                     yield browser
