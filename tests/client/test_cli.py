@@ -11,7 +11,7 @@ import pytest
 import bargein_protocol as bp
 from bargein_client.cli.command import main
 from bargein_client.cli.notices import connected
-from bargein_client.errors import InputRejected
+from bargein_client.errors import ConnectError, InputRejected
 from bargein_client.transports import NOT_A_URL
 from client_script import ScriptedLine, ScriptedServer, accepted, ended, opened, result, scripted_server, text
 from terminal_session import interrupt, on_pipes, on_terminal, plain, surroundings
@@ -350,6 +350,23 @@ async def test_a_path_without_sessions_hints_at_the_path() -> None:
         assert "the server serves no sessions at this path" in err
         assert "the usual path is /v1/session" in err
         assert "--token" not in err
+
+
+@pytest.mark.parametrize("code", [bp.errors.UNAUTHORIZED, bp.errors.OVERLOADED])
+def test_the_hint_fits_the_code(
+    code: bp.Code, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A credential does not help against a full server."""
+
+    async def refused(*_: object, **__: object) -> int:
+        raise ConnectError("ws://localhost", code.reason, code=code)
+
+    monkeypatch.setattr("bargein_client.cli.command.send_once", refused)
+    assert main(["send", "localhost", "hello"]) == 1
+    shown = capsys.readouterr().err
+    assert code.reason in shown
+    assert ("--token" in shown) is (code is bp.errors.UNAUTHORIZED)
+    assert "is the server running" not in shown
 
 
 def test_an_error_of_a_server_is_one_safe_line(

@@ -34,6 +34,13 @@ const CLOSES = {
   forbidden: "This server does not accept pages from this address. To allow it, start it with --origin and the address.",
   closed: "The conversation is closed.",
   session_lost: "The server lost this conversation.",
+  overloaded: "The server is full. Try again in a moment.",
+  flooded: "This browser sent too much at once. Try again in a moment.",
+  internal: "The server failed. Try again in a moment.",
+  restart: "The server restarts. Try again in a moment.",
+  going_away: "The connection could not be restored.",
+  abnormal: "The connection could not be restored.",
+  no_status: "The connection could not be restored.",
 };
 
 /** Returns the text for a failed turn. @param {string} reason */
@@ -48,7 +55,7 @@ export function refusal(code) {
 
 /** Returns the text for a connection that is over. @param {string} code */
 export function closing(code) {
-  return CLOSES[code] ?? "The connection was refused. Reload the page to try again.";
+  return CLOSES[code] ?? "The connection was refused. Try again in a moment.";
 }
 
 /** Returns the text for a connection that could not be made. @param {string} why */

@@ -12,7 +12,7 @@ from contextlib import suppress
 from io import TextIOWrapper
 from typing import Any
 
-from bargein_protocol import __version__
+from bargein_protocol import __version__, errors
 
 from ..channel import NOT_FOUND
 from ..errors import AccessDenied, BargeinError, ConnectError
@@ -139,10 +139,12 @@ _OTHER_CAUSES = re.compile("proxy|TLS|certificate", re.IGNORECASE)
 
 def _hint(error: BargeinError) -> str | None:
     if isinstance(error, ConnectError):
-        if error.status in (401, 403) or error.code is not None:
+        if error.status in (401, 403) or error.code in (errors.UNAUTHORIZED, errors.FORBIDDEN):
             return "give a credential with --token or in the variable BARGEIN_TOKEN"
         if error.status == NOT_FOUND:
             return f"the usual path is {SESSION_PATH}"
+        if error.code is not None:
+            return None  # a server answered, and said why
         if error.status is None and error.why != NOT_A_URL and not _OTHER_CAUSES.search(error.why):
             return "is the server running? start one with: bargein-server"
     if isinstance(error, AccessDenied):
