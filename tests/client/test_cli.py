@@ -352,6 +352,15 @@ async def test_a_path_without_sessions_hints_at_the_path() -> None:
         assert "--token" not in err
 
 
+@pytest.mark.parametrize("given", ["0", "-3", "two", "1e3", "9" * 5000])
+def test_a_concurrency_that_is_no_number_of_inputs(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An error of the command line, without a request."""
+    with pytest.raises(SystemExit) as caught:
+        main(["batch", "-", f"--concurrency={given}"])
+    assert caught.value.code == 2
+    assert "--concurrency: expected a whole number of at least 1" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("code", [bp.errors.UNAUTHORIZED, bp.errors.OVERLOADED])
 def test_the_hint_fits_the_code(
     code: bp.Code, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--token", type=_utf8, help="a credential; the variable BARGEIN_TOKEN is safer")
     batch.add_argument("file", type=_utf8, help="file with the inputs; - for standard input")
     batch.add_argument(
-        "--concurrency", type=int, help="number of inputs at a time (default: the server's limit)"
+        "--concurrency", type=_positive, help="number of inputs at a time (default: the server's limit)"
     )
     for command in (chat, batch):
         command.add_argument(
@@ -131,6 +131,13 @@ def _utf8(given: str) -> str:
     except UnicodeEncodeError:
         raise argparse.ArgumentTypeError("expected UTF-8") from None
     return given
+
+
+def _positive(given: str) -> int:
+    """Return a whole number of at least 1 that the wire can hold."""
+    if not (given.isascii() and given.isdecimal() and len(given) < 10 and int(given) >= 1):
+        raise argparse.ArgumentTypeError("expected a whole number of at least 1")
+    return int(given)
 
 
 # Reasons of a failed connection other than a server that is not running.
