@@ -7,7 +7,7 @@ from playwright.async_api import Browser
 
 from chat_page import person
 from live_server import serving
-from page_agents import chatter, evil
+from page_agents import chatter, evil, sly
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -66,3 +66,13 @@ async def test_secrets_are_not_shown(browser: Browser) -> None:
         assert '"token": "(secret)"' in detail
         token = (await chat.kept())["resume"]["token"]
         assert token not in await chat.page.content()
+
+
+async def test_a_question_hides_nothing(browser: Browser) -> None:
+    """Characters that reorder or hide text are visible; emoji stay whole."""
+    async with serving(sly) as server, person(browser, server.port) as chat:
+        turn = await chat.say("ask")
+        assert await turn.locator(".question dd").text_content() == (
+            r"a\u{202e}bc\u{200b}d " + "\U0001f469\u200d\U0001f4bb"
+        )
+        await turn.get_by_role("button", name="Deny").click()

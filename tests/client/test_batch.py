@@ -26,6 +26,7 @@ from bargein_client.cli.batch import (
     in_requests,
     read_inputs,
     run_batch,
+    split_lines,
 )
 from bargein_server import BearerTokens, Output, Turn, TurnFailed
 from live_server import Serving, serving
@@ -52,6 +53,31 @@ async def batch(server: Serving, *arguments: str, given: str = "") -> tuple[int,
         out, err = await process.communicate(given.encode())
     assert process.returncode is not None
     return process.returncode, [json.loads(line) for line in out.splitlines()], err.decode()
+
+
+@pytest.mark.parametrize(
+    ("data", "lines"),
+    [
+        (b"\xef\xbb\xbfone\r\ntwo\n", ["one", "two", ""]),
+        ("a\u2028b\u2029c\u0085d\x0ce\x0bf\x1cg\rh".encode(), ["a\u2028b\u2029c\u0085d\x0ce\x0bf\x1cg\rh"]),
+        (b"one\n\xef\xbb\xbftwo", ["one", "\ufefftwo"]),
+        (b"\xff", ["\ufffd"]),
+    ],
+)
+def test_only_newlines_end_a_line(data: bytes, lines: list[str]) -> None:
+    """A byte order mark is dropped at the start alone."""
+    assert split_lines(data) == lines
+
+
+async def test_separators_of_unicode_are_text(tmp_path: Path) -> None:
+    """One input and one answer, in both forms of a line."""
+    text = "a\u2028b\u0085c\x0cd"
+    file = tmp_path / "inputs"
+    file.write_bytes(b"\xef\xbb\xbf" + text.encode() + b"\r\n" + msgspec.json.encode({"text": text}))
+    async with serving(answering) as server:
+        code, results, err = await batch(server, str(file))
+    assert [result["text"] for result in results] == [f"{text}!", f"{text}!"]
+    assert (code, err) == (0, "")
 
 
 async def test_lines_are_answered_in_order(tmp_path: Path) -> None:

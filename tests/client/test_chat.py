@@ -93,6 +93,18 @@ async def test_an_empty_line_says_nothing(server: ScriptedServer) -> None:
         assert person.paper.lines == ["> hello"]
 
 
+async def test_words_that_wait_for_a_server_have_a_status(server: ScriptedServer) -> None:
+    """The turn before has not ended; the user sees that something is on its way."""
+    async with chatting(server) as person:
+        person.chat.send("one")
+        await person.line.answer()
+        await person.line.send(text(3, T, "one two"))
+        await until(lambda: person.paper.answer == "one two")
+        person.paper.states.clear()
+        person.chat.send("two")
+        await until(lambda: person.paper.states == ["waiting"])
+
+
 async def test_ctrl_c_stops_the_answer_and_leaves_when_pressed_again(server: ScriptedServer) -> None:
     """The cut is shown before the server answers."""
     async with chatting(server) as person:

@@ -10,9 +10,12 @@ import pytest
 
 import bargein_protocol as bp
 from bargein_client.cli.command import main
+from bargein_client.cli.notices import connected
+from bargein_client.errors import ConnectError, InputRejected
 from bargein_client.transports import NOT_A_URL
 from client_script import ScriptedLine, ScriptedServer, accepted, ended, opened, result, scripted_server, text
 from terminal_session import interrupt, on_pipes, on_terminal, plain, surroundings
+from waiting import until
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -347,3 +350,69 @@ async def test_a_path_without_sessions_hints_at_the_path() -> None:
         assert "the server serves no sessions at this path" in err
         assert "the usual path is /v1/session" in err
         assert "--token" not in err
+
+
+@pytest.mark.parametrize("given", ["0", "-3", "two", "1e3", "9" * 5000])
+def test_a_concurrency_that_is_no_number_of_inputs(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An error of the command line, without a request."""
+    with pytest.raises(SystemExit) as caught:
+        main(["batch", "-", f"--concurrency={given}"])
+    assert caught.value.code == 2
+    assert "--concurrency: expected a whole number of at least 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("code", [bp.errors.UNAUTHORIZED, bp.errors.OVERLOADED])
+def test_the_hint_fits_the_code(
+    code: bp.Code, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A credential does not help against a full server."""
+
+    async def refused(*_: object, **__: object) -> int:
+        raise ConnectError("ws://localhost", code.reason, code=code)
+
+    monkeypatch.setattr("bargein_client.cli.command.send_once", refused)
+    assert main(["send", "localhost", "hello"]) == 1
+    shown = capsys.readouterr().err
+    assert code.reason in shown
+    assert ("--token" in shown) is (code is bp.errors.UNAUTHORIZED)
+    assert "is the server running" not in shown
+
+
+def test_an_error_of_a_server_is_one_safe_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The words of a server move no cursor and imitate no hint."""
+
+    async def refused(*_: object, **__: object) -> int:
+        raise InputRejected("busy", "no\x1b]0;title\x07\n  run this\u202e", retryable=False)
+
+    monkeypatch.setattr("bargein_client.cli.command.send_once", refused)
+    assert main(["send", "localhost", "hello"]) == 1
+    assert capsys.readouterr().err == "bargein: busy: no\u241b]0;title\u2407   run this\ufffd\n"
+
+
+async def test_a_server_that_does_not_answer_is_reported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At a terminal, while the user waits for the connection."""
+    monkeypatch.setattr("bargein_client.cli.notices.SLOW_AFTER_S", 0.0)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    silent = await asyncio.start_server(lambda reader, writer: asyncio.sleep(60), "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    shown = ""
+
+    def is_reported() -> bool:
+        nonlocal shown
+        shown += capsys.readouterr().err
+        return "Ctrl-C leaves" in shown
+
+    async def wait() -> None:
+        async with connected(f"ws://127.0.0.1:{port}/v1/session", None):
+            raise AssertionError("nothing answers")
+
+    waiting = asyncio.create_task(wait())
+    await until(is_reported)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    silent.close()

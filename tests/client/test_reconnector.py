@@ -16,6 +16,7 @@ from bargein_client import (
     SessionReplaced,
     SessionRestarted,
     SessionResumed,
+    connect,
 )
 from client_script import (
     ScriptedServer,
@@ -242,6 +243,23 @@ async def test_a_server_that_sends_each_connection_away_is_asked_less_often(serv
         await line.close(RESTART)
         await (await server.line()).open(opened(resumed=True))
         assert surroundings.slept[-1] == 60.0
+
+
+async def test_no_delay_is_longer_than_the_outage_may_last(server: ScriptedServer) -> None:
+    """The last attempt is made when the application wants to know."""
+    surroundings = Surroundings(chance=0.5)
+    connecting = connect(server.url, environment=surroundings.environment(), give_up_after_s=10.0)
+    entering = asyncio.create_task(connecting.__aenter__())
+    line = await server.line()
+    await line.open(opened())
+    session = await patiently(entering)
+    await line.send(bp.GoAway(reason="drain", reconnect_after_ms=30_000))
+    await line.close(RESTART)
+    await server.stop()
+    with pytest.raises(ConnectionLost):
+        await patiently(session.closed())
+    assert surroundings.slept == [10.0]
+    await connecting.__aexit__(None, None, None)
 
 
 async def test_delays_grow_while_the_server_is_away(server: ScriptedServer) -> None:

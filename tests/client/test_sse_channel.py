@@ -172,3 +172,14 @@ async def test_without_a_server_of_ours_the_first_error_counts(stream: str) -> N
         with pytest.raises(ChannelClosed) as caught:
             await patiently(sse.receive())
         assert caught.value is first
+
+
+async def test_a_fallback_that_gets_no_answer_tells_why_websockets_failed() -> None:
+    """The watchdog drops a silent stream; until its first event the first error counts."""
+    first = ChannelClosed(ABNORMAL, "no answer within 10 s")
+    silent = "HTTP/1.1 100 Continue\r\n\r\n"
+    async with channel(silent, instead=first) as sse:
+        sse.abort()
+        with pytest.raises(ChannelClosed) as caught:
+            await patiently(sse.receive())
+        assert caught.value is first

@@ -47,6 +47,17 @@ def test_the_cut_is_marked_once() -> None:
     assert paper.lines == ["\u27c2 cut"]
 
 
+def test_the_question_shows_exactly_what_the_tool_gets() -> None:
+    """Nothing in a name or an argument is hidden, reordered, or looks like a question."""
+    paper = shown(
+        bp.ToolCall(seq=bp.Seq(3), turn_id=T, call_id=C, name="look?  /yes"),
+        bp.ToolConfirm(seq=bp.Seq(4), turn_id=T, call_id=C, arguments={"path": "a\u202e\u200db\n"}),
+    )
+    assert paper.lines == [
+        r'may "look?  /yes" run with {"path":"a\u202e\u200db\n"}?  /yes  /no',
+    ]
+
+
 def test_a_failure_says_why() -> None:
     """The line has the reason and whether to retry."""
     failed = bp.TurnEnded(

@@ -52,6 +52,16 @@ def test_only_one_token_before_is_good(identity: Identity) -> None:
     assert [identity.proves(token, 101) for token in (ONE, TWO, THREE)] == [False, True, True]
 
 
+def test_presenting_the_token_before_again_does_not_extend_it(identity: Identity) -> None:
+    """A minute from its replacement, however often it is used."""
+    identity.rotate(THREE, 131, ONE)
+    identity.rotate(Token("four"), 150, ONE)
+    assert identity.proves(ONE, 160)
+    assert not identity.proves(ONE, 160.001)
+    identity.rotate(Token("five"), 200, Token("four"))
+    assert identity.proves(Token("four"), 260)
+
+
 def test_no_token_is_stored() -> None:
     """A dump of the server's memory gives nobody a session."""
     identity = Identity(SessionId("s"))

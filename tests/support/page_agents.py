@@ -5,7 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from bargein_protocol import Data, ToolCall, ToolCallDelta, ToolOutput, ToolResult, ToolRunning
+from bargein_protocol import (
+    Data,
+    ToolCall,
+    ToolCallDelta,
+    ToolConfirm,
+    ToolDecision,
+    ToolOutput,
+    ToolResult,
+    ToolRunning,
+)
 from bargein_server import Output, Turn
 
 EVIL = """\
@@ -83,3 +92,13 @@ async def lonely(turn: Turn) -> AsyncIterator[Output]:
     told = await answer
     turn.tools.settle(ToolResult(call_id=call_id, error=told.error, status="failed"))
     yield str(told.error)
+
+
+async def sly(turn: Turn) -> AsyncIterator[Output]:
+    """Ask for consent to a call whose arguments hide characters."""
+    call_id = turn.tools.claim()
+    decision = turn.tools.expect(call_id, ToolDecision)
+    yield ToolCall(call_id=call_id, name="send_money")
+    yield ToolConfirm(call_id=call_id, arguments={"to": "a\u202ebc\u200bd \U0001f469\u200d\U0001f4bb"})
+    allowed = (await decision).allow
+    turn.tools.settle(ToolResult(call_id=call_id, status="completed" if allowed else "cancelled"))

@@ -3,104 +3,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { codeOfClose } from "../../clients/web/bargein/codes.js";
-import { ClientCore } from "../../clients/web/bargein/core.js";
 import { AccessDenied, ConnectError, ConnectionLost, SessionClosed, SessionReplaced } from "../../clients/web/bargein/index.js";
 import { backoff } from "../../clients/web/bargein/backoff.js";
-import { ClientSession } from "../../clients/web/bargein/session.js";
-
-const LIMITS = { frame_bytes: 262_144, pending: 64, queued: 8 };
-const opened = (fields = {}) => ({
-  type: "session.opened", session_id: "s_1", token: "k_1", epoch: "e_1", resumed: false, heartbeat_ms: 15_000, limits: LIMITS, ...fields,
-});
-const resumed = () => [opened({ resumed: true, token: "k_2" }), { type: "replay.done", through: 0 }];
-
-/** A world in which time passes only on demand. */
-class World {
-  now = 1_000_000;
-  chance = 0.5;
-  timers = new Map();
-  lines = [];
-  states = [];
-  ids = 0;
-  notice = () => {};
-
-  constructor(options = {}) {
-    const environment = {
-      newId: () => `id_${++this.ids}`,
-      random: () => this.chance,
-      now: () => this.now,
-      setTimer: (act, ms) => {
-        const timer = Symbol();
-        this.timers.set(timer, { act, at: this.now + ms });
-        return timer;
-      },
-      clearTimer: (timer) => this.timers.delete(timer),
-      watch: (notify) => {
-        this.notice = notify;
-        return () => {
-          this.notice = null;
-        };
-      },
-    };
-    const connectChannel = (listener) => {
-      const line = { listener, sent: [], lastReceivedAt: this.now, buffered: 0, aborted: false };
-      line.send = (event) => line.sent.push(event);
-      line.abort = () => {
-        line.aborted = true;
-      };
-      this.lines.push(line);
-      return line;
-    };
-    this.session = new ClientSession("ws://x", connectChannel, new ClientCore(), environment, {
-      reconnect: true, giveUpAfterMs: 300_000, ...options,
-    });
-    this.session.on("state", (state) => this.states.push(state));
-    this.opening = this.session._open();
-    this.opening.catch(() => {});
-  }
-
-  get line() {
-    return this.lines.at(-1);
-  }
-
-  /** What the client sent on its newest line, by type. */
-  get sent() {
-    return this.line.sent.map((event) => event.type);
-  }
-
-  open(...events) {
-    this.line.listener.opened();
-    this.say(...(events.length ? events : [opened()]));
-    return this;
-  }
-
-  say(...events) {
-    for (const event of events) {
-      this.line.lastReceivedAt = this.now;
-      this.line.listener.received(event);
-    }
-  }
-
-  close(number) {
-    const code = codeOfClose(number);
-    this.line.listener.closed({ code, why: code.reason });
-  }
-
-  /** Lets time pass, and timers fire on their time; with `asleep` they all fire when it has passed. */
-  pass(ms, asleep = false) {
-    const end = this.now + ms;
-    if (asleep) this.now = end;
-    for (;;) {
-      const [timer, next] = [...this.timers].sort(([, a], [, b]) => a.at - b.at)[0] ?? [];
-      if (next === undefined || next.at > end) break;
-      this.timers.delete(timer);
-      this.now = Math.max(this.now, next.at);
-      next.act();
-    }
-    this.now = end;
-  }
-}
+import { opened, resumed, World } from "./world.js";
 
 test("a delay is chosen at random up to a bound that doubles to 30 s", () => {
   const bounds = [1, 2, 3, 4, 5, 6, 7, 8, 1000].map((attempt) => backoff(attempt, 1));
@@ -360,48 +265,6 @@ test("inspectors see every frame, also what is not delivered", () => {
   assert.deepEqual(went, ["session.open", "input.text", "interrupt"]);
 });
 
-test("the hours in which the device slept are no outage", () => {
-  const world = new World().open();
-  world.close(1006);
-  world.pass(8 * 3_600_000, true); // the timer of the next attempt fires late
-  for (let n = 0; n < 8; n++) {
-    world.close(1006);
-    assert.equal(world.states.at(-1).name, "reconnecting");
-    world.pass(30_000);
-  }
-  world.open(...resumed());
-  assert.equal(world.states.at(-1).name, "open");
-});
-
-test("the outage begins after a sleep of an open session", () => {
-  const world = new World({ giveUpAfterMs: 60_000 }).open();
-  world.pass(8 * 3_600_000, true); // the frames that were missed: a ping
-  assert.equal(world.sent.at(-1), "ping");
-  world.pass(3000); // and no answer
-  assert.equal(world.states.at(-1).name, "reconnecting");
-  for (let n = 0; n < 20 && world.states.at(-1).name !== "closed"; n++) {
-    world.pass(30_000);
-    world.close(1006);
-  }
-  assert.equal(world.states.at(-1).name, "closed"); // an awake device gives up
-});
-
-for (const hours of [-1, 1, 24 * 365]) {
-  test(`a clock that is set by ${hours} h neither ends a session nor hides that the server is silent`, () => {
-    const world = new World().open();
-    world.pass(1000);
-    world.now += hours * 3_600_000;
-    world.timers.forEach((timer) => (timer.at += hours * 3_600_000)); // timers do not follow the clock
-    for (let n = 0; n < 10; n++) {
-      world.pass(10_000);
-      world.say({ type: "heartbeat" });
-    }
-    assert.equal(world.lines.length, 1);
-    world.pass(40_000);
-    assert.equal(world.states.at(-1).name, "reconnecting");
-  });
-}
-
 test("a server that sends each connection away is asked less and less often", () => {
   const world = new World().open();
   for (let n = 0; n < 40; n++) {
@@ -422,4 +285,14 @@ test("numbers of a server that no timer can hold are bounded", () => {
   world.pass(60_000);
   world.open(opened({ resumed: true, heartbeat_ms: 10 ** 12 }), { type: "replay.done", through: 0 });
   assert.ok([...world.timers.values()].every(({ at }) => at - world.now < 2 ** 31));
+});
+
+test("no delay is longer than the outage may last", async () => {
+  const world = new World({ giveUpAfterMs: 10_000 }).open();
+  world.say({ type: "goaway", reason: "drain", reconnect_after_ms: 30_000 });
+  world.close(1012);
+  assert.equal(world.states.at(-1).retryAt, world.now + 10_000);
+  world.pass(10_000);
+  world.close(1006);
+  await assert.rejects(world.session.closed(), ConnectionLost);
 });

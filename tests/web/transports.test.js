@@ -9,7 +9,7 @@ import path from "node:path";
 import { after, test } from "node:test";
 
 import { connect, SessionReplaced } from "../../clients/web/bargein/index.js";
-import { numbersUpTo, read, said, startRelay, startServer, talkTo, until } from "./server.js";
+import { numbersUpTo, read, said, startRelay, startServer, talkTo, until, WebSocket as RealWebSocket } from "./server.js";
 
 const endings = [];
 const { url, port } = await startServer({ after: (end) => endings.push(end) });
@@ -94,6 +94,20 @@ test("a network that lets no WebSocket through costs nothing but the attempt", a
   assert.equal(sockets.count, 1, "what worked is taken again");
 });
 
+test("where sockets opened before, an event stream comes after three attempts", async (t) => {
+  const relay = await startRelay(t, port);
+  const [sockets, Blocked] = blockedSockets();
+  let isBlocked = false;
+  const WebSocket = new Proxy(RealWebSocket, {
+    construct: (real, given) => (isBlocked ? new Blocked() : new real(...given)),
+  });
+  const session = await talkTo(t, relay.url, { WebSocket, environment: { random: () => 0 } });
+  isBlocked = true;
+  relay.cut();
+  assert.equal(said(await read(session.send("count 3"))), "0 1 2 ");
+  assert.equal(sockets.count, 4, "three alone, and one with a fallback");
+});
+
 test("a session begun on a socket goes on over an event stream, and the newest connection wins", async (t) => {
   const first = await talkTo(t, url, { transport: "websocket" });
   const turn = first.send("slowly");
@@ -119,6 +133,19 @@ test("what no server of ours says ends the line, not the program", async (t) => 
   t.after(() => server.close());
   const address = `http://127.0.0.1:${server.address().port}`;
   await assert.rejects(talkTo(t, address, { transport: "sse" }), { name: "ConnectError", why: /session.opened.session_id/ });
+});
+
+test("an event without an end is dropped, not kept", async (t) => {
+  const server = http.createServer((request, response) => {
+    response.writeHead(200, { "Content-Type": "text/event-stream" });
+    const write = () => response.writable && response.write("x".repeat(2 ** 20), write);
+    write();
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.after(() => server.close());
+  const address = `http://127.0.0.1:${server.address().port}`;
+  await assert.rejects(talkTo(t, address, { transport: "sse" }), { name: "ConnectError", why: /16 MiB at most/ });
 });
 
 test("a server that asks who is there: a token, a ticket, and neither", async (t) => {
@@ -188,3 +215,25 @@ for (const transport of ["auto", "websocket", "sse"]) {
     });
   });
 }
+
+test("a request that gets no connection renews the stream, whose request carries the event", async (t) => {
+  let isStuck = false;
+  const { fetch } = globalThis;
+  t.after(() => Object.assign(globalThis, { fetch }));
+  globalThis.fetch = (address, options) => {
+    if (!isStuck || !address.endsWith("/events")) return fetch(address, options);
+    return new Promise((_, reject) => options.signal.addEventListener("abort", () => reject(options.signal.reason)));
+  };
+  const session = await talkTo(t, url, { transport: "sse" });
+  isStuck = true;
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const turn = session.send("count 3");
+  t.mock.timers.tick(9999);
+  assert.equal(session.state.name, "open");
+  t.mock.timers.tick(1);
+  assert.equal(session.state.name, "reconnecting");
+  t.mock.timers.tick(500);
+  t.mock.timers.reset();
+  assert.equal(said(await read(turn)), "0 1 2 ");
+  isStuck = false;
+});

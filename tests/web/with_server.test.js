@@ -112,6 +112,38 @@ test("a report of what was played cuts the history", async (t) => {
   assert.match(said(await read(next)), /count 50 \/ 0 1 \[interrupted\] \/ history$/);
 });
 
+test("values are copied at the call, and one that JSON cannot hold is an error there", async (t) => {
+  const relay = await startRelay(t, port);
+  const session = await talkTo(t, relay.url);
+  const cycle = {};
+  cycle.self = cycle;
+  for (const value of [1n, cycle]) {
+    assert.throws(() => session.send("hello", { metadata: { value } }), TypeError);
+    assert.throws(() => session.update({ value }), TypeError);
+    assert.throws(() => session.sendToolOutput("c", value), TypeError);
+  }
+  assert.deepEqual(session.turns, []);
+  relay.cut();
+  await until(() => session.state.name === "reconnecting");
+  const metadata = { name: "ada", list: [] };
+  session.update(metadata);
+  const turn = session.send("metadata", { metadata });
+  session.sendToolOutput("c", metadata.list);
+  metadata.name = 1n;
+  metadata.list.push(1n);
+  assert.equal(said(await read(turn)), "ada");
+});
+
+test("lone surrogates are replaced wherever they are", async (t) => {
+  const session = await talkTo(t, url);
+  session.update({ name: "a\ud800b \\ud800 \u{1f469} \udfff", "\udfff": 1 });
+  assert.equal(said(await read(session.send("metadata"))), "a\ufffdb \\ud800 \u{1f469} \ufffd");
+  const turn = session.send("count");
+  await turn.accepted();
+  assert.equal((await turn.interrupt({ reason: "\ud83d" })).outcome, "interrupted");
+  assert.equal((await turn.ended()).reason, "\ufffd");
+});
+
 test("metadata reaches the agent", async (t) => {
   const session = await talkTo(t, url);
   session.update({ name: "ada" });

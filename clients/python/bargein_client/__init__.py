@@ -29,9 +29,10 @@ from .errors import (
     TooLarge,
     TooManyPending,
 )
+from .event_reader import EventStream
 from .events import EventsDropped, EventsLost, Reconnecting, SessionRestarted, SessionResumed, TurnSnapshot
 from .inbox import Bounds
-from .session import ClientSession, EventStream, connect
+from .session import ClientSession, connect
 from .turn import ClientTurn
 
 __all__ = [

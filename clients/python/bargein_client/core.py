@@ -24,7 +24,7 @@ from bargein_protocol import ClientEvent, InputText, Interrupt
 from .delivery import Signal
 from .events import EventsLost, SessionRestarted, SessionResumed
 from .inbox import Bounds, Inbox
-from .outbox import Outbox, check_size
+from .outbox import Outbox, check_size, copied
 from .phases import Phase, check
 from .send_queue import SendQueue
 from .sequence import SequenceTracker
@@ -112,6 +112,7 @@ class ClientCore:
             TooLarge: The input exceeds the server's limits.
             TypeError: The metadata cannot be encoded as JSON.
         """
+        event = structs.replace(event, metadata=copied(event.metadata))
         self._outbox.admit(event, self.limits)
         for turn in self.turns.not_queued() if event.on_busy in (None, "interrupt") else ():
             if (played := turn.implied_playback()) is not None:
@@ -165,7 +166,9 @@ class ClientCore:
         Raises:
             TooLarge: The event exceeds the server's limits.
             TooManyPending: Too many events wait for the channel.
+            TypeError: The metadata cannot be encoded as JSON.
         """
+        metadata = copied(metadata)
         event = bp.SessionUpdate(metadata=metadata)
         check_size(event, self.limits)
         if self._ready:
@@ -178,7 +181,10 @@ class ClientCore:
         Raises:
             TooLarge: The event exceeds the server's limits.
             TooManyPending: Too many events wait for the channel.
+            TypeError: The output cannot be encoded as JSON.
         """
+        if isinstance(event, bp.ToolOutput):
+            event = structs.replace(event, output=copied(event.output))
         check_size(event, self.limits)
         if self._ready:
             self._queue.append_bounded(event)

@@ -12,12 +12,30 @@ from .inbox import Inbox
 T = TypeVar("T")
 
 
+def check_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Check that this is the event loop in which an object was made.
+
+    Raises:
+        RuntimeError: It is another one, which nothing would wake.
+    """
+    try:
+        if asyncio.get_running_loop() is loop:
+            return
+    except RuntimeError:
+        pass  # a thread without a loop
+    raise RuntimeError(
+        "expected a call in the event loop of `connect`, got one in another loop or thread; "
+        "use asyncio.run_coroutine_threadsafe or loop.call_soon_threadsafe"
+    )
+
+
 async def shared_result(future: asyncio.Future[T | BargeinError]) -> T:
     """Wait for a result and return it, or raise it if it is an error.
 
     Any number of tasks may wait, and cancelling one does not affect the others. Errors travel as results,
     because asyncio logs an exception that no task retrieves.
     """
+    check_loop(future.get_loop())
     result = await asyncio.shield(future)
     if isinstance(result, BargeinError):
         raise result.with_traceback(None)
@@ -33,6 +51,7 @@ class EventReader:
 
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
+        self._loop = asyncio.get_running_loop()
         self._closed = False
         self._error: BargeinError | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -50,9 +69,10 @@ class EventReader:
         Cancelling is safe: no event is lost.
 
         Raises:
-            RuntimeError: Another task is reading.
+            RuntimeError: Another task is reading, or this is another event loop.
             BargeinError: The stream ended with this error.
         """
+        check_loop(self._loop)
         while (event := self._inbox.take()) is None:
             if self._closed:
                 if self._error is not None:
@@ -70,3 +90,19 @@ class EventReader:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+class EventStream:
+    """All events of a session; one task iterates at a time."""
+
+    def __init__(self, reader: EventReader) -> None:
+        self._reader = reader
+
+    def __aiter__(self) -> EventStream:
+        return self
+
+    async def __anext__(self) -> SessionEvent:
+        event = await self._reader.next()
+        if event is None:
+            raise StopAsyncIteration
+        return event

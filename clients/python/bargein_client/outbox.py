@@ -8,8 +8,9 @@ playback only moves forward, and a tool call takes one result.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 from msgspec import structs
 
 from bargein_protocol import (
@@ -32,8 +33,24 @@ from bargein_protocol.types import MAX_INPUT_CHARS, MAX_KEYS
 
 from .errors import TooLarge, TooManyPending
 
+T = TypeVar("T")
+
 _MAX_PLAYBACK = 8
 _MAX_TOOLS = 64
+
+
+def copied(value: T) -> T:
+    """Return a copy of a JSON value, which later changes of the original do not reach.
+
+    Raises:
+        TypeError: The value cannot be encoded as JSON or MessagePack.
+    """
+    try:
+        copy: T = msgspec.json.decode(msgspec.json.encode(value))
+        msgspec.msgpack.encode(copy)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise TypeError(f"expected a value that JSON can hold: {error}") from error
+    return copy
 
 
 def check_size(event: ClientEvent, limits: Limits | None) -> None:
@@ -41,7 +58,7 @@ def check_size(event: ClientEvent, limits: Limits | None) -> None:
 
     Raises:
         TooLarge: The text or the frame is too large.
-        TypeError: The event cannot be encoded as JSON.
+        UnicodeEncodeError: A text has lone surrogates.
     """
     if isinstance(event, InputText) and len(event.text) > MAX_INPUT_CHARS:
         raise TooLarge(len(event.text), MAX_INPUT_CHARS, "characters")
@@ -71,7 +88,7 @@ class Outbox:
         Raises:
             TooManyPending: Too many requests wait for an answer; nothing has changed.
             TooLarge: The request exceeds the server's limits; nothing has changed.
-            TypeError: The metadata cannot be encoded as JSON; nothing has changed.
+            UnicodeEncodeError: A text has lone surrogates; nothing has changed.
         """
         check_size(request, limits)
         limit = MAX_PENDING if limits is None else min(MAX_PENDING, limits.pending)

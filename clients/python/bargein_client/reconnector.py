@@ -91,14 +91,15 @@ class Reconnector:
             if was_live:
                 last_live = clock()
                 attempt = 0 if last_live - began >= _STABLE_S else attempt
-            error = self._final_error(closed, clock() - last_live)
+            outage = clock() - last_live
+            error = self._final_error(closed, outage)
             if error is not None:
                 return error
             attempt += 1
-            await self._pause(attempt, closed.code.name)
+            await self._pause(attempt, closed.code.name, self._give_up_after_s - outage)
 
-    async def _pause(self, attempt: int, code: str) -> None:
-        delay = self._delay(attempt)
+    async def _pause(self, attempt: int, code: str, most_s: float) -> None:
+        delay = min(self._delay(attempt), most_s)
         retry_at = self._environment.clock() + delay
         self.state = ConnectionState(name="reconnecting", attempt=attempt, retry_at=retry_at, code=code)
         self._core.turns.publish(Reconnecting(attempt=attempt, delay_s=delay, code=code))
@@ -156,6 +157,8 @@ class Reconnector:
             channel.abort()
             await asyncio.wait([writer])
             await channel.wait_closed()
+            if not writer.cancelled() and (unforeseen := writer.exception()) is not None:
+                raise unforeseen
 
     async def _read(self, channel: Channel, watchdog: Watchdog) -> ChannelClosed:
         """Hand every event to the core as soon as it arrives."""
@@ -182,3 +185,6 @@ class Reconnector:
                     await channel.send(event)
         except ChannelClosed:
             pass  # the reader gets the same error, after all events that came before
+        except Exception:
+            channel.abort()  # `_serve` raises it
+            raise

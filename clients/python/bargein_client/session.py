@@ -15,9 +15,8 @@ from .channel import CLOSE_TIMEOUT_S, ConnectChannel
 from .connection_state import OPEN, ConnectionState, final_state
 from .core import ClientCore, Outcome
 from .environment import Environment
-from .errors import BargeinError, InputRejected, InterruptRefused, SessionClosed
-from .event_reader import EventReader, shared_result
-from .events import SessionEvent
+from .errors import BargeinError, ConnectError, ConnectionLost, InputRejected, InterruptRefused, SessionClosed
+from .event_reader import EventReader, EventStream, check_loop, shared_result
 from .inbox import Bounds
 from .phases import Phase
 from .reconnector import Reconnector
@@ -79,27 +78,11 @@ async def connect(
         await session.close()
 
 
-class EventStream:
-    """All events of a session; one task iterates at a time."""
-
-    def __init__(self, reader: EventReader) -> None:
-        self._reader = reader
-
-    def __aiter__(self) -> EventStream:
-        return self
-
-    async def __anext__(self) -> SessionEvent:
-        event = await self._reader.next()
-        if event is None:
-            raise StopAsyncIteration
-        return event
-
-
 class ClientSession:
     """A conversation with an agent; made by `connect`.
 
-    Every method may be called from any task of the event loop. Cancelling any of them is safe: a request
-    that was made stays made, and no event is lost.
+    Every method may be called from any task of the event loop of `connect`, and from no other loop or
+    thread. Cancelling any of them is safe: a request that was made stays made, and no event is lost.
     """
 
     def __init__(
@@ -112,7 +95,8 @@ class ClientSession:
         backoff: Backoff | None,
         give_up_after_s: float,
     ) -> None:
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
+        self._url = url
         self._core = core
         self._new_id = environment.new_id
         self._reconnector = Reconnector(
@@ -176,7 +160,9 @@ class ClientSession:
         Raises:
             TooManyPending: Too many requests wait for an answer; nothing was sent.
             TooLarge: The input exceeds the server's limits; nothing was sent.
+            TypeError: The metadata cannot be encoded as JSON; nothing was sent.
             SessionClosed: The session is over.
+            RuntimeError: This is not the event loop of `connect`.
         """
         self._refuse_closed()
         event = bp.InputText(id=bp.InputId(self._new_id()), text=text, on_busy=on_busy, metadata=metadata)
@@ -208,6 +194,7 @@ class ClientSession:
         Raises:
             TooLarge: The event exceeds the server's limits; nothing was sent.
             TooManyPending: Too many events wait for the connection; nothing was sent.
+            TypeError: The output cannot be encoded as JSON; nothing was sent.
             SessionClosed: The session is over.
         """
         self._do(
@@ -231,6 +218,7 @@ class ClientSession:
         Raises:
             TooLarge: The event exceeds the server's limits; nothing was sent.
             TooManyPending: Too many events wait for the connection; nothing was sent.
+            TypeError: The metadata cannot be encoded as JSON; nothing was sent.
             SessionClosed: The session is over.
         """
         self._do(self._core.update, metadata)
@@ -241,6 +229,7 @@ class ClientSession:
         Events of turns that this client interrupted are left out. A stream that is read too slowly loses
         its oldest events and reports their number in an `EventsDropped`.
         """
+        check_loop(self._loop)
         reader = EventReader(self._core.subscribe())
         if self._over.done():
             reader.close(_unless_normal(self._over.result()))
@@ -258,6 +247,7 @@ class ClientSession:
             AccessDenied: The server denies access to this client.
             ConnectionLost: The connection could not be restored.
         """
+        check_loop(self._loop)
         error = _unless_normal(await asyncio.shield(self._over))
         if error is not None:
             raise error.with_traceback(None)
@@ -270,6 +260,7 @@ class ClientSession:
         """
         if self._runner is None:
             return
+        check_loop(self._loop)
         if not self._reconnector.closing:
             self._reconnector.closing = True
             self._core.close_session()
@@ -310,6 +301,7 @@ class ClientSession:
         self._reconnector.flush()
 
     def _refuse_closed(self) -> None:
+        check_loop(self._loop)
         if self._over.done():
             raise self._over.result().with_traceback(None)
         if self._reconnector.closing:
@@ -330,6 +322,10 @@ class ClientSession:
         error: BargeinError = SessionClosed()
         try:
             error = await self._reconnector.run()
+        except Exception as unforeseen:  # a defect here, or in a library: not a session that was closed
+            why = f"the client failed: {unforeseen!r}"
+            error = ConnectError(self._url, why) if self.id is None else ConnectionLost(why)
+            error.__cause__ = unforeseen
         finally:
             self._finish(error)
 

@@ -139,7 +139,7 @@ class SseChannel:
 
     def abort(self) -> None:
         """Close the channel immediately."""
-        self._end(ChannelClosed(ABNORMAL, ABNORMAL.reason))
+        self._end(self._instead or ChannelClosed(ABNORMAL, ABNORMAL.reason))
 
     async def wait_closed(self) -> None:
         """Wait until the requests are closed."""

@@ -18,10 +18,14 @@ const UNKNOWN = [["seq", [1, ["integer", 0, Number.MAX_SAFE_INTEGER]]], ["turn_i
 /** @type {Map<string | undefined, Fields>} */
 const FIELDS = new Map(Object.entries(OBJECTS).map(([name, fields]) => [name, Object.entries(fields)]));
 
-/** @param {ClientEvent} event */
+/** Returns the text of an event, without lone surrogates, which servers reject. @param {ClientEvent} event */
 export function encode(event) {
-  return JSON.stringify(event);
+  const text = JSON.stringify(event);
+  return text.includes("\\ud") ? text.replace(ESCAPES, (escape) => (escape.startsWith("\\ud") ? "\\ufffd" : escape)) : text;
 }
+
+/** Escapes of JSON; those of lone surrogates whole. */
+const ESCAPES = /\\(?:ud[89a-f]..|.)/g;
 
 /**
  * Returns the event in a frame of the server. Throws a `ServerViolation` for a frame without a valid event.

@@ -14,7 +14,7 @@
  * @module
  */
 
-/** @import { AnyEvent, ClientEvent, ClientInfo, Cursor, Input, Interrupt, JsonObject, Limits, Outcome, Played } from "./types.js" */
+/** @import { AnyEvent, ClientInfo, Cursor, Input, Interrupt, JsonObject, Limits, Outcome, Played } from "./types.js" */
 /** @import { ResumeState, ServerEventOf, SessionOpen, ToolAnswer } from "./types.js" */
 /** @import { Phase } from "./phases.js" */
 /** @import { TrackedTurn } from "./tracked_turn.js" */
@@ -22,7 +22,7 @@
 import { row } from "./codes.js";
 import { BOUNDS } from "./inbox.js";
 import { isNumbered, turnOf, withoutNulls } from "./kinds.js";
-import { checkSize, Outbox } from "./outbox.js";
+import { checked, Outbox } from "./outbox.js";
 import { check } from "./phases.js";
 import { SendQueue } from "./send_queue.js";
 import { SequenceTracker } from "./sequence.js";
@@ -113,7 +113,7 @@ export class ClientCore {
    * @param {Input} event
    */
   sendInput(event) {
-    this.#outbox.admit(event, this.limits);
+    event = this.#outbox.admit(event, this.limits);
     for (const turn of event.on_busy == null || event.on_busy === "interrupt" ? this.turns.notQueued() : []) {
       if (turn.turnId !== null) this.#report(turn, turn.impliedPlayback());
       this.turns.withhold(turn, event.id);
@@ -135,8 +135,7 @@ export class ClientCore {
     if (event.played != null) turn.reporter = "application";
     // Output still on its way is not shown, so the server's own count would be too high.
     const played = event.played ?? turn.impliedPlayback();
-    event = withoutNulls({ ...event, ...target, played });
-    this.#outbox.admit(event, this.limits);
+    event = this.#outbox.admit(withoutNulls({ ...event, ...target, played }), this.limits);
     if (this.#isReady) this.#queue.append(event);
     this.turns.withhold(turn, event.id);
   }
@@ -159,16 +158,14 @@ export class ClientCore {
 
   /** Merges application parameters into the session's metadata; a null removes its key. @param {JsonObject} metadata */
   update(metadata) {
-    /** @type {ClientEvent} */
-    const event = { type: "session.update", metadata };
-    checkSize(event, this.limits);
+    const event = checked({ type: "session.update", metadata }, this.limits);
     if (this.#isReady) this.#queue.appendBounded(event);
-    this.#outbox.merge(metadata);
+    this.#outbox.merge(event.metadata);
   }
 
   /** Sends the output or the decision that a tool call waits for. @param {ToolAnswer} event */
   answerTool(event) {
-    checkSize(event, this.limits);
+    event = checked(event, this.limits);
     if (this.#isReady) this.#queue.appendBounded(event);
     this.#outbox.keepTool(event);
   }

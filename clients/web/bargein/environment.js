@@ -1,4 +1,4 @@
-/** @import { Environment } from "./types.js" */
+/** @import { Environment, Notice } from "./types.js" */
 
 /**
  * Returns the environment of the browser; of Node.js, without notices of the device.
@@ -22,15 +22,17 @@ function newId() {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** @param {(notice: "online" | "offline" | "visible") => void} notify */
+/** @param {(notice: Notice) => void} notify */
 function watch(notify) {
   if (typeof window === "undefined" || typeof document === "undefined") return () => {};
   const stop = new AbortController();
   const { signal } = stop;
   window.addEventListener("online", () => notify("online"), { signal });
   window.addEventListener("offline", () => notify("offline"), { signal });
-  // A page that returns from the back/forward cache has lost its sockets without an event.
+  // A page may go into the back/forward cache when the user leaves it, and return from there.
+  window.addEventListener("pagehide", (event) => event.persisted && notify("stored"), { signal });
   window.addEventListener("pageshow", (event) => event.persisted && notify("visible"), { signal });
+  document.addEventListener("resume", () => notify("thawed"), { signal });
   document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && notify("visible"), { signal });
   return () => stop.abort();
 }

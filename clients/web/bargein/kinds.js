@@ -85,7 +85,12 @@ const encoder = new TextEncoder();
 
 /** Returns the number of bytes of an event on the wire. @param {unknown} event */
 export function sizeOnWire(event) {
-  return encoder.encode(JSON.stringify(event)).length;
+  return sizeOf(JSON.stringify(event));
+}
+
+/** Returns the number of bytes of a text. @param {string} text */
+export function sizeOf(text) {
+  return encoder.encode(text).length;
 }
 
 /**

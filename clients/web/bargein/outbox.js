@@ -11,7 +11,7 @@
 /** @import { ClientEvent, JsonObject, Limits, PendingEvent, Played, PlaybackEvent, SessionOpen, ToolAnswer } from "./types.js" */
 
 import { TooLarge, TooManyPending } from "./errors.js";
-import { countCharacters, sizeOnWire } from "./kinds.js";
+import { countCharacters, sizeOf, sizeOnWire } from "./kinds.js";
 
 const MAX_PLAYBACK = 8;
 const MAX_TOOLS = 64;
@@ -20,16 +20,21 @@ const MAX_INPUT_CHARS = 65_536;
 const MAX_PENDING = 64;
 
 /**
- * Throws `TooLarge` for an event that exceeds the server's limits.
+ * Returns a copy of an event, which later changes of the application's values do not reach. Throws `TooLarge` for an
+ * event that exceeds the server's limits, and a `TypeError` for a value that JSON cannot hold.
  *
- * @param {ClientEvent} event
+ * @template {ClientEvent} T
+ * @param {T} event
  * @param {Limits | null} limits
+ * @returns {T}
  */
-export function checkSize(event, limits) {
+export function checked(event, limits) {
   const characters = event.type === "input.text" ? countCharacters(event.text) : 0;
   if (characters > MAX_INPUT_CHARS) throw new TooLarge(characters, MAX_INPUT_CHARS, "characters");
-  const size = sizeOnWire(event);
+  const text = JSON.stringify(event);
+  const size = sizeOf(text);
   if (limits !== null && size > limits.frame_bytes) throw new TooLarge(size, limits.frame_bytes, "bytes");
+  return JSON.parse(text);
 }
 
 /**
@@ -52,17 +57,19 @@ export class Outbox {
   #tools = new Map();
 
   /**
-   * Keeps a request until it is answered; the caller sends it. Throws `TooLarge` and `TooManyPending`; then
-   * nothing has changed.
+   * Keeps a copy of a request until it is answered, and returns it; the caller sends it. Throws `TooLarge`,
+   * `TypeError` and `TooManyPending`; then nothing has changed.
    *
-   * @param {PendingEvent} request
+   * @template {PendingEvent} T
+   * @param {T} request
    * @param {Limits | null} limits
    */
   admit(request, limits) {
-    checkSize(request, limits);
+    const copy = checked(request, limits);
     const limit = Math.min(MAX_PENDING, limits?.pending ?? MAX_PENDING);
     if (this.unanswered.size >= limit) throw new TooManyPending(limit);
-    this.keep(request);
+    this.keep(copy);
+    return copy;
   }
 
   /**

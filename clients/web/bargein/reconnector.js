@@ -6,7 +6,7 @@
  * @module
  */
 
-/** @import { AnyEvent, Channel, ChannelClosed, ClientEvent, ConnectChannel, ConnectionState, Environment } from "./types.js" */
+/** @import { AnyEvent, Channel, ChannelClosed, ClientEvent, ConnectChannel, ConnectionState, Environment, Notice } from "./types.js" */
 /** @import { BargeinError } from "./errors.js" */
 /** @import { ClientCore } from "./core.js" */
 
@@ -130,23 +130,34 @@ export class Reconnector {
   /** @param {ChannelClosed} reason */
   #closed(reason) {
     if (this.#isOver) return;
-    const { now } = this.environment;
-    const wasLive = this.core.phase === "live";
-    this.#drop();
-    const lastedMs = now() - this.#begunAt;
-    if (wasLive && lastedMs >= STABLE_MS) this.#attempt = 0;
-    this.#outageMs = wasLive ? 0 : this.#outageMs + clamp(lastedMs, OPEN_TIMEOUT_MS);
+    this.#leave();
     const error = this.#finalError(reason, this.#outageMs);
     if (error !== null) {
       this.stop(error);
       return;
     }
+    this.#retryLater(reason.code.name);
+  }
+
+  /** Drops the channel and adds its time to the outage. */
+  #leave() {
+    const now = this.environment.now();
+    const wasLive = this.core.phase === "live";
+    this.#drop();
+    const lastedMs = now - this.#begunAt;
+    if (wasLive && lastedMs >= STABLE_MS) this.#attempt = 0;
+    this.#outageMs = wasLive ? 0 : this.#outageMs + clamp(lastedMs, OPEN_TIMEOUT_MS);
+    this.#waitsSince = now;
+    this.#delayMs = 0;
+  }
+
+  /** @param {string} code Name of the code that ended the last channel. */
+  #retryLater(code) {
     this.#attempt += 1;
-    const delay = this.#nextDelay();
-    this.#waitsSince = now();
-    this.#delayMs = delay;
-    this.#timers.retry = this.environment.setTimer(() => this.start(), delay);
-    this.owner.changed({ name: "reconnecting", attempt: this.#attempt, retryAt: now() + delay, code: reason.code.name });
+    this.#delayMs = clamp(this.options.giveUpAfterMs - this.#outageMs, this.#nextDelay());
+    const retryAt = this.environment.now() + this.#delayMs;
+    this.#timers.retry = this.environment.setTimer(() => this.start(), this.#delayMs);
+    this.owner.changed({ name: "reconnecting", attempt: this.#attempt, retryAt, code });
   }
 
   #nextDelay() {
@@ -198,7 +209,10 @@ export class Reconnector {
     }
     const lastReceivedAt = this.#channel?.lastReceivedAt ?? environment.now();
     const [since, mostMs] = isOpened ? [lastReceivedAt, 2 * core.heartbeatMs] : [this.#begunAt, OPEN_TIMEOUT_MS];
-    this.#expect(clamp(since + mostMs - environment.now(), mostMs), isOpened ? lastReceivedAt : null);
+    const wait = clamp(since + mostMs - environment.now(), mostMs);
+    // A frame that is older than the silence it began was dated before the clock was set.
+    if (isOpened && wait === 0) this.#probe();
+    else this.#expect(wait, isOpened ? lastReceivedAt : null);
   }
 
   /**
@@ -229,11 +243,38 @@ export class Reconnector {
     this.#expect(PROBE_MS, this.#channel.lastReceivedAt);
   }
 
-  /** @param {"online" | "offline" | "visible"} notice */
+  /** @param {Notice} notice */
   #noticed(notice) {
     if (this.#isOver) return;
-    if (this.#timers.retry !== null && notice !== "offline") this.start();
+    if (notice === "stored" || notice === "thawed") this.#renew(notice);
     else if (this.core.phase === "live" || this.core.phase === "replaying") this.#probe();
+    else if (notice !== "offline") this.#tryNow();
+  }
+
+  /**
+   * Closes the channel of a page that is stored, or that was frozen, and connects when the page runs again.
+   *
+   * A browser keeps no page with an open connection, or cuts the connection there; after this the server knows that
+   * nobody reads. Chromium cuts the sockets of a frozen page when it runs again, and its streams stand still. A
+   * channel stays open while the page is frozen, because a server keeps a session longer for a client that is there.
+   *
+   * @param {Notice} notice
+   */
+  #renew(notice) {
+    if (!this.options.reconnect || this.closing) return;
+    if (this.#channel !== null) {
+      this.#leave();
+      this.#retryLater(notice === "stored" ? "going_away" : "abnormal");
+    }
+    if (notice === "thawed") this.#tryNow();
+  }
+
+  /** Connects without a delay, and again if an attempt began before the device could connect. */
+  #tryNow() {
+    const isTrying = this.#timers.retry === null;
+    if (isTrying && Math.abs(this.environment.now() - this.#begunAt) < PROBE_MS) return;
+    if (isTrying) this.#leave();
+    this.start();
   }
 
   /** @param {"retry" | "silence" | "buffer"} name */

@@ -10,8 +10,14 @@
 import { decode, encode } from "./codec.js";
 import { codeNamed, row } from "./codes.js";
 import { ServerViolation } from "./errors.js";
+import { NO_SLOT, takeSlot } from "./stream_slots.js";
 
 const STATUS_CODES = new Map([[401, "unauthorized"], [403, "forbidden"], [429, "overloaded"], [503, "overloaded"]]);
+
+/** The largest event that is read, like the largest frame of the Python client. */
+const MAX_EVENT_CHARS = 16 * 1024 * 1024;
+/** Time that a request with an event may take. The event is repeated with the next stream, whose request carries it. */
+const POST_TIMEOUT_MS = 10_000;
 
 /** @implements {Channel} */
 export class SseChannel {
@@ -73,6 +79,10 @@ export class SseChannel {
    * @param {Record<string, string>} headers
    */
   async #read(opening, headers) {
+    if (!(await takeSlot(new URL(this.#url).origin, this.#gone.signal))) {
+      this.#close({ code: row("abnormal"), why: NO_SLOT });
+      return;
+    }
     const response = await this.#fetch(this.#url, opening, { Accept: "text/event-stream", ...headers });
     if (!response.ok || response.body === null) {
       this.#close(refusal(response));
@@ -88,6 +98,7 @@ export class SseChannel {
       // The server ends lines with \n alone, and a proxy must not transform them.
       const blocks = (rest + text.decode(value, { stream: true })).split("\n\n");
       rest = blocks.pop() ?? "";
+      if (rest.length > MAX_EVENT_CHARS) throw new ServerViolation("expected an event of 16 MiB at most, got a larger one");
       for (const block of blocks) this.#receive(block);
     }
     this.#close({ code: row("abnormal"), why: "the stream ended" });
@@ -115,7 +126,8 @@ export class SseChannel {
   async #post() {
     this.#isPosting = true;
     for (let text = this.#up[0]; text !== undefined; text = this.#up[0]) {
-      const response = await this.#fetch(this.#path, text, { "Bargein-Session-Token": this.#token });
+      const timer = setTimeout(() => this.#close({ code: row("abnormal"), why: "no answer in time" }), POST_TIMEOUT_MS);
+      const response = await this.#fetch(this.#path, text, { "Bargein-Session-Token": this.#token }).finally(() => clearTimeout(timer));
       if (!response.ok) {
         this.#close(refusal(response));
         return;

@@ -8,6 +8,10 @@ import { WebSocketChannel } from "./websocket_channel.js";
 const SESSION_PATH = "/v1/session";
 /** Time that a WebSocket may take to open when there is a fallback, in milliseconds. */
 const FALL_BACK_AFTER_MS = 4000;
+/** The same when WebSockets opened before; less than the time of the whole attempt, so that a failure is counted. */
+const TRUSTED_OPEN_MS = 8000;
+/** Attempts with a WebSocket alone after one that opened: a failure then has another cause than the network's rules. */
+const TRUSTED_ATTEMPTS = 3;
 
 /** @typedef {"auto" | "websocket" | "sse"} Transport */
 /** @typedef {(ticket: string | null, listener: ChannelListener) => Channel} OpenChannel */
@@ -58,7 +62,7 @@ export function streamUrl(url) {
 
 /**
  * Returns the function that opens the channels of a session. `auto` opens a WebSocket, and an event stream where the
- * network blocks WebSockets; a transport that worked is used again until it fails.
+ * network blocks WebSockets; a stream that worked is used again until it fails, a WebSocket for several attempts.
  *
  * @param {string} url
  * @param {{transport?: Transport, token?: string, ticket?: () => Promise<string>, WebSocket?: typeof WebSocket}} options
@@ -70,20 +74,24 @@ export function channelConnector(url, { transport = "auto", token, ticket, WebSo
   if (Socket === undefined && transport !== "sse") {
     throw new TypeError("expected a WebSocket constructor, this platform has no global one: pass that of the package ws");
   }
+  let isStreaming = transport === "sse";
+  let trusted = 0;
+  const mayFallBack = () => transport === "auto" && trusted === 0;
   /** @type {OpenChannel} */
   const socket = (pass, listener) =>
-    new WebSocketChannel(url, pass, listener, Socket, now, transport === "auto" ? FALL_BACK_AFTER_MS : undefined);
+    new WebSocketChannel(url, pass, listener, Socket, now, mayFallBack() ? FALL_BACK_AFTER_MS : TRUSTED_OPEN_MS);
   /** @type {OpenChannel} */
   const stream = (_, listener) => new SseChannel(streamUrl(url), token ?? null, listener, now);
-  let isStreaming = transport === "sse";
   return (listener) => {
-    const ways = transport === "auto" && !isStreaming ? [socket, stream] : [isStreaming ? stream : socket];
+    const ways = isStreaming ? [stream] : mayFallBack() ? [socket, stream] : [socket];
     /** @param {OpenChannel} way */
     const worked = (way) => {
       isStreaming = way === stream;
+      if (way === socket) trusted = TRUSTED_ATTEMPTS;
     };
     const failed = () => {
       isStreaming = transport === "sse";
+      trusted = Math.max(0, trusted - 1);
     };
     return new FallbackChannel(ways, ticket ?? null, listener, { worked, failed }, now);
   };

@@ -188,6 +188,12 @@ export interface ChannelClosed {
 export type ConnectChannel = (listener: ChannelListener) => Channel;
 
 /** Sources of ids, randomness, time and notices of the device; tests bring their own. */
+/**
+ * Change of the device or the page. A page is `stored` when it may go into the back/forward cache, and `thawed` when it
+ * runs again after the browser had stopped it in the background.
+ */
+export type Notice = "online" | "offline" | "visible" | "stored" | "thawed";
+
 export interface Environment {
   /** Returns an id that is unique in the session. */
   newId: () => string;
@@ -197,8 +203,8 @@ export interface Environment {
   now: () => number;
   setTimer: (act: () => void, ms: number) => unknown;
   clearTimer: (timer: any) => void;
-  /** Calls `notify` when the device goes online or offline, or the page becomes visible; returns a function that stops it. */
-  watch: (notify: (notice: "online" | "offline" | "visible") => void) => () => void;
+  /** Calls `notify` for each notice; returns a function that stops it. */
+  watch: (notify: (notice: Notice) => void) => () => void;
 }
 
 export interface SendOptions {

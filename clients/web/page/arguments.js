@@ -25,3 +25,16 @@ export function soFar(text) {
 export function readable(value) {
   return typeof value === "string" ? value : (JSON.stringify(value, null, 1) ?? "");
 }
+
+/**
+ * Returns text with visible escapes in place of characters that are not shown or that change the direction of text, for
+ * a question to the user. Joiners and selectors within emoji stay.
+ *
+ * @param {string} text
+ */
+export function revealed(text) {
+  return text.replace(HIDDEN, (character) => `\\u{${character.codePointAt(0)?.toString(16)}}`);
+}
+
+const IN_EMOJI = String.raw`(?<=[\p{Extended_Pictographic}\p{Emoji_Modifier}\ufe0f])[\u200d\ufe0f]|\ufe0f(?=\u20e3)`;
+const HIDDEN = new RegExp(String.raw`(?!${IN_EMOJI}|[\n\t])[\p{Cc}\p{Bidi_Control}\p{Default_Ignorable_Code_Point}\p{Zl}\p{Zp}]`, "gu");

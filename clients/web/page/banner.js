@@ -5,7 +5,7 @@
  */
 
 import { byId, el, say } from "./dom.js";
-import { closing } from "./words.js";
+import { closing, unreachable } from "./words.js";
 
 /** @import { ConnectionState } from "../bargein/types.js" */
 
@@ -51,13 +51,18 @@ export class Banner {
     }
   }
 
-  /** Shows that there is no connection and no further attempt. @param {string | null} code Reason; null when no server answers. */
-  closed(code) {
+  /**
+   * Shows that there is no connection and no further attempt.
+   *
+   * @param {string | null} code Reason; null when no server answers.
+   * @param {string} [why] Reason of an attempt that failed.
+   */
+  closed(code, why = "") {
     clearInterval(this.#clock);
     this.#badge.dataset.state = "closed";
     this.#word.textContent = code === null ? "Not connected" : "Closed";
     if (code === "unauthorized") this.#askToken();
-    else if (code === null) this.tell("The server cannot be reached. Is it running?", ["Try again", this.acts.retry]);
+    else if (code === null) this.tell(unreachable(why), ["Try again", this.acts.retry]);
     else this.tell(closing(code), ["Try again", this.acts.retry], ["New conversation", this.acts.restart]);
   }
 

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { readable } from "./arguments.js";
+import { readable, revealed } from "./arguments.js";
 import { el, say } from "./dom.js";
 import { icon } from "./icons.js";
 
@@ -123,13 +123,13 @@ export class Question {
     this.desk = desk;
     const title = `question-${++cards}`;
     const fields = Object.entries(call.arguments ?? {}).flatMap(([name, value]) => [
-      el("dt", {}, name),
-      el("dd", {}, readable(value)),
+      el("dt", {}, revealed(name)),
+      el("dd", {}, revealed(readable(value))),
     ]);
     this.element = el(
       "section",
       { class: "card question", role: "group", "aria-labelledby": title },
-      el("header", {}, icon("question"), el("h3", { id: title }, `May I use ${call.name || "a tool"}?`)),
+      el("header", {}, icon("question"), el("h3", { id: title }, `May I use ${revealed(call.name) || "a tool"}?`)),
       el("dl", { class: "arguments" }, ...fields),
       this.#buttons,
       this.#verdict,

@@ -129,7 +129,8 @@ async function open(resume) {
     if (mine !== session && session !== null) return;
     end();
     // The end of an open session was shown by a change of its state.
-    if (!(error instanceof SessionClosed)) banner.closed(error instanceof ConnectError ? (error.code?.name ?? null) : null);
+    if (error instanceof ConnectError) banner.closed(error.code?.name ?? null, error.why);
+    else if (!(error instanceof SessionClosed)) banner.closed(null);
   }
 }
 

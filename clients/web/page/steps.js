@@ -125,6 +125,8 @@ export class Steps {
       known = { bar, said: el("span", { class: "amount" }) };
       this.#add("clock", "").append(el("span", {}, name), bar, known.said);
       this.#bars.set(name, known);
+      // Like the list: a bar that is not shown any more is not kept.
+      if (this.#bars.size > MOST_SHOWN) this.#bars.delete([...this.#bars.keys()][0] ?? "");
     }
     if (total != null && total > 0) {
       known.bar.max = total;

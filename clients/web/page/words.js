@@ -6,6 +6,8 @@
 
 /** @import { Ended } from "./types.js" */
 
+import { NO_SLOT } from "../bargein/stream_slots.js";
+
 /** @type {Record<string, string>} */
 const FAILURES = {
   agent_error: "The agent made a mistake. Try again, or ask in another way.",
@@ -32,6 +34,13 @@ const CLOSES = {
   forbidden: "This server does not accept pages from this address. To allow it, start it with --origin and the address.",
   closed: "The conversation is closed.",
   session_lost: "The server lost this conversation.",
+  overloaded: "The server is full. Try again in a moment.",
+  flooded: "This browser sent too much at once. Try again in a moment.",
+  internal: "The server failed. Try again in a moment.",
+  restart: "The server restarts. Try again in a moment.",
+  going_away: "The connection could not be restored.",
+  abnormal: "The connection could not be restored.",
+  no_status: "The connection could not be restored.",
 };
 
 /** Returns the text for a failed turn. @param {string} reason */
@@ -46,7 +55,13 @@ export function refusal(code) {
 
 /** Returns the text for a connection that is over. @param {string} code */
 export function closing(code) {
-  return CLOSES[code] ?? "The connection was refused. Reload the page to try again.";
+  return CLOSES[code] ?? "The connection was refused. Try again in a moment.";
+}
+
+/** Returns the text for a connection that could not be made. @param {string} why */
+export function unreachable(why) {
+  if (why === NO_SLOT) return "Too many tabs: this network allows no WebSockets, and only four tabs at a time without. Close another one.";
+  return "The server cannot be reached. Is it running?";
 }
 
 /** Returns the number of words of a text. @param {string} text */

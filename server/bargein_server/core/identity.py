@@ -39,11 +39,14 @@ class Identity:
             token: The new token.
             now: The time in seconds.
             shown: The token that the client has just presented; it stays valid for a while. It need not
-                be the last one that was sent, because the answers with later ones may have been lost.
+                be the last one that was sent, because the answers with later ones may have been lost. Its
+                time begins when it is replaced for the first time; presenting it again does not extend it.
         """
-        self._previous = _digest(shown) if shown is not None else b""
+        digest = _digest(shown) if shown is not None else b""
+        if not digest or digest != self._previous:
+            self._previous_until = now + OVERLAP_S
+        self._previous = digest
         self.confirmed = shown is None
-        self._previous_until = now + OVERLAP_S
         self._current = _digest(token)
 
     def confirm(self) -> None:

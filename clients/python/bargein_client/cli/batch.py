@@ -60,6 +60,15 @@ def read_inputs(lines: Sequence[str]) -> list[BatchInput]:
     return inputs
 
 
+def split_lines(data: bytes) -> list[str]:
+    """Return the lines of a file without a byte order mark.
+
+    Only a newline, alone or after a carriage return, ends a line. The other separators of Unicode are
+    part of a text, as in JSON.
+    """
+    return data.decode("utf-8-sig", "replace").replace("\r\n", "\n").split("\n")
+
+
 def in_requests(inputs: Sequence[BatchInput]) -> Iterator[Sequence[BatchInput]]:
     """Split a long list into the inputs of one request each."""
     start = size = 0
@@ -143,8 +152,7 @@ async def run_batch(url: str, file: str, *, token: str | None, concurrency: int 
     Raises:
         BargeinError: A line is not a valid input, or the server answers no batches.
     """
-    text = await asyncio.to_thread(_read, file)
-    inputs = read_inputs(text.splitlines())
+    inputs = read_inputs(split_lines(await asyncio.to_thread(_read, file)))
     bar = ProgressBar(len(inputs), sys.stderr)
     out = sys.stdout
 
@@ -195,14 +203,24 @@ async def _ask(url: str, request: BatchRequest, token: str | None) -> AsyncItera
                 if response.status_code != HTTPStatus.OK:
                     raise _refused(url, response.status_code, await response.aread())
                 begun = True
-                async for line in response.aiter_lines():
-                    if line:
-                        yield msgspec.json.decode(line, type=BatchResult)
+                async for line in _lines(response.aiter_bytes()):
+                    yield msgspec.json.decode(line, type=BatchResult)
         except stream_errors() as error:
             if not begun:
                 raise ConnectError(url, readable(error)) from None
         except msgspec.MsgspecError:
             pass  # an incomplete line, because the connection broke
+
+
+async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield lines; a text of JSON may hold every other separator of Unicode."""
+    rest = b""
+    async for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in filter(None, whole):
+            yield line
+    if rest:
+        yield rest
 
 
 def _refused(url: str, status: int, body: bytes) -> ConnectError:
@@ -221,10 +239,8 @@ def batch_url(url: str) -> str:
     return urlunsplit((scheme, parts.netloc, f"{place}/batch", "", ""))
 
 
-def _read(file: str) -> str:
+def _read(file: str) -> bytes:
     try:
-        if file == "-":
-            return sys.stdin.buffer.read().decode("utf-8", "replace")
-        return Path(file).read_text("utf-8", "replace")
+        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
         raise BargeinError(f"cannot read {file}: {error.strerror}") from None

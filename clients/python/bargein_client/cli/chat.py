@@ -13,15 +13,14 @@ from typing import Any
 import bargein_protocol as bp
 
 from ..errors import BargeinError, InputRejected, RequestRefused, SessionClosed, TooLarge, TooManyPending
-from ..session import ClientSession, connect
+from ..session import ClientSession
 from ..turn import ClientTurn
-from .notices import Notices
+from .notices import Notices, connected
 from .oneshot import on_sigint
 from .screen import PlainScreen, Screen
 from .view import TurnView
 
 LEAVE_WITHIN_S = 2.0
-CLIENT = bp.ClientInfo(name="bargein-cli")
 
 
 class Chat:
@@ -109,6 +108,8 @@ class Chat:
 
     async def _show(self, turn: ClientTurn, text: str, before: asyncio.Task[None] | None) -> None:
         if before is not None:
+            if self._session.state.name == "open":
+                self._screen.status("waiting")  # the server may take long to end the turn before
             await asyncio.wait([before])
         self._view = TurnView(self._screen)
         self._screen.status("waiting")
@@ -155,7 +156,7 @@ async def chat_lines(url: str, token: str | None) -> int:
     line before it.
     """
     screen = PlainScreen()
-    async with connect(url, token=token, client=CLIENT) as session:
+    async with connected(url, token) as session:
         left = asyncio.Event()
         chat = Chat(session, screen, left.set)
         running = asyncio.create_task(chat.run())

@@ -12,7 +12,7 @@ from contextlib import suppress
 from io import TextIOWrapper
 from typing import Any
 
-from bargein_protocol import __version__
+from bargein_protocol import __version__, errors
 
 from ..channel import NOT_FOUND
 from ..errors import AccessDenied, BargeinError, ConnectError
@@ -20,6 +20,7 @@ from ..sse_channel import is_available
 from ..transports import NOT_A_URL, SESSION_PATH, session_url
 from .batch import run_batch
 from .oneshot import send_once
+from .terminal import one_line
 
 DEFAULT_URL = "ws://localhost:8000"
 INSTALL = 'pip install "bargein[cli]"'
@@ -111,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--token", type=_utf8, help="a credential; the variable BARGEIN_TOKEN is safer")
     batch.add_argument("file", type=_utf8, help="file with the inputs; - for standard input")
     batch.add_argument(
-        "--concurrency", type=int, help="number of inputs at a time (default: the server's limit)"
+        "--concurrency", type=_positive, help="number of inputs at a time (default: the server's limit)"
     )
     for command in (chat, batch):
         command.add_argument(
@@ -132,16 +133,25 @@ def _utf8(given: str) -> str:
     return given
 
 
+def _positive(given: str) -> int:
+    """Return a whole number of at least 1 that the wire can hold."""
+    if not (given.isascii() and given.isdecimal() and len(given) < 10 and int(given) >= 1):
+        raise argparse.ArgumentTypeError("expected a whole number of at least 1")
+    return int(given)
+
+
 # Reasons of a failed connection other than a server that is not running.
 _OTHER_CAUSES = re.compile("proxy|TLS|certificate", re.IGNORECASE)
 
 
 def _hint(error: BargeinError) -> str | None:
     if isinstance(error, ConnectError):
-        if error.status in (401, 403) or error.code is not None:
+        if error.status in (401, 403) or error.code in (errors.UNAUTHORIZED, errors.FORBIDDEN):
             return "give a credential with --token or in the variable BARGEIN_TOKEN"
         if error.status == NOT_FOUND:
             return f"the usual path is {SESSION_PATH}"
+        if error.code is not None:
+            return None  # a server answered, and said why
         if error.status is None and error.why != NOT_A_URL and not _OTHER_CAUSES.search(error.why):
             return "is the server running? start one with: bargein-server"
     if isinstance(error, AccessDenied):
@@ -151,7 +161,7 @@ def _hint(error: BargeinError) -> str | None:
 
 def _fail(why: str, hint: str | None = None) -> int:
     with suppress(BrokenPipeError):
-        print(f"bargein: {why}", file=sys.stderr)
+        print(f"bargein: {one_line(why)}", file=sys.stderr)
         if hint is not None:
             print(f"  {hint}", file=sys.stderr)
     return 1

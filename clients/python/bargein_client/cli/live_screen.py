@@ -29,10 +29,10 @@ from prompt_toolkit.layout.processors import BeforeInput
 from prompt_toolkit.shortcuts import print_formatted_text
 from prompt_toolkit.utils import get_cwidth
 
-from ..session import connect
-from .chat import CLIENT, Chat
+from .chat import Chat
+from .notices import connected
 from .screen import CUT
-from .terminal import Kind, neutralise
+from .terminal import Kind, neutralise, one_line
 
 _STYLES: dict[Kind, str] = {
     "text": "",
@@ -106,7 +106,7 @@ class LiveScreen:
     def line(self, kind: Kind, text: str) -> None:
         """Write a line of its own."""
         self.end_line()
-        self.write(kind, text)
+        self.write(kind, one_line(text))
         self.end_line()
 
     def end_line(self) -> None:
@@ -123,7 +123,7 @@ class LiveScreen:
 
     def status(self, message: str | None) -> None:
         """Show the current activity beside a spinner."""
-        self._status = None if message is None else neutralise(message).replace("\n", " ")
+        self._status = None if message is None else one_line(message)
         if self._status is not None and self._spinning is None:
             self._turn_spinner()
         self._redraw()
@@ -214,7 +214,7 @@ class LiveScreen:
 
 async def chat_live(url: str, token: str | None) -> int:
     """Run a conversation until the user leaves or the session is over."""
-    async with connect(url, token=token, client=CLIENT) as session:
+    async with connected(url, token) as session:
         screen = LiveScreen(lambda text: chat.send(text), lambda: chat.press_break())
         chat = Chat(session, screen, screen.leave)
         screen.line("note", f"connected to {url}")

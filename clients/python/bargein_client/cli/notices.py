@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import bargein_protocol as bp
 
 from ..errors import SessionClosed
+from ..event_reader import EventStream
 from ..events import EventsLost, Reconnecting, SessionEvent, SessionRestarted, SessionResumed
-from ..session import EventStream
+from ..session import ClientSession, connect
 from .screen import Screen
+from .terminal import one_line
+
+CLIENT = bp.ClientInfo(name="bargein-cli")
+SLOW_AFTER_S = 2.0
+
+
+@asynccontextmanager
+async def connected(url: str, token: str | None) -> AsyncIterator[ClientSession]:
+    """Open a session; report at a terminal that the server takes long to answer."""
+
+    def report() -> None:
+        if sys.stderr.isatty():
+            print(f"bargein: waiting for {one_line(url)}, Ctrl-C leaves", file=sys.stderr)
+
+    slow = asyncio.get_running_loop().call_later(SLOW_AFTER_S, report)
+    try:
+        async with connect(url, token=token, client=CLIENT) as session:
+            slow.cancel()
+            yield session
+    finally:
+        slow.cancel()
 
 
 class Notices:
@@ -49,7 +76,8 @@ class Notices:
         elif isinstance(event, bp.Heartbeat) and event.message:
             self._screen.status(event.message)
         elif isinstance(event, bp.GoAway):
-            self._screen.line("note", f"the server is shutting down: {event.reason}")
+            why = "" if event.reason == "shutdown" else f": {event.reason}"
+            self._screen.line("note", f"the server is shutting down{why}")
         elif isinstance(event, bp.InterruptResult) and event.outcome == "deferred":
             self._screen.line("note", "the agent has to finish this part first")
         elif isinstance(event, bp.ErrorEvent) and event.code != "session_lost":

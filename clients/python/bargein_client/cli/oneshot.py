@@ -12,10 +12,10 @@ import msgspec
 
 import bargein_protocol as bp
 
+from ..event_reader import EventStream
 from ..events import SessionEvent
-from ..session import EventStream, connect
 from ..turn import ClientTurn
-from .notices import Notices
+from .notices import Notices, connected
 from .screen import PlainScreen
 from .terminal import escape_json
 from .view import TurnView
@@ -36,7 +36,7 @@ async def send_once(url: str, text: str, *, token: str | None, as_json: bool) ->
     Raises:
         BargeinError: There is no turn, or its end is unknown.
     """
-    async with connect(url, token=token, client=bp.ClientInfo(name="bargein-cli")) as session:
+    async with connected(url, token) as session:
         stream = session.events()
         turn = session.send(text)
         breaker = Breaker(turn)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Protocol, TextIO
 
-from .terminal import Kind, is_colourful, neutralise, paint
+from .terminal import Kind, is_colourful, neutralise, one_line, paint
 
 CUT = "\u27c2"
 """Mark of the position at which an answer was cut off."""
@@ -71,7 +71,7 @@ class PlainScreen:
         """Write a separate line on standard error, except the user's own words."""
         if kind != "user":
             self._end_note()
-            self.write("note" if kind == "text" else kind, text + "\n")
+            self.write("note" if kind == "text" else kind, one_line(text) + "\n")
 
     def end_line(self) -> None:
         """Start a new line."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 import bargein_protocol as bp
 
 from ..events import SessionEvent, TurnSnapshot
 from .screen import CUT, Screen
+from .terminal import escape_json
+
+_PLAIN_NAME = re.compile(r"a tool|[\w.:/-]+")
 
 
 class TurnView:
@@ -67,8 +72,12 @@ class TurnView:
             self._screen.status(f"running {self._name(event.call_id)}")
         elif isinstance(event, bp.ToolConfirm):
             self.asked.append(event.call_id)
-            arguments = msgspec.json.encode(event.arguments).decode()
-            self._screen.line("mark", f"may {self._name(event.call_id)} run with {arguments}?  /yes  /no")
+            # The question shows exactly what the tool gets.
+            arguments = escape_json(msgspec.json.encode(event.arguments).decode())
+            name = self._name(event.call_id)
+            if not _PLAIN_NAME.fullmatch(name):
+                name = escape_json(msgspec.json.encode(name).decode())
+            self._screen.line("mark", f"may {name} run with {arguments}?  /yes  /no")
         elif isinstance(event, bp.ToolResult):
             what = event.error if event.status == "failed" and event.error else event.status
             self._screen.line("note", f"{self._name(event.call_id)}: {what}")
