@@ -6,7 +6,7 @@ The WebSocket subprotocol selects the codec. Decoding raises only `DecodeError`,
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from math import isfinite
 from typing import Annotated, Any, Protocol
@@ -17,10 +17,19 @@ from msgspec import inspect
 from .client_events import ClientEvent, InputText, SessionOpen, SessionUpdate, ToolOutput
 from .errors import BAD_EVENT, BAD_FRAME, UNKNOWN_TYPE, Code, DecodeError
 from .messagepack_scan import structure_fault
-from .server_events import ServerEvent, UnknownEvent
+from .server_events import (
+    Data,
+    ServerEvent,
+    Snapshot,
+    ToolConfirm,
+    ToolResult,
+    ToolRunning,
+    UnknownEvent,
+)
 from .types import MAX_DEPTH, MAX_ID_CHARS, MAX_INT, MAX_NAME_CHARS, MAX_VALUES, NO_SEQ, NO_TURN, Seq, TurnId
 
 _DETAIL_CHARS = 200
+_OF_CLIENTS = "client."  # events that a client makes for its application
 _MAX_DOUBLE = sys.float_info.max
 
 # A MessagePack frame of this size is decoded in microseconds, whatever it holds.
@@ -118,9 +127,14 @@ class _StructCodec:
     def decode_server(self, frame: bytes) -> ServerEvent | UnknownEvent:
         """Return a server event."""
         try:
-            return self._server.decode(frame)
+            event = self._server.decode(frame)
         except _HOSTILE as error:
             why = self._why(frame, error, _SERVER_TYPES)
+        else:
+            open_values = _SERVER_OPEN_VALUES.get(type(event))
+            if open_values is not None and (fault := _first_fault(open_values(event))) is not None:
+                raise DecodeError(BAD_EVENT, fault, self._ref_id(self._header.decode(frame)))
+            return event
         if why.code is UNKNOWN_TYPE:
             unknown = self._unknown(self._header.decode(frame))
             if unknown is not None:
@@ -149,7 +163,9 @@ class _StructCodec:
         return None
 
     def _unknown(self, header: _Header) -> UnknownEvent | None:
-        """Return an event of unknown type, None when its number is invalid."""
+        """Return an event of unknown type, None when its number or its type is invalid."""
+        if header.type.startswith(_OF_CLIENTS):
+            return None
         try:
             seq = self._seq.decode(header.seq) if header.seq else NO_SEQ
             turn_id = self._turn.decode(header.turn_id) if header.turn_id else NO_TURN
@@ -159,7 +175,7 @@ class _StructCodec:
 
 
 # Values for the application, by type of event.
-_OPEN_VALUES: dict[type, Callable[[Any], Sequence[object]]] = {
+_OPEN_VALUES: dict[type, Callable[[Any], Iterable[object]]] = {
     InputText: lambda event: (event.metadata,),
     SessionUpdate: lambda event: (event.metadata,),
     ToolOutput: lambda event: (event.output,),
@@ -169,13 +185,35 @@ _OPEN_VALUES: dict[type, Callable[[Any], Sequence[object]]] = {
 }
 
 
+def _values_of_snapshot(event: Snapshot) -> Iterator[object]:
+    for turn in event.turns:
+        for lane in turn.lanes.values():
+            yield from lane.data.values()
+            for tool in lane.tools:
+                yield tool.given
+                yield tool.output
+
+
+_SERVER_OPEN_VALUES: dict[type, Callable[[Any], Iterable[object]]] = {
+    Data: lambda event: (event.value,),
+    ToolConfirm: lambda event: (event.arguments,),
+    ToolRunning: lambda event: (event.arguments,),
+    ToolResult: lambda event: (event.output,),
+    Snapshot: _values_of_snapshot,
+}
+
+
 def open_value_fault(event: ClientEvent) -> str | None:
     """Return the fault of a value for the application, None without one.
 
     `decode_client` has looked for faults already.
     """
     open_values = _OPEN_VALUES.get(type(event))
-    for value in open_values(event) if open_values is not None else ():
+    return None if open_values is None else _first_fault(open_values(event))
+
+
+def _first_fault(values: Iterable[object]) -> str | None:
+    for value in values:
         if value is not None and (fault := _fault(value)) is not None:
             return fault
     return None
@@ -258,16 +296,16 @@ class MessagePackCodec(_StructCodec):
 
     def decode_client(self, frame: bytes) -> ClientEvent:
         """Return a client event."""
-        self._check(frame)
+        self._check(frame, MAX_VALUES)
         return super().decode_client(frame)
 
     def decode_server(self, frame: bytes) -> ServerEvent | UnknownEvent:
         """Return a server event; an unknown type becomes an `UnknownEvent`."""
-        self._check(frame)
+        self._check(frame, None)  # a snapshot holds many values
         return super().decode_server(frame)
 
-    def _check(self, frame: bytes) -> None:
-        if len(frame) > _HARMLESS_BYTES and (fault := structure_fault(frame)) is not None:
+    def _check(self, frame: bytes, most: int | None) -> None:
+        if len(frame) > _HARMLESS_BYTES and (fault := structure_fault(frame, most)) is not None:
             with suppress(*_HOSTILE):
                 raise DecodeError(BAD_EVENT, fault, self._ref_id(self._header.decode(frame)))
             raise DecodeError(BAD_EVENT, fault, None)

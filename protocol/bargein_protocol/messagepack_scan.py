@@ -39,11 +39,16 @@ _IS_STRING = bytes(byte in _FIXSTR or byte in _STRINGS for byte in range(256))
 _WIDTHS = {**_STRINGS, **_BINARIES, **_EXTENSIONS, **_ARRAYS, **_MAPS}
 
 
-def structure_fault(frame: bytes) -> str | None:
+def structure_fault(frame: bytes, max_values: int | None = MAX_VALUES) -> str | None:
     """Return the reason not to decode a frame, None without one.
 
     A frame that is not MessagePack may have none: the decoder refuses it without harm.
+
+    Args:
+        frame: The frame.
+        max_values: Maximum number of its values, keys included; None for as many as its bytes hold.
     """
+    most = len(frame) if max_values is None else max_values
     at, left, in_map, values = 0, 1, False, 0
     outer: list[tuple[int, bool]] = []
     try:
@@ -74,8 +79,8 @@ def structure_fault(frame: bytes) -> str | None:
             if left > len(frame) - at or len(outer) > _MAX_OPEN:
                 return None  # incomplete, or beyond the stack: no decoder gets farther
             values += left
-            if values > MAX_VALUES:
-                return f"expected at most {MAX_VALUES} values, got more"
+            if values > most:
+                return f"expected at most {most} values, got more"
     except IndexError:  # incomplete
         return None
 

@@ -24,7 +24,8 @@ MAX_SPANS = 65_536
 MAX_DEPTH = 64
 """Maximum nesting of arrays and objects in a value for the application."""
 MAX_VALUES = 65_536
-"""Maximum number of values in a value for the application, and in a MessagePack frame, keys included."""
+"""Maximum number of values in a value for the application, and in a client's MessagePack frame, keys
+included."""
 MAX_PENDING = 64
 """Maximum number of unanswered inputs and interrupts of one client."""
 
