@@ -223,6 +223,8 @@ class ClientCore:
         if self.phase is Phase.OFFLINE:
             return
         check(event, self.phase, self.last_seq, self._epoch)
+        if isinstance(event, (bp.TurnEvent, bp.UnknownEvent)) and event.turn_id:
+            self.turns.check_room(event.turn_id)
         if missing := self._sequence.count_missing(event):
             self.turns.publish(EventsLost(count=missing))
         if isinstance(event, bp.Numbered) and event.seq:

@@ -224,6 +224,7 @@ export class ClientCore {
   receive(event) {
     if (this.phase === "offline") return false;
     check(event, this.phase, this.lastSeq, this.epoch);
+    if (turnOf(event)) this.turns.checkRoom(turnOf(event));
     const count = this.#sequence.countMissing(event);
     if (count > 0) this.turns.publish({ type: "client.lost", count });
     if (isNumbered(event) && event.seq) {
