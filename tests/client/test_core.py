@@ -242,3 +242,19 @@ def test_open_turns_are_bounded() -> None:
         client.core.receive(text(4097, "t_4097", ""))
     assert client.core.last_seq == len(client.core.turns) == 4096
     client.core.receive(text(4097, "t_1", ""))
+
+
+def test_an_answer_of_another_kind_leaves_a_request_waiting() -> None:
+    """Its sender would wait forever for the right one."""
+    client = Client().open()
+    turn = client.running("one ")
+    client.core.interrupt(bp.Interrupt(id=bp.InterruptId("x_1")), turn)
+    client.core.send_input(bp.InputText(id=bp.InputId("in_9"), text="x", on_busy="queue"))
+    client.core.outcomes()
+    client.take(bp.InputRejected(input_id=bp.InputId("x_1"), code="busy"))
+    client.take(accepted(4, "t_8", "x_1"))
+    client.take(bp.InterruptResult(interrupt_id=bp.InterruptId("in_9"), outcome="unknown_turn"))
+    assert client.core.outcomes() == []
+    client.take(bp.InterruptResult(interrupt_id=bp.InterruptId("x_1"), outcome="interrupted"))
+    client.take(bp.InputRejected(input_id=bp.InputId("in_9"), code="busy"))
+    assert [request for request, _ in client.core.outcomes()] == ["x_1", "in_9"]

@@ -47,6 +47,19 @@ test("open turns are bounded", () => {
   core.receive(event(4097, 1));
 });
 
+test("an answer of another kind leaves a request waiting", () => {
+  const core = live();
+  const turn = core.sendInput({ type: "input.text", id: "in_1", text: "x" });
+  core.interrupt({ type: "interrupt", id: "x_1" }, turn);
+  core.receive({ type: "input.rejected", input_id: "x_1", code: "busy" });
+  core.receive({ type: "input.accepted", seq: 1, turn_id: "t_8", input_id: "x_1" });
+  core.receive({ type: "interrupt.result", interrupt_id: "in_1", outcome: "unknown_turn" });
+  assert.deepEqual(core.outcomes(), []);
+  core.receive({ type: "interrupt.result", interrupt_id: "x_1", outcome: "interrupted" });
+  core.receive({ type: "input.rejected", input_id: "in_1", code: "busy" });
+  assert.deepEqual(core.outcomes().map(({ id }) => id), ["x_1", "in_1"]);
+});
+
 test("an event of a client does not come from a server", () => {
   const json = '{"type":"client.turn_snapshot","turn_id":"t_1"}'; // without the state that its reader relies on
   assert.throws(() => decode(json), ServerViolation);
