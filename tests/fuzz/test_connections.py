@@ -7,22 +7,24 @@ import json
 import logging
 import re
 from random import Random
+from typing import Any
 
 import pytest
 
 import fuzz_seeds
+from bargein_server import BearerTokens
 from live_server import echo
 from seeded_fuzzing import Target, day_and_night
 from served_transport import Served, ServedTransport, served
 from virtual_time import JumpingSelector
 
-LIMITS = {
+LIMITS: dict[str, Any] = {
     "max_sessions": 20, "max_client_share": 1, "max_requests_per_s": 1_000_000, "max_head_bytes": 2048,
     "max_body_bytes": 16_384, "max_frame_bytes": 2048, "max_frame_fragments": 8, "max_connections": 20,
 }  # fmt: skip
 OPENING = (
     b"POST /v1/sessions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    b'Content-Length: 23\r\n\r\n{"type":"session.open"}'
+    b'Authorization: Bearer secret\r\nContent-Length: 23\r\n\r\n{"type":"session.open"}'
 )
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 PATIENCE_S = 60
@@ -102,16 +104,17 @@ async def drive(server: Served, data: bytes, chance: Random, patient: bool) -> S
 
 @day_and_night
 @pytest.mark.virtual_time
+@pytest.mark.parametrize("guard", [None, BearerTokens({"secret": "ann"})], ids=["open", "guarded"])
 async def test_the_server(
-    night: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    night: bool, guard: BearerTokens | None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Answers and clean refusals; no exception reaches the loop, and nothing stays behind."""
     monkeypatch.setattr(JumpingSelector, "real_wait_s", 0)
     caplog.set_level(logging.ERROR)
     target = Target("connection", night, seeds=fuzz_seeds.connections(), words=fuzz_seeds.CONNECTION_WORDS)
-    async with served(echo, **LIMITS) as server:
+    async with served(echo, authenticator=guard, **LIMITS) as server:
         session = Session(server)
-        for index, data in enumerate(target.inputs(30_000 if night else 1500)):
+        for index, data in enumerate(target.inputs(15_000 if night else 800)):
             filled = await session.fill_in(data)
             try:
                 transport = await drive(server, filled, target.chance, patient=index % 20 == 0)

@@ -39,6 +39,13 @@ def packed_frames() -> list[bytes]:
     return [msgspec.msgpack.encode(event) for event in _events()]
 
 
+def client_events() -> list[bytes]:
+    """Return a JSON frame of every event of a client."""
+    golden = [message["event"] for message in wire.vectors()["messages"] if message["direction"] == "client"]
+    smallest = [wire.least(inspect.type_info(kind)) for kind in wire.EVENTS["client"]]
+    return [msgspec.json.encode(event) for event in (*smallest, *golden)]
+
+
 def _events() -> list[Any]:
     smallest = [wire.least(inspect.type_info(kind)) for kinds in wire.EVENTS.values() for kind in kinds]
     golden = [message["event"] for message in wire.vectors()["messages"]]
@@ -76,6 +83,7 @@ def pieces_of(data: bytes, chance: Random) -> list[bytes]:
 _JSON = "Content-Type: application/json\r\n"
 _CHUNKED = "Transfer-Encoding: chunked\r\n"
 _TOKEN = "Bargein-Session-Token: TOKEN\r\n"
+_SECRET = "Authorization: Bearer secret\r\n"
 _CONTROLS = "Origin: http://a\r\nAccess-Control-Request-Method: POST\r\n"
 _OPEN = b'{"type":"session.open"}'
 _INPUT = b'{"type":"input.text","id":"in_1","text":"hello"}'
@@ -108,6 +116,8 @@ def connections() -> list[bytes]:
         request(f"POST {events}", _INPUT, _JSON + _TOKEN),
         request("POST /v1/sessions/SESSION/interrupt", b'{"id":"x"}', _JSON + _TOKEN),
         request("POST /v1/tickets", b"", "Origin: http://localhost\r\n"),
+        request("POST /v1/tickets", b"", _SECRET),
+        request("POST /v1/turns", b'{"text":"hello","auth":"secret"}', _JSON),
         request("GET /healthz", b"0123456789") + request("GET /healthz", b"", "Connection: close\r\n"),
         request("OPTIONS /v1/turns", b"", _CONTROLS),
         request("HEAD /", b"", "Expect: 100-continue\r\nContent-Length: 5\r\n"),
@@ -131,8 +141,9 @@ CONNECTION_WORDS = (
     b"Origin: null\r\n", b"Origin: http://[::1\r\n", b"X-Forwarded-For: ::1, x\r\n", b"traceparent: 00-x\r\n",
     b"Last-Event-ID: [[[[\r\n", b"Authorization: Bearer \xff\r\n", b"Expect: 100-continue\r\n",
     b"Sec-WebSocket-Protocol: ,bargein.ticket.\xff\r\n", b"SESSION", b"TOKEN",
-    b"Accept: text/event-stream\r\n", b"Sec-WebSocket-Extensions: permessage-deflate\r\n",
-    b"Bargein-Session-Token: TOKEN\r\n", b"\x81\x80\0\0\0\0", b"\x88\x82\0\0\0\0\x03\xe8",
-    b"\x89\x80\0\0\0\0", b"\x01\x81\0\0\0\0a", b"\xc1\x80\0\0\0\0", b"\x80\x80\0\0\0\0",
-    b"\x81\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0", b'{"text":1}', b'"resume":{}', b"[[[[",
+    b"Authorization: Bearer secret\r\n", b"Accept: text/event-stream\r\n",
+    b"Sec-WebSocket-Extensions: permessage-deflate\r\n", b"Bargein-Session-Token: TOKEN\r\n",
+    b"\x81\x80\0\0\0\0", b"\x88\x82\0\0\0\0\x03\xe8", b"\x89\x80\0\0\0\0", b"\x01\x81\0\0\0\0a",
+    b"\xc1\x80\0\0\0\0", b"\x80\x80\0\0\0\0", b"\x81\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0",
+    b'{"text":1}', b'"resume":{}', b"[[[[",
 )  # fmt: skip

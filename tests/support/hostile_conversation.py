@@ -27,8 +27,8 @@ BOUNDS = Bounds(events=40, size=4000)
 
 _NAMES: dict[str, tuple[Any, ...]] = {
     "turn_id": ("t_1", "t_2", "t_3", "t_4", "t_1", "t_2", ""),
-    "input_id": ("in_1", "in_2", "in_3", "in_4", "in_9", ""),
-    "interrupt_id": ("x_1", "x_2", "x_3", "x_4"),
+    "input_id": ("in_1", "in_2", "in_3", "in_4", "in_9", "x_1", "x_2", ""),
+    "interrupt_id": ("x_1", "x_2", "x_3", "x_4", "in_1", "in_2"),
     "ref_id": ("in_1", "in_2", "x_1", "x_2", "c_1", ""),
     "call_id": ("c_1", "c_2", "c_3", "constructor"),
     "epoch": ("e_1", "e_1", "e_1", "e_2"),
@@ -194,6 +194,7 @@ class Played:
         self.results: list[list[Any]] = []
         self._everything = self.core.subscribe()
         self._turns: dict[str, TrackedTurn] = {}
+        self._waiting: dict[str, tuple[type, ...]] = {}
 
     def play(self, steps: list[Step]) -> None:
         """Take the steps; errors of the client are results, all others are raised."""
@@ -205,6 +206,8 @@ class Played:
                 if isinstance(error, ServerViolation):
                     self.core.detach()
             self.results.append([result, self.core.last_seq, len(self.core.turns)])
+        self._drain()
+        assert set(self._waiting) <= set(self.core._outbox.unanswered), "a request will never be answered"
 
     def _attach(self) -> str | None:
         if self.core.phase is not Phase.OFFLINE:
@@ -229,6 +232,7 @@ class Played:
             return "waits"
         event = bp.InputText(id=bp.InputId(name), text="x", on_busy=on_busy)
         self._turns[name] = self.core.send_input(event)
+        self._waiting[name] = (bp.InputAccepted, bp.InputQueued, bp.InputRejected, bp.ErrorEvent)
         return None
 
     def _interrupt(self, name: str, own: str) -> str | None:
@@ -236,6 +240,7 @@ class Played:
         if turn is None:
             return "none"
         self.core.interrupt(bp.Interrupt(id=bp.InterruptId(name)), turn)
+        self._waiting[name] = (bp.InterruptResult, bp.ErrorEvent)
         return None
 
     def _hold(self, own: str) -> None:
@@ -267,5 +272,9 @@ class Played:
 
     def _drain(self) -> str:
         sent = [str(msgspec.structs.asdict(event).get("id", "")) for event in self.core.outgoing()]
-        outcomes = [key for key, _ in self.core.outcomes()]
+        outcomes = []
+        for key, outcome in self.core.outcomes():
+            outcomes.append(key)
+            if isinstance(outcome, self._waiting.get(key, ())):
+                del self._waiting[key]
         return f"{len(sent)} {','.join(outcomes)}"

@@ -15,7 +15,7 @@ from typing import Any
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from bargein_server import Agent, Settings, create_app
+from bargein_server import Agent, Authenticator, Settings, create_app
 from bargein_server.serving.server import uvicorn_config
 from fake_transport import FakeTransport
 
@@ -119,10 +119,12 @@ class Served:
 
 
 @asynccontextmanager
-async def served(agent: Agent, **settings: Any) -> AsyncIterator[Served]:
+async def served(
+    agent: Agent, *, authenticator: Authenticator | None = None, **settings: Any
+) -> AsyncIterator[Served]:
     """Serve an agent until the block ends."""
     limits = Settings(**{"drain_s": 0.0, **settings})
-    app = create_app(agent, limits)
+    app = create_app(agent, limits, authenticator=authenticator)
     config = uvicorn_config(app, limits, "127.0.0.1", 0, "critical")
     config.load()
     server, loop = Served(app, config), asyncio.get_running_loop()
