@@ -358,11 +358,10 @@ class ClientSession:
         if isinstance(outcome, (bp.InputAccepted, bp.InputQueued)):
             turn._accept(outcome)
             return
+        if isinstance(outcome, bp.TurnEnded) and outcome.turn_id != turn.id:
+            return  # another turn for which the server named the same input
         del self._turns[input_id]
-        if isinstance(outcome, bp.TurnEnded):
-            turn._finish(outcome)
-        else:
-            turn._finish(_rejected(outcome))
+        turn._finish(outcome if isinstance(outcome, bp.TurnEnded) else _rejected(outcome))
 
     def _finish(self, error: BargeinError) -> None:
         """End everything that waits, because the session is over."""
