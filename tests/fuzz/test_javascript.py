@@ -10,14 +10,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import fuzz_seeds
 from hostile_conversation import Conversation, Played
 from reference_event_stream import events_of
 from seeded_fuzzing import Target, day_and_night
-
-pytestmark = pytest.mark.needs("node")
 
 HARNESS = Path(__file__).parent / "replay.js"
 BATCH = 10_000
