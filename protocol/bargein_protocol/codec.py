@@ -6,25 +6,26 @@ The WebSocket subprotocol selects the codec. Decoding raises only `DecodeError`,
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from math import isfinite
 from typing import Annotated, Any, Protocol
 
 import msgspec
 from msgspec import inspect
 
 from . import json_scan, messagepack_scan
-from .client_events import ClientEvent, InputText, SessionOpen, SessionUpdate, ToolOutput
+from .client_events import ClientEvent
 from .errors import BAD_EVENT, BAD_FRAME, UNKNOWN_TYPE, Code, DecodeError
-from .server_events import ServerEvent, UnknownEvent
+from .open_values import CLIENT_OPEN_VALUES, SERVER_OPEN_VALUES, open_value_fault, server_value_fault
+from .server_events import (
+    ServerEvent,
+    UnknownEvent,
+)
 from .types import (
-    MAX_DEPTH,
+    MAX_CLIENT_VALUES,
     MAX_ID_CHARS,
     MAX_INT,
     MAX_NAME_CHARS,
-    MAX_SERVER_VALUES,
-    MAX_VALUES,
     NO_SEQ,
     NO_TURN,
     Seq,
@@ -32,6 +33,7 @@ from .types import (
 )
 
 _DETAIL_CHARS = 200
+_OF_CLIENTS = "client."  # events that a client makes for its application
 _MAX_DOUBLE = sys.float_info.max
 
 # Exceptions of decoders on hostile input. Deep nesting raises RecursionError, a lone surrogate or invalid
@@ -110,7 +112,7 @@ class _StructCodec:
 
     _harmless_bytes: int
 
-    def __init__(self, library: Any, structure_fault: Callable[[bytes, int], str | None]) -> None:
+    def __init__(self, library: Any, structure_fault: Callable[[bytes, int | None], str | None]) -> None:
         self._structure_fault = structure_fault
         self._client: msgspec.json.Decoder[ClientEvent] = library.Decoder(ClientEvent)
         self._server: msgspec.json.Decoder[ServerEvent] = library.Decoder(ServerEvent)
@@ -122,31 +124,35 @@ class _StructCodec:
     def decode_client(self, frame: bytes) -> ClientEvent:
         """Return a client event."""
         if len(frame) > self._harmless_bytes:
-            self._check(frame, MAX_VALUES)
+            self._check(frame, MAX_CLIENT_VALUES)
         try:
             event = self._client.decode(frame)
         except _HOSTILE as error:
             raise self._why(frame, error, _CLIENT_TYPES) from None
-        if type(event) in _OPEN_VALUES and (fault := open_value_fault(event)) is not None:
+        if type(event) in CLIENT_OPEN_VALUES and (fault := open_value_fault(event)) is not None:
             raise DecodeError(BAD_EVENT, fault, self._ref_id(self._header.decode(frame)))
         return event
 
     def decode_server(self, frame: bytes) -> ServerEvent | UnknownEvent:
         """Return a server event."""
         if len(frame) > self._harmless_bytes:
-            self._check(frame, MAX_SERVER_VALUES)
+            self._check(frame, None)  # a snapshot holds many values
         try:
-            return self._server.decode(frame)
+            event = self._server.decode(frame)
         except _HOSTILE as error:
             why = self._why(frame, error, _SERVER_TYPES)
+        else:
+            if type(event) in SERVER_OPEN_VALUES and (fault := server_value_fault(event)) is not None:
+                raise DecodeError(BAD_EVENT, fault, self._ref_id(self._header.decode(frame)))
+            return event
         if why.code is UNKNOWN_TYPE:
             unknown = self._unknown(self._header.decode(frame))
             if unknown is not None:
                 return unknown
         raise why
 
-    def _check(self, frame: bytes, most: int) -> None:
-        fault = self._structure_fault(frame, most)
+    def _check(self, frame: bytes, max_values: int | None) -> None:
+        fault = self._structure_fault(frame, max_values)
         if fault is not None:
             with suppress(*_HOSTILE):
                 raise DecodeError(BAD_EVENT, fault, self._ref_id(self._header.decode(frame)))
@@ -174,77 +180,15 @@ class _StructCodec:
         return None
 
     def _unknown(self, header: _Header) -> UnknownEvent | None:
-        """Return an event of unknown type, None when its number is invalid."""
+        """Return an event of unknown type, None when its number or its type is invalid."""
+        if header.type.startswith(_OF_CLIENTS):
+            return None
         try:
             seq = self._seq.decode(header.seq) if header.seq else NO_SEQ
             turn_id = self._turn.decode(header.turn_id) if header.turn_id else NO_TURN
         except _HOSTILE:
             return None
         return UnknownEvent(kind=header.type, seq=Seq(seq), turn_id=TurnId(turn_id))
-
-
-# Values for the application, by type of event.
-_OPEN_VALUES: dict[type, Callable[[Any], Sequence[object]]] = {
-    InputText: lambda event: (event.metadata,),
-    SessionUpdate: lambda event: (event.metadata,),
-    ToolOutput: lambda event: (event.output,),
-    SessionOpen: lambda event: [
-        pending.metadata for pending in event.pending or () if isinstance(pending, InputText)
-    ],
-}
-
-
-def open_value_fault(event: ClientEvent) -> str | None:
-    """Return the fault of a value for the application, None without one.
-
-    `decode_client` has looked for faults already.
-    """
-    open_values = _OPEN_VALUES.get(type(event))
-    for value in open_values(event) if open_values is not None else ():
-        if value is not None and (fault := _fault(value)) is not None:
-            return fault
-    return None
-
-
-_JSON_TYPES: frozenset[type] = frozenset({dict, list, str, int, float, bool, type(None)})
-_KEY_TYPES: frozenset[type] = frozenset({str})
-
-
-def _floats(values: Iterable[object]) -> Iterator[float]:
-    return (value for value in values if type(value) is float)
-
-
-def _fault(value: object) -> str | None:
-    """Return the reason why a value cannot be encoded again, None if it can.
-
-    A decoder accepts any nesting that fits the stack at that moment, but deeper in the server there is
-    less stack. MessagePack has values that JSON has not, and the other codec could not encode them.
-    """
-    level = [value]
-    values = 0
-    for _ in range(MAX_DEPTH):
-        kinds = set(map(type, level))
-        if not kinds <= _JSON_TYPES or (float in kinds and not all(map(isfinite, _floats(level)))):
-            return "expected values that JSON can hold, got others"
-        inner: list[object] = []
-        if dict in kinds or list in kinds:
-            for one in level:
-                if type(one) is list:
-                    inner += one
-                elif type(one) is dict:
-                    if not set(map(type, one)) <= _KEY_TYPES:
-                        return "expected keys that are strings, got others"
-                    values += len(one)
-                    inner += one.values()
-        if not inner:
-            return None
-        values += len(inner)
-        if values > MAX_VALUES:
-            return f"expected at most {MAX_VALUES} values, got more"
-        level = inner
-    if any(isinstance(one, (dict, list)) for one in level):
-        return f"expected at most {MAX_DEPTH} nested levels, got more"
-    return None
 
 
 def _decode_error(code: Code, error: Exception, ref_id: str | None) -> DecodeError:
@@ -370,5 +314,4 @@ __all__ = [
     "JsonCodec",
     "MessagePackCodec",
     "negotiate",
-    "open_value_fault",
 ]

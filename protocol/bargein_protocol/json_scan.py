@@ -18,21 +18,23 @@ _OTHER_MARKS = 64
 _LARGE_EXPONENT = re.compile(rb"[0-9][eE][+-]?[0-9]{3}")
 
 
-def structure_fault(frame: bytes, most: int) -> str | None:
+def structure_fault(frame: bytes, max_values: int | None) -> str | None:
     """Return the reason not to decode JSON, None without one.
 
     Args:
         frame: The JSON; what is none may have no fault here, and is refused by the decoder without harm.
-        most: Maximum number of values, keys included.
+        max_values: Maximum number of values, keys included; None for no bound.
     """
+    if max_values is None:
+        return None
     # Each byte may be text as well, so these are upper bounds. An empty array in an array has two marks.
-    marks, most_marks = _marks(frame), 2 * most + _OTHER_MARKS
+    marks, most_marks = _marks(frame), 2 * max_values + _OTHER_MARKS
     exponents = frame.count(b"e") + frame.count(b"E")
     if marks <= most_marks and exponents <= MAX_LARGE_EXPONENTS:
         return None
     rest = _without_strings(frame)
     if _marks(rest) > most_marks:
-        return f"expected at most {most} values, got more"
+        return f"expected at most {max_values} values, got more"
     found = islice(_LARGE_EXPONENT.finditer(rest), MAX_LARGE_EXPONENTS + 1)
     if sum(1 for _ in found) > MAX_LARGE_EXPONENTS:
         return f"expected at most {MAX_LARGE_EXPONENTS} numbers with an exponent of three digits, got more"

@@ -41,14 +41,15 @@ _IS_STRING = bytes(byte in _FIXSTR or byte in _STRINGS for byte in range(256))
 _WIDTHS = {**_STRINGS, **_BINARIES, **_EXTENSIONS, **_ARRAYS, **_MAPS}
 
 
-def structure_fault(frame: bytes, most: int) -> str | None:
+def structure_fault(frame: bytes, max_values: int | None) -> str | None:
     """Return the reason not to decode a frame, None without one.
 
     Args:
         frame: The frame; what is no MessagePack may have no fault here, and is refused by the decoder
             without harm.
-        most: Maximum number of values, keys included.
+        max_values: Maximum number of values, keys included; None for as many as its bytes hold.
     """
+    most = len(frame) if max_values is None else max_values
     at, left, in_map, values = 0, 1, False, 0
     outer: list[tuple[int, bool]] = []
     try:

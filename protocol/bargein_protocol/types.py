@@ -23,10 +23,10 @@ MAX_TOOLS = 4096
 MAX_SPANS = 65_536
 MAX_DEPTH = 64
 """Maximum nesting of arrays and objects in a value for the application."""
-MAX_VALUES = 16_384
-"""Maximum number of values in a frame of a client, and in a value for the application, keys included."""
-MAX_SERVER_VALUES = 2**20
-"""Maximum number of values in a frame of a server, keys included."""
+MAX_VALUES = 65_536
+"""Maximum number of values in a value for the application, keys included."""
+MAX_CLIENT_VALUES = 16_384
+"""Maximum number of values in a frame of a client, keys included."""
 MAX_PENDING = 64
 """Maximum number of unanswered inputs and interrupts of one client."""
 

@@ -216,7 +216,13 @@ def test_each_cost_has_a_row_and_each_row_a_bound() -> None:
     """For a connection, for an address or a client, and for all: settings, or a constant with its name."""
     rows = table()
     assert set(rows) == set(COSTS)
-    names = {*Settings.__struct_fields__, "SLICE_S", "FAILURES_PER_S", "MAX_VALUES", "MAX_SNAPSHOT_BYTES"}
+    names = {
+        *Settings.__struct_fields__,
+        "SLICE_S",
+        "FAILURES_PER_S",
+        "MAX_CLIENT_VALUES",
+        "MAX_SNAPSHOT_BYTES",
+    }
     for what, row in rows.items():
         assert len(row.bounds) == 3, what
         for cell in row.bounds:

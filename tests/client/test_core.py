@@ -215,3 +215,46 @@ def test_a_credential_that_cannot_be_written_is_refused_at_once() -> None:
     """Not by a line that ends without a word."""
     with pytest.raises(ValueError, match="surrogates"):
         ClientCore(auth="\udcff")
+
+
+# --- a server that breaks the protocol ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("turn_ids", [["t_1", "t_1"], ["t_9", "t_9"], [""]], ids=str)
+def test_a_snapshot_names_each_turn_once(turn_ids: list[str]) -> None:
+    """Otherwise a turn would end twice, or never."""
+    client = Client().open()
+    client.running("one ")
+    client.reopen()
+    turns = [bp.TurnState(turn_id=bp.TurnId(turn_id), status="completed") for turn_id in turn_ids]
+    with pytest.raises(ServerViolation):
+        client.take(bp.Snapshot(through=bp.Seq(9), turns=turns))
+    assert client.core.last_seq == 3
+    assert len(client.core.turns) == 1
+
+
+def test_open_turns_are_bounded() -> None:
+    """As many as a snapshot may hold; the event of one more changes nothing."""
+    client = Client().open()
+    for seq in range(1, 4097):
+        client.core.receive(text(seq, f"t_{seq}", ""))
+    with pytest.raises(ServerViolation):
+        client.core.receive(text(4097, "t_4097", ""))
+    assert client.core.last_seq == len(client.core.turns) == 4096
+    client.core.receive(text(4097, "t_1", ""))
+
+
+def test_an_answer_of_another_kind_leaves_a_request_waiting() -> None:
+    """Its sender would wait forever for the right one."""
+    client = Client().open()
+    turn = client.running("one ")
+    client.core.interrupt(bp.Interrupt(id=bp.InterruptId("x_1")), turn)
+    client.core.send_input(bp.InputText(id=bp.InputId("in_9"), text="x", on_busy="queue"))
+    client.core.outcomes()
+    client.take(bp.InputRejected(input_id=bp.InputId("x_1"), code="busy"))
+    client.take(accepted(4, "t_8", "x_1"))
+    client.take(bp.InterruptResult(interrupt_id=bp.InterruptId("in_9"), outcome="unknown_turn"))
+    assert client.core.outcomes() == []
+    client.take(bp.InterruptResult(interrupt_id=bp.InterruptId("x_1"), outcome="interrupted"))
+    client.take(bp.InputRejected(input_id=bp.InputId("in_9"), code="busy"))
+    assert [request for request, _ in client.core.outcomes()] == ["x_1", "in_9"]

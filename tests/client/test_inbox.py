@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from msgspec import structs
+
 import bargein_protocol as bp
 from bargein_client.delivery import Delivery
 from bargein_client.events import EventsDropped, SessionEvent, TurnSnapshot
@@ -116,3 +120,22 @@ def test_an_interrupt_after_the_end_reports_what_was_read() -> None:
     client.interrupt(turn, 2)
     played = [event.played for event in client.core.outgoing() if isinstance(event, bp.Interrupt)]
     assert played == [bp.Played(seq=bp.Seq(3))] * 2
+
+
+def test_every_event_of_the_server_counts_by_its_size() -> None:
+    """Values for the application and all other texts are as large as a frame."""
+    turn_id = bp.TurnId("t_1")
+    large = "x" * 400
+    client = Client(Bounds(size=1000)).open()
+    client.running()
+    events: list[Any] = [
+        bp.Data(turn_id=turn_id, name="n", value=large),
+        bp.ToolRunning(turn_id=turn_id, call_id=bp.CallId("c"), arguments={"a": large}),
+        bp.ToolResult(turn_id=turn_id, call_id=bp.CallId("c"), status="completed", output=[large]),
+        bp.ToolCallDelta(turn_id=turn_id, call_id=bp.CallId("c"), arguments=large),
+        bp.Status(turn_id=turn_id, message=large),
+        bp.TranscriptDelta(text=large),
+    ]
+    for seq, event in enumerate(events, start=3):
+        client.take(structs.replace(event, seq=bp.Seq(seq)))
+        assert sum(large in str(kept) for kept in client.everything._ready) <= 2

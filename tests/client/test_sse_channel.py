@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -27,6 +28,7 @@ STREAM = (
     b"event: nothing\n\n"
     b"data: x: y\n\n"
 )
+CR_STREAM = b"\xef\xbb\xbf" + STREAM.replace(b"\r\n", b"\n").replace(b"\n", b"\r")
 EVENTS = [("session.opened", b'{"a":1}'), ("text.delta", b'{"b":\n2}'), ("", b"x: y")]
 
 
@@ -40,6 +42,27 @@ def test_events_are_found_however_the_bytes_arrive(cuts: list[int]) -> None:
         events += list(reader.feed(STREAM[start:end]))
     assert events == EVENTS
     assert reader.size == 0
+
+
+@given(cuts=st.lists(st.integers(0, len(CR_STREAM)), max_size=8))
+def test_lines_may_end_with_cr_after_a_byte_order_mark(cuts: list[int]) -> None:
+    """As the standard allows."""
+    reader = EventStreamParser()
+    edges = [0, *sorted(cuts), len(CR_STREAM)]
+    events = [event for start, end in pairwise(edges) for event in reader.feed(CR_STREAM[start:end])]
+    assert events == EVENTS
+
+
+def test_a_long_line_in_small_pieces_takes_linear_time() -> None:
+    """Half a megabyte, byte by byte, and then lines without data."""
+    reader = EventStreamParser()
+    began = time.process_time()
+    for _ in range(2**19):
+        assert not list(reader.feed(b"x"))
+    assert time.process_time() - began < 20  # copying what came before takes far longer
+    assert reader.size == 2**19
+    assert list(reader.feed(b"\n" + b"data\n" * 1000)) == []
+    assert reader.size == 1000  # each has at least its end
 
 
 def test_an_event_without_an_end_is_counted() -> None:
@@ -128,6 +151,20 @@ async def test_a_refused_request_ends_the_channel(answer: str, code: bp.Code) ->
         assert sending.value.code is code
 
 
+async def test_the_body_of_an_answer_is_not_kept() -> None:
+    """A server that never ends it costs no memory and no time."""
+    endless = "HTTP/1.1 202 Accepted\r\nContent-Length: 1000000000\r\n\r\n" + "x" * 100_000
+    async with channel(STREAMING + OPENED, endless) as sse:
+        await patiently(sse.send(INPUT))
+
+
+async def test_a_compressed_stream_is_not_unpacked() -> None:
+    """A few bytes could become millions; the client does not ask for compression."""
+    packed = STREAMING.replace("\r\n\r\n", "\r\nContent-Encoding: gzip\r\n\r\n")
+    async with channel(packed + OPENED) as sse:
+        assert isinstance(await patiently(sse.receive()), bp.SessionOpened)
+
+
 async def test_an_accepted_request_says_nothing() -> None:
     """The answer comes with the stream."""
     async with channel(STREAMING + OPENED, refusal(202)) as sse:
@@ -142,9 +179,14 @@ async def test_an_accepted_request_says_nothing() -> None:
         ("", ChannelClosed, ABNORMAL.reason),
         (f'{STREAMING}event: close\ndata: {{"number":1012}}\n\n', ChannelClosed, RESTART.reason),
         (f"{STREAMING}event: close\ndata: soon\n\n", ServerViolation, "expected a code in the close event"),
+        (
+            f'{STREAMING}event: close\ndata: {{"x":{"[" * 100_000}\n\n',
+            ServerViolation,
+            "expected a code in the close event",
+        ),
         (f"{STREAMING}data: {{\n\n", ServerViolation, "expected an event, got one that does not decode"),
     ],
-    ids=["refused", "no stream", "broken", "closed", "closed badly", "no event"],
+    ids=["refused", "no stream", "broken", "closed", "closed badly", "closed deep", "no event"],
 )
 async def test_a_stream_that_ends_says_why(stream: str, kind: type[BargeinError], words: str) -> None:
     """Also to a sender that waits for the stream to open."""

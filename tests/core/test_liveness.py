@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from bargein_protocol import Ping, TurnEnded
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bargein_protocol import Ping, TurnEnded, TurnHold
 from bargein_server.core import CloseConnection, Expire
+from bargein_server.core.turn_limiter import TurnLimiter
 from core_driver import Talk
 
 
@@ -54,3 +60,29 @@ def test_coming_back_counts_as_life() -> None:
     talk.attach(cursor=0)
     talk.wait(90)
     assert closes(talk) == []
+
+
+@given(
+    seconds=st.floats(0.001, 100),
+    share=st.floats(0, 0.5),
+    use=st.sampled_from(["idle", "running", "paused", "waiting", "away", "held"]),
+)
+def test_a_deadline_is_over_after_its_tick(seconds: float, share: float, use: str) -> None:
+    """Whatever rounding does to the times; otherwise the timer would be set to the same time again."""
+    names = ("idle_s", "no_output_s", "paused_s", "turn_wait_s", "away_s", "resume_s", "heartbeat_s")
+    limits: dict[str, Any] = dict.fromkeys(names, seconds)
+    limiter = TurnLimiter(1, 8)
+    talk = Talk(limiter, **limits)
+    talk.wait(share * seconds)
+    if use == "waiting":
+        Talk(limiter).ask()
+    if use != "idle":
+        turn = talk.ask()
+        if use == "held":
+            talk.send(TurnHold(turn_id=turn))
+        elif use == "paused":
+            talk.open = False
+            talk.emit(turn, *["x" * 8000] * 100)
+        elif use == "away":
+            talk.detach()
+    talk.wait(20 * seconds)  # which looks at each deadline after its tick

@@ -105,6 +105,7 @@ def test_an_output_that_is_changed_after_it_was_yielded_is_sent_as_it_was() -> N
         (Progress(value=2e15), "Progress cannot be sent: .*value"),
         (Progress(value=float("nan")), "Progress cannot be sent: .*value"),
         (Data(name="n", value={1, object}), "Data cannot be sent"),
+        (Data(name="n", value=[0] * 65_537), "Data cannot be sent: .*at most 65536 values"),
         (AudioDelta(audio=b"", start_ms=-1, duration_ms=0), "AudioDelta cannot be sent: .*start_ms"),
         (Thought(text=7), "Thought cannot be sent: .*text"),  # type: ignore[arg-type]
     ],

@@ -115,6 +115,24 @@ async def test_an_unfinished_body_that_nobody_reads_ends_in_time() -> None:
                 assert asyncio.get_running_loop().time() - started < 10
 
 
+async def test_bytes_that_are_not_http_end_a_response_that_has_begun(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """There is no place for a 400 in it, and no exception reaches the event loop."""
+    async with serving(echo) as server, http(server) as client:
+        async with client.stream("/v1/sessions", {"type": "session.open"}) as stream:
+            opened = await stream.until("session.opened")
+            head = (
+                f"GET /v1/sessions/{opened['session_id']}/events HTTP/1.1\r\nHost: x\r\n"
+                f"Bargein-Session-Token: {opened['token']}\r\nTransfer-Encoding: chunked\r\n\r\n"
+            )
+            async with raw(server, head) as (reader, writer):
+                assert await status(reader) == 200
+                writer.write(b"no chunk\r\n")
+                assert b"HTTP/1.1" not in await rest(reader)
+    assert caplog.records == []
+
+
 @pytest.mark.virtual_time
 async def test_a_response_that_nobody_reads_ends_in_time() -> None:
     """On every platform; Linux has a bound of its own in TCP."""

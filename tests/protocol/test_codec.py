@@ -137,7 +137,9 @@ def test_deep_nesting_in_an_ignored_field() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [[[]] * types.MAX_VALUES, [{"a": 1}] * (types.MAX_VALUES // 3)], ids=["lists", "maps"]
+    "value",
+    [[[]] * types.MAX_CLIENT_VALUES, [{"a": 1}] * (types.MAX_CLIENT_VALUES // 3)],
+    ids=["lists", "maps"],
 )
 def test_size_of_an_open_value(value: list[Any]) -> None:
     """A value takes far more memory than its bytes."""
@@ -294,6 +296,25 @@ def test_an_unknown_event_with_an_odd_number_is_refused(rest: str) -> None:
     with pytest.raises(DecodeError) as caught:
         JSON.decode_server(f'{{"type":"future.thing",{rest}}}'.encode())
     assert caught.value.code is errors.UNKNOWN_TYPE
+
+
+def test_an_event_of_a_client_does_not_come_from_a_server() -> None:
+    """Its name would be taken for one of the events that the client makes itself."""
+    with pytest.raises(DecodeError) as caught:
+        JSON.decode_server(b'{"type":"client.turn_snapshot","turn_id":"t_1","seq":1}')
+    assert caught.value.code is errors.UNKNOWN_TYPE
+
+
+def test_values_of_a_server_have_bounds() -> None:
+    """Those of a client's values."""
+    deep: Any = []
+    for _ in range(types.MAX_DEPTH):
+        deep = [deep]
+    for value in (deep, [0] * (types.MAX_VALUES + 1)):
+        with pytest.raises(DecodeError) as caught:
+            JSON.decode_server(JSON.encode(Data(name="n", value=value)))
+        assert caught.value.code is errors.BAD_EVENT
+    assert JSON.decode_server(JSON.encode(Data(name="n", value=deep[0]))) == Data(name="n", value=deep[0])
 
 
 # --- encoding ----------------------------------------------------------------------------------

@@ -14,9 +14,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import golden_vectors as wire
-from bargein_protocol import JSON, MESSAGEPACK, AudioDelta, Code, Data, DecodeError, errors
+from bargein_protocol import (
+    JSON,
+    MESSAGEPACK,
+    AudioDelta,
+    AudioSpan,
+    Code,
+    Data,
+    DecodeError,
+    LaneState,
+    Seq,
+    Snapshot,
+    TurnId,
+    TurnState,
+    errors,
+)
 from bargein_protocol.messagepack_scan import structure_fault
-from bargein_protocol.types import MAX_VALUES
+from bargein_protocol.types import MAX_CLIENT_VALUES, MAX_VALUES
 
 
 @wire.QUICK
@@ -134,11 +148,11 @@ def test_keys_that_collide_are_refused_before_they_are_decoded(kind: str, field:
 
 def test_a_frame_has_a_bounded_number_of_values() -> None:
     """Each takes far more memory than its byte."""
-    for count, refused in ((MAX_VALUES - 10, False), (MAX_VALUES, True)):
+    for count, refused in ((MAX_CLIENT_VALUES - 10, False), (MAX_CLIENT_VALUES, True)):
         frame = event_with("x", b"\xdd" + count.to_bytes(4, "big") + b"\x90" * count)
         if refused:
             with pytest.raises(
-                DecodeError, match=f"expected at most {MAX_VALUES} values, got more"
+                DecodeError, match=f"expected at most {MAX_CLIENT_VALUES} values, got more"
             ) as caught:
                 MESSAGEPACK.decode_client(frame)
             assert caught.value.ref_id == "in_1"
@@ -179,3 +193,39 @@ def test_the_scan_passes_over_extensions(head: bytes) -> None:
     assert msgspec.msgpack.decode(b"\x92" + extension + b"\xc0")[1] is None
     assert structure_fault(b"\x92" + extension + b"\x81\x01\x01", MAX_VALUES) is not None
     assert structure_fault(b"\x92" + extension + b"\x81\xa1a\x01", MAX_VALUES) is None
+
+
+NOT_JSON = {
+    "bytes": b"x",
+    "time": datetime(2026, 1, 1, tzinfo=UTC),
+    "integer as key": {1: 2},
+    "extension": msgspec.msgpack.Ext(5, b"x"),
+    "not a number": float("nan"),
+    "bytes inside": [{"a": b""}],
+}
+
+
+@pytest.mark.parametrize("value", NOT_JSON.values(), ids=NOT_JSON)
+def test_a_server_sends_only_values_that_json_has(value: Any) -> None:
+    """Whatever holds a value for the application; the client could not write it as JSON."""
+    state = {"turn_id": "t_1", "lanes": {"": {"data": {"n": value}}}}
+    events: list[dict[str, Any]] = [
+        {"type": "data", "name": "n", "value": value},
+        {"type": "tool.confirm", "call_id": "c", "arguments": {"a": value}},
+        {"type": "tool.running", "call_id": "c", "arguments": {"a": value}},
+        {"type": "tool.result", "call_id": "c", "status": "completed", "output": value},
+        {"type": "snapshot", "through": 1, "turns": [state]},
+    ]
+    for event in events:
+        with pytest.raises(DecodeError) as caught:
+            MESSAGEPACK.decode_server(msgspec.msgpack.encode(event))
+        assert caught.value.code is errors.BAD_EVENT
+
+
+def test_a_snapshot_may_hold_many_values() -> None:
+    """Hours of speech have more of them than a client may send; the snapshot has a bound in bytes."""
+    audio = [AudioSpan(start_ms=n, duration_ms=20) for n in range(MAX_VALUES // 2)]
+    turn = TurnState(turn_id=TurnId("t_1"), lanes={"": LaneState(audio=audio)})
+    snapshot = Snapshot(through=Seq(1), turns=[turn])
+    for codec in (JSON, MESSAGEPACK):
+        assert codec.decode_server(codec.encode(snapshot)) == snapshot

@@ -100,6 +100,7 @@ NEEDS = {
     "tests/faults/test_proxy.py": ("nginx",),
     "tests/faults/test_scripts.py": ("proc",),
     "tests/faults/test_scripts.py::test_a_line_of_one_megabit": ("namespaces",),
+    "tests/fuzz/test_javascript.py": ("node",),
     "tests/web/": ("node",),
 }
 

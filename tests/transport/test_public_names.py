@@ -19,7 +19,7 @@ import bargein_server
 SOURCES = Path(bargein_server.__file__).parent
 
 IMPORTED = {
-    "h11": {"IDLE", "Request", "SEND_BODY"},
+    "h11": {"IDLE", "Request", "SEND_BODY", "SEND_RESPONSE"},
     "uvicorn": {"Config", "Server"},
     "uvicorn.config": {"Config"},
     "uvicorn.protocols.http.h11_impl": {"H11Protocol"},
@@ -47,9 +47,10 @@ USED = {
     },
     ("serving/http_protocol.py", ("super",)): {
         "connection_lost", "connection_made", "data_received", "eof_received", "handle_websocket_upgrade",
-        "on_response_complete", "pause_writing", "resume_writing", "timeout_keep_alive_handler",
+        "on_response_complete", "pause_writing", "resume_writing", "send_400_response",
+        "timeout_keep_alive_handler",
     },
-    ("serving/http_protocol.py", ("conn",)): {"their_state", "trailing_data"},
+    ("serving/http_protocol.py", ("conn",)): {"our_state", "their_state", "trailing_data"},
     ("serving/server.py", ("super",)): {
         "__init__", "capture_signals", "handle_exit", "on_tick", "shutdown", "startup",
     },

@@ -229,6 +229,8 @@ class ClientCore:
         if self.phase is Phase.OFFLINE:
             return
         check(event, self.phase, self.last_seq, self._epoch)
+        if isinstance(event, (bp.TurnEvent, bp.UnknownEvent)) and event.turn_id:
+            self.turns.check_room(event.turn_id)
         if missing := self._sequence.count_missing(event):
             self.turns.publish(EventsLost(count=missing))
         if isinstance(event, bp.Numbered) and event.seq:
@@ -305,7 +307,7 @@ class ClientCore:
         self._sequence.last_seq = event.through
         over = self.turns.apply_snapshot(event)
         for state in event.turns:
-            if state.input_id is not None and self._outbox.answer(state.input_id) is not None:
+            if state.input_id is not None and self._outbox.answer(state.input_id, InputText):
                 accepted = bp.InputAccepted(turn_id=state.turn_id, input_id=state.input_id, duplicate=True)
                 self._outcomes.append((state.input_id, accepted))
                 self.turns.resolve(state.input_id, Signal.END, queued=False)
@@ -319,7 +321,7 @@ class ClientCore:
     def _input_answered(self, event: bp.InputAccepted | bp.InputQueued) -> None:
         was_open = self.turns.is_open(event.turn_id)
         turn = self.turns.bind(event.turn_id, event.input_id)
-        request = self._outbox.answer(event.input_id)
+        request = self._outbox.answer(event.input_id, InputText)
         turn.queued = isinstance(event, bp.InputQueued)
         if event.seq:
             turn.fold.apply(event)
@@ -334,7 +336,7 @@ class ClientCore:
                 self.turns.resolve(request.id, Signal.END, queued=False)
 
     def _interrupt_result(self, event: bp.InterruptResult) -> None:
-        if self._outbox.answer(event.interrupt_id) is None:
+        if self._outbox.answer(event.interrupt_id, Interrupt) is None:
             return  # answered before
         self.turns.publish(event)
         self._outcomes.append((event.interrupt_id, event))
@@ -348,9 +350,11 @@ class ClientCore:
 
     def _refused(self, event: bp.InputRejected | bp.ErrorEvent) -> None:
         """Settle the refused request, if one waits, and publish the event."""
+        rejected = isinstance(event, bp.InputRejected)
         request_id = event.input_id if isinstance(event, bp.InputRejected) else event.ref_id
         waited = request_id is not None and (
-            self._outbox.answer(request_id) is not None or request_id in self._lost
+            self._outbox.answer(request_id, InputText if rejected else None) is not None
+            or request_id in self._lost
         )
         if request_id is not None and waited:
             self._outcomes.append((request_id, event))

@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from bargein_protocol import (
+    JSON,
     NO_SEQ,
     AudioDelta,
+    Event,
     Output,
     TextDelta,
     Thought,
@@ -39,7 +41,7 @@ class Bounds:
 
     Args:
         events: Number of events.
-        size: Characters of text and bytes of audio, summed.
+        size: Characters of text, bytes of audio and of the JSON of all other events, summed.
     """
 
     events: int = MAX_EVENTS
@@ -259,4 +261,6 @@ def _size(event: SessionEvent) -> int:
         return len(event.text)
     if isinstance(event, AudioDelta):
         return len(event.audio)
-    return 0
+    if isinstance(event, Event):  # of the server
+        return len(JSON.encode(event))  # type: ignore[arg-type]
+    return 0  # the client's own are small, but for a state, of which each turn has one

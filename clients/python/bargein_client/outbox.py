@@ -98,8 +98,17 @@ class Outbox:
         if self._metadata_unsure and isinstance(request, InputText):
             self._behind_metadata.add(request.id)
 
-    def answer(self, request_id: str) -> InputText | Interrupt | None:
-        """Remove a request that was answered and return it; None when none waits."""
+    def answer(
+        self, request_id: str, kind: type[InputText | Interrupt] | None = None
+    ) -> InputText | Interrupt | None:
+        """Remove a request that was answered and return it; None when none waits.
+
+        Args:
+            request_id: The request.
+            kind: What the answer is for, None for any request; one of another kind goes on waiting.
+        """
+        if kind is not None and not isinstance(self.unanswered.get(request_id), kind):
+            return None
         if request_id in self._behind_metadata:
             self._behind_metadata.clear()
             self._metadata_unsure = False

@@ -50,8 +50,8 @@ def check(event: bp.ServerEvent | bp.UnknownEvent, phase: Phase, last_seq: bp.Se
     elif isinstance(event, (bp.ReplayDone, bp.Snapshot)):
         if phase is not Phase.REPLAYING:
             raise ServerViolation("expected a replay only after a resume")
-        if isinstance(event, bp.Snapshot) and event.through < last_seq:
-            raise ServerViolation(f"expected a snapshot of {last_seq} or later, got {event.through}")
+        if isinstance(event, bp.Snapshot):
+            _check_snapshot(event, last_seq)
     elif isinstance(event, bp.Numbered):
         if phase is Phase.OPENING:
             raise ServerViolation("expected session.opened before the first numbered event")
@@ -65,6 +65,14 @@ def gap_before(event: bp.ServerEvent | bp.UnknownEvent, last_seq: bp.Seq) -> int
     if isinstance(event, bp.Numbered):
         return max(0, event.seq - last_seq - 1)
     return 0
+
+
+def _check_snapshot(event: bp.Snapshot, last_seq: bp.Seq) -> None:
+    if event.through < last_seq:
+        raise ServerViolation(f"expected a snapshot of {last_seq} or later, got {event.through}")
+    turn_ids = {state.turn_id for state in event.turns}
+    if bp.NO_TURN in turn_ids or len(turn_ids) < len(event.turns):
+        raise ServerViolation("expected a snapshot with each turn once, under its id")
 
 
 def _check_number(event: bp.Numbered) -> None:

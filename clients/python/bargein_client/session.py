@@ -336,16 +336,16 @@ class ClientSession:
         if not self._opened.done() and self._core.session_id is not None:
             self._opened.set_result(None)
         for request_id, outcome in self._core.outcomes():
-            if request_id in self._interrupts:
+            if isinstance(outcome, (bp.InterruptResult, bp.ErrorEvent)) and request_id in self._interrupts:
                 self._settle_interrupt(request_id, outcome)
             elif request_id in self._turns:
                 self._settle_turn(request_id, outcome)
 
-    def _settle_interrupt(self, request_id: str, outcome: Outcome) -> None:
+    def _settle_interrupt(self, request_id: str, outcome: bp.InterruptResult | bp.ErrorEvent) -> None:
         answer = self._interrupts.pop(request_id)
         if isinstance(outcome, bp.InterruptResult):
             answer.set_result(outcome)
-        elif isinstance(outcome, bp.ErrorEvent):
+        else:
             refused = InterruptRefused(outcome.code, outcome.message, retryable=outcome.retryable)
             answer.set_result(refused)
 
@@ -354,11 +354,10 @@ class ClientSession:
         if isinstance(outcome, (bp.InputAccepted, bp.InputQueued)):
             turn._accept(outcome)
             return
+        if isinstance(outcome, bp.TurnEnded) and outcome.turn_id != turn.id:
+            return  # another turn for which the server named the same input
         del self._turns[input_id]
-        if isinstance(outcome, bp.TurnEnded):
-            turn._finish(outcome)
-        else:
-            turn._finish(_rejected(outcome))
+        turn._finish(outcome if isinstance(outcome, bp.TurnEnded) else _rejected(outcome))
 
     def _finish(self, error: BargeinError) -> None:
         """End everything that waits, because the session is over."""

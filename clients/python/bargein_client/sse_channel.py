@@ -6,6 +6,7 @@ For networks that block WebSockets. Needs httpx2, which is imported on first use
 from __future__ import annotations
 
 import asyncio
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 INSTALL = 'pip install "bargein[sse]"'
 _QUEUED = 64
+_MAX_ANSWER_BYTES = 65_536
 
 
 class _Close(msgspec.Struct):
@@ -40,34 +42,65 @@ class _Close(msgspec.Struct):
 
 
 class EventStreamParser:
-    """Parser of an event stream (HTML Living Standard, section 9.2.6)."""
+    """Parser of an event stream (HTML Living Standard, section 9.2.6).
+
+    Its time and its memory are proportional to the bytes, however they arrive.
+    """
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._line = bytearray()  # incomplete
         self._kind = ""
-        self._data: list[bytes] = []
+        self._data = bytearray()  # each line with its end
+        self._at_start = True
+        self._after_cr = False
 
     @property
     def size(self) -> int:
         """Bytes of the incomplete event."""
-        return len(self._rest) + sum(map(len, self._data))
+        return len(self._line) + len(self._data)
 
     def feed(self, chunk: bytes) -> Iterator[tuple[str, bytes]]:
         """Yield type and data of each complete event; ignore comments and ids."""
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        chunk = self._without_start(chunk)
+        if self._after_cr and chunk:
+            chunk = chunk.removeprefix(b"\n")  # the second half of a line end
+            self._after_cr = False
+        if not chunk:
+            return
+        self._after_cr = chunk.endswith(b"\r")
+        lines = chunk.splitlines()  # at \n, \r and \r\n
+        rest = b"" if chunk.endswith((b"\n", b"\r")) else lines.pop()
         for line in lines:
-            line = line.removesuffix(b"\r")
-            if not line:
-                if self._data:
-                    yield self._kind, b"\n".join(self._data)
-                self._kind, self._data = "", []
+            if self._line:
+                line, self._line = bytes(self._line + line), bytearray()
+            if line:
+                self._field(line)
                 continue
-            name, _, value = line.partition(b":")
-            value = value.removeprefix(b" ")
-            if name == b"event":
-                self._kind = value.decode("utf-8", "replace")
-            elif name == b"data":
-                self._data.append(value)
+            if self._data:
+                yield self._kind, bytes(self._data[:-1])
+                self._data = bytearray()
+            self._kind = ""
+        self._line += rest
+
+    def _without_start(self, chunk: bytes) -> bytes:
+        """Return bytes without the byte order mark of the stream, b"" until that is known."""
+        if not self._at_start:
+            return chunk
+        self._line += chunk
+        if len(self._line) < len(BOM_UTF8) and BOM_UTF8.startswith(self._line):
+            return b""
+        self._at_start = False
+        chunk, self._line = bytes(self._line), bytearray()
+        return chunk.removeprefix(BOM_UTF8)
+
+    def _field(self, line: bytes) -> None:
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"event":
+            self._kind = value.decode("utf-8", "replace")
+        elif name == b"data":
+            self._data += value
+            self._data += b"\n"
 
 
 def stream_url(url: str) -> str:
@@ -150,12 +183,13 @@ class SseChannel:
     async def _post(self, url: str, token: str, event: ClientEvent) -> ChannelClosed | None:
         headers = {"Content-Type": "application/json", "Bargein-Session-Token": token}
         try:
-            answer = await self._client.post(
-                url, content=JSON.encode(event), headers=headers, timeout=OPEN_TIMEOUT_S
-            )
+            async with self._client.stream(
+                "POST", url, content=JSON.encode(event), headers=headers, timeout=OPEN_TIMEOUT_S
+            ) as answer:
+                status = answer.status_code
+                await _skip(answer)
         except stream_errors() as error:
             return ChannelClosed(ABNORMAL, readable(error))
-        status = answer.status_code
         if status == HTTPStatus.ACCEPTED:
             return None
         if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
@@ -168,7 +202,11 @@ class SseChannel:
         return ChannelClosed(ABNORMAL, f"the server answered with HTTP status {status}", status)
 
     async def _read(self, opening: SessionOpen) -> None:
-        headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "text/event-stream",
+            "Accept-Encoding": "identity",
+        }
         if opening.auth is not None:
             # It may be a ticket, which is good once; the cookie of the answer is the credential from then on.
             headers["Bargein-Cookie"] = urlsplit(self._url).path.removesuffix("/v1/sessions") or "/"
@@ -193,7 +231,7 @@ class SseChannel:
         """Queue events until the stream ends; return the reason."""
         self._instead = None
         reader = EventStreamParser()
-        async for chunk in response.aiter_bytes():
+        async for chunk in response.aiter_raw():  # not decompressed: a few bytes could become millions
             self.last_received_at = self._loop.time()
             for kind, data in reader.feed(chunk):
                 if kind == "close":
@@ -239,10 +277,19 @@ async def connect_sse_channel(
     return SseChannel(stream_url(url), headers, instead)
 
 
+async def _skip(answer: httpx2.Response) -> None:
+    """Read a short body, so that the connection can be used again, and nothing of a long one."""
+    length = 0
+    async for chunk in answer.aiter_raw():
+        length += len(chunk)
+        if length > _MAX_ANSWER_BYTES:
+            return
+
+
 def _closed(data: bytes) -> BargeinError:
     try:
         code = code_of_close(msgspec.json.decode(data, type=_Close).number)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):  # the last for deep nesting
         return ServerViolation("expected a code in the close event, got none")
     return ChannelClosed(code, code.reason)
 

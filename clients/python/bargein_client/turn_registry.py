@@ -19,6 +19,8 @@ from .inbox import Bounds, Inbox
 from .tracked_turn import TrackedTurn
 
 _MAX_ENDED = 1024
+_MAX_OPEN = 4096
+"""Maximum number of open turns: as many as a snapshot may hold."""
 
 OUTCOME_SIGNALS: dict[bp.Outcome, Signal] = {
     "interrupted": Signal.END,
@@ -85,6 +87,15 @@ class TurnRegistry:
     def is_open(self, turn_id: TurnId) -> bool:
         """Return whether a turn is open under this id."""
         return turn_id in self._by_id
+
+    def check_room(self, turn_id: TurnId) -> None:
+        """Check that a turn is open, or may be.
+
+        Raises:
+            ServerViolation: Too many others are open.
+        """
+        if len(self._open) >= _MAX_OPEN and turn_id not in self._by_id:
+            raise ServerViolation(f"expected at most {_MAX_OPEN} open turns, got one more")
 
     def refuse_ended(self, turn_id: TurnId) -> None:
         """Check that a turn has not ended yet.

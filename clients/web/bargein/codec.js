@@ -13,6 +13,10 @@ import { EVENTS, OBJECTS } from "./shapes.js";
 
 /** @typedef {[string, [number, any]][]} Fields By name: presence and shape; see `scripts/web_types.js`. */
 
+/** Bounds of a value for the application. */
+const MAX_DEPTH = 64;
+const MAX_VALUES = 65_536;
+
 /** @type {Fields} */
 const UNKNOWN = [["seq", [1, ["integer", 0, Number.MAX_SAFE_INTEGER]]], ["turn_id", [1, ["string", 0, 64]]]];
 /** @type {Map<string | undefined, Fields>} */
@@ -41,6 +45,7 @@ export function decode(frame) {
     throw new ServerViolation("expected an event, got a frame that is not JSON");
   }
   if (!isObject(event) || typeof event.type !== "string") throw new ServerViolation("expected an event with a type");
+  if (event.type.startsWith("client.")) throw new ServerViolation("expected an event of a server, got one of a client");
   const name = Object.hasOwn(EVENTS, event.type) ? EVENTS[event.type] : undefined;
   checkFields(event, FIELDS.get(name) ?? UNKNOWN, event.type);
   return /** @type {AnyEvent} */ (event);
@@ -68,7 +73,7 @@ function checkValue(value, shape, where) {
   const [kind, first, second, third] = shape;
   switch (kind) {
     case "any":
-      return expect(value !== undefined, where);
+      return expect(value !== undefined && isOpenValue(value), where);
     case "boolean":
       return expect(typeof value === "boolean", where);
     case "string":
@@ -110,6 +115,30 @@ function expect(isRight, where) {
  */
 function isAtMost(text, characters) {
   return text.length <= characters || countCharacters(text) <= characters;
+}
+
+/**
+ * Returns whether a value for the application is within its bounds. A deeper one could be read, but functions that
+ * copy or encode it run out of stack.
+ *
+ * @param {unknown} value
+ */
+function isOpenValue(value) {
+  let level = [value];
+  let values = 0;
+  for (let depth = 0; depth < MAX_DEPTH && level.length > 0; depth++) {
+    /** @type {unknown[]} */
+    const inner = [];
+    for (const one of level) {
+      if (typeof one !== "object" || one === null) continue;
+      const items = Object.values(one);
+      values += Array.isArray(one) ? items.length : 2 * items.length;
+      if (values > MAX_VALUES) return false;
+      for (const item of items) inner.push(item);
+    }
+    level = inner;
+  }
+  return level.every((one) => typeof one !== "object" || one === null);
 }
 
 /** @param {string} text */

@@ -221,6 +221,7 @@ export class ClientCore {
   receive(event) {
     if (this.phase === "offline") return false;
     check(event, this.phase, this.lastSeq, this.epoch);
+    if (turnOf(event)) this.turns.checkRoom(turnOf(event));
     const count = this.#sequence.countMissing(event);
     if (count > 0) this.turns.publish({ type: "client.lost", count });
     if (isNumbered(event) && event.seq) {
@@ -329,7 +330,7 @@ export class ClientCore {
     this.#sequence.lastSeq = event.through;
     const over = this.turns.applySnapshot(event);
     for (const { turn_id, input_id } of event.turns) {
-      if (input_id == null || this.#outbox.answer(input_id) === undefined) continue;
+      if (input_id == null || this.#outbox.answer(input_id, "input.text") === undefined) continue;
       const tracked = this.turns.ofInput(input_id);
       /** @type {AnyEvent} */
       const accepted = { type: "input.accepted", turn_id, input_id, duplicate: true };
@@ -343,7 +344,7 @@ export class ClientCore {
   #inputAnswered(event) {
     const wasOpen = this.turns.isOpen(event.turn_id);
     const turn = this.turns.bind(event.turn_id, event.input_id);
-    const request = this.#outbox.answer(event.input_id);
+    const request = this.#outbox.answer(event.input_id, "input.text");
     turn.queued = event.type === "input.queued";
     if (event.seq) turn.fold.apply(event);
     if (request === undefined && wasOpen) return; // the numbered copy of an answer that a resend got before
@@ -356,7 +357,7 @@ export class ClientCore {
 
   /** @param {ServerEventOf<"interrupt.result">} event */
   #interruptResult(event) {
-    if (this.#outbox.answer(event.interrupt_id) === undefined) return; // answered before
+    if (this.#outbox.answer(event.interrupt_id, "interrupt") === undefined) return; // answered before
     this.turns.publish(event);
     this.#outcomes.push({ id: event.interrupt_id, tracked: null, event });
     this.turns.resolve(event.interrupt_id, OUTCOME_SIGNALS[event.outcome] ?? null);
@@ -364,7 +365,7 @@ export class ClientCore {
 
   /** Settles the request that the event refuses, if one waits, and publishes the event. @param {AnyEvent} event @param {string} id */
   #refused(event, id) {
-    if (this.#outbox.answer(id) !== undefined || this.#lost.has(id)) {
+    if (this.#outbox.answer(id, event.type === "error" ? null : "input.text") !== undefined || this.#lost.has(id)) {
       const tracked = this.turns.ofInput(id);
       this.#outcomes.push({ id, tracked, event });
       this.turns.resolve(id, null);

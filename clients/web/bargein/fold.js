@@ -19,7 +19,7 @@ const MAX_KEYS = 1024;
 
 /** The events of one turn, folded as they arrive. */
 export class TurnFold {
-  /** Lengths of texts in characters; JavaScript's strings count UTF-16 units. @type {WeakMap<Lane, Lengths>} */
+  /** Lengths of texts in characters; JavaScript's strings count UTF-16 units. @type {WeakMap<object, Record<string, number>>} */
   #lengths = new WeakMap();
   /** @type {WeakMap<Lane, Map<string, Tool>>} */
   #calls = new WeakMap();
@@ -147,15 +147,17 @@ export class TurnFold {
   }
 
   /**
-   * @param {Lane} lane
-   * @param {"text" | "thoughts"} name
+   * Appends to a text of a lane or of a call, up to its bound.
+   *
+   * @param {any} owner
+   * @param {"text" | "thoughts" | "arguments"} name
    * @param {string} text
    */
-  append(lane, name, text) {
-    const lengths = this.#lengthsOf(lane);
-    const piece = firstCharacters(text, MAX_TEXT_CHARS - lengths[name]);
-    lane[name] += piece;
-    lengths[name] += countCharacters(piece);
+  append(owner, name, text) {
+    const length = this.#lengthOf(owner, name);
+    const piece = firstCharacters(text, MAX_TEXT_CHARS - length);
+    owner[name] += piece;
+    /** @type {Record<string, number>} */ (this.#lengths.get(owner))[name] = length + countCharacters(piece);
   }
 
   /**
@@ -171,7 +173,7 @@ export class TurnFold {
     }
     let tool = calls.get(callId);
     if (tool === undefined) {
-      tool = newTool(callId, this.#lengthsOf(lane).text);
+      tool = newTool(callId, this.#lengthOf(lane, "text"));
       if (lane.tools.length < MAX_TOOLS) {
         lane.tools.push(tool);
         calls.set(callId, tool);
@@ -180,18 +182,17 @@ export class TurnFold {
     return tool;
   }
 
-  /** @param {Lane} lane */
-  #lengthsOf(lane) {
-    let lengths = this.#lengths.get(lane);
-    if (lengths === undefined) {
-      lengths = { text: countCharacters(lane.text), thoughts: countCharacters(lane.thoughts) };
-      this.#lengths.set(lane, lengths);
-    }
-    return lengths;
+  /**
+   * @param {any} owner
+   * @param {string} name
+   * @returns {number}
+   */
+  #lengthOf(owner, name) {
+    let lengths = this.#lengths.get(owner);
+    if (lengths === undefined) this.#lengths.set(owner, (lengths = {}));
+    return (lengths[name] ??= countCharacters(owner[name]));
   }
 }
-
-/** @typedef {{text: number, thoughts: number}} Lengths */
 
 /** @type {{[T in keyof Outputs]: (this: TurnFold, lane: Lane, event: Outputs[T]) => void}} */
 const FOLDS = {
@@ -211,8 +212,7 @@ const FOLDS = {
     this.tool(lane, event.call_id).name = event.name;
   },
   "tool.call.delta"(lane, event) {
-    const tool = this.tool(lane, event.call_id);
-    tool.arguments = firstCharacters(tool.arguments + event.arguments, MAX_TEXT_CHARS);
+    this.append(this.tool(lane, event.call_id), "arguments", event.arguments);
   },
   "tool.confirm"(lane, event) {
     Object.assign(this.tool(lane, event.call_id), { state: "confirming", given: event.arguments });

@@ -17,7 +17,7 @@
 import { isDelivered } from "./delivery.js";
 import { isOutput, turnOf } from "./kinds.js";
 
-/** Capacity of an inbox: events, and characters of text and of encoded audio, summed. */
+/** Capacity of an inbox: events, and characters of text, of encoded audio and of all other events as JSON, summed. */
 export const BOUNDS = Object.freeze({ events: 8192, size: 32 * 1024 * 1024 });
 
 /** @typedef {{events: number, size: number}} Bounds */
@@ -252,5 +252,8 @@ function isNoOutput(event) {
 /** @param {AnyEvent} event */
 function sizeOf(event) {
   if (isDelta(event)) return event.text.length;
-  return event.type === "audio.delta" ? event.audio.length : 0;
+  if (event.type === "audio.delta") return event.audio.length;
+  // Any other event of the server may be large, too. What the client makes itself is small, but for a state, of which
+  // each turn has one.
+  return event.type.startsWith("client.") ? 0 : JSON.stringify(event).length;
 }

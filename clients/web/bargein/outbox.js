@@ -82,8 +82,15 @@ export class Outbox {
     if (this.#metadataUnsure && request.type === "input.text") this.#behindMetadata.add(request.id);
   }
 
-  /** Removes a request that was answered and returns it; undefined when none waits. @param {string} requestId */
-  answer(requestId) {
+  /**
+   * Removes a request that was answered and returns it; undefined when none waits.
+   *
+   * @param {string} requestId
+   * @param {"input.text" | "interrupt" | null} type What the answer is for, null for any request; one of another type
+   *   goes on waiting.
+   */
+  answer(requestId, type = null) {
+    if (type !== null && this.unanswered.get(requestId)?.type !== type) return undefined;
     if (this.#behindMetadata.has(requestId)) {
       this.#behindMetadata.clear();
       this.#metadataUnsure = false;

@@ -35,9 +35,7 @@ export function check(event, phase, lastSeq, epoch) {
     if (event.resumed && event.epoch !== epoch) violation("expected a resumed session to keep its epoch");
   } else if (event.type === "replay.done" || event.type === "snapshot") {
     if (phase !== "replaying") violation("expected a replay only after a resume");
-    if (event.type === "snapshot" && event.through < lastSeq) {
-      violation(`expected a snapshot of ${lastSeq} or later, got ${event.through}`);
-    }
+    if (event.type === "snapshot") checkSnapshot(event, lastSeq);
   } else if (isNumbered(event)) {
     if (phase === "opening") violation("expected session.opened before the first numbered event");
     checkNumber(event);
@@ -53,6 +51,13 @@ export function check(event, phase, lastSeq, epoch) {
 export function gapBefore(event, lastSeq) {
   if (event.type === "replay.done") return Math.max(0, event.through - lastSeq);
   return isNumbered(event) ? Math.max(0, (event.seq ?? 0) - lastSeq - 1) : 0;
+}
+
+/** @param {AnyEvent} event @param {number} lastSeq */
+function checkSnapshot({ through, turns }, lastSeq) {
+  if (through < lastSeq) violation(`expected a snapshot of ${lastSeq} or later, got ${through}`);
+  const turnIds = new Set(turns.map((/** @type {{turn_id: string}} */ state) => state.turn_id));
+  if (turnIds.has("") || turnIds.size < turns.length) violation("expected a snapshot with each turn once, under its id");
 }
 
 /** @param {AnyEvent} event */

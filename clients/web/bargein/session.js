@@ -281,7 +281,7 @@ export class ClientSession {
   /** @param {Outcome} outcome */
   #settle({ id, tracked, event }) {
     const interrupt = id === null ? undefined : this.#interrupts.get(id);
-    if (interrupt !== undefined) {
+    if (interrupt !== undefined && (event.type === "interrupt.result" || event.type === "error")) {
       this.#interrupts.delete(/** @type {string} */ (id));
       if (event.type === "interrupt.result") interrupt.resolve(/** @type {any} */ (event));
       else interrupt.reject(new InterruptRefused(event.code, event.message, event.retryable ?? false));

@@ -10,12 +10,13 @@
 import { decode, encode } from "./codec.js";
 import { codeNamed, row } from "./codes.js";
 import { ServerViolation } from "./errors.js";
+import { EventStreamParser } from "./event_stream_parser.js";
 import { NO_SLOT, takeSlot } from "./stream_slots.js";
 
+/** The largest event that is read: a snapshot holds whole turns. */
+const MAX_EVENT_CHARS = 16 * 1024 * 1024;
 const STATUS_CODES = new Map([[401, "unauthorized"], [403, "forbidden"], [429, "overloaded"], [503, "overloaded"]]);
 
-/** The largest event that is read, like the largest frame of the Python client. */
-const MAX_EVENT_CHARS = 16 * 1024 * 1024;
 /** Time that a request with an event may take. The event is repeated with the next stream, whose request carries it. */
 const POST_TIMEOUT_MS = 10_000;
 
@@ -89,32 +90,30 @@ export class SseChannel {
       return;
     }
     const text = new TextDecoder();
+    const parser = new EventStreamParser();
     const reader = response.body.getReader();
-    let rest = "";
     for (;;) {
       const { done, value } = await reader.read();
       if (done) break;
       this.lastReceivedAt = this.#now();
-      // The server ends lines with \n alone, and a proxy must not transform them.
-      const blocks = (rest + text.decode(value, { stream: true })).split("\n\n");
-      rest = blocks.pop() ?? "";
-      if (rest.length > MAX_EVENT_CHARS) throw new ServerViolation("expected an event of 16 MiB at most, got a larger one");
-      for (const block of blocks) this.#receive(block);
+      for (const event of parser.feed(text.decode(value, { stream: true }))) this.#receive(event);
+      if (parser.size > MAX_EVENT_CHARS) {
+        throw new ServerViolation(`expected at most ${MAX_EVENT_CHARS} characters of an event, got more`);
+      }
     }
     this.#close({ code: row("abnormal"), why: "the stream ended" });
   }
 
-  /** @param {string} block */
-  #receive(block) {
-    const lines = block.split("\n");
-    const data = lines.filter((line) => line.startsWith("data:")).map((line) => line.slice(5).replace(/^ /, ""));
-    if (data.length === 0 || this.#listener === null) return; // a comment that keeps the connection open
-    if (lines.includes("event: close")) {
-      const code = codeNamed(JSON.parse(data.join("\n")).name) ?? row("abnormal");
+  /** @param {import("./event_stream_parser.js").StreamEvent} event */
+  #receive({ kind, data }) {
+    if (this.#listener === null) return;
+    if (kind === "close") {
+      const named = codeNamed(nameOf(data));
+      const code = named?.closes ? named : row("abnormal");
       this.#close({ code, why: code.reason });
       return;
     }
-    const event = decode(data.join("\n"));
+    const event = decode(data);
     if (event.type === "session.opened") {
       this.#token = event.token;
       this.#path = `${this.#url}/${encodeURIComponent(event.session_id)}/events`;
@@ -176,6 +175,15 @@ function refusal({ status }) {
   const name = STATUS_CODES.get(status);
   if (name !== undefined) return { code: row(name), why: row(name).reason };
   return { code: row("abnormal"), why: `the server answered with HTTP status ${status}` };
+}
+
+/** Returns the name in a close event; "" when it has none. @param {string} data */
+function nameOf(data) {
+  try {
+    return String(JSON.parse(data)?.name ?? "");
+  } catch {
+    return "";
+  }
 }
 
 /**

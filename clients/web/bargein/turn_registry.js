@@ -18,6 +18,8 @@ import { Inbox } from "./inbox.js";
 import { TrackedTurn } from "./tracked_turn.js";
 
 const MAX_ENDED = 1024;
+/** Maximum number of open turns: as many as a snapshot may hold. */
+const MAX_OPEN = 4096;
 
 /** @type {Record<InterruptOutcome, Signal>} */
 export const OUTCOME_SIGNALS = {
@@ -100,6 +102,16 @@ export class TurnRegistry {
    */
   isOpen(turnId) {
     return this.#byId.has(turnId);
+  }
+
+  /**
+   * Throws a `ServerViolation` for one turn too many.
+   *
+   * @param {string} turnId
+   */
+  checkRoom(turnId) {
+    if (this.#open.length < MAX_OPEN || this.#byId.has(turnId)) return;
+    throw new ServerViolation(`expected at most ${MAX_OPEN} open turns, got one more`);
   }
 
   /**

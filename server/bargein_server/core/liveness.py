@@ -70,13 +70,12 @@ class Liveness:
         if self._away_since is None:
             if self._turns.current is not None:
                 self.heard_at = now
-            if now - self._silent_since >= self._interval():
+            if now >= self._silent_since + self._interval():
                 self._check_silence(now)
-            return now - self.heard_at >= settings.idle_s
-        away = now - self._away_since
+            return now >= self.heard_at + settings.idle_s
         if self._turns.current is None:
-            return away >= settings.resume_s
-        if away >= settings.away_s:
+            return now >= self._away_since + settings.resume_s
+        if now >= self._away_since + settings.away_s:
             self._turns.client_gone()
             self._away_since = now
         return False

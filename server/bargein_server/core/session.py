@@ -344,7 +344,10 @@ class Session:
         return deadline
 
     def tick(self, now: float) -> None:
-        """Carry out all due actions."""
+        """Carry out all due actions.
+
+        The times are compared with the sums of `next_deadline`: a difference may be rounded to less.
+        """
         self._begin(now)
         turns = self._turns
         turn = turns.current
@@ -354,7 +357,7 @@ class Session:
                 self.output.drain_to_log()
         if turn is not None and turn.stage is Stage.RUNNING:
             self._check_output(turn, now)
-        elif turn is not None and turns.permit.waits and now - turn.progress_at >= self._settings.turn_wait_s:
+        elif turn is not None and turns.permit.waits and now >= turn.progress_at + self._settings.turn_wait_s:
             turns.end(turn, OVERLOAD)
             turns.start_next()
         if self._liveness.tick(now):
@@ -368,13 +371,13 @@ class Session:
             turn.paused_since = None
         elif turn.paused_since is None:
             turn.paused_since = turn.progress_at
-        if turn.paused_since is not None and now - turn.paused_since >= self._settings.paused_s:
+        if turn.paused_since is not None and now >= turn.paused_since + self._settings.paused_s:
             self._turns.end(turn, TIMEOUT)  # it would keep its slot for as long as the client likes
             self._turns.start_next()
             return
         if self.full or turn.runs_tool:
             turn.progress_at = now  # the agent is not pulled, or a tool runs: no output is expected
-        elif now - turn.progress_at >= self._settings.no_output_s:
+        elif now >= turn.progress_at + self._settings.no_output_s:
             self._turns.end(turn, NO_OUTPUT)
             self._turns.start_next()
 

@@ -15,9 +15,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from bargein_protocol import Code, Cursor, ErrorEvent, SessionId, SessionOpen, Token, errors
-from bargein_protocol.codec import open_value_fault
 from bargein_protocol.json_scan import structure_fault
-from bargein_protocol.types import MAX_VALUES
+from bargein_protocol.open_values import open_value_fault
+from bargein_protocol.types import MAX_CLIENT_VALUES
 
 from ..guard.admission import RETRY_AFTER_S, Admission, Caller, Refused, rare_log
 from ..guard.limits import address_key
@@ -95,7 +95,7 @@ COOKIE_HEADER = "Bargein-Cookie"
 
 _PATH = re.compile(r"/|(/[A-Za-z0-9._~%-]{1,128}){1,16}/?")
 
-MAX_BODY_VALUES = 4 * MAX_VALUES
+MAX_BODY_VALUES = 4 * MAX_CLIENT_VALUES
 """Maximum number of values in a body that holds many inputs, keys included."""
 
 T = TypeVar("T")
@@ -195,7 +195,7 @@ class Call:
             Refused: The body does not decode to one.
         """
         body = await self.body(limit if limit is not None else self.sessions.settings.max_frame_bytes)
-        fault = structure_fault(body, MAX_VALUES if limit is None else MAX_BODY_VALUES)
+        fault = structure_fault(body, MAX_CLIENT_VALUES if limit is None else MAX_BODY_VALUES)
         if fault is not None:
             raise Refused(422, fault)
         try:

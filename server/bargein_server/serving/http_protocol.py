@@ -159,6 +159,13 @@ class BoundedHttpProtocol(H11Protocol):
         self._stop_timer()
         super().handle_websocket_upgrade(event)
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuse bytes that are not HTTP; close if the response has begun (uvicorn)."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self._accepted.close()
+
     def on_response_complete(self) -> None:
         """Close after a response to a request whose body was not read (uvicorn).
 
