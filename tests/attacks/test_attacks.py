@@ -114,6 +114,7 @@ def worst(times: list[float]) -> float:
     return sorted(times)[int(len(times) * 0.99)]
 
 
+@pytest.mark.nightly
 @pytest.mark.alone
 @pytest.mark.needs("proc")
 @pytest.mark.parametrize("name", ATTACKS)

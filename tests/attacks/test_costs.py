@@ -239,6 +239,7 @@ async def serving(tmp_path: Path) -> AsyncIterator[ServerProcess]:
         yield process
 
 
+@pytest.mark.nightly
 @pytest.mark.alone
 @pytest.mark.needs("proc")
 @pytest.mark.parametrize("what", COSTS)

@@ -8,7 +8,17 @@ import itertools
 import pytest
 
 from bargein_server.transport import sockets as module
-from bargein_server.transport.sockets import MAX_UNREAD_BYTES, READ_BYTES, SLICE_S, Sockets, Unread
+from bargein_server.transport.sockets import (
+    CHEAP_S,
+    DEAR_S,
+    LEAST_BYTES,
+    MAX_UNREAD_BYTES,
+    MOST_BYTES,
+    READ_BYTES,
+    SLICE_S,
+    Sockets,
+    Unread,
+)
 
 PARTS = 4
 """Parts that fit into a slice."""
@@ -130,3 +140,26 @@ def test_sockets_are_counted_in_total_and_by_address() -> None:
     for name in ("a10", "c", "b", "b"):
         sockets.leave(name)
     assert sockets.enter("d", "192.0.2.4")
+
+
+@pytest.mark.parametrize(
+    ("took_s", "sizes"),
+    [
+        (0.5 * CHEAP_S, [READ_BYTES, 2 * READ_BYTES, 4 * READ_BYTES]),
+        (2 * DEAR_S, [READ_BYTES, READ_BYTES // 2]),
+    ],
+)
+async def test_parts_are_as_large_as_their_time_allows(
+    took_s: float, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within a large frame longer parts are cheaper; many small chunks take long."""
+    ticks = itertools.count()
+    monkeypatch.setattr(module, "perf_counter", lambda: next(ticks) * took_s)
+    one = Connection(_sockets(), "192.0.2.1")
+    one.receive(32)
+    assert one.sizes[: len(sizes)] == sizes
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert one.unread.data is None
+    assert min(one.sizes) >= LEAST_BYTES
+    assert max(one.sizes) <= MOST_BYTES

@@ -25,14 +25,17 @@ REQUEST_S = 0.5e-3
 MAX_UNREAD_BYTES = 16 * 1024 * 1024
 """Received bytes of one address that may wait to be read."""
 
+RECEIVE_S = 2e-9
+"""Seconds that count for each byte, because the kernel and the event loop have copied it."""
+
 READ_BYTES = 1024
-"""Bytes that are parsed at a time: at most 170 frames, whose pongs leave in one write."""
+"""Bytes that are parsed at a time at first: at most 170 frames, whose pongs leave in one write."""
 
-MAX_READ_BYTES = 32 * 1024
-"""Bytes that are parsed at a time where they take little time, as within a large frame."""
+LEAST_BYTES, MOST_BYTES = 128, 32 * 1024
+"""Bytes that are parsed at a time where they take much time, and where they take little."""
 
-CHEAP_S = 0.1e-3
-"""Seconds within which a part is read of which the next may be twice as long."""
+CHEAP_S, DEAR_S = 0.1e-3, 0.4e-3
+"""Seconds for a part below which the next one is twice as long, and above which it is half as long."""
 
 
 class ReadingShare:
@@ -118,10 +121,11 @@ class Unread:
         share: The share.
     """
 
-    __slots__ = ("data", "share")
+    __slots__ = ("_size", "data", "share")
 
     def __init__(self, share: ReadingShare) -> None:
         self.share = share
+        self._size = READ_BYTES
         self.data: bytearray | None = None
 
     def add(self, data: bytes) -> bool:
@@ -134,21 +138,24 @@ class Unread:
 
     def read(self, connection: Readable) -> None:
         """Let the connection read until its share is used, then wait."""
-        share, size = self.share, READ_BYTES
+        share = self.share
         while (data := self.data) is not None and connection.may_read:
             if share.spent_s >= SLICE_S:
                 share.wait(connection)
                 return
-            part = bytes(data[:size])
-            del data[:size]
+            part = bytes(data[: self._size])
+            del data[: self._size]
             share.unread -= len(part)
             if not data:
                 self.data = None
             began = perf_counter()
             connection.read(part)
             took_s = perf_counter() - began
-            share.charge(took_s)
-            size = min(2 * size, MAX_READ_BYTES) if took_s < CHEAP_S else READ_BYTES
+            share.charge(took_s + RECEIVE_S * len(part))
+            if took_s < CHEAP_S:
+                self._size = min(2 * self._size, MOST_BYTES)
+            elif took_s > DEAR_S:
+                self._size = max(self._size // 2, LEAST_BYTES)
 
     def drop(self, connection: Readable) -> None:
         """Forget the bytes: the connection is closed, or another protocol has the socket."""
