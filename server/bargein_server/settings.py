@@ -168,6 +168,10 @@ class Settings(Struct, frozen=True, kw_only=True):
             "not count.",
         ),
     ] = 500
+    max_frames_per_s: Annotated[
+        PerSecond,
+        _about(CONNECTIONS, "Frames of one connection, pings and fragments too; bursts of twice as many."),
+    ] = 4096
     max_bytes_per_s: Annotated[
         BytesPerSecond,
         _about(CONNECTIONS, "Total size of the messages from one client, or requests from one address."),

@@ -167,7 +167,7 @@ COSTS: dict[str, Cost] = {
     "a connection that says nothing": Cost(keeps(of=connect), 1),
     "half a head": Cost(keeps(request("GET", "/", b"", {"X": "x" * 30_000})[:-4], of=connect), 30_000),
     "a handshake": Cost(keeps(), 200),
-    "10,000 empty pings": Cost(keeps(frame(PING) * 10_000), 60_000, 20),
+    "8,000 empty pings": Cost(keeps(frame(PING) * 8_000), 48_000, 20),
     "4,000 fragments of a byte": Cost(
         keeps(frame(TEXT, b"x", final=False) + frame(CONTINUATION, b"x", final=False) * 3_999), 28_000, 20
     ),

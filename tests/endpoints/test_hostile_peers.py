@@ -101,7 +101,7 @@ async def test_a_message_inside_of_another_is_not_taken() -> None:
 
 async def test_a_ping_flood_whose_pongs_nobody_reads_is_aborted() -> None:
     """Pongs are written past a full buffer, and the buffer is bounded."""
-    async with serving(echo) as server, upgraded(server) as (reader, writer):
+    async with serving(echo, max_frames_per_s=10**6) as server, upgraded(server) as (reader, writer):
         reader._transport.pause_reading()  # type: ignore[attr-defined]
         flood = frame(9, os.urandom(125)) * 500
         sent = 0
@@ -114,6 +114,13 @@ async def test_a_ping_flood_whose_pongs_nobody_reads_is_aborted() -> None:
             except ConnectionError:
                 pass
         assert sent < 100 * MAX_PONG_BYTES
+
+
+async def test_a_flood_of_pings_is_closed_with_4429() -> None:
+    """They are answered up to the rate, whatever else the client sends."""
+    async with serving(echo) as server, upgraded(server) as (reader, writer):
+        writer.write(frame(9) * 20_000)
+        assert (4429).to_bytes(2, "big") in await rest(reader)
 
 
 async def test_a_flood_of_messages_is_closed_with_4429() -> None:

@@ -16,10 +16,13 @@ from bargein_server.core.turn_record import FRAME_BYTES
 from bargein_server.hosting.ports import HIGH_WATER
 from bargein_server.transport.peer_limits import FrameCounter
 from core_driver import Talk
+from fake_transport import Bench
 from live_server import echo, serving
 from memory_client import Line, serve
 from raw_websocket import frame, rest, upgraded
 from waiting import WAIT_S
+
+TEXT, CONT, PING, PONG = 1, 0, 9, 10
 
 
 async def silent(turn: Turn) -> AsyncIterator[Output]:
@@ -136,6 +139,19 @@ async def test_max_frame_fragments() -> None:
         assert (1009).to_bytes(2, "big") in await rest(reader)
 
 
+@pytest.mark.parametrize(("more", "closed"), [(0, False), (1, True)])
+@pytest.mark.parametrize("opcode", [PING, PONG, CONT])
+async def test_max_frames_per_s(opcode: int, more: int, closed: bool) -> None:
+    """Two seconds' worth at once; one frame more of any kind closes the connection with 4429."""
+    bench = Bench(limits={"max_frames_per_s": 50})
+    await bench.open()
+    first = frame(TEXT, b"x", final=False) if opcode == CONT else b""
+    bench.read(first + frame(opcode, final=opcode != CONT) * (100 - bool(first) + more))
+    ends = bench.transport.take().find(bytes([0x88]))
+    assert (ends >= 0) is closed
+    bench.lose()
+
+
 async def test_max_pong_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer for which more than so many wait is dropped; all pongs of one read are written as one."""
     judge, waiting = FrameCounter.too_many_pongs, []
@@ -147,7 +163,10 @@ async def test_max_pong_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
         return too_many
 
     monkeypatch.setattr(FrameCounter, "too_many_pongs", observed)
-    async with serving(echo, max_pong_bytes=16384) as server, upgraded(server) as (reader, writer):
+    async with (
+        serving(echo, max_pong_bytes=16384, max_frames_per_s=10**6) as server,
+        upgraded(server) as (reader, writer),
+    ):
         reader._transport.pause_reading()  # type: ignore[attr-defined]
         [protocol] = server.server.server_state.connections
         with contextlib.suppress(ConnectionError):

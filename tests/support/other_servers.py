@@ -62,12 +62,10 @@ COMMANDS = {
 CLOSE = 0x88
 """First byte of a close frame."""
 
-LIMIT = 4096
-FRAGMENTS = 16
+LIMIT, FRAGMENTS, CONNECTIONS = 4096, 16, 16
 NO_PROXY = "192.0.2.1"
 """Proxy that servers trust: connections of a trusted address are not counted for it."""
 
-CONNECTIONS = 16
 SOON_S = 3.0
 """Time in which a limit of one second shows its effect; one that is not kept takes this long."""
 
@@ -76,7 +74,10 @@ TIGHT = (
     f"request_head_s=1, max_head_bytes=16384, request_body_s=1"
 )
 CROWDED = f"max_connections_per_address={CONNECTIONS}"
-WIDE = "max_messages_per_s=10**6, max_bytes_per_s=10**9, max_pong_bytes=65536, max_in_flight_bytes=8192"
+WIDE = (
+    "max_messages_per_s=10**6, max_frames_per_s=10**9, max_bytes_per_s=10**9, "
+    "max_pong_bytes=65536, max_in_flight_bytes=8192"
+)
 SHORT = "stalled_s=1, drain_s=0"
 
 
@@ -231,6 +232,13 @@ async def messages(server: OtherServer) -> bool:
         return await closed(reader)
 
 
+async def frames(server: OtherServer) -> bool:
+    """Frames of every kind have a rate."""
+    async with websocket(server) as (reader, writer):
+        writer.write(frame(9) * 20_000)
+        return await closed(reader)
+
+
 async def pongs(server: OtherServer) -> bool:
     """A peer that reads no pongs does not fill the memory: it is dropped, or not read any more."""
     async with websocket(server, receive_bytes=2048) as (_, writer):
@@ -369,6 +377,7 @@ LIMITS: dict[str, dict[str, Probe]] = {
         "fragments of a message": fragments,
         "no compression": compression,
         "rate of messages": messages,
+        "rate of frames, such as pings": frames,
         "time of a head": head_time,
         "size of a head": head_size,
         "time of a body": body_time,

@@ -99,7 +99,11 @@ def uvicorn_config(app: ASGIApp, settings: Settings, host: str, port: int, log_l
         "stalled_s": settings.stalled_s,
     }
     http: type[BoundedHttpProtocol] = type("HttpProtocol", (BoundedHttpProtocol,), http_limits)
-    frame_limits = {"max_pieces": settings.max_frame_fragments, "max_pong_bytes": settings.max_pong_bytes}
+    frame_limits = {
+        "max_pieces": settings.max_frame_fragments,
+        "max_pong_bytes": settings.max_pong_bytes,
+        "max_frames_per_s": settings.max_frames_per_s,
+    }
     websocket: type[BargeinProtocol] = type(
         "WebSocketProtocol", (BargeinProtocol,), {"__slots__": (), **frame_limits}
     )

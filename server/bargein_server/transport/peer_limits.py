@@ -18,12 +18,13 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable
+from time import monotonic
 from typing import Protocol
 
 from websockets.frames import Frame, Opcode
 
 from bargein_protocol import Code
-from bargein_protocol.errors import TOO_BIG
+from bargein_protocol.errors import FLOODED, TOO_BIG
 
 try:
     import fcntl
@@ -37,12 +38,17 @@ else:
 _CONT, _PING, _TEXT = Opcode.CONT, Opcode.PING, Opcode.TEXT
 
 
+WINDOW_S = 2.0
+"""Seconds over which frames are counted."""
+
+
 class FrameCounter:
     """Counter of one peer's frames, which joins the fragments of its messages.
 
     Args:
         max_pieces: Fragments per message.
         max_pong_bytes: Bytes that may wait in the transport of a peer that reads no pongs.
+        max_per_s: Frames per second, on average of `WINDOW_S`.
 
     Attributes:
         frames: Frames of every opcode.
@@ -50,10 +56,15 @@ class FrameCounter:
         text: Whether the fragments are of a text message.
     """
 
-    __slots__ = ("_max_pieces", "_max_pong_bytes", "_pieces", "frames", "pings", "text")
+    __slots__ = (
+        "_max_pieces", "_max_pong_bytes", "_pieces", "_window", "_window_at", "_window_end",
+        "frames", "pings", "text",
+    )  # fmt: skip
 
-    def __init__(self, max_pieces: int, max_pong_bytes: int) -> None:
+    def __init__(self, max_pieces: int, max_pong_bytes: int, max_per_s: int) -> None:
         self.frames = 0
+        self._window = self._window_end = int(WINDOW_S * max_per_s)
+        self._window_at = monotonic()
         self.pings = 0
         self.text = False
         self._pieces: list[bytes] = []  # fragments of the incomplete message
@@ -63,6 +74,8 @@ class FrameCounter:
     def take(self, frame: Frame) -> Code | None:
         """Count a frame; return the code to close with when it breaks a bound."""
         self.frames += 1
+        if self.frames > self._window_end and self._too_fast():
+            return FLOODED
         opcode = frame.opcode
         if opcode is _CONT:
             if len(self._pieces) >= self._max_pieces:
@@ -70,6 +83,13 @@ class FrameCounter:
         elif opcode is _PING:
             self.pings += 1
         return None
+
+    def _too_fast(self) -> bool:
+        """Start a new window; return whether the last one was full too early."""
+        now = monotonic()
+        too_fast = now - self._window_at < WINDOW_S
+        self._window_at, self._window_end = now, self.frames + self._window
+        return too_fast
 
     def assemble(self, frame: Frame) -> bytes | None:
         """Take a counted fragment; return the message that it completes."""

@@ -51,6 +51,7 @@ class BargeinProtocol(asyncio.Protocol):
     Attributes:
         max_pieces: Fragments per message.
         max_pong_bytes: Bytes of pongs that may wait for a peer that does not read them.
+        max_frames_per_s: Frames per second.
         sockets: The open sockets of the server, of which this is one until it is lost.
         transport: The transport.
         connection: The attached connection; None while an ASGI application has the socket.
@@ -62,6 +63,7 @@ class BargeinProtocol(asyncio.Protocol):
 
     max_pieces: int = Settings().max_frame_fragments
     max_pong_bytes: int = Settings().max_pong_bytes
+    max_frames_per_s: int = Settings().max_frames_per_s
     sockets: Sockets = Sockets(0, 0, ())
 
     __slots__ = (
@@ -82,7 +84,7 @@ class BargeinProtocol(asyncio.Protocol):
             max_size=config.ws_max_size,
             logger=logging.getLogger("uvicorn.error"),
         )
-        self._counter = FrameCounter(self.max_pieces, self.max_pong_bytes)
+        self._counter = FrameCounter(self.max_pieces, self.max_pong_bytes, self.max_frames_per_s)
         self._keepalive: Keepalive | None = None
         self._session: AsgiSession | None = None
         self._open = False  # the handshake is done
