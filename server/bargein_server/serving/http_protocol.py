@@ -95,6 +95,10 @@ class BoundedHttpProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Read bytes while the share of the peer's address lasts (asyncio)."""
         if not self._unread.add(data):
+            log.warning(
+                "uploads are dropped: more than 32 MiB of one address wait to be read; "
+                "trust a proxy with FORWARDED_ALLOW_IPS, or limit its connections"
+            )
             self._accepted.abort()
         self.read_on()
 

@@ -22,7 +22,7 @@ SLICE_S = 1.5e-3
 REQUEST_S = 0.5e-3
 """Seconds that count for a request, because its application runs later, in a task."""
 
-MAX_UNREAD_BYTES = 16 * 1024 * 1024
+MAX_UNREAD_BYTES = 32 * 1024 * 1024
 """Received bytes of one address that may wait to be read."""
 
 RECEIVE_S = 2e-9
