@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from bargein_protocol.json_scan import structure_fault
 from bargein_server import BearerTokens
+from bargein_server.endpoints import call
 from bargein_server.guard.admission import Admission
 from live_server import Serving, echo, serving
 from raw_websocket import Raw, raw, rest
@@ -70,6 +72,32 @@ async def test_clients_without_a_credential_hold_a_quarter_of_the_bytes() -> Non
         assert (await client.post("/v1/turns", {"text": "x" * 2000}, ann)).status_code == 200
         await stack.aclose()
         await until(lambda: admission(server).bodies.held == 0, "the end of the bodies")
+
+
+async def test_one_large_body_is_decoded_in_an_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes milliseconds; small ones do not wait for them."""
+    iteration = 0
+    decoded: dict[bool, list[int]] = {True: [], False: []}
+
+    def record(body: bytes, most: int | None) -> str | None:
+        decoded[len(body) > call.LARGE_BODY_BYTES].append(iteration)
+        return structure_fault(body, most)
+
+    async def count() -> None:
+        nonlocal iteration
+        while True:
+            iteration += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr("bargein_server.endpoints.call.structure_fault", record)
+    counting = asyncio.create_task(count())
+    async with serving(echo) as server, http(server) as client:
+        large, small = {"text": "x" * 20_000}, {"text": "x"}
+        answers = await asyncio.gather(*(client.post("/v1/turns", body) for body in [large, small] * 4))
+        assert [answer.status_code for answer in answers] == [200] * 8
+    counting.cancel()
+    assert len(set(decoded[True])) == len(decoded[True]) == 4
+    assert len(decoded[False]) == 4
 
 
 HEALTH = "GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"

@@ -98,6 +98,9 @@ _PATH = re.compile(r"/|(/[A-Za-z0-9._~%-]{1,128}){1,16}/?")
 MAX_BODY_VALUES = 4 * MAX_CLIENT_VALUES
 """Maximum number of values in a body that holds many inputs, keys included."""
 
+LARGE_BODY_BYTES = 16 * 1024
+"""Larger bodies take milliseconds, so one of them is decoded in an iteration of the event loop."""
+
 T = TypeVar("T")
 
 
@@ -195,15 +198,13 @@ class Call:
             Refused: The body does not decode to one.
         """
         body = await self.body(limit if limit is not None else self.sessions.settings.max_frame_bytes)
-        fault = structure_fault(body, MAX_CLIENT_VALUES if limit is None else MAX_BODY_VALUES)
-        if fault is not None:
-            raise Refused(422, fault)
-        try:
-            return msgspec.json.decode(body, type=kind)
-        except (msgspec.ValidationError, OverflowError) as error:
-            raise Refused(422, str(error)[:200]) from None
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            raise Refused(400, "the body is not JSON") from None
+        max_values = MAX_CLIENT_VALUES if limit is None else MAX_BODY_VALUES
+        if len(body) <= LARGE_BODY_BYTES:
+            return _decoded(body, kind, max_values)
+        async with self.sessions.large_bodies:
+            decoded = _decoded(body, kind, max_values)
+            await asyncio.sleep(0)
+            return decoded
 
     def session(self) -> SessionHost:
         """Return the session in the path, when the request has its secret.
@@ -268,6 +269,18 @@ class Call:
             return msgspec.convert({"epoch": epoch, "seq": int(seq)}, Cursor)
         except (msgspec.MsgspecError, UnicodeError):
             raise Refused(422, "expected a Last-Event-ID of the form epoch.seq") from None
+
+
+def _decoded(body: bytes, kind: type[T], max_values: int) -> T:
+    fault = structure_fault(body, max_values)
+    if fault is not None:
+        raise Refused(422, fault)
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.ValidationError, OverflowError) as error:
+        raise Refused(422, str(error)[:200]) from None
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        raise Refused(400, "the body is not JSON") from None
 
 
 def check(opening: SessionOpen) -> None:

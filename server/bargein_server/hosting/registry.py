@@ -108,6 +108,7 @@ class SessionRegistry:
         draining: Whether the server stops.
         stopping: Requests to stop, which cut the waits of `shut_down` short.
         snapshots: Bytes of the snapshots that followers have not read yet.
+        large_bodies: Held while a large body of a request is decoded.
         connection_numbers: Source of ascending numbers for connections.
         telemetry: Telemetry of the server.
     """
@@ -135,6 +136,7 @@ class SessionRegistry:
         self.stopping = Stopping()
         self.threads = AuthorThreads(self.loop, settings)
         self.streams: set[Closable] = set()
+        self.large_bodies = asyncio.Lock()
         self.connection_numbers = count(1)
         self._hosts = SessionPool(settings.max_sessions, settings.max_kept_bytes, settings.max_client_share)
         self.snapshots = SnapshotBudget(MAX_SNAPSHOT_BYTES)
