@@ -12,6 +12,12 @@ from itertools import islice
 MAX_LARGE_EXPONENTS = 64
 """Maximum number of numbers in a frame whose exponent has three digits or more."""
 
+MAX_DIGITS = 309
+"""Maximum number of digits of a number: those of the largest double. Longer ones take quadratic time."""
+
+_TO_ZERO = bytes(0x30 if byte in range(0x30, 0x3A) else byte for byte in range(256))
+_TOO_MANY_DIGITS = b"0" * (MAX_DIGITS + 1)
+
 _OTHER_MARKS = 64
 """Marks of an event around its values."""
 
@@ -30,11 +36,14 @@ def structure_fault(frame: bytes, max_values: int | None) -> str | None:
     # Each byte may be text as well, so these are upper bounds. An empty array in an array has two marks.
     marks, most_marks = _marks(frame), 2 * max_values + _OTHER_MARKS
     exponents = frame.count(b"e") + frame.count(b"E")
-    if marks <= most_marks and exponents <= MAX_LARGE_EXPONENTS:
+    digits = _TOO_MANY_DIGITS in frame.translate(_TO_ZERO)
+    if marks <= most_marks and exponents <= MAX_LARGE_EXPONENTS and not digits:
         return None
     rest = _without_strings(frame)
     if _marks(rest) > most_marks:
         return f"expected at most {max_values} values, got more"
+    if digits and _TOO_MANY_DIGITS in rest.translate(_TO_ZERO):
+        return f"expected numbers of at most {MAX_DIGITS} digits, got a longer one"
     found = islice(_LARGE_EXPONENT.finditer(rest), MAX_LARGE_EXPONENTS + 1)
     if sum(1 for _ in found) > MAX_LARGE_EXPONENTS:
         return f"expected at most {MAX_LARGE_EXPONENTS} numbers with an exponent of three digits, got more"

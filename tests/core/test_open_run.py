@@ -98,6 +98,7 @@ CLOSES: dict[str, Use] = {
 HARMLESS: dict[str, tuple[str, Use]] = {
     "Session.busy": ("a run opens and closes no turn", lambda s: s.session.busy),
     "Session.full": ("output that waits keeps a run from opening", lambda s: s.session.full),
+    "Session.kept_bytes": ("counts what is recorded", lambda s: s.session.kept_bytes),
     "Session.metadata": ("the client's own", lambda s: s.session.metadata),
     "Session.identity": ("the session's name and secret", lambda s: s.session.identity),
     "Session.tools": ("its parts are classified themselves", lambda s: s.session.tools),

@@ -232,8 +232,12 @@ def test_the_last_of_equal_keys_counts() -> None:
 
 def test_long_integers_of_the_application_pass() -> None:
     """In what the protocol does not describe an integer may be long, and is written as it came."""
-    frame = b'{"type":"session.update","metadata":{"a":' + b"9" * 400 + b"}}"
-    assert JSON.encode(JSON.decode_client(frame)) == frame
+    frame = b'{"type":"session.update","metadata":{"a":%s}}'
+    whole = frame % (b"9" * json_scan.MAX_DIGITS)
+    assert JSON.encode(JSON.decode_client(whole)) == whole
+    JSON.decode_client(frame % (b'"%s"' % (b"9" * 1000)))
+    with pytest.raises(DecodeError, match="expected numbers of at most 309 digits"):
+        JSON.decode_client(frame % (b"9" * (json_scan.MAX_DIGITS + 1)))
 
 
 def test_unknown_fields_are_ignored() -> None:

@@ -40,6 +40,7 @@ from bargein_protocol import (
 )
 from bargein_protocol.errors import (
     ALREADY_OPEN,
+    AT_CAPACITY,
     BAD_EVENT,
     CLOSED,
     ID_REUSED,
@@ -114,8 +115,16 @@ class Requests:
     """
 
     __slots__ = (
-        "_early", "_replies", "_sequencer", "_tools", "_turns",
-        "closed", "draining", "metadata", "metadata_bytes",
+        "_early",
+        "_replies",
+        "_sequencer",
+        "_sizes",
+        "_tools",
+        "_turns",
+        "closed",
+        "draining",
+        "metadata",
+        "metadata_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -123,6 +132,7 @@ class Requests:
     ) -> None:
         self.metadata: dict[str, Any] = {}
         self.metadata_bytes = 0
+        self._sizes: dict[str, tuple[int, int]] | None = None  # of the values: in JSON, and in memory
         self.closed = False
         self.draining = False
         self._sequencer = sequencer
@@ -260,14 +270,21 @@ class Requests:
             self.error(UNKNOWN_CALL, UNKNOWN_CALL.reason, event.call_id)
 
     def _on_update(self, event: SessionUpdate) -> None:
-        merged = {**self.metadata, **event.metadata}
-        merged = {key: value for key, value in merged.items() if value is not None}
-        encoded = json.encode(merged)
-        if len(merged) > MAX_KEYS or len(encoded) > MAX_METADATA_BYTES:
+        # Only what the event brings is encoded: small updates of large metadata would cost much.
+        given = {key: value for key, value in event.metadata.items() if value is not None}
+        brought = {key: json.encode({key: value}) for key, value in given.items()}
+        sizes = {key: size for key, size in (self._sizes or {}).items() if key not in event.metadata}
+        sizes |= {key: (len(encoded), memory_of(encoded)) for key, encoded in brought.items()}
+        if len(sizes) > MAX_KEYS or sum(size for size, _ in sizes.values()) > MAX_METADATA_BYTES:
             limits = f"{MAX_KEYS} keys and {MAX_METADATA_BYTES} bytes"
             self.error(BAD_EVENT, f"expected the merged metadata to stay within {limits}", None)
+        elif brought and not self._turns.permit.affordable:
+            self.error(AT_CAPACITY, "the server keeps no more metadata", None)
         else:
-            self.metadata, self.metadata_bytes = merged, memory_of(encoded)
+            kept = {key: value for key, value in self.metadata.items() if key in sizes}
+            self.metadata = {**kept, **given}
+            self._sizes = sizes
+            self.metadata_bytes = sum(memory for _, memory in sizes.values())
 
     def _on_close(self, event: SessionClose) -> None:
         self._turns.end_all(SESSION_CLOSED)

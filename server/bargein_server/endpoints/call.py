@@ -152,6 +152,9 @@ class Call:
             Refused: The body is not JSON, too large or too slow, or the client sends too much.
         """
         request, settings = self.request, self.sessions.settings
+        if "transfer-encoding" in request.headers and "content-length" in request.headers:
+            # A proxy in front may find another end of the body (RFC 9112 section 6.3).
+            raise Refused(400, "expected Content-Length or Transfer-Encoding, got both")
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             # This also stops foreign pages without CORS: a form cannot send this type.

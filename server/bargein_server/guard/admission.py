@@ -196,8 +196,10 @@ class Admission:
             self._log_refused(origin or "", host or "")
             raise Refused(403, "this origin may not connect; the server's log has the remedy")
         if self.connections.is_full():
+            rare_log.warning("connections are refused: raise --max-connections")
             raise Refused(503, "the server is full", RETRY_AFTER_S)
         if self.connections.has_enough(address):
+            rare_log.warning("connections of an address are refused: raise --max-connections-per-address")
             raise Refused(429, "too many connections from this address", RETRY_AFTER_S)
         caller = self._caller(headers, subprotocols, address)
         caller.trace = trace_of(headers)

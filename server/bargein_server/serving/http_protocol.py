@@ -39,6 +39,14 @@ ANSWER_S = 2.0
 """Seconds that an application has for its answer to a body that is late."""
 
 
+def invalid_requests(record: logging.LogRecord) -> bool:
+    """Return whether a record of uvicorn is logged: each stranger's bad request is one, without a cause."""
+    if record.msg != "Invalid HTTP request received.":
+        return True
+    log.warning("a request is answered with 400, because it is no HTTP; a proxy or a scanner may send TLS")
+    return False
+
+
 class _State(Enum):
     IDLE = auto()
     """Between requests; uvicorn's keep-alive timer runs."""
@@ -118,10 +126,10 @@ class BoundedHttpProtocol(H11Protocol):
         """Whether the next bytes may be read."""
         return not self._upgraded and not self._accepted.is_closing()
 
-    def read(self, data: bytes) -> None:
-        """Refuse a head that is too large, and bound the next state."""
+    def read(self, data: bytes) -> bool:
+        """Refuse a head that is too large, and bound the next state; return True."""
         if self._discards or self._accepted.is_closing():
-            return
+            return True
         if self.conn.their_state is h11.IDLE and self._head_is_large(data):
             self._refuse(_TOO_LARGE)
         else:
@@ -130,6 +138,7 @@ class BoundedHttpProtocol(H11Protocol):
             if self.cycle is not cycle:
                 self._unread.share.charge(REQUEST_S)
         self._watch()
+        return True
 
     def eof_received(self) -> None:
         """Let asyncio close the transport (asyncio)."""

@@ -32,7 +32,7 @@ from ..hosting.upstream import TURN_STREAMS
 from ..settings import Settings
 from ..transport.sockets import Sockets
 from ..transport.websocket_protocol import BargeinProtocol
-from .http_protocol import BoundedHttpProtocol
+from .http_protocol import BoundedHttpProtocol, invalid_requests
 
 NOTSENT_BYTES = 4096
 
@@ -113,6 +113,7 @@ def uvicorn_config(app: ASGIApp, settings: Settings, host: str, port: int, log_l
         port=port,
         http=http,
         ws=websocket,
+        h11_max_incomplete_event_size=settings.max_head_bytes,
         ws_max_size=settings.max_frame_bytes,
         ws_per_message_deflate=False,
         # Finds a peer that is gone while no data is on its way that TCP would have to acknowledge.
@@ -124,6 +125,7 @@ def uvicorn_config(app: ASGIApp, settings: Settings, host: str, port: int, log_l
         access_log=False,
         server_header=False,
     )
+    logging.getLogger("uvicorn.error").addFilter(invalid_requests)
     proxies = config.forwarded_allow_ips
     http.sockets = websocket.sockets = Sockets(
         settings.max_connections,

@@ -67,6 +67,7 @@ class Metrics(Sink):
         "bargein_threads_waiting": "Blocking functions of agents that wait for a thread.",
         "bargein_slots_taken": "Running turns; the setting `max_running_turns` is the limit.",
         "bargein_slots_waiting": "Turns that wait for a place; the setting `max_waiting_turns` is the limit.",
+        "bargein_kept_bytes": "What all sessions keep; the setting `max_kept_bytes` is the limit.",
         "bargein_event_streams": "Open event streams over HTTP, followers included.",
         "bargein_draining": "1 while the server shuts down.",
     }

@@ -19,6 +19,7 @@ from bargein_protocol import (
     ErrorEvent,
     InputText,
     SessionOpen,
+    SessionUpdate,
 )
 from bargein_protocol.errors import (
     FLOODED,
@@ -34,12 +35,13 @@ from bargein_protocol.errors import (
 )
 
 from ..guard.admission import Caller, anonymous
-from ..guard.limits import TokenBucket
+from ..guard.limits import RareLog, TokenBucket
 from ..hosting.host import SessionHost
 from ..hosting.ports import Wire
 from ..hosting.registry import SessionRegistry
 
 log = logging.getLogger("bargein.connection")
+rare_log = RareLog(log)
 
 # Maximum size of one write, in bytes. The rest stays in the core, where an interrupt can purge it.
 WRITE_BYTES = 16 * 1024
@@ -106,7 +108,7 @@ class Connection:
             if text is not self._codec.text:
                 raise DecodeError(WRONG_CODEC, WRONG_CODEC.reason)
             event, host = self._codec.decode_client(frame), self._host
-            if host is None or type(event) is InputText:
+            if host is None or type(event) is InputText or type(event) is SessionUpdate:
                 self._act(event)
             else:
                 host.act(host.core.receive, event)
@@ -120,6 +122,10 @@ class Connection:
         # that exceeds the rate takes effect as well.
         now = self._registry.loop.time()
         if not (self._messages.take(1, now) and self._bytes.take(len(frame), now)):
+            rare_log.warning(
+                "a connection is closed because its client sends too much: raise --max-messages-per-s or "
+                "--max-bytes-per-s"
+            )
             self.close(FLOODED)
 
     def take(self, event: ClientEvent) -> None:
@@ -139,8 +145,8 @@ class Connection:
             host.act_soon(host.core.receive, event)
         else:
             host.act(host.core.receive, event)
-            if type(event) is InputText:
-                self._registry.weigh(host)  # it may wait in the queue
+            if type(event) is InputText or type(event) is SessionUpdate:
+                self._registry.weigh(host)  # the input may wait in the queue
 
     def _open(self, event: ClientEvent) -> None:
         first = event if isinstance(event, SessionOpen) else SessionOpen()

@@ -101,8 +101,12 @@ class Readable(Protocol):
         """Whether the next part may be read."""
         ...
 
-    def read(self, data: bytes) -> None:
-        """Parse bytes and act on them."""
+    def read(self, data: bytes) -> bool:
+        """Parse bytes and act on them.
+
+        Returns:
+            Whether a larger part may follow: this one completed nothing that costs more than its bytes.
+        """
         ...
 
     def read_on(self) -> None:
@@ -149,12 +153,14 @@ class Unread:
             if not data:
                 self.data = None
             began = perf_counter()
-            connection.read(part)
+            may_grow = connection.read(part)
             took_s = perf_counter() - began
             share.charge(took_s + RECEIVE_S * len(part))
-            if took_s < CHEAP_S:
+            if not may_grow:
+                self._size = min(self._size, READ_BYTES)
+            elif took_s < CHEAP_S:
                 self._size = min(2 * self._size, MOST_BYTES)
-            elif took_s > DEAR_S:
+            if took_s > DEAR_S:
                 self._size = max(self._size // 2, LEAST_BYTES)
 
     def drop(self, connection: Readable) -> None:

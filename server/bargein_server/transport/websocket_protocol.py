@@ -189,12 +189,12 @@ class BargeinProtocol(asyncio.Protocol):
             self.reading = reading
             (self.transport.resume_reading if reading else self.transport.pause_reading)()
 
-    def read(self, data: bytes) -> None:
-        """Parse bytes and act on them."""
+    def read(self, data: bytes) -> bool:
+        """Parse bytes and act on them; return whether they completed no frame."""
         conn = self._conn
         conn.receive_data(data)
         output = conn.data_to_send()  # pongs, and a close frame with the end of the stream
-        for event in conn.events_received():
+        for event in (events := conn.events_received()):
             if type(event) is Frame:
                 if output and event.opcode is _PING and output[-1] != SEND_EOF:
                     self._write(output)
@@ -204,6 +204,7 @@ class BargeinProtocol(asyncio.Protocol):
                 self._begin(event)
         if output:
             self._write(output)
+        return not events
 
     def _take(self, frame: Frame) -> None:
         violated = self._counter.take(frame)
