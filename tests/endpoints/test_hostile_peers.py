@@ -52,6 +52,16 @@ async def test_a_head_that_is_too_big_is_refused_and_not_left_hanging(extra: str
         assert (await rest(reader)).startswith(b"HTTP/1.1 431")
 
 
+async def test_a_head_within_its_bound_is_read_in_pieces() -> None:
+    """60 KB of cookies are legal, and arrive in several reads."""
+    async with serving(echo) as server:
+        head = "GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\nCookie: " + "x" * 60_000
+        async with raw(server, head) as (reader, writer):
+            await writer.drain()
+            writer.write(b"\r\n\r\n")
+            assert (await rest(reader)).startswith(b"HTTP/1.1 404")
+
+
 async def test_fragments_without_end_are_cut_off() -> None:
     """At the limit the message is whole; one fragment more closes with 1009."""
     text = json.dumps({"type": "input.text", "id": "i", "text": "x"}).encode()

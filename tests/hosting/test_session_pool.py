@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from bargein_protocol import InputId, InputRejected, InputText, Ping
+from bargein_protocol import ErrorEvent, InputId, InputRejected, InputText, Ping, SessionUpdate
 from bargein_protocol.errors import AT_CAPACITY, OVERLOADED
 from bargein_server import Output, Turn
 from bargein_server.hosting.registry import SessionRegistry
@@ -167,4 +167,23 @@ async def test_inputs_that_wait_are_counted() -> None:
     assert answers.count("InputQueued") == 10
     assert answers[-1] == "InputRejected"
     assert sessions.kept_bytes >= 50_000
+    await sessions.shut_down()
+
+
+async def test_metadata_of_a_connected_client_counts_at_once() -> None:
+    """What the server cannot keep is refused; to take something away is always possible."""
+    sessions = serve(talkative, max_kept_bytes=10_000, max_client_share=1)
+    line = opened(sessions)
+    line.send(SessionUpdate(metadata={"a": "x" * 9_000}))
+    assert 9_000 < sessions.kept_bytes < 10_000
+    line.send(SessionUpdate(metadata={"b": "x" * 9_000}))
+    assert sessions.kept_bytes > 18_000
+    line.send(SessionUpdate(metadata={"c": "x"}))
+    host = line.connection._host
+    assert host is not None
+    assert set(host.core.metadata) == {"a", "b"}
+    assert isinstance(line.events[-1], ErrorEvent)
+    line.send(SessionUpdate(metadata={"a": None}))
+    assert set(host.core.metadata) == {"b"}
+    assert sessions.kept_bytes < 10_000
     await sessions.shut_down()

@@ -385,6 +385,8 @@ async def deaf_followers(port: int) -> None:
     await crowd(100, work)
 
 
+_LARGE_UPDATE = event(type="session.update", metadata={"floats": [1.5] * 8_000, "integers": [10**300] * 100})
+_SMALL_UPDATE = event(type="session.update", metadata={"a": 1})
 _KEYS = {f"key {number}": number for number in range(1000)}
 BEARER = {"Authorization": f"Bearer {TOKEN}", **_JSON}
 
@@ -392,6 +394,7 @@ WITH_TOKEN: dict[str, Attack] = {
     "interrupts": session_flood(event(type="interrupt", id="x_1") * 100),
     "pings of the protocol": session_flood(event(type="ping", id="p") * 100),
     "updates": session_flood(event(type="session.update", metadata=_KEYS)),
+    "small updates of large metadata": session_flood(_LARGE_UPDATE, *[_SMALL_UPDATE] * 500),
     "playback": session_flood(event(type="playback", turn_id="t_1", chars=1) * 100),
     "tool results": session_flood(event(type="tool.output", call_id="c", output="x" * 1000) * 100),
     "inputs": inputs,
