@@ -82,7 +82,7 @@ ID_REUSED = Code(4430, "id_reused", "the id was used for something else", _stop)
 BUSY = Code(4450, "busy", "a turn is running", _retry)
 QUEUE_FULL = Code(4451, "queue_full", "too many inputs wait", _retry)
 SHUTTING_DOWN = Code(4453, "shutting_down", "the server is shutting down", _retry)
-AT_CAPACITY = Code(4454, "at_capacity", "the server runs as many turns as it can", _retry)
+AT_CAPACITY = Code(4454, "at_capacity", "the server has no room for this now", _retry)
 
 CODES: tuple[Code, ...] = (
     CLOSED, GOING_AWAY, NO_STATUS, ABNORMAL, INVALID_DATA, TOO_BIG, INTERNAL, RESTART, OVERLOADED,

@@ -221,6 +221,23 @@ async def test_chat_answers_lines_from_a_pipe(server: ScriptedServer) -> None:
         assert (out, code) == ("one\ntwo\n", 0)
 
 
+async def test_chat_tells_a_pipe_that_a_line_was_refused(server: ScriptedServer) -> None:
+    """By its exit code; the other lines are answered."""
+    async with on_pipes("chat", server.url) as process:
+        assert process.stdin is not None
+        process.stdin.write(b"first\nsecond")
+        process.stdin.close()
+        line = await opening(server)
+        asked = await line.expect(bp.InputText)
+        await line.send(bp.InputRejected(input_id=asked.id, code="at_capacity"))
+        assert (await line.answer("t_2", 1)).text == "second"
+        await line.send(text(3, "t_2", "two"), ended(4, "t_2"))
+        server.hang_up()
+        out, err, code = await output(process)
+        assert (out, code) == ("two\n", 1)
+        assert "at_capacity" in err
+
+
 async def test_chat_at_a_terminal(server: ScriptedServer) -> None:
     """Type, be answered, interrupt with Ctrl-C, leave with Ctrl-C."""
     async with on_terminal("chat", server.url) as terminal:

@@ -43,7 +43,7 @@ const ROWS = [
   [4450, "busy", "a turn is running", "retry", false],
   [4451, "queue_full", "too many inputs wait", "retry", false],
   [4453, "shutting_down", "the server is shutting down", "retry", false],
-  [4454, "at_capacity", "the server runs as many turns as it can", "retry", false],
+  [4454, "at_capacity", "the server has no room for this now", "retry", false],
 ];
 
 /** @type {ReadonlyArray<Readonly<Code>>} */

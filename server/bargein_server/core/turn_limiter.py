@@ -25,12 +25,14 @@ class TurnLimiter:
         most: Maximum number of running turns.
         waiting: Maximum number of waiting permits; then `room` is false.
         share: Part of the slots and of the queue that one client may have.
+        refused: Called when a permit gets neither.
     """
 
     __slots__ = (
         "_most",
         "_most_of_one",
         "_queue",
+        "_refused",
         "_taken",
         "_taken_by",
         "_waiting",
@@ -38,7 +40,10 @@ class TurnLimiter:
         "_waiting_of_one",
     )
 
-    def __init__(self, most: int, waiting: int, share: float = 1.0) -> None:
+    def __init__(
+        self, most: int, waiting: int, share: float = 1.0, refused: Callable[[], None] = lambda: None
+    ) -> None:
+        self._refused = refused
         self._most = most
         self._waiting = waiting
         self._most_of_one = share_of(most, share)
@@ -67,9 +72,12 @@ class TurnLimiter:
         """Return whether a client's next permit gets a slot or a place."""
         if self._may_run(owner):
             return True
-        return len(self._queue) < self._waiting and (
+        room = len(self._queue) < self._waiting and (
             not owner or self._waiting_by[owner] < self._waiting_of_one
         )
+        if not room:
+            self._refused()
+        return room
 
     def enter(self, permit: Permit) -> bool:
         """Give a permit a slot, or a place in the queue."""

@@ -127,7 +127,14 @@ class SessionRegistry:
         self.time_slicer = TimeSlicer(self.loop)
         self.flush_scheduler = FlushScheduler(self.loop)
         self.turn_limiter = TurnLimiter(
-            settings.max_running_turns, settings.max_waiting_turns, settings.max_client_share
+            settings.max_running_turns,
+            settings.max_waiting_turns,
+            settings.max_client_share,
+            partial(
+                log.warning,
+                "inputs are rejected, because no turn can run or wait: raise --max-running-turns, "
+                "--max-waiting-turns or --max-client-share",
+            ),
         )
         self.abandoned: set[asyncio.Task[Any]] = set()
         self.background: set[asyncio.Task[Any]] = set()
@@ -233,7 +240,10 @@ class SessionRegistry:
         while self._hosts.kept.exceeded(owner):
             idle = self._hosts.heavy(owner)
             if idle is None:
-                log.warning("inputs are refused: raise --max-kept-bytes or --max-client-share")
+                log.warning(
+                    "inputs, metadata or sessions are refused, because the sessions keep too much: raise "
+                    "--max-kept-bytes or --max-client-share"
+                )
                 return False
             idle.act(idle.core.expire)
         return True

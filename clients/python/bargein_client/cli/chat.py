@@ -30,9 +30,13 @@ class Chat:
         session: The session with the agent.
         screen: Output.
         leave: Called when the user wants to leave.
+
+    Attributes:
+        refused: Whether a line was refused, by the server or before it was sent.
     """
 
     def __init__(self, session: ClientSession, screen: Screen, leave: Callable[[], None]) -> None:
+        self.refused = False
         self._session = session
         self._screen = screen
         self._leave = leave
@@ -71,6 +75,7 @@ class Chat:
         try:
             self._turn = self._session.send(text, on_busy="interrupt")
         except (SessionClosed, TooLarge, TooManyPending) as error:
+            self.refused = True
             self._screen.line("mark", str(error))
             return
         self._shown = self._spawn(self._show(self._turn, text, self._shown))
@@ -124,6 +129,7 @@ class Chat:
             async for event in turn:
                 self._view.show(event)
         except RequestRefused as refused:
+            self.refused = True
             self._screen.line("mark", str(refused))
         except BargeinError:
             self._screen.end_line()  # the session is over; `run` raises the reason
@@ -154,6 +160,9 @@ async def chat_lines(url: str, token: str | None) -> int:
 
     At a terminal a line interrupts the running turn; from a pipe each line waits for the answer to the
     line before it.
+
+    Returns:
+        The exit code: 130 after Ctrl-C, 1 when a line of a pipe was refused, else 0.
     """
     screen = PlainScreen()
     async with connected(url, token) as session:
@@ -173,7 +182,9 @@ async def chat_lines(url: str, token: str | None) -> int:
                 await asyncio.wait([running, talking, leaving])
         if not running.cancelled():
             running.result()
-        return 130 if left.is_set() else 0
+        if left.is_set():
+            return 130
+        return 1 if chat.refused and not sys.stdin.isatty() else 0
 
 
 async def _talk(chat: Chat, *, wait: bool) -> None:
