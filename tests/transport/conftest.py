@@ -1,14 +1,5 @@
-"""Reads on a fake transport take no time, so a slow machine does not defer them."""
+"""Reads on a fake transport take no time."""
 
-from __future__ import annotations
+from still_clock import reads_take_no_time
 
-import pytest
-
-from bargein_server.transport import sockets, websocket_protocol
-
-
-@pytest.fixture(autouse=True)
-def reads_take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stop the clock by which an address uses its slice; a test may set another."""
-    for module in (sockets, websocket_protocol):
-        monkeypatch.setattr(module, "perf_counter", float)
+__all__ = ["reads_take_no_time"]
