@@ -116,7 +116,7 @@ class BoundedHttpProtocol(H11Protocol):
         unread.read(self)
         if self._upgraded or self._accepted.is_closing():
             unread.drop(self)
-        elif unread.data is not None:
+        if unread.data is not None:
             self._accepted.pause_reading()
         elif not flow.read_paused:
             self._accepted.resume_reading()
