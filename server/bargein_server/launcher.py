@@ -68,7 +68,6 @@ class Launcher:
         NotAnAgent: `agent` is not an async generator function.
         NotProtected: Other machines reach `host`, and there is no authenticator.
         NotInstalled: `metrics` or `traces` is set, and a package for it is missing.
-        BadRootPath: `root_path` is not a path.
     """
 
     def __init__(
