@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bargein_server.settings import SETTINGS, Setting
+from bargein_server.settings_reader import SETTINGS, Setting
 from generated import write
 
 FILE = Path(__file__).parent.parent / "server" / "docs" / "settings.md"

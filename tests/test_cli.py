@@ -21,7 +21,7 @@ from websockets.asyncio.client import connect
 from bargein_server import __version__, run
 from bargein_server.cli import AgentNotFound, load_agent, main
 from bargein_server.examples.demo import demo
-from bargein_server.settings import SETTINGS
+from bargein_server.settings_reader import SETTINGS
 from live_server import RawClient, request
 from processes import free_port
 from waiting import WAIT_S

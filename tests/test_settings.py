@@ -8,10 +8,10 @@ import pytest
 from msgspec import NODEFAULT, structs
 
 from bargein_server.cli import settings_from_environment
-from bargein_server.settings import (
+from bargein_server.settings import Settings
+from bargein_server.settings_reader import (
     SETTINGS,
     Setting,
-    Settings,
     SettingsError,
     settings_from,
 )

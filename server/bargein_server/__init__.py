@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from .launcher import NotProtected, NotStarted, run, serve
     from .serving.gc_tuning import tune_gc
     from .serving.server import uvicorn_config
-    from .settings import Settings, SettingsError
+    from .settings import Settings
+    from .settings_reader import SettingsError
     from .telemetry.setup import NotInstalled
     from .transport.websocket_protocol import BargeinProtocol
 
@@ -77,7 +78,8 @@ _HOMES = {
     "launcher": ("NotProtected", "NotStarted", "run", "serve"),
     "serving.gc_tuning": ("tune_gc",),
     "serving.server": ("uvicorn_config",),
-    "settings": ("Settings", "SettingsError"),
+    "settings": ("Settings",),
+    "settings_reader": ("SettingsError",),
     "telemetry.setup": ("NotInstalled",),
     "transport.websocket_protocol": ("BargeinProtocol",),
 }  # fmt: skip

@@ -18,23 +18,17 @@ import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from msgspec.structs import replace
 
 from bargein_protocol import (
-    AgentOutput,
-    CallId,
     Data,
     InputText,
     Progress,
-    SessionId,
     Status,
     TextDelta,
     Thought,
-    ToolDecision,
-    ToolOutput,
-    ToolResult,
     TurnId,
 )
 
@@ -50,175 +44,17 @@ from .core.history import result_message as result_message
 from .core.observer import NO_SPAN as NO_SPAN
 from .core.observer import Attribute as Attribute
 from .core.observer import Span as Span
+from .turn_host import Output as Output
+from .turn_host import SessionContext as SessionContext
+from .turn_host import ToolLedger as ToolLedger
+from .turn_host import TurnClosed as TurnClosed
+from .turn_host import TurnFailed as TurnFailed
+from .turn_host import TurnHost as TurnHost
 
 if TYPE_CHECKING:
     import httpx2
 
-Output = str | AgentOutput
-"""Output of an agent."""
-
 T = TypeVar("T")
-A = TypeVar("A", ToolOutput, ToolDecision)
-
-
-class TurnClosed(asyncio.CancelledError):
-    """The turn has ended, so the operation is refused.
-
-    It is a `CancelledError`, so that it passes through code which retries or apologises.
-    """
-
-
-class TurnFailed(Exception):
-    """Raised by an agent to end its turn as `failed` with a public reason.
-
-    Args:
-        reason: One of the protocol's reasons, such as `upstream` or `overload`. Clients see it.
-        retryable: Whether the same input may succeed when it is sent again.
-
-    The exception's cause is logged and stays on the server.
-    """
-
-    def __init__(self, reason: str = "agent_error", *, retryable: bool = False) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.retryable = retryable
-
-
-class ToolLedger(Protocol):
-    """Ledger of a turn's tool calls, for authors of custom tool loops.
-
-    Yielded frames report a call to the client; the entries of this ledger decide what history contains,
-    even if the frames are purged (contract 8). `agents.tool_loop` is the loop that comes with the server.
-    """
-
-    @property
-    def confirm_s(self) -> float:
-        """Seconds that a call waits for the user's decision."""
-        ...
-
-    def claim(self, wanted: str = "") -> CallId:
-        """Return an id for a call.
-
-        It is `wanted`, unless another call of the session has that id or it is malformed.
-        """
-        ...
-
-    async def begin(
-        self,
-        call_id: CallId,
-        name: str,
-        arguments: dict[str, Any],
-        *,
-        source: str = "",
-        background: bool = False,
-        accept_late: bool = False,
-    ) -> None:
-        """Record that a tool begins.
-
-        Start the tool in the same step, with no await between. This method waits while the turn is held
-        or the client is slow.
-
-        Args:
-            call_id: A claimed id.
-            name: The tool.
-            arguments: The complete arguments.
-            source: The lane that the call belongs to.
-            background: An interrupt does not stop it: history holds `running` until it settles.
-            accept_late: It cannot be stopped: its result counts at any time after the turn's end.
-
-        Raises:
-            TurnClosed: The turn has ended: the tool must not begin.
-            ValueError: The call has begun before; no call runs twice.
-        """
-        ...
-
-    def settle(self, result: ToolResult) -> bool:
-        """Record the result of a call.
-
-        Call it in the step in which the result exists, after the turn's end too.
-
-        Returns:
-            Whether it counts: not when the call never began, has a result already, or the result is
-            too late.
-        """
-        ...
-
-    def run_in_thread(self, function: Callable[[], T]) -> asyncio.Future[T]:
-        """Run a blocking function in one of the session's threads.
-
-        Cancelling the future leaves the function out if no thread was free yet.
-        """
-        ...
-
-    def expect(self, call_id: CallId, kind: type[A]) -> asyncio.Future[A]:
-        """Return a future for the client's `ToolOutput` or `ToolDecision`.
-
-        Call it before the client is asked. Cancelling the future refuses a later answer. The future is
-        cancelled when the turn ends.
-        """
-        ...
-
-
-class TurnHost(Protocol):
-    """Host of a turn, which carries out the methods of `Turn`."""
-
-    @property
-    def tools(self) -> ToolLedger:
-        """Ledger of its tool calls."""
-        ...
-
-    @property
-    def reason(self) -> str | None:
-        """Reason for the turn's end; None while it runs."""
-        ...
-
-    def spawn(self, work: Coroutine[Any, Any, T], outlive: bool) -> asyncio.Task[T]:
-        """Run a coroutine beside the agent."""
-        ...
-
-    async def emit(self, output: Output) -> None:
-        """Send output as if the agent had yielded it."""
-        ...
-
-    def section(self) -> AbstractAsyncContextManager[None]:
-        """Return an uninterruptible section."""
-        ...
-
-    def http_client(self) -> httpx2.AsyncClient:
-        """Return the HTTP client whose streams end with the turn."""
-        ...
-
-    def add_usage(self, input_tokens: int, output_tokens: int) -> None:
-        """Add to the turn's usage."""
-        ...
-
-    def span(self, name: str, kind: str, attributes: Mapping[str, Attribute]) -> Span:
-        """Begin a span of a trace."""
-        ...
-
-
-class SessionContext(Protocol):
-    """Session of a turn, for its agent."""
-
-    @property
-    def id(self) -> SessionId:
-        """Public id of the session."""
-        ...
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """Application parameters, merged from `session.update` events."""
-        ...
-
-    @property
-    def principal(self) -> str | None:
-        """Authenticated client; None without authentication."""
-        ...
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """Free for the agent's author; lives as long as the session."""
-        ...
 
 
 class Turn:

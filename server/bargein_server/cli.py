@@ -15,12 +15,12 @@ from .agent import Agent, NotAnAgent
 from .guard.admission import BadOrigin
 from .guard.authentication import BadTokens, BearerTokens, tokens_of_environment, tokens_of_file
 from .launcher import BadRootPath, Launcher, NotProtected, NotStarted, print_address
-from .settings import (
+from .settings import Settings
+from .settings_reader import (
     OTHER_VARIABLES,
     PREFIX,
     SETTINGS,
     Setting,
-    Settings,
     SettingsError,
     did_you_mean,
     settings_from,

@@ -17,7 +17,8 @@ from bargein_protocol.errors import ABNORMAL, RESTART
 from bargein_server.hosting.host import SessionHost
 from bargein_server.hosting.ports import ClientConnection
 from bargein_server.hosting.registry import NO_TRACE, SessionRegistry
-from bargein_server.settings import Settings, settings_from
+from bargein_server.settings import Settings
+from bargein_server.settings_reader import settings_from
 
 from .agents import Agents
 from .loop import SimulatedLoop, Stuck
