@@ -65,7 +65,8 @@ OPEN_TIMEOUT = Code(4408, "open_timeout", "no first frame in time", _retry, True
 REPLACED = Code(4409, "replaced", "a newer connection drives the session", _stop, True)
 EXPIRED = Code(4410, "expired", "the session was idle for too long", _retry, True)
 SLOW_CONSUMER = Code(4413, "slow_consumer", "the client reads too slowly", _resume, True)
-FLOODED = Code(4429, "flooded", "too many frames", _resume, True)
+FLOODED = Code(4429, "flooded", "too many frames or bytes", _resume, True)
+SHARE_USED = Code(4431, "share_used", "this client uses its share of the server", _retry, True)
 
 BAD_FRAME = Code(4400, "bad_frame", "the frame cannot be decoded", _stop)
 UNKNOWN_TYPE = Code(4404, "unknown_type", "the event type is unknown", _stop)
@@ -88,7 +89,7 @@ CODES: tuple[Code, ...] = (
     CLOSED, GOING_AWAY, NO_STATUS, ABNORMAL, INVALID_DATA, TOO_BIG, INTERNAL, RESTART, OVERLOADED,
     BAD_FRAME, UNAUTHORIZED, FORBIDDEN, UNKNOWN_TYPE, OPEN_TIMEOUT, REPLACED, EXPIRED, SLOW_CONSUMER,
     WRONG_CODEC, BAD_EVENT, ALREADY_OPEN, UNSUPPORTED, UNKNOWN_TURN, NOT_RUNNING, UNKNOWN_CALL,
-    SESSION_LOST, FLOODED, ID_REUSED, BUSY, QUEUE_FULL, SHUTTING_DOWN,
+    SESSION_LOST, FLOODED, ID_REUSED, SHARE_USED, BUSY, QUEUE_FULL, SHUTTING_DOWN,
     AT_CAPACITY,
 )  # fmt: skip
 

@@ -37,8 +37,9 @@ from .endpoints.lifespan import ShortFailures, lifespan
 from .endpoints.openapi import openapi
 from .endpoints.page import Page, page_folder
 from .endpoints.websocket import deny, issue_ticket, serve_session
-from .guard.admission import TRACE_HEADERS, Admission, Refused, allowed_origins
+from .guard.admission import TRACE_HEADERS, Admission, Refused
 from .guard.authentication import Authenticator
+from .guard.origins import allowed_origins
 from .hosting.registry import SessionRegistry
 from .settings import Settings
 from .telemetry.setup import set_up

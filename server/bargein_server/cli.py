@@ -12,8 +12,8 @@ from typing import Any
 
 from . import __version__
 from .agent import Agent, NotAnAgent
-from .guard.admission import BadOrigin
 from .guard.authentication import BadTokens, BearerTokens, tokens_of_environment, tokens_of_file
+from .guard.origins import BadOrigin
 from .launcher import BadRootPath, Launcher, NotProtected, NotStarted, print_address
 from .settings import Settings
 from .settings_reader import (

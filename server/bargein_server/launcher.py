@@ -16,8 +16,8 @@ from typing import NoReturn
 
 from .agent import Agent, NotAnAgent
 from .app import SESSION_PATH, UnderPrefix, create_app, request_stop, shut_down_sessions
-from .guard.admission import BadOrigin
 from .guard.authentication import Authenticator, BadTokens, BearerTokens, tokens_of_environment
+from .guard.origins import BadOrigin
 from .serving.gc_tuning import MemoryWatch, tune_gc
 from .serving.server import Server, end_tasks, exits_contained, listening_socket, run_to_end, uvicorn_config
 from .settings import Settings

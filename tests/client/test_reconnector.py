@@ -204,7 +204,7 @@ async def test_a_session_that_the_server_closes(server: ScriptedServer) -> None:
         assert [event async for event in session.events()] == []
 
 
-@pytest.mark.parametrize("code", [1001, 1011, 1012, 1013, 4408, 4410, 4413, 4429, 4999])
+@pytest.mark.parametrize("code", [1001, 1011, 1012, 1013, 4408, 4410, 4413, 4429, 4431, 4999])
 async def test_every_other_code_comes_back(server: ScriptedServer, code: int) -> None:
     """The server decides whether the session can still be had."""
     async with talking(server) as (_session, line):

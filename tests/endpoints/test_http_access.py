@@ -138,7 +138,12 @@ async def test_nesting_is_bounded_as_on_the_socket(wire: WireKind) -> None:
 
 @pytest.mark.parametrize(
     ("limits", "status"),
-    [({"max_connections": 1}, 503), ({"max_connections_per_address": 1}, 429), ({"max_sessions": 1}, 503)],
+    [
+        ({"max_connections": 1}, 503),
+        ({"max_connections_per_address": 1}, 429),
+        ({"max_sessions": 1}, 503),
+        ({"max_sessions": 2, "max_client_share": 0.5}, 429),
+    ],
 )
 async def test_requests_count_as_connections(wire: WireKind, limits: dict[str, Any], status: int) -> None:
     """One more than the limit is told to come back later."""

@@ -69,7 +69,7 @@ async def test_a_server_that_is_full_is_not_ready(wire: WireKind) -> None:
         await session("ann-secret")
         async with server.connect(additional_headers=bearer("ann-secret")) as client:
             await client.send({"type": "session.open"})
-            assert (await client.closed())[0] == 1013
+            assert (await client.closed())[0] == 4431
         assert await ready() == (200, "ok")
         await session("bob-secret")
         assert await ready() == (503, "full")

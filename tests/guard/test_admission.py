@@ -6,8 +6,9 @@ import logging
 
 import pytest
 
-from bargein_server.guard.admission import Admission, BadOrigin, Refused, allowed_origins, may_connect
+from bargein_server.guard.admission import Admission, Refused
 from bargein_server.guard.authentication import BearerTokens
+from bargein_server.guard.origins import BadOrigin, allowed_origins, may_connect
 from bargein_server.settings import Settings
 
 

@@ -25,7 +25,7 @@ from bargein_protocol import (
     SessionOpened,
     Snapshot,
 )
-from bargein_protocol.errors import FLOODED, OVERLOADED
+from bargein_protocol.errors import FLOODED, OVERLOADED, SHARE_USED
 from bargein_server import Output, Turn
 from bargein_server.hosting.http_client import create_http_client
 from bargein_server.transport.connection import RESENT_MESSAGES
@@ -90,7 +90,7 @@ async def test_max_client_share() -> None:
     lines = [Line(sessions, address) for address in ("a", "a", "a", "b")]
     for line in lines:
         line.send(Ping(id="p"))
-    assert [line.wire.closed for line in lines] == [None, None, OVERLOADED, None]
+    assert [line.wire.closed for line in lines] == [None, None, SHARE_USED, None]
 
 
 @pytest.mark.parametrize(("name", "status"), [("max_connections", 503), ("max_connections_per_address", 429)])

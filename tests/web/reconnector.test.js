@@ -73,7 +73,7 @@ for (const [number, kind, state] of [
   });
 }
 
-for (const number of [1001, 1005, 1006, 1007, 1009, 1011, 1012, 1013, 4408, 4410, 4413, 4429, 4999]) {
+for (const number of [1001, 1005, 1006, 1007, 1009, 1011, 1012, 1013, 4408, 4410, 4413, 4429, 4431, 4999]) {
   test(`close code ${number} is not the end`, () => {
     const world = new World().open();
     world.close(number);

@@ -9,7 +9,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from bargein_protocol import ClientEvent, ServerEvent, UnknownEvent
-from bargein_protocol.errors import ABNORMAL, FORBIDDEN, OVERLOADED, UNAUTHORIZED
+from bargein_protocol.errors import ABNORMAL, FORBIDDEN, OVERLOADED, SHARE_USED, UNAUTHORIZED
 
 from .errors import ChannelClosed
 
@@ -20,7 +20,7 @@ OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 2.0
 NOT_FOUND = 404
 
-_STATUS_CODES = {401: UNAUTHORIZED, 403: FORBIDDEN, 429: OVERLOADED, 503: OVERLOADED}
+_STATUS_CODES = {401: UNAUTHORIZED, 403: FORBIDDEN, 429: SHARE_USED, 503: OVERLOADED}
 
 
 class Channel(Protocol):

@@ -15,7 +15,7 @@ import { NO_SLOT, takeSlot } from "./stream_slots.js";
 
 /** The largest event that is read: a snapshot holds whole turns. */
 const MAX_EVENT_CHARS = 16 * 1024 * 1024;
-const STATUS_CODES = new Map([[401, "unauthorized"], [403, "forbidden"], [429, "overloaded"], [503, "overloaded"]]);
+const STATUS_CODES = new Map([[401, "unauthorized"], [403, "forbidden"], [429, "share_used"], [503, "overloaded"]]);
 
 /** Time that a request with an event may take. The event is repeated with the next stream, whose request carries it. */
 const POST_TIMEOUT_MS = 10_000;

@@ -25,6 +25,7 @@ const REFUSALS = {
   queue_full: "Too many messages are waiting. Send this again in a moment.",
   shutting_down: "The server is shutting down. Send this again when it is back.",
   session_lost: "The server lost this conversation before it received the message. Send it again.",
+  at_capacity: "The server has no room for this now. Wait a moment and send it again, or start a new conversation.",
   too_large: "This message is too long. Send it in parts.",
 };
 
@@ -35,6 +36,7 @@ const CLOSES = {
   closed: "The conversation is closed.",
   session_lost: "The server lost this conversation.",
   overloaded: "The server is full. Try again in a moment.",
+  share_used: "You have too many conversations or requests open on this server. Close one, or try again in a moment.",
   flooded: "This browser sent too much at once. Try again in a moment.",
   internal: "The server failed. Try again in a moment.",
   restart: "The server restarts. Try again in a moment.",

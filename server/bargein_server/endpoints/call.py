@@ -39,7 +39,7 @@ _CODES: dict[int, Code] = {
     413: errors.TOO_BIG,
     415: errors.WRONG_CODEC,
     422: errors.BAD_EVENT,
-    429: errors.FLOODED,
+    429: errors.SHARE_USED,
     500: errors.INTERNAL,
     503: errors.OVERLOADED,
 }

@@ -24,7 +24,7 @@ from bargein_protocol import (
     Token,
     TurnRequest,
 )
-from bargein_protocol.errors import OVERLOADED
+from bargein_protocol.errors import OVERLOADED, SHARE_USED
 
 from ..core.side_channel import Follower
 from ..guard.admission import RETRY_AFTER_S, Refused, rare_log
@@ -81,6 +81,8 @@ async def _stream(call: Call, opening: SessionOpen, until: InputId | None) -> No
         connection.disconnected()
         if wire.closed is OVERLOADED:
             raise Refused(503, "the server is full", RETRY_AFTER_S)
+        if wire.closed is SHARE_USED:
+            raise Refused(429, SHARE_USED.reason, RETRY_AFTER_S)
         raise Refused(500, "the server failed")
     headers = {
         PROTOCOL_HEADER: "1",

@@ -248,6 +248,10 @@ class SessionRegistry:
             idle.act(idle.core.expire)
         return True
 
+    def share_used(self, owner: str) -> bool:
+        """Return whether a client is refused a session while others would get one."""
+        return self._hosts.share_used(owner)
+
     def find(self, session_id: SessionId, principal: str | None) -> SessionHost | None:
         """Return a session of this principal, None without one."""
         host = self._hosts.get(session_id)
@@ -278,7 +282,8 @@ class SessionRegistry:
             return True
         idle = self._hosts.idle(owner)
         if idle is None:
-            log.warning("sessions are refused: raise --max-sessions or --max-client-share")
+            raise_ = "--max-client-share" if self.share_used(owner) else "--max-sessions"
+            log.warning("sessions are refused: raise %s", raise_)
             return False
         idle.act(idle.core.expire)
         return True

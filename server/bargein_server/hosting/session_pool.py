@@ -114,6 +114,11 @@ class SessionPool:
             return _first_idle(own) or _first_idle(self._away)
         return _first_idle(self._away)
 
+    def share_used(self, owner: str) -> bool:
+        """Return whether there is room, but for this client."""
+        full = len(self._hosts) >= self._most or self.kept.exceeded("")
+        return not full and (self._has_share(owner) or self.kept.share_exceeded(owner))
+
     def _has_share(self, owner: str) -> bool:
         return bool(owner) and self._by_owner[owner] >= self._of_one
 

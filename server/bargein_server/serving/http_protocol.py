@@ -31,6 +31,8 @@ _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n"
 )
+_HTTP_2 = b"PRI * HTTP/2.0\r\n\r\n"
+_HTTP_1_ONLY = b"HTTP/1.1 505 HTTP Version Not Supported\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 CLOSE_S = 10.0
 """Seconds in which a closed connection must send its last bytes; then it is aborted."""
@@ -130,7 +132,10 @@ class BoundedHttpProtocol(H11Protocol):
         """Refuse a head that is too large, and bound the next state; return True."""
         if self._discards or self._accepted.is_closing():
             return True
-        if self.conn.their_state is h11.IDLE and self._head_is_large(data):
+        if self.conn.their_state is h11.IDLE and data.startswith(_HTTP_2):
+            log.warning("a connection is refused that speaks HTTP/2: let the proxy speak HTTP/1.1 to here")
+            self._refuse(_HTTP_1_ONLY)
+        elif self.conn.their_state is h11.IDLE and self._head_is_large(data):
             self._refuse(_TOO_LARGE)
         else:
             cycle = self.cycle

@@ -27,6 +27,7 @@ from bargein_protocol.errors import (
     OPEN_TIMEOUT,
     OVERLOADED,
     REPLACED,
+    SHARE_USED,
     SLOW_CONSUMER,
     TOO_BIG,
     UNAUTHORIZED,
@@ -159,7 +160,7 @@ class Connection:
             first, self, self._codec, caller.principal, caller.trace, caller.owner
         )
         if host is None:
-            self.close(OVERLOADED)
+            self.close(SHARE_USED if self._registry.share_used(caller.owner) else OVERLOADED)
             return
         if first.resume is not None:
             self._messages.add_once(RESENT_MESSAGES)
