@@ -16,7 +16,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from bargein_server import BearerTokens, NotAnAgent, NotProtected, NotStarted, Settings, Turn, run, serve
-from bargein_server.launcher import Launcher
+from bargein_server.launcher import Launcher, print_address
 from live_server import RawClient, request
 from waiting import WAIT_S
 
@@ -235,6 +235,25 @@ async def test_an_agent_that_does_not_start_is_an_error() -> None:
     """Its own exception is in the log of uvicorn."""
     with pytest.raises(NotStarted):
         await serve(Broken(), port=0)
+
+
+async def test_the_address_has_the_prefix(capsys: pytest.CaptureFixture[str]) -> None:
+    """The lines of the start can be copied as they are."""
+    listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    launcher = Launcher(
+        agent, port=0, root_path="/chat", announce=lambda name, url: listening.set_result(url)
+    )
+    serving = asyncio.create_task(launcher.serve())
+    async with asyncio.timeout(WAIT_S):
+        url = await listening
+        async with connect(url, proxy=None):
+            pass
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+    print_address("agent", url)
+    page = url.replace("ws", "http", 1).removesuffix("v1/session")
+    assert f"bargein chat {url}\nor open      {page}\n" in capsys.readouterr().out
 
 
 async def test_the_settings_and_origins_reach_the_server() -> None:

@@ -94,6 +94,7 @@ class Launcher:
         self._announce = announce if announce is not None else print_address
         self._host = host
         prefix = _checked_root_path(root_path)
+        self._path = prefix + SESSION_PATH
         served = UnderPrefix(self._app, prefix) if prefix else self._app
         self._config = uvicorn_config(served, limits, host, port, uvicorn_level)
         self._server = Server(
@@ -204,7 +205,7 @@ class Launcher:
             raise NotStarted("the server did not start; the log has the cause")
 
     def _listening(self, port: int) -> None:
-        self._announce(self._name, f"ws://{_url_host(self._host)}:{port}{SESSION_PATH}")
+        self._announce(self._name, f"ws://{_url_host(self._host)}:{port}{self._path}")
 
 
 def run(

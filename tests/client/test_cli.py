@@ -37,6 +37,16 @@ def test_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("127.0.0.1:9/chat/", "/chat/v1/session"), ("127.0.0.1:9/chat/v1/session", "/chat/v1/session")],
+)
+def test_a_server_under_a_prefix(given: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The address of its page, without a scheme, is enough."""
+    assert main(["send", given, "hello"]) == 1
+    assert f"cannot connect to ws://127.0.0.1:9{meant}: " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("url", ["http://[::1", "localhost:99999", "ws://", "ftp://localhost"])
 def test_what_is_no_url(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """One line, without the advice to start a server."""
@@ -414,7 +424,8 @@ async def test_a_server_that_does_not_answer_is_reported(
     """At a terminal, while the user waits for the connection."""
     monkeypatch.setattr("bargein_client.cli.notices.SLOW_AFTER_S", 0.0)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    silent = await asyncio.start_server(lambda reader, writer: asyncio.sleep(60), "127.0.0.1", 0)
+    writers: list[asyncio.StreamWriter] = []
+    silent = await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
     shown = ""
 
@@ -432,4 +443,6 @@ async def test_a_server_that_does_not_answer_is_reported(
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
+    for writer in writers:
+        writer.close()
     silent.close()

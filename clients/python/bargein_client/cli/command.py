@@ -61,8 +61,17 @@ class MissingExtra(Exception):  # named like the package's errors, without a suf
     """An optional dependency is not installed; the message has the remedy."""
 
 
+def _url(given: str) -> str:
+    """Return the URL of sessions for a URL, or for a host and the path under which a proxy serves it."""
+    if "://" not in given:
+        host, _, path = given.rstrip("/").partition("/")
+        prefix = f"/{path}".removesuffix(SESSION_PATH).rstrip("/")
+        given = f"ws://{host}{prefix}{SESSION_PATH}"
+    return session_url(given)
+
+
 def _command(options: argparse.Namespace) -> Coroutine[Any, Any, int]:
-    url = session_url(options.url if "://" in options.url else f"ws://{options.url}")
+    url = _url(options.url)
     token: str | None = options.token
     if options.command == "batch":
         if not is_available():
