@@ -27,6 +27,7 @@ from .types import (
     Played,
     Reason,
     Resume,
+    RewindIdField,
     SeqField,
     TurnIdField,
     UserText,
@@ -128,6 +129,21 @@ class ToolDecision(Event, frozen=True, kw_only=True, tag="tool.decision"):
     allow: bool
 
 
+class SessionRewind(Event, frozen=True, kw_only=True, tag="session.rewind"):
+    """Request to drop turns from the end, answered by `session.rewound`.
+
+    The turn and all later ones leave the conversation; those that have not ended are interrupted. An
+    input that follows immediately asks again in their place.
+
+    Args:
+        id: The client's id of the request.
+        turn_id: The first turn to drop.
+    """
+
+    id: RewindIdField
+    turn_id: TurnIdField
+
+
 class SessionUpdate(Event, frozen=True, kw_only=True, tag="session.update"):
     """Merge parameters into the session's metadata; null removes a key."""
 
@@ -144,6 +160,9 @@ class Ping(Event, frozen=True, kw_only=True, tag="ping"):
     id: AnyId
 
 
+PendingEvent = InputText | Interrupt | SessionRewind
+
+
 class SessionOpen(Event, frozen=True, kw_only=True, tag="session.open"):
     """First frame, which opens a fresh session or resumes one.
 
@@ -151,13 +170,13 @@ class SessionOpen(Event, frozen=True, kw_only=True, tag="session.open"):
 
     Args:
         resume: The session to resume; None for a fresh one.
-        pending: Inputs and interrupts without an answer on an earlier connection, in order.
+        pending: Inputs, interrupts and rewinds without an answer on an earlier connection, in order.
         auth: A credential, unless the handshake had one.
         client: Name and version of the client.
     """
 
     resume: Resume | None = None
-    pending: Annotated[list[InputText | Interrupt], Meta(max_length=MAX_PENDING)] | None = None
+    pending: Annotated[list[PendingEvent], Meta(max_length=MAX_PENDING)] | None = None
     auth: Annotated[str, Meta(max_length=8192)] | None = None
     client: ClientInfo | None = None
 
@@ -174,8 +193,8 @@ ClientEvent = (
     | Playback
     | ToolOutput
     | ToolDecision
+    | SessionRewind
     | SessionUpdate
     | SessionClose
     | Ping
 )
-PendingEvent = InputText | Interrupt

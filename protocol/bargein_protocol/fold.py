@@ -205,6 +205,7 @@ class TurnFold(Struct, gc=False, eq=False):
         last_seq: The last number in the fold.
         last_output_seq: The last number before the `turn.ended`.
         ended: The `turn.ended`; None before the end.
+        dropped: Whether a rewind dropped the turn.
     """
 
     turn_id: TurnId
@@ -215,6 +216,7 @@ class TurnFold(Struct, gc=False, eq=False):
     last_seq: Seq = NO_SEQ
     last_output_seq: Seq = NO_SEQ
     ended: ev.TurnEnded | None = None
+    dropped: bool = False
     main_lane: LaneFold = _SET_BELOW
     lanes: dict[str, LaneFold] = field(default_factory=dict)
 
@@ -247,6 +249,13 @@ class TurnFold(Struct, gc=False, eq=False):
             self.input_id = event.input_id
         return True
 
+    def drop(self, seq: Seq) -> None:
+        """Empty the turn, which the `session.rewound` of this number dropped."""
+        self.dropped = True
+        self.last_seq = max(self.last_seq, seq)
+        self.lanes = {}
+        self.main_lane = self.lanes[""] = LaneFold(self.max_chars)
+
     def lane(self, source: str) -> LaneFold:
         """Return the lane of a source, a new one at its first event."""
         lane = self.lanes.get(source)
@@ -276,6 +285,7 @@ class TurnFold(Struct, gc=False, eq=False):
             last_output_seq=self.last_output_seq,
             heard=self.ended.heard if self.ended else None,
             usage=self.ended.usage if self.ended else None,
+            dropped=self.dropped,
             lanes={source: lane.folded() for source, lane in self.lanes.items()},
         )
 
@@ -287,7 +297,7 @@ class TurnFold(Struct, gc=False, eq=False):
         last event before its `turn.ended`.
         """
         fold = cls(state.turn_id, state.input_id)
-        fold.started, fold.held = state.started, state.held
+        fold.started, fold.held, fold.dropped = state.started, state.held, state.dropped
         fold.last_seq, fold.last_output_seq = state.last_seq, state.last_output_seq
         for source, folded in state.lanes.items():
             fold.lanes[source] = LaneFold.unfold(folded, state.last_output_seq)

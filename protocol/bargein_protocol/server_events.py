@@ -14,6 +14,7 @@ from msgspec import Meta
 from .event import Event, Numbered, Output, TurnEvent
 from .turn_state import TurnState
 from .types import (
+    MAX_TURNS,
     NO_TURN,
     AnyId,
     AnyTurnIdField,
@@ -34,6 +35,7 @@ from .types import (
     Outcome,
     Reason,
     RefIdField,
+    RewindIdField,
     RunsIn,
     SeqField,
     SessionIdField,
@@ -85,7 +87,7 @@ class Snapshot(Event, frozen=True, kw_only=True, tag="snapshot"):
     """
 
     through: SeqField
-    turns: Annotated[list[TurnState], Meta(max_length=4096)]
+    turns: Annotated[list[TurnState], Meta(max_length=MAX_TURNS)]
 
 
 class Heartbeat(Event, frozen=True, kw_only=True, tag="heartbeat"):
@@ -219,6 +221,19 @@ class InterruptResult(Event, frozen=True, kw_only=True, tag="interrupt.result"):
     outcome: Outcome
     duplicate: bool = False
     heard: Heard | None = None
+
+
+class SessionRewound(Numbered, frozen=True, kw_only=True, tag="session.rewound"):
+    """Turns have left the conversation; the answer to `session.rewind`.
+
+    Args:
+        turns: The turns, all of which have ended.
+        duplicate: Whether this answers a resend; such a copy carries no `seq`.
+    """
+
+    rewind_id: RewindIdField
+    turns: Annotated[list[TurnIdField], Meta(max_length=MAX_TURNS)]
+    duplicate: bool = False
 
 
 # --- output of agents --------------------------------------------------------------------------
@@ -364,8 +379,8 @@ AgentOutput = (
     | ToolResult | StepEnded | Progress | Data
 )  # fmt: skip
 NumberedEvent = (
-    InputAccepted | InputQueued | TurnStarted | TurnHeld | TurnResumed | TurnEnded | AgentOutput
-    | SpeechStarted | SpeechStopped | TranscriptDelta | TranscriptDone
+    InputAccepted | InputQueued | TurnStarted | TurnHeld | TurnResumed | TurnEnded | SessionRewound
+    | AgentOutput | SpeechStarted | SpeechStopped | TranscriptDelta | TranscriptDone
 )  # fmt: skip
 ServerEvent = (
     SessionOpened | ReplayDone | Snapshot | Heartbeat | Pong | GoAway | ErrorEvent | InputRejected

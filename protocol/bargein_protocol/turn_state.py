@@ -99,6 +99,7 @@ class TurnState(Struct, kw_only=True, omit_defaults=True):
         retryable: As in its `turn.ended`.
         last_seq: The last number in the state.
         last_output_seq: The last number before its `turn.ended`.
+        dropped: Whether a rewind dropped the turn; then it has no lanes.
         cut: Whether thoughts, data, and arguments and outputs of tools were left out for their size.
         lanes: Lanes by source; the empty source is the main lane.
     """
@@ -114,5 +115,6 @@ class TurnState(Struct, kw_only=True, omit_defaults=True):
     last_output_seq: SeqField = NO_SEQ
     heard: Heard | None = None
     usage: Usage | None = None
+    dropped: bool = False
     cut: bool = False
     lanes: Annotated[dict[Source, LaneState], Meta(max_length=MAX_LANES)] = field(default_factory=dict)

@@ -28,13 +28,16 @@ MAX_VALUES = 65_536
 MAX_CLIENT_VALUES = 16_384
 """Maximum number of values in a frame of a client, keys included."""
 MAX_PENDING = 64
-"""Maximum number of unanswered inputs and interrupts of one client."""
+"""Maximum number of unanswered inputs, interrupts and rewinds of one client."""
+MAX_TURNS = 4096
+"""Maximum number of turns in one event."""
 
 SessionId = NewType("SessionId", str)
 Token = NewType("Token", str)
 TurnId = NewType("TurnId", str)
 InputId = NewType("InputId", str)
 InterruptId = NewType("InterruptId", str)
+RewindId = NewType("RewindId", str)
 CallId = NewType("CallId", str)
 Epoch = NewType("Epoch", str)
 Seq = NewType("Seq", int)
@@ -53,6 +56,7 @@ AnyTurnIdField = Annotated[TurnId, _maybe_empty_id]
 """Id of a turn; empty for an event without a number."""
 InputIdField = Annotated[InputId, _id]
 InterruptIdField = Annotated[InterruptId, _id]
+RewindIdField = Annotated[RewindId, _id]
 CallIdField = Annotated[CallId, Meta(min_length=1, max_length=MAX_NAME_CHARS)]
 EpochField = Annotated[Epoch, _id]
 SeqField = Annotated[Seq, _count]

@@ -43,7 +43,7 @@ def test_duplicates_are_dropped() -> None:
     turn = client.running("one ")
     client.take(text(3, "t_1", "one "), text(2, "t_1", "zero "))
     assert said(drain(turn.inbox)) == "one "
-    assert client.core.duplicates == 2
+    assert client.core._sequence.duplicates == 2
 
 
 def test_a_hole_is_a_violation_and_changes_nothing() -> None:

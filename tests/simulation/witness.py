@@ -144,4 +144,4 @@ class WatchedCore(ClientCore):
         except ServerViolation as violation:
             self.witness._oracle.expect(False, f"{self.witness.name}: {violation}")
             raise
-        self.witness._oracle.expect(not self.duplicates, f"{self.witness.name} got a number twice")
+        self.witness._oracle.expect(not self._sequence.duplicates, f"{self.witness.name} got a number twice")

@@ -19,25 +19,19 @@ from typing import Any
 from msgspec import structs
 
 import bargein_protocol as bp
-from bargein_protocol import ClientEvent, InputText, Interrupt
+from bargein_protocol import ClientEvent, InputText, Interrupt, SessionRewind
 
 from .delivery import Signal
 from .events import EventsLost, SessionRestarted, SessionResumed
 from .inbox import Bounds, Inbox
-from .outbox import Outbox, check_size, copied
+from .outbox import Outbox, Outcome, check_size, copied
 from .phases import Phase, check
 from .send_queue import SendQueue
 from .sequence import SequenceTracker
 from .tracked_turn import PlaybackReporter, TrackedTurn
 from .turn_registry import OUTCOME_SIGNALS, TurnRegistry
 
-Outcome = (
-    bp.InputAccepted | bp.InputQueued | bp.InputRejected | bp.InterruptResult | bp.ErrorEvent | bp.TurnEnded
-)
-"""Answer to a request, or end of a turn."""
-
-_MAX_HEARTBEAT_S = 600.0
-"""Longest interval between frames that a server may announce."""
+_MAX_HEARTBEAT_S = 600.0  # the longest interval between frames that a server may announce
 
 
 class ClientCore:
@@ -89,11 +83,6 @@ class ClientCore:
         """The last number that was taken."""
         return self._sequence.last_seq
 
-    @property
-    def duplicates(self) -> int:
-        """Number of events that came twice and were dropped."""
-        return self._sequence.duplicates
-
     # --- for the application ---------------------------------------------------------------------
 
     def subscribe(self) -> Inbox:
@@ -103,9 +92,8 @@ class ClientCore:
     def send_input(self, event: InputText) -> TrackedTurn:
         """Ask for a turn.
 
-        An interrupting input withholds the output of the running turns (contract 2).
-
-        The withheld output is delivered if the server does not interrupt them.
+        An interrupting input withholds the output of the running turns (contract 2); it is delivered if
+        the server does not interrupt them.
 
         Raises:
             TooManyPending: Too many requests wait for an answer.
@@ -118,8 +106,7 @@ class ClientCore:
             if (played := turn.implied_playback()) is not None:
                 self._report(turn.fold.turn_id, played)
             self.turns.withhold(turn, event.id)
-        if self._ready:
-            self._queue.append(event)
+        self._queue.append_request(event)
         return self.turns.add(bp.InputId(event.id), event.text)
 
     def interrupt(self, event: Interrupt, turn: TrackedTurn) -> None:
@@ -140,18 +127,28 @@ class ClientCore:
             # Output still on its way is not shown, so the server's own count would be too high.
             event = structs.replace(event, played=turn.implied_playback())
         self._outbox.admit(event, self.limits)
-        if self._ready:
-            self._queue.append(event)
+        self._queue.append_request(event)
         self.turns.withhold(turn, event.id)
+
+    def rewind(self, event: SessionRewind) -> None:
+        """Drop a turn and all later ones; the output of those that run is withheld from now on.
+
+        Raises:
+            TooManyPending: Too many requests wait for an answer.
+        """
+        self._outbox.admit(event, self.limits)
+        for turn in self.turns.since(event.turn_id):
+            self.turns.withhold(turn, event.id)
+        self._queue.append_request(event)
 
     def hold(self, turn: TrackedTurn) -> None:
         """Pause a turn's output; dropped while offline."""
-        if turn.turn_id is not None and self._ready:
+        if turn.turn_id is not None:
             self._queue.append_bounded(bp.TurnHold(turn_id=turn.turn_id))
 
     def resume(self, turn: TrackedTurn) -> None:
         """Resume a held turn. Dropped while offline: the server resumes it anyway."""
-        if turn.turn_id is not None and self._ready:
+        if turn.turn_id is not None:
             self._queue.append_bounded(bp.TurnResume(turn_id=turn.turn_id))
 
     def playback(self, turn: TrackedTurn, played: bp.Played) -> None:
@@ -171,8 +168,7 @@ class ClientCore:
         metadata = copied(metadata)
         event = bp.SessionUpdate(metadata=metadata)
         check_size(event, self.limits)
-        if self._ready:
-            self._queue.append_bounded(event)
+        self._queue.append_bounded(event)
         self._outbox.merge(metadata)
 
     def answer_tool(self, event: bp.ToolOutput | bp.ToolDecision) -> None:
@@ -186,8 +182,7 @@ class ClientCore:
         if isinstance(event, bp.ToolOutput):
             event = structs.replace(event, output=copied(event.output))
         check_size(event, self.limits)
-        if self._ready:
-            self._queue.append_bounded(event)
+        self._queue.append_bounded(event)
         self._outbox.keep_tool(event)
 
     def close_session(self) -> None:
@@ -261,14 +256,9 @@ class ClientCore:
         """Whether `outgoing()` would return an event."""
         return len(self._queue) > 0
 
-    @property
-    def _ready(self) -> bool:
-        return self.phase in (Phase.LIVE, Phase.REPLAYING)
-
     def _report(self, turn_id: bp.TurnId, played: bp.Played) -> None:
         report = self._outbox.report(turn_id, played)
-        if self._ready:
-            self._queue.append_playback(report)
+        self._queue.append_playback(report)
 
     # --- receiving -------------------------------------------------------------------------------
 
@@ -282,6 +272,7 @@ class ClientCore:
             self.phase = Phase.REPLAYING
         else:
             self.phase, self._sequence.last_seq = Phase.LIVE, bp.NO_SEQ
+        self._queue.accepts = True
         self._queue.append(*self._outbox.after_open(self._in_opening, event.limits.frame_bytes))
 
     def _lose(self, reason: str) -> None:
@@ -342,6 +333,14 @@ class ClientCore:
         self._outcomes.append((event.interrupt_id, event))
         self.turns.resolve(event.interrupt_id, OUTCOME_SIGNALS[event.outcome])
 
+    def _rewound(self, event: bp.SessionRewound) -> None:
+        waited = self._outbox.answer(event.rewind_id, SessionRewind) is not None
+        if event.seq or waited:
+            self.turns.publish(event)
+        if waited:
+            self._outcomes.append((event.rewind_id, event))
+            self.turns.resolve(event.rewind_id, Signal.END)
+
     def _error(self, event: bp.ErrorEvent) -> None:
         if event.code == "unknown_call":
             self._outbox.tool_settled(bp.CallId(event.ref_id or ""))
@@ -396,5 +395,6 @@ _HANDLERS: dict[type, Callable[[ClientCore, Any], None]] = {
     bp.InputQueued: ClientCore._input_answered,
     bp.InputRejected: ClientCore._refused,
     bp.InterruptResult: ClientCore._interrupt_result,
+    bp.SessionRewound: ClientCore._rewound,
     bp.ErrorEvent: ClientCore._error,
 }

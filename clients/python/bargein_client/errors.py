@@ -8,7 +8,8 @@
     │   └── ConnectionLost      the connection broke and was not, or could not be, restored
     ├── RequestRefused          the server refused one request, or lost it; the session goes on
     │   ├── InputRejected       an input: it gets no turn
-    │   └── InterruptRefused    an interrupt
+    │   ├── InterruptRefused    an interrupt
+    │   └── RewindRefused       a rewind
     ├── TooManyPending          too many requests wait for an answer; nothing was sent
     ├── TooLarge                the frame exceeds the server's limit; nothing was sent
     ├── ServerViolation         the server broke the protocol  ┐ internal: the session reconnects, or
@@ -95,6 +96,10 @@ class InputRejected(RequestRefused):
 
 class InterruptRefused(RequestRefused):
     """The server refused an interrupt, which has no outcome."""
+
+
+class RewindRefused(RequestRefused):
+    """The server refused a rewind, and no turn was dropped."""
 
 
 class TooManyPending(BargeinError):

@@ -18,15 +18,22 @@ from bargein_protocol import (
     MAX_PENDING,
     CallId,
     ClientEvent,
+    ErrorEvent,
+    InputAccepted,
+    InputQueued,
+    InputRejected,
     InputText,
-    Interrupt,
+    InterruptResult,
     Limits,
+    PendingEvent,
     Playback,
     Played,
     SessionOpen,
+    SessionRewound,
     SessionUpdate,
     ToolDecision,
     ToolOutput,
+    TurnEnded,
     TurnId,
 )
 from bargein_protocol.types import MAX_INPUT_CHARS, MAX_KEYS
@@ -34,6 +41,11 @@ from bargein_protocol.types import MAX_INPUT_CHARS, MAX_KEYS
 from .errors import TooLarge, TooManyPending
 
 T = TypeVar("T")
+
+Outcome = (
+    InputAccepted | InputQueued | InputRejected | InterruptResult | SessionRewound | ErrorEvent | TurnEnded
+)
+"""Answer to a request, or end of a turn."""
 
 _MAX_PLAYBACK = 8
 _MAX_TOOLS = 64
@@ -75,14 +87,14 @@ class Outbox:
     """
 
     def __init__(self) -> None:
-        self.unanswered: dict[str, InputText | Interrupt] = {}
+        self.unanswered: dict[str, PendingEvent] = {}
         self._metadata: dict[str, Any] = {}
         self._metadata_unsure = False
         self._behind_metadata: set[str] = set()
         self._playback: dict[TurnId, Playback] = {}
         self._tools: dict[CallId, ToolOutput | ToolDecision] = {}
 
-    def admit(self, request: InputText | Interrupt, limits: Limits | None) -> None:
+    def admit(self, request: PendingEvent, limits: Limits | None) -> None:
         """Keep a request until it is answered; the caller sends it.
 
         Raises:
@@ -98,9 +110,7 @@ class Outbox:
         if self._metadata_unsure and isinstance(request, InputText):
             self._behind_metadata.add(request.id)
 
-    def answer(
-        self, request_id: str, kind: type[InputText | Interrupt] | None = None
-    ) -> InputText | Interrupt | None:
+    def answer(self, request_id: str, kind: type[PendingEvent] | None = None) -> PendingEvent | None:
         """Remove a request that was answered and return it; None when none waits.
 
         Args:
@@ -141,16 +151,17 @@ class Outbox:
         """Forget the answer to a call."""
         self._tools.pop(call_id, None)
 
-    def pending(self, opening: SessionOpen, frame_bytes: int) -> list[InputText | Interrupt]:
+    def pending(self, opening: SessionOpen, frame_bytes: int) -> list[PendingEvent]:
         """Return the requests that fit into `opening`, in order.
 
         The others follow it.
 
-        Interrupts always fit, so that the turns that they end are not replayed as if they were live.
+        Interrupts and rewinds always fit, so that the turns that they end are not replayed as if they
+        were live. An input behind a rewind follows it in either way.
         """
         room = frame_bytes - len(JSON.encode(opening)) - len('"pending":[],')
-        room -= sum(_size(r) for r in self.unanswered.values() if isinstance(r, Interrupt))
-        chosen: list[InputText | Interrupt] = []
+        room -= sum(_size(r) for r in self.unanswered.values() if not isinstance(r, InputText))
+        chosen: list[PendingEvent] = []
         for request in self.unanswered.values():
             if isinstance(request, InputText):
                 room = -1 if request.id in self._behind_metadata else room - _size(request)
@@ -183,7 +194,7 @@ class Outbox:
         if piece:
             yield SessionUpdate(metadata=piece)
 
-    def lose(self) -> list[InputText | Interrupt]:
+    def lose(self) -> list[PendingEvent]:
         """Forget everything but the metadata, which a fresh session needs too.
 
         Returns:
@@ -198,5 +209,5 @@ class Outbox:
         return lost
 
 
-def _size(event: InputText | Interrupt) -> int:
+def _size(event: PendingEvent) -> int:
     return len(JSON.encode(event)) + 1

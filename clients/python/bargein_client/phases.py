@@ -79,6 +79,7 @@ def _check_number(event: bp.Numbered) -> None:
     if isinstance(event, bp.TurnEvent) and not event.turn_id:
         raise ServerViolation("expected the id of a turn, got none")
     if not event.seq and not isinstance(event, bp.UnknownEvent):
-        answer_again = isinstance(event, (bp.InputAccepted, bp.InputQueued)) and event.duplicate
+        answers = (bp.InputAccepted, bp.InputQueued, bp.SessionRewound)
+        answer_again = isinstance(event, answers) and event.duplicate
         if not answer_again:
             raise ServerViolation("expected a number, got none")

@@ -13,16 +13,23 @@ MAX_EVENTS = 1024
 
 
 class SendQueue:
-    """Events to send on the current channel, in order."""
+    """Events to send on the current channel, in order.
+
+    Attributes:
+        accepts: Whether the session is open on the channel. Until then events of the application are
+            not taken: the outbox keeps those that must not be lost.
+    """
 
     def __init__(self) -> None:
+        self.accepts = False
         self._events: list[ClientEvent] = []
 
     def __len__(self) -> int:
         return len(self._events)
 
     def reset(self, events: Iterable[ClientEvent] = ()) -> None:
-        """Replace the content."""
+        """Replace the content, for another channel or none."""
+        self.accepts = False
         self._events = list(events)
 
     def drain(self) -> list[ClientEvent]:
@@ -31,8 +38,13 @@ class SendQueue:
         return events
 
     def append(self, *events: ClientEvent) -> None:
-        """Append events whose number is bounded elsewhere."""
+        """Append events of the client itself."""
         self._events += events
+
+    def append_request(self, event: bp.PendingEvent) -> None:
+        """Append a request, whose number the outbox bounds."""
+        if self.accepts:
+            self._events.append(event)
 
     def append_bounded(self, event: ClientEvent) -> None:
         """Append an event.
@@ -40,12 +52,16 @@ class SendQueue:
         Raises:
             TooManyPending: The queue is full; nothing has changed.
         """
+        if not self.accepts:
+            return
         if len(self._events) >= MAX_EVENTS:
             raise TooManyPending(MAX_EVENTS)
         self._events.append(event)
 
     def append_playback(self, report: bp.Playback) -> None:
         """Append a playback report in place of an older one for the same turn."""
+        if not self.accepts:
+            return
         self._events = [
             event
             for event in self._events

@@ -10,14 +10,16 @@ from weakref import WeakSet
 
 import bargein_protocol as bp
 
+from .answers import Answers, rejected
 from .backoff import Backoff
 from .channel import CLOSE_TIMEOUT_S, ConnectChannel
 from .connection_state import OPEN, ConnectionState, final_state
-from .core import ClientCore, Outcome
+from .core import ClientCore
 from .environment import Environment
-from .errors import BargeinError, ConnectError, ConnectionLost, InputRejected, InterruptRefused, SessionClosed
+from .errors import BargeinError, ConnectError, ConnectionLost, SessionClosed
 from .event_reader import EventReader, EventStream, check_loop, shared_result
 from .inbox import Bounds
+from .outbox import Outcome
 from .phases import Phase
 from .reconnector import Reconnector
 from .tracked_turn import TrackedTurn
@@ -109,7 +111,7 @@ class ClientSession:
             settle=self._settle,
         )
         self._turns: dict[str, ClientTurn] = {}
-        self._interrupts: dict[str, asyncio.Future[bp.InterruptResult | BargeinError]] = {}
+        self._answers = Answers()
         self._readers: WeakSet[EventReader] = WeakSet()
         self._opened: asyncio.Future[BargeinError | None] = loop.create_future()
         self._over: asyncio.Future[BargeinError] = loop.create_future()
@@ -182,6 +184,28 @@ class ClientSession:
         if turn is None:
             return None
         return await turn.interrupt(reason=reason, played=played, force=force)
+
+    async def rewind(self, turn_id: bp.TurnId) -> bp.SessionRewound:
+        """Drop a turn and all later ones from the conversation.
+
+        Those that have not ended are interrupted. An input that is sent without waiting for the answer
+        stands in their place: the same text regenerates an answer, another one edits the message.
+
+        Returns:
+            The event with the dropped turns. It is in `events()` too.
+
+        Raises:
+            RewindRefused: Nothing was dropped: the turn is unknown or was dropped before, or an
+                uninterruptible section protects one of the turns.
+            TooManyPending: Too many requests wait for an answer; nothing was sent.
+            SessionClosed: The session is over.
+        """
+        self._refuse_closed()
+        event = bp.SessionRewind(id=bp.RewindId(self._new_id()), turn_id=turn_id)
+        self._core.rewind(event)
+        answer = self._answers.to_rewind(event.id)
+        self._reconnector.flush()
+        return await shared_result(answer)
 
     def send_tool_output(self, call_id: str, output: Any = None, *, error: str | None = None) -> None:
         """Send the result of a tool that runs in the client.
@@ -280,8 +304,7 @@ class ClientSession:
         self._refuse_closed()
         event = bp.Interrupt(id=bp.InterruptId(self._new_id()), reason=reason, played=played, force=force)
         self._core.interrupt(event, tracked)
-        answer: asyncio.Future[bp.InterruptResult | BargeinError]
-        answer = self._interrupts[event.id] = asyncio.get_running_loop().create_future()
+        answer = self._answers.to_interrupt(event.id)
         self._reconnector.flush()
         return await shared_result(answer)
 
@@ -336,18 +359,8 @@ class ClientSession:
         if not self._opened.done() and self._core.session_id is not None:
             self._opened.set_result(None)
         for request_id, outcome in self._core.outcomes():
-            if isinstance(outcome, (bp.InterruptResult, bp.ErrorEvent)) and request_id in self._interrupts:
-                self._settle_interrupt(request_id, outcome)
-            elif request_id in self._turns:
+            if not self._answers.settle(request_id, outcome) and request_id in self._turns:
                 self._settle_turn(request_id, outcome)
-
-    def _settle_interrupt(self, request_id: str, outcome: bp.InterruptResult | bp.ErrorEvent) -> None:
-        answer = self._interrupts.pop(request_id)
-        if isinstance(outcome, bp.InterruptResult):
-            answer.set_result(outcome)
-        else:
-            refused = InterruptRefused(outcome.code, outcome.message, retryable=outcome.retryable)
-            answer.set_result(refused)
 
     def _settle_turn(self, input_id: str, outcome: Outcome) -> None:
         turn = self._turns[input_id]
@@ -357,7 +370,7 @@ class ClientSession:
         if isinstance(outcome, bp.TurnEnded) and outcome.turn_id != turn.id:
             return  # another turn for which the server named the same input
         del self._turns[input_id]
-        turn._finish(outcome if isinstance(outcome, bp.TurnEnded) else _rejected(outcome))
+        turn._finish(outcome if isinstance(outcome, bp.TurnEnded) else rejected(outcome))
 
     def _finish(self, error: BargeinError) -> None:
         """End everything that waits, because the session is over."""
@@ -368,9 +381,7 @@ class ClientSession:
         for turn in self._turns.values():
             turn._finish(error)
         self._turns.clear()
-        for answer in self._interrupts.values():
-            answer.set_result(error)
-        self._interrupts.clear()
+        self._answers.finish(error)
         for reader in self._readers:
             reader.close(_unless_normal(error))
         self._readers.clear()
@@ -379,16 +390,3 @@ class ClientSession:
 def _unless_normal(error: BargeinError) -> BargeinError | None:
     """Return the error, or None for a session that was closed on purpose."""
     return None if type(error) is SessionClosed else error
-
-
-def _rejected(outcome: bp.InputRejected | bp.ErrorEvent | bp.InterruptResult) -> InputRejected:
-    assert not isinstance(outcome, bp.InterruptResult)
-    if isinstance(outcome, bp.ErrorEvent):
-        return InputRejected(outcome.code, outcome.message, retryable=outcome.retryable)
-    row = bp.code_named(outcome.code)
-    return InputRejected(
-        outcome.code,
-        row.reason if row is not None else "the server refused the input",
-        retryable=row is not None and row.action is bp.Action.RETRY,
-        retry_after_ms=outcome.retry_after_ms,
-    )

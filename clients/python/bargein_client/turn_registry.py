@@ -80,6 +80,11 @@ class TurnRegistry:
         """Return the open turns that have an id."""
         return [turn for turn in self._open if turn.turn_id is not None]
 
+    def since(self, turn_id: TurnId) -> list[TrackedTurn]:
+        """Return the open turns from one on; all of them when that one has ended."""
+        first = self._by_id.get(turn_id)
+        return self._open[0 if first is None else self._open.index(first) :]
+
     def of_input(self, input_id: str) -> TrackedTurn | None:
         """Return the open turn of an input."""
         return next((turn for turn in self._open if turn.input_id == input_id), None)

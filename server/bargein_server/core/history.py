@@ -134,7 +134,7 @@ class History:
             if turn is self._own:
                 break
             # A turn that ended before its agent ran is no part of the conversation.
-            if turn.stage is not Stage.QUEUED and turn.fold.started:
+            if turn.stage is not Stage.QUEUED and turn.fold.started and not turn.fold.dropped:
                 before.append(turn)
         return before
 

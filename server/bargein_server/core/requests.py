@@ -8,6 +8,7 @@ a number, and nothing happens twice (contract 4).
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator
+from types import UnionType
 from typing import Any
 
 from msgspec import json
@@ -31,6 +32,8 @@ from bargein_protocol import (
     Seq,
     SessionClose,
     SessionOpen,
+    SessionRewind,
+    SessionRewound,
     SessionUpdate,
     ToolDecision,
     ToolOutput,
@@ -60,7 +63,8 @@ from .tool_ledger import ToolLedger
 from .turn_record import INTERRUPTED, SESSION_CLOSED, TurnRecord, interrupted_by, memory_of
 from .turn_scheduler import TurnScheduler
 
-Answer = InputAccepted | InputQueued | InputRejected | InterruptResult
+InputAnswer = InputAccepted | InputQueued | InputRejected
+Answer = InputAnswer | InterruptResult | SessionRewound
 
 REMEMBERED = 1024
 
@@ -89,7 +93,7 @@ class ReplyCache:
         answer = self._by_id.get(request_id)
         if answer is None:
             return None
-        if isinstance(answer, (InputAccepted, InputQueued)):
+        if isinstance(answer, (InputAccepted, InputQueued, SessionRewound)):
             return replace(answer, seq=Seq(0), duplicate=True)
         return replace(answer, duplicate=True)
 
@@ -158,7 +162,7 @@ class Requests:
     def _on_input(self, event: InputText) -> None:
         answer_before = self._replies.again(event.id)
         if answer_before is not None:
-            self._answer_again(event.id, answer_before, interrupt=False)
+            self._answer_again(event.id, answer_before, InputAnswer)
             return
         early = self._early.pop(event.id, None)
         if self.draining:
@@ -177,7 +181,7 @@ class Requests:
     def _on_interrupt(self, event: Interrupt) -> None:
         answer_before = self._replies.again(event.id)
         if answer_before is not None:
-            self._answer_again(event.id, answer_before, interrupt=True)
+            self._answer_again(event.id, answer_before, InterruptResult)
             return
         turns, turn = self._turns, None
         if event.turn_id is not None:
@@ -223,9 +227,9 @@ class Requests:
         self._replies.remember(event.id, outcome)
         self._sequencer.answer(outcome)
 
-    def _answer_again(self, request_id: str, answer: Answer, *, interrupt: bool) -> None:
+    def _answer_again(self, request_id: str, answer: Answer, kind: type[Answer] | UnionType) -> None:
         """Repeat the first answer to an id, if the same kind of request used it."""
-        if isinstance(answer, InterruptResult) is interrupt:
+        if isinstance(answer, kind):
             self._sequencer.answer(self._with_heard(answer))
         else:
             self.error(ID_REUSED, ID_REUSED.reason, request_id)
@@ -269,6 +273,23 @@ class Requests:
         if not self._tools.receive(event):
             self.error(UNKNOWN_CALL, UNKNOWN_CALL.reason, event.call_id)
 
+    def _on_rewind(self, event: SessionRewind) -> None:
+        answer_before = self._replies.again(event.id)
+        if answer_before is not None:
+            self._answer_again(event.id, answer_before, SessionRewound)
+            return
+        turn = self._turns.turns.get(event.turn_id)
+        if self.draining:  # the input that follows would be refused, and the answer that it replaces be lost
+            self.error(SHUTTING_DOWN, SHUTTING_DOWN.reason, event.id)
+        elif turn is None or turn.fold.dropped:
+            self.error(UNKNOWN_TURN, UNKNOWN_TURN.reason, event.id)
+        elif isinstance(rewound := self._turns.rewind(turn, event.id), Code):
+            self.error(rewound, "these turns cannot be dropped now", event.id)
+        else:
+            self._replies.remember(event.id, rewound)
+            if self._sequencer.reply_sink is not None:
+                self._sequencer.answer(rewound)
+
     def _on_update(self, event: SessionUpdate) -> None:
         # Only what the event brings is encoded: small updates of large metadata would cost much.
         given = {key: value for key, value in event.metadata.items() if value is not None}
@@ -306,6 +327,7 @@ _HANDLERS: dict[type, Callable[[Requests, Any], None]] = {
     Playback: Requests._on_playback,
     ToolOutput: Requests._on_tool_answer,
     ToolDecision: Requests._on_tool_answer,
+    SessionRewind: Requests._on_rewind,
     SessionUpdate: Requests._on_update,
     SessionClose: Requests._on_close,
     Ping: Requests._on_ping,

@@ -229,7 +229,12 @@ class ToolLedger:
         """
         turns = self._turns
         turn = turns.turns.get(turn_id)
-        if turn is None or turn.calls is None or (call := turn.calls.running(result.call_id)) is None:
+        if (
+            turn is None
+            or turn.fold.dropped
+            or turn.calls is None
+            or (call := turn.calls.running(result.call_id)) is None
+        ):
             return False
         if turn.ended and not (call.background or call.accept_late or turns.cleans(turn_id)):
             return False

@@ -20,7 +20,9 @@ from bargein_protocol import (
     InputQueued,
     InputRejected,
     InputText,
+    RewindId,
     Seq,
+    SessionRewound,
     TurnEnded,
     TurnEvent,
     TurnHeld,
@@ -28,7 +30,8 @@ from bargein_protocol import (
     TurnResumed,
     TurnStarted,
 )
-from bargein_protocol.errors import AT_CAPACITY, BUSY, QUEUE_FULL, Code
+from bargein_protocol.errors import AT_CAPACITY, BUSY, QUEUE_FULL, UNSUPPORTED, Code
+from bargein_protocol.types import MAX_TURNS
 
 from ..settings import Settings
 from . import CancelTurn, Command, StartTurn
@@ -36,7 +39,7 @@ from .lifecycle import Effect, Event, Stage
 from .observer import NO_OBSERVER, Observer
 from .sequencer import Sequencer
 from .turn_limiter import Permit
-from .turn_record import CLIENT_GONE, SUPERSEDED, Ending, TurnRecord, memory_of
+from .turn_record import CLIENT_GONE, REWOUND, SUPERSEDED, Ending, TurnRecord, memory_of
 
 E = TypeVar("E", bound=TurnEvent)
 InputAnswer = InputAccepted | InputQueued | InputRejected
@@ -265,6 +268,34 @@ class TurnScheduler:
             if turn is not None:
                 self.end(turn, ending)
         self.permit.drop()
+
+    def rewind(self, first: TurnRecord, rewind_id: RewindId) -> SessionRewound | Code:
+        """Drop a turn and all later ones, which end now.
+
+        Returns:
+            The numbered event, or the code of the refusal: a section protects one of them, or they are
+            too many for one event. Then nothing has changed.
+        """
+        order = list(self.turns.values())
+        dropped = [turn for turn in order[order.index(first) :] if not turn.fold.dropped]
+        if any(turn.guarded for turn in dropped):
+            return BUSY
+        if len(dropped) > MAX_TURNS:
+            return UNSUPPORTED
+        for turn in dropped:
+            if turn.stage is not Stage.ENDED:
+                self.observer.turn_cut(turn)
+                self.end(turn, REWOUND)
+        event = SessionRewound(rewind_id=rewind_id, turns=[turn.id for turn in dropped])
+        event = self._sequencer.number(event)
+        for turn in dropped:
+            turn.fold.drop(event.seq)
+            if turn.kept_bytes:
+                self._kept -= turn.kept_bytes
+                turn.kept_bytes = _size(turn)
+                self._kept += turn.kept_bytes
+        self.start_next()
+        return event
 
     def defer(self, turn: TurnRecord, ending: Ending) -> None:
         """End a turn after its section; the purge spares the section's output."""

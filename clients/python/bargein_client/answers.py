@@ -1,0 +1,76 @@
+"""Answers of the server: futures of interrupts and rewinds, errors of inputs."""
+
+from __future__ import annotations
+
+import asyncio
+
+import bargein_protocol as bp
+
+from .errors import BargeinError, InputRejected, InterruptRefused, RequestRefused, RewindRefused
+from .outbox import Outcome
+
+
+class Answers:
+    """Futures of the requests that wait for an answer of their own."""
+
+    def __init__(self) -> None:
+        self._interrupts: dict[str, asyncio.Future[bp.InterruptResult | BargeinError]] = {}
+        self._rewinds: dict[str, asyncio.Future[bp.SessionRewound | BargeinError]] = {}
+
+    def to_interrupt(self, request_id: str) -> asyncio.Future[bp.InterruptResult | BargeinError]:
+        """Return the future of an interrupt: its result, an `InterruptRefused` or what `finish` got."""
+        answer: asyncio.Future[bp.InterruptResult | BargeinError] = asyncio.Future()
+        self._interrupts[request_id] = answer
+        return answer
+
+    def to_rewind(self, request_id: str) -> asyncio.Future[bp.SessionRewound | BargeinError]:
+        """Return the future of a rewind: its event, a `RewindRefused` or what `finish` got."""
+        answer: asyncio.Future[bp.SessionRewound | BargeinError] = asyncio.Future()
+        self._rewinds[request_id] = answer
+        return answer
+
+    def settle(self, request_id: str, outcome: object) -> bool:
+        """Set the result of a request; return False when none waits under this id."""
+        if request_id in self._interrupts:
+            answer = self._interrupts.pop(request_id)
+            if isinstance(outcome, bp.InterruptResult):
+                answer.set_result(outcome)
+            else:
+                answer.set_result(_refused(InterruptRefused, outcome))
+        elif request_id in self._rewinds:
+            rewound = self._rewinds.pop(request_id)
+            if isinstance(outcome, bp.SessionRewound):
+                rewound.set_result(outcome)
+            else:
+                rewound.set_result(_refused(RewindRefused, outcome))
+        else:
+            return False
+        return True
+
+    def finish(self, error: BargeinError) -> None:
+        """Let every request fail, because the session is over."""
+        for answer in self._interrupts.values():
+            answer.set_result(error)
+        for rewound in self._rewinds.values():
+            rewound.set_result(error)
+        self._interrupts.clear()
+        self._rewinds.clear()
+
+
+def _refused(kind: type[RequestRefused], outcome: object) -> RequestRefused:
+    assert isinstance(outcome, bp.ErrorEvent)
+    return kind(outcome.code, outcome.message, retryable=outcome.retryable)
+
+
+def rejected(outcome: Outcome) -> InputRejected:
+    """Return the error for an input that was refused."""
+    assert isinstance(outcome, (bp.InputRejected, bp.ErrorEvent))
+    if isinstance(outcome, bp.ErrorEvent):
+        return InputRejected(outcome.code, outcome.message, retryable=outcome.retryable)
+    row = bp.code_named(outcome.code)
+    return InputRejected(
+        outcome.code,
+        row.reason if row is not None else "the server refused the input",
+        retryable=row is not None and row.action is bp.Action.RETRY,
+        retry_after_ms=outcome.retry_after_ms,
+    )
