@@ -63,6 +63,9 @@ class Player:
         turn = self.turns[fields["turn"]]
         self.core.interrupt(bp.Interrupt(id=bp.InterruptId(fields["id"])), turn)
 
+    def rewinds(self, event: Step) -> None:
+        self.core.rewind(msgspec.convert(event, bp.SessionRewind))
+
     def holds(self, turn: str) -> None:
         self.core.hold(self.turns[turn])
 

@@ -41,9 +41,8 @@ def test_a_refused_rewind_gives_the_output_back() -> None:
     client = Client().open()
     turn = client.running("one ")
     client.core.rewind(REWIND)
-    client.take(
-        text(4, "t_1", "two "), bp.ErrorEvent(code="busy", message="no", ref_id="r_1", retryable=True)
-    )
+    refused = bp.ErrorEvent(code="busy", message="no", ref_id="r_1", retryable=True)
+    client.take(text(4, "t_1", "two "), refused)
     assert said(drain(turn.inbox)) == "one two "
 
 
@@ -57,9 +56,8 @@ def test_it_is_pending_until_it_is_answered() -> None:
     client.core.send_input(again)
     assert client.reopen().pending == [REWIND, again]
     client.take(rewound(0, "t_1", duplicate=True), rewound(5, "t_1"), replay_done(5))
-    assert [outcome for id, outcome in client.core.outcomes() if id == "r_1"] == [
-        rewound(0, "t_1", duplicate=True)
-    ]
+    answers = [outcome for request_id, outcome in client.core.outcomes() if request_id == "r_1"]
+    assert answers == [rewound(0, "t_1", duplicate=True)]
     client.core.detach()
     client.core.attach()
     assert client.core.outgoing()[0].pending == [again]  # type: ignore[union-attr]
@@ -89,8 +87,8 @@ async def test_a_message_is_edited_on_a_real_server() -> None:
         await second.ended()
         assert second.id is not None
         rewinding = session.rewind(second.id)
-        answer = await rewinding
         third = session.send("two, edited")
+        answer = await rewinding
         await third.ended()
         assert answer.turns == [second.id]
         assert third.text == "one | two, edited"

@@ -38,6 +38,7 @@ class Agents:
 
     def __init__(self, oracle: Oracle) -> None:
         self._oracle = oracle
+        self._asked: dict[bp.TurnId, str] = {}
         self._began: Counter[str] = Counter()
         self._did: dict[bp.SessionId, dict[str, str]] = {}
 
@@ -61,6 +62,10 @@ class Agents:
         except AssertionError as error:
             oracle.expect(False, f"{turn.id} is told an invalid history: {error}")
             return
+        self._asked[turn.id] = turn.text
+        told = {message["content"] for message in turn.history.messages() if message["role"] == "user"}
+        for other in oracle.truths[turn.session.id].dropped:
+            oracle.expect(self._asked.get(other) not in told, f"{turn.id} is told {other}, which was dropped")
         for call_id, result in self._did.get(turn.session.id, {}).items():
             oracle.expect(
                 results.get(call_id, result) == result, f"{turn.id}: the result of {call_id} is lost"

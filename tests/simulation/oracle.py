@@ -148,6 +148,7 @@ class Truth(MemoryLog):
     Attributes:
         frames: Every frame, as it was numbered.
         events: The same, decoded.
+        dropped: The turns that a rewind dropped.
         by_input: The turn of each input that was taken.
         started: When each turn began, in virtual seconds.
         ends: The end of each turn that has ended.
@@ -162,7 +163,8 @@ class Truth(MemoryLog):
     def __init__(self, max_events: int, max_bytes: int, oracle: Oracle) -> None:
         super().__init__(max_events, max_bytes)
         self.frames: list[bytes] = []
-        self.events: list[bp.TurnEvent] = []
+        self.events: list[bp.Numbered] = []
+        self.dropped: set[bp.TurnId] = set()
         self.by_input: dict[bp.InputId, bp.TurnId] = {}
         self.started: dict[bp.TurnId, float] = {}
         self.ends: dict[bp.TurnId, bp.TurnEnded] = {}
@@ -206,13 +208,19 @@ class Truth(MemoryLog):
         oracle.numbered += 1
         oracle.trace.note("log", turn_id, frame)
         event = codec.decode_server(frame)
-        assert isinstance(event, bp.TurnEvent)
-        turn = event.turn_id
+        assert isinstance(event, bp.Numbered)
+        turn = getattr(event, "turn_id", bp.NO_TURN)
         self.frames.append(frame)
         self.events.append(event)
         oracle.expect(event.seq == len(self.frames), f"{event.seq} was numbered after {len(self.frames) - 1}")
         oracle.expect(turn not in self.ends, f"{turn} went on after its end")
-        if isinstance(event, (bp.InputAccepted, bp.InputQueued)):
+        if isinstance(event, bp.SessionRewound):
+            oracle.expect(
+                all(one in self.ends for one in event.turns), f"{event} dropped a turn that goes on"
+            )
+            oracle.expect(not self.dropped & set(event.turns), f"{event} dropped a turn twice")
+            self.dropped.update(event.turns)
+        elif isinstance(event, (bp.InputAccepted, bp.InputQueued)):
             oracle.expect(event.input_id not in self.by_input, f"{event.input_id} got two turns")
             oracle.expect(turn not in self._reasons, f"{turn} was given to two inputs")
             self.by_input[event.input_id] = turn
@@ -225,7 +233,7 @@ class Truth(MemoryLog):
             running = [other for other in self.started if other not in self.ends]
             oracle.expect(not running, f"{turn} and {running} have the floor")
             self.started[turn] = oracle.now()
-        else:
+        elif isinstance(event, bp.TurnEvent):
             oracle.expect(turn in self.started, f"{turn} spoke before it was started")
             self._check_output(turn, event)
         given = self.owed.pop(event.seq, frame)
@@ -266,6 +274,8 @@ class Truth(MemoryLog):
         """Return a turn as it stood at a number."""
         fold = bp.TurnFold(turn_id, max_chars=MAX_TURN_CHARS)
         for event in self.events[:upto]:
-            if event.turn_id == turn_id:
+            if isinstance(event, bp.SessionRewound) and turn_id in event.turns:
+                fold.drop(event.seq)
+            elif isinstance(event, bp.TurnEvent) and event.turn_id == turn_id:
                 fold.apply(event)
         return fold

@@ -73,7 +73,7 @@ class User:
     """See the module."""
 
     ACTIONS = ("interrupt", "interrupt_late", "interrupt_blindly", "hold", "resume", "playback", "update",
-               "cut", "stop_reading", "repeat", "talk_nonsense", "wait")  # fmt: skip
+               "rewind", "cut", "stop_reading", "repeat", "talk_nonsense", "wait")  # fmt: skip
 
     def __init__(self, world: World, number: int) -> None:
         self.name = f"user{number}"
@@ -157,6 +157,7 @@ class User:
             truth = self.witness.truth
             # A session that is over, and a turn that the server has forgotten, have no end to be compared.
             known_end = turn.end is not None and turn.end.reason != "session_lost"
+            known_end = known_end and not turn.state.dropped  # a snapshot shows it empty
             if truth is not None and known_end and turn.id in truth.ends:
                 told, known = truth.fold(turn.id, truth.ends[turn.id].seq).folded(), turn.state
                 texts = {source: lane.text for source, lane in told.lanes.items() if lane.text}
@@ -226,6 +227,16 @@ class User:
             followed.cut = result.outcome in ("interrupted", "already_ended")
         except BargeinError:
             followed.cut = False
+
+    def _rewind(self) -> None:
+        """Drop one of the last turns and those after it, and mostly ask again in their place."""
+        if (followed := self._some_turn(late=True)) and followed.turn.id is not None:
+            self._do(self._drop(followed.session, followed.turn.id))
+            if self._chance.random() < 0.7:
+                self._ask()
+
+    async def _drop(self, session: ClientSession, turn: bp.TurnId) -> None:
+        await session.rewind(turn)
 
     def _hold(self) -> None:
         if followed := self._some_turn():

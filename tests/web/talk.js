@@ -87,6 +87,9 @@ export class Player {
   interrupts({ turn, id }) {
     this.core.interrupt({ type: "interrupt", id }, this.turns.get(turn));
   }
+  rewinds({ id, turn_id }) {
+    this.core.rewind({ type: "session.rewind", id, turn_id });
+  }
   holds(turn) {
     this.core.hold(this.turns.get(turn));
   }

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 
-import { InputRejected, SessionClosed, SessionReplaced } from "../../clients/web/bargein/index.js";
+import { InputRejected, RewindRefused, SessionClosed, SessionReplaced } from "../../clients/web/bargein/index.js";
 import { numbersUpTo, read, said, startRelay, startServer, talkTo, until } from "./server.js";
 
 const endings = [];
@@ -70,6 +70,20 @@ test("a new input interrupts what runs", async (t) => {
   assert.ok(["withheld", "dropped"].includes(first.delivery));
   assert.equal(said(await read(second)), "0 1 2 ");
   assert.equal((await first.ended()).reason, "superseded");
+});
+
+test("a message is edited: its turn is dropped, and the new text stands in its place", async (t) => {
+  const session = await talkTo(t, url);
+  const rewound = [];
+  session.on("session.rewound", (event) => rewound.push(event));
+  const first = session.send("count 2");
+  await first.ended();
+  const rewinding = session.rewind(first.id);
+  const second = session.send("history");
+  assert.deepEqual((await rewinding).turns, [first.id]);
+  assert.doesNotMatch(said(await read(second)), /count/);
+  assert.equal(rewound.length, 1);
+  await assert.rejects(session.rewind(first.id), (error) => error instanceof RewindRefused && error.code === "unknown_turn");
 });
 
 test("a turn that is queued, and one that is refused", async (t) => {

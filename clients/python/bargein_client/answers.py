@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Generator
+from typing import Any, Generic, TypeVar
 
 import bargein_protocol as bp
 
 from .errors import BargeinError, InputRejected, InterruptRefused, RequestRefused, RewindRefused
+from .event_reader import shared_result
 from .outbox import Outcome
+
+T = TypeVar("T")
+
+
+class PendingAnswer(Generic[T]):
+    """Answer to a request that was sent: an awaitable that need not be awaited."""
+
+    def __init__(self, future: asyncio.Future[T | BargeinError]) -> None:
+        self._future = future
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        return shared_result(self._future).__await__()
 
 
 class Answers:

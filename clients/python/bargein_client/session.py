@@ -10,7 +10,7 @@ from weakref import WeakSet
 
 import bargein_protocol as bp
 
-from .answers import Answers, rejected
+from .answers import Answers, PendingAnswer, rejected
 from .backoff import Backoff
 from .channel import CLOSE_TIMEOUT_S, ConnectChannel
 from .connection_state import OPEN, ConnectionState, final_state
@@ -185,27 +185,28 @@ class ClientSession:
             return None
         return await turn.interrupt(reason=reason, played=played, force=force)
 
-    async def rewind(self, turn_id: bp.TurnId) -> bp.SessionRewound:
+    def rewind(self, turn_id: bp.TurnId) -> PendingAnswer[bp.SessionRewound]:
         """Drop a turn and all later ones from the conversation.
 
-        Those that have not ended are interrupted. An input that is sent without waiting for the answer
-        stands in their place: the same text regenerates an answer, another one edits the message.
+        Those that have not ended are interrupted. The request is sent immediately, so an input that is
+        sent next stands in their place: the same text regenerates an answer, another one edits the message.
 
         Returns:
-            The event with the dropped turns. It is in `events()` too.
+            An awaitable, which need not be awaited, of the event with the dropped turns. The event is in
+            `events()` too.
 
         Raises:
-            RewindRefused: Nothing was dropped: the turn is unknown or was dropped before, or an
-                uninterruptible section protects one of the turns.
+            RewindRefused: When it is awaited: the turn is unknown or was dropped before, or an
+                uninterruptible section protects one of the turns. Nothing was dropped.
             TooManyPending: Too many requests wait for an answer; nothing was sent.
             SessionClosed: The session is over.
         """
         self._refuse_closed()
         event = bp.SessionRewind(id=bp.RewindId(self._new_id()), turn_id=turn_id)
         self._core.rewind(event)
-        answer = self._answers.to_rewind(event.id)
+        answer = PendingAnswer(self._answers.to_rewind(event.id))
         self._reconnector.flush()
-        return await shared_result(answer)
+        return answer
 
     def send_tool_output(self, call_id: str, output: Any = None, *, error: str | None = None) -> None:
         """Send the result of a tool that runs in the client.

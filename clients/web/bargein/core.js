@@ -15,7 +15,7 @@
  */
 
 /** @import { AnyEvent, ClientInfo, Cursor, Input, Interrupt, JsonObject, Limits, Outcome, Played } from "./types.js" */
-/** @import { ResumeState, ServerEventOf, SessionOpen, ToolAnswer } from "./types.js" */
+/** @import { ResumeState, ServerEventOf, SessionOpen, SessionRewind, ToolAnswer } from "./types.js" */
 /** @import { Phase } from "./phases.js" */
 /** @import { TrackedTurn } from "./tracked_turn.js" */
 
@@ -76,11 +76,6 @@ export class ClientCore {
     return this.#sequence.lastSeq;
   }
 
-  /** Number of events that came twice and were dropped. */
-  get duplicates() {
-    return this.#sequence.duplicates;
-  }
-
   /** Position of the session, for a resume. @returns {Cursor} */
   get cursor() {
     return { epoch: this.epoch, seq: this.lastSeq };
@@ -106,9 +101,7 @@ export class ClientCore {
 
   /**
    * Asks for a turn; an interrupting input withholds the output of the running turns (contract 2). The withheld
-   * output is delivered if the server does not interrupt them.
-   *
-   * Throws `TooManyPending` and `TooLarge`; then nothing was sent.
+   * output is delivered if the server does not interrupt them. Throws `TooManyPending` and `TooLarge`.
    *
    * @param {Input} event
    */
@@ -118,14 +111,13 @@ export class ClientCore {
       if (turn.turnId !== null) this.#report(turn, turn.impliedPlayback());
       this.turns.withhold(turn, event.id);
     }
-    if (this.#isReady) this.#queue.append(event);
+    this.#queue.appendRequest(event);
     return this.turns.add(event.id, event.text);
   }
 
   /**
-   * Ends a turn and withholds its output from now on; fills in the turn, and how much of it was played.
-   *
-   * Throws `TooManyPending`; then nothing was sent.
+   * Ends a turn and withholds its output from now on; fills in the turn, and how much of it was played. Throws
+   * `TooManyPending`; then nothing was sent.
    *
    * @param {Interrupt} event
    * @param {TrackedTurn} turn
@@ -136,18 +128,25 @@ export class ClientCore {
     // Output still on its way is not shown, so the server's own count would be too high.
     const played = event.played ?? turn.impliedPlayback();
     event = this.#outbox.admit(withoutNulls({ ...event, ...target, played }), this.limits);
-    if (this.#isReady) this.#queue.append(event);
+    this.#queue.appendRequest(event);
     this.turns.withhold(turn, event.id);
+  }
+
+  /** Drops a turn and all later ones; output of those that run is withheld. Throws `TooManyPending`. @param {SessionRewind} event */
+  rewind(event) {
+    event = this.#outbox.admit(event, this.limits);
+    for (const turn of this.turns.since(event.turn_id)) this.turns.withhold(turn, event.id);
+    this.#queue.appendRequest(event);
   }
 
   /** Pauses a turn's output. Dropped while offline: a hold is about this moment. @param {TrackedTurn} turn */
   hold({ turnId }) {
-    if (turnId !== null && this.#isReady) this.#queue.appendBounded({ type: "turn.hold", turn_id: turnId });
+    if (turnId !== null) this.#queue.appendBounded({ type: "turn.hold", turn_id: turnId });
   }
 
   /** Resumes a held turn. Dropped while offline: the server resumes it anyway. @param {TrackedTurn} turn */
   resume({ turnId }) {
-    if (turnId !== null && this.#isReady) this.#queue.appendBounded({ type: "turn.resume", turn_id: turnId });
+    if (turnId !== null) this.#queue.appendBounded({ type: "turn.resume", turn_id: turnId });
   }
 
   /** Reports how much of a turn was played; ignored for a turn without an id. @param {TrackedTurn} turn @param {Played} played */
@@ -159,20 +158,20 @@ export class ClientCore {
   /** Merges application parameters into the session's metadata; a null removes its key. @param {JsonObject} metadata */
   update(metadata) {
     const event = checked({ type: "session.update", metadata }, this.limits);
-    if (this.#isReady) this.#queue.appendBounded(event);
+    this.#queue.appendBounded(event);
     this.#outbox.merge(event.metadata);
   }
 
   /** Sends the output or the decision that a tool call waits for. @param {ToolAnswer} event */
   answerTool(event) {
     event = checked(event, this.limits);
-    if (this.#isReady) this.#queue.appendBounded(event);
+    this.#queue.appendBounded(event);
     this.#outbox.keepTool(event);
   }
 
   /** Asks the server for a sign of life; dropped while offline. @param {string} id */
   ping(id) {
-    if (this.#isReady) this.#queue.appendBounded({ type: "ping", id });
+    this.#queue.appendBounded({ type: "ping", id });
   }
 
   /** Ends the session for good; does nothing while offline. */
@@ -184,7 +183,6 @@ export class ClientCore {
 
   /**
    * Begins on an open channel; `session.open` is the first event to send.
-   *
    * @param {string | null} auth A credential for this channel alone, in place of the usual one.
    */
   attach(auth = null) {
@@ -210,9 +208,7 @@ export class ClientCore {
   }
 
   /**
-   * Takes an event in.
-   *
-   * Throws a `ServerViolation` for an event that is out of place, and nothing has changed. Drop the channel,
+   * Takes an event in. Throws a `ServerViolation` for an event that is out of place, and nothing has changed. Drop the channel,
    * `detach()`, and open another one: the session resumes after the last valid event.
    *
    * @param {AnyEvent} event
@@ -250,15 +246,11 @@ export class ClientCore {
     return outcomes;
   }
 
-  get #isReady() {
-    return this.phase === "live" || this.phase === "replaying";
-  }
-
   /** @param {TrackedTurn} turn @param {Played | null} played */
   #report({ turnId }, played) {
     if (turnId === null || played === null) return;
     const report = this.#outbox.report(turnId, played);
-    if (this.#isReady) this.#queue.appendPlayback(report);
+    this.#queue.appendPlayback(report);
   }
 
   // --- receiving -----------------------------------------------------------------------------------
@@ -280,6 +272,8 @@ export class ClientCore {
         return this.#inputAnswered(/** @type {ServerEventOf<"input.accepted" | "input.queued">} */ (event));
       case "interrupt.result":
         return this.#interruptResult(/** @type {ServerEventOf<"interrupt.result">} */ (event));
+      case "session.rewound":
+        return this.#rewound(/** @type {ServerEventOf<"session.rewound">} */ (event));
       case "input.rejected":
         return this.#refused(event, event.input_id);
       case "error":
@@ -302,6 +296,7 @@ export class ClientCore {
     this.heartbeatMs = Math.min(event.heartbeat_ms, MAX_HEARTBEAT_MS);
     this.phase = event.resumed ? "replaying" : "live";
     if (!event.resumed) this.#sequence.lastSeq = 0;
+    this.#queue.accepts = true;
     this.#queue.append(...this.#outbox.afterOpen(this.#inOpening, event.limits.frame_bytes));
   }
 
@@ -361,6 +356,14 @@ export class ClientCore {
     this.turns.publish(event);
     this.#outcomes.push({ id: event.interrupt_id, tracked: null, event });
     this.turns.resolve(event.interrupt_id, OUTCOME_SIGNALS[event.outcome] ?? null);
+  }
+
+  /** @param {ServerEventOf<"session.rewound">} event */
+  #rewound(event) {
+    const waited = this.#outbox.answer(event.rewind_id, "session.rewind") !== undefined;
+    if (event.seq || waited) this.turns.publish(event);
+    if (waited) this.#outcomes.push({ id: event.rewind_id, tracked: null, event });
+    this.turns.resolve(event.rewind_id, "end");
   }
 
   /** Settles the request that the event refuses, if one waits, and publishes the event. @param {AnyEvent} event @param {string} id */

@@ -9,7 +9,8 @@
  *     │   └── ConnectionLost      the connection broke and was not, or could not be, restored
  *     ├── RequestRefused          the server refused one request, or lost it; the session goes on
  *     │   ├── InputRejected       an input: it gets no turn
- *     │   └── InterruptRefused    an interrupt
+ *     │   ├── InterruptRefused    an interrupt
+ *     │   └── RewindRefused       a rewind
  *     ├── TooManyPending          too many requests wait for an answer; nothing was sent
  *     ├── TooLarge                the frame exceeds the server's limit; nothing was sent
  *     └── ServerViolation         the server broke the protocol; internal, the session reconnects
@@ -87,6 +88,9 @@ export class InputRejected extends RequestRefused {}
 
 /** The server refused an interrupt, which has no outcome. */
 export class InterruptRefused extends RequestRefused {}
+
+/** The server refused a rewind, and no turn was dropped. */
+export class RewindRefused extends RequestRefused {}
 
 /** Too many requests wait for an answer; this one was not sent. */
 export class TooManyPending extends BargeinError {

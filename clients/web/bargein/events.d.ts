@@ -20,6 +20,7 @@ export type ClientEvent =
   | Playback
   | ToolOutput
   | ToolDecision
+  | SessionRewind
   | SessionUpdate
   | SessionClose
   | Ping;
@@ -39,6 +40,7 @@ export type ServerEvent =
   | TurnHeld
   | TurnResumed
   | TurnEnded
+  | SessionRewound
   | Status
   | Thought
   | TextDelta
@@ -62,7 +64,7 @@ export type ServerEvent =
 export interface SessionOpen {
   type: "session.open";
   resume?: Resume | null;
-  pending?: (InputText | Interrupt)[] | null;
+  pending?: (InputText | Interrupt | SessionRewind)[] | null;
   auth?: string | null;
   client?: ClientInfo | null;
 }
@@ -112,6 +114,14 @@ export interface Played {
   seq?: number | null;
   audio_ms?: number | null;
   chars?: number | null;
+}
+/**
+ * Request to drop turns from the end, answered by `session.rewound`.
+ */
+export interface SessionRewind {
+  type: "session.rewind";
+  id: string;
+  turn_id: string;
 }
 /**
  * Name and version of a client, for logs.
@@ -258,6 +268,7 @@ export interface TurnState {
   last_output_seq?: number;
   heard?: Heard | null;
   usage?: Usage | null;
+  dropped?: boolean;
   cut?: boolean;
   lanes?: {
     [k: string]: LaneState;
@@ -445,6 +456,19 @@ export interface TurnEnded {
   heard: Heard;
   usage?: Usage | null;
   retryable?: boolean;
+}
+/**
+ * Turns have left the conversation; the answer to `session.rewind`.
+ */
+export interface SessionRewound {
+  type: "session.rewound";
+  seq?: number;
+  rewind_id: string;
+  /**
+   * @maxItems 4096
+   */
+  turns: string[];
+  duplicate?: boolean;
 }
 /**
  * Current activity of the agent, in a few words.

@@ -46,6 +46,7 @@ export class TurnFold {
       last_output_seq: 0,
       heard: null,
       usage: null,
+      dropped: false,
       cut: false,
       lanes: Object.create(null),
     };

@@ -16,7 +16,7 @@ const OUTPUT = new Set([
 ]);
 const NUMBERED = new Set([
   ...OUTPUT, "input.accepted", "input.queued", "turn.started", "turn.held", "turn.resumed", "turn.ended",
-  "speech.started", "speech.stopped", "transcript.delta", "transcript.done",
+  "session.rewound", "speech.started", "speech.stopped", "transcript.delta", "transcript.done",
 ]);
 
 /** Returns whether this version defines the type; of an unknown one only the number counts. @param {string} type */

@@ -1,7 +1,7 @@
 /**
  * Requests and reports that must reach the server even when connections break.
  *
- * Inputs and interrupts are kept until they are answered. They are sent again under the same id, and the server
+ * Inputs, interrupts and rewinds are kept until they are answered. They are sent again under the same id, and the server
  * repeats its first answer. The other events may arrive twice without harm: metadata is merged, playback only
  * moves forward, and a tool call takes one result.
  *
@@ -86,7 +86,7 @@ export class Outbox {
    * Removes a request that was answered and returns it; undefined when none waits.
    *
    * @param {string} requestId
-   * @param {"input.text" | "interrupt" | null} type What the answer is for, null for any request; one of another type
+   * @param {PendingEvent["type"] | null} type What the answer is for, null for any request; one of another type
    *   goes on waiting.
    */
   answer(requestId, type = null) {
@@ -144,8 +144,8 @@ export class Outbox {
   }
 
   /**
-   * Returns the requests that fit into `opening`, in order; the others follow it. Interrupts always fit, so that
-   * the turns that they end are not replayed as if they were live.
+   * Returns the requests that fit into `opening`, in order; the others follow it. Interrupts and rewinds always fit,
+   * so that the turns that they end are not replayed as if they were live.
    *
    * @param {SessionOpen} opening
    * @param {number} frameBytes
@@ -153,9 +153,9 @@ export class Outbox {
   pending(opening, frameBytes) {
     const requests = [...this.unanswered.values()];
     let room = frameBytes - sizeOnWire(opening) - '"pending":[],'.length;
-    for (const request of requests) if (request.type === "interrupt") room -= sizeOnWire(request) + 1;
+    for (const request of requests) if (request.type !== "input.text") room -= sizeOnWire(request) + 1;
     return requests.filter((request) => {
-      if (request.type === "interrupt") return true;
+      if (request.type !== "input.text") return true;
       room = this.#behindMetadata.has(request.id) ? -1 : room - sizeOnWire(request) - 1;
       return room >= 0;
     });

@@ -63,9 +63,9 @@ function checkSnapshot({ through, turns }, lastSeq) {
 /** @param {AnyEvent} event */
 function checkNumber(event) {
   if (isUnknown(event)) return;
-  const ofTurn = !event.type.startsWith("speech.") && !event.type.startsWith("transcript.");
+  const ofTurn = !/^(session|speech|transcript)\./.test(event.type);
   if (ofTurn && !event.turn_id) violation("expected the id of a turn, got none");
-  const isAnswerAgain = event.duplicate && (event.type === "input.accepted" || event.type === "input.queued");
+  const isAnswerAgain = event.duplicate && ["input.accepted", "input.queued", "session.rewound"].includes(event.type);
   if (!event.seq && !isAnswerAgain) violation("expected a number, got none");
 }
 

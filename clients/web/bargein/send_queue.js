@@ -4,7 +4,7 @@
  * @module
  */
 
-/** @import { ClientEvent, PlaybackEvent } from "./types.js" */
+/** @import { ClientEvent, PendingEvent, PlaybackEvent } from "./types.js" */
 
 import { TooManyPending } from "./errors.js";
 
@@ -12,15 +12,21 @@ const MAX_EVENTS = 1024;
 
 /** Events to send on the current channel, in order. */
 export class SendQueue {
+  /**
+   * Whether the session is open on the channel. Until then events of the application are not taken: the outbox keeps
+   * those that must not be lost.
+   */
+  accepts = false;
   /** @type {ClientEvent[]} */
   #events = [];
 
   /**
-   * Replaces the content.
+   * Replaces the content, for another channel or none.
    *
    * @param {ClientEvent[]} [events]
    */
   reset(events = []) {
+    this.accepts = false;
     this.#events = events;
   }
 
@@ -37,12 +43,17 @@ export class SendQueue {
   }
 
   /**
-   * Appends events whose number is bounded elsewhere.
+   * Appends events of the library itself.
    *
    * @param {...ClientEvent} events
    */
   append(...events) {
     this.#events.push(...events);
+  }
+
+  /** Appends a request, whose number the outbox bounds. @param {PendingEvent} event */
+  appendRequest(event) {
+    if (this.accepts) this.#events.push(event);
   }
 
   /**
@@ -51,6 +62,7 @@ export class SendQueue {
    * @param {ClientEvent} event
    */
   appendBounded(event) {
+    if (!this.accepts) return;
     if (this.#events.length >= MAX_EVENTS) throw new TooManyPending(MAX_EVENTS);
     this.#events.push(event);
   }
@@ -61,6 +73,7 @@ export class SendQueue {
    * @param {PlaybackEvent} report
    */
   appendPlayback(report) {
+    if (!this.accepts) return;
     this.#events = this.#events.filter((event) => event.type !== "playback" || event.turn_id !== report.turn_id);
     this.#events.push(report);
   }

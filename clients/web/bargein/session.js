@@ -7,7 +7,7 @@
 
 import { codeNamed } from "./codes.js";
 import { Emitter } from "./emitter.js";
-import { BargeinError, InputRejected, InterruptRefused, SessionClosed, SessionReplaced } from "./errors.js";
+import { BargeinError, InputRejected, InterruptRefused, RewindRefused, SessionClosed, SessionReplaced } from "./errors.js";
 import { SharedResult } from "./event_reader.js";
 import { isRendered } from "./kinds.js";
 import { Reconnector } from "./reconnector.js";
@@ -28,6 +28,8 @@ export class ClientSession {
   #turns = new Map();
   /** @type {Map<string, SharedResult<ServerEventOf<"interrupt.result">>>} */
   #interrupts = new Map();
+  /** @type {Map<string, SharedResult<ServerEventOf<"session.rewound">>>} */
+  #rewinds = new Map();
   /** @type {SharedResult<void>} */
   #opened = new SharedResult();
   /** @type {SharedResult<void>} */
@@ -128,6 +130,29 @@ export class ClientSession {
    */
   interrupt(options) {
     return this.current?.interrupt(options) ?? Promise.resolve(null);
+  }
+
+  /**
+   * Drops a turn and all later ones from the conversation; those that have not ended are interrupted. An input that is
+   * sent without waiting for the answer stands in their place: the same text regenerates an answer, another one edits
+   * the message.
+   *
+   * Throws `TooManyPending` or `SessionClosed`; then nothing was sent.
+   *
+   * @param {string} turnId
+   * @returns {Promise<ServerEventOf<"session.rewound">>} The event with the dropped turns; listeners get it too. Rejects
+   *   with `RewindRefused`: the turn is unknown or was dropped before, or an uninterruptible section protects one. A
+   *   rejection without a handler is not reported.
+   */
+  rewind(turnId) {
+    this.#refuseClosed();
+    const id = this.#environment.newId();
+    this.#core.rewind({ type: "session.rewind", id, turn_id: turnId });
+    /** @type {SharedResult<ServerEventOf<"session.rewound">>} */
+    const answer = new SharedResult();
+    this.#rewinds.set(id, answer);
+    this.#pump();
+    return answer.promise;
   }
 
   /**
@@ -287,6 +312,13 @@ export class ClientSession {
       else interrupt.reject(new InterruptRefused(event.code, event.message, event.retryable ?? false));
       return;
     }
+    const rewind = id === null ? undefined : this.#rewinds.get(id);
+    if (rewind !== undefined) {
+      this.#rewinds.delete(/** @type {string} */ (id));
+      if (event.type === "session.rewound") rewind.resolve(/** @type {any} */ (event));
+      else rewind.reject(new RewindRefused(event.code, event.message, event.retryable ?? false));
+      return;
+    }
     const turn = tracked === null ? undefined : this.#turns.get(tracked);
     if (tracked === null || turn === undefined) return;
     if (event.type === "input.rejected" || event.type === "error") turn._fail(rejected(event));
@@ -306,8 +338,9 @@ export class ClientSession {
     this.#core.detach();
     for (const turn of this.#turns.values()) turn._fail(error);
     this.#turns.clear();
-    for (const answer of this.#interrupts.values()) answer.reject(error);
+    for (const answer of [...this.#interrupts.values(), ...this.#rewinds.values()]) answer.reject(error);
     this.#interrupts.clear();
+    this.#rewinds.clear();
     if (!this.#opened.isSettled) this.#opened.reject(error);
     const code = error instanceof SessionClosed ? (error.code?.name ?? null) : null;
     this.#change({ name: error instanceof SessionReplaced ? "replaced" : "closed", code, error });

@@ -86,6 +86,12 @@ export class TurnRegistry {
     return this.#open.filter((turn) => turn.turnId !== null);
   }
 
+  /** Returns the open turns from one on; all of them when that one has ended. @param {string} turnId */
+  since(turnId) {
+    const first = this.#byId.get(turnId);
+    return this.#open.slice(first === undefined ? 0 : this.#open.indexOf(first));
+  }
+
   /**
    * Returns the open turn of an input.
    *

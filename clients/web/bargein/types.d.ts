@@ -14,6 +14,7 @@ import type {
   Played,
   ServerEvent,
   SessionOpen,
+  SessionRewind,
   ToolDecision,
   ToolOutput,
 } from "./events.js";
@@ -23,7 +24,7 @@ import type { ClientTurn } from "./turn.js";
 export type * from "./events.js";
 
 export type Input = InputText;
-export type PendingEvent = InputText | Interrupt;
+export type PendingEvent = InputText | Interrupt | SessionRewind;
 export type PlaybackEvent = Playback;
 export type ToolAnswer = ToolOutput | ToolDecision;
 export type InterruptOutcome = InterruptResult["outcome"];
