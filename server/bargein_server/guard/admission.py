@@ -25,6 +25,8 @@ RETRY_AFTER_S = 5
 FAILURES_PER_S = 10
 """Wrong credentials from one address; then it must wait before it shows another."""
 
+_WRONG = "requests are refused: their token or ticket is wrong, used or too old"
+
 _MAX_LOGGED_ORIGINS = 64
 """Further origins are refused without a log line: their number is the clients' choice."""
 
@@ -263,7 +265,8 @@ class Admission:
                 self._check_failures(address)
                 principal = self.tickets.redeem(offered[0], self._clock())
                 if principal is None:
-                    self._count_wrong(address)
+                    rare_log.warning(_WRONG)
+                    self._failures.take(address, self._clock())
                     raise Refused(401, "the ticket is wrong, used or too old")
         return Caller(principal, principal is not None, partial(self._prove, address), address)
 
@@ -283,6 +286,8 @@ class Admission:
         principal: object = None
         try:
             principal = self._authenticator.principal_of(credential)
+            if principal is None:
+                rare_log.warning(_WRONG)
         except (Exception, SystemExit) as error:
             # The boundary to the author's code. Libraries raise for an expired token, for example. The
             # message of the error may quote the credential.
@@ -301,9 +306,5 @@ class Admission:
                 principal.close()
             principal = None
         if principal is None:
-            self._count_wrong(address)
+            self._failures.take(address, self._clock())
         return principal
-
-    def _count_wrong(self, address: str) -> None:
-        rare_log.warning("requests are refused: their token or ticket is wrong, used or too old")
-        self._failures.take(address, self._clock())
