@@ -146,12 +146,13 @@ async def test_a_background_task_reads_nothing_and_asks_nothing_more(
     """Its read ends as a cancel, not as an answer; further calls open no connection; one line is logged."""
     monkeypatch.setattr(model_calls, "log", RareLog(logging.getLogger("bargein.turn")))
     ends: list[BaseException | None] = []
+    reading = asyncio.Event()
 
     async def executor() -> None:
         for _ in range(3):
             try:
                 async for _text in careless(model):
-                    pass
+                    reading.set()
             except BaseException as error:
                 ends.append(error)
             else:
@@ -165,7 +166,7 @@ async def test_a_background_task_reads_nothing_and_asks_nothing_more(
     async with serving(agent) as server, server.connect() as client:
         turn = await ask(client)
         call = await one_token(upstream)
-        await client.until("text.delta")
+        await reading.wait()
         await client.send({"type": "interrupt", "id": "x", "turn_id": turn})
         await call.gone()
         await until(lambda: len(ends) == 3, "the executor's end")
