@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from openai import AsyncOpenAI
 
 from bargein_server import Settings, Turn
 from documentation import ROOT, Block, anchors, blocks, commands, links, pages
@@ -96,6 +97,9 @@ async def test_snippets_run(page: str, model: Upstream, monkeypatch: pytest.Monk
     for command in commands(page):
         for target in re.findall(r"bargein-server.* (\w[\w.]*):(\w+)", command):
             assert is_agent(getattr(import_module(target[0]), target[1])), command
+    for value in scope.values():
+        if isinstance(value, AsyncOpenAI):  # made at module level: its connections belong to this loop
+            await value.close()
 
 
 def test_the_documented_tool_has_its_schema() -> None:

@@ -50,8 +50,7 @@ ALLOWED: dict[str, set[str]] = {
     "app": _under_app,
     "launcher": {"app", "serving"} | _under_app - {"agents"},
     "cli": {"launcher", "server", "examples", "settings_reader"} | _under_app,
-    "server": {"app", "agent", "settings_reader", "guard", "launcher", "serving", "telemetry", "transport"}
-    | _under_core,
+    "server": {"app", "settings_reader", "launcher", "serving", "transport"} | _under_transport,
     "client": {"protocol"},
 }
 """What each room may import, beside itself and what is installed. `server` is the package's own front."""

@@ -31,7 +31,7 @@ CHOICES = {
     "cleanup": ("overlap", "wait"),
     "stream_closed": ("away", "interrupt"),
 }
-SWITCHES = ("metrics", "traces")
+SWITCHES = ("close_model_calls", "metrics", "traces")
 SHARES = {"max_client_share": "0.5"}
 
 
@@ -76,8 +76,8 @@ def test_a_choice_is_one_of_its_words(name: str) -> None:
 
 @pytest.mark.parametrize("name", SWITCHES)
 def test_a_switch_is_on_or_off(name: str) -> None:
-    """Off by default; any other word is refused by name."""
-    assert getattr(settings_from({}), name) is False
+    """Off by default, unless it is a guarantee; any other word is refused by name."""
+    assert getattr(settings_from({}), name) is (name == "close_model_calls")
     for word, value in ((True, True), ("true", True), ("1", True), ("false", False), ("0", False)):
         assert getattr(settings_from({name: word}), name) is value
     with pytest.raises(SettingsError, match=f"^{name}: expected "):

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     )
     from .app import create_app, shut_down_sessions
     from .guard.authentication import Authenticator, BearerTokens
+    from .hosting.model_calls import http_client
     from .launcher import NotProtected, NotStarted, run, serve
     from .serving.gc_tuning import tune_gc
     from .serving.server import uvicorn_config
@@ -61,6 +62,7 @@ __all__ = [
     "TurnClosed",
     "TurnFailed",
     "create_app",
+    "http_client",
     "run",
     "serve",
     "shut_down_sessions",
@@ -75,6 +77,7 @@ _HOMES = {
     ),
     "app": ("create_app", "shut_down_sessions"),
     "guard.authentication": ("Authenticator", "BearerTokens"),
+    "hosting.model_calls": ("http_client",),
     "launcher": ("NotProtected", "NotStarted", "run", "serve"),
     "serving.gc_tuning": ("tune_gc",),
     "serving.server": ("uvicorn_config",),

@@ -163,8 +163,8 @@ class Turn:
         """Return the HTTP client for calls to models.
 
         Pass it to `AsyncOpenAI(http_client=…)`. It belongs to the server, so do not close it. Every
-        response stream that is opened through it in this turn is closed when the turn ends, wherever the
-        agent stands (contract 6). Later requests raise `TurnClosed`.
+        request through it in this turn is ended when the turn ends, wherever the agent stands (contract 6).
+        Later requests raise `TurnClosed`. At module level use `bargein_server.http_client()`.
 
         Raises:
             RuntimeError: `httpx2` is not installed.

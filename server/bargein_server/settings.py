@@ -252,8 +252,21 @@ class Settings(Struct, frozen=True, kw_only=True):
         PositiveSeconds,
         _about(MODELS, "Time that a tool call waits for the user's decision; then the call is not allowed."),
     ] = 300.0
+    close_model_calls: Annotated[
+        bool,
+        _about(
+            MODELS,
+            "Close streamed requests of every httpx2 or httpx client with their turn; off: those through "
+            "`turn.http_client()` and `bargein_server.http_client()` alone.",
+        ),
+    ] = True
     max_model_calls: Annotated[
-        PositiveCount, _about(MODELS, "Model calls at a time through `turn.http_client()`, in all turns.")
+        PositiveCount,
+        _about(
+            MODELS,
+            "Model calls at a time through `turn.http_client()` and `bargein_server.http_client()`, in all "
+            "turns; other clients have limits of their own.",
+        ),
     ] = 50
     model_wait_s: Annotated[
         PositiveSeconds,

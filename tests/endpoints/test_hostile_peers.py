@@ -12,7 +12,7 @@ import pytest
 from bargein_server import Settings
 from hostile_agents import yields_flat_out
 from live_server import ask, echo, serving
-from raw_websocket import HEAD, MASK, frame, raw, rest, upgraded
+from raw_websocket import ANSWERS_ALL, HEAD, MASK, frame, raw, rest, upgraded
 from waiting import WAIT_S, until
 
 MAX_FRAGMENTS = Settings().max_frame_fragments
@@ -49,7 +49,8 @@ async def test_the_second_head_of_a_connection_is_limited_too() -> None:
 async def test_a_head_that_is_too_big_is_refused_and_not_left_hanging(extra: str) -> None:
     """A 10 KB cookie, 200 headers: HTTP 431, and the connection ends."""
     async with serving(echo) as server, raw(server, HEAD + extra + "\r\n") as (reader, _):
-        assert (await rest(reader)).startswith(b"HTTP/1.1 431")
+        answer = await rest(reader)
+    assert answer.startswith(b"HTTP/1.1 431") if ANSWERS_ALL else answer == b""
 
 
 async def test_a_head_within_its_bound_is_read_in_pieces() -> None:

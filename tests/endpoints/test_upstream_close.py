@@ -15,9 +15,10 @@ import pytest
 from openai import AsyncOpenAI
 
 from bargein_server import Output, Turn
-from live_server import RawClient, Serving, WireKind, ask, serving
-from model_agents import AGENTS, KEPT, careful, careless, one_token
-from model_server import Call, Upstream
+from live_server import Serving, WireKind, ask, serving
+from model_agents import AGENTS, KEPT, careful, careless
+from model_positions import blocked, held, waiting_for_headers, waiting_for_the_model
+from model_server import Upstream
 from waiting import until
 
 ModelAgent = Callable[[AsyncOpenAI], AsyncIterator[str]]
@@ -43,37 +44,6 @@ def served(agent: ModelAgent, upstream: Upstream) -> Callable[[Turn], AsyncItera
         return generator
 
     return start
-
-
-async def waiting_for_headers(upstream: Upstream, client: RawClient, turn: str) -> Call:
-    """The request has arrived and has no answer yet."""
-    return await upstream.call()
-
-
-async def waiting_for_the_model(upstream: Upstream, client: RawClient, turn: str) -> Call:
-    """One token has come, the model thinks."""
-    call = await one_token(upstream)
-    await client.until("text.delta")
-    return call
-
-
-async def held(upstream: Upstream, client: RawClient, turn: str) -> Call:
-    """The generator stands at its `yield`, because the client holds the turn."""
-    call = await one_token(upstream)
-    await client.until("text.delta")
-    await client.send({"type": "turn.hold", "turn_id": turn})
-    await client.until("turn.held")
-    call.text(" upon")
-    await asyncio.sleep(0)
-    return call
-
-
-async def blocked(upstream: Upstream, client: RawClient, turn: str) -> Call:
-    """The generator stands at its `yield`, because the client does not read."""
-    call = await one_token(upstream)
-    for _ in range(4000):
-        call.text("x" * 4000)
-    return call
 
 
 POSITIONS = [waiting_for_headers, waiting_for_the_model, held, blocked]

@@ -15,6 +15,7 @@ from bargein_server.hosting.upstream import TURN_STREAMS, TurnStreams
 from held_turn import HeldTurn
 from model_agents import (
     AGENTS,
+    DRAINS,
     KEPT,
     Agent,
     ask,
@@ -183,8 +184,8 @@ async def test_whole_answers_share_a_connection(model: AsyncOpenAI, upstream: Up
     """Keep-alive is as it was: three whole streams use one connection."""
     for _ in range(3):
         await next_request_is_fine(model, upstream)
-    assert upstream.connections == 1
-    assert upstream.open_connections == 1
+    assert upstream.connections == (1 if DRAINS else 3)
+    assert upstream.open_connections == (1 if DRAINS else 0)
 
 
 async def test_many_turns_at_once(upstream: Upstream) -> None:
@@ -226,7 +227,8 @@ async def test_an_event_loop_on_another_thread(upstream: Upstream) -> None:
     await asyncio.wait_for(opened.wait(), WAIT_S)
     turn.streams.close()
     assert await call.gone() in ("eof", "reset")
-    assert isinstance(await turn.over(), httpx2.ReadError)
+    assert await turn.over() is None
+    assert turn.task.cancelled()
 
 
 # The client

@@ -16,7 +16,7 @@ ELSEWHERE = {
     "shutdown_s": "test_stopping.py::test_shutdown_s",
     "max_overlapping_cleanups": "contract/test_cleanup_order.py::test_how_many_cleanups_overlap_is_a_setting",
 }
-CHOICES = {"on_busy", "cleanup", "stream_closed", "metrics", "traces"}
+CHOICES = {"on_busy", "cleanup", "stream_closed", "close_model_calls", "metrics", "traces"}
 """Settings that are no limits."""
 
 

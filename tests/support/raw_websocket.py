@@ -5,11 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 
 from live_server import Serving
 from waiting import WAIT_S
 
 MASK = bytes(4)
+
+MAJOR = int(version("websockets").partition(".")[0])
+"""Version of the library below the server."""
+
+ANSWERS_ALL = MAJOR >= 17
+"""Whether it answers a handshake that is too large, or none, with an HTTP status."""
+
 HEAD = (
     "GET /v1/session HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"

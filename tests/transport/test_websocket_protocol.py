@@ -16,7 +16,7 @@ from bargein_server.transport.sockets import READ_BYTES, SLICE_S
 from bargein_server.transport.websocket_protocol import CLOSE_S, EXTENSION
 from bargein_server.transport.wires import TransportWire
 from fake_transport import Bench
-from raw_websocket import HEAD, frame
+from raw_websocket import ANSWERS_ALL, HEAD, frame
 
 TEXT, BINARY, CONT, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
 
@@ -315,7 +315,12 @@ async def test_the_wire_is_writable_while_the_buffer_is_below_its_mark() -> None
     ],
 )
 async def test_a_request_that_is_no_handshake_is_refused(head: bytes, status: bytes | None) -> None:
-    """With the HTTP status for it, and the connection is closed; the application does not run."""
+    """With the HTTP status for it, and the connection is closed; the application does not run.
+
+    Before version 17, websockets closes the connection without a status if it cannot parse the request.
+    """
+    if not ANSWERS_ALL and status not in (b"426", b"400"):
+        status = None
     ran = False
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -1,35 +1,32 @@
-"""HTTP client of agents: an `httpx2.AsyncClient` that lists open streams.
+"""HTTP clients of agents: `httpx2.AsyncClient`s whose requests end with their turn.
 
-Every request goes through `AsyncClient.send`, so only that method is overridden here; proxies, limits,
-mounts and TLS are configured as in any other client. The wait for an answer is in a cancel scope of its
-own, so that a request in flight is aborted from outside without a cancel of the task. The answer's stream
-is wrapped in a `_Body`.
+Every request goes through `AsyncClient.send`, so only that method is overridden in `TurnClient`; proxies,
+limits, mounts and TLS are configured as in any other client. See `turn_requests` for the way in which a
+request ends. Over HTTP/2 a stream cannot be closed like that, so HTTP/2 stays off.
 
-A stream is closed with `aclose()` of the response's stream. No other call drops the connection
-immediately and returns its place in the pool, independently of the reading task. It is an ordinary
-method, not a generator's, so it may be called from another task than the reader's; and it aborts instead
-of draining. Neither is documented; tests/hosting/test_http_client.py pins both. Over HTTP/2 neither holds,
-so HTTP/2 stays off.
-
-This module imports httpx2, which the extra `openai` installs, so other modules import it late.
+This module imports httpx2, which the extra `http` installs, so other modules import it late.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any
+import ssl
+from functools import cache, partial
+from typing import Any, Self
+from weakref import WeakKeyDictionary
 
-import anyio
 import httpx2
 
-from ..agent import TurnClosed
-from .upstream import TURN_STREAMS, TurnStreams
+from ..settings import Settings
+from .turn_requests import body_type, send_in_turn
+from .upstream import SERVER, TURN_STREAMS
 
 ANSWER_S, CONNECT_S = 600.0, 5.0
 """Timeouts: a reasoning model may send nothing for minutes; a connection is made in seconds or not."""
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+_BODY = body_type(httpx2.AsyncByteStream)
 
 
 class TurnClient(httpx2.AsyncClient):
@@ -39,6 +36,8 @@ class TurnClient(httpx2.AsyncClient):
     when it is first read in one.
     """
 
+    ends_with_turn = True  # see `model_calls`
+
     async def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
         """Send a request, as `httpx2.AsyncClient.send` does.
 
@@ -47,89 +46,76 @@ class TurnClient(httpx2.AsyncClient):
                 A request made after the end opens no connection.
         """
         turn = TURN_STREAMS.get()
+        response: httpx2.Response
         if turn is None:
             response = await super().send(request, stream=True, **options)
-            _Body.wrap(response)
+            response.stream = _BODY(response.stream)  # type: ignore[assignment]
         else:
-            response = await self._send_in(turn, request, **options)
+            send = partial(super().send, request, stream=True, **options)
+            response = await send_in_turn(turn, send, _BODY)
         if not stream:
             # The body is read here and not in `super().send`, so that its close has a task of its own too.
             await response.aread()
         return response
 
-    async def _send_in(self, turn: TurnStreams, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        with anyio.CancelScope() as flight:
-            turn.enter(flight)
-            try:
-                response = await super().send(request, stream=True, **options)
-            finally:
-                turn.leave(flight)
-            body = _Body.wrap(response)
-            try:
-                body.join(turn)
-            except TurnClosed:
-                body.cancel()
-                raise
-            return response
-        # The scope swallowed its own cancel: the turn was closed while the request was in flight.
-        raise TurnClosed("the turn has ended")
 
+class ModuleClient(httpx2.AsyncClient):
+    """HTTP client without connections: each request uses the client of its server.
 
-class _Body(httpx2.AsyncByteStream):
-    """Stream of a response that another task than its reader can close."""
+    Outside a server each event loop has one client for all instances. Closing an instance closes that
+    client, and has no effect in a server; the next request works in both cases.
+    """
 
-    def __init__(self, inner: httpx2.AsyncByteStream) -> None:
-        self._inner = inner
-        self._turn: TurnStreams | None = None
-        self._closing: asyncio.Task[None] | None = None
+    ends_with_turn = True
 
-    @classmethod
-    def wrap(cls, response: httpx2.Response) -> _Body:
-        inner = response.stream
-        assert isinstance(inner, httpx2.AsyncByteStream), "an asynchronous client has asynchronous streams"
-        response.stream = body = cls(inner)
-        return body
+    def __init__(self) -> None:
+        # With a transport of its own, a client makes no TLS context, which would take 20 ms.
+        super().__init__(
+            transport=_Finder(), timeout=_timeout(Settings().model_wait_s), follow_redirects=True
+        )
 
-    def join(self, turn: TurnStreams) -> None:
-        """Assign the stream to `turn`; raise `TurnClosed` if that has ended."""
-        if self._turn is not turn:
-            turn.enter(self)
-            if self._turn is not None:
-                self._turn.leave(self)
-            self._turn = turn
+    async def __aenter__(self) -> Self:
+        """Return the client."""
+        return self
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        # A stream that was opened before the turn and is read in it belongs to the turn from now on. The
-        # iterator is the inner one, so a chunk has no extra cost here.
-        turn = TURN_STREAMS.get()
-        if turn is not None and self._closing is None:
-            self.join(turn)
-        return self._inner.__aiter__()
-
-    def cancel(self) -> None:
-        # The close has a task of its own: a cancel of the caller during the close would drop the
-        # connection but never return its place in the pool.
-        if self._closing is None:
-            self._closing = asyncio.create_task(self._close())
-            self._closing.add_done_callback(_retrieve)
-
-    async def _close(self) -> None:
-        try:
-            await self._inner.aclose()
-        finally:
-            if self._turn is not None:
-                self._turn.leave(self)
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Close the client."""
+        await self.aclose()
 
     async def aclose(self) -> None:
-        self.cancel()
-        assert self._closing is not None
-        await asyncio.shield(self._closing)
+        """Close the connections of this event loop; without effect in a server."""
+        if SERVER.get() is None:
+            client = _OUTSIDE.pop(asyncio.get_running_loop(), None)
+            if client is not None:
+                await client.aclose()
 
 
-def _retrieve(closing: asyncio.Task[None]) -> None:
-    # The error of a close concerns its caller alone; after an interrupt there is none.
-    if not closing.cancelled():
-        closing.exception()
+class _Finder(httpx2.AsyncBaseTransport):
+    """Transport of a `ModuleClient`."""
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        loop, server = asyncio.get_running_loop(), SERVER.get()
+        if server is not None and server.loop is loop:
+            client = server.http_client()
+        elif (known := _OUTSIDE.get(loop)) is not None:
+            client = known
+        else:
+            client = _OUTSIDE[loop] = create_http_client()
+        return await client.send(request, stream=True, auth=None, follow_redirects=False)
+
+
+_OUTSIDE: WeakKeyDictionary[asyncio.AbstractEventLoop, TurnClient] = WeakKeyDictionary()
+"""Clients for requests outside servers: connections belong to their event loop."""
+
+
+@cache
+def _tls_context() -> ssl.SSLContext:
+    """Return the TLS context of all clients; reading the certificates takes 20 ms."""
+    return httpx2.create_ssl_context()
+
+
+def _timeout(wait_s: float) -> httpx2.Timeout:
+    return httpx2.Timeout(ANSWER_S, connect=CONNECT_S, pool=wait_s)
 
 
 def create_http_client(
@@ -147,9 +133,10 @@ def create_http_client(
     """
     limits = httpx2.Limits(max_connections=max_connections, max_keepalive_connections=max_keepalive)
     return TurnClient(
+        verify=_tls_context(),
         http2=False,
         limits=limits,
-        timeout=httpx2.Timeout(ANSWER_S, connect=CONNECT_S, pool=wait_s),
+        timeout=_timeout(wait_s),
         follow_redirects=True,
         mounts={f"all://{host}": None for host in _LOOPBACK},
     )

@@ -32,10 +32,12 @@ from ..guard.limits import RareLog, SnapshotBudget
 from ..settings import Settings
 from ..telemetry import NO_TELEMETRY, Telemetry
 from .host import SessionHost
+from .model_calls import close_model_calls, missing_httpx2
 from .pacing import FlushScheduler, TimeSlicer
 from .ports import ClientConnection, Closable
 from .session_pool import SessionPool
 from .threads import AuthorThreads
+from .upstream import SERVER
 
 if TYPE_CHECKING:
     import httpx2
@@ -139,6 +141,9 @@ class SessionRegistry:
         self.abandoned: set[asyncio.Task[Any]] = set()
         self.background: set[asyncio.Task[Any]] = set()
         self.context: Context = context if context is not None else Context()
+        self.context.run(SERVER.set, self)
+        if settings.close_model_calls:
+            close_model_calls()
         self.draining = False
         self.stopping = Stopping()
         self.threads = AuthorThreads(self.loop, settings)
@@ -324,9 +329,7 @@ class SessionRegistry:
             try:
                 from .http_client import create_http_client
             except ImportError as error:
-                raise RuntimeError(
-                    'turn.http_client() needs httpx2: pip install "bargein[openai]"'
-                ) from error
+                raise missing_httpx2("turn.http_client()") from error
             self._http_client = create_http_client(
                 max_connections=self.settings.max_model_calls,
                 max_keepalive=self.settings.max_idle_model_connections,

@@ -71,7 +71,7 @@ class Runner:
         self._tools: TurnToolLedger | None = None  # most turns have no tool calls
         self._id = turn_id
         self._host = host
-        self._streams = TurnStreams()
+        self._streams = TurnStreams(host.settings.close_model_calls)
         self._children: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._finished = False

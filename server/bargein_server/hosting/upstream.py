@@ -2,9 +2,10 @@
 
 Cancelling the agent's task is not enough. No task awaits a generator that stands at its own `yield`, so
 the cancel never reaches the stream that it reads from; a `finally` that takes two seconds keeps the
-stream for two seconds; a request behind `asyncio.shield` is not reached at all. So the HTTP client enters
-every request and every open body in the `TurnStreams` of the turn in whose context it was made, and the
-end of the turn closes them from outside.
+stream for two seconds; a request behind `asyncio.shield` is not reached at all. So the HTTP
+clients enter requests and open bodies in the `TurnStreams` of the turn in whose context they were made, and
+the end of the turn closes them from outside. `http_client` has the clients that bargein hands out, and
+`model_calls` the wrapper of all others.
 
 The runner sets `TURN_STREAMS` in the turn's task before the agent's first step. Ending a turn takes three
 actions in one step of the event loop, without an await between them:
@@ -17,7 +18,7 @@ handle. A turn that ended normally closes its streams as well: a `break` out of 
 
 The context variable covers child tasks, task groups, `asyncio.to_thread`, and generators that were made
 elsewhere but are iterated in the turn. It does not cover `run_in_executor` (which does not copy the
-context), tasks started before the turn, or other HTTP clients. Work that must outlive its turn leaves the
+context) or tasks started before the turn. Work that must outlive its turn leaves the
 turn explicitly, with `TURN_STREAMS.set(None)` in a task of its own or with
 `create_task(..., context=Context())`.
 """
@@ -27,9 +28,12 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..agent import TurnClosed
+
+if TYPE_CHECKING:
+    import httpx2
 
 
 class Closable(Protocol):
@@ -46,14 +50,19 @@ class Closable(Protocol):
 class TurnStreams:
     """Open requests and bodies of one turn, behind a gate.
 
+    Args:
+        all_clients: See the attribute.
+
     Attributes:
+        all_clients: Whether streams of clients that bargein did not hand out belong to the turn, too.
         closed: Whether the gate is closed; then requests in the turn's context are refused.
         entered: Number of requests and bodies that have passed the gate so far.
     """
 
-    __slots__ = ("_open", "_waiters", "closed", "entered")
+    __slots__ = ("_open", "_waiters", "all_clients", "closed", "entered")
 
-    def __init__(self) -> None:
+    def __init__(self, all_clients: bool = True) -> None:
+        self.all_clients = all_clients
         self.closed = False
         self.entered = 0
         self._open: dict[Closable, asyncio.AbstractEventLoop] = {}
@@ -125,3 +134,21 @@ def _wake(waiter: asyncio.Future[None]) -> None:
 
 TURN_STREAMS: ContextVar[TurnStreams | None] = ContextVar("bargein_turn_streams", default=None)
 """Streams of the turn in whose context the caller runs; None outside a turn."""
+
+
+class HttpClientOwner(Protocol):
+    """Server that has an HTTP client.
+
+    Attributes:
+        loop: The event loop that the client belongs to.
+    """
+
+    loop: asyncio.AbstractEventLoop
+
+    def http_client(self) -> httpx2.AsyncClient:
+        """Return the client, made on first use."""
+        ...
+
+
+SERVER: ContextVar[HttpClientOwner | None] = ContextVar("bargein_server", default=None)
+"""Server of the turn, also in tasks that outlive it; None outside a server."""

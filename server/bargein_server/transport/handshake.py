@@ -60,8 +60,9 @@ def websocket_scope(
         "path": root_path + unquote(raw_path),
         "raw_path": (root_path + raw_path).encode("ascii"),
         "query_string": query.encode("ascii"),
+        # websockets before 17 decodes bytes beyond ASCII to surrogates, and 17 as Latin-1.
         "headers": [
-            (name.lower().encode("ascii"), value.encode("latin-1"))
+            (name.lower().encode("ascii"), value.encode("latin-1", "surrogateescape"))
             for name, value in request.headers.raw_items()
         ],
         "subprotocols": [item.strip() for value in protocols for item in value.split(",")],
