@@ -24,7 +24,7 @@ from bargein_protocol import (
     ToolRunning,
     TurnId,
 )
-from bargein_server.core.history import INTERRUPTED, about_tokens
+from bargein_server.core.history import INTERRUPTED, NO_TEXT, about_tokens
 from bargein_server.core.lifecycle import Stage
 from bargein_server.core.turn_record import Ending
 from core_driver import Talk
@@ -185,8 +185,8 @@ def test_another_voice_is_not_the_assistant() -> None:
     assert messages_after("mine", said, called) == [{"role": "assistant", "content": f"mine {INTERRUPTED}"}]
 
 
-def test_without_a_mark_an_unheard_answer_is_left_out() -> None:
-    """And a heard one stands as it was heard."""
+def test_without_a_mark_an_unheard_answer_is_no_text() -> None:
+    """So that roles alternate; a heard one stands as it was heard."""
     talk = Talk()
     unheard, heard = talk.ask("one"), TurnId("")
     talk.interrupt(unheard)
@@ -197,7 +197,7 @@ def test_without_a_mark_an_unheard_answer_is_left_out() -> None:
     last = talk.ask("three")
     told = talk.session.history(last).messages(mark=None)
     assert [(m["role"], m["content"]) for m in told] == [
-        ("user", "one"), ("user", "two"), ("assistant", "half "), ("user", "three"),
+        ("user", "one"), ("assistant", NO_TEXT), ("user", "two"), ("assistant", "half "), ("user", "three"),
     ]  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from traceback import format_tb
 from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bargein_protocol import TurnId, Usage
+from bargein_protocol import ToolResult, TurnId, Usage
 
 from ..agent import Output, Turn, TurnClosed, TurnFailed
 from ..core.author_code import EXITS, Contained
@@ -234,6 +234,8 @@ class Runner:
     async def emit(self, output: Output) -> None:
         """Send output in the same way as a yielded one."""
         check_loop(self._host.loop, "turn.emit()")
+        if self._host.full and isinstance(output, ToolResult) and output.status != "running":
+            self.tools.settle(output)  # it exists, although its frame waits (contract 8)
         await self._pause_emits()
         while self._host.full and not self.stopped:
             await self._host.pullable()
