@@ -41,6 +41,13 @@ async def refuse() -> None:
     raise ToolError("there is no such city")
 
 
+async def refuse_in_group() -> None:
+    """Refuse in a task group."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(refuse())
+        tasks.create_task(refuse())
+
+
 def kinds(events: list[ServerEvent]) -> list[str]:
     """Return the types of events, runs of the same type as one."""
     names = [str(type(event).__struct_config__.tag) for event in events]
@@ -117,17 +124,24 @@ async def test_calls_of_one_step_run_at_the_same_time(converse: Serve) -> None:
         (call("add", a="x", b=2), "Expected `int`, got `str` - at `$.a`"),
         (call("add", raw='{"a": 1, "b'), "the arguments are not JSON"),
         (call("add", raw="[1, 2]"), "the arguments are not a JSON object"),
-        (call("multiply", a=1, b=2), "there is no tool of this name; there are: add, fail, refuse"),
-        (call("functions.add", a=1, b=2), "there is no tool of this name; there are: add, fail, refuse"),
+        (
+            call("multiply", a=1, b=2),
+            "there is no tool of this name; there are: add, fail, refuse, refuse_in_group",
+        ),
+        (
+            call("functions.add", a=1, b=2),
+            "there is no tool of this name; there are: add, fail, refuse, refuse_in_group",
+        ),
         (call("add", raw='{"a":' + "[" * 70 + "]" * 70 + ',"b":1}'), "Expected `int`, got `array`"),
         (call("fail"), "the tool failed"),
         (call("refuse"), "there is no such city"),
+        (call("refuse_in_group"), "there is no such city; there is no such city"),
     ],
 )
 @pytest.mark.filterwarnings("default")
 async def test_a_bad_call_goes_back_to_the_model(converse: Serve, made: Part, error: str) -> None:
     """The model reads what was wrong, the user's turn goes on, and the request stays valid."""
-    talk = converse([made], [say("Sorry.")], tools=[add, fail, refuse])
+    talk = converse([made], [say("Sorry.")], tools=[add, fail, refuse, refuse_in_group])
     await talk.ask()
     assert talk.end.status == "completed"
     assert talk.result.status == "failed"

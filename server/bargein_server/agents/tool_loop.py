@@ -19,6 +19,7 @@ from bargein_server.agent import (
     Output,
     Span,
     Turn,
+    leaves,
     validated_output,
 )
 
@@ -251,8 +252,9 @@ class ToolTask:
     def _fail(self, error: BaseException) -> None:
         if not self._settled.done():
             self._span.fail(type(error).__name__)
-        if isinstance(error, ToolError):
-            self._settle("failed", error=str(error)[:4000] or "failed")
+        errors = list(leaves(error))  # a tool may use a task group
+        if all(isinstance(one, ToolError) for one in errors):
+            self._settle("failed", error="; ".join(map(str, errors))[:4000] or "failed")
         elif isinstance(error, NoThreadFree):
             self._settle("failed", error="no thread was free in time")
         elif not self._settled.done():

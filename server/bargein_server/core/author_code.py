@@ -45,6 +45,15 @@ class AuthorExit(RuntimeError):
         super().__init__(f"expected an Exception, the call raised {type(error).__name__}: {error}")
 
 
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """Yield the exceptions of nested groups; an exception alone is its own leaf."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from leaves(inner)
+    else:
+        yield error
+
+
 class NoThreadFree(Exception):
     """No thread was free for a blocking function in time."""
 

@@ -27,7 +27,8 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Any, Protocol
+from weakref import WeakSet
 
 from ..agent import TurnClosed
 
@@ -49,13 +50,15 @@ class TurnStreams:
     Attributes:
         closed: Whether the gate is closed; then requests in the turn's context are refused.
         entered: Number of requests and bodies that have passed the gate so far.
+        tasks: Tasks that were created in the turn's context without `turn.spawn`; None before the first.
     """
 
-    __slots__ = ("_open", "_waiters", "closed", "entered")
+    __slots__ = ("_open", "_waiters", "closed", "entered", "tasks")
 
     def __init__(self) -> None:
         self.closed = False
         self.entered = 0
+        self.tasks: WeakSet[asyncio.Task[Any]] | None = None
         self._open: dict[Closable, asyncio.AbstractEventLoop] = {}
         self._waiters: list[asyncio.Future[None]] = []
 
@@ -78,6 +81,12 @@ class TurnStreams:
             self.leave(item)
             raise TurnClosed("the turn has ended")
         self.entered += 1
+
+    def record_task(self, task: asyncio.Task[Any]) -> None:
+        """Add a task to `tasks`."""
+        if self.tasks is None:
+            self.tasks = WeakSet()
+        self.tasks.add(task)
 
     def leave(self, item: Closable) -> None:
         """Remove a closed `item`; without effect if it is not in the list."""
