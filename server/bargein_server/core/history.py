@@ -53,7 +53,7 @@ def calls_message(content: str | None, calls: Iterable[NamedCall]) -> Message:
     """
     return {
         "role": "assistant",
-        "content": content or None,
+        "content": plain_text(content) if content else None,
         "tool_calls": [
             {
                 "id": call.call_id,
