@@ -365,6 +365,7 @@ def test_a_result_that_was_only_yielded_survives_the_purge() -> None:
     talk.interrupt(turn)
     talk.open = True
     messages = talk.heard_by_next(talk.ask("next"))
+    assert [message["role"] for message in messages[1:4]] == ["assistant", "tool", "tool"]
     assert [c["function"] for c in messages[1]["tool_calls"]] == [
         {"name": "order", "arguments": '{"n":1}'}, {"name": "order", "arguments": "{}"},
     ]  # fmt: skip
