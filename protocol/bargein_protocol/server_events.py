@@ -313,7 +313,8 @@ class ToolResult(Output, frozen=True, kw_only=True, tag="tool.result"):
 
     Args:
         output: Any JSON value.
-        error: Description of a failure, for the model and the user.
+        error: Description of a failure, for the model and the user. Beside a completed result it is a note
+            for the model, such as on arguments that were left out.
         status: `running` when the tool goes on in the background after an interrupt.
     """
 

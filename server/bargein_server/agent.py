@@ -14,6 +14,7 @@ blocks run and may await for a bounded time, and later outputs are discarded.
 from __future__ import annotations
 
 import asyncio
+import dis
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -32,9 +33,12 @@ from bargein_protocol import (
     TurnId,
 )
 
-from .core.author_code import BadOutput as BadOutput  # re-exported: agents import only this module
+from .core.agent_generators import NotAnAgent as NotAnAgent  # re-exported: agents import only this module
+from .core.agent_generators import as_generator as as_generator
+from .core.author_code import BadOutput as BadOutput
 from .core.author_code import Contained as Contained
 from .core.author_code import NoThreadFree as NoThreadFree
+from .core.author_code import leaves as leaves
 from .core.author_code import validated_output as validated_output
 from .core.history import History as History
 from .core.history import Message as Message
@@ -44,6 +48,8 @@ from .core.history import result_message as result_message
 from .core.observer import NO_SPAN as NO_SPAN
 from .core.observer import Attribute as Attribute
 from .core.observer import Span as Span
+from .core.plain_values import plain_text as plain_text
+from .core.plain_values import plain_value as plain_value
 from .turn_host import Output as Output
 from .turn_host import SessionContext as SessionContext
 from .turn_host import ToolLedger as ToolLedger
@@ -209,27 +215,38 @@ class Turn:
 Agent = Callable[[Turn], AsyncIterator[Output]]
 """An async generator function, a method, or an instance whose `__call__` is one.
 
-It may have async methods `startup()` and `shutdown()`, which the server awaits.
+Any function that returns an async iterator is an agent as well, and so is a coroutine function that returns
+one. An agent may have async methods `startup()` and `shutdown()`, which the server awaits.
 """
 
 
-class NotAnAgent(TypeError):
-    """The object is not an async generator function."""
-
-
 def check_agent(agent: object) -> None:
-    """Raise `NotAnAgent` if `agent` is certainly not one."""
+    """Raise `NotAnAgent` if `agent` is certainly not one.
+
+    Only its call shows whether it returns an async iterator, so a function that may return one passes.
+    """
     function: Any = agent
     while isinstance(function, partial):
         function = function.func
     if not callable(function):
         raise NotAnAgent(f"expected an async generator function, got {type(agent).__name__}")
-    if not inspect.isroutine(function) and not inspect.isclass(function):
-        function = type(function).__call__
-    function = inspect.unwrap(function)
     if inspect.isclass(function):
+        if hasattr(function, "__aiter__") or hasattr(function, "__anext__"):
+            return
         raise NotAnAgent(f"expected an instance, got the class {function.__name__}: call it first")
-    if inspect.iscoroutinefunction(function):
+    if not inspect.isroutine(function):
+        function = type(function).__call__
+    if inspect.iscoroutinefunction(function) and _returns_constants(function):
         raise NotAnAgent(f"expected an async generator, but {function.__name__}() has no yield")
     if inspect.isgeneratorfunction(function):
         raise NotAnAgent(f"expected an async generator: write `async def {function.__name__}`")
+
+
+def _returns_constants(function: Any) -> bool:
+    """Return whether a function has no `return` with another value than a constant."""
+    before = ""
+    for instruction in dis.get_instructions(function):
+        if instruction.opname == "RETURN_VALUE" and not before.startswith("LOAD_CONST"):
+            return False
+        before = instruction.opname
+    return True

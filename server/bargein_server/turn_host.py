@@ -98,8 +98,8 @@ class ToolLedger(Protocol):
         Call it in the step in which the result exists, after the turn's end too.
 
         Returns:
-            Whether it counts: not when the call never began, has a result already, or the result is
-            too late.
+            Whether it counts: not when the call was neither begun nor reported by a frame, has a result
+            already, or the result is too late.
         """
         ...
 

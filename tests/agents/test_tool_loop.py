@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from datetime import date
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from bargein_protocol import (
     Progress,
@@ -37,6 +39,13 @@ async def fail() -> None:
 async def refuse() -> None:
     """Refuse."""
     raise ToolError("there is no such city")
+
+
+async def refuse_in_group() -> None:
+    """Refuse in a task group."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(refuse())
+        tasks.create_task(refuse())
 
 
 def kinds(events: list[ServerEvent]) -> list[str]:
@@ -113,20 +122,26 @@ async def test_calls_of_one_step_run_at_the_same_time(converse: Serve) -> None:
     [
         (call("add", a=1), "Object missing required field `b`"),
         (call("add", a="x", b=2), "Expected `int`, got `str` - at `$.a`"),
-        (call("add", a=1, b=2, c=3), "Object contains unknown field `c`"),
         (call("add", raw='{"a": 1, "b'), "the arguments are not JSON"),
         (call("add", raw="[1, 2]"), "the arguments are not a JSON object"),
-        (call("multiply", a=1, b=2), "there is no tool of this name; there are: add, fail, refuse"),
-        (call("functions.add", a=1, b=2), "there is no tool of this name; there are: add, fail, refuse"),
+        (
+            call("multiply", a=1, b=2),
+            "there is no tool of this name; there are: add, fail, refuse, refuse_in_group",
+        ),
+        (
+            call("functions.add", a=1, b=2),
+            "there is no tool of this name; there are: add, fail, refuse, refuse_in_group",
+        ),
         (call("add", raw='{"a":' + "[" * 70 + "]" * 70 + ',"b":1}'), "Expected `int`, got `array`"),
         (call("fail"), "the tool failed"),
         (call("refuse"), "there is no such city"),
+        (call("refuse_in_group"), "there is no such city; there is no such city"),
     ],
 )
 @pytest.mark.filterwarnings("default")
 async def test_a_bad_call_goes_back_to_the_model(converse: Serve, made: Part, error: str) -> None:
     """The model reads what was wrong, the user's turn goes on, and the request stays valid."""
-    talk = converse([made], [say("Sorry.")], tools=[add, fail, refuse])
+    talk = converse([made], [say("Sorry.")], tools=[add, fail, refuse, refuse_in_group])
     await talk.ask()
     assert talk.end.status == "completed"
     assert talk.result.status == "failed"
@@ -135,15 +150,120 @@ async def test_a_bad_call_goes_back_to_the_model(converse: Serve, made: Part, er
     check_messages(talk.model.requests[-1]["messages"])
 
 
-async def test_a_tool_that_returns_what_json_cannot_hold(converse: Serve) -> None:
-    """That is a failed call, and no failed turn."""
+class Booking(BaseModel):
+    """What a tool returns."""
 
-    async def odd() -> object:
-        return object()
+    number: int
+    day: date
 
-    talk = converse([call("odd")], [say("Sorry.")], tools=[odd])
+
+class Odd:
+    def __str__(self) -> str:
+        return "an odd one"
+
+
+def circular() -> list[Any]:
+    value: list[Any] = [1]
+    value.append(value)
+    return value
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+@pytest.mark.parametrize(
+    ("value", "output", "told"),
+    [
+        (Booking(number=7, day=date(2026, 11, 30)), {"number": 7, "day": "2026-11-30"},
+         '{"number":7,"day":"2026-11-30"}'),
+        (Odd(), "an odd one", "an odd one"),
+        ({"deep": [Odd(), "\ud83d"]}, {"deep": ["an odd one", "?"]}, '{"deep":["an odd one","?"]}'),
+        ("half \ude00", "half ?", "half ?"),
+        (circular(), [1, "[circular]"], '[1,"[circular]"]'),
+    ],
+)  # fmt: skip
+async def test_a_result_is_never_lost_for_its_form(
+    converse: Serve, value: Any, output: Any, told: str, threaded: bool
+) -> None:
+    """The tool has run: its result is converted, and no call fails for it."""
+
+    def plain() -> Any:
+        return value
+
+    async def odd() -> Any:
+        return value
+
+    called = [tool(name="odd")(plain if threaded else odd)]
+    talk = converse([call("odd")], [say("Done.")], [say("Yes.")], tools=called)
     await talk.ask()
-    assert (talk.result.error, talk.end.status) == ("the result cannot be sent", "completed")
+    assert (talk.result.status, talk.result.error, talk.result.output) == ("completed", None, output)
+    await talk.ask("and?")
+    assert [talk.model.results(1), talk.model.results(2)] == [[told], [told]]
+
+
+async def test_a_result_that_is_too_long_is_shortened(converse: Serve) -> None:
+    """The model gets its beginning, and how much there was."""
+
+    async def long() -> str:
+        return "x" * 2_000_000
+
+    talk = converse([call("long")], [say("Long.")], tools=[long])
+    await talk.ask()
+    assert talk.result.status == "completed"
+    assert talk.model.results()[0].endswith("x… [the first 100000 of 2000000 characters]")
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        call("add", a="1", b=2.0), call("add", a=True, b="2"), call("add", raw='"{\\"a\\": 1, \\"b\\": 2}"'),
+    ],
+)  # fmt: skip
+async def test_arguments_that_can_be_understood_are_accepted(converse: Serve, made: Part) -> None:
+    """A refusal would cost a step."""
+    talk = converse([made], [say("3.")], tools=[add])
+    await talk.ask()
+    assert (talk.result.status, talk.result.output) == ("completed", 3)
+
+
+@pytest.mark.parametrize("raw", ["null", " ", "{}", '"{}"'])
+async def test_no_arguments_in_any_form(converse: Serve, raw: str) -> None:
+    """Models' servers write them differently."""
+
+    async def ping(n: int = 1) -> int:
+        return n
+
+    talk = converse([call("ping", raw=raw)], [say("!")], tools=[ping])
+    await talk.ask()
+    assert talk.result.output == 1
+
+
+@pytest.mark.parametrize("runs_in", ["server", "client"])
+async def test_unknown_arguments_are_left_out_and_the_model_is_told(converse: Serve, runs_in: Any) -> None:
+    """In the result, in this turn and in the history; the client's output stays as it is."""
+    called = tool(runs_in=runs_in)(add)
+    talk = converse([call("add", a=1, b=2, c=3, unit="m")], [say("3.")], [say("Yes.")], tools=[called])
+    asking = asyncio.create_task(talk.ask())
+    if runs_in == "client":
+        await until(lambda: talk.of(ToolRunning), "the call")
+        talk.line.send(ToolOutput(call_id=talk.of(ToolRunning)[0].call_id, output=3))
+    await asking
+    assert (talk.result.status, talk.result.output) == ("completed", 3)
+    await talk.ask("sure?")
+    told = "3\n[ignored unknown arguments: c, unit]"
+    assert [talk.model.results(1), talk.model.results(2)] == [[told], [told]]
+
+
+@pytest.mark.parametrize("raw", ['{"text": "half \ud83d"}', '{"text": "half \\ud83d"}'])
+async def test_half_a_character_in_the_arguments_fails_nothing(converse: Serve, raw: str) -> None:
+    """Neither the call nor the next request."""
+
+    async def repeat(text: str) -> str:
+        return text
+
+    talk = converse([call("repeat", raw=raw)], [say("half ?")], [say("Yes.")], tools=[repeat])
+    await talk.ask()
+    assert (talk.result.output, talk.end.status) == ("half ?", "completed")
+    await talk.ask("sure?")
+    assert talk.end.status == "completed"
 
 
 async def test_a_tool_that_cancels_itself(converse: Serve) -> None:

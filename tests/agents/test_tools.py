@@ -85,7 +85,18 @@ def test_arguments_come_as_the_function_wants_them() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{}, {"seats": 0}, {"seats": "1"}, {"day": "soon"}, {"near": {}}, {"turn": "t"}, {"cabin": "roof"}],
+    [
+        {},
+        {"seats": 0},
+        {"seats": "one"},
+        {"day": "soon"},
+        {"near": {}},
+        {"seats": 1.5},
+        {"cabin": "roof"},
+        {"day": None},
+        {"seats": "0"},
+        {"near": {"lat": None, "lon": 1}},
+    ],
 )
 def test_what_does_not_fit_is_a_bad_call(wrong: dict[str, Any]) -> None:
     """The message says what and where."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from bargein_protocol import (
     AudioDelta,
     CallId,
@@ -15,7 +17,9 @@ from bargein_protocol import (
     ToolResult,
     ToolRunning,
 )
-from bargein_server.core.history import INTERRUPTED
+from bargein_server.core.history import INTERRUPTED, NO_RESULT, NO_TEXT, UNKNOWN_EFFECT
+from bargein_server.core.turn_record import Ending
+from chat_templates import render
 from core_driver import Talk
 
 
@@ -295,3 +299,95 @@ def test_an_input_id_that_was_used_again_after_long_names_the_newer_turn() -> No
     for _ in range(3):
         talk.interrupt(talk.ask(on_busy="queue"))
     assert talk.interrupt(asked_by="same").turn_id == newer
+
+
+def hold_silent_turns(talk: Talk, kind: str) -> None:
+    """Hold a turn of each kind that ends without text, or with little of it."""
+    turn = talk.ask(kind)
+    if kind == "completed, blank":
+        talk.emit(turn, " \n")
+    elif kind == "completed, only sound":
+        talk.emit(turn, speech(0))
+    elif kind == "completed, only a status":
+        talk.emit(turn, Status(message="busy"))
+    elif kind == "client gone":
+        talk.detach()
+        talk.wait(1000)
+        talk.attach(cursor=0)
+        return
+    if kind.startswith("failed"):
+        talk.finish(turn, Ending("failed", "upstream"))
+    elif kind.startswith("completed"):
+        talk.finish(turn)
+    else:
+        talk.interrupt(turn)
+        talk.cleaned_up(turn)
+
+
+SILENT = [
+    "completed", "completed, blank", "completed, only sound", "completed, only a status", "failed",
+    "interrupted", "client gone",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("template", ["gemma", "mistral", "llama"])
+@pytest.mark.parametrize("mark", [INTERRUPTED, None])
+def test_strict_templates_take_every_history(template: str, mark: str | None) -> None:
+    """User and assistant alternate, whatever the turns before said or did not say."""
+    talk = Talk()
+    for kind in [*SILENT, *reversed(SILENT)]:
+        hold_silent_turns(talk, kind)
+    messages = talk.session.history(talk.ask("last")).messages(mark=mark)
+    assert [message["role"] for message in messages] == ["user", "assistant"] * 2 * len(SILENT) + ["user"]
+    assert {message["content"] for message in messages[1::2]} <= {NO_TEXT, INTERRUPTED}
+    assert render(template, messages)
+
+
+@pytest.mark.parametrize("template", ["mistral", "llama"])
+@pytest.mark.parametrize("end", ["completed", "failed", "interrupted"])
+def test_a_turn_that_ends_with_a_tool_has_a_last_word(template: str, end: str) -> None:
+    """Calls and results do not count for the alternation."""
+    talk = Talk()
+    for _ in range(2):
+        turn = talk.ask()
+        talk.emit(turn, *call(turn, "a", "{}"), ToolRunning(call_id=CallId(f"{turn}-a"), arguments={}))
+        talk.emit(turn, ToolResult(call_id=CallId(f"{turn}-a"), output=1, status="completed"))
+        if end == "interrupted":
+            talk.interrupt(turn)
+            talk.cleaned_up(turn)
+        else:
+            talk.finish(turn, Ending(end, end))  # type: ignore[arg-type]
+    messages = talk.heard_by_next(talk.ask("last"))
+    assert [message["role"] for message in messages] == ["user", "assistant", "tool", "assistant"] * 2 + [
+        "user"
+    ]
+    assert render(template, messages)
+
+
+def results_in(talk: Talk) -> list[str]:
+    return [
+        message["content"] for message in talk.heard_by_next(talk.ask("next")) if message["role"] == "tool"
+    ]
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_call_without_a_result_in_a_completed_turn_was_not_cancelled(running: bool) -> None:
+    """Agents that stream no results: "cancelled" beside an answer that says "Booked." would be a lie."""
+    talk = Talk()
+    turn = talk.ask("book")
+    talk.emit(turn, *call(turn, "book", '{"n":1}'))
+    if running:
+        talk.emit(turn, ToolRunning(call_id=CallId(f"{turn}-book"), arguments={"n": 1}))
+    talk.emit(turn, "Booked.")
+    talk.finish(turn)
+    assert results_in(talk) == [NO_RESULT]
+
+
+def test_a_tool_without_the_ledger_may_have_had_its_effect() -> None:
+    """It was running when its turn was cut; nobody can know what came of it."""
+    talk = Talk()
+    turn = talk.ask("book")
+    talk.emit(turn, *call(turn, "book", "{}"), ToolRunning(call_id=CallId(f"{turn}-book"), arguments={}))
+    talk.emit(turn, *call(turn, "other", "{}"))
+    talk.interrupt(turn)
+    assert results_in(talk) == [UNKNOWN_EFFECT, "cancelled"]

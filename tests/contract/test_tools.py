@@ -21,6 +21,7 @@ from bargein_protocol import (
     TurnId,
 )
 from bargein_server.core import DeliverAnswer
+from bargein_server.core.history import UNKNOWN_EFFECT
 from bargein_server.core.tool_ledger import CallRecord
 from core_driver import Talk
 
@@ -292,7 +293,7 @@ def test_steps_without_text_between_them_are_told_apart() -> None:
     talk.finish(turn)
     messages = talk.heard_by_next(talk.ask("next"))
     assert [message["role"] for message in messages] == [
-        "user", "assistant", "tool", "assistant", "tool", "user",
+        "user", "assistant", "tool", "assistant", "tool", "assistant", "user",
     ]  # fmt: skip
 
 
@@ -341,3 +342,74 @@ def test_a_refusal_is_told_with_its_reason() -> None:
     talk.emit(turn, ToolResult(call_id=A, error="not allowed by the user", status="cancelled"))
     talk.finish(turn)
     assert results(talk) == [(A, "cancelled: not allowed by the user")]
+
+
+# Tools without the ledger
+
+
+def yielded(call: CallId) -> list[Any]:
+    return [
+        ToolCall(call_id=call, name="order"),
+        ToolRunning(call_id=call, arguments={"n": 1}),
+        ToolResult(call_id=call, output="done", status="completed"),
+    ]
+
+
+def test_a_result_that_was_only_yielded_survives_the_purge() -> None:
+    """The client read too slowly; the tool had run all the same, and the model does not order again."""
+    talk = Talk()
+    turn = talk.ask()
+    talk.emit(turn, "Ordering. ")
+    talk.open = False
+    talk.emit(turn, *yielded(A), ToolCall(call_id=B, name="order"), ToolRunning(call_id=B, arguments={}))
+    talk.interrupt(turn)
+    talk.open = True
+    messages = talk.heard_by_next(talk.ask("next"))
+    assert [message["role"] for message in messages[1:4]] == ["assistant", "tool", "tool"]
+    assert [c["function"] for c in messages[1]["tool_calls"]] == [
+        {"name": "order", "arguments": '{"n":1}'}, {"name": "order", "arguments": "{}"},
+    ]  # fmt: skip
+    assert [m["content"] for m in messages[2:4]] == ["done", UNKNOWN_EFFECT]
+
+
+def test_a_call_that_was_only_announced_and_purged_is_none() -> None:
+    """Nobody heard of it, and it did not run."""
+    talk = Talk()
+    turn = talk.ask()
+    talk.open = False
+    talk.emit(turn, ToolCall(call_id=A, name="order"))
+    talk.interrupt(turn)
+    talk.open = True
+    assert results(talk) == []
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_result_settles_a_call_that_only_frames_have_reported(running: bool) -> None:
+    """Before the fence, and during the cleanup; not later."""
+    talk = Talk()
+    for cleaned in (False, True):
+        turn = talk.ask()
+        first, second = CallId(f"{turn}-a"), CallId(f"{turn}-b")
+        for call in (first, second):
+            talk.emit(turn, *yielded(call)[: 1 + running])
+        assert settle(talk, turn, first)
+        assert not settle(talk, turn, first)
+        talk.interrupt(turn)
+        if cleaned:
+            talk.cleaned_up(turn)
+        assert settle(talk, turn, second) is not cleaned
+    told = [content for _, content in results(talk)]
+    assert told[:3] == ["done", "done", "done"]
+    assert told[3] == (UNKNOWN_EFFECT if running else "cancelled")
+
+
+def test_a_begun_call_whose_result_is_only_yielded_has_it() -> None:
+    """`begin` without `settle`: the frame is as good."""
+    talk = Talk()
+    turn = talk.ask()
+    begin(talk, turn, A)
+    talk.open = False
+    talk.emit(turn, ToolResult(call_id=A, output="done", status="completed"))
+    talk.interrupt(turn)
+    talk.open = True
+    assert results(talk) == [(A, "done")]

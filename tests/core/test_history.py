@@ -6,6 +6,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import json
 
 from bargein_protocol import (
     AgentOutput,
@@ -24,7 +25,14 @@ from bargein_protocol import (
     ToolRunning,
     TurnId,
 )
-from bargein_server.core.history import INTERRUPTED, about_tokens
+from bargein_server.core.history import (
+    INTERRUPTED,
+    NO_TEXT,
+    NamedCall,
+    about_tokens,
+    calls_message,
+    result_message,
+)
 from bargein_server.core.lifecycle import Stage
 from bargein_server.core.turn_record import Ending
 from core_driver import Talk
@@ -185,8 +193,8 @@ def test_another_voice_is_not_the_assistant() -> None:
     assert messages_after("mine", said, called) == [{"role": "assistant", "content": f"mine {INTERRUPTED}"}]
 
 
-def test_without_a_mark_an_unheard_answer_is_left_out() -> None:
-    """And a heard one stands as it was heard."""
+def test_without_a_mark_an_unheard_answer_is_no_text() -> None:
+    """So that roles alternate; a heard one stands as it was heard."""
     talk = Talk()
     unheard, heard = talk.ask("one"), TurnId("")
     talk.interrupt(unheard)
@@ -197,7 +205,7 @@ def test_without_a_mark_an_unheard_answer_is_left_out() -> None:
     last = talk.ask("three")
     told = talk.session.history(last).messages(mark=None)
     assert [(m["role"], m["content"]) for m in told] == [
-        ("user", "one"), ("user", "two"), ("assistant", "half "), ("user", "three"),
+        ("user", "one"), ("assistant", NO_TEXT), ("user", "two"), ("assistant", "half "), ("user", "three"),
     ]  # fmt: skip
 
 
@@ -213,3 +221,17 @@ def test_a_failed_turn_is_marked_though_all_of_it_was_heard() -> None:
 def test_tokens_are_guessed_with_caution() -> None:
     """One for three bytes of UTF-8, so that languages with long characters count as more."""
     assert [about_tokens(text) for text in ("", "abc", "a" * 30, "語" * 10, "\ud800")] == [1, 2, 11, 11, 1]
+
+
+def test_a_request_can_always_be_encoded() -> None:
+    """Text of models and tools that a request repeats: halves of characters, subclasses of `str`, objects."""
+    call = NamedCall("c", "na\ud83dme", '{"text": "half \ud83d"}')
+    messages = [
+        calls_message("half \ud83d", [call]),
+        result_message("c", "completed", "half \ude00", None),
+        result_message("c", "completed", {"deep": ["\ude00", {1, 2}, object]}, None),
+        result_message("c", "failed", None, "half \ude00"),
+    ]
+    for message in messages:
+        assert b"half ?" in json.encode(message) or b"deep" in json.encode(message)
+    assert messages[0]["tool_calls"][0]["function"]["arguments"] == '{"text": "half ?"}'

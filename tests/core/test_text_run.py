@@ -71,17 +71,19 @@ def test_a_piece_becomes_the_frame_of_a_delta_with_the_next_number(codec: Codec)
 @pytest.mark.parametrize("codec", CODECS.values(), ids=lambda codec: codec.subprotocol)
 @pytest.mark.parametrize(
     ("text", "mended"),
-    [("\ud83d", "?"), ("a\ude00b", "a?b"), ("\ud83d\ude00", "??"), ("\U0001f600", "\U0001f600")],
+    [("\ud83d", "?"), ("a\ude00b", "a?b"), ("\ud83d\ude00", "\U0001f600"), ("\U0001f600", "\U0001f600")],
 )
 def test_half_a_character_is_replaced_where_it_stands(codec: Codec, text: str, mended: str) -> None:
-    """In the frame, in the turn's text and in the books: as many characters as before, one number."""
+    """In the frame, in the turn's text and in the books; two halves become their character, one number."""
     run = new_run(codec, room=10)
     frame = run.append(text, 1.0)
     assert frame is not None
+    many = new_run(codec, room=10)
+    assert (many.extend([text], 1.0), many.room, many.pieces) == ([frame], run.room, run.pieces)
     assert codec.decode_server(frame) == TextDelta(seq=Seq(1), turn_id=TURN, text=mended)
-    assert (run.next_seq, run.room, run.pieces) == (2, 10 - len(text), [mended])
+    assert (run.next_seq, run.room, run.pieces) == (2, 10 - len(mended), [mended])
     assert run.settle() == (1, len(frame))
-    assert (str(run.text), run.text.length, run.text.piece(Seq(1))) == (mended, len(text), mended)
+    assert (str(run.text), run.text.length, run.text.piece(Seq(1))) == (mended, len(mended), mended)
 
 
 def test_a_surrogate_that_there_is_no_room_for_changes_nothing() -> None:

@@ -203,8 +203,8 @@ def test_a_lone_surrogate_is_replaced() -> None:
     """Half a pair is left behind where two chunks of a model meet; it is no reason to fail a turn."""
     copy, _ = validated_output(Thought(text="half \ud83d", source="\ude00"))
     assert copy == Thought(text="half ?", source="?")
-    with pytest.raises(BadOutput, match="Data cannot be sent"):
-        validated_output(Data(name="d", value={"deep": "\ud83d"}))
+    copy, _ = validated_output(Data(name="d", value={"deep": ["\ud83d", {"\ude00": "\ud83d\ude00"}]}))
+    assert copy == Data(name="d", value={"deep": ["?", {"?": "\U0001f600"}]})
 
 
 def test_plain_text_with_a_lone_surrogate_is_sent_with_a_mark_in_its_place() -> None:

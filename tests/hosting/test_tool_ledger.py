@@ -7,8 +7,19 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import pytest
+from pydantic import BaseModel
 
-from bargein_protocol import CallId, ErrorEvent, ToolConfirm, ToolDecision, ToolResult, TurnHold, TurnResume
+from bargein_protocol import (
+    CallId,
+    ErrorEvent,
+    ToolCall,
+    ToolConfirm,
+    ToolDecision,
+    ToolResult,
+    ToolRunning,
+    TurnHold,
+    TurnResume,
+)
 from bargein_server import Output, Turn, TurnClosed
 from bargein_server.hosting.upstream import TURN_STREAMS
 from memory_client import Line, serve
@@ -214,3 +225,75 @@ async def test_a_shutdown_lets_background_work_finish_within_its_bound() -> None
     await line.until("turn.ended")
     await sessions.shut_down()
     assert ended == ["quick finished", "slow cancelled"]
+
+
+class Booking(BaseModel):
+    number: int
+
+
+class Text(str):
+    __slots__ = ()
+
+
+def results(told: list[list[dict[str, object]]]) -> list[object]:
+    """Return the results of tools that the last turn was told."""
+    return [message["content"] for message in told[-1] if message["role"] == "tool"]
+
+
+@pytest.mark.parametrize("ledger", [False, True])
+async def test_glue_may_use_the_objects_of_its_framework(ledger: bool) -> None:
+    """Names and arguments are subclasses of `str`, the result is a model; ledger and history hold it."""
+    told: list[list[dict[str, object]]] = []
+
+    async def agent(turn: Turn) -> AsyncIterator[Output]:
+        told.append(turn.history.messages())
+        call_id = turn.tools.claim(Text("c"))
+        arguments: dict[str, object] = {Text("n"): Text("half \ud83d")}
+        result = ToolResult(call_id=call_id, output={"booked": Booking(number=7)}, status="completed")
+        yield ToolCall(call_id=call_id, name=Text("book"))
+        if ledger:
+            await turn.tools.begin(call_id, Text("book"), arguments)
+        yield ToolRunning(call_id=call_id, arguments=arguments)
+        if ledger:
+            assert turn.tools.settle(result)
+        yield result
+        yield Text("Booked.")
+        await asyncio.Event().wait()
+
+    line = Line(serve(agent))
+    turn = line.ask()
+    await line.until("text.delta")
+    [result] = [event for event in line.events if isinstance(event, ToolResult)]
+    assert result.output == {"booked": {"number": 7}}
+    line.interrupt(turn)
+    line.ask()
+    await until(lambda: len(told) == 2)
+    assert results(told) == ['{"booked":{"number":7}}']
+    assert told[1][1]["tool_calls"][0]["function"] == {"name": "book", "arguments": '{"n":"half ?"}'}  # type: ignore[index]
+
+
+async def test_a_result_that_is_emitted_in_a_hold_is_not_lost() -> None:
+    """The frame waits and is refused by the fence; the tool has run."""
+    told: list[list[dict[str, object]]] = []
+    held, waits = asyncio.Event(), asyncio.Event()
+
+    async def agent(turn: Turn) -> AsyncIterator[Output]:
+        told.append(turn.history.messages())
+        call_id = turn.tools.claim()
+        yield ToolCall(call_id=call_id, name="book")
+        yield ToolRunning(call_id=call_id, arguments={})
+        await held.wait()
+        waits.set()
+        await turn.emit(ToolResult(call_id=call_id, output=Booking(number=7), status="completed"))
+
+    line = Line(serve(agent))
+    turn = line.ask()
+    await line.until("tool.running")
+    line.send(TurnHold(turn_id=turn))
+    held.set()
+    await waits.wait()
+    await asyncio.sleep(0)
+    line.interrupt(turn)
+    line.ask()
+    await until(lambda: len(told) == 2)
+    assert results(told) == ['{"number":7}']

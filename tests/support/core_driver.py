@@ -192,7 +192,7 @@ class Talk:
         """Yield output; return whether the last was taken."""
         taken = True
         for output in outputs:
-            if self.open and isinstance(output, str) and self.append_text(turn, output):
+            if self.open and type(output) is str and self.append_text(turn, output):
                 taken = True
             else:
                 taken = self.session.emit(turn, output, self.now)

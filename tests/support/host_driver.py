@@ -8,6 +8,7 @@ from typing import Any
 import bargein_protocol as bp
 from bargein_protocol import JSON
 from bargein_server.core import CancelTurn, CloseConnection, StartTurn
+from bargein_server.core.history import NO_RESULT
 from bargein_server.core.lifecycle import Stage
 from bargein_server.core.replay_log import MemoryLog
 from bargein_server.core.session import Session
@@ -189,7 +190,7 @@ class Served:
         for call, (turn, result) in self.calls.items():
             if turn in remembered:
                 assert results[call] == result or (
-                    result is None and results[call] in ("cancelled", "running")
+                    result is None and results[call] in ("cancelled", "running", NO_RESULT)
                 )
 
     def check_strangers(self, now: float) -> None:

@@ -14,6 +14,10 @@ _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 def check_valid(messages: Sequence[dict[str, Any]], own: str) -> dict[str, str]:
     """Check messages that end with the user's `own`; return results by call."""
     assert messages[-1] == {"role": "user", "content": own}
+    spoken = [
+        message["role"] for message in messages if message["role"] != "tool" and not message.get("tool_calls")
+    ]
+    assert spoken == (["user", "assistant"] * len(spoken))[: len(spoken)]
     results: dict[str, str] = {}
     waits: list[str] = []
     for message in messages:

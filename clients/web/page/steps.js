@@ -172,7 +172,7 @@ function applyToCall(call, event) {
     case "tool.result":
       call.state = event.status === "running" ? "background" : event.status;
       call.output = event.output ?? null;
-      call.error = event.error ?? null;
+      call.error = (event.status !== "completed" && event.error) || null; // else a note for the model
       call.durationMs = event.duration_ms ?? 0;
   }
 }

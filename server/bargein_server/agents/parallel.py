@@ -27,7 +27,7 @@ from contextlib import aclosing
 from typing import Any, Literal
 
 from bargein_protocol import Data, TextDelta
-from bargein_server.agent import Agent, Contained, Output, Turn
+from bargein_server.agent import Agent, Contained, Output, Turn, as_generator
 
 ROOM = 16
 """Outputs that may be queued before `put` waits."""
@@ -214,9 +214,7 @@ class Parallel:
             span.end()
 
     async def _pull(self, turn: Turn, agent: Agent, branch: Branch) -> None:
-        generator = agent(turn)
-        if not isinstance(generator, AsyncGenerator):
-            raise TypeError(f"expected {turn.source} to be an async generator")
+        generator = await as_generator(agent(turn))
         async with aclosing(generator):
             step = anext(generator)
             while True:

@@ -7,9 +7,7 @@ import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Any
-
-import msgspec
+from typing import Any, cast
 
 from bargein_protocol import CallId, ToolConfirm, ToolDecision, ToolOutput, ToolResult, ToolRunning
 from bargein_protocol.types import ToolStatus
@@ -21,15 +19,18 @@ from bargein_server.agent import (
     Output,
     Span,
     Turn,
+    leaves,
     validated_output,
 )
 
 from .parallel import OutputMux
+from .tool_arguments import BadArguments, decode_arguments
 from .tools import BadCall, Tool, ToolError
 
 log: logging.Logger = logging.getLogger("bargein.tools")
 
 NOT_ALLOWED = "not allowed by the user"
+MAX_NOTE_CHARS = 300
 
 
 class ToolRunner:
@@ -75,7 +76,10 @@ class ToolRunner:
         tool = self._tools.get(call.name)
         if tool is None:
             raise BadCall(f"there is no tool of this name; there are: {', '.join(self._tools) or 'none'}")
-        given = _decoded(call.arguments)
+        try:
+            given = decode_arguments(call.arguments)
+        except BadArguments as error:
+            raise BadCall(str(error)) from None
         arguments = tool.check(given)
         running = ToolRunning(call_id=call_id, arguments=given, runs_in=tool.runs_in)
         try:
@@ -84,9 +88,10 @@ class ToolRunner:
             raise BadCall("the arguments are too large, or nested too deeply") from error
         if tool.confirm and not await self._allowed(call_id, given):
             return ToolResult(call_id=call_id, error=NOT_ALLOWED, status="cancelled")
+        note = _note(tool, given)
         if tool.runs_in == "client":
-            return await self._run_in_client(tool, running)
-        task = ToolTask(self._turn, tool, running, tool.bind(arguments, self._turn), self._mux)
+            return await self._run_in_client(tool, running, note)
+        task = ToolTask(self._turn, tool, running, tool.bind(arguments, self._turn), self._mux, note)
         return await task.result()
 
     async def _allowed(self, call_id: CallId, given: dict[str, Any]) -> bool:
@@ -100,7 +105,7 @@ class ToolRunner:
         finally:
             decision.cancel()
 
-    async def _run_in_client(self, tool: Tool, running: ToolRunning) -> ToolResult:
+    async def _run_in_client(self, tool: Tool, running: ToolRunning, note: str | None) -> ToolResult:
         turn, call_id = self._turn, running.call_id
         answer = turn.tools.expect(call_id, ToolOutput)
         started = asyncio.get_running_loop().time()
@@ -115,7 +120,7 @@ class ToolRunner:
             result = ToolResult(
                 call_id=call_id,
                 output=answered.output,
-                error=answered.error,
+                error=answered.error or note,
                 status="failed" if failed else "completed",
                 duration_ms=_ms_since(started),
             )
@@ -143,16 +148,24 @@ class ToolTask:
         running: The event that reports its begin.
         function: The function with its checked arguments.
         mux: Takes the tool's outputs.
+        note: Note for the model beside a completed result.
     """
 
     def __init__(
-        self, turn: Turn, tool: Tool, running: ToolRunning, function: partial[Any], mux: OutputMux
+        self,
+        turn: Turn,
+        tool: Tool,
+        running: ToolRunning,
+        function: partial[Any],
+        mux: OutputMux,
+        note: str | None,
     ) -> None:
         self._turn = turn
         self._tool = tool
         self._running = running
         self._function = function
         self._mux = mux
+        self._note = note
         self._loop = asyncio.get_running_loop()
         self._settled: asyncio.Future[ToolResult] = self._loop.create_future()
         self._task: asyncio.Task[Any] | None = None
@@ -239,8 +252,9 @@ class ToolTask:
     def _fail(self, error: BaseException) -> None:
         if not self._settled.done():
             self._span.fail(type(error).__name__)
-        if isinstance(error, ToolError):
-            self._settle("failed", error=str(error)[:4000] or "failed")
+        errors = list(leaves(error))  # a tool may use a task group
+        if all(isinstance(one, ToolError) for one in errors):
+            self._settle("failed", error="; ".join(map(str, errors))[:4000] or "failed")
         elif isinstance(error, NoThreadFree):
             self._settle("failed", error="no thread was free in time")
         elif not self._settled.done():
@@ -250,15 +264,13 @@ class ToolTask:
 
     def _settle(self, status: ToolStatus, output: Any = None, *, error: str | None = None) -> None:
         call_id, duration_ms = self._running.call_id, _ms_since(self._started)
-        result = ToolResult(call_id=call_id, error=error, status=status, duration_ms=duration_ms)
         if status == "completed":
-            try:
-                output = msgspec.to_builtins(output, str_keys=True)
-                result, _ = validated_output(msgspec.structs.replace(result, output=output))  # type: ignore[assignment]
-            except (BadOutput, TypeError, ValueError) as bad:
-                log.error("the result of tool %s cannot be sent", self._tool.name, exc_info=bad)
-                result = msgspec.structs.replace(result, status="failed", error="the result cannot be sent")
-        self._record(result)
+            error = self._note
+        # A result that exists is never refused: it is converted, and cut (contract 8).
+        result, _ = validated_output(
+            ToolResult(call_id=call_id, output=output, error=error, status=status, duration_ms=duration_ms)
+        )
+        self._record(cast("ToolResult", result))
 
     def _record(self, result: ToolResult) -> None:
         if not self._settled.done():
@@ -277,14 +289,10 @@ def _span(turn: Turn, tool: Tool, call_id: CallId) -> Span:
     return turn.span(f"execute_tool {tool.name}", attributes)
 
 
-def _decoded(arguments: str) -> dict[str, Any]:
-    try:
-        decoded = msgspec.json.decode(arguments.encode("utf-8", "replace")) if arguments.strip() else {}
-    except (msgspec.DecodeError, RecursionError):
-        raise BadCall("the arguments are not JSON") from None
-    if not isinstance(decoded, dict):
-        raise BadCall("the arguments are not a JSON object")
-    return decoded
+def _note(tool: Tool, given: dict[str, Any]) -> str | None:
+    """Return a note on arguments that were left out, None without them."""
+    unknown = tool.unknown(given)
+    return f"ignored unknown arguments: {', '.join(unknown)}"[:MAX_NOTE_CHARS] if unknown else None
 
 
 def _timed_out(tool: Tool, call_id: CallId) -> ToolResult:

@@ -8,8 +8,8 @@ Args:
             flight: The flight's number, such as LH 123.
         \"\"\"
 
-Name, schema and description come from the function. The model's arguments are checked before the function
-is called; a mistake goes back to the model as an error result.
+Name, schema and description come from the function. The model's arguments are converted to the types of the
+parameters before the function is called; a mistake goes back to the model as an error result.
 
 A tool is an async function, a plain function, which runs in a thread, or an async generator. The outputs
 of a generator (`Status`, `Progress`, `Data` and others) are sent immediately, and its last other value is the
@@ -27,15 +27,19 @@ import inspect
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
+from copy import copy
 from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple, get_type_hints, overload
 
 import msgspec
+import msgspec.inspect
 from msgspec import Meta
 
 from bargein_protocol import Output as OutputEvent
 from bargein_protocol import RunsIn
 from bargein_server.agent import Output, Turn
+
+from .tool_arguments import coerce_fields
 
 _SECTION = re.compile(r"^(Args|Arguments|Returns|Yields|Raises|Example|Examples|Note|Notes):\s*$")
 _ARGUMENT = re.compile(r"^(\w+)\s*(?:\([^)]*\))?:\s*(.*)$")
@@ -123,8 +127,8 @@ def read_docstring(text: str) -> tuple[str, dict[str, str]]:
 
 
 def _default(value: Any) -> Any:
-    if isinstance(value, (list, dict, set)):
-        return msgspec.field(default_factory=value.copy)
+    if isinstance(value, (list, dict, set, msgspec.Struct)):
+        return msgspec.field(default_factory=partial(copy, value))
     return value
 
 
@@ -204,6 +208,9 @@ class Tool:
         self.threaded: bool = not (self._yields or self._awaits or quick)
         self._function = function
         self._arguments = signature.arguments
+        described = msgspec.inspect.type_info(signature.arguments)
+        assert isinstance(described, msgspec.inspect.StructType)
+        self._fields = {field.encode_name: field for field in described.fields}
         self._turn = signature.turn
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -218,14 +225,37 @@ class Tool:
     def check(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments converted to the parameters' types.
 
+        Values are coerced (`tool_arguments`), and unknown arguments are left out.
+
         Raises:
             BadCall: The arguments do not fit the schema.
         """
+        known = {name: value for name, value in arguments.items() if name in self._fields}
         try:
-            checked = msgspec.convert(arguments, self._arguments)
+            checked = self._convert(known)
         except msgspec.ValidationError as error:
             raise BadCall(str(error)) from None
+        except RecursionError:
+            raise BadCall("the arguments are nested too deeply") from None
         return {name: getattr(checked, name) for name in self._arguments.__struct_fields__}
+
+    def unknown(self, arguments: dict[str, Any]) -> list[str]:
+        """Return the names of the arguments that the tool does not have."""
+        return [name for name in arguments if name not in self._fields]
+
+    def _convert(self, known: dict[str, Any]) -> Any:
+        try:
+            return msgspec.convert(known, self._arguments)
+        except msgspec.ValidationError as error:
+            coerced = coerce_fields(known, tuple(self._fields.values()))
+            try:
+                return msgspec.convert(coerced, self._arguments)
+            except msgspec.ValidationError:
+                pass
+            try:
+                return msgspec.convert(coerced, self._arguments, strict=False)
+            except msgspec.ValidationError:
+                raise error from None  # in the words of the schema
 
     def bind(self, arguments: dict[str, Any], turn: Turn) -> partial[Any]:
         """Return the function with its checked arguments, ready to be called."""

@@ -18,9 +18,17 @@ from bargein_protocol import ToolState, ToolStatus, TurnId
 
 from .heard_position import whole_text
 from .lifecycle import Stage
+from .plain_values import plain_text, plain_value
 from .turn_record import TurnRecord
 
 Message = dict[str, Any]
+
+NO_TEXT = "[no text]"
+"""Assistant message of a turn that ended without text."""
+NO_RESULT = "no result was recorded"
+"""Result of a call whose turn was completed without it."""
+UNKNOWN_EFFECT = "no result was recorded; the call may have taken effect"
+"""Result of a call that was running, without the ledger, when its turn was cut."""
 
 _ODD = re.compile(r"[^a-zA-Z0-9_-]")
 _MAX_NAME = 64
@@ -45,7 +53,7 @@ def calls_message(content: str | None, calls: Iterable[NamedCall]) -> Message:
     """
     return {
         "role": "assistant",
-        "content": content or None,
+        "content": plain_text(content) if content else None,
         "tool_calls": [
             {
                 "id": call.call_id,
@@ -60,14 +68,24 @@ def calls_message(content: str | None, calls: Iterable[NamedCall]) -> Message:
 def result_message(call_id: str, status: ToolStatus, output: Any, error: str | None) -> Message:
     """Return the message that answers a tool call."""
     if status == "completed":
-        content = output if isinstance(output, str) else json.encode(output).decode()
+        content = plain_text(output) if isinstance(output, str) else _json(output)
+        if error:  # such as arguments that were left out
+            content = f"{content}\n[{error}]"
     elif status == "failed":
         content = f"error: {error or 'failed'}"
     elif status == "cancelled":
         content = f"cancelled: {error}" if error else "cancelled"
     else:
         content = "running"
-    return {"role": "tool", "tool_call_id": call_id, "content": content}
+    return {"role": "tool", "tool_call_id": call_id, "content": plain_text(content)}
+
+
+def _json(value: Any) -> str:
+    try:
+        return json.encode(value).decode()
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        # `plain_value` takes what the codec does not, such as an object that the caller did not validate.
+        return json.encode(plain_value(value, any_object=True, cut=True)).decode()
 
 
 def _legal_name(name: str) -> str:
@@ -76,7 +94,8 @@ def _legal_name(name: str) -> str:
 
 def _legal_arguments(arguments: str) -> str:
     try:
-        whole = json.decode(arguments.encode("utf-8", "replace"))
+        arguments = plain_text(arguments)
+        whole = json.decode(arguments.encode())
     except (ValueError, RecursionError):
         return "{}"  # cut while streaming; half of a JSON text would make the request invalid
     return arguments if isinstance(whole, dict) else "{}"
@@ -114,7 +133,10 @@ class History:
                 the front; the user's own input always stays.
             count_tokens: Counts the tokens of a text. The default is an estimate from its length.
             mark: Suffix of an answer that was not heard to its end, and the whole message if nothing
-                was heard. None leaves such answers unmarked, and the empty ones out.
+                was heard. None leaves such answers unmarked.
+
+        User and assistant alternate, as strict chat templates require: every turn ends with an
+        assistant message, which is `[no text]` if the turn had no text.
         """
         own: Message = {"role": "user", "content": self._own.input.text}
         room = None if max_tokens is None else max_tokens - _cost([own], count_tokens)
@@ -154,33 +176,34 @@ def exchange_messages(turn: TurnRecord, mark: str | None) -> list[Message]:
     step: list[ToolState] = []
     for tool in lane.tools.values():
         if step and (tool.text_at != step[0].text_at or not lane.same_step(tool, step[0])):
-            written = _add_step(messages, step, text, written)
+            written = _add_step(messages, turn, step, text, written)
             step = []
         step.append(tool)
     if step:
-        written = _add_step(messages, step, text, written)
+        written = _add_step(messages, turn, step, text, written)
     if unmerged := _unmerged(turn):
-        _add_calls(messages, unmerged, None)
+        _add_calls(messages, turn, unmerged, None)
     rest = text[written:]
     if cut and mark is not None:
         rest = f"{rest.rstrip()} {mark}" if rest.strip() else mark
-    if rest:
-        messages.append({"role": "assistant", "content": rest})
+    messages.append({"role": "assistant", "content": rest if rest.strip() else NO_TEXT})
     return messages
 
 
-def _add_step(messages: list[Message], tools: list[ToolState], text: str, written: int) -> int:
+def _add_step(
+    messages: list[Message], turn: TurnRecord, tools: list[ToolState], text: str, written: int
+) -> int:
     """Add one model call: its text, its tool calls, one result for each."""
     end = max(written, min(tools[0].text_at, len(text)))
-    _add_calls(messages, tools, text[written:end])
+    _add_calls(messages, turn, tools, text[written:end])
     return end
 
 
-def _add_calls(messages: list[Message], tools: list[ToolState], text: str | None) -> None:
+def _add_calls(messages: list[Message], turn: TurnRecord, tools: list[ToolState], text: str | None) -> None:
     messages.append(
         calls_message(text, [NamedCall(tool.call_id, tool.name, _arguments(tool)) for tool in tools])
     )
-    messages += [result_message(tool.call_id, _status(tool), tool.output, tool.error) for tool in tools]
+    messages += [_result_of(turn, tool) for tool in tools]
 
 
 def _unmerged(turn: TurnRecord) -> list[ToolState]:
@@ -197,14 +220,26 @@ def _unmerged(turn: TurnRecord) -> list[ToolState]:
 
 
 def _arguments(tool: ToolState) -> str:
-    return tool.arguments if tool.given is None else json.encode(tool.given).decode()
+    return tool.arguments if tool.given is None else _json(tool.given)
 
 
-def _status(tool: ToolState) -> ToolStatus:
-    if tool.state == "background":
-        return "running"
-    # The call had not begun, or was stopped, when its turn was cut.
-    return tool.state if tool.state in ("completed", "failed") else "cancelled"
+def _result_of(turn: TurnRecord, tool: ToolState) -> Message:
+    """Return the message with the result of a call.
+
+    A call without a result counts as cancelled only if the server can know that: its turn was cut
+    before the call began, or the ledger stopped it.
+    """
+    state, ended = tool.state, turn.fold.ended
+    if state in ("completed", "failed", "cancelled"):
+        return result_message(tool.call_id, state, tool.output, tool.error)
+    if state == "background":
+        return result_message(tool.call_id, "running", None, None)
+    if ended is not None and ended.status == "completed":
+        return result_message(tool.call_id, "completed", NO_RESULT, None)
+    begun = turn.calls is not None and turn.calls.has_begun(tool.call_id)
+    if state == "running" and not begun:
+        return result_message(tool.call_id, "completed", UNKNOWN_EFFECT, None)
+    return result_message(tool.call_id, "cancelled", None, tool.error)
 
 
 def _cost(messages: Sequence[Message], count_tokens: CountTokens) -> int:

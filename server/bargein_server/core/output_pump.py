@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from bargein_protocol import NO_SEQ, Seq, TextDelta, TurnId
 
 from .lifecycle import Flow, Stage
+from .plain_values import plain_text
 from .replay_log import bounded_snapshot
 from .requests import ReplyCache
 from .sequencer import Sequencer
@@ -143,7 +144,7 @@ class OutputPump:
             if frame is not None:
                 return frame
             # The text is longer than the rest of the turn's record.
-            output = TextDelta(text=output.encode("utf-8", "replace").decode())
+            output = TextDelta(text=plain_text(output))
         event = sequencer.number(replace(output, turn_id=turn.id))
         turn.fold.apply(event)
         return sequencer.take_ready()[0] if sequencer.live else b""

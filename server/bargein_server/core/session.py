@@ -217,12 +217,11 @@ class Session:
         if turn is None or turn.id != turn_id or turn.stage is not Stage.RUNNING:
             return False
         self._sequencer.settle()
-        if type(output) is str:
-            if len(output) > TEXT_PIECE:
-                for piece in split_text(output):
-                    turn.put_text(piece)
-            elif output:
-                turn.put_text(output)
+        if type(output) is str and 0 < len(output) <= TEXT_PIECE:
+            turn.put_text(output)
+        elif isinstance(output, str):
+            for piece in split_text(output):
+                turn.put_text(piece)
         elif output is not None:  # deltas of chat completions may be None
             turn.put(*validated_output(output))
         turns.now = turn.progress_at = now

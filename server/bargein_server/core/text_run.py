@@ -17,6 +17,8 @@ from msgspec import Struct
 
 from bargein_protocol import Codec, IndexedText, Seq, TextDelta, TurnId
 
+from .plain_values import plain_text
+
 MAX_UNSETTLED = 128
 """Maximum number of pieces between two updates of the records."""
 
@@ -77,7 +79,7 @@ class TextRun(Struct, gc=False, eq=False):  # no cycle can contain it
         try:
             frame = self.codec.encode(TextDelta(seq=seq, turn_id=self.turn_id, text=text))
         except UnicodeEncodeError:
-            return self.append(text.encode("utf-8", "replace").decode(), now)
+            return self.append(plain_text(text), now)
         self.room = room
         self.pieces.append(text)
         self.next_seq = seq + 1  # type: ignore[assignment]  # calling a NewType would cost a call per token
@@ -107,7 +109,9 @@ class TextRun(Struct, gc=False, eq=False):  # no cycle can contain it
             try:
                 frame = encode(TextDelta(seq=seq, turn_id=turn_id, text=text))
             except UnicodeEncodeError:
-                text = text.encode("utf-8", "replace").decode()
+                room += len(text)
+                text = plain_text(text)  # two halves of a character become one
+                room -= len(text)
                 frame = encode(TextDelta(seq=seq, turn_id=turn_id, text=text))
             self.pieces.append(text)
             self.room = room

@@ -4,6 +4,10 @@ Output that an agent yields may be purged by the fence, but the effect of a tool
 was placed and forgotten is placed a second time (contract 8). So the begin and the result of a call are
 recorded here in the step in which they happen, independently of the frames that report them. The fence
 copies the record into the turn's fold, and a later result replaces the entry there without a frame.
+
+Agents that run tools without the ledger only yield frames. What those report is recorded as well, when they
+are queued, so that a purge loses no result. A tool that runs without the ledger may have an effect that no
+frame reports.
 """
 
 from __future__ import annotations
@@ -14,7 +18,17 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from bargein_protocol import CallId, ToolDecision, ToolOutput, ToolResult, ToolState, TurnFold, TurnId
+from bargein_protocol import (
+    CallId,
+    ToolCall,
+    ToolDecision,
+    ToolOutput,
+    ToolResult,
+    ToolRunning,
+    ToolState,
+    TurnFold,
+    TurnId,
+)
 from bargein_protocol.types import MAX_NAME_CHARS, JsonObject
 
 from . import Command, DeliverAnswer
@@ -24,9 +38,10 @@ Answer = ToolOutput | ToolDecision
 
 
 class CallRecord(Struct):
-    """A call that has begun.
+    """A call that has begun, or that frames have reported.
 
     Args:
+        runs: Whether it has begun.
         source: The lane that it belongs to.
         background: The fence does not cancel it: history holds `running` until it settles.
         accept_late: Its result counts at any time after the fence, because it cannot be stopped.
@@ -40,6 +55,27 @@ class CallRecord(Struct):
     background: bool = False
     accept_late: bool = False
     result: ToolResult | None = None
+    runs: bool = True
+
+    def report(self, event: ToolCall | ToolRunning | ToolResult) -> None:
+        """Add the content of a frame."""
+        if isinstance(event, ToolCall):
+            self.name = event.name
+        elif isinstance(event, ToolRunning):
+            self.arguments, self.runs = event.arguments, True
+        elif event.status != "running":
+            self.result = event
+
+    def write_report_into(self, fold: TurnFold) -> None:
+        """Copy a call that runs without the ledger into the turn's fold."""
+        if not self.runs and self.result is None:
+            return
+        tool = fold.lane(self.source).tool(self.call_id)
+        tool.name = tool.name or self.name
+        if self.runs and tool.given is None:
+            tool.given, tool.state = self.arguments, "running"
+        if self.result is not None:
+            _copy_result(tool, self.result)
 
     def write_into(self, fold: TurnFold) -> None:
         """Copy the state of this call into the turn's fold."""
@@ -59,11 +95,12 @@ class TurnCalls:
         claimed: Ids that were given out, whether or not a frame has reported them.
     """
 
-    __slots__ = ("_awaited", "_begun", "claimed")
+    __slots__ = ("_awaited", "_begun", "_reported", "claimed")
 
     def __init__(self) -> None:
         self.claimed: set[CallId] = set()
         self._begun: dict[CallId, CallRecord] = {}
+        self._reported: dict[CallId, CallRecord] = {}  # by frames alone
         self._awaited: dict[CallId, type[Answer]] = {}
 
     @property
@@ -78,9 +115,22 @@ class TurnCalls:
         self._begun[call.call_id] = call
         return True
 
+    def has_begun(self, call_id: CallId) -> bool:
+        """Return whether the begin of a call was recorded."""
+        return call_id in self._begun
+
+    def report(self, event: ToolCall | ToolRunning | ToolResult) -> None:
+        """Record what a frame reports before it is written."""
+        call = self._begun.get(event.call_id) or self._reported.get(event.call_id)
+        if call is None:
+            call = CallRecord(event.call_id, "", {}, event.source, runs=False)
+            self._reported[event.call_id] = call
+        if call.result is None:
+            call.report(event)
+
     def running(self, call_id: CallId) -> CallRecord | None:
-        """Return a call that has begun and has no result."""
-        call = self._begun.get(call_id)
+        """Return a call that has no result."""
+        call = self._begun.get(call_id) or self._reported.get(call_id)
         return call if call is not None and call.result is None else None
 
     def expect(self, call_id: CallId, kind: type[Answer]) -> None:
@@ -103,6 +153,9 @@ class TurnCalls:
         self._awaited.clear()
         for call in self._begun.values():
             call.write_into(fold)
+        for call_id, call in self._reported.items():
+            if call_id not in self._begun:
+                call.write_report_into(fold)
 
 
 class LedgerTurn(Protocol):
@@ -221,8 +274,9 @@ class ToolLedger:
     def settle(self, turn_id: TurnId, result: ToolResult) -> bool:
         """Record the result of a call, in the step in which it exists.
 
-        After the fence a result replaces the call's entry in the history: until the turn's cleanup is
-        over, and later only for calls in the background and those that cannot be stopped.
+        A call that only frames have reported takes it as well. After the fence a result replaces the call's
+        entry in the history: until the turn's cleanup is over, and later only for calls in the background
+        and those that cannot be stopped.
 
         Returns:
             Whether it counts.
@@ -240,7 +294,7 @@ class ToolLedger:
             return False
         call.result = result
         if turn.ended:
-            call.write_into(turn.fold)
+            turn.calls.close(turn.fold)
         return True
 
     def expect(self, turn_id: TurnId, call_id: CallId, kind: type[Answer]) -> bool:

@@ -19,6 +19,9 @@ from bargein_protocol import (
     InputText,
     Interrupt,
     TextDelta,
+    ToolCall,
+    ToolResult,
+    ToolRunning,
     TurnFold,
     TurnId,
     TurnStatus,
@@ -262,8 +265,12 @@ class TurnRecord(Struct, gc=False, eq=False):
     def put(self, output: str | AgentOutput, size: int) -> None:
         """Queue output of about `size` bytes for writing.
 
-        Output that follows a section is dropped when an interrupt is deferred.
+        Output that follows a section is dropped when an interrupt is deferred. What it reports of a
+        tool is recorded in any case.
         """
+        if isinstance(output, (ToolCall, ToolRunning, ToolResult)):
+            self.calls = self.calls or TurnCalls()
+            self.calls.report(output)
         protected = self.sections > 0
         if protected or self.flow is not Flow.CUT_PENDING:
             self.queued_bytes += size

@@ -13,21 +13,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import Context, copy_context
 from time import perf_counter
-from traceback import format_tb
 from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bargein_protocol import TurnId, Usage
+from bargein_protocol import ToolResult, TurnId, Usage
 
-from ..agent import Output, Turn, TurnClosed, TurnFailed
-from ..core.author_code import EXITS, Contained
+from ..agent import Output, Turn, TurnClosed, as_generator
+from ..core.author_code import Contained
 from ..core.observer import Attribute, Span
-from ..core.turn_record import COMPLETED, TIMEOUT, Ending
+from ..core.turn_record import COMPLETED
+from .endings import AGENT_ERROR, ending_after
 from .ports import RunnerHost
+from .stray_tasks import watch_stray_tasks
 from .threads import check_loop
 from .tool_ledger import TurnToolLedger
 from .upstream import TURN_STREAMS, TurnStreams
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("bargein.turn")
 
 T = TypeVar("T")
-
-AGENT_ERROR = Ending("failed", "agent_error")
 
 
 def _is_cancelled() -> bool:
@@ -139,7 +138,12 @@ class Runner:
         if not (self.stopped or self._finished):
             self._host.act(self._host.core.finish, self._id, AGENT_ERROR)
         self._drop_children()
+        if self._streams.tasks:
+            watch_stray_tasks(self._streams.tasks, self._id, self._host.loop)
         self._report()
+
+    def _cancelled(self) -> bool:
+        return self.stopped or _is_cancelled()
 
     def _drop_children(self) -> None:
         """Cancel and abandon the child tasks that are still running."""
@@ -157,7 +161,9 @@ class Runner:
     async def _run(self) -> None:
         # The loop is in one coroutine: another level would cost time for every token.
         try:
-            generator = self._generator()
+            generator = self._host.agent(self.turn)
+            if type(generator) is not AsyncGeneratorType:
+                generator = await as_generator(generator)
             try:
                 host, time_slicer, turn_id = self._host, self._host.time_slicer, self._id
                 clock = time_slicer.clock
@@ -190,8 +196,10 @@ class Runner:
             finally:
                 await generator.aclose()
         except BaseException as error:
-            failed = self._ending_after(error)
+            failed = ending_after(error, self._id, self._cancelled)
             if failed is None:
+                if isinstance(error, BaseExceptionGroup):  # of cancels alone
+                    raise asyncio.CancelledError(self.reason) from None
                 raise
             ending = failed
         else:
@@ -199,41 +207,13 @@ class Runner:
         self._finished = True
         self._host.act(self._host.core.finish, self._id, ending)
 
-    def _generator(self) -> AsyncGenerator[Output, None]:
-        generator = self._host.agent(self.turn)
-        if type(generator) is not AsyncGeneratorType and not isinstance(generator, AsyncGenerator):
-            raise TypeError(f"expected the agent to be an async generator, got {type(generator).__name__}")
-        return generator
-
-    def _ending_after(self, error: BaseException) -> Ending | None:
-        """Return the ending for an agent's error, None if the task must raise it."""
-        if isinstance(error, TurnFailed):
-            # The cause may quote the user's text, as the error of a model's server does.
-            cause = error.__cause__
-            log.warning("turn %s failed: %s (%s)", self._id, error.reason, type(cause).__name__)
-            if cause is not None and log.isEnabledFor(logging.DEBUG):
-                log.debug("turn %s failed at\n%s", self._id, "".join(format_tb(cause.__traceback__)))
-            return Ending("failed", error.reason, error.retryable)
-        if isinstance(error, TimeoutError):
-            log.warning("turn %s timed out", self._id, exc_info=error)
-            return TIMEOUT
-        if isinstance(error, asyncio.CancelledError):
-            if self.stopped or _is_cancelled():
-                return None
-            log.warning("turn %s raised CancelledError without a cancel", self._id)
-            return AGENT_ERROR
-        if isinstance(error, (Exception, *EXITS)):
-            # The boundary to the author's code: an exception ends this turn alone. A library that calls
-            # `sys.exit()` would otherwise end the server.
-            log.error("turn %s failed", self._id, exc_info=error)
-            return AGENT_ERROR
-        return None
-
     # --- requests of the agent (TurnHost) --------------------------------------------------------
 
     async def emit(self, output: Output) -> None:
         """Send output in the same way as a yielded one."""
         check_loop(self._host.loop, "turn.emit()")
+        if self._host.full and isinstance(output, ToolResult) and output.status != "running":
+            self.tools.settle(output)  # it exists, although its frame waits (contract 8)
         await self._pause_emits()
         while self._host.full and not self.stopped:
             await self._host.pullable()

@@ -11,6 +11,8 @@ from typing import Any, Protocol, TypeVar, cast
 from bargein_protocol import CallId, ToolDecision, ToolOutput, ToolResult, TurnId
 
 from ..agent import TurnClosed
+from ..core.author_code import validated_output
+from ..core.plain_values import plain_text, plain_value
 from ..core.session import Session
 from ..core.tool_ledger import Answer, CallRecord
 from ..settings import Settings
@@ -93,14 +95,16 @@ class TurnToolLedger:
         host = self._host
         while host.full and not self._stopped:
             await host.pullable()
-        call = CallRecord(call_id, name, arguments, source, background, accept_late)
+        given = plain_value(arguments, any_object=True, cut=True)
+        call = CallRecord(call_id, plain_text(name), given, plain_text(source), background, accept_late)
         if self._stopped or not host.core.tools.begin(self._id, call):
             raise TurnClosed("the turn has ended")
 
     def settle(self, result: ToolResult) -> bool:
         """Record the result of a call."""
         check_loop(self._host.loop, "turn.tools.settle()")
-        return self._host.core.tools.settle(self._id, result)
+        plain, _ = validated_output(result)
+        return self._host.core.tools.settle(self._id, cast("ToolResult", plain))
 
     def run_in_thread(self, function: Callable[[], T]) -> asyncio.Future[T]:
         """Run a blocking function in a thread."""

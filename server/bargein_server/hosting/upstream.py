@@ -28,7 +28,8 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakSet
 
 from ..agent import TurnClosed
 
@@ -57,14 +58,16 @@ class TurnStreams:
         all_clients: Whether streams of clients that bargein did not hand out belong to the turn, too.
         closed: Whether the gate is closed; then requests in the turn's context are refused.
         entered: Number of requests and bodies that have passed the gate so far.
+        tasks: Tasks that were created in the turn's context without `turn.spawn`; None before the first.
     """
 
-    __slots__ = ("_open", "_waiters", "all_clients", "closed", "entered")
+    __slots__ = ("_open", "_waiters", "all_clients", "closed", "entered", "tasks")
 
     def __init__(self, all_clients: bool = True) -> None:
         self.all_clients = all_clients
         self.closed = False
         self.entered = 0
+        self.tasks: WeakSet[asyncio.Task[Any]] | None = None
         self._open: dict[Closable, asyncio.AbstractEventLoop] = {}
         self._waiters: list[asyncio.Future[None]] = []
 
@@ -87,6 +90,12 @@ class TurnStreams:
             self.leave(item)
             raise TurnClosed("the turn has ended")
         self.entered += 1
+
+    def record_task(self, task: asyncio.Task[Any]) -> None:
+        """Add a task to `tasks`."""
+        if self.tasks is None:
+            self.tasks = WeakSet()
+        self.tasks.add(task)
 
     def leave(self, item: Closable) -> None:
         """Remove a closed `item`; without effect if it is not in the list."""

@@ -234,14 +234,17 @@ class Server(uvicorn.Server):
 def contained_task(
     loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T] | Generator[Any, None, T], **options: Any
 ) -> asyncio.Task[T]:
-    """Make a task, in which exits are contained if the code of a turn asked for it (a task factory).
+    """Make a task; if the code of a turn asked for it, exits are contained in it (a task factory).
 
-    The turn is known by its context. A task with a context of its own is the server's, or it leaves the
-    turn on purpose.
+    The turn is known by its context, and records the task (`hosting.stray_tasks`). A task with a context of
+    its own is the server's, or it leaves the turn on purpose.
     """
-    if TURN_STREAMS.get() is not None and options.get("context") is None and asyncio.iscoroutine(work):
-        work = Contained(work)
-    return asyncio.Task(work, loop=loop, **options)
+    turn = TURN_STREAMS.get()
+    if turn is None or options.get("context") is not None or not asyncio.iscoroutine(work):
+        return asyncio.Task(work, loop=loop, **options)
+    task = asyncio.Task(Contained(work), loop=loop, **options)
+    turn.record_task(task)
+    return task
 
 
 @contextmanager
