@@ -91,6 +91,30 @@ def test_a_silent_agent_fails_with_no_output() -> None:
     assert talk.cancelled() == [turn]
 
 
+def test_a_model_at_work_needs_no_output() -> None:
+    """A turn whose model shows signs of life goes on without output, and fails when they stop."""
+    talk = Talk(no_output_s=30)
+    turn = talk.ask()
+    talk.session.model_works(turn, talk.now + 100)
+    talk.wait(99.9)
+    assert talk.of(TurnEnded) == []
+    talk.wait(0.2)
+    assert talk.end_of(turn).reason == "no_output"
+
+
+def test_a_whole_turn_has_a_time() -> None:
+    """With `turn_s`, a turn fails at that time although it has output; without it, it never does."""
+    for turn_s, ends in ((100, ["timeout"]), (0, [])):
+        talk = Talk(no_output_s=30, turn_s=turn_s)
+        turn = talk.ask()
+        for _ in range(4):
+            talk.wait(24.9)
+            talk.emit(turn, "x")
+        assert talk.of(TurnEnded) == []
+        talk.wait(0.5)
+        assert [end.reason for end in talk.of(TurnEnded)] == ends
+
+
 def test_shutdown_ends_the_running_turn_and_those_that_wait() -> None:
     """Shutdown: every turn fails with `shutdown`, retryable."""
     talk = Talk()

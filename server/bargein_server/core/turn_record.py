@@ -9,6 +9,7 @@ import marshal
 import sys
 from collections.abc import Sequence
 from itertools import islice
+from math import inf
 from typing import Any
 
 from msgspec import Struct, field
@@ -48,6 +49,8 @@ class Ending(Struct, frozen=True):
 
 
 COMPLETED = Ending("completed", "completed")
+CUT_SHORT = {reason: Ending("completed", reason) for reason in ("length", "content_filter", "refusal")}
+"""Endings of a turn that completed although its model ended the answer early, by their reasons."""
 INTERRUPTED = Ending("interrupted", "client")
 SUPERSEDED = Ending("interrupted", "superseded")
 CLIENT_GONE = Ending("interrupted", "client_gone")
@@ -117,6 +120,9 @@ class TurnRecord(Struct, gc=False, eq=False):
         sections: Number of open protected sections.
         paused_since: Time since which its client has kept its agent from being pulled; None while it is.
         progress_at: Time of its last output, or of the last pull after a pause.
+        model_until: Time until which its model counts as at work, so that no output is due; see
+            `Session.model_works`.
+        due_at: Time at which its whole time is over; infinite without a limit.
         usage: Tokens that its model calls used.
         queued_bytes: Approximate size of the waiting output.
         kept_bytes: Approximate size of the record, once the turn has ended.
@@ -136,6 +142,8 @@ class TurnRecord(Struct, gc=False, eq=False):
     sections: int = 0
     progress_at: float = 0.0
     paused_since: float | None = None
+    model_until: float = 0.0
+    due_at: float = inf
     usage: Usage | None = None
     queued_bytes: int = 0
     choked: bool = False

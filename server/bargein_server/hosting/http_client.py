@@ -18,16 +18,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Self
 
 import anyio
 import httpx2
 
 from ..agent import TurnClosed
-from .upstream import TURN_STREAMS, TurnStreams
+from .upstream import FIRST_BYTE_S, SILENCE_S, TURN_STREAMS, TurnStreams
 
-ANSWER_S, CONNECT_S = 600.0, 5.0
-"""Timeouts: a reasoning model may send nothing for minutes; a connection is made in seconds or not."""
+CONNECT_S = 5.0
+"""Default of `model_connect_s`: a connection is made in seconds or not."""
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
@@ -37,7 +37,14 @@ class TurnClient(httpx2.AsyncClient):
 
     Outside a turn it is a plain `httpx2.AsyncClient`. A stream that was opened outside becomes the turn's
     when it is first read in one.
+
+    Attributes:
+        first_byte_s: Seconds that an agent waits for the first byte of a model's answer.
+        silence_s: Seconds without a byte within an answer after which the agent should give it up.
     """
+
+    first_byte_s: float = FIRST_BYTE_S
+    silence_s: float = SILENCE_S
 
     async def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
         """Send a request, as `httpx2.AsyncClient.send` does.
@@ -100,11 +107,12 @@ class _Body(httpx2.AsyncByteStream):
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         # A stream that was opened before the turn and is read in it belongs to the turn from now on. The
-        # iterator is the inner one, so a chunk has no extra cost here.
+        # iterator is no generator: one that is left suspended would have to be closed in its own task.
         turn = TURN_STREAMS.get()
         if turn is not None and self._closing is None:
             self.join(turn)
-        return self._inner.__aiter__()
+        chunks = self._inner.__aiter__()
+        return chunks if self._turn is None else _Chunks(chunks, self, self._turn)
 
     def cancel(self) -> None:
         # The close has a task of its own: a cancel of the caller during the close would drop the
@@ -126,6 +134,25 @@ class _Body(httpx2.AsyncByteStream):
         await asyncio.shield(self._closing)
 
 
+class _Chunks:
+    """Chunks of a body; each is noted as a sign of life of the turn's model."""
+
+    __slots__ = ("_body", "_chunks", "_turn")
+
+    def __init__(self, chunks: AsyncIterator[bytes], body: _Body, turn: TurnStreams) -> None:
+        self._chunks = chunks
+        self._body = body
+        self._turn = turn
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = await self._chunks.__anext__()
+        self._turn.received(self._body)
+        return chunk
+
+
 def _retrieve(closing: asyncio.Task[None]) -> None:
     # The error of a close concerns its caller alone; after an interrupt there is none.
     if not closing.cancelled():
@@ -133,7 +160,13 @@ def _retrieve(closing: asyncio.Task[None]) -> None:
 
 
 def create_http_client(
-    max_connections: int = 50, max_keepalive: int = 50, wait_s: float = 25.0
+    max_connections: int = 50,
+    max_keepalive: int = 50,
+    wait_s: float = 25.0,
+    *,
+    connect_s: float = CONNECT_S,
+    first_byte_s: float = FIRST_BYTE_S,
+    silence_s: float = SILENCE_S,
 ) -> TurnClient:
     """Return the client for `turn.http_client()`; close it with `aclose()`.
 
@@ -144,12 +177,17 @@ def create_http_client(
         max_connections: Maximum number of connections, busy and idle. A further request waits.
         max_keepalive: Maximum number of idle connections that are kept.
         wait_s: Seconds that a request waits for a connection before it fails with `httpx2.PoolTimeout`.
+        connect_s: Seconds to connect before it fails with `httpx2.ConnectTimeout`.
+        first_byte_s: Seconds without a byte before it fails with `httpx2.ReadTimeout`.
+        silence_s: The client's `silence_s`.
     """
     limits = httpx2.Limits(max_connections=max_connections, max_keepalive_connections=max_keepalive)
-    return TurnClient(
+    client = TurnClient(
         http2=False,
         limits=limits,
-        timeout=httpx2.Timeout(ANSWER_S, connect=CONNECT_S, pool=wait_s),
+        timeout=httpx2.Timeout(max(first_byte_s, silence_s), connect=connect_s, pool=wait_s),
         follow_redirects=True,
         mounts={f"all://{host}": None for host in _LOOPBACK},
     )
+    client.first_byte_s, client.silence_s = first_byte_s, silence_s
+    return client

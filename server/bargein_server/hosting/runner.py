@@ -26,7 +26,7 @@ from bargein_protocol import TurnId, Usage
 from ..agent import Output, Turn, TurnClosed, TurnFailed
 from ..core.author_code import EXITS, Contained
 from ..core.observer import Attribute, Span
-from ..core.turn_record import COMPLETED, TIMEOUT, Ending
+from ..core.turn_record import COMPLETED, CUT_SHORT, TIMEOUT, Ending
 from .ports import RunnerHost
 from .threads import check_loop
 from .tool_ledger import TurnToolLedger
@@ -71,12 +71,14 @@ class Runner:
         self._tools: TurnToolLedger | None = None  # most turns have no tool calls
         self._id = turn_id
         self._host = host
-        self._streams = TurnStreams()
+        settings = host.settings
+        self._streams = TurnStreams(settings.model_first_byte_s, settings.model_silence_s)
         self._children: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._finished = False
         self._reported = False
         self._has_output = False
+        self._completed = COMPLETED
         self._emitting_since, self._emit_round = 0.0, -1.0
 
     @property
@@ -88,6 +90,11 @@ class Runner:
             if self.stopped:
                 self._tools.stop()
         return self._tools
+
+    @property
+    def model_works_until(self) -> float:
+        """Time until which an open model call counts as at work; 0 without one."""
+        return self._streams.works_until
 
     def start(self, context: Context) -> None:
         """Create the task in a copy of the server's context, free of other turns."""
@@ -195,7 +202,7 @@ class Runner:
                 raise
             ending = failed
         else:
-            ending = COMPLETED
+            ending = self._completed
         self._finished = True
         self._host.act(self._host.core.finish, self._id, ending)
 
@@ -210,7 +217,8 @@ class Runner:
         if isinstance(error, TurnFailed):
             # The cause may quote the user's text, as the error of a model's server does.
             cause = error.__cause__
-            log.warning("turn %s failed: %s (%s)", self._id, error.reason, type(cause).__name__)
+            detail = type(cause).__name__ if error.detail is None else error.detail
+            log.warning("turn %s failed: %s (%s)", self._id, error.reason, detail)
             if cause is not None and log.isEnabledFor(logging.DEBUG):
                 log.debug("turn %s failed at\n%s", self._id, "".join(format_tb(cause.__traceback__)))
             return Ending("failed", error.reason, error.retryable)
@@ -295,6 +303,13 @@ class Runner:
         """Return the client whose streams end with the turn."""
         check_loop(self._host.loop, "turn.http_client()")
         return self._host.http_client()
+
+    def cut_short(self, reason: str) -> None:
+        """Set the reason of the turn if it completes."""
+        check_loop(self._host.loop, "turn.cut_short()")
+        if reason not in CUT_SHORT:
+            raise ValueError(f"expected one of {', '.join(CUT_SHORT)}, got {reason!r}")
+        self._completed = CUT_SHORT[reason]
 
     def add_usage(self, input_tokens: int, output_tokens: int) -> None:
         """Add to the turn's usage."""
