@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-_MAX_COUNT = 2**53  # the largest integer of every JSON reader
+from bargein_protocol.types import MAX_INT
+
 _LONE = re.compile("[\ud800-\udfff]")
 
 
@@ -38,7 +39,7 @@ def count(value: Any) -> int:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         return 0
-    return min(max(value, 0), _MAX_COUNT)
+    return min(max(value, 0), MAX_INT)
 
 
 def identifier(value: Any) -> str:

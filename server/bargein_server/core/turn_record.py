@@ -25,6 +25,7 @@ from bargein_protocol import (
     TurnStatus,
     Usage,
 )
+from bargein_protocol.types import MAX_INT
 
 from .heard_position import HeardPosition
 from .lifecycle import FLOWS, GUARDED, HELD, STAGES, Effect, Event, Flow, Misuse, Stage
@@ -170,11 +171,14 @@ class TurnRecord(Struct, gc=False, eq=False):
             self._metadata = b""
 
     def add_usage(self, usage: Usage) -> None:
-        """Add the tokens of a model call."""
+        """Add the tokens of a model call.
+
+        The sum stays within what a frame can hold: without its `turn.ended`, a turn would never end.
+        """
         before = self.usage or Usage()
         self.usage = Usage(
-            input_tokens=before.input_tokens + usage.input_tokens,
-            output_tokens=before.output_tokens + usage.output_tokens,
+            input_tokens=min(max(0, before.input_tokens + usage.input_tokens), MAX_INT),
+            output_tokens=min(max(0, before.output_tokens + usage.output_tokens), MAX_INT),
         )
 
     @property
