@@ -64,14 +64,14 @@ class Prompt:
         return False
 
     def _shorten_results(self) -> bool:
-        """Halve the results, the oldest first."""
+        """Halve the results, the oldest first, and the newest only when no other can give way."""
         results = self._results()
         total = sum(len(result["content"]) for result in results)
         excess = total - total // 2
         shortened = False
         for result in results:
             content: str = result["content"]
-            if excess <= 0:
+            if excess <= 0 or (shortened and result is results[-1]):
                 break
             if len(content) <= _SHORTEST_RESULT + len(_MARK):
                 continue
