@@ -95,9 +95,7 @@ async def test_an_error_within_a_stream(caplog: pytest.LogCaptureFixture) -> Non
     [
         ("http://127.0.0.1:1/v1", "at 127.0.0.1:1: cannot connect"),
         ("http://user:secret@127.0.0.1:1/v1", "at 127.0.0.1:1: cannot connect"),
-        ("localhost:1/v1", "not a URL; OPENAI_BASE_URL has the form https://host/v1"),
-        ("http://[::1/v1", "not a URL"),
-        ("ftp://localhost/v1", "not a URL"),
+        ("http://nowhere.invalid/v1", "at nowhere.invalid: cannot connect"),
     ],
 )
 async def test_a_wrong_address(url: str, told: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -105,6 +103,15 @@ async def test_a_wrong_address(url: str, told: str, caplog: pytest.LogCaptureFix
     line = await logged(OpenAIAgent(model="m-1", base_url=url, api_key=KEY, max_retries=0), caplog)
     assert told in line
     assert "secret" not in line
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:1/v1", "http://[::1/v1", "ftp://localhost/v1", "https://", "http://h:x"]
+)
+def test_what_is_no_address(url: str) -> None:
+    """It is refused when the agent is made."""
+    with pytest.raises(ValueError, match="of the form https://host/v1"):
+        OpenAIAgent(model="m", base_url=url)
 
 
 @pytest.mark.parametrize("key", ["key\n", " key ", "key"])

@@ -10,7 +10,7 @@ from inspect import Parameter, Signature
 from typing import Any
 
 try:
-    import httpx2  # noqa: F401
+    import httpx2
     import openai
     from openai.types.chat import ChatCompletionChunk
 except ImportError as error:
@@ -78,7 +78,7 @@ class OpenAIAgent:
         options: Further fields of each request, such as `temperature` or `max_tokens`.
 
     Raises:
-        ValueError: The model or the key is missing.
+        ValueError: The model or the key is missing, or the URL or the key is malformed.
         NotATool: A tool cannot be described to a model.
     """
 
@@ -99,7 +99,7 @@ class OpenAIAgent:
         think_tags: bool | None = None,
         **options: Any,
     ) -> None:
-        self.base_url: str | None = base_url or os.environ.get("OPENAI_BASE_URL") or None
+        self.base_url: str | None = _checked_url(base_url or os.environ.get("OPENAI_BASE_URL") or None)
         self.model: str = model or os.environ.get("OPENAI_MODEL") or ("" if self.base_url else DEFAULT_MODEL)
         if not self.model:
             raise ValueError("expected a model: pass model= or set OPENAI_MODEL")
@@ -265,6 +265,17 @@ class OpenAIAgent:
                 max_retries=0,
             )
         return self._client
+
+
+def _checked_url(base_url: str | None) -> str | None:
+    if base_url is not None:
+        try:
+            url = httpx2.URL(base_url)
+        except httpx2.InvalidURL:
+            url = None
+        if url is None or url.scheme not in ("http", "https") or not url.host:
+            raise ValueError("expected base_url, or OPENAI_BASE_URL, of the form https://host/v1")
+    return base_url
 
 
 def _final_tool(name: str, field: str) -> Tool:
