@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from bargein_protocol import InputAccepted, Played, SessionClose, TextDelta, TurnEnded, TurnHold, TurnStarted
+from bargein_protocol import (
+    InputAccepted,
+    Played,
+    SessionClose,
+    TextDelta,
+    TurnEnded,
+    TurnHold,
+    TurnStarted,
+    Usage,
+)
 from bargein_server.core.lifecycle import Misuse
 from bargein_server.core.turn_record import Ending
 from core_driver import Talk
@@ -100,6 +109,18 @@ def test_a_model_at_work_needs_no_output() -> None:
     assert talk.of(TurnEnded) == []
     talk.wait(0.2)
     assert talk.end_of(turn).reason == "no_output"
+
+
+def test_any_count_of_tokens_ends() -> None:
+    """Counts beyond what a frame can hold are cut to it, and negative sums to nothing."""
+    talk = Talk()
+    turn = talk.ask()
+    for tokens in (2**60, 2**60):
+        talk.session.add_usage(turn, Usage(input_tokens=tokens, output_tokens=-tokens))
+    usage = Usage(input_tokens=2**53 - 1, output_tokens=0)
+    assert talk.session.turn(turn).usage == usage
+    talk.finish(turn)
+    assert talk.end_of(turn).usage == usage
 
 
 def test_a_whole_turn_has_a_time() -> None:
