@@ -323,8 +323,27 @@ def test_the_openai_agent_needs_a_model_and_a_key(
         monkeypatch.delenv(variable, raising=False)
     missing_key = said(capsys, "--agent", "openai", "--model", "m")
     assert "needs OPENAI_API_KEY, or OPENAI_BASE_URL for another server" in missing_key
-    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost/v1")
     assert "give --model NAME or set OPENAI_MODEL" in said(capsys, "--agent", "openai")
+    monkeypatch.setenv("OPENAI_BASE_URL", "localhost")
+    wrong_url = said(capsys, "--agent", "openai", "--model", "m")
+    assert "expected base_url, or OPENAI_BASE_URL, of the form https://host/v1" in wrong_url
+
+
+async def test_a_key_alone_starts_with_a_default_model(tmp_path: Path) -> None:
+    """The command starts, and says which model it is."""
+    named = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}
+    server = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bargein_server", "--agent", "openai", "--port", "0",
+        env=named | {"OPENAI_API_KEY": "k"}, cwd=tmp_path, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert server.stdout is not None
+    try:
+        line = await asyncio.wait_for(server.stdout.readline(), 30)
+        assert line.startswith(b"bargein serves openai (gpt-5-mini) at ws://")
+    finally:
+        server.kill()
+        await server.communicate()
 
 
 def test_an_unknown_variable_is_a_wrong_call(

@@ -193,6 +193,20 @@ class Turn:
         """
         return self._host.spawn(work, outlive)
 
+    def cut_short(self, reason: str) -> None:
+        """Report that the model ended its answer early, although the turn completes.
+
+        `turn.ended` then has this reason in place of `completed`, and history marks the answer. None of it
+        counts when the turn is interrupted or fails. The last call wins.
+
+        Args:
+            reason: `length`, `content_filter` or `refusal`.
+
+        Raises:
+            ValueError: `reason` is another one.
+        """
+        self._host.cut_short(reason)
+
     def add_usage(self, input_tokens: int, output_tokens: int) -> None:
         """Add the tokens of a model call; `turn.ended` reports the sum."""
         self._host.add_usage(input_tokens, output_tokens)

@@ -114,10 +114,16 @@ def _launcher(options: argparse.Namespace) -> Launcher:
         options.origin,
         insecure=options.insecure,
         root_path=options.root_path,
-        name=options.target or options.agent or DEFAULT_AGENT,
+        name=_name(options, agent),
         uvicorn_level="info" if options.log_level == "debug" else "warning",
         announce=_log_address if options.log_format == "json" else print_address,
     )
+
+
+def _name(options: argparse.Namespace, agent: Agent) -> str:
+    """Return the name to print: the built-in agent for other servers' models with its model."""
+    name: str = options.target or options.agent or DEFAULT_AGENT
+    return f"{name} ({getattr(agent, 'model', '')})" if options.agent == "openai" else name
 
 
 def _log_address(name: str, url: str) -> None:
@@ -153,10 +159,10 @@ def _agent(options: argparse.Namespace) -> Agent:
 def _openai_agent(model: str | None) -> Agent:
     from .agents.chat_completions import OpenAIAgent
 
-    if not model and not os.environ.get("OPENAI_MODEL"):
-        raise AgentNotFound("--agent openai needs a model: give --model NAME or set OPENAI_MODEL")
     if not os.environ.get("OPENAI_API_KEY") and not os.environ.get("OPENAI_BASE_URL"):
         raise AgentNotFound("--agent openai needs OPENAI_API_KEY, or OPENAI_BASE_URL for another server")
+    if not model and not os.environ.get("OPENAI_MODEL") and os.environ.get("OPENAI_BASE_URL"):
+        raise AgentNotFound("--agent openai needs a model: give --model NAME or set OPENAI_MODEL")
     return OpenAIAgent(model=model)
 
 
@@ -170,7 +176,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("target", nargs="?", metavar="module:agent", help="an async generator function")
     parser.add_argument("--agent", choices=AGENTS, help=f"a built-in agent (default: {DEFAULT_AGENT})")
-    parser.add_argument("--model", help="the model of --agent openai (OPENAI_MODEL)")
+    parser.add_argument(
+        "--model",
+        help="the model of --agent openai (OPENAI_MODEL; at OpenAI's own server it has a default)",
+    )
     _add_address(parser)
     parser.add_argument(
         "--workers", type=_workers, default=1, help="number of processes; only 1 is supported"

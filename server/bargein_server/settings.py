@@ -65,8 +65,17 @@ class Settings(Struct, frozen=True, kw_only=True):
         Seconds, _about(TURNS, "Time from the second cancel until the agent's task is abandoned.")
     ] = 0.5
     no_output_s: Annotated[
-        PositiveSeconds, _about(TURNS, "Time without output after which a turn fails.")
+        PositiveSeconds,
+        _about(
+            TURNS,
+            "Time without output after which a turn fails, unless a tool runs or a model is at work: see "
+            "`model_first_byte_s` and `model_silence_s`.",
+        ),
     ] = 30.0
+    turn_s: Annotated[
+        Seconds,
+        _about(TURNS, "Time for a whole turn; then it fails with `timeout`. 0 for no limit."),
+    ] = 0.0
     hold_s: Annotated[PositiveSeconds, _about(TURNS, "Time after which an undecided hold resumes.")] = 2.0
     paused_s: Annotated[
         PositiveSeconds,
@@ -272,6 +281,23 @@ class Settings(Struct, frozen=True, kw_only=True):
         PositiveSeconds,
         _about(MODELS, "Time that a further model call waits before its turn fails with `overload`."),
     ] = 25.0
+    model_connect_s: Annotated[PositiveSeconds, _about(MODELS, "Time to connect to a model's server.")] = 5.0
+    model_first_byte_s: Annotated[
+        PositiveSeconds,
+        _about(
+            MODELS,
+            "Time that a model's server has for the first byte of its answer. Reasoning models may think for "
+            "minutes.",
+        ),
+    ] = 600.0
+    model_silence_s: Annotated[
+        PositiveSeconds,
+        _about(
+            MODELS,
+            "Time without a byte within a model's answer after which it has failed. Comments that keep the "
+            "stream alive and empty deltas count as bytes.",
+        ),
+    ] = 120.0
     max_idle_model_connections: Annotated[
         Count, _about(MODELS, "Idle connections to model servers that are kept for the next call.")
     ] = 50

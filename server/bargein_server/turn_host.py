@@ -34,14 +34,17 @@ class TurnFailed(Exception):
     Args:
         reason: One of the protocol's reasons, such as `upstream` or `overload`. Clients see it.
         retryable: Whether the same input may succeed when it is sent again.
-
-    The exception's cause is logged and stays on the server.
+        detail: Cause and remedy for the log, in one line, without a credential or the user's text. Without
+            it the log has the type of the exception's cause. Neither leaves the server.
     """
 
-    def __init__(self, reason: str = "agent_error", *, retryable: bool = False) -> None:
+    def __init__(
+        self, reason: str = "agent_error", *, retryable: bool = False, detail: str | None = None
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.retryable = retryable
+        self.detail = detail
 
 
 class ToolLedger(Protocol):
@@ -146,6 +149,10 @@ class TurnHost(Protocol):
 
     def http_client(self) -> httpx2.AsyncClient:
         """Return the HTTP client whose streams end with the turn."""
+        ...
+
+    def cut_short(self, reason: str) -> None:
+        """Set the reason of the turn if it completes."""
         ...
 
     def add_usage(self, input_tokens: int, output_tokens: int) -> None:

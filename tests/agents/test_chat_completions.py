@@ -126,7 +126,15 @@ async def test_settings_from_the_environment(
     assert (call.body["model"], call.headers["authorization"]) == ("from-environment", "Bearer secret")
 
 
-@pytest.mark.parametrize(("settings", "missing"), [({}, "OPENAI_MODEL"), ({"model": "m"}, "OPENAI_API_KEY")])
+@pytest.mark.parametrize(
+    ("settings", "missing"),
+    [
+        ({}, "OPENAI_API_KEY"),
+        ({"model": "m"}, "OPENAI_API_KEY"),
+        ({"base_url": "http://localhost/v1"}, "OPENAI_MODEL"),
+        ({"api_key": "sk-\u2026"}, "ASCII"),
+    ],
+)
 def test_missing_settings(monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], missing: str) -> None:
     """What is missing is named when the agent is made, not when someone talks to it."""
     for name in ("OPENAI_MODEL", "OPENAI_BASE_URL", "OPENAI_API_KEY"):

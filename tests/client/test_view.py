@@ -144,3 +144,10 @@ def test_news_of_the_line() -> None:
         "unknown_call: no tool call waits",
     ]
     assert "still at it" in paper.states
+
+
+def test_an_answer_that_its_model_ended_early_says_so() -> None:
+    """It completed, and is no whole answer; another reason of a completed turn says nothing."""
+    paper = shown(text(3, T, "once upon"), ended(4, T, "completed", "length"))
+    assert paper.lines == ["\u27c2 cut off: the model reached its limit"]
+    assert shown(text(3, T, "once"), ended(4, T, "completed", "odd")).lines == []

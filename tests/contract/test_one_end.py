@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from bargein_protocol import InputAccepted, Played, SessionClose, TextDelta, TurnEnded, TurnHold, TurnStarted
+from bargein_protocol import (
+    InputAccepted,
+    Played,
+    SessionClose,
+    TextDelta,
+    TurnEnded,
+    TurnHold,
+    TurnStarted,
+    Usage,
+)
 from bargein_server.core.lifecycle import Misuse
 from bargein_server.core.turn_record import Ending
 from core_driver import Talk
@@ -89,6 +98,42 @@ def test_a_silent_agent_fails_with_no_output() -> None:
     assert (talk.end_of(turn).status, talk.end_of(turn).reason) == ("failed", "no_output")
     assert talk.end_of(turn).retryable
     assert talk.cancelled() == [turn]
+
+
+def test_a_model_at_work_needs_no_output() -> None:
+    """A turn whose model shows signs of life goes on without output, and fails when they stop."""
+    talk = Talk(no_output_s=30)
+    turn = talk.ask()
+    talk.session.model_works(turn, talk.now + 100)
+    talk.wait(99.9)
+    assert talk.of(TurnEnded) == []
+    talk.wait(0.2)
+    assert talk.end_of(turn).reason == "no_output"
+
+
+def test_any_count_of_tokens_ends() -> None:
+    """Counts beyond what a frame can hold are cut to it, and negative sums to nothing."""
+    talk = Talk()
+    turn = talk.ask()
+    for tokens in (2**60, 2**60):
+        talk.session.add_usage(turn, Usage(input_tokens=tokens, output_tokens=-tokens))
+    usage = Usage(input_tokens=2**53 - 1, output_tokens=0)
+    assert talk.session.turn(turn).usage == usage
+    talk.finish(turn)
+    assert talk.end_of(turn).usage == usage
+
+
+def test_a_whole_turn_has_a_time() -> None:
+    """With `turn_s`, a turn fails at that time although it has output; without it, it never does."""
+    for turn_s, ends in ((100, ["timeout"]), (0, [])):
+        talk = Talk(no_output_s=30, turn_s=turn_s)
+        turn = talk.ask()
+        for _ in range(4):
+            talk.wait(24.9)
+            talk.emit(turn, "x")
+        assert talk.of(TurnEnded) == []
+        talk.wait(0.5)
+        assert [end.reason for end in talk.of(TurnEnded)] == ends
 
 
 def test_shutdown_ends_the_running_turn_and_those_that_wait() -> None:

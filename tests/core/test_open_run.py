@@ -109,6 +109,7 @@ HARMLESS: dict[str, tuple[str, Use]] = {
         lambda s: s.session.add_usage(s.turn, Usage(input_tokens=1)),
     ),
     "Session.pulled": ("a later time of progress wins", lambda s: s.session.pulled(s.turn, s.now)),
+    "Session.model_works": ("a time for the next tick", lambda s: s.session.model_works(s.turn, s.now)),
     "Session.leave_section": (
         "no section is open beside a run",
         lambda s: s.session.leave_section(s.turn, s.now),

@@ -12,7 +12,8 @@ import pytest
 from bargein_protocol import Heartbeat, ToolResult, TurnEnded, TurnHold, TurnResume, TurnResumed
 from bargein_protocol.errors import OPEN_TIMEOUT
 from bargein_server import Output, Turn
-from bargein_server.agent import NamedCall
+from bargein_server.agent import NamedCall, TurnFailed
+from bargein_server.agents.chat_completions import OpenAIAgent
 from bargein_server.agents.tool_loop import ToolRunner
 from bargein_server.agents.tools import tool, toolset
 from bargein_server.core import CloseConnection, Expire
@@ -20,6 +21,7 @@ from bargein_server.core.turn_limiter import TurnLimiter
 from bargein_server.guard.authentication import Tickets
 from bargein_server.hosting.http_client import create_http_client
 from core_driver import Talk
+from fake_turn import FakeTurn
 from live_server import echo, serving
 from memory_client import Line, serve
 from model_server import Upstream
@@ -46,6 +48,13 @@ def test_no_output_s() -> None:
     talk = Talk(no_output_s=7)
     talk.ask()
     assert around(talk, 7, lambda: ended(talk)) == ([], ["no_output"])
+
+
+def test_turn_s() -> None:
+    """A turn as a whole is too long."""
+    talk = Talk(turn_s=7, no_output_s=LONG)
+    talk.ask()
+    assert around(talk, 7, lambda: ended(talk)) == ([], ["timeout"])
 
 
 def test_hold_s() -> None:
@@ -248,6 +257,59 @@ async def test_model_wait_s() -> None:
         assert 7 - LITTLE <= loop.time() - began < 7 + 1
         call.reply(200, {})
         await first
+
+
+@pytest.mark.virtual_time
+async def test_model_connect_s() -> None:
+    """A connection that is not made in time fails its call."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        port = full.getsockname()[1]
+        waiting = [socket.socket() for _ in range(3)]
+        for sock in waiting:  # beyond its backlog, the kernel answers no further peer
+            sock.setblocking(False)
+            sock.connect_ex(("127.0.0.1", port))
+        loop, began = asyncio.get_running_loop(), asyncio.get_running_loop().time()
+        async with create_http_client(connect_s=7) as client:
+            with pytest.raises(httpx2.ConnectTimeout):
+                await client.get(f"http://127.0.0.1:{port}")
+        assert 7 - LITTLE <= loop.time() - began < 7 + 1
+        for sock in waiting:
+            sock.close()
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("opened", [False, True])
+async def test_model_first_byte_s(opened: bool) -> None:
+    """A model that sends no byte of an answer fails, with and without headers."""
+    async with Upstream() as upstream, create_http_client(first_byte_s=7, silence_s=3) as client:
+        agent = OpenAIAgent(model="m", base_url=upstream.url)
+        turn = FakeTurn(http_client=client)
+        running = asyncio.create_task(anext(agent(turn.for_agent())))
+        call = await upstream.call()
+        if opened:
+            call.open()
+        loop, began = asyncio.get_running_loop(), asyncio.get_running_loop().time()
+        with pytest.raises(TurnFailed, match="upstream"):
+            await running
+        assert 7 - LITTLE <= loop.time() - began < 7 + 1
+        assert len(upstream.calls) == 1
+
+
+@pytest.mark.virtual_time
+async def test_model_silence_s() -> None:
+    """A model that falls silent within its answer fails."""
+    async with Upstream() as upstream, create_http_client(silence_s=7) as client:
+        agent = OpenAIAgent(model="m", base_url=upstream.url)
+        answer = agent(FakeTurn(http_client=client).for_agent())
+        first = asyncio.create_task(anext(answer))
+        call = await upstream.call()
+        call.open()
+        call.text("Once")
+        await first
+        loop, began = asyncio.get_running_loop(), asyncio.get_running_loop().time()
+        with pytest.raises(TurnFailed, match="upstream"):
+            await anext(answer)
+        assert 7 - LITTLE <= loop.time() - began < 7 + 1
 
 
 async def test_stalled_s() -> None:

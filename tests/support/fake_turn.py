@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
 from typing import Any, cast
 
-from bargein_protocol import Thought
+from bargein_protocol import Status, Thought
 from bargein_server.agent import NO_SPAN, Span, Turn
 
 TOKENS_PER_MESSAGE = 10
@@ -22,6 +24,10 @@ class FakeHistory:
         return self._messages[-kept:]
 
 
+class FakeSession:
+    """Session without anything."""
+
+
 class FakeTurn:
     """Fake of an agent's turn.
 
@@ -32,6 +38,8 @@ class FakeTurn:
 
     Attributes:
         usage: Input and output tokens that the agent added.
+        emitted: Outputs of callbacks.
+        reasons: Why the model ended early.
     """
 
     def __init__(self, text: str = "hello", *before: str, http_client: Any) -> None:
@@ -41,11 +49,31 @@ class FakeTurn:
         self.source = ""
         self.history = FakeHistory([*said, {"role": "user", "content": text}])
         self.usage = (0, 0)
+        self.emitted: list[Any] = []
+        self.reasons: list[str] = []
+        self.id = "t"
+        self.session = FakeSession()
         self._http_client = http_client
 
     def thought(self, text: str) -> Thought:
         """Return a delta of thought."""
         return Thought(text=text)
+
+    def status(self, message: str) -> Status:
+        """Return a status."""
+        return Status(message=message)
+
+    async def emit(self, output: Any) -> None:
+        """Take an output of a callback."""
+        self.emitted.append(output)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a coroutine."""
+        return asyncio.create_task(work)
+
+    def cut_short(self, reason: str) -> None:
+        """Note why the model ended early."""
+        self.reasons.append(reason)
 
     def http_client(self) -> Any:
         """Return the client."""

@@ -52,6 +52,11 @@ class Call:
         payload = f"data: {text}\n\n".encode()
         self._write(f"{len(payload):x}\r\n".encode() + payload + b"\r\n")
 
+    def comment(self, text: str = "keep-alive") -> None:
+        """Send a comment, as servers do to keep a silent stream open."""
+        payload = f": {text}\n\n".encode()
+        self._write(f"{len(payload):x}\r\n".encode() + payload + b"\r\n")
+
     def delta(self, finish_reason: str | None = None, **delta: Any) -> None:
         """Send one chunk of a completion."""
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}

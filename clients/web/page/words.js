@@ -19,6 +19,13 @@ const FAILURES = {
   session_lost: "The server lost this conversation and the answer. Send the message again.",
 };
 
+/** @type {Record<string, string>} Ends of answers that are complete as far as the agent is concerned. */
+const CUT_SHORT = {
+  length: "cut off: the model reached its limit",
+  content_filter: "cut off by a content filter",
+  refusal: "the model declined",
+};
+
 /** @type {Record<string, string>} */
 const REFUSALS = {
   busy: "The agent is busy. Wait for it, or stop it, and send this again.",
@@ -85,7 +92,10 @@ export function inWords(text) {
  * @param {number | null} tookMs Time from the user's request to the end; null if it was not measured.
  */
 export function outcome({ status, reason }, heard, tookMs) {
-  if (status === "completed") return inWords(heard);
+  if (status === "completed") {
+    const why = Object.hasOwn(CUT_SHORT, reason) ? CUT_SHORT[reason] : "";
+    return why === "" ? inWords(heard) : `${inWords(heard)} · ${why}`;
+  }
   if (status === "failed") return failure(reason);
   const after = heard.trim() === "" ? "before the first word" : `after ${inWords(heard)}`;
   const took = tookMs === null ? "" : ` · cut in ${Math.round(tookMs)} ms`;

@@ -1,21 +1,12 @@
-"""Agent for any model server with OpenAI's chat-completions API.
-
-Only a request that fails before its first token is retried: later, a second answer would begin in the
-middle of the first. The wait that a server names is respected. If it names more than a minute, there is no
-retry, and the failed turn is marked retryable.
-"""
+"""Agent for any model server with OpenAI's chat-completions API."""
 
 from __future__ import annotations
 
-import asyncio
-import json
+import logging
 import os
-import random
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from contextlib import aclosing, contextmanager
-from email.utils import parsedate_to_datetime
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
 from inspect import Parameter, Signature
-from time import time
 from typing import Any
 
 try:
@@ -27,117 +18,27 @@ except ImportError as error:
         f'OpenAIAgent needs {error.name}: pip install "bargein[openai]"', name=error.name
     ) from None
 
-from bargein_protocol import CallId, Status, StepEnded, ToolResult
-from bargein_server.agent import Message, Output, Turn, TurnFailed, calls_message, result_message
+from bargein_protocol import CallId, StepEnded, ToolResult
+from bargein_server.agent import Message, Output, Turn, calls_message, result_message
 
-from .completion import Completion, ModelCall
+from .completion import Completion
+from .event_stream import FIRST_BYTE_S, SILENCE_S, StreamCut, read_chunks
+from .kept_messages import KeptMessages
+from .model_call import ModelCall
+from .model_failures import FAILURES, complaint, failing_upstream, is_too_long
+from .retries import Retries, ThinkingStatus, wait_with_status
+from .shortening import Prompt
+from .think_tags import writes_tags
 from .tool_loop import ToolRunner
 from .tools import Tool, toolset
 
-FIRST_WAIT_S = 0.5
-LONGEST_BACKOFF_S = 8.0
-LONGEST_WAIT_S = 60.0
-_STATUS_AFTER_S = 2.0
-_STATUS_EVERY_S = 10.0
-
-_RETRYABLE = frozenset({408, 409, 429})
-
-
-class StreamCut(Exception):
-    """A stream ended before the model was done, or went silent."""
-
-
-Failure = openai.OpenAIError | json.JSONDecodeError | UnicodeDecodeError | StreamCut
-FAILURES = (openai.OpenAIError, json.JSONDecodeError, UnicodeDecodeError, StreamCut)
-"""Failures between here and a model: errors of the SDK, events that are not JSON, silence."""
-
-
-class Retries:
-    """Retries of one request.
-
-    Args:
-        most: Maximum number of retries.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._left = most
-        self._backoff_s = FIRST_WAIT_S
-
-    def wait_s(self, failure: Failure) -> float | None:
-        """Return the seconds before the next attempt; None if there is none."""
-        if self._left == 0 or not _may_pass_at_once(failure):
-            return None
-        self._left -= 1
-        named = _named_wait_s(failure)
-        if named is not None:
-            return named if named <= LONGEST_WAIT_S else None
-        wait_s, self._backoff_s = self._backoff_s, min(self._backoff_s * 2, LONGEST_BACKOFF_S)
-        return wait_s * random.uniform(0.75, 1.0)
-
-
-async def wait_with_status(seconds: float) -> AsyncGenerator[Status, None]:
-    """Wait, and yield a status now and then so that a long wait is visible."""
-    while seconds > 0:
-        if seconds > _STATUS_AFTER_S:
-            yield Status(message="The model is busy, waiting for it", icon="clock")
-        step_s = min(seconds, _STATUS_EVERY_S)
-        await asyncio.sleep(step_s)
-        seconds -= step_s
-
-
-@contextmanager
-def failing_upstream() -> Iterator[None]:
-    """Raise failures of the model as `TurnFailed`; peers do not see the cause."""
-    try:
-        yield
-    except FAILURES as error:
-        reason = "overload" if _pool_was_full(error) else "upstream"
-        raise TurnFailed(reason, retryable=_may_pass(error)) from error
-
-
-def _pool_was_full(failure: BaseException) -> bool:
-    """Return whether the connection pool was full, so nothing was sent."""
-    return isinstance(failure.__cause__, httpx2.PoolTimeout)
-
-
-def _may_pass(failure: BaseException) -> bool:
-    if isinstance(failure, openai.APIStatusError):
-        return failure.status_code in _RETRYABLE or failure.status_code >= 500
-    return True
-
-
-def _may_pass_at_once(failure: Failure) -> bool:
-    """Return whether an immediate retry may succeed."""
-    if _pool_was_full(failure):
-        return False  # it has waited in the pool already
-    if isinstance(failure, (openai.APIStatusError, openai.APIConnectionError, StreamCut)):
-        advice = failure.response.headers.get("x-should-retry") if isinstance(
-            failure, openai.APIStatusError) else None  # fmt: skip
-        return advice == "true" or (advice != "false" and _may_pass(failure))
-    return False
-
-
-def _named_wait_s(failure: Failure) -> float | None:
-    """Return the wait that the server asks for, in seconds (RFC 9110, 10.2.3)."""
-    if not isinstance(failure, openai.APIStatusError):
-        return None
-    headers: httpx2.Headers = failure.response.headers
-    for name, factor in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            return max(0.0, float(headers[name]) * factor)
-        except (KeyError, ValueError):
-            continue
-    try:
-        return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - time())
-    except (KeyError, ValueError, TypeError):
-        return None
-
+log: logging.Logger = logging.getLogger("bargein.model")
 
 ChunkStream = openai.AsyncStream[ChatCompletionChunk]
 
-# Error codes for a prompt that is too long: of OpenAI and most others, and of llama.cpp.
-_TOO_LONG = ("context_length_exceeded", "exceed_context_size_error")
-_CHARS_PER_TOKEN = 4
+OPENAI_URL = "https://api.openai.com/v1"
+DEFAULT_MODEL = "gpt-5-mini"
+"""Model when none is named and the server is OpenAI's own."""
 
 
 class OpenAIAgent:
@@ -155,7 +56,8 @@ class OpenAIAgent:
     go back to the model, until it answers. Text between the calls is streamed as well.
 
     Args:
-        model: The model's name; the environment variable `OPENAI_MODEL` if None.
+        model: The model's name; the environment variable `OPENAI_MODEL` if None. Without both it is
+            `DEFAULT_MODEL` at OpenAI's own server.
         base_url: URL of the API, with `/v1`; `OPENAI_BASE_URL` if None, else OpenAI's own.
         api_key: `OPENAI_API_KEY` if None. Optional with a `base_url`.
         instructions: The system prompt.
@@ -169,11 +71,14 @@ class OpenAIAgent:
             its `final_field` is streamed; the tool itself never runs.
         final_field: Argument of the final tool that holds the answer.
         max_retries: Maximum number of retries of a request that fails before its first token.
-        stall_s: Seconds of silence in the middle of a stream after which it has failed.
+        stall_s: Seconds without a byte in the middle of a stream after which it has failed; None for the
+            server's setting `model_silence_s`. Comments that keep the stream alive count as bytes.
+        think_tags: Whether `<think>…</think>` in the text is a thought. None decides by the model's name; a
+            tag with which the text begins counts for all models then.
         options: Further fields of each request, such as `temperature` or `max_tokens`.
 
     Raises:
-        ValueError: The model or the key is missing.
+        ValueError: The model or the key is missing, or the URL or the key is malformed.
         NotATool: A tool cannot be described to a model.
     """
 
@@ -190,16 +95,20 @@ class OpenAIAgent:
         final_tool: str | None = None,
         final_field: str = "answer",
         max_retries: int = 2,
-        stall_s: float = 25.0,
+        stall_s: float | None = None,
+        think_tags: bool | None = None,
         **options: Any,
     ) -> None:
-        self.model: str = model or os.environ.get("OPENAI_MODEL", "")
+        self.base_url: str | None = _checked_url(base_url or os.environ.get("OPENAI_BASE_URL") or None)
+        self.model: str = model or os.environ.get("OPENAI_MODEL") or ("" if self.base_url else DEFAULT_MODEL)
         if not self.model:
             raise ValueError("expected a model: pass model= or set OPENAI_MODEL")
-        self.base_url: str | None = base_url or os.environ.get("OPENAI_BASE_URL") or None
-        self._api_key = api_key or os.environ.get("OPENAI_API_KEY") or ("none" if self.base_url else "")
+        key = (api_key or os.environ.get("OPENAI_API_KEY") or "").strip()
+        self._api_key = key or ("none" if self.base_url else "")
         if not self._api_key:
             raise ValueError("expected a key: pass api_key= or set OPENAI_API_KEY")
+        if not self._api_key.isascii() or not self._api_key.isprintable():
+            raise ValueError("expected a key of printable ASCII characters: see OPENAI_API_KEY")
         self.instructions = instructions
         self.history_tokens = history_tokens
         self.max_steps = max_steps
@@ -213,6 +122,9 @@ class OpenAIAgent:
         self._client: openai.AsyncOpenAI | None = None
         self._http_client: Any = None
         self._asks_usage = True
+        self._kept = KeptMessages()
+        anywhere = writes_tags(self.model) if think_tags is None else think_tags
+        self._think_tags = "anywhere" if anywhere else "begin" if think_tags is None else None
 
     async def __call__(self, turn: Turn) -> AsyncGenerator[Output, None]:
         """Answer the turn.
@@ -220,20 +132,23 @@ class OpenAIAgent:
         Raises:
             TurnFailed: The server refused or failed, or its stream was cut or stalled: `upstream`.
         """
-        with failing_upstream():
-            async with aclosing(self._answer(turn)) as outputs:
+        prompt = Prompt(turn, self.instructions, self.history_tokens)
+        with failing_upstream(self.model, self.base_url or OPENAI_URL, self._api_key, prompt.messages):
+            async with aclosing(self._answer(turn, prompt)) as outputs:
                 async for output in outputs:
                     yield output
 
-    async def _answer(self, turn: Turn) -> AsyncGenerator[Output, None]:
+    async def _answer(self, turn: Turn, prompt: Prompt) -> AsyncGenerator[Output, None]:
         """Call the model and run its tool calls, until it answers."""
-        dialogue: list[Message] = []
         for index in range(self.max_steps):
             last = index == self.max_steps - 1
-            step = Completion(turn, self._final)
-            async with aclosing(self._step(turn, step, dialogue, self._tool_choice(last))) as outputs:
+            step = Completion(turn, self._final, self._think_tags)
+            async with aclosing(self._step(turn, step, prompt, self._tool_choice(last))) as outputs:
                 async for output in outputs:
                     yield output
+            if step.cut_by is not None:
+                turn.cut_short(step.cut_by)
+                log.warning("turn %s: model %s ended early: %s", turn.id, self.model, step.cut_by)
             if self._tools:
                 for announcement in step.unannounced():
                     yield announcement
@@ -246,33 +161,25 @@ class OpenAIAgent:
             async with aclosing(running.outputs()) as outputs:
                 async for output in outputs:
                     yield output
-            dialogue.append(calls_message(step.text, step.calls))
-            dialogue += [
+            prompt.said.append(calls_message(step.text, step.calls))
+            prompt.said += [
                 result_message(result.call_id, result.status, result.output, result.error)
                 for result in running.results
             ]
 
     async def _step(
-        self, turn: Turn, step: Completion, dialogue: list[Message], choice: Any
+        self, turn: Turn, step: Completion, prompt: Prompt, choice: Any
     ) -> AsyncGenerator[Output, None]:
         """Call the model once, with retries before its first token."""
         retries = Retries(self.max_retries)
         while True:
             call = ModelCall(turn, self.model, self.base_url, self._options)
             try:
-                with call.span.current():
-                    stream = await self._request(turn, dialogue, choice)
-                async with stream, aclosing(self._chunks(stream)) as chunks:
-                    begun = False
-                    async for chunk in chunks:
-                        if not begun:
-                            begun = True
-                            call.began(chunk)
-                        for output in step.read(chunk):
+                with ThinkingStatus(turn) as thinking:
+                    async with aclosing(self._attempt(turn, step, prompt, choice, call)) as outputs:
+                        async for output in outputs:
+                            thinking.stop()
                             yield output
-                if step.finish_reason is None:
-                    # Without framing, a cut connection looks like the end of the answer.
-                    raise StreamCut("the stream ended before the answer did")
                 return
             except FAILURES as failure:
                 call.span.fail(type(failure).__name__)
@@ -281,28 +188,35 @@ class OpenAIAgent:
                     raise
             finally:
                 call.end(step)
+                self._kept.keep(turn, [made.call_id for made in step.calls], step.fields)
             step.restart()
             async with aclosing(wait_with_status(wait_s)) as statuses:
                 async for status in statuses:
                     yield status
 
-    async def _chunks(self, stream: ChunkStream) -> AsyncGenerator[ChatCompletionChunk, None]:
-        """Yield the chunks of a stream; raise when it stalls in the middle."""
-        if "event-stream" not in stream.response.headers.get("content-type", "event-stream"):
-            raise openai.OpenAIError("expected a stream of events")
-        chunks = aiter(stream)
-        limit_s: float | None = None
-        while True:
-            # Not around the `yield`: that time is the client's, and the cancel would reach the consumer.
-            try:
-                async with asyncio.timeout(limit_s):
-                    chunk = await anext(chunks, None)
-            except TimeoutError:
-                raise StreamCut(f"the stream was silent for {limit_s} s") from None
-            if chunk is None:
-                return
-            yield chunk
-            limit_s = self.stall_s
+    async def _attempt(
+        self, turn: Turn, step: Completion, prompt: Prompt, choice: Any, call: ModelCall
+    ) -> AsyncGenerator[Output, None]:
+        """Call the model once and yield the outputs of its answer."""
+        with call.span.current():
+            stream = await self._request(turn, prompt, choice)
+        client: Any = turn.http_client()
+        first_byte_s = getattr(client, "first_byte_s", FIRST_BYTE_S)
+        silence_s = getattr(client, "silence_s", SILENCE_S) if self.stall_s is None else self.stall_s
+        chunks = read_chunks(stream.response, first_byte_s, silence_s)
+        async with stream, aclosing(chunks):
+            begun = False
+            async for chunk in chunks:
+                if not begun:
+                    begun = True
+                    call.began(chunk)
+                for output in step.read(chunk):
+                    yield output
+        for output in step.finish():
+            yield output
+        if step.finish_reason is None:
+            # Without framing, a cut connection looks like the end of the answer.
+            raise StreamCut("the stream ended before the answer did")
 
     def _tool_choice(self, last: bool) -> Any:
         """Return the request's `tool_choice`: any tool, none, or the final tool."""
@@ -311,25 +225,21 @@ class OpenAIAgent:
         final = {"type": "function", "function": {"name": self._final[0]}}
         return final if last else "required"
 
-    async def _request(self, turn: Turn, dialogue: list[Message], choice: Any) -> ChunkStream:
-        """Open a stream; drop options and history that the server rejects."""
-        budget = self.history_tokens
-        messages = self._messages(turn, budget)
+    async def _request(self, turn: Turn, prompt: Prompt, choice: Any) -> ChunkStream:
+        """Open a stream; adapt to a server that refuses a part of the request."""
         while True:
+            messages = self._kept.restored(turn, prompt.messages())
             try:
-                return await self._create(turn, messages + dialogue, choice)
-            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                if self._asks_usage and "stream_options" in str(error.body):
+                return await self._create(turn, messages, choice)
+            except openai.APIStatusError as error:
+                refused = isinstance(error, (openai.BadRequestError, openai.UnprocessableEntityError))
+                if refused and self._asks_usage and "stream_options" in str(error.body):
                     self._asks_usage = False
-                    continue
-                if error.code not in _TOO_LONG and error.type not in _TOO_LONG:
-                    raise
-                # Our token count is an estimate; the model's is exact.
-                asked, budget = len(messages), budget or _tokens(messages)
-                while budget and len(messages) == asked:
-                    budget //= 2
-                    messages = self._messages(turn, budget)
-                if len(messages) == asked:
+                elif is_too_long(error):
+                    # Our token count is an estimate; the model's is exact.
+                    if not prompt.shorten():
+                        raise
+                elif not (refused and self._kept.adapt(complaint(error), messages)):
                     raise
 
     async def _create(self, turn: Turn, messages: list[Message], choice: Any) -> ChunkStream:
@@ -343,20 +253,29 @@ class OpenAIAgent:
         stream: ChunkStream = await self._client_of(turn).chat.completions.create(stream=True, **request)
         return stream
 
-    def _messages(self, turn: Turn, budget: int | None) -> list[Message]:
-        history = turn.history.messages(max_tokens=budget)
-        if self.instructions is None:
-            return history
-        return [{"role": "system", "content": self.instructions}, *history]
-
     def _client_of(self, turn: Turn) -> openai.AsyncOpenAI:
         http_client = turn.http_client()
         if self._client is None or http_client is not self._http_client:
             self._http_client = http_client
             self._client = openai.AsyncOpenAI(
-                base_url=self.base_url, api_key=self._api_key, http_client=http_client, max_retries=0
+                base_url=self.base_url,
+                api_key=self._api_key,
+                http_client=http_client,
+                timeout=http_client.timeout,  # type: ignore[arg-type, unused-ignore]
+                max_retries=0,
             )
         return self._client
+
+
+def _checked_url(base_url: str | None) -> str | None:
+    if base_url is not None:
+        try:
+            url = httpx2.URL(base_url)
+        except httpx2.InvalidURL:
+            url = None
+        if url is None or url.scheme not in ("http", "https") or not url.host:
+            raise ValueError("expected base_url, or OPENAI_BASE_URL, of the form https://host/v1")
+    return base_url
 
 
 def _final_tool(name: str, field: str) -> Tool:
@@ -366,7 +285,3 @@ def _final_tool(name: str, field: str) -> Tool:
     answer.__annotations__ = {field: str}
     answer.__signature__ = Signature([Parameter(field, Parameter.KEYWORD_ONLY)])  # type: ignore[attr-defined]
     return Tool(answer, name=name)
-
-
-def _tokens(messages: list[Message]) -> int:
-    return sum(len(str(message.get("content"))) for message in messages) // _CHARS_PER_TOKEN

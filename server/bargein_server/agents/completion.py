@@ -1,164 +1,56 @@
-"""Result of one model call, built up from its stream, and its span.
+"""Result of one model call, built up from the chunks of its stream.
 
-Spans follow OpenTelemetry's conventions for generative AI,
-https://github.com/open-telemetry/semantic-conventions-genai. A span carries amounts, durations and outcomes,
-never the content of a question or an answer.
+A chunk is decoded JSON of any shape: a field that is missing, null or of another type is left out, and
+nothing here raises for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from enum import Enum
-from json import loads
-from time import perf_counter
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
-
-from openai.types import CompletionUsage
-from openai.types.chat import ChatCompletionChunk
-from openai.types.chat.chat_completion_chunk import ChoiceDeltaToolCall
 
 from bargein_protocol import CallId, Thought, ToolCall, ToolCallDelta
 from bargein_protocol.types import MAX_NAME_CHARS
-from bargein_server.agent import Attribute, NamedCall, Output, Span, Turn
+from bargein_server.agent import NamedCall, Output, Turn
 
-_ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
-_SPACE = " \t\n\r"
+from .event_stream import StreamCut
+from .kept_messages import ServerFields
+from .model_fields import (
+    SurrogateJoiner,
+    arguments,
+    cleaned,
+    count,
+    identifier,
+    mapping,
+    merged,
+    objects,
+    parts,
+    position,
+    string,
+)
+from .string_field import StringField
+from .think_tags import ThinkTags
 
+_REASONING = ("reasoning_content", "reasoning", "thinking")
+_CUTS = {
+    "length": "length",
+    "max_tokens": "length",
+    "max_output_tokens": "length",
+    "model_length": "length",
+    "content_filter": "content_filter",
+    "safety": "content_filter",
+    "sensitive": "content_filter",
+    "refusal": "refusal",
+}
+# Reasons of servers that gave up; the answer is cut like that of a broken connection.
+_BROKEN = frozenset({"error", "network_error", "insufficient_system_resource", "abort"})
 
-class _At(Enum):
-    """Part of the object that the next character belongs to."""
-
-    OPEN = 0  # the brace of the object
-    KEY = 1
-    COLON = 2
-    VALUE = 3  # the first character of a value
-    SKIPPED = 4  # a value of another field
-    FIELD = 5
-    DONE = 6
-
-
-class StringField:
-    """Text of one top-level field of a JSON object, in pieces.
-
-    It reads each character once. Input that is not a JSON object yields no text; the reader of the whole
-    object reports that.
-
-    Args:
-        name: The field.
-
-    Attributes:
-        complete: Whether the field's closing quote was read.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.complete: bool = False
-        self._name = name
-        self._at = _At.OPEN
-        self._string: str | None = None  # the key or skipped string that is being read, with its escapes
-        self._escape = ""
-        self._high = ""  # the first half of a surrogate pair
-        self._depth = 0
-        self._key = ""
-
-    def feed(self, piece: str) -> str:
-        """Read the next piece of the object; return the new text of the field."""
-        if self._at is _At.FIELD and "\\" not in piece and '"' not in piece and not self._escape:
-            return self._flush_high() + piece
-        return "".join(self._read(character) for character in piece)
-
-    def _read(self, character: str) -> str:
-        if self._at is _At.FIELD:
-            return self._read_field(character)
-        if self._string is not None:
-            self._read_other_string(character)
-        elif character == '"' and self._at in (_At.KEY, _At.SKIPPED):
-            self._string = ""
-        elif self._at is _At.OPEN:
-            self._at = _At.KEY if character == "{" else self._at if character in _SPACE else _At.DONE
-        elif self._at is _At.COLON and character == ":":
-            self._at = _At.VALUE
-        elif self._at is _At.VALUE and character not in _SPACE:
-            self._begin_value(character)
-        elif self._at is _At.SKIPPED:
-            self._skip(character)
-        return ""
-
-    def _begin_value(self, character: str) -> None:
-        if character == '"' and self._key == self._name:
-            self._at = _At.FIELD
-            return
-        self._at = _At.SKIPPED
-        if character == '"':
-            self._string = ""
-        else:
-            self._skip(character)
-
-    def _skip(self, character: str) -> None:
-        if character in "{[":
-            self._depth += 1
-        elif self._depth and character in "}]":
-            self._depth -= 1
-        elif not self._depth and character in ",}":
-            self._at = _At.KEY if character == "," else _At.DONE
-
-    def _read_other_string(self, character: str) -> None:
-        assert self._string is not None
-        if self._escape:
-            self._escape = ""
-        elif character == "\\":
-            self._escape = character
-        elif character == '"':
-            if self._at is _At.KEY:
-                self._key, self._at = _unescaped(self._string), _At.COLON
-            self._string = None
-            return
-        self._string += character
-
-    def _read_field(self, character: str) -> str:
-        if not self._escape:
-            if character == "\\":
-                self._escape = character
-                return ""
-            if character == '"':
-                self.complete, self._at = True, _At.DONE
-                return self._flush_high()
-            return self._flush_high() + character
-        self._escape += character
-        if self._escape[1] != "u":
-            self._escape = ""
-            return self._flush_high() + _ESCAPES.get(character, character)
-        if len(self._escape) < 6:
-            return ""
-        escape, self._escape = self._escape, ""
-        return self._read_unicode(escape[2:])
-
-    def _read_unicode(self, digits: str) -> str:
-        try:
-            code = int(digits, 16)
-        except ValueError:
-            return self._flush_high() + "\ufffd"
-        if 0xDC00 <= code < 0xE000 and self._high:
-            high, self._high = ord(self._high), ""
-            return chr(0x10000 + ((high - 0xD800) << 10) + (code - 0xDC00))
-        before = self._flush_high()
-        if 0xD800 <= code < 0xDC00:
-            self._high = chr(code)
-            return before
-        return before + ("\ufffd" if 0xDC00 <= code < 0xE000 else chr(code))
-
-    def _flush_high(self) -> str:
-        if not self._high:
-            return ""
-        self._high = ""
-        return "\ufffd"  # half a pair without its other half
-
-
-def _unescaped(string: str) -> str:
-    try:
-        return str(loads(f'"{string}"', strict=False))
-    except ValueError:
-        return string
+# Fields with a meaning of their own; all others are kept as they came.
+_READ = frozenset({"role", "content", "tool_calls", "function_call", "refusal", "audio"})
+_READ_OF_CALLS = frozenset({"index", "id", "type", "function", "name", "arguments"})
+_READ_OF_FUNCTIONS = frozenset({"name", "arguments"})
 
 
 class _Announced:
@@ -169,7 +61,22 @@ class _Announced:
         self.given_id = given_id
         self.name = name
         self.arguments: list[str] = []
+        self.joiner = SurrogateJoiner()
         self.answer = answer
+        self.fields: dict[str, Any] = {}
+        self.function_fields: dict[str, Any] = {}
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the arguments are a whole JSON object."""
+        text = "".join(self.arguments).strip()
+        if not text.endswith("}"):
+            return False
+        try:
+            json.loads(text)
+        except (ValueError, RecursionError):
+            return False
+        return True
 
 
 class Completion:
@@ -178,24 +85,36 @@ class Completion:
     Args:
         turn: The turn.
         final: The tool whose call is the answer, and the field of it that becomes text.
+        think_tags: Whether `<think>` in the text begins a thought: at any place, or only at its begin.
+            None leaves tags in the text.
 
     Attributes:
-        text: Text beside the tool calls.
+        text: Text beside the tool calls, without thoughts.
         finish_reason: The server's reason for the end; None while it streams, and after a cut.
         begun: Whether the client has been sent a part of it.
         answered: Whether the final tool has produced text.
     """
 
-    def __init__(self, turn: Turn, final: tuple[str, str] | None = None) -> None:
+    def __init__(
+        self, turn: Turn, final: tuple[str, str] | None = None, think_tags: str | None = None
+    ) -> None:
         self.text: str = ""
         self.finish_reason: str | None = None
         self.begun: bool = False
         self.answered: bool = False
         self._turn = turn
         self._final = final
+        self._think_tags = think_tags
         self._usage = (0, 0)
         self._calls: list[_Announced] = []
+        self._start()
+
+    def _start(self) -> None:
         self._newest: dict[int, _Announced] = {}
+        self._refused = False
+        self._fields: dict[str, Any] = {}
+        self._text_joiner, self._thought_joiner = SurrogateJoiner(), SurrogateJoiner()
+        self._tags = ThinkTags(anywhere=self._think_tags == "anywhere") if self._think_tags else None
 
     @property
     def usage(self) -> tuple[int, int]:
@@ -205,50 +124,120 @@ class Completion:
     @property
     def calls(self) -> list[NamedCall]:
         """Tool calls in the order of their begin, without the final answer's."""
-        return [
-            NamedCall(call.call_id, call.name, "".join(call.arguments))
-            for call in self._calls
-            if call.answer is None or not self.answered
-        ]
+        return [NamedCall(call.call_id, call.name, _readable("".join(call.arguments))) for call in self._made]
+
+    @property
+    def fields(self) -> ServerFields:
+        """Fields of the message and of its calls that have no meaning here."""
+        calls = [(cleaned(call.fields), cleaned(call.function_fields)) for call in self._made]
+        return ServerFields(cleaned(self._fields), calls)
+
+    @property
+    def cut_by(self) -> str | None:
+        """Reason for which the model ended before its answer did; None when it was done."""
+        if self._refused:
+            return "refusal"
+        return _CUTS.get((self.finish_reason or "").lower())
+
+    @property
+    def _made(self) -> list[_Announced]:
+        return [call for call in self._calls if call.answer is None or not self.answered]
 
     def restart(self) -> None:
         """Discard a failed attempt that the client has seen nothing of."""
         self._calls.clear()
-        self._newest.clear()
         self._usage = (0, 0)
         self.finish_reason = None
+        self._start()
 
-    def read(self, chunk: ChatCompletionChunk) -> Iterator[Output]:
-        """Yield the outputs of a chunk."""
-        self._add_usage(chunk.usage)
+    def read(self, chunk: Mapping[str, Any]) -> Iterator[Output]:
+        """Yield the outputs of a chunk.
+
+        Raises:
+            StreamCut: The server gave up.
+        """
+        self._add_usage(mapping(chunk.get("usage")))
         # The usage chunk has no choices. One choice is requested, so there is no second.
-        for choice in chunk.choices[:1]:
-            delta = choice.delta
-            thought = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
-            if thought:
-                self.begun = True
-                yield Thought(text=thought)
-            if text := delta.content or delta.refusal:
+        for choice in objects(chunk.get("choices"))[:1]:
+            # A server that does not stream sends a message instead of deltas.
+            delta = mapping(choice.get("delta")) or mapping(choice.get("message"))
+            yield from self._read_delta(delta)
+            reason = choice.get("finish_reason")
+            if reason:
+                self.finish_reason = string(reason) or "unknown"
+            if self.finish_reason in _BROKEN:
+                raise StreamCut("the server gave the answer up")
+
+    def finish(self) -> Iterator[Output]:
+        """Yield what was held back until the end of the stream."""
+        for call in self._calls:
+            call.arguments.append(call.joiner.finish())
+        yield from self._thought(self._thought_joiner.finish())
+        yield from self._text(self._text_joiner.finish())
+        if self._tags is not None:
+            yield from self._split(self._tags.finish())
+
+    def _read_delta(self, delta: Mapping[str, Any]) -> Iterator[Output]:
+        _keep(self._fields, delta, _READ)
+        reasoning = next((value for name in _REASONING if (value := delta.get(name))), None)
+        for _, thought in parts(reasoning):
+            yield from self._thought(self._thought_joiner.feed(thought))
+        for is_thought, text in parts(delta.get("content")):
+            if is_thought:
+                yield from self._thought(self._thought_joiner.feed(text))
+            else:
+                yield from self._text(self._text_joiner.feed(text))
+        for _, refusal in parts(delta.get("refusal")):
+            self._refused = True
+            yield from self._text(self._text_joiner.feed(refusal))
+        for call in objects(delta.get("tool_calls")):
+            yield from self._read_call(call)
+        if legacy := mapping(delta.get("function_call")):
+            yield from self._read_call({"function": legacy})
+
+    def _thought(self, text: str) -> Iterator[Output]:
+        if text:
+            self.begun = True
+            yield Thought(text=text)
+
+    def _text(self, text: str) -> Iterator[Output]:
+        if text:
+            yield from self._split([(False, text)] if self._tags is None else self._tags.feed(text))
+
+    def _split(self, pieces: Iterable[tuple[bool, str]]) -> Iterator[Output]:
+        for is_thought, text in pieces:
+            if is_thought:
+                yield from self._thought(text)
+            else:
                 self.begun = True
                 self.text += text
                 yield text
-            for call in delta.tool_calls or ():
-                yield from self._read_call(call)
-            self.finish_reason = choice.finish_reason or self.finish_reason
 
-    def _read_call(self, delta: ChoiceDeltaToolCall) -> Iterator[Output]:
-        function = delta.function
-        name, piece = (function.name, function.arguments) if function is not None else (None, None)
-        # Servers number the calls, but some number all of them 0, and some send no number.
-        index = getattr(delta, "index", None) or 0
-        call = self._newest.get(index)
-        if name and (call is None or (delta.id and delta.id != call.given_id)):
-            call = self._newest[index] = self._announce(delta.id or "", name[:MAX_NAME_CHARS])
+    def _read_call(self, delta: Mapping[str, Any]) -> Iterator[Output]:
+        function = mapping(delta.get("function")) or delta
+        name, piece = string(function.get("name"))[:MAX_NAME_CHARS], arguments(function.get("arguments"))
+        given_id, index = identifier(delta.get("id")), position(delta.get("index"))
+        call = self._call_of(given_id, index, name)
+        if call is not None and piece.lstrip().startswith("{") and call.is_complete:
+            if given_id and given_id == call.given_id:
+                return  # some servers repeat the whole arguments at the end
+            name, call = name or call.name, None
+        if call is None:
+            if not name:
+                return
+            call = self._announce(given_id, name)
             if call.answer is None:
                 yield ToolCall(call_id=call.call_id, name=call.name)
-        if call is None or not piece:
-            return
-        call.arguments.append(piece)
+        if index is not None:
+            self._newest[index] = call
+        _keep(call.fields, delta, _READ_OF_CALLS)
+        if function is not delta:
+            _keep(call.function_fields, function, _READ_OF_FUNCTIONS)
+        if piece := call.joiner.feed(piece):
+            call.arguments.append(piece)
+            yield from self._read_arguments(call, piece)
+
+    def _read_arguments(self, call: _Announced, piece: str) -> Iterator[Output]:
         if call.answer is None:
             yield ToolCallDelta(call_id=call.call_id, arguments=piece)
             return
@@ -258,6 +247,30 @@ class Completion:
             self.begun = True
             self.text += text
             yield text
+
+    def _call_of(self, given_id: str, index: int | None, name: str) -> _Announced | None:
+        """Return the call that a delta continues, None for a new one.
+
+        Servers tell calls apart by `id`, by `index`, or by neither: some number all calls 0, some send no
+        number, some send the id with the first piece only, or another id with each.
+        """
+        last = self._calls[-1] if self._calls else None
+        numbered = last if index is None else self._newest.get(index)
+        known = next((call for call in reversed(self._calls) if given_id and call.given_id == given_id), None)
+        call: _Announced | None
+        if known is not None:
+            if name and numbered is None:
+                return None  # the same id at another number: the server's ids are not unique
+            call = numbered if numbered is not None and numbered.given_id == given_id else known
+        elif name:
+            call = numbered
+            if call is not None and given_id:
+                if call.given_id:
+                    return None
+                call.given_id = given_id if call.name == name else ""
+        else:
+            call = numbered or last
+        return None if call is None or (name and name != call.name) else call
 
     def _announce(self, given_id: str, name: str) -> _Announced:
         is_final = self._final is not None and name == self._final[0]
@@ -274,71 +287,28 @@ class Completion:
                 if call.answer is not None:
                     yield ToolCall(call_id=call.call_id, name=call.name)
 
-    def _add_usage(self, usage: CompletionUsage | None) -> None:
+    def _add_usage(self, usage: Mapping[str, Any]) -> None:
         """Add the server's count, which may come once or with every chunk."""
-        if usage is None:
-            return
-        before, self._usage = self._usage, (usage.prompt_tokens or 0, usage.completion_tokens or 0)
-        self._turn.add_usage(self._usage[0] - before[0], self._usage[1] - before[1])
+        new = count(usage.get("prompt_tokens")), count(usage.get("completion_tokens"))
+        if any(new):
+            before, self._usage = self._usage, new
+            self._turn.add_usage(new[0] - before[0], new[1] - before[1])
 
 
-_REQUEST = ("frequency_penalty", "max_tokens", "presence_penalty", "seed", "temperature", "top_p")
-_PORTS = {"http": 80, "https": 443}
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-class ModelCall:
-    """Span of one request to a model and its stream.
-
-    Args:
-        turn: The turn.
-        model: The model's name.
-        base_url: URL of the API; None for OpenAI's own.
-        options: Options of the request.
-    """
-
-    def __init__(self, turn: Turn, model: str, base_url: str | None, options: Mapping[str, Any]) -> None:
-        attributes: dict[str, Attribute] = {
-            "gen_ai.operation.name": "chat",
-            # The flavour of the API, whatever server implements it.
-            "gen_ai.provider.name": "openai",
-            "gen_ai.request.model": model,
-            "gen_ai.request.stream": True,
-            **_server(base_url or "https://api.openai.com/v1"),
-        }
-        for name in _REQUEST:
-            if isinstance(value := options.get(name), (int, float)):
-                attributes[f"gen_ai.request.{name}"] = value
-        if turn.source:
-            attributes["gen_ai.agent.name"] = turn.source
-        self.span: Span = turn.span(f"chat {model}", attributes, "client")
-        self._asked_at = perf_counter()
-
-    def began(self, chunk: ChatCompletionChunk) -> None:
-        """Record the first chunk."""
-        self.span.set(
-            {
-                "gen_ai.response.id": chunk.id or "",
-                "gen_ai.response.model": chunk.model or "",
-                "gen_ai.response.time_to_first_chunk": perf_counter() - self._asked_at,
-            }
-        )
-
-    def end(self, step: Completion) -> None:
-        """Record the result and end the span; a cut call has no finish reason."""
-        if step.finish_reason is not None:
-            self.span.set({"gen_ai.response.finish_reasons": [step.finish_reason]})
-        input_tokens, output_tokens = step.usage
-        if input_tokens or output_tokens:
-            self.span.set(
-                {"gen_ai.usage.input_tokens": input_tokens, "gen_ai.usage.output_tokens": output_tokens}
-            )
-        self.span.end()
-
-
-def _server(url: str) -> dict[str, Attribute]:
+def _readable(text: str) -> str:
+    """Return arguments without escapes of half surrogate pairs, which strict readers refuse."""
+    if not _SURROGATE_ESCAPE.search(text):
+        return text
     try:
-        parts = urlsplit(url)
-        port = parts.port or _PORTS.get(parts.scheme)
-    except ValueError:
-        return {}
-    return {"server.address": parts.hostname, "server.port": port} if parts.hostname and port else {}
+        return json.dumps(cleaned(json.loads(text)), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _keep(fields: dict[str, Any], delta: Mapping[str, Any], read: frozenset[str]) -> None:
+    for name, value in delta.items():
+        if name not in read:
+            fields[name] = merged(fields.get(name), value)

@@ -103,6 +103,8 @@ def _legal_arguments(arguments: str) -> str:
 
 INTERRUPTED = "[interrupted]"
 """Suffix of an assistant message that was not heard to its end."""
+CUT_SHORT_MARKS = {"length": "[cut off: too long]", "content_filter": "[cut off by a content filter]"}
+"""Suffixes of messages that the model ended early, by the reasons of their turns."""
 
 CountTokens = Callable[[str], int]
 
@@ -184,6 +186,8 @@ def exchange_messages(turn: TurnRecord, mark: str | None) -> list[Message]:
     if unmerged := _unmerged(turn):
         _add_calls(messages, turn, unmerged, None)
     rest = text[written:]
+    if not cut and mark is not None and ended is not None and ended.reason in CUT_SHORT_MARKS:
+        cut, mark = True, CUT_SHORT_MARKS[ended.reason]
     if cut and mark is not None:
         rest = f"{rest.rstrip()} {mark}" if rest.strip() else mark
     messages.append({"role": "assistant", "content": rest if rest.strip() else NO_TEXT})

@@ -45,8 +45,9 @@ from .sequencer import HandOver, Sequencer
 from .side_channel import SideChannel
 from .tool_ledger import ToolLedger
 from .turn_limiter import Permit
-from .turn_record import NO_OUTPUT, OVERLOAD, SHUTDOWN, TIMEOUT, Ending, TurnRecord
+from .turn_record import OVERLOAD, SHUTDOWN, Ending, TurnRecord
 from .turn_scheduler import TurnScheduler
+from .turn_timeouts import overdue_ending, timeout_due
 
 
 class Session:
@@ -334,10 +335,7 @@ class Session:
             if turn.held_until is not None:
                 deadline = min(deadline, turn.held_until)
             if turn.stage is Stage.RUNNING:
-                deadline = min(deadline, turn.progress_at + self._settings.no_output_s)
-                if self.full:
-                    since = turn.progress_at if turn.paused_since is None else turn.paused_since
-                    deadline = min(deadline, since + self._settings.paused_s)
+                deadline = min(deadline, timeout_due(turn, self.full, self._settings))
             elif self._turns.permit.waits:
                 deadline = min(deadline, turn.progress_at + self._settings.turn_wait_s)
         return deadline
@@ -355,7 +353,9 @@ class Session:
             if not self._sequencer.attached:
                 self.output.drain_to_log()
         if turn is not None and turn.stage is Stage.RUNNING:
-            self._check_output(turn, now)
+            if (ending := overdue_ending(turn, self.full, self._settings, now)) is not None:
+                turns.end(turn, ending)
+                turns.start_next()
         elif turn is not None and turns.permit.waits and now >= turn.progress_at + self._settings.turn_wait_s:
             turns.end(turn, OVERLOAD)
             turns.start_next()
@@ -365,20 +365,14 @@ class Session:
                 turns.commands.append(CloseConnection(EXPIRED))
             turns.commands.append(Expire())
 
-    def _check_output(self, turn: TurnRecord, now: float) -> None:
-        if not self.full:
-            turn.paused_since = None
-        elif turn.paused_since is None:
-            turn.paused_since = turn.progress_at
-        if turn.paused_since is not None and now >= turn.paused_since + self._settings.paused_s:
-            self._turns.end(turn, TIMEOUT)  # it would keep its slot for as long as the client likes
-            self._turns.start_next()
-            return
-        if self.full or turn.runs_tool:
-            turn.progress_at = now  # the agent is not pulled, or a tool runs: no output is expected
-        elif now >= turn.progress_at + self._settings.no_output_s:
-            self._turns.end(turn, NO_OUTPUT)
-            self._turns.start_next()
+    def model_works(self, turn_id: TurnId, until: float) -> None:
+        """Record that a turn's model counts as at work until a time, so that no output is due.
+
+        Call it before `tick`: the time is that of the newest bytes, which the core does not see.
+        """
+        turn = self._turns.turns.get(turn_id)
+        if turn is not None:
+            turn.model_until = until
 
     def expire(self, now: float) -> None:
         """End an idle session whose client is away, before its time."""

@@ -9,6 +9,7 @@ import marshal
 import sys
 from collections.abc import Sequence
 from itertools import islice
+from math import inf
 from typing import Any
 
 from msgspec import Struct, field
@@ -27,6 +28,7 @@ from bargein_protocol import (
     TurnStatus,
     Usage,
 )
+from bargein_protocol.types import MAX_INT
 
 from .heard_position import HeardPosition
 from .lifecycle import FLOWS, GUARDED, HELD, STAGES, Effect, Event, Flow, Misuse, Stage
@@ -51,6 +53,8 @@ class Ending(Struct, frozen=True):
 
 
 COMPLETED = Ending("completed", "completed")
+CUT_SHORT = {reason: Ending("completed", reason) for reason in ("length", "content_filter", "refusal")}
+"""Endings of a turn that completed although its model ended the answer early, by their reasons."""
 INTERRUPTED = Ending("interrupted", "client")
 SUPERSEDED = Ending("interrupted", "superseded")
 CLIENT_GONE = Ending("interrupted", "client_gone")
@@ -121,6 +125,9 @@ class TurnRecord(Struct, gc=False, eq=False):
         sections: Number of open protected sections.
         paused_since: Time since which its client has kept its agent from being pulled; None while it is.
         progress_at: Time of its last output, or of the last pull after a pause.
+        model_until: Time until which its model counts as at work, so that no output is due; see
+            `Session.model_works`.
+        due_at: Time at which its whole time is over; infinite without a limit.
         usage: Tokens that its model calls used.
         queued_bytes: Approximate size of the waiting output.
         kept_bytes: Approximate size of the record, once the turn has ended.
@@ -140,6 +147,8 @@ class TurnRecord(Struct, gc=False, eq=False):
     sections: int = 0
     progress_at: float = 0.0
     paused_since: float | None = None
+    model_until: float = 0.0
+    due_at: float = inf
     usage: Usage | None = None
     queued_bytes: int = 0
     choked: bool = False
@@ -166,11 +175,14 @@ class TurnRecord(Struct, gc=False, eq=False):
             self._metadata = b""
 
     def add_usage(self, usage: Usage) -> None:
-        """Add the tokens of a model call."""
+        """Add the tokens of a model call.
+
+        The sum stays within what a frame can hold: without its `turn.ended`, a turn would never end.
+        """
         before = self.usage or Usage()
         self.usage = Usage(
-            input_tokens=before.input_tokens + usage.input_tokens,
-            output_tokens=before.output_tokens + usage.output_tokens,
+            input_tokens=min(max(0, before.input_tokens + usage.input_tokens), MAX_INT),
+            output_tokens=min(max(0, before.output_tokens + usage.output_tokens), MAX_INT),
         )
 
     @property

@@ -165,6 +165,8 @@ class TurnScheduler:
             turn.advance(Event.START)
             self.turns[turn.id] = self.turns.pop(turn.id)  # history has the order of the starts
             turn.progress_at = self.now
+            if limits.turn_s:
+                turn.due_at = self.now + limits.turn_s
             self._number(turn, TurnStarted(turn_id=turn.id, input_id=turn.input.id))
             self.commands.append(StartTurn(turn.id))
 

@@ -44,7 +44,8 @@ Ts = TypeVarTuple("Ts")
 class SessionView:
     """View of a session for its agents (`agent.SessionContext`)."""
 
-    __slots__ = ("_core", "principal", "state")
+    # Agents keep what belongs to a session in weak dictionaries.
+    __slots__ = ("__weakref__", "_core", "principal", "state")
 
     def __init__(self, core: Session, principal: str | None) -> None:
         self._core = core
@@ -380,6 +381,9 @@ class SessionHost:
 
     def _tick(self) -> None:
         self._timer, self._timer_due = None, inf
+        for turn_id, runner in self._runners.items():
+            if until := runner.model_works_until:
+                self.core.model_works(turn_id, until)
         self.act(self.core.tick)
 
     def forgotten(self) -> None:

@@ -19,10 +19,10 @@ import httpx2
 
 from ..settings import Settings
 from .turn_requests import body_type, send_in_turn
-from .upstream import SERVER, TURN_STREAMS
+from .upstream import FIRST_BYTE_S, SERVER, SILENCE_S, TURN_STREAMS
 
-ANSWER_S, CONNECT_S = 600.0, 5.0
-"""Timeouts: a reasoning model may send nothing for minutes; a connection is made in seconds or not."""
+CONNECT_S = 5.0
+"""Default of `model_connect_s`: a connection is made in seconds or not."""
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
@@ -34,9 +34,15 @@ class TurnClient(httpx2.AsyncClient):
 
     Outside a turn it is a plain `httpx2.AsyncClient`. A stream that was opened outside becomes the turn's
     when it is first read in one.
+
+    Attributes:
+        first_byte_s: Seconds that an agent waits for the first byte of a model's answer.
+        silence_s: Seconds without a byte within an answer after which the agent should give it up.
     """
 
     ends_with_turn = True  # see `model_calls`
+    first_byte_s: float = FIRST_BYTE_S
+    silence_s: float = SILENCE_S
 
     async def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
         """Send a request, as `httpx2.AsyncClient.send` does.
@@ -114,12 +120,20 @@ def _tls_context() -> ssl.SSLContext:
     return httpx2.create_ssl_context()
 
 
-def _timeout(wait_s: float) -> httpx2.Timeout:
-    return httpx2.Timeout(ANSWER_S, connect=CONNECT_S, pool=wait_s)
+def _timeout(
+    wait_s: float, connect_s: float = CONNECT_S, byte_s: float = max(FIRST_BYTE_S, SILENCE_S)
+) -> httpx2.Timeout:
+    return httpx2.Timeout(byte_s, connect=connect_s, pool=wait_s)
 
 
 def create_http_client(
-    max_connections: int = 50, max_keepalive: int = 50, wait_s: float = 25.0
+    max_connections: int = 50,
+    max_keepalive: int = 50,
+    wait_s: float = 25.0,
+    *,
+    connect_s: float = CONNECT_S,
+    first_byte_s: float = FIRST_BYTE_S,
+    silence_s: float = SILENCE_S,
 ) -> TurnClient:
     """Return the client for `turn.http_client()`; close it with `aclose()`.
 
@@ -130,13 +144,18 @@ def create_http_client(
         max_connections: Maximum number of connections, busy and idle. A further request waits.
         max_keepalive: Maximum number of idle connections that are kept.
         wait_s: Seconds that a request waits for a connection before it fails with `httpx2.PoolTimeout`.
+        connect_s: Seconds to connect before it fails with `httpx2.ConnectTimeout`.
+        first_byte_s: Seconds without a byte before it fails with `httpx2.ReadTimeout`.
+        silence_s: The client's `silence_s`.
     """
     limits = httpx2.Limits(max_connections=max_connections, max_keepalive_connections=max_keepalive)
-    return TurnClient(
+    client = TurnClient(
         verify=_tls_context(),
         http2=False,
         limits=limits,
-        timeout=_timeout(wait_s),
+        timeout=_timeout(wait_s, connect_s, max(first_byte_s, silence_s)),
         follow_redirects=True,
         mounts={f"all://{host}": None for host in _LOOPBACK},
     )
+    client.first_byte_s, client.silence_s = first_byte_s, silence_s
+    return client

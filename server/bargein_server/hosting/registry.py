@@ -334,6 +334,9 @@ class SessionRegistry:
                 max_connections=self.settings.max_model_calls,
                 max_keepalive=self.settings.max_idle_model_connections,
                 wait_s=self.settings.model_wait_s,
+                connect_s=self.settings.model_connect_s,
+                first_byte_s=self.settings.model_first_byte_s,
+                silence_s=self.settings.model_silence_s,
             )
         return self._http_client
 

@@ -25,7 +25,7 @@ from bargein_protocol import ToolResult, TurnId, Usage
 from ..agent import Output, Turn, TurnClosed, as_generator
 from ..core.author_code import Contained
 from ..core.observer import Attribute, Span
-from ..core.turn_record import COMPLETED
+from ..core.turn_record import COMPLETED, CUT_SHORT
 from .endings import AGENT_ERROR, ending_after
 from .ports import RunnerHost
 from .stray_tasks import watch_stray_tasks
@@ -70,12 +70,16 @@ class Runner:
         self._tools: TurnToolLedger | None = None  # most turns have no tool calls
         self._id = turn_id
         self._host = host
-        self._streams = TurnStreams(host.settings.close_model_calls)
+        settings = host.settings
+        self._streams = TurnStreams(
+            settings.model_first_byte_s, settings.model_silence_s, all_clients=settings.close_model_calls
+        )
         self._children: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._finished = False
         self._reported = False
         self._has_output = False
+        self._completed = COMPLETED
         self._emitting_since, self._emit_round = 0.0, -1.0
 
     @property
@@ -87,6 +91,11 @@ class Runner:
             if self.stopped:
                 self._tools.stop()
         return self._tools
+
+    @property
+    def model_works_until(self) -> float:
+        """Time until which an open model call counts as at work; 0 without one."""
+        return self._streams.works_until
 
     def start(self, context: Context) -> None:
         """Create the task in a copy of the server's context, free of other turns."""
@@ -203,7 +212,7 @@ class Runner:
                 raise
             ending = failed
         else:
-            ending = COMPLETED
+            ending = self._completed
         self._finished = True
         self._host.act(self._host.core.finish, self._id, ending)
 
@@ -275,6 +284,13 @@ class Runner:
         """Return the client whose streams end with the turn."""
         check_loop(self._host.loop, "turn.http_client()")
         return self._host.http_client()
+
+    def cut_short(self, reason: str) -> None:
+        """Set the reason of the turn if it completes."""
+        check_loop(self._host.loop, "turn.cut_short()")
+        if reason not in CUT_SHORT:
+            raise ValueError(f"expected one of {', '.join(CUT_SHORT)}, got {reason!r}")
+        self._completed = CUT_SHORT[reason]
 
     def add_usage(self, input_tokens: int, output_tokens: int) -> None:
         """Add to the turn's usage."""

@@ -41,6 +41,11 @@ class TurnBody:
         """Whether the turn that it belongs to has ended."""
         return self._turn is not None and self._turn.closed
 
+    def received(self) -> None:
+        """Note a chunk as a sign of life of the turn's model."""
+        if self._turn is not None:
+            self._turn.received(self)
+
     def join(self, turn: TurnStreams) -> None:
         """Assign the stream to `turn`; raise `TurnClosed` if that has ended."""
         if self._turn is not turn:
@@ -103,6 +108,7 @@ class _Chunks:
             raise
         if self._body.cut:
             raise TurnClosed(_ENDED)
+        self._body.received()
         return chunk
 
 

@@ -36,6 +36,12 @@ from ..agent import TurnClosed
 if TYPE_CHECKING:
     import httpx2
 
+FIRST_BYTE_S, SILENCE_S = 600.0, 120.0
+"""Defaults of `model_first_byte_s` and `model_silence_s`."""
+
+# The limits of the call itself come first, so that the turn fails with the model's cause.
+_SLACK_S = 5.0
+
 
 class Closable(Protocol):
     """Request in flight or open body."""
@@ -51,7 +57,12 @@ class Closable(Protocol):
 class TurnStreams:
     """Open requests and bodies of one turn, behind a gate.
 
+    It also notes the bytes of each: a model may think for minutes before the turn has an output, and
+    what shows that it is at work are bytes, such as comments that keep its stream alive.
+
     Args:
+        first_byte_s: Seconds that a request or a body without a byte yet counts as at work.
+        silence_s: Seconds that a body counts as at work after a byte.
         all_clients: See the attribute.
 
     Attributes:
@@ -61,19 +72,36 @@ class TurnStreams:
         tasks: Tasks that were created in the turn's context without `turn.spawn`; None before the first.
     """
 
-    __slots__ = ("_open", "_waiters", "all_clients", "closed", "entered", "tasks")
+    __slots__ = (
+        "_first_byte_s", "_open", "_silence_s", "_until", "_waiters", "all_clients", "closed", "entered",
+        "tasks",
+    )  # fmt: skip
 
-    def __init__(self, all_clients: bool = True) -> None:
+    def __init__(
+        self, first_byte_s: float = FIRST_BYTE_S, silence_s: float = SILENCE_S, *, all_clients: bool = True
+    ) -> None:
         self.all_clients = all_clients
         self.closed = False
         self.entered = 0
         self.tasks: WeakSet[asyncio.Task[Any]] | None = None
+        self._first_byte_s, self._silence_s = first_byte_s + _SLACK_S, silence_s + _SLACK_S
+        self._until: dict[Closable, float] = {}
         self._open: dict[Closable, asyncio.AbstractEventLoop] = {}
         self._waiters: list[asyncio.Future[None]] = []
 
     def __len__(self) -> int:
         """Return the number of open items, including those that are closing."""
         return len(self._open)
+
+    @property
+    def works_until(self) -> float:
+        """Time until which an open item counts as at work; 0 when none is open."""
+        return max(self._until.values(), default=0.0) if self._until else 0.0
+
+    def received(self, item: Closable) -> None:
+        """Record a byte of an open `item`, on the loop that entered it."""
+        if item in self._until:
+            self._until[item] = asyncio.get_running_loop().time() + self._silence_s
 
     def enter(self, item: Closable) -> None:
         """Add `item`; `leave` must follow when it is closed.
@@ -85,7 +113,8 @@ class TurnStreams:
         """
         # The check comes after the entry: another thread may close the gate at any time, and then either
         # it finds the item or this method finds the gate closed.
-        self._open[item] = asyncio.get_running_loop()
+        loop = self._open[item] = asyncio.get_running_loop()
+        self._until[item] = loop.time() + self._first_byte_s
         if self.closed:
             self.leave(item)
             raise TurnClosed("the turn has ended")
@@ -100,6 +129,7 @@ class TurnStreams:
     def leave(self, item: Closable) -> None:
         """Remove a closed `item`; without effect if it is not in the list."""
         self._open.pop(item, None)
+        self._until.pop(item, None)
         if not self._open:
             waiters, self._waiters = self._waiters, []
             for waiter in waiters:

@@ -16,6 +16,7 @@ REASONS = frozenset(
     {
         "completed", "client", "superseded", "client_gone", "session_closed", "barge_in",
         "agent_error", "timeout", "no_output", "upstream", "overload", "shutdown",
+        "length", "content_filter", "refusal",
     }
 )  # fmt: skip
 """Reasons that appear by name. Clients and agents may choose others, which all count as `other`, so that

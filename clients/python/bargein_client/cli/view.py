@@ -14,6 +14,13 @@ from .terminal import escape_json
 
 _PLAIN_NAME = re.compile(r"a tool|[\w.:/-]+")
 
+CUT_SHORT = {
+    "length": "cut off: the model reached its limit",
+    "content_filter": "cut off by a content filter",
+    "refusal": "the model declined",
+}
+"""Notices below answers that completed although the model ended them early, by their reasons."""
+
 
 class TurnView:
     """Shows one turn.
@@ -115,6 +122,8 @@ class TurnView:
             self._screen.line("mark", f"{CUT} failed \u00b7 {ended.reason}{again}")
         else:
             self._screen.end_line()
+            if ended.reason in CUT_SHORT:
+                self._screen.line("mark", f"{CUT} {CUT_SHORT[ended.reason]}")
 
     def _name(self, call_id: bp.CallId) -> str:
         return self._tools.get(call_id) or "a tool"

@@ -1,0 +1,186 @@
+"""Failures between the server and a model: which there are, and what the log says of them.
+
+The log names the model, the host, the status and the server's message, and the remedy where there is
+one. It never contains the key, and nothing of what was said: servers quote both.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import openai
+
+from bargein_server.agent import TurnFailed
+
+from .event_stream import NotAStream, ServerReported, StreamCut, StreamSilent
+
+# Newer SDKs wrap the errors of the HTTP client, older ones let some through, and the body is read
+# without the SDK.
+FAILURES = (openai.OpenAIError, httpx2.RequestError, httpx2.InvalidURL, StreamCut)
+"""Failures of a model's server, of the way to it, or of its address."""
+
+_RETRYABLE = frozenset({408, 409, 429})
+
+# Error codes for a prompt that is too long: of OpenAI and most others, and of llama.cpp. Others only say so.
+_TOO_LONG = ("context_length_exceeded", "exceed_context_size_error", "string_above_max_length")
+_SAYS_TOO_LONG = re.compile(
+    r"context (length|window|size)|(prompt|input|request).{0,20} too (long|large)|too many (input )?tokens"
+    r"|exceed.{0,40}(context|token)",
+    re.IGNORECASE,
+)
+
+_REMEDIES = {
+    401: "check OPENAI_API_KEY",
+    403: "check OPENAI_API_KEY and its rights",
+    404: "check the model's name and OPENAI_BASE_URL",
+    405: "check OPENAI_BASE_URL: it ends with /v1 at most servers",
+    429: "check the limits and the credit of the key",
+}
+_MAX_MESSAGE = 300
+
+
+@contextmanager
+def failing_upstream(
+    model: str, base_url: str, key: str, said: Callable[[], Iterable[Any]]
+) -> Iterator[None]:
+    """Raise failures of the model as `TurnFailed`; peers do not see the cause.
+
+    Args:
+        model: The model's name.
+        base_url: URL of the API.
+        key: The key, which the log must not contain.
+        said: Returns the messages of the request, nothing of which the log must contain.
+    """
+    try:
+        yield
+    except FAILURES as error:
+        reason = "overload" if _pool_was_full(error) else "upstream"
+        detail = f"model {model} at {_host(base_url)}: {_cause(error, key, said())}"
+        raise TurnFailed(reason, retryable=_may_pass(error), detail=detail) from error
+
+
+def may_pass_at_once(failure: BaseException) -> bool:
+    """Return whether an immediate retry may succeed."""
+    if _pool_was_full(failure) or _was_silent(failure) or isinstance(failure, NotAStream):
+        return False  # it has waited long already, or the address is wrong
+    if isinstance(failure, openai.APIStatusError):
+        advice = failure.response.headers.get("x-should-retry")
+        return advice == "true" or (advice != "false" and _may_pass(failure))
+    return isinstance(failure, (openai.APIConnectionError, httpx2.RequestError, StreamCut)) and _may_pass(
+        failure
+    )
+
+
+def is_too_long(failure: openai.APIStatusError) -> bool:
+    """Return whether a server refused a request because the model's context is too short for it."""
+    if failure.code in _TOO_LONG or failure.type in _TOO_LONG or failure.status_code == 413:
+        return True
+    return failure.status_code in (400, 422) and _SAYS_TOO_LONG.search(complaint(failure)) is not None
+
+
+def _cause_of(failure: BaseException) -> BaseException:
+    return failure.__cause__ if isinstance(failure.__cause__, httpx2.RequestError) else failure
+
+
+def _pool_was_full(failure: BaseException) -> bool:
+    """Return whether the connection pool was full, so nothing was sent."""
+    return isinstance(_cause_of(failure), httpx2.PoolTimeout)
+
+
+def _was_silent(failure: BaseException) -> bool:
+    return isinstance(_cause_of(failure), (httpx2.ReadTimeout, StreamSilent))
+
+
+def _may_pass(failure: BaseException) -> bool:
+    if isinstance(failure, openai.APIStatusError):
+        return failure.status_code in _RETRYABLE or failure.status_code >= 500
+    return not isinstance(_cause_of(failure), (httpx2.InvalidURL, httpx2.UnsupportedProtocol))
+
+
+def _host(base_url: str) -> str:
+    """Return host and port of a URL, without its user and password."""
+    try:
+        return urlsplit(base_url).netloc.rpartition("@")[2] or "an address without a host"
+    except ValueError:
+        return "an invalid address"
+
+
+def _cause(failure: BaseException, key: str, said: Iterable[Mapping[str, Any]]) -> str:
+    cause = _cause_of(failure)
+    if isinstance(failure, openai.APIStatusError):
+        text = f"{failure.status_code} {_without(complaint(failure), key, said)}".rstrip()
+        remedy = _REMEDIES.get(failure.status_code)
+        return f"{text}; {remedy}" if remedy else text
+    if isinstance(cause, httpx2.PoolTimeout):
+        return "no free connection in time; see max_model_calls"
+    if isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout):
+        why = _without(str(cause), key, said) or "timeout"
+        return f"cannot connect ({why}); is it running? check OPENAI_BASE_URL"
+    if isinstance(cause, httpx2.InvalidURL | httpx2.UnsupportedProtocol):
+        return "not a URL; OPENAI_BASE_URL has the form https://host/v1"
+    if isinstance(cause, httpx2.ReadTimeout):
+        return "no byte in time; see model_first_byte_s and model_silence_s"
+    if isinstance(cause, StreamSilent):
+        return f"{cause}; see model_first_byte_s and model_silence_s"
+    if isinstance(cause, ServerReported):
+        return f"the server reported {_without(str(cause), key, said)}"
+    if isinstance(cause, NotAStream):
+        return f"{cause}; check OPENAI_BASE_URL: it ends with /v1 at most servers"
+    if isinstance(cause, StreamCut):
+        return str(cause)
+    return f"the connection broke ({type(cause).__name__})"
+
+
+def complaint(failure: openai.APIStatusError) -> str:
+    """Return the server's message; of a page only its text."""
+    body = failure.body
+    for name in ("error", "message", "detail", "msg"):
+        if isinstance(body, dict) and isinstance(inner := body.get(name), (str, dict)):
+            body = inner
+    if isinstance(body, dict):
+        body = next((value for value in body.values() if isinstance(value, str)), "")
+    if not isinstance(body, str):
+        body = ""
+    page = re.sub(r"(?s)<(script|style).*?</\1>|<[^>]*>", " ", body)
+    return " ".join(page.split())
+
+
+_QUOTED = re.compile(r"'([^']+)'|\"([^\"]+)\"|`([^`]+)`|“([^”]+)”")
+_KEY_LIKE = re.compile(r"\b(sk|pk|key|gsk|xai|hf)[-_][\w*.…-]{4,}|\bBearer\s+\S+", re.IGNORECASE)
+_RUN = 3
+
+
+def _without(message: str, key: str, said: Iterable[Mapping[str, Any]]) -> str:
+    """Return a server's message without the key and without what was said."""
+    if len(key) > 3:
+        message = message.replace(key, "[key]")
+    message = _KEY_LIKE.sub("[key]", message)[: 2 * _MAX_MESSAGE]
+    spoken = " ".join(" ".join(_texts(said)).split())
+    message = _QUOTED.sub(
+        lambda match: "[…]" if next(filter(None, match.groups())).strip() in spoken else match[0], message
+    )
+    words = message.split()
+    hidden: set[int] = set()
+    for at in range(len(words)):
+        run = words[at : at + _RUN]
+        if len(run) == _RUN and " ".join(run).strip(".,:;!?'\"()") in spoken:
+            hidden.update(range(at, at + _RUN))
+    shown = " ".join("…" if at in hidden else word for at, word in enumerate(words))
+    return re.sub(r"…( …)+", "[…]", shown)[:_MAX_MESSAGE]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, inside in value.items():
+            if name not in ("role", "type", "id", "tool_call_id"):
+                yield from _texts(inside)
+    elif isinstance(value, Iterable):
+        for inside in value:
+            yield from _texts(inside)
