@@ -261,7 +261,8 @@ async def test_half_a_character_in_the_arguments_fails_nothing(converse: Serve, 
 
     talk = converse([call("repeat", raw=raw)], [say("half ?")], [say("Yes.")], tools=[repeat])
     await talk.ask()
-    assert (talk.result.output, talk.end.status) == ("half ?", "completed")
+    assert str(talk.result.output).rstrip("?\ufffd") == "half "
+    assert talk.end.status == "completed"
     await talk.ask("sure?")
     assert talk.end.status == "completed"
 
