@@ -213,6 +213,13 @@ It may have async methods `startup()` and `shutdown()`, which the server awaits.
 """
 
 
+class AgentNotStarted(RuntimeError):
+    """The agent cannot start; the message has the cause and the remedy.
+
+    Raised by `startup()`, it ends the server with its message in one line, without a traceback.
+    """
+
+
 class NotAnAgent(TypeError):
     """The object is not an async generator function."""
 
