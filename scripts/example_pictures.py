@@ -154,9 +154,9 @@ async def translation(page: Page) -> None:
 
 async def typeahead(page: Page) -> None:
     """Type a name, with an input for some of the keystrokes."""
-    await ask(page, "asy")
-    await shown(page, "asyncio.run")
-    for text in ("asyncio.w", "asyncio.wait_", "asyncio.wait_f"):
+    await ask(page, "glo")
+    await shown(page, "glob.glob")
+    for text in ("glob.", "glob.e", "glob.es"):
         await say(page, text)
     await ended(page)
 

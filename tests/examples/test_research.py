@@ -123,7 +123,7 @@ async def test_an_interrupt_in_the_search(upstream: Upstream, monkeypatch: pytes
         try:
             yield from sea()
             opened.wait(10)
-            for _ in range(1000):
+            for _ in range(5000):
                 yield Passage("more", "sea")
             pytest.fail("read to its end")
         finally:
@@ -141,11 +141,11 @@ async def test_an_interrupt_in_the_search(upstream: Upstream, monkeypatch: pytes
 
 def test_the_best_passages_come_first() -> None:
     """Rare words count more than common ones; the reports tell how many passages were read."""
-    passages = [Passage(f"p{n}", "the sea the sea") for n in range(900)] + [Passage("tide", "the tide")]
+    passages = [Passage(f"p{n}", "the sea the sea") for n in range(2500)] + [Passage("tide", "the tide")]
     counts: list[int] = []
     found = search(lambda: passages, "the tide of the sea", counts.append)  # type: ignore[arg-type]
     assert found[0].title == "tide"
-    assert counts == [500, 901]
+    assert counts == [2000, 2501]
 
 
 def test_the_real_sources() -> None:

@@ -171,7 +171,7 @@ async def agent(turn: Turn) -> AsyncGenerator[Output, None]:
                     break  # closes the model's stream
         checker.close()
         if checker.inside:
-            yield "\n```"
+            yield "```" if written.rstrip(" ").endswith("\n") else "\n```"
         if checker.fault is None:
             break
         yield turn.status(f"Does not compile: {checker.fault}", "warning")

@@ -21,6 +21,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -54,6 +55,8 @@ class Place:
         async with self._starting:
             if self.arguments is None or (self._local is not None and self._local.pid is None):
                 self.arguments = _of_environment() or await self._start_local()
+                # It takes a second, in which a turn could not be interrupted.
+                import_module("bargein_server.agents.chat_completions")
             return self.arguments
 
     async def shutdown(self) -> None:
@@ -149,14 +152,17 @@ class Model:
 
 
 class _Messages(History):
-    """A history that consists of given messages."""
+    """A history that consists of given messages; the last one always stays."""
 
     def __init__(self, messages: list[Message]) -> None:
         self._messages = messages
 
-    def messages(self, *args: Any, **options: Any) -> list[Message]:
-        """Return the messages."""
-        return list(self._messages)
+    def messages(self, max_tokens: int | None = None, **options: Any) -> list[Message]:
+        """Return the messages; drop old ones that a small model has no room for."""
+        messages, room = list(self._messages), max_tokens
+        while room is not None and len(messages) > 1 and len(str(messages)) // 3 > room:
+            del messages[0]
+        return messages
 
 
 class with_model:  # noqa: N801 - used as a decorator

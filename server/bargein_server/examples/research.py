@@ -29,6 +29,7 @@ from .model import Model, with_model
 
 PASSAGES = 4
 PASSAGE_CHARS = 700
+PASSAGES_PER_PUSH = 2000
 MAX_FILE_BYTES = 1_000_000
 
 reader: Model = Model(
@@ -100,7 +101,7 @@ def search(source: Callable[[], Iterable[Passage]], question: str, push: Push[in
         seen.update(hits.keys())
         if hits:
             found.append((passage, hits, len(words)))
-        if count % 500 == 0:
+        if count % PASSAGES_PER_PUSH == 0:
             push(count)
     push(count)
 

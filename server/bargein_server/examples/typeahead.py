@@ -45,7 +45,7 @@ async def agent(turn: Turn) -> AsyncGenerator[Output, None]:
     for paragraph in (best.text or "It has no description.").split("\n\n")[:4]:
         yield paragraph + "\n\n"
         await asyncio.sleep(0)
-    yield f"*{rate['inputs']} inputs, {rate['per_second']} a second.*"
+    yield f"*Inputs: {rate['inputs']}, {rate['per_second']} a second.*"
     yield turn.data("suggestions", [entry.name for entry in found[1:5]])
 
 
