@@ -42,7 +42,7 @@ SPDX = {
 """Identifiers of other words for licences in the metadata of packages."""
 
 VENDOR = ROOT / "clients" / "web" / "vendor"
-OURS = {".css", ".html", ".js", ".json", ".md", ".py", ".svg", ".ts", ".typed"}
+OURS = {".css", ".csv", ".html", ".js", ".json", ".md", ".py", ".svg", ".ts", ".typed"}
 """Suffixes of the files that are written in this project."""
 
 COPIED = re.compile(

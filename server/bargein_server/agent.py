@@ -234,6 +234,13 @@ one. An agent may have async methods `startup()` and `shutdown()`, which the ser
 """
 
 
+class AgentNotStarted(RuntimeError):
+    """The agent cannot start; the message has the cause and the remedy.
+
+    Raised by `startup()`, it ends the server with its message in one line, without a traceback.
+    """
+
+
 def check_agent(agent: object) -> None:
     """Raise `NotAnAgent` if `agent` is certainly not one.
 

@@ -14,13 +14,12 @@ from bargein_protocol import Progress, Status, TextDelta, Thought, ToolResult
 from bargein_server.agents.tools import ToolError
 from bargein_server.examples import calculator as calculator_module
 from bargein_server.examples.calculator import calculator, exponentiate
-from bargein_server.examples.specialists import panel
 from bargein_server.examples.trip import trip_planner
 from memory_client import Line, serve
 from model_server import Upstream
 from scripted_model import Model, call, say
 
-EXAMPLES = ("calculator", "trip", "specialists")
+EXAMPLES = ("calculator", "trip")
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -105,14 +104,3 @@ async def test_the_table_is_booked_although_the_user_interrupts() -> None:
     results = [message["content"] for message in messages if message["role"] == "tool"]
     assert results[:2] == ["cancelled", "cancelled"]
     assert json.loads(results[2]) == {"restaurant": "The Quiet Table, Oslo", "at": "19:30"}
-
-
-@pytest.mark.virtual_time
-async def test_the_specialists() -> None:
-    """All of them speak at the same time, then their verdicts are merged."""
-    line = await play(panel, "Shall we?")
-    spoken = [event.source for event in line.events if isinstance(event, TextDelta) and event.source]
-    assert set(spoken[:3]) == {"engineer", "lawyer", "accountant"}
-    assert "".join(line.texts()).endswith(
-        "The engineer says yes. The lawyer says perhaps. The accountant says no. So: ask again tomorrow."
-    )

@@ -44,13 +44,13 @@ def names(wheel: Path) -> list[str]:
 
 
 def test_the_wheel_has_no_strays(folder: Path) -> None:
-    """Three packages and the page: no tests, no documentation, no types of another language."""
+    """Three packages, the page, a table of an example: no tests, no documentation, no foreign types."""
     files = names(folder / f"bargein-{__version__}-py3-none-any.whl")
     roots = {"bargein_client", "bargein_protocol", "bargein_server", f"bargein-{__version__}.dist-info"}
     assert {file.partition("/")[0] for file in files} == roots
     suffixes = {".py", ".typed", ".js", ".css", ".html", ".svg"}
     others = [file for file in files if Path(file).suffix not in suffixes and ".dist-info/" not in file]
-    assert others == ["bargein_server/web/vendor/LICENSES.txt"]
+    assert others == ["bargein_server/examples/interrupts.csv", "bargein_server/web/vendor/LICENSES.txt"]
     assert [file for file in files if "test" in file] == []
 
 

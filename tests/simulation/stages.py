@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
+from types import ModuleType
 from unittest.mock import patch
 
 from msgspec import Struct
@@ -19,10 +20,9 @@ from bargein_server import Agent, Output, Turn
 from bargein_server.agents.chat_completions import OpenAIAgent
 from bargein_server.agents.local import LocalAgent, LocalModel
 from bargein_server.agents.tools import ToolError, tool
-from bargein_server.examples import calculator
+from bargein_server.examples import calculator, document, translation
 from bargein_server.examples.demo import demo
-from bargein_server.examples.specialists import panel
-from bargein_server.examples.translator import translator
+from bargein_server.examples.model import place
 from bargein_server.examples.trip import trip_planner
 from model_server import Call, Upstream
 from scripted_model import Model, Part, call, say
@@ -158,6 +158,17 @@ def _calculator(url: str) -> Agent:
     return calculator.calculator
 
 
+def _example(module: ModuleType) -> Callable[[str], Agent]:
+    """Return a function of the model's address that returns an example."""
+
+    def make(url: str) -> Agent:
+        place.arguments = {"model": "m", "base_url": url, "api_key": "none"}
+        agent: Agent = module.agent
+        return agent
+
+    return make
+
+
 class _LocalModel(LocalModel):
     """The model on this machine, without its process."""
 
@@ -193,8 +204,7 @@ SHIPPED = [
     Scene("demo", as_it_is(demo), "what?"),
     Scene("demo, legal", as_it_is(demo), "legal", protects=True),
     Scene("demo, fail", as_it_is(demo), "fail"),
-    Scene("translator", as_it_is(translator), "The sea is old. Good morning, world!"),
-    Scene("specialists", as_it_is(panel), "Shall we?"),
+    Scene("demo, team", as_it_is(demo), "team"),
     Scene("trip", as_it_is(trip_planner), "Plan a trip to Oslo"),
     Scene("openai", played(_openai, [WORDS])),
     Scene("openai, tools", played(_looping, TWO_CALLS, [call("refuse", call_id="c3", city="x")], [WORDS])),
@@ -213,6 +223,18 @@ SHIPPED = [
             [call("add", call_id="c1", a=1, b=2), call("multiply", call_id="c2", a=3, b=4)],
             [say("3 and 12.")],
         ),
+    ),
+    Scene(
+        "translation",
+        played(_example(translation), [say("Das Meer.")], [say("Es ist ", "alt.")]),
+        "The sea. It is old.",
+    ),
+    Scene(
+        "document",
+        played(
+            _example(document), [say("Tides\n", "Storms\n")], [say("They ", "rise.")], [say("They blow.")]
+        ),
+        "the sea",
     ),
     Scene("local", played(_local, [WORDS])),
 ]

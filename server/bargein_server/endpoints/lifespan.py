@@ -17,17 +17,13 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
-from ..agent import Agent, Contained
+from ..agent import Agent, AgentNotStarted, Contained
 from ..hosting.registry import SessionRegistry, Stopping, wait_until
 from ..settings import Settings
 
 log = logging.getLogger("bargein.server")
 
 Hook = Callable[[], Coroutine[Any, Any, object]]
-
-
-class AgentNotStarted(RuntimeError):
-    """The agent's `startup()` did not end in time; the message has the remedy."""
 
 
 class AgentLife:
