@@ -30,7 +30,7 @@ from .telemetry.setup import NotInstalled
 
 log = logging.getLogger("bargein.server")
 
-AGENTS = ("demo", "tone", "openai", "local")
+AGENTS = ("demo", "tone", "model", "openai", "local")
 DEFAULT_AGENT = "demo"
 
 
@@ -140,10 +140,14 @@ def _agent(options: argparse.Namespace) -> Agent:
     try:
         if options.agent == "openai":
             return _openai_agent(options.model)
+        if options.agent == "model":
+            return _model_agent(options.model)
         from .agents.local import LocalAgent
 
         return LocalAgent()
     except ImportError as error:
+        if "pip install" in str(error):  # the message names the extra
+            raise AgentNotFound(f"--agent {options.agent}: {error}") from None
         install = f'pip install "bargein[{options.agent}]"'
         raise AgentNotFound(f"--agent {options.agent} needs {error.name}: {install}") from None
     except ValueError as error:
@@ -160,6 +164,16 @@ def _openai_agent(model: str | None) -> Agent:
     return OpenAIAgent(model=model)
 
 
+def _model_agent(model: str | None) -> Agent:
+    from .agents.provider_models import ModelAgent
+
+    if not model:
+        raise AgentNotFound(
+            "--agent model needs a model: give --model PROVIDER:NAME, such as openai:gpt-5-mini"
+        )
+    return ModelAgent(model=model)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bargein-server",
@@ -170,7 +184,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("target", nargs="?", metavar="module:agent", help="an async generator function")
     parser.add_argument("--agent", choices=AGENTS, help=f"a built-in agent (default: {DEFAULT_AGENT})")
-    parser.add_argument("--model", help="the model of --agent openai (OPENAI_MODEL)")
+    parser.add_argument(
+        "--model",
+        help="the model of --agent model, such as anthropic:claude-sonnet-5, google:… or openai:…, or of "
+        "--agent openai (OPENAI_MODEL)",
+    )
     _add_address(parser)
     parser.add_argument(
         "--workers", type=_workers, default=1, help="number of processes; only 1 is supported"

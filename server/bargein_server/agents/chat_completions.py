@@ -177,6 +177,9 @@ class OpenAIAgent:
         NotATool: A tool cannot be described to a model.
     """
 
+    span_provider: str = "openai"
+    """Flavor of the API in spans, whatever server implements it."""
+
     def __init__(
         self,
         *,
@@ -258,7 +261,7 @@ class OpenAIAgent:
         """Call the model once, with retries before its first token."""
         retries = Retries(self.max_retries)
         while True:
-            call = ModelCall(turn, self.model, self.base_url, self._options)
+            call = ModelCall(turn, self.model, self.base_url, self._options, self.span_provider)
             try:
                 with call.span.current():
                     stream = await self._request(turn, dialogue, choice)
