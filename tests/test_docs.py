@@ -225,4 +225,4 @@ def test_options_and_settings_in_the_text_exist(page: str) -> None:
     options = {option for part in code for option in re.findall(r"--[a-z-]+", part)} - {"--help", "--no-deps"}
     assert [option for option in sorted(options) if option not in help_of("bargein-server")] == []
     names = {part for part in code if re.fullmatch(r"[a-z_]+_s", part)}
-    assert names - {"timeout_s"} <= set(Settings.__struct_fields__)
+    assert names - {"timeout_s", "start_s"} <= set(Settings.__struct_fields__)

@@ -70,9 +70,9 @@ async def talk(provider: Provider) -> AsyncIterator[Talk]:
     """A conversation with thinking and a tool."""
     conversation = Talk(provider, tools=[add], thinking=True, instructions="Be brief.")
     yield conversation
-    assert not conversation.agent._kept
     await conversation.sessions.shut_down()
     assert not conversation.sessions.abandoned
+    assert not conversation.agent._kept
 
 
 async def test_text_thoughts_and_usage(talk: Talk) -> None:

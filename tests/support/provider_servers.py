@@ -1,7 +1,7 @@
 """The APIs of Anthropic and Google under the control of a test: their streams, their refusals.
 
 An answer is written with the same words for both, on a `model_server.Call`. The servers refuse histories
-for the reasons for which the real ones do, with status 400; `Provider.refused` has the reasons.
+for the reasons for which the real ones do, with status 400 and an assertion that has the reason.
 
     async with Anthropic() as provider:
         answer = await provider.answer()    # a valid request has arrived
@@ -207,7 +207,8 @@ class Provider:
     Attributes:
         model: Name of a model for `ModelAgent`.
         overloaded: Status of an overloaded server.
-        refused: Why requests were refused.
+        limited: Finish reason of an answer that is as long as it may be.
+        filtered: Finish reason of an answer that was stopped for its content.
     """
 
     model: str
@@ -217,7 +218,6 @@ class Provider:
 
     def __init__(self) -> None:
         self.upstream = Upstream()
-        self.refused: list[str] = []
 
     async def __aenter__(self) -> Self:
         await self.upstream.__aenter__()
@@ -225,7 +225,6 @@ class Provider:
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.upstream.__aexit__()
-        assert self.refused == []
 
     @property
     def url(self) -> str:
@@ -237,9 +236,9 @@ class Provider:
         call = await self.upstream.call()
         try:
             self.check(call.body)
-        except AssertionError as error:
-            self.refused.append(str(error))
+        except AssertionError:
             self.made(call).fail(400)
+            raise
         return self.made(call)
 
     @abstractmethod

@@ -32,7 +32,8 @@ from bargein_server.agent import Message, Output, Turn, TurnFailed, calls_messag
 
 from .completion import Completion, ModelCall
 from .tool_loop import ToolRunner
-from .tools import Tool, toolset
+from .tool_sources import Toolset, ToolSource
+from .tools import Tool
 
 FIRST_WAIT_S = 0.5
 LONGEST_BACKOFF_S = 8.0
@@ -161,7 +162,7 @@ class OpenAIAgent:
         instructions: The system prompt.
         history_tokens: The history's share of the model's context; older exchanges are left out.
             None sends all. In both cases a history that the server rejects as too long is shortened.
-        tools: Tools for the model: functions, or results of `tool()`.
+        tools: Tools for the model: functions, results of `tool()`, or MCP servers (`mcp_tools.mcp`).
         max_steps: Maximum number of model calls in a turn; the last one is without tools, so that the
             model answers with the results that it has.
         final_tool: For models that are driven by forced tool calls: name of a tool whose call ends the
@@ -188,7 +189,7 @@ class OpenAIAgent:
         api_key: str | None = None,
         instructions: str | None = None,
         history_tokens: int | None = None,
-        tools: Iterable[Tool | Callable[..., Any]] = (),
+        tools: Iterable[Tool | Callable[..., Any] | ToolSource] = (),
         max_steps: int = 12,
         final_tool: str | None = None,
         final_field: str = "answer",
@@ -208,14 +209,22 @@ class OpenAIAgent:
         self.max_steps = max_steps
         self.max_retries = max_retries
         self.stall_s = stall_s
-        self._tools = toolset(tools)
+        self._tools = Toolset(tools)
         self._final = (final_tool, final_field) if final_tool is not None else None
         if final_tool is not None and final_tool not in self._tools:
-            self._tools[final_tool] = _final_tool(final_tool, final_field)
+            self._tools.add(_final_tool(final_tool, final_field))
         self._options = options
         self._client: openai.AsyncOpenAI | None = None
         self._http_client: Any = None
         self._asks_usage = True
+
+    async def startup(self) -> None:
+        """Connect the sources of tools, such as MCP servers."""
+        await self._tools.startup()
+
+    async def shutdown(self) -> None:
+        """Disconnect the sources of tools."""
+        await self._tools.shutdown()
 
     async def __call__(self, turn: Turn) -> AsyncGenerator[Output, None]:
         """Answer the turn.
@@ -230,6 +239,7 @@ class OpenAIAgent:
 
     async def _answer(self, turn: Turn) -> AsyncGenerator[Output, None]:
         """Call the model and run its tool calls, until it answers."""
+        await self._tools.refresh()
         dialogue: list[Message] = []
         for index in range(self.max_steps):
             last = index == self.max_steps - 1

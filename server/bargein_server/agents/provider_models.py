@@ -87,7 +87,7 @@ class ModelAgent(OpenAIAgent):
             provider, self._model = model.system, model
             super().__init__(model=model.model_name, base_url=model.base_url, api_key="none", **settings)
         self._provider = provider
-        self.span_provider = _SPAN_NAMES.get(provider, provider)
+        self.span_provider: str = _SPAN_NAMES.get(provider, provider)
         _import_provider(provider if self._model is None else "")
 
     async def __call__(self, turn: Turn) -> AsyncGenerator[Output, None]:

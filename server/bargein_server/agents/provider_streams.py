@@ -74,7 +74,7 @@ class ProviderStream:
         kept: list[ModelResponse],
         url: str,
     ) -> None:
-        self.response = httpx2.Response(200, headers={"content-type": "text/event-stream"})
+        self.response: httpx2.Response = httpx2.Response(200, headers={"content-type": "text/event-stream"})
         self._opened = opened
         self._stream = stream
         self._kept = kept
