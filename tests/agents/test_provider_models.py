@@ -72,7 +72,7 @@ async def talk(provider: Provider) -> AsyncIterator[Talk]:
     yield conversation
     await conversation.sessions.shut_down()
     assert not conversation.sessions.abandoned
-    assert not conversation.agent._kept
+    assert not conversation.agent._own_messages
 
 
 async def test_text_thoughts_and_usage(talk: Talk) -> None:

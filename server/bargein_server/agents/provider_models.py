@@ -68,7 +68,7 @@ class ModelAgent(OpenAIAgent):
         api_key: str | None = None,
         **settings: Any,
     ) -> None:
-        self._kept: dict[Turn, list[ModelResponse]] = {}
+        self._own_messages: dict[Turn, list[ModelResponse]] = {}
         self._model: Model | None = None
         self._model_http_client: Any = None
         self._provider = "openai"
@@ -101,7 +101,7 @@ class ModelAgent(OpenAIAgent):
                 async for output in outputs:
                     yield output
         finally:
-            self._kept.pop(turn, None)
+            self._own_messages.pop(turn, None)
 
     async def _create(self, turn: Turn, messages: list[Message], choice: Any) -> Any:
         if self._provider == "openai":
@@ -109,7 +109,7 @@ class ModelAgent(OpenAIAgent):
         from .provider_messages import request_of
         from .provider_streams import ProviderStream
 
-        kept = self._kept.setdefault(turn, [])
+        kept = self._own_messages.setdefault(turn, [])
         tools = [tool.specification()["function"] for tool in self._tools.values()]
         request = request_of(messages, kept, tools, self._options, choice)
         return await ProviderStream.open(self._model_of(turn), request, kept)

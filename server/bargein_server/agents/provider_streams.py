@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
 from json import dumps
 from typing import Any, NoReturn, Self
 
@@ -109,6 +109,17 @@ class ProviderStream:
         await self._opened.__aexit__(None, None, None)
 
     async def __aiter__(self) -> AsyncGenerator[ChatCompletionChunk, None]:
+        async with aclosing(self.chunks()) as chunks:
+            async for chunk in chunks:
+                yield ChatCompletionChunk.construct(**chunk)
+
+    async def chunks(self) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield the chunks as decoded JSON.
+
+        Raises:
+            openai.OpenAIError: The provider reported an error, or the connection broke.
+            StreamCut: The answer ended with an error.
+        """
         with _openai_errors(self._url):
             events: AsyncIterator[ModelResponseStreamEvent] = aiter(self._stream)
             async for event in events:
@@ -133,15 +144,15 @@ class ProviderStream:
 
     def _chunk(
         self, delta: dict[str, Any], reason: str | None = None, usage: dict[str, int] | None = None
-    ) -> ChatCompletionChunk:
-        return ChatCompletionChunk.construct(
-            id=self._stream.provider_response_id or "",
-            created=0,
-            model=self._stream.model_name,
-            object="chat.completion.chunk",
-            choices=[{"index": 0, "delta": delta, "finish_reason": reason}],
-            usage=usage,
-        )
+    ) -> dict[str, Any]:
+        return {
+            "id": self._stream.provider_response_id or "",
+            "created": 0,
+            "model": self._stream.model_name,
+            "object": "chat.completion.chunk",
+            "choices": [{"index": 0, "delta": delta, "finish_reason": reason}],
+            "usage": usage,
+        }
 
 
 def _delta(event: ModelResponseStreamEvent) -> dict[str, Any] | None:
