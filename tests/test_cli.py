@@ -346,6 +346,36 @@ async def test_a_key_alone_starts_with_a_default_model(tmp_path: Path) -> None:
         await server.communicate()
 
 
+def test_the_model_agent_needs_a_model_a_key_and_a_package(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message has the flag, the variable or the extra that is missing."""
+    for variable in (
+        "ANTHROPIC_API_KEY",
+        "GOOGLE_API_KEY",
+        "GEMINI_API_KEY",
+        "OPENAI_API_KEY",
+        "OPENAI_BASE_URL",
+    ):
+        monkeypatch.delenv(variable, raising=False)
+    assert "give --model PROVIDER:NAME" in said(capsys, "--agent", "model")
+    for model, key in (("anthropic:claude", "ANTHROPIC_API_KEY"), ("google:gemini", "GOOGLE_API_KEY"),
+                       ("openai:gpt", "OPENAI_API_KEY"), ("llama3:8b", "OPENAI_API_KEY")):  # fmt: skip
+        assert f"pass api_key= or set {key}" in said(capsys, "--agent", "model", "--model", model)
+    assert "expected a model such as google:NAME" in said(capsys, "--agent", "model", "--model", "google:")
+    for package, model, name in (
+        ("anthropic", "anthropic:claude", "ANTHROPIC"),
+        ("google", "google:gemini", "GEMINI"),
+    ):
+        monkeypatch.setenv(f"{name}_API_KEY", "k")
+        missing = "anthropic" if package == "anthropic" else "google.genai"
+        monkeypatch.setitem(sys.modules, missing, None)
+        for module in (f"pydantic_ai.models.{package}", f"pydantic_ai.providers.{package}"):
+            monkeypatch.delitem(sys.modules, module, raising=False)
+        error = said(capsys, "--agent", "model", "--model", model)
+        assert f'pip install "bargein[{package}]"' in error
+
+
 def test_an_unknown_variable_is_a_wrong_call(
     hello: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

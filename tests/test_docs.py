@@ -22,7 +22,8 @@ from openai import AsyncOpenAI
 from bargein_server import Settings, Turn
 from documentation import ROOT, Block, anchors, blocks, commands, links, pages
 from live_server import Serving, ask, serving
-from model_server import Upstream
+from model_server import Call, Upstream
+from provider_servers import AnthropicAnswer
 from waiting import WAIT_S
 
 GUIDES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "server" / "docs").glob("*.md"))
@@ -39,10 +40,23 @@ async def echo(turn: Turn) -> Any:
 @pytest.fixture
 async def model(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A model that answers every request."""
-    async with Upstream(lambda call: call.answer("A boat.")) as upstream:
+    async with Upstream(answer_request) as upstream:
+        for provider in ("OPENAI", "ANTHROPIC"):
+            monkeypatch.setenv(f"{provider}_API_KEY", "none")
         monkeypatch.setenv("OPENAI_BASE_URL", upstream.url)
-        monkeypatch.setenv("OPENAI_API_KEY", "none")
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", upstream.url.removesuffix("/v1"))
         yield upstream
+
+
+def answer_request(call: Call) -> None:
+    """Answer in the API of the request."""
+    if not call.path.startswith("/v1/messages"):
+        call.answer("A boat.")
+        return
+    answer = AnthropicAnswer(call)
+    answer.open()
+    answer.say("A boat.")
+    answer.finish()
 
 
 def execute(block: Block, scope: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +109,7 @@ async def test_snippets_run(page: str, model: Upstream, monkeypatch: pytest.Monk
             vars(module).update(scope)
             monkeypatch.setitem(sys.modules, name, module)
     for command in commands(page):
-        for target in re.findall(r"bargein-server.* (\w[\w.]*):(\w+)", command):
+        for target in re.findall(r"bargein-server(?!.* --model).* (\w[\w.]*):(\w+)", command):
             assert is_agent(getattr(import_module(target[0]), target[1])), command
     for value in scope.values():
         if isinstance(value, AsyncOpenAI):  # made at module level: its connections belong to this loop
@@ -215,4 +229,4 @@ def test_options_and_settings_in_the_text_exist(page: str) -> None:
     options = {option for part in code for option in re.findall(r"--[a-z-]+", part)} - {"--help", "--no-deps"}
     assert [option for option in sorted(options) if option not in help_of("bargein-server")] == []
     names = {part for part in code if re.fullmatch(r"[a-z_]+_s", part)}
-    assert names - {"timeout_s"} <= set(Settings.__struct_fields__)
+    assert names - {"timeout_s", "start_s"} <= set(Settings.__struct_fields__)

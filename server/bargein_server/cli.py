@@ -30,7 +30,7 @@ from .telemetry.setup import NotInstalled
 
 log = logging.getLogger("bargein.server")
 
-AGENTS = ("demo", "tone", "openai", "local")
+AGENTS = ("demo", "tone", "model", "openai", "local")
 DEFAULT_AGENT = "demo"
 
 
@@ -133,6 +133,8 @@ def _log_address(name: str, url: str) -> None:
 def _agent(options: argparse.Namespace) -> Agent:
     if options.target is not None and options.agent is not None:
         raise AgentNotFound(f"expected {options.target} or --agent {options.agent}, not both")
+    if options.mcp and options.agent not in ("model", "openai"):
+        raise AgentNotFound("--mcp gives tools to --agent model or --agent openai")
     if options.target is not None:
         return load_agent(options.target)
     if (options.agent or DEFAULT_AGENT) == "demo":
@@ -145,25 +147,47 @@ def _agent(options: argparse.Namespace) -> Agent:
         return tone
     try:
         if options.agent == "openai":
-            return _openai_agent(options.model)
+            return _openai_agent(options.model, options.mcp)
+        if options.agent == "model":
+            return _model_agent(options.model, options.mcp)
         from .agents.local import LocalAgent
 
         return LocalAgent()
     except ImportError as error:
+        if "pip install" in str(error):  # the message names the extra
+            raise AgentNotFound(f"--agent {options.agent}: {error}") from None
         install = f'pip install "bargein[{options.agent}]"'
         raise AgentNotFound(f"--agent {options.agent} needs {error.name}: {install}") from None
     except ValueError as error:
         raise AgentNotFound(f"--agent {options.agent}: {error}") from None
 
 
-def _openai_agent(model: str | None) -> Agent:
+def _openai_agent(model: str | None, servers: Sequence[str]) -> Agent:
     from .agents.chat_completions import OpenAIAgent
 
     if not os.environ.get("OPENAI_API_KEY") and not os.environ.get("OPENAI_BASE_URL"):
         raise AgentNotFound("--agent openai needs OPENAI_API_KEY, or OPENAI_BASE_URL for another server")
     if not model and not os.environ.get("OPENAI_MODEL") and os.environ.get("OPENAI_BASE_URL"):
         raise AgentNotFound("--agent openai needs a model: give --model NAME or set OPENAI_MODEL")
-    return OpenAIAgent(model=model)
+    return OpenAIAgent(model=model, tools=_mcp_tools(servers))
+
+
+def _model_agent(model: str | None, servers: Sequence[str]) -> Agent:
+    from .agents.provider_models import ModelAgent
+
+    if not model:
+        raise AgentNotFound(
+            "--agent model needs a model: give --model PROVIDER:NAME, such as openai:gpt-5-mini"
+        )
+    return ModelAgent(model=model, tools=_mcp_tools(servers))
+
+
+def _mcp_tools(servers: Sequence[str]) -> list[Any]:
+    if not servers:
+        return []
+    from .agents.mcp_tools import mcp
+
+    return [mcp(server) for server in servers]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -178,7 +202,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--agent", choices=AGENTS, help=f"a built-in agent (default: {DEFAULT_AGENT})")
     parser.add_argument(
         "--model",
-        help="the model of --agent openai (OPENAI_MODEL; at OpenAI's own server it has a default)",
+        help="the model of --agent model, such as anthropic:claude-sonnet-5, google:… or openai:…, or of "
+        "--agent openai (OPENAI_MODEL; at OpenAI's own server it has a default)",
+    )
+    parser.add_argument(
+        "--mcp",
+        action="append",
+        default=[],
+        metavar="COMMAND|URL",
+        help="MCP server whose tools the model of --agent model or openai gets (repeatable)",
     )
     _add_address(parser)
     parser.add_argument(

@@ -46,10 +46,11 @@ class Call:
             b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
         )
 
-    def event(self, data: Any) -> None:
+    def event(self, data: Any, name: str | None = None) -> None:
         """Send one server-sent event: a string as it is, anything else as JSON."""
         text = data if isinstance(data, str) else json.dumps(data)
-        payload = f"data: {text}\n\n".encode()
+        named = "" if name is None else f"event: {name}\n"
+        payload = f"{named}data: {text}\n\n".encode()
         self._write(f"{len(payload):x}\r\n".encode() + payload + b"\r\n")
 
     def comment(self, text: str = "keep-alive") -> None:
@@ -86,6 +87,10 @@ class Call:
     def done(self) -> None:
         """End the stream properly; the connection can be used again."""
         self.event("[DONE]")
+        self.end()
+
+    def end(self) -> None:
+        """End the body."""
         self._write(b"0\r\n\r\n")
 
     def answer(self, *texts: str) -> None:

@@ -30,7 +30,8 @@ from .retries import Retries, ThinkingStatus, wait_with_status
 from .shortening import Prompt
 from .think_tags import writes_tags
 from .tool_loop import ToolRunner
-from .tools import Tool, toolset
+from .tool_sources import Toolset, ToolSource
+from .tools import Tool
 
 log: logging.Logger = logging.getLogger("bargein.model")
 
@@ -63,7 +64,7 @@ class OpenAIAgent:
         instructions: The system prompt.
         history_tokens: The history's share of the model's context; older exchanges are left out.
             None sends all. In both cases a history that the server rejects as too long is shortened.
-        tools: Tools for the model: functions, or results of `tool()`.
+        tools: Tools for the model: functions, results of `tool()`, or MCP servers (`mcp_tools.mcp`).
         max_steps: Maximum number of model calls in a turn; the last one is without tools, so that the
             model answers with the results that it has.
         final_tool: For models that are driven by forced tool calls: name of a tool whose call ends the
@@ -82,6 +83,9 @@ class OpenAIAgent:
         NotATool: A tool cannot be described to a model.
     """
 
+    span_provider: str = "openai"
+    """Flavor of the API in spans, whatever server implements it."""
+
     def __init__(
         self,
         *,
@@ -90,7 +94,7 @@ class OpenAIAgent:
         api_key: str | None = None,
         instructions: str | None = None,
         history_tokens: int | None = None,
-        tools: Iterable[Tool | Callable[..., Any]] = (),
+        tools: Iterable[Tool | Callable[..., Any] | ToolSource] = (),
         max_steps: int = 12,
         final_tool: str | None = None,
         final_field: str = "answer",
@@ -114,10 +118,10 @@ class OpenAIAgent:
         self.max_steps = max_steps
         self.max_retries = max_retries
         self.stall_s = stall_s
-        self._tools = toolset(tools)
+        self._tools = Toolset(tools)
         self._final = (final_tool, final_field) if final_tool is not None else None
         if final_tool is not None and final_tool not in self._tools:
-            self._tools[final_tool] = _final_tool(final_tool, final_field)
+            self._tools.add(_final_tool(final_tool, final_field))
         self._options = options
         self._client: openai.AsyncOpenAI | None = None
         self._http_client: Any = None
@@ -125,6 +129,14 @@ class OpenAIAgent:
         self._kept = KeptMessages()
         anywhere = writes_tags(self.model) if think_tags is None else think_tags
         self._think_tags = "anywhere" if anywhere else "begin" if think_tags is None else None
+
+    async def startup(self) -> None:
+        """Connect the sources of tools, such as MCP servers."""
+        await self._tools.startup()
+
+    async def shutdown(self) -> None:
+        """Disconnect the sources of tools."""
+        await self._tools.shutdown()
 
     async def __call__(self, turn: Turn) -> AsyncGenerator[Output, None]:
         """Answer the turn.
@@ -140,6 +152,7 @@ class OpenAIAgent:
 
     async def _answer(self, turn: Turn, prompt: Prompt) -> AsyncGenerator[Output, None]:
         """Call the model and run its tool calls, until it answers."""
+        await self._tools.refresh()
         for index in range(self.max_steps):
             last = index == self.max_steps - 1
             step = Completion(turn, self._final, self._think_tags)
@@ -173,7 +186,7 @@ class OpenAIAgent:
         """Call the model once, with retries before its first token."""
         retries = Retries(self.max_retries)
         while True:
-            call = ModelCall(turn, self.model, self.base_url, self._options)
+            call = ModelCall(turn, self.model, self.base_url, self._options, self.span_provider)
             try:
                 with ThinkingStatus(turn) as thinking:
                     async with aclosing(self._attempt(turn, step, prompt, choice, call)) as outputs:
@@ -203,7 +216,7 @@ class OpenAIAgent:
         client: Any = turn.http_client()
         first_byte_s = getattr(client, "first_byte_s", FIRST_BYTE_S)
         silence_s = getattr(client, "silence_s", SILENCE_S) if self.stall_s is None else self.stall_s
-        chunks = read_chunks(stream.response, first_byte_s, silence_s)
+        chunks = self._chunks(stream, first_byte_s, silence_s)
         async with stream, aclosing(chunks):
             begun = False
             async for chunk in chunks:
@@ -224,6 +237,11 @@ class OpenAIAgent:
             return "none" if last and self._tools else None
         final = {"type": "function", "function": {"name": self._final[0]}}
         return final if last else "required"
+
+    def _chunks(
+        self, stream: Any, first_byte_s: float, silence_s: float
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        return read_chunks(stream.response, first_byte_s, silence_s)
 
     async def _request(self, turn: Turn, prompt: Prompt, choice: Any) -> ChunkStream:
         """Open a stream; adapt to a server that refuses a part of the request."""

@@ -29,13 +29,20 @@ class ModelCall:
         model: The model's name.
         base_url: URL of the API; None for OpenAI's own.
         options: Options of the request.
+        provider: Flavor of the API, whatever server implements it.
     """
 
-    def __init__(self, turn: Turn, model: str, base_url: str | None, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        turn: Turn,
+        model: str,
+        base_url: str | None,
+        options: Mapping[str, Any],
+        provider: str = "openai",
+    ) -> None:
         attributes: dict[str, Attribute] = {
             "gen_ai.operation.name": "chat",
-            # The flavour of the API, whatever server implements it.
-            "gen_ai.provider.name": "openai",
+            "gen_ai.provider.name": provider,
             "gen_ai.request.model": model,
             "gen_ai.request.stream": True,
             **_server(base_url or "https://api.openai.com/v1"),

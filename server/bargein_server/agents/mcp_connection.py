@@ -1,0 +1,225 @@
+"""Connection to an MCP server, in a task of its own.
+
+The package `mcp` works with task groups and cancel scopes, which the task that enters them must leave. So one
+task enters and leaves a connection, and each call has a task of its own, outside the context of any turn: the
+end of a turn cancels the call, and the notification of that to the server still gets out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from contextvars import Context
+from typing import Any
+
+import httpx2
+from mcp import Client, MCPError
+from mcp.client.stdio import StdioServerParameters, stdio_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.dispatcher import ProgressFnT
+from mcp.types import (
+    CONNECTION_CLOSED,
+    CallToolResult,
+    Implementation,
+    ServerNotification,
+    Tool,
+    ToolListChangedNotification,
+)
+
+MAX_PAGES = 100
+TIMEOUT = httpx2.Timeout(30.0, read=300.0)
+_CANCEL_S = 1.0
+
+
+class ServerLost(Exception):
+    """The connection has ended; a call that was on its way may have run."""
+
+
+class Connection:
+    """One connection to an MCP server.
+
+    Args:
+        target: Command and its environment, or the URL of a server.
+        headers: Headers of HTTP requests.
+        listed: Called with the tools, first when they are known, then whenever they change.
+
+    Attributes:
+        open: Whether calls can be sent.
+    """
+
+    def __init__(
+        self,
+        target: StdioServerParameters | str,
+        headers: dict[str, str],
+        listed: Callable[[list[Tool]], None],
+    ) -> None:
+        self.open: bool = False
+        self._target = target
+        self._headers = headers
+        self._listed = listed
+        self._client: Client | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._stop = False
+        self._changed = False
+
+    async def start(self, timeout_s: float) -> None:
+        """Connect and list the tools.
+
+        Cancelling it is safe: the connection is taken down.
+
+        Raises:
+            Exception: The server cannot be started or reached, or is none; `TimeoutError` after the time.
+        """
+        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._run(ready), name="MCP server", context=Context())
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.shield(ready)
+        except BaseException:
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=timeout_s)
+            raise
+
+    async def stop(self) -> None:
+        """Disconnect, and end the server's process."""
+        self._stop, self.open = True, False
+        self._wake.set()
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    async def call(self, name: str, arguments: dict[str, Any], progress: ProgressFnT) -> CallToolResult:
+        """Call a tool. Cancelling it cancels the call at the server.
+
+        Raises:
+            ServerLost: The connection ended before the result.
+            MCPError: The server refused the call.
+        """
+        client = self._client
+        if client is None or not self.open:
+            raise ServerLost("the server is not connected")
+        sending = asyncio.create_task(
+            client.call_tool(name, arguments, progress_callback=progress), context=Context()
+        )
+        try:
+            return await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            if not sending.cancel():
+                raise
+            await asyncio.wait({sending}, timeout=_CANCEL_S)  # the server is notified now
+            raise
+        except MCPError as error:
+            if error.code == CONNECTION_CLOSED or "terminated" in error.message:
+                self._lost()
+                raise ServerLost(error.message) from error
+            raise
+
+    def _lost(self) -> None:
+        self.open = False
+        self._wake.set()
+
+    async def _run(self, ready: asyncio.Future[None]) -> None:
+        try:
+            async with Client(
+                self._transport(),
+                message_handler=self._on_message,
+                client_info=Implementation(name="bargein", version="1"),
+                cache=None,
+            ) as client:
+                self._client = client
+                await self._list(client)
+                self.open = True
+                ready.set_result(None)
+                following = asyncio.create_task(self._follow(client))
+                try:
+                    await self._serve(client)
+                finally:
+                    following.cancel()
+                    await asyncio.wait({following})
+        except (asyncio.CancelledError, Exception) as error:
+            # What ends a connection is reported to those who wait for it; later callers find it not open.
+            if not ready.done():
+                ready.set_exception(
+                    ServerLost("cancelled") if isinstance(error, asyncio.CancelledError) else error
+                )
+                ready.exception()
+        finally:
+            self.open, self._client = False, None
+
+    async def _serve(self, client: Client) -> None:
+        while not self._stop and self.open:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._changed:
+                self._changed = False
+                await self._list(client)
+
+    async def _follow(self, client: Client) -> None:
+        """Follow changes of the list at servers that report them only to those who ask."""
+        tools = client.server_capabilities.tools
+        if client.protocol_version < "2026" or tools is None or not tools.list_changed:
+            return
+        try:
+            async with client.listen(tools_list_changed=True) as changes:
+                async for _ in changes:
+                    self._changed = True
+                    self._wake.set()
+        except (MCPError, RuntimeError, TimeoutError):
+            return  # the server does not report changes, or not any more
+
+    async def _on_message(self, message: ServerNotification | Exception) -> None:
+        if isinstance(message, ToolListChangedNotification):
+            self._changed = True
+            self._wake.set()
+
+    async def _list(self, client: Client) -> None:
+        tools: list[Tool] = []
+        cursor: str | None = None
+        for _ in range(MAX_PAGES):
+            page = await client.list_tools(cursor=cursor)
+            tools += page.tools
+            cursor = page.next_cursor
+            if not cursor:
+                break
+        self._listed(tools)
+
+    @asynccontextmanager
+    async def _transport(self) -> Any:
+        if isinstance(self._target, str):
+            async with (
+                httpx2.AsyncClient(headers=self._headers, timeout=TIMEOUT) as http_client,
+                streamable_http_client(self._target, http_client=http_client) as (read, write),
+            ):
+                yield read, write
+        else:
+            async with stdio_client(self._target) as (read, write):
+                yield _Watched(read, self._lost), write
+
+
+class _Watched:
+    """Stream of a server's messages that reports its end."""
+
+    def __init__(self, inner: Any, ended: Callable[[], None]) -> None:
+        self._inner = inner
+        self._ended = ended
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def __aenter__(self) -> Any:
+        await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> Any:
+        return await self._inner.__aexit__(*error)
+
+    def __aiter__(self) -> Any:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await self._inner.__anext__()
+        except BaseException:
+            self._ended()
+            raise
