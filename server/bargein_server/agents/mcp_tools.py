@@ -201,6 +201,10 @@ class McpTool(Tool):
         """Return the arguments as they are."""
         return arguments
 
+    def unknown(self, arguments: dict[str, Any]) -> list[str]:
+        """Return none: the server decides."""
+        return []
+
     def bind(self, arguments: dict[str, Any], turn: Turn) -> partial[Any]:
         """Return the call, ready to be made."""
         return partial(self._server.call, self.remote_name, arguments)
