@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bargein_server.agents.completion import StringField
+from bargein_server.agents.string_field import StringField
 
 plain = st.none() | st.booleans() | st.integers() | st.text()
 values = (
