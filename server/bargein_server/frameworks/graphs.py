@@ -312,7 +312,7 @@ class _Consent:
         """Return the call whose tool raised an interrupt."""
         for given_id, error in self._recorder.paused.items():
             raised = error.args[0] if error.args else ()
-            if isinstance(raised, Sequence) and any(one.id == interrupt.id for one in raised):
+            if isinstance(raised, Sequence) and interrupt in raised:
                 return given_id
         return None
 

@@ -9,6 +9,7 @@ import json
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import suppress
+from contextvars import ContextVar
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -210,9 +211,11 @@ def _recording_class() -> Any:
             if recorder is None:
                 return await work()
             await recorder.written(ctx.tool_call_id)
-            plain = getattr(tool, "is_async", True) is False
-            run = recorder.run_shielded if plain else recorder.run
-            return await run(ctx.tool_call_id, None, work, _value_of)
+            token = _RUNNING.set(ctx.tool_call_id)
+            try:
+                return await recorder.run(ctx.tool_call_id, None, work, _value_of, late=True)
+            finally:
+                _RUNNING.reset(token)
 
     class Recording(AbstractCapability[Any]):
         def __init__(self, recorder: ToolRecorder) -> None:
@@ -231,6 +234,10 @@ def _value_of(result: Any) -> Any:
     return result.return_value if isinstance(result, ToolReturn) else result
 
 
+_RUNNING: ContextVar[str | None] = ContextVar("bargein_running_tool", default=None)
+"""The call whose tool runs in this context."""
+
+
 class SessionExecutor(Executor):
     """Executor for blocking tools: threads of the session, where none begins after the turn's end.
 
@@ -247,15 +254,16 @@ class SessionExecutor(Executor):
         thread = self._recorder.turn.tools.run_in_thread(
             self._recorder.gated(partial(function, *args, **options))
         )
-        thread.add_done_callback(partial(_copy_result, made))
+        thread.add_done_callback(partial(self._copy_result, made, _RUNNING.get()))
         return made
 
-
-def _copy_result(made: Future[Any], thread: asyncio.Future[Any]) -> None:
-    if thread.cancelled():
-        made.cancel()
-    elif made.set_running_or_notify_cancel():
-        if (error := thread.exception()) is not None:
+    def _copy_result(self, made: Future[Any], call_id: str | None, thread: asyncio.Future[Any]) -> None:
+        if thread.cancelled():
+            made.cancel()
+        elif not made.set_running_or_notify_cancel():  # nobody waits for it any more
+            if call_id is not None:
+                self._recorder.settle_late(call_id, thread, _value_of)
+        elif (error := thread.exception()) is not None:
             made.set_exception(error)
         else:
             made.set_result(thread.result())

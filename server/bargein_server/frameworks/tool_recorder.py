@@ -17,7 +17,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -158,28 +158,38 @@ class ToolRecorder:
         arguments: Mapping[str, Any] | None,
         work: Callable[[], Awaitable[T]],
         result_of: Callable[[T], Any],
+        *,
+        late: bool = False,
     ) -> T:
         """Run an asynchronous tool, and record its begin and its result.
 
-        No other code runs between the last test of the fence and the first step of `work`.
+        A call whose tool has returned does not run again, as LangGraph wants it to when a node continues
+        after a pause: what it returned is returned again. No other code runs between the last test of the fence and the first step of `work`.
 
         Args:
             given_id: The framework's id.
             arguments: The arguments; those that the model wrote if None.
             work: Calls the tool.
             result_of: Returns the result for the model, from what `work` returned.
+            late: A part of it may run in a thread, whose result `settle_late` records after a cancel.
 
         Raises:
             TurnClosed: The turn has ended: the tool does not begin.
         """
         call = self._recorded(given_id)
-        await self._begin(call, arguments, late=False)
+        if call is not None and call.has_returned:
+            return cast(T, call.returned)
+        await self._begin(call, arguments, late)
         try:
             result = await work()
         except Exception as error:
             self._note_failure(call, error)
             raise
-        return await self._report(call, result, result_of)
+        if call is not None:
+            call.has_returned, call.returned = True, result
+            self._settle(call, result_of(result))
+            await self._send_result(call)
+        return result
 
     async def run_in_thread(
         self,
@@ -193,36 +203,22 @@ class ToolRecorder:
         A thread cannot be stopped. If the turn ends while it runs, its result enters the history when it
         returns.
         """
-        return await self.run_shielded(
-            given_id, arguments, lambda: self.turn.tools.run_in_thread(self.gated(function)), result_of
-        )
-
-    async def run_shielded(
-        self,
-        given_id: str | None,
-        arguments: Mapping[str, Any] | None,
-        work: Callable[[], Awaitable[T]],
-        result_of: Callable[[T], Any],
-    ) -> T:
-        """Run a tool that waits for a thread; otherwise as `run_in_thread`.
-
-        Args:
-            given_id: The framework's id.
-            arguments: The arguments.
-            work: Calls the tool, whose thread runs a `gated` function. It is not cancelled.
-            result_of: Returns the result for the model.
-        """
         call = self._recorded(given_id)
+        if call is not None and call.has_returned:
+            return cast(T, call.returned)
         await self._begin(call, arguments, late=True)
-        running = asyncio.ensure_future(work())
-        _RUNNING.add(running)
-        running.add_done_callback(lambda _: self._settle_late(call, running, result_of))
+        thread = self.turn.tools.run_in_thread(self.gated(function))
+        if call is not None:
+            thread.add_done_callback(lambda _: self.settle_late(call.given_id, thread, result_of))
         try:
-            result = await asyncio.shield(running)
+            result = await asyncio.shield(thread)
         except Exception as error:
             self._note_failure(call, error)
             raise
-        return await self._report(call, result, result_of)
+        if call is not None:
+            call.has_returned, call.returned = True, result
+            await self._send_result(call)
+        return result
 
     def gated(self, function: Callable[[], T]) -> Callable[[], T]:
         """Return a function for a thread that does not begin after the turn's end."""
@@ -234,17 +230,15 @@ class ToolRecorder:
 
         return begin
 
-    def _settle_late(
-        self, call: WrittenCall | None, running: asyncio.Future[Any], result_of: Callable[[Any], Any]
+    def settle_late(
+        self, given_id: str, thread: asyncio.Future[Any], result_of: Callable[[Any], Any]
     ) -> None:
-        _RUNNING.discard(running)
-        if running.cancelled():
+        """Record the result of a tool's thread, in the step in which it is known."""
+        call = self._recorded(given_id)
+        if call is None or thread.cancelled():
             return
-        error = running.exception()
-        if call is None:
-            return
-        if error is None:
-            self._settle(call, result_of(running.result()))
+        if thread.exception() is None:
+            self._settle(call, result_of(thread.result()))
         elif self.turn.reason is not None:
             self._fail(call, FAILED)  # nobody waits for it any more, so nobody tries again
 
@@ -274,6 +268,7 @@ class ToolRecorder:
             validated_output(running)
         except BadOutput:  # too large, or nested too deeply
             running = ToolRunning(call_id=call.call_id, arguments=(given := {}))
+        self.paused.pop(call.given_id, None)
         # The event comes first: it may wait, and nothing may wait between the begin and the tool.
         await self.turn.emit(running)
         if not call.begun:  # else it is tried again, or continues after a pause
@@ -282,10 +277,10 @@ class ToolRecorder:
             )
             call.begun = True
 
-    async def _report(self, call: WrittenCall | None, result: T, result_of: Callable[[T], Any]) -> T:
-        if call is not None and (settled := self._settle(call, result_of(result))) is not None:
-            await self.turn.emit(settled)
-        return result
+    async def _send_result(self, call: WrittenCall) -> None:
+        if call.result is not None:
+            result, call.result = call.result, None
+            await self.turn.emit(result)
 
     def _note_failure(self, call: WrittenCall | None, error: Exception) -> None:
         if call is None:
@@ -309,11 +304,12 @@ class ToolRecorder:
         if call is None or call.over:
             return
         if error is None:
-            settled = self._settle(call, output)
+            self._settle(call, output)
         else:
-            settled = self._fail(call, error)
-        if settled is not None:
-            yield settled
+            self._fail(call, error)
+        if call.result is not None:
+            result, call.result = call.result, None
+            yield result
 
     def close(self) -> None:
         """Record the failures that the framework did not try to repair."""
@@ -321,24 +317,22 @@ class ToolRecorder:
             if call.failure is not None and not call.over:
                 self._fail(call, call.failure)
 
-    def _settle(self, call: WrittenCall, output: Any) -> ToolResult | None:
+    def _settle(self, call: WrittenCall, output: Any) -> None:
         result = ToolResult(call_id=call.call_id, output=sendable(output), status="completed")
         try:
             validated_output(result)
         except BadOutput:  # too large, or nested too deeply
             result = msgspec.structs.replace(result, output=str(output)[:MAX_TEXT_RESULT_CHARS])
-        return self._record(call, result)
+        self._record(call, result)
 
-    def _fail(self, call: WrittenCall, error: str, status: ToolStatus = "failed") -> ToolResult | None:
+    def _fail(self, call: WrittenCall, error: str, status: ToolStatus = "failed") -> None:
         text = str(error)[:MAX_ERROR_CHARS] or FAILED
-        return self._record(call, ToolResult(call_id=call.call_id, error=text, status=status))
+        self._record(call, ToolResult(call_id=call.call_id, error=text, status=status))
 
-    def _record(self, call: WrittenCall, result: ToolResult) -> ToolResult | None:
-        if call.over:
-            return None
-        call.over, call.failure = True, None
-        self.turn.tools.settle(result)
-        return result
+    def _record(self, call: WrittenCall, result: ToolResult) -> None:
+        if not call.over:
+            call.over, call.failure, call.result = True, None, result
+            self.turn.tools.settle(result)
 
     # --- consent ---------------------------------------------------------------------------------
 
@@ -352,11 +346,10 @@ class ToolRecorder:
     def refuse(self, given_id: str) -> ToolResult | None:
         """Return the result of a call that the user did not allow."""
         call = self._calls[given_id]
-        return self._fail(call, NOT_ALLOWED, "cancelled")
+        self._fail(call, NOT_ALLOWED, "cancelled")
+        result, call.result = call.result, None
+        return result
 
-
-_RUNNING: set[asyncio.Future[Any]] = set()
-"""Tools in threads; the event loop keeps no reference to a task."""
 
 RECORDER: ContextVar[ToolRecorder | None] = ContextVar("bargein_tool_recorder", default=None)
 """Recorder of the turn in whose context the caller runs; None outside a turn."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from bargein_protocol import CallId, ToolConfirm, ToolDecision
+from bargein_protocol import CallId, ToolConfirm, ToolDecision, ToolResult
 from bargein_server.agent import Turn
 
 from ..agents.string_field import StringField
@@ -24,7 +24,10 @@ class WrittenCall:
         written: Whether the arguments are complete.
         begun: Whether the tool began.
         failure: Error of the last attempt, for as long as the framework may try again.
-        over: Whether its result was reported.
+        has_returned: Whether the tool returned, in this turn's tasks.
+        returned: What it returned.
+        over: Whether its result is known.
+        result: The result, until it is sent.
     """
 
     def __init__(self, given_id: str, call_id: CallId, name: str, answer: StringField | None) -> None:
@@ -38,7 +41,10 @@ class WrittenCall:
         self.begun = False
         self.asked = False
         self.failure: str | None = None
+        self.has_returned = False
+        self.returned: object = None
         self.over = False
+        self.result: ToolResult | None = None
 
     @property
     def arguments(self) -> dict[str, Any]:
