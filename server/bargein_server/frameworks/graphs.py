@@ -13,17 +13,18 @@ from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapp
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
-from bargein_protocol import Data, StepEnded, Thought
+from bargein_protocol import Data
 from bargein_protocol import Output as OutputEvent
 from bargein_server.agent import Agent, Message, Output, Turn
 
-from .langchain_tools import gate, pauses, record_tools, result_of
+from .langchain_reader import LangChainReader
+from .langchain_tools import gate, pauses, record_tools
 from .messages import langchain_messages, require
 from .tool_recorder import NOT_ALLOWED, RECORDER, FinalTool, ToolRecorder
 from .written_call import Question, sendable
 
 if TYPE_CHECKING:
-    from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+    from langchain_core.messages import BaseMessage
     from langgraph.graph.state import CompiledStateGraph
     from langgraph.types import Interrupt
 
@@ -183,10 +184,9 @@ class _Reader:
     def __init__(
         self, recorder: ToolRecorder, tool_nodes: Collection[str], answer_nodes: Collection[str] | None
     ) -> None:
-        self._recorder = recorder
+        self._reader = LangChainReader(recorder)
         self._tool_nodes = tool_nodes
         self._answer_nodes = answer_nodes
-        self._steps = 0
         self._interrupts: dict[str, Interrupt] = {}
 
     def read(self, mode: str, item: Any) -> Iterator[Output]:
@@ -211,35 +211,10 @@ class _Reader:
         from langchain_core.messages import AIMessage, ToolMessage
 
         if isinstance(message, ToolMessage):
-            yield from self._read_result(message)
+            yield from self._reader.read(message)
         elif isinstance(message, AIMessage) and node not in self._tool_nodes:
-            yield from self._read_answer(message, node)
-
-    def _read_result(self, message: ToolMessage) -> Iterator[Output]:
-        failed = message.status == "error"
-        error = str(message.text) if failed else None
-        yield from self._recorder.add_result(message.tool_call_id, result_of(message, ""), error)
-
-    def _read_answer(self, message: AIMessage, node: str) -> Iterator[Output]:
-        from langchain_core.messages import AIMessageChunk
-
-        if isinstance(message.content, list) or "reasoning_content" in message.additional_kwargs:
-            for block in message.content_blocks:
-                if block["type"] == "reasoning" and (thought := block.get("reasoning")):
-                    yield Thought(text=str(thought))
-        if (text := str(message.text)) and (self._answer_nodes is None or node in self._answer_nodes):
-            yield text
-        if isinstance(message, AIMessageChunk):
-            for chunk in message.tool_call_chunks:
-                stream = (message.id, chunk["index"] if chunk["index"] is not None else chunk["id"])
-                if name := chunk["name"]:
-                    yield from self._recorder.announce(stream, chunk["id"], name)
-                yield from self._recorder.add_arguments(stream, chunk["args"] or "")
-        else:
-            for call in message.tool_calls:
-                yield from self._recorder.add_call(call["id"], call["name"], call["args"])
-        if usage := message.usage_metadata:
-            self._recorder.turn.add_usage(usage["input_tokens"], usage["output_tokens"])
+            is_answer = self._answer_nodes is None or node in self._answer_nodes
+            yield from self._reader.read(message, with_text=is_answer)
 
     def _read_update(self, node: str, update: Any) -> Iterator[Output]:
         from langchain_core.messages import ToolMessage
@@ -250,10 +225,9 @@ class _Reader:
         messages = update.get("messages") if isinstance(update, Mapping) else None
         for message in messages if isinstance(messages, list) else ():
             if isinstance(message, ToolMessage):  # of a node that writes it without a tool
-                yield from self._read_result(message)
+                yield from self._reader.read(message)
         if "." not in node:  # the hooks of middleware are nodes too, such as `Limit.before_model`
-            yield StepEnded(index=self._steps, kind=node)
-            self._steps += 1
+            yield self._reader.step_ended(node)
 
 
 class _Consent:

@@ -164,7 +164,8 @@ class ToolRecorder:
         """Run an asynchronous tool, and record its begin and its result.
 
         A call whose tool has returned does not run again, as LangGraph wants it to when a node continues
-        after a pause: what it returned is returned again. No other code runs between the last test of the fence and the first step of `work`.
+        after a pause: what it returned is returned again. No other code runs between the last test of the
+        fence and the first step of `work`.
 
         Args:
             given_id: The framework's id.
