@@ -198,6 +198,25 @@ async def test_no_tool_begins_while_the_turn_is_held(maker: Maker) -> None:
 
 
 @each
+async def test_a_tool_does_not_overtake_its_call(maker: Maker) -> None:
+    """The model is done while the turn is held: after the hold the arguments come first, then the begin."""
+    city = "Oslo" * 500
+    model, desk = StrictModel([call("look_up", pause_at=12, city=city)], [say("Yes.")]), Desk()
+    async with served(maker, model, desk) as client:
+        turn_id = await ask(client, "go")
+        await client.until("tool.call.delta")
+        await client.send({"type": "turn.hold", "turn_id": turn_id})
+        await client.until("turn.held")
+        model.resume()
+        await asyncio.sleep(0.2)
+        await client.send({"type": "turn.resume", "turn_id": turn_id})
+        await client.until("tool.running")
+        arguments = "".join(frame["arguments"] for frame in of(client.frames, "tool.call.delta"))
+        assert arguments == json.dumps({"city": city})
+        assert (await client.until("turn.ended"))["status"] == "completed"
+
+
+@each
 async def test_a_tool_that_ends_in_a_hold_is_told_as_it_ended(maker: Maker) -> None:
     """Its result is never sent, and yet the next request has it: nothing is booked twice."""
     model, desk = StrictModel([call("look_up", city="Oslo")], [say("Yes.")]), Desk()
