@@ -21,7 +21,13 @@ from msgspec import NODEFAULT
 
 ROOT = Path(__file__).parent.parent
 FILE = Path(__file__).with_name("public_surface.txt")
-PACKAGES = ("bargein_protocol", "bargein_server", "bargein_client", "bargein_server.streams")
+PACKAGES = (
+    "bargein_protocol",
+    "bargein_server",
+    "bargein_client",
+    "bargein_server.streams",
+    "bargein_server.frameworks",
+)
 
 
 EMPTY = inspect.Parameter.empty
@@ -163,7 +169,7 @@ def test_every_other_package_of_the_server_is_marked_as_internal() -> None:
     """By its docstring; the public ones are not."""
     folder = ROOT / "server" / "bargein_server"
     packages = {file.parent.name for file in folder.glob("*/__init__.py")}
-    public = {"agents", "examples", "streams"}
+    public = {"agents", "examples", "frameworks", "streams"}
     for name in packages:
         text = inspect.getdoc(import_module(f"bargein_server.{name}")) or ""
         assert ("Internal" in text) == (name not in public), name

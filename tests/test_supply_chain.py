@@ -19,7 +19,7 @@ pytestmark = pytest.mark.same_everywhere
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
-TOOLS = ("dev", "docs")
+TOOLS = ("dev", "docs", "frameworks")
 RUNTIME = [extra for extra in EXTRAS if extra not in TOOLS]
 """Extras that users install."""
 
@@ -97,7 +97,7 @@ def test_every_package_is_pinned_exactly() -> None:
     for name in ("requirements.txt", "requirements-oldest.txt"):
         assert [line for line in lines(name) if not re.fullmatch(r"[\w.-]+==[\w.!+]+", line)] == []
     pinned = pins("requirements.txt")
-    for name in installed(["dev", "local"], *BESIDE):
+    for name in installed(["dev", "local", "frameworks"], *BESIDE):
         assert (name, pinned.get(name)) == (name, distribution(name).version)
 
 
@@ -105,7 +105,7 @@ def test_the_ranges_contain_the_pins() -> None:
     """The versions that the tests run with are versions that users may get."""
     for file, extras in (
         ("requirements.txt", list(EXTRAS)),
-        ("requirements-oldest.txt", [extra for extra in EXTRAS if extra != "local"]),
+        ("requirements-oldest.txt", [extra for extra in EXTRAS if extra not in ("local", "frameworks")]),
     ):
         pinned = pins(file)
         needs = list(declared(extras))

@@ -27,6 +27,7 @@ REFERENCE = {
     "bargein_server.agents.tool_loop": "Tool loops for agents of your own.",
     "bargein_server.agents.parallel": "Several agents in one turn.",
     "bargein_server.streams": "Operators over async generators.",
+    "bargein_server.frameworks": "Agents of other frameworks, and histories in their forms.",
     "bargein_client": "The Python client.",
     "bargein_protocol": "The events of the wire protocol.",
 }

@@ -7,8 +7,8 @@
 
     run(agent)
 
-The names of this module are the public interface, together with the packages `agents`, `streams` and
-`examples`. All other modules and packages are internal and may change in any version.
+The names of this module are the public interface, together with the packages `agents`, `streams`,
+`frameworks` and `examples`. All other modules and packages are internal and may change in any version.
 """
 
 from __future__ import annotations

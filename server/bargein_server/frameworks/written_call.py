@@ -1,0 +1,108 @@
+"""One tool call that a model wrote, the question whether it may run, and results that can be sent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import msgspec
+
+from bargein_protocol import CallId, ToolConfirm, ToolDecision, ToolResult
+from bargein_server.agent import Turn
+
+from ..agents.string_field import StringField
+
+
+class WrittenCall:
+    """A call that the model of this turn wrote.
+
+    Attributes:
+        given_id: The id that the framework knows.
+        call_id: The id in this session; the same, unless another call has it.
+        answer: Reader of the answer's field; None if the call is not the final answer.
+        written: Whether the arguments are complete.
+        begun: Whether the tool began.
+        failure: Error of the last attempt, for as long as the framework may try again.
+        has_returned: Whether the tool returned, in this turn's tasks.
+        returned: What it returned.
+        over: Whether its result is known.
+        result: The result, until it is sent.
+    """
+
+    def __init__(self, given_id: str, call_id: CallId, name: str, answer: StringField | None) -> None:
+        self.given_id = given_id
+        self.call_id = call_id
+        self.name = name
+        self.answer = answer
+        self.answered = False
+        self.pieces: list[str] = []
+        self.written = False
+        self.begun = False
+        self.asked = False
+        self.failure: str | None = None
+        self.has_returned = False
+        self.returned: object = None
+        self.over = False
+        self.result: ToolResult | None = None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments as the model wrote them; empty if they are no JSON object."""
+        try:
+            decoded = json.loads("".join(self.pieces))
+        except (ValueError, RecursionError):
+            return {}
+        return decoded if isinstance(decoded, dict) else {}
+
+
+class Question:
+    """Question to the user whether a call may run.
+
+    Yield or emit `event`, then await `allowed`.
+
+    Attributes:
+        event: The event that asks.
+    """
+
+    def __init__(self, turn: Turn, event: ToolConfirm) -> None:
+        self.event = event
+        self._turn = turn
+        self._decision = turn.tools.expect(event.call_id, ToolDecision)
+        self._until = asyncio.get_running_loop().time() + turn.tools.confirm_s
+
+    async def allowed(self) -> bool:
+        """Return the user's decision; False when none came in time."""
+        try:
+            async with asyncio.timeout_at(self._until):
+                return (await self._decision).allow
+        except TimeoutError:
+            return False
+        finally:
+            self._decision.cancel()
+
+
+def sendable(value: Any) -> Any:
+    """Return a value as JSON can hold it; its text if it cannot."""
+    try:
+        dump = getattr(value, "model_dump", None)
+        plain = dump(mode="json") if callable(dump) else value
+        return _clean(msgspec.to_builtins(plain, str_keys=True, enc_hook=_encode))
+    except (TypeError, ValueError, RecursionError, OverflowError):
+        return _clean(str(value))
+
+
+def _clean(value: Any) -> Any:
+    """Return builtins without halves of surrogate pairs, which models write and JSON cannot hold."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_clean(key): _clean(item) for key, item in value.items()}
+    return [_clean(item) for item in value] if isinstance(value, list) else value
+
+
+def _encode(value: Any) -> Any:
+    dump = getattr(value, "model_dump", None)
+    if callable(dump):
+        return dump(mode="json")
+    return str(value)
