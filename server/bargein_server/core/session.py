@@ -45,8 +45,9 @@ from .sequencer import HandOver, Sequencer
 from .side_channel import SideChannel
 from .tool_ledger import ToolLedger
 from .turn_limiter import Permit
-from .turn_record import NO_OUTPUT, OVERLOAD, SHUTDOWN, TIMEOUT, Ending, TurnRecord
+from .turn_record import SHUTDOWN, Ending, TurnRecord
 from .turn_scheduler import TurnScheduler
+from .turn_timer import TurnTimer
 
 
 class Session:
@@ -91,6 +92,7 @@ class Session:
         self._requests = Requests(self._sequencer, self._turns, self.tools, replies)
         self.side_channel = SideChannel(self._sequencer, self._turns, self._requests, self.output)
         self._liveness = Liveness(self._sequencer, self._turns, settings, now)
+        self._turn_timer = TurnTimer(self._turns, settings)
 
     def _begin(self, now: float) -> None:
         """Begin a step: set the time, and update the records from an open run."""
@@ -331,23 +333,10 @@ class Session:
         if self._requests.closed:
             return None
         deadline, turn = self._liveness.deadline(), self._turns.current
-        if turn is not None:
-            if turn.held_until is not None:
-                deadline = min(deadline, turn.held_until)
-            if turn.stage is Stage.RUNNING:
-                deadline = min(deadline, turn.progress_at + self._settings.no_output_s)
-                if self.full:
-                    since = turn.progress_at if turn.paused_since is None else turn.paused_since
-                    deadline = min(deadline, since + self._settings.paused_s)
-            elif self._turns.permit.waits:
-                deadline = min(deadline, turn.progress_at + self._settings.turn_wait_s)
-        return deadline
+        return deadline if turn is None else min(deadline, self._turn_timer.deadline(turn, self.full))
 
     def tick(self, now: float) -> None:
-        """Carry out all due actions.
-
-        The times are compared with the sums of `next_deadline`: a difference may be rounded to less.
-        """
+        """Carry out all due actions."""
         self._begin(now)
         turns = self._turns
         turn = turns.current
@@ -355,31 +344,13 @@ class Session:
             turns.resume(turn)
             if not self._sequencer.attached:
                 self.output.drain_to_log()
-        if turn is not None and turn.stage is Stage.RUNNING:
-            self._check_output(turn, now)
-        elif turn is not None and turns.permit.waits and now >= turn.progress_at + self._settings.turn_wait_s:
-            turns.end(turn, OVERLOAD)
-            turns.start_next()
+        if turn is not None:
+            self._turn_timer.check(turn, self.full, now)
         if self._liveness.tick(now):
             self._requests.closed = True
             if self._sequencer.attached:
                 turns.commands.append(CloseConnection(EXPIRED))
             turns.commands.append(Expire())
-
-    def _check_output(self, turn: TurnRecord, now: float) -> None:
-        if not self.full:
-            turn.paused_since = None
-        elif turn.paused_since is None:
-            turn.paused_since = turn.progress_at
-        if turn.paused_since is not None and now >= turn.paused_since + self._settings.paused_s:
-            self._turns.end(turn, TIMEOUT)  # it would keep its slot for as long as the client likes
-            self._turns.start_next()
-            return
-        if self.full or turn.runs_tool:
-            turn.progress_at = now  # the agent is not pulled, or a tool runs: no output is expected
-        elif now >= turn.progress_at + self._settings.no_output_s:
-            self._turns.end(turn, NO_OUTPUT)
-            self._turns.start_next()
 
     def expire(self, now: float) -> None:
         """End an idle session whose client is away, before its time."""

@@ -18,7 +18,8 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from ..agent import Agent, Contained
-from ..hosting.registry import SessionRegistry, Stopping, wait_until
+from ..hosting.registry import SessionRegistry
+from ..hosting.stopping import Stopping, wait_until
 from ..settings import Settings
 
 log = logging.getLogger("bargein.server")

@@ -15,7 +15,7 @@ from math import inf
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
-from bargein_protocol import Code, SessionId, TurnId
+from bargein_protocol import Code, TurnId
 from bargein_protocol.errors import CLOSED
 
 from ..agent import Agent, Output
@@ -26,6 +26,7 @@ from ..core.text_run import TextRun
 from ..telemetry import SessionTelemetry
 from .ports import ClientConnection, Follower, HostRegistry, Writable
 from .runner import Runner
+from .session_view import SessionView
 
 if TYPE_CHECKING:
     import httpx2
@@ -39,27 +40,6 @@ MAX_DEFERRED = 16
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-
-
-class SessionView:
-    """View of a session for its agents (`agent.SessionContext`)."""
-
-    __slots__ = ("_core", "principal", "state")
-
-    def __init__(self, core: Session, principal: str | None) -> None:
-        self._core = core
-        self.principal = principal
-        self.state: dict[str, Any] = {}
-
-    @property
-    def id(self) -> SessionId:
-        """The public id."""
-        return self._core.identity.session_id
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """The application's parameters, merged from `session.update`."""
-        return self._core.metadata
 
 
 class SessionHost:

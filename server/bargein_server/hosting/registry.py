@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import Context
 from functools import partial
 from itertools import count
@@ -35,6 +35,7 @@ from .host import SessionHost
 from .pacing import FlushScheduler, TimeSlicer
 from .ports import ClientConnection, Closable
 from .session_pool import SessionPool
+from .stopping import Stopping, wait_until
 from .threads import AuthorThreads
 
 if TYPE_CHECKING:
@@ -42,44 +43,6 @@ if TYPE_CHECKING:
 
 
 log = RareLog(logging.getLogger("bargein.server"))
-
-
-class Stopping:
-    """Requests to stop: the first one stops, the second one hurries.
-
-    Attributes:
-        asked: Set by the first request. The server stops starting, or gives its turns `drain_s`.
-        hurried: Set by the second request. No wait of the shutdown goes on.
-    """
-
-    def __init__(self) -> None:
-        self.asked = asyncio.Event()
-        self.hurried = asyncio.Event()
-
-
-async def wait_until(
-    tasks: Collection[asyncio.Task[Any]],
-    timeout_s: float,
-    cut: asyncio.Event,
-    return_when: str = asyncio.ALL_COMPLETED,
-) -> None:
-    """Wait for tasks, at most `timeout_s` seconds and until `cut` is set.
-
-    Like `asyncio.wait` it neither cancels a task nor raises an error of one.
-    """
-    if not tasks or cut.is_set():
-        return
-    over = asyncio.create_task(_over(tasks, return_when))
-    cutting = asyncio.create_task(cut.wait())
-    try:
-        await asyncio.wait({over, cutting}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        over.cancel()
-        cutting.cancel()
-
-
-async def _over(tasks: Collection[asyncio.Task[Any]], return_when: str) -> None:
-    await asyncio.wait(tasks, return_when=return_when)
 
 
 # Clients that a restarted server can accept per second, handshakes included.

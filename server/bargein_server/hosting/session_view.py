@@ -1,0 +1,30 @@
+"""View of a session for its agents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bargein_protocol import SessionId
+
+from ..core.session import Session
+
+
+class SessionView:
+    """View of a session for its agents (`agent.SessionContext`)."""
+
+    __slots__ = ("_core", "principal", "state")
+
+    def __init__(self, core: Session, principal: str | None) -> None:
+        self._core = core
+        self.principal = principal
+        self.state: dict[str, Any] = {}
+
+    @property
+    def id(self) -> SessionId:
+        """The public id."""
+        return self._core.identity.session_id
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The application's parameters, merged from `session.update`."""
+        return self._core.metadata
