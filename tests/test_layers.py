@@ -1,7 +1,7 @@
 """Imports go only downwards, between rooms and between files, and files stay small.
 
     cli → launcher → serving, app → endpoints → transport → hosting → core → settings → protocol
-                                        guard, telemetry ┘     ↑
+                                guard, stores, telemetry ┘     ↑
     examples → agents, streams → agent ────────────────────────┘   nothing imports agents but app and cli
     client → protocol, never server
 
@@ -27,7 +27,7 @@ PACKAGES = {
 }
 
 _under_core = {"settings", "protocol"}
-_under_hosting = {"agent", "turn_host", "core", "guard", "telemetry"} | _under_core
+_under_hosting = {"agent", "turn_host", "core", "guard", "stores", "telemetry"} | _under_core
 _under_transport = {"hosting"} | _under_hosting
 _under_app = {"endpoints", "agents", "transport", "hosting"} | _under_hosting
 
@@ -43,6 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "examples": {"agent", "agents", "streams"} | _under_core,
     "telemetry": {"core"} | _under_core,
     "guard": {"core", "telemetry"} | _under_core,
+    "stores": {"core"} | _under_core,
     "hosting": _under_hosting,
     "transport": _under_transport,
     "endpoints": {"transport"} | _under_transport,

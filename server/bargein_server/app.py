@@ -41,6 +41,8 @@ from .guard.admission import TRACE_HEADERS, Admission, Refused, allowed_origins
 from .guard.authentication import Authenticator
 from .hosting.registry import SessionRegistry
 from .settings import Settings
+from .stores.interface import Store
+from .stores.urls import store_of
 from .telemetry.setup import set_up
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ def create_app(
     *,
     authenticator: Authenticator | None = None,
     origins: Collection[str] = (),
+    store: str | Store | None = None,
 ) -> Starlette:
     """Return a Starlette application that serves an agent.
 
@@ -76,14 +79,18 @@ def create_app(
         authenticator: Identifies clients, such as `BearerTokens`; None admits every client.
         origins: Web origins, such as `https://example.com`, whose pages may connect, beside the
             server's own.
+        store: Where conversations are kept when the process ends, such as `sqlite:///bargein.db`; None to
+            keep them in memory only. See docs/store.md.
 
     Raises:
         BadOrigin: One of `origins` is no origin.
+        BadStore: `store` is a text that names no store.
         NotAnAgent: `agent` is not an async generator function.
         NotInstalled: `metrics` or `traces` is set, and a package for it is missing.
     """
     check_agent(agent)
     limits = settings if settings is not None else Settings()
+    kept_in = store_of(store) if isinstance(store, str) else store
     admission = Admission(limits, authenticator, origins, lambda: asyncio.get_running_loop().time())
 
     # The registry is made on first use in the event loop, because a mounted application has no lifespan. The
@@ -93,7 +100,9 @@ def create_app(
     def sessions(of_startup: Context | None = None) -> SessionRegistry:
         existing: SessionRegistry | None = getattr(app.state, "sessions", None)
         if existing is None or existing.loop is not asyncio.get_running_loop():
-            existing = app.state.sessions = SessionRegistry(agent, limits, telemetry, of_startup or context)
+            existing = app.state.sessions = SessionRegistry(
+                agent, limits, telemetry, of_startup or context, kept_in
+            )
         return existing
 
     telemetry, metrics = set_up(limits, lambda: _gauges(sessions()), lambda: admission.refusals)

@@ -25,6 +25,7 @@ from .settings_reader import (
     did_you_mean,
     settings_from,
 )
+from .stores.urls import BadStore, default_url
 from .telemetry.logs import JsonFormatter, Line
 from .telemetry.setup import NotInstalled
 
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         BadTokens,
         BadOrigin,
         BadRootPath,
+        BadStore,
     ) as error:
         parser.error(str(error))
     _configure_logging(options.log_level, options.log_format)
@@ -102,6 +104,7 @@ def load_agent(target: str) -> Agent:
 def _launcher(options: argparse.Namespace) -> Launcher:
     settings = settings_from(_given_settings(options))
     agent = _agent(options)
+    name = options.target or options.agent or DEFAULT_AGENT
     tokens = tokens_of_environment(os.environ)
     if options.tokens is not None:
         tokens |= tokens_of_file(options.tokens)
@@ -114,9 +117,10 @@ def _launcher(options: argparse.Namespace) -> Launcher:
         options.origin,
         insecure=options.insecure,
         root_path=options.root_path,
-        name=options.target or options.agent or DEFAULT_AGENT,
+        name=name,
         uvicorn_level="info" if options.log_level == "debug" else "warning",
         announce=_log_address if options.log_format == "json" else print_address,
+        store=options.store if options.store is not None else default_url(name, os.environ),
     )
 
 
@@ -185,6 +189,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     access.add_argument(
         "--insecure", action="store_true", help="let every client of a public address in without a token"
+    )
+    parser.add_argument(
+        "--store",
+        default=os.environ.get("BARGEIN_STORE"),
+        metavar="URL",
+        help="where conversations are kept: sqlite:///FILE, or none (BARGEIN_STORE; default: a file of the "
+        "agent in ~/.local/state/bargein)",
     )
     logs = parser.add_argument_group("Logs")
     logs.add_argument(

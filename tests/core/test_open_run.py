@@ -150,6 +150,8 @@ HARMLESS: dict[str, tuple[str, Use]] = {
         "a later time of progress wins",
         lambda s: s.session.tools.receive(ToolOutput(call_id=CallId("awaited"), output="o")),
     ),
+    "Session.values": ("the author's values are no output", lambda s: s.session.values),
+    "Session.persistence": ("records are made on request", lambda s: s.session.persistence),
     "SideChannel.is_over": (
         "a run neither begins nor ends a turn",
         lambda s: s.session.side_channel.is_over(InputId("asked")),

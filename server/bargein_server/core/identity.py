@@ -54,6 +54,14 @@ class Identity:
         self._previous = b""
         self.confirmed = True
 
+    def hashes(self) -> tuple[bytes, bytes, float, bool]:
+        """Return the newest hash, the previous one, its end, and whether it is void."""
+        return self._current, self._previous, self._previous_until, self.confirmed
+
+    def restore(self, hashes: tuple[bytes, bytes, float, bool]) -> None:
+        """Set what `hashes` returned."""
+        self._current, self._previous, self._previous_until, self.confirmed = hashes
+
     def is_current(self, token: Token) -> bool:
         """Return whether this is the newest token."""
         return bool(self._current) and hmac.compare_digest(_digest(token), self._current)
@@ -65,6 +73,11 @@ class Identity:
         if not valid and self._previous and now <= self._previous_until:
             valid = hmac.compare_digest(digest, self._previous)
         return valid
+
+
+def is_digest_of(secret: str, digest: bytes) -> bool:
+    """Return whether a stored hash is that of a secret; False for an empty hash."""
+    return bool(digest) and hmac.compare_digest(sha256(secret.encode("utf-8", "replace")).digest(), digest)
 
 
 def _digest(token: Token) -> bytes:

@@ -41,6 +41,8 @@ class OutputPump:
             As many frames as can be taken in one step, at least one; none when there is nothing to write.
         """
         sequencer, turn = self._sequencer, self._turns.current
+        if sequencer.changes is not None and sequencer.changes.corked:
+            return []
         if sequencer.ready:
             return sequencer.take_ready()
         if not output:
@@ -80,6 +82,7 @@ class OutputPump:
             or turn.flow is not Flow.OPEN
             or turn.queued_bytes
             or not sequencer.live
+            or (sequencer.changes is not None and sequencer.changes.corked)
         ):
             return None
         run = sequencer.text_run(turn)
@@ -112,6 +115,7 @@ class OutputPump:
         self._sequencer.answer(bounded_snapshot(top, [turn.fold.folded() for turn in turns]))
         for turn in turns:
             turn.heard_position.taken = turn.fold.last_output_seq
+            self._turns.touched(turn.id)
         self._sequencer.finish_replay()
 
     def _number_texts(self, turn: TurnRecord, room: int) -> list[bytes]:
@@ -161,4 +165,5 @@ class OutputPump:
         if turn is not None:
             position = turn.heard_position
             position.taken = max(position.taken, min(seq, turn.fold.last_output_seq))
+            self._turns.touched(turn_id)
         return [frame]

@@ -33,12 +33,15 @@ from bargein_protocol.errors import EXPIRED, SESSION_LOST
 from ..settings import Settings
 from . import CloseConnection, Command, Expire
 from .author_code import TEXT_PIECE, split_text, validated_output
+from .change_log import ChangeLog
 from .history import History
 from .identity import Identity
 from .lifecycle import Event, Flow, Stage
 from .liveness import Liveness
 from .observer import NO_OBSERVER, Observer
 from .output_pump import OutputPump
+from .persistence import Parts, Persistence
+from .records import Head
 from .replay_log import ReplayLog
 from .requests import ReplyCache, Requests
 from .sequencer import HandOver, Sequencer
@@ -48,6 +51,7 @@ from .turn_limiter import Permit
 from .turn_record import SHUTDOWN, Ending, TurnRecord
 from .turn_scheduler import TurnScheduler
 from .turn_timer import TurnTimer
+from .values import SessionValues
 
 
 class Session:
@@ -63,8 +67,12 @@ class Session:
         new_turn_id: Returns ids that are unique in the session.
         now: The time, in seconds, of any monotonic clock.
         observer: Is notified of turns, requests and answers.
+        changed: Called when a store has something to write, with whether it binds (`change_log`); None
+            without a store.
 
     Attributes:
+        values: Small values of the author's own.
+        persistence: Its records for a store; None without a store.
         tools: The tool calls of its turns.
         side_channel: Requests and followers beside the client that drives the session.
         output: Source of frames.
@@ -81,18 +89,25 @@ class Session:
         new_turn_id: Callable[[], TurnId],
         now: float,
         observer: Observer = NO_OBSERVER,
+        changed: Callable[[bool], None] | None = None,
     ) -> None:
         self.identity = Identity(session_id)
         self._settings = settings
-        self._sequencer = Sequencer(epoch, log, codec, observer)
+        self._changes = changes = None if changed is None else ChangeLog(changed)
+        self._sequencer = Sequencer(epoch, log, codec, observer, changes)
         self._turns = TurnScheduler(self._sequencer, settings, permit, new_turn_id, observer)
-        replies = ReplyCache()
+        replies = ReplyCache(changes)
         self.output = OutputPump(self._sequencer, self._turns, replies)
         self.tools = ToolLedger(self._turns)
         self._requests = Requests(self._sequencer, self._turns, self.tools, replies)
         self.side_channel = SideChannel(self._sequencer, self._turns, self._requests, self.output)
         self._liveness = Liveness(self._sequencer, self._turns, settings, now)
         self._turn_timer = TurnTimer(self._turns, settings)
+        self.values = SessionValues(changes)
+        self.persistence: Persistence | None = None
+        if changes is not None:
+            parts = Parts(self.identity, self._sequencer, self._turns, self._requests, replies, self.values)
+            self.persistence = Persistence(changes, parts, Head(session_id, epoch))
 
     def _begin(self, now: float) -> None:
         """Begin a step: set the time, and update the records from an open run."""
@@ -119,7 +134,10 @@ class Session:
             return "bad_token"
         if resume.cursor.epoch != self._sequencer.epoch:
             return "epoch_changed"
-        return "cursor_ahead" if resume.cursor.seq > self._sequencer.top else None
+        if resume.cursor.seq > self._sequencer.top:
+            return "cursor_ahead"
+        known = self.persistence is None or self.persistence.explains(resume.cursor.seq)
+        return None if known else "cursor_ahead"
 
     def attach(
         self,
@@ -149,12 +167,18 @@ class Session:
         self.identity.rotate(token, now, resume.token if resume is not None else None)
         cursor = resume.cursor if resume is not None else None
         self._sequencer.attach(codec, hand_over)
+        if self._changes is not None:
+            self._changes.opening = True
+            self._changes.touch_head()
+            self._changes.bind()  # a client that has a token can resume
         self._answer_open(token, cursor is not None, refused)
         whole = cursor is None or self._sequencer.replay_from(cursor)
         if cursor is not None:
             for turn in self._turns.turns.values():
                 # Frames beyond the cursor never arrived; the replay raises the position again.
-                turn.heard_position.taken = min(turn.heard_position.taken, cursor.seq)
+                if turn.heard_position.taken > cursor.seq:
+                    turn.heard_position.taken = cursor.seq
+                    self._turns.touched(turn.id)
         for event in pending:
             if refused is None:
                 self._requests.handle(event)
@@ -197,6 +221,8 @@ class Session:
         # Afterwards: an interrupt does not wait for anything that its step does not depend on.
         if not self.identity.confirmed:
             self.identity.confirm()
+            if self._changes is not None:
+                self._changes.touch_head()
         self._liveness.heard_at = now
 
     def reject_frame(self, code: Code, detail: str, ref_id: str | None) -> None:

@@ -56,6 +56,7 @@ NO_OUTPUT = Ending("failed", "no_output", True)
 TIMEOUT = Ending("failed", "timeout", True)
 OVERLOAD = Ending("failed", "overload", True)
 SHUTDOWN = Ending("failed", "shutdown", True)
+NODE_LOST = Ending("failed", "node_lost", True)
 
 
 _EMPTY_OBJECT_BYTES = 64
@@ -154,6 +155,11 @@ class TurnRecord(Struct, gc=False, eq=False):
         if self.input.metadata is not None:
             self._metadata = marshal.dumps(self.input.metadata)
             self.input = replace(self.input, metadata=None)
+
+    @property
+    def put_aside_metadata(self) -> bytes:
+        """The encoded metadata of an input that waits; empty when `input` has it."""
+        return self._metadata
 
     def take_up(self) -> None:
         """Decode the input's metadata for the agent."""

@@ -311,6 +311,23 @@ class TurnScheduler:
 
     # --- records ---------------------------------------------------------------------------------
 
+    def touched(self, turn_id: TurnId) -> None:
+        """Record for the store that a turn's record has changed."""
+        changes = self._sequencer.changes
+        if changes is not None:
+            changes.touch(turn_id)
+
+    def restore(self, turn: TurnRecord) -> None:
+        """Add a stored turn; the caller ends those that were open."""
+        self.turns[turn.id] = self.by_input[turn.input.id] = turn
+        if turn.stage is Stage.ENDED:
+            self.last = turn
+            turn.kept_bytes = _size(turn)
+            self._kept += turn.kept_bytes
+        else:
+            self._waiting.append(turn)
+            self.observer.turn_asked(turn)
+
     def _number(self, turn: TurnRecord, event: E) -> E:
         numbered = self._sequencer.number(event)
         turn.fold.apply(numbered)
@@ -336,6 +353,8 @@ class TurnScheduler:
             del self.turns[turn.id]
             if self.by_input.get(turn.input.id) is turn:  # another turn may have reused the id
                 del self.by_input[turn.input.id]
+            if self._sequencer.changes is not None:
+                self._sequencer.changes.forget(turn.id)
 
     def _is_droppable(self, turn: TurnRecord, ended: TurnRecord) -> bool:
         return turn.stage is Stage.ENDED and turn is not ended and turn.id not in self._cleaning

@@ -126,6 +126,8 @@ def lifespan(
     async def run_agent(app: Starlette) -> AsyncIterator[None]:
         registry = open_registry(copy_context())
         life = AgentLife(agent, settings, registry.stopping)
+        if registry.keeper is not None:
+            await registry.keeper.opened.wait()
         await life.start()
         try:
             yield

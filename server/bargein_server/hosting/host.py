@@ -7,23 +7,28 @@ callback (contract 3).
 from __future__ import annotations
 
 import asyncio
-import hmac
 import secrets
 from collections.abc import Callable
 from hashlib import sha256
 from math import inf
-from time import perf_counter
+from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
-from bargein_protocol import Code, TurnId
-from bargein_protocol.errors import CLOSED
+from msgspec.structs import replace
+
+from bargein_protocol import Code, SessionClose, TurnId
+from bargein_protocol.errors import CLOSED, RESTART
 
 from ..agent import Agent, Output
 from ..core import CancelTurn, CloseConnection, Command, DeliverAnswer, StartTurn
 from ..core.author_code import TEXT_PIECE
+from ..core.identity import is_digest_of
+from ..core.persistence import Persistence
+from ..core.records import Stored
 from ..core.session import Session
 from ..core.text_run import TextRun
 from ..telemetry import SessionTelemetry
+from .lease import Lease
 from .ports import ClientConnection, Follower, HostRegistry, Writable
 from .runner import Runner
 from .session_view import SessionView
@@ -51,8 +56,10 @@ class SessionHost:
         principal: The authenticated client; None without authentication.
         telemetry: Telemetry of the session.
         owner: The client whose share it uses; empty for a client that cannot be told from others.
+        lease: Its hold on the store; None for a session that is not kept.
 
     Attributes:
+        lease: Its hold on the store.
         owner: The client whose share it uses.
         core: The session; called through `act`.
         view: View of the session for its agents.
@@ -71,7 +78,11 @@ class SessionHost:
         principal: str | None,
         telemetry: SessionTelemetry,
         owner: str = "",
+        lease: Lease | None = None,
     ) -> None:
+        self.lease = lease
+        if lease is not None:
+            lease.host = self
         self.owner = owner
         self.core = core
         self.telemetry = telemetry
@@ -124,17 +135,24 @@ class SessionHost:
         """
         token = secrets.token_urlsafe(32)
         self._viewer_token = sha256(token.encode()).digest()
+        if (persistence := self.core.persistence) is not None:
+            persistence.head = replace(persistence.head, viewer=self._viewer_token)
+            persistence.changes.touch_head()
         return token
 
     def is_viewer_token(self, token: str) -> bool:
         """Return whether this is the newest viewer token."""
-        digest = sha256(token.encode("utf-8", "replace")).digest()
-        return hmac.compare_digest(digest, self._viewer_token)
+        return is_digest_of(token, self._viewer_token)
 
     def follow(self, follower: Follower) -> None:
         """Add a follower; from now on text goes through the core."""
         self._release_run()
         self.followers.add(follower)
+
+    def restore(self, persistence: Persistence, stored: Stored) -> None:
+        """Fill the session from its records."""
+        persistence.restore(stored, self.loop.time(), time())
+        self._viewer_token = stored.head.viewer
 
     # --- calls of the core -----------------------------------------------------------------------
 
@@ -361,6 +379,12 @@ class SessionHost:
     def _tick(self) -> None:
         self._timer, self._timer_due = None, inf
         self.act(self.core.tick)
+
+    def taken(self, deleted: bool) -> None:
+        """End the session, because another server has it, or somebody has deleted it."""
+        if self.connection is not None:
+            self.connection.close(CLOSED if deleted else RESTART)
+        self.act(self.core.receive, SessionClose())
 
     def forgotten(self) -> None:
         """Close the followers and stop the timer: the session is over."""

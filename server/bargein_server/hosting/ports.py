@@ -48,9 +48,11 @@ class ClientConnection(Protocol):
 
     Attributes:
         number: A newer connection has a higher one.
+        kept: Whether a store keeps a session that it opens.
     """
 
     number: int
+    kept: bool
 
     @property
     def wire(self) -> Writable:

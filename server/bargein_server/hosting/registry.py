@@ -6,13 +6,15 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import Context
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from bargein_protocol import (
+    JSON,
     Codec,
     Epoch,
     PendingEvent,
@@ -20,23 +22,28 @@ from bargein_protocol import (
     SessionId,
     SessionOpen,
     Token,
-    TurnId,
 )
 from bargein_protocol.errors import RESTART
 
 from ..agent import Agent
+from ..core.records import Head
 from ..core.replay_log import MemoryLog
 from ..core.session import Session
 from ..core.turn_limiter import Permit, TurnLimiter
 from ..guard.limits import RareLog, SnapshotBudget
 from ..settings import Settings
+from ..stores.interface import Store, StoredSession
 from ..telemetry import NO_TELEMETRY, Telemetry
 from .host import SessionHost
+from .keeper import Keeper
+from .lease import Lease
 from .pacing import FlushScheduler, TimeSlicer
 from .ports import ClientConnection, Closable
+from .restoring import Restorer
 from .session_pool import SessionPool
 from .stopping import Stopping, wait_until
 from .threads import AuthorThreads
+from .turn_ids import turn_ids
 
 if TYPE_CHECKING:
     import httpx2
@@ -74,6 +81,8 @@ class SessionRegistry:
         large_bodies: Held while a large body of a request is decoded.
         connection_numbers: Source of ascending numbers for connections.
         telemetry: Telemetry of the server.
+        keeper: Keeper of its sessions; None without a store.
+        restorer: Restores stored sessions; None without a store.
     """
 
     def __init__(
@@ -82,6 +91,7 @@ class SessionRegistry:
         settings: Settings,
         telemetry: Telemetry = NO_TELEMETRY,
         context: Context | None = None,
+        store: Store | None = None,
     ) -> None:
         self.agent = agent
         self.settings = settings
@@ -111,6 +121,18 @@ class SessionRegistry:
         self._hosts = SessionPool(settings.max_sessions, settings.max_kept_bytes, settings.max_client_share)
         self.snapshots = SnapshotBudget(MAX_SNAPSHOT_BYTES)
         self._http_client: httpx2.AsyncClient | None = None
+        self.keeper = Keeper(store, settings, self.loop) if store is not None else None
+        self.restorer = (
+            Restorer(
+                self.keeper,
+                settings.keep_s,
+                lambda session_id: self._hosts.get(session_id) is not None,
+                self._make_room,
+                self._restored,
+            )
+            if self.keeper is not None
+            else None
+        )
 
     def __len__(self) -> int:
         return len(self._hosts)
@@ -160,7 +182,7 @@ class SessionRegistry:
         if host is None:
             if not self._make_room(owner):
                 return None
-            host = self._create(codec, principal, owner, now)
+            host = self._create(codec, principal, owner, now, connection.kept)
         elif connection.number < host.newest:
             # The newest connection wins, also when the first frame of an older one was delayed.
             connection.replaced()
@@ -185,6 +207,8 @@ class SessionRegistry:
     def forget(self, host: SessionHost) -> None:
         """Drop a session that has ended; its tasks continue to clean up."""
         host.forgotten()
+        if host.lease is not None and self.keeper is not None:
+            self.keeper.forget(host.lease)
         if self._hosts.remove(host):
             host.telemetry.closed("expired" if host.connection is None else "closed")
 
@@ -246,9 +270,36 @@ class SessionRegistry:
         idle.act(idle.core.expire)
         return True
 
-    def _create(self, codec: Codec, principal: str | None, owner: str, now: float) -> SessionHost:
-        settings = self.settings
+    def _create(self, codec: Codec, principal: str | None, owner: str, now: float, kept: bool) -> SessionHost:
         session_id = SessionId("s_" + secrets.token_hex(12))
+        lease = self.keeper.lease() if self.keeper is not None and kept else None
+        host = self._host(session_id, codec, principal, owner, now, lease)
+        if host.core.persistence is not None:
+            host.core.persistence.head = Head(session_id, Epoch(""), principal, owner, created_at=time.time())
+        self._hosts.add(host)
+        return host
+
+    def _restored(self, found: StoredSession, lease: Lease) -> None:
+        """Put a stored session into memory, as one whose client is away."""
+        head, now = found.stored.head, self.loop.time()
+        host = self._host(head.session_id, JSON, head.principal, head.owner, now, lease)
+        assert host.core.persistence is not None
+        host.restore(host.core.persistence, found.stored)
+        self._hosts.add(host)
+        self._hosts.detached(host)
+        host.flush()
+        self.weigh(host)
+
+    def _host(
+        self,
+        session_id: SessionId,
+        codec: Codec,
+        principal: str | None,
+        owner: str,
+        now: float,
+        lease: Lease | None,
+    ) -> SessionHost:
+        settings = self.settings
         telemetry = self.telemetry.session(session_id, principal)
         core = Session(
             session_id,
@@ -257,15 +308,14 @@ class SessionRegistry:
             codec,
             settings,
             Permit(self.turn_limiter, partial(self._granted, session_id), owner, self.may_keep),
-            _turn_ids(),
+            turn_ids(),
             now,
             telemetry,
+            lease.changed if lease is not None else None,
         )
         if self.draining:
             core.shut_down(now)  # rejects inputs with `shutting_down`, as every session does
-        host = SessionHost(core, self, principal, telemetry, owner)
-        self._hosts.add(host)
-        return host
+        return SessionHost(core, self, principal, telemetry, owner, lease)
 
     def _granted(self, session_id: SessionId) -> None:
         # The permit was released within a step of another session, so this one needs its own.
@@ -311,6 +361,8 @@ class SessionRegistry:
         await self._turns_over(self.loop.time() + self.settings.drain_s)
         for host in self:
             host.act(host.core.shut_down)
+        if self.keeper is not None:
+            await self.keeper.flush()  # clients learn of the ends when these are stored
         tasks = {task for host in self for task in host.tasks()} | self.abandoned | self.background
         hurried, kill_s = self.stopping.hurried, self.settings.cleanup_kill_s
         await wait_until(tasks, self.settings.cleanup_grace_s + kill_s, hurried)
@@ -327,6 +379,8 @@ class SessionRegistry:
             await client.aclose()
         for host in self:
             host.telemetry.closed("shutdown")
+        if self.keeper is not None:
+            await self.keeper.stop()
         return sum(not task.done() for task in tasks)
 
     async def _turns_over(self, deadline: float) -> None:
@@ -340,12 +394,3 @@ class SessionRegistry:
                 await wait_until(running, left, hurried, asyncio.FIRST_COMPLETED)
             else:
                 await asyncio.sleep(min(left, POLL_S))
-
-
-def _turn_ids() -> Callable[[], TurnId]:
-    # The prefix keeps the turns of two sessions apart for a client that had to begin a fresh one.
-    return partial(_turn_id, secrets.token_hex(4), count(1))
-
-
-def _turn_id(prefix: str, numbers: count[int]) -> TurnId:
-    return TurnId(f"t_{prefix}_{next(numbers)}")
