@@ -25,12 +25,11 @@ CREATE TABLE replies (
     n INTEGER PRIMARY KEY AUTOINCREMENT, session TEXT NOT NULL, request TEXT NOT NULL, reply TEXT NOT NULL,
     UNIQUE (session, request)
 );
-CREATE TABLE pieces (
-    session TEXT NOT NULL, seq INTEGER NOT NULL, turn TEXT NOT NULL, piece TEXT NOT NULL,
-    PRIMARY KEY (session, seq)
-) WITHOUT ROWID;
+CREATE TABLE pieces (n INTEGER PRIMARY KEY, session TEXT NOT NULL, turn TEXT NOT NULL, piece TEXT NOT NULL);
 CREATE TABLE closed (id TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 """
+# Pieces have no index: those of all sessions are appended to the same few pages, which a commit writes. With
+# an index by session each commit would write a page for each session, five times the processor time.
 
 MIGRATIONS: tuple[str, ...] = (_VERSION_1,)
 """Scripts; the one at index n brings version n to version n + 1."""
@@ -99,10 +98,7 @@ DELETE FROM turns WHERE (session, id) IN (
 )
 """
 
-DROP_PIECES = """
-DELETE FROM pieces WHERE session IN (SELECT json_extract(value, '$[0]') FROM json_each(?1))
-AND (session, turn) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?1))
-"""
+DROP_PIECES = "DELETE FROM pieces WHERE n IN (SELECT value FROM json_each(?))"
 
 ADD_REPLIES = """
 INSERT INTO replies (session, request, reply)
@@ -112,14 +108,13 @@ ON CONFLICT (session, request) DO NOTHING
 """
 
 ADD_PIECES = """
-INSERT OR REPLACE INTO pieces (session, turn, seq, piece)
-SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-       json_extract(value, '$[3]')
+INSERT INTO pieces (session, turn, piece)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
 FROM json_each(?)
 """
 
-PARTS = ("heads", "turns", "replies", "pieces")
-"""Tables with parts of sessions, by the column `session`."""
+PARTS = ("heads", "turns", "replies")
+"""Tables with parts of sessions, with an index on the column `session`."""
 
 LIST = """
 SELECT s.id, s.principal, s.created_at, s.used_at,

@@ -23,13 +23,12 @@ from queue import SimpleQueue
 from typing import IO, Any, Literal, TypeVar
 
 import msgspec
-from msgspec import Raw
 
 from bargein_protocol import SessionId
 
-from ..core.records import decoded
 from . import schema
 from .interface import Outcome, StoredSession, StoreError, Summary, Write
+from .sqlite_tables import REMEMBERED_REPLIES, PieceRows, delete_parts, read, write
 
 if sys.platform != "win32":
     import fcntl
@@ -39,7 +38,6 @@ T = TypeVar("T")
 BUSY_MS = 1000
 """Time that a call waits for another process, such as a backup, to unlock the file."""
 
-REMEMBERED_REPLIES = 1024
 TOMBSTONE_S = 3600.0
 """Time for which a deleted session cannot be written by an owner that has not noticed."""
 
@@ -77,6 +75,7 @@ class SqliteStore:
         self._synchronous = synchronous
         self._exclusive = exclusive
         self._db: sqlite3.Connection | None = None
+        self._pieces: PieceRows | None = None
         self._lock: IO[bytes] | None = None
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -95,11 +94,11 @@ class SqliteStore:
 
     async def write(self, writes: Sequence[Write]) -> list[Outcome]:
         """Write a batch in one transaction."""
-        return await self._call(lambda: self._transaction(lambda db: _write(db, writes)))
+        return await self._call(lambda: self._transaction(lambda db: write(db, self._rows(), writes)))
 
     async def read(self, session_id: SessionId) -> StoredSession | None:
         """Return a session."""
-        return await self._call(lambda: _read(self._opened(), session_id))
+        return await self._call(lambda: read(self._opened(), self._rows(), session_id))
 
     async def claim(self, session_id: SessionId, expected: str, writes: int, fence: str) -> bool:
         """Change the owner of a session that is still as it was read."""
@@ -134,7 +133,7 @@ class SqliteStore:
 
         def remove(db: sqlite3.Connection) -> bool:
             db.execute("INSERT OR REPLACE INTO closed (id, at) VALUES (?, ?)", (session_id, time.time()))
-            _delete(db, [session_id])
+            delete_parts(db, self._rows(), [session_id])
             return db.execute("DELETE FROM sessions WHERE id = ?", (session_id,)).rowcount == 1
 
         return await self._call(lambda: self._transaction(remove))
@@ -146,7 +145,7 @@ class SqliteStore:
             kept = msgspec.json.encode(list(living)).decode()
             old = "SELECT id FROM sessions WHERE used_at < ? AND id NOT IN (SELECT value FROM json_each(?))"
             found = [row[0] for row in db.execute(old, (used_before, kept))]
-            _delete(db, found)
+            delete_parts(db, self._rows(), found)
             db.executemany("DELETE FROM sessions WHERE id = ?", [(each,) for each in found])
             db.execute("DELETE FROM closed WHERE at < ?", (time.time() - TOMBSTONE_S,))
             db.execute(schema.TRIM_REPLIES, (REMEMBERED_REPLIES,))
@@ -191,6 +190,11 @@ class SqliteStore:
             raise StoreError("unavailable", f"{self.path} is not open")
         return self._db
 
+    def _rows(self) -> PieceRows:
+        if self._pieces is None or not self._exclusive:  # another process may write them
+            self._pieces = PieceRows(self._opened())
+        return self._pieces
+
     def _transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
         db = self._opened()
         db.execute("BEGIN IMMEDIATE")
@@ -200,6 +204,7 @@ class SqliteStore:
         except BaseException:
             with suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
+            self._pieces = None
             raise
         return result
 
@@ -255,7 +260,7 @@ class SqliteStore:
         if self._db is not None:
             with suppress(sqlite3.Error):
                 self._db.close()
-            self._db = None
+            self._db = self._pieces = None
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -273,83 +278,3 @@ def _answer(done: asyncio.Future[Any], result: Any, error: Exception | None) -> 
         done.set_exception(error)
     else:
         done.set_result(result)
-
-
-def _run(db: sqlite3.Connection, statement: str, rows: list[Any]) -> None:
-    if rows:
-        db.execute(statement, (msgspec.json.encode(rows).decode(),))
-
-
-def _write(db: sqlite3.Connection, writes: Sequence[Write]) -> list[Outcome]:
-    asked = [(write.session_id, write.fence, write.follows, write.changes.whole) for write in writes]
-    [refused] = db.execute(schema.REFUSED, (msgspec.json.encode(asked).decode(),)).fetchone()
-    outcomes = [Outcome.STORED] * len(writes)
-    for index, why in msgspec.json.decode(refused):
-        outcomes[index] = Outcome(why)
-    stored = [write for write, outcome in zip(writes, outcomes, strict=True) if outcome is Outcome.STORED]
-    whole = [write for write in stored if write.changes.whole]
-    _delete(db, [write.session_id for write in whole])
-    _run(db, schema.ADD_SESSIONS, [
-        (write.session_id, write.fence, write.follows + 1, write.changes.seq, write.principal,
-         write.created_at, write.used_at)
-        for write in whole
-    ])  # fmt: skip
-    _run(db, schema.UPDATE_SESSIONS, [
-        (write.session_id, write.fence, write.follows + 1, write.changes.seq)
-        for write in stored if not write.changes.whole
-    ])  # fmt: skip
-    # Output alone leaves the time of use as it is: it is in two indexes.
-    _run(db, schema.USE_SESSIONS, [
-        (write.session_id, write.used_at, write.released)
-        for write in stored if write.released or write.changes.head or write.changes.turns
-    ])  # fmt: skip
-    _run(db, schema.SET_HEADS, [
-        (write.session_id, Raw(write.changes.head)) for write in stored if write.changes.head is not None
-    ])  # fmt: skip
-    _run(db, schema.SET_TURNS, [
-        (write.session_id, turn_id, position, Raw(record))
-        for write in stored for turn_id, position, record in write.changes.turns
-    ])  # fmt: skip
-    _run(db, schema.DROP_TURNS, [
-        (write.session_id, turn_id) for write in stored for turn_id in write.changes.dropped
-    ])  # fmt: skip
-    _run(db, schema.DROP_PIECES, [
-        (write.session_id, turn_id) for write in stored for turn_id in write.changes.ended
-    ])  # fmt: skip
-    _run(db, schema.ADD_REPLIES, [
-        (write.session_id, request_id, Raw(reply))
-        for write in stored for request_id, reply in write.changes.replies
-    ])  # fmt: skip
-    _run(db, schema.ADD_PIECES, [
-        (write.session_id, turn_id, seq, Raw(piece))
-        for write in stored for turn_id, seq, piece in write.changes.pieces
-    ])  # fmt: skip
-    return outcomes
-
-
-def _delete(db: sqlite3.Connection, session_ids: list[SessionId]) -> None:
-    if session_ids:
-        given = msgspec.json.encode(session_ids).decode()
-        for table in schema.PARTS:
-            db.execute(f"DELETE FROM {table} WHERE session IN (SELECT value FROM json_each(?))", (given,))
-
-
-def _read(db: sqlite3.Connection, session_id: SessionId) -> StoredSession | None:
-    row = db.execute(
-        "SELECT head, seq, clean, fence, writes, used_at FROM sessions JOIN heads ON session = id "
-        "WHERE id = ?",
-        (session_id,),
-    ).fetchone()
-    if row is None:
-        return None
-    head, seq, clean, fence, writes, used_at = row
-    turns = db.execute(
-        "SELECT position, record FROM turns WHERE session = ? ORDER BY position", (session_id,)
-    ).fetchall()
-    replies = db.execute(
-        "SELECT request, reply FROM replies WHERE session = ? ORDER BY n DESC LIMIT ?",
-        (session_id, REMEMBERED_REPLIES),
-    ).fetchall()
-    pieces = db.execute("SELECT piece FROM pieces WHERE session = ? ORDER BY seq", (session_id,)).fetchall()
-    stored = decoded(head, seq, bool(clean), turns, replies[::-1], [piece for (piece,) in pieces])
-    return StoredSession(stored, fence, writes, used_at)
