@@ -176,6 +176,12 @@ class ChangeLog:
         self.turns.clear()
         self.dropped, self.ended, self.pieces, self.replies = [], [], [], {}
 
+    def take_pieces(self) -> list[Piece]:
+        """Return and forget the output, because a write takes it, and there is nothing else."""
+        pieces, self.pieces = self.pieces, []
+        self._noted = False
+        return pieces
+
     def store_all(self) -> None:
         """Ask for a write of the whole session, because the store has lost it."""
         self.clear()

@@ -23,6 +23,7 @@ from bargein_protocol import (
     ToolResult,
     TurnEvent,
     TurnFold,
+    TurnId,
 )
 
 from .change_log import ChangeLog
@@ -112,6 +113,9 @@ class Persistence:
             log.clear()
             return None
         seq = sequencer.last
+        if log.pieces and not (log.whole or log.head or log.turns or log.dropped or log.ended or log.replies):
+            # The usual case, ten times a second for each session that speaks.
+            return Changes(seq, log.mark, pieces=_encoded(log.take_pieces()))
         touched = (
             list(turns.turns) if log.whole else [turn_id for turn_id in log.turns if turn_id in turns.turns]
         )
@@ -129,7 +133,7 @@ class Persistence:
             log.dropped,
             log.ended,
             [(request_id, encode(reply)) for request_id, reply in replies],
-            [(piece.turn_id, piece.seq, encode(_silent(piece))) for piece in pieces],
+            _encoded(pieces),
         )
         log.clear()
         return changes
@@ -201,6 +205,13 @@ class Persistence:
     def explains(self, seq: Seq) -> bool:
         """Return whether a client may have a cursor, because the records explain it."""
         return not any(gap.last < seq < gap.first and not gap.explained for gap in self.gaps)
+
+
+def _encoded(pieces: list[Piece]) -> list[tuple[TurnId, int, bytes]]:
+    return [
+        (piece.turn_id, piece.seq, encode(piece if piece.event is None else _silent(piece)))
+        for piece in pieces
+    ]
 
 
 def _silent(piece: Piece) -> Piece:

@@ -28,7 +28,7 @@ from bargein_protocol import SessionId
 
 from . import schema
 from .interface import Outcome, StoredSession, StoreError, Summary, Write
-from .sqlite_tables import REMEMBERED_REPLIES, PieceRows, delete_parts, read, write
+from .sqlite_tables import REMEMBERED_REPLIES, Owned, PieceRows, delete_parts, read, write
 
 if sys.platform != "win32":
     import fcntl
@@ -76,6 +76,7 @@ class SqliteStore:
         self._exclusive = exclusive
         self._db: sqlite3.Connection | None = None
         self._pieces: PieceRows | None = None
+        self._owned = Owned()
         self._lock: IO[bytes] | None = None
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -94,7 +95,9 @@ class SqliteStore:
 
     async def write(self, writes: Sequence[Write]) -> list[Outcome]:
         """Write a batch in one transaction."""
-        return await self._call(lambda: self._transaction(lambda db: write(db, self._rows(), writes)))
+        return await self._call(
+            lambda: self._transaction(lambda db: write(db, self._rows(), self._owned, writes))
+        )
 
     async def read(self, session_id: SessionId) -> StoredSession | None:
         """Return a session."""
@@ -134,6 +137,7 @@ class SqliteStore:
         def remove(db: sqlite3.Connection) -> bool:
             db.execute("INSERT OR REPLACE INTO closed (id, at) VALUES (?, ?)", (session_id, time.time()))
             delete_parts(db, self._rows(), [session_id])
+            self._owned.forget()
             return db.execute("DELETE FROM sessions WHERE id = ?", (session_id,)).rowcount == 1
 
         return await self._call(lambda: self._transaction(remove))
@@ -146,6 +150,7 @@ class SqliteStore:
             old = "SELECT id FROM sessions WHERE used_at < ? AND id NOT IN (SELECT value FROM json_each(?))"
             found = [row[0] for row in db.execute(old, (used_before, kept))]
             delete_parts(db, self._rows(), found)
+            self._owned.forget()
             db.executemany("DELETE FROM sessions WHERE id = ?", [(each,) for each in found])
             db.execute("DELETE FROM closed WHERE at < ?", (time.time() - TOMBSTONE_S,))
             db.execute(schema.TRIM_REPLIES, (REMEMBERED_REPLIES,))
@@ -205,6 +210,7 @@ class SqliteStore:
             with suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
             self._pieces = None
+            self._owned.forget()
             raise
         return result
 

@@ -66,14 +66,88 @@ def _run(db: sqlite3.Connection, statement: str, rows: list[Any]) -> None:
         db.execute(statement, (msgspec.json.encode(rows).decode(),))
 
 
-def write(db: sqlite3.Connection, rows: PieceRows, writes: Sequence[Write]) -> list[Outcome]:
+class Owned:
+    """Sessions whose owner and number of writes are known without reading them.
+
+    This process is the only one that writes, apart from commands that delete, which `PRAGMA data_version`
+    shows. So a write of output alone, ten in a second for each session that speaks, needs no look-up.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[SessionId, tuple[str, int]] = {}
+        self._version = -1
+
+    def refresh(self, db: sqlite3.Connection) -> None:
+        """Forget everything if another connection has written."""
+        version = int(db.execute("PRAGMA data_version").fetchone()[0])
+        if version != self._version:
+            self._known.clear()
+            self._version = version
+
+    def knows(self, write: Write) -> bool:
+        """Return whether the store has exactly the writes that this one follows."""
+        return self._known.get(write.session_id) == (write.fence, write.follows)
+
+    def stored(self, write: Write) -> None:
+        """Record a write."""
+        if write.released:
+            self._known.pop(write.session_id, None)
+        else:
+            self._known[write.session_id] = (write.fence, write.follows + 1)
+
+    def forget(self) -> None:
+        """Forget everything, because a transaction failed or sessions were deleted."""
+        self._known.clear()
+
+
+def _is_output(write: Write) -> bool:
+    changes = write.changes
+    return not (
+        write.released
+        or changes.whole
+        or changes.head
+        or changes.turns
+        or changes.ended
+        or changes.replies
+        or changes.dropped
+    )
+
+
+def write(db: sqlite3.Connection, rows: PieceRows, owned: Owned, writes: Sequence[Write]) -> list[Outcome]:
     """Write a batch, within a transaction."""
+    owned.refresh(db)
+    outcomes = [Outcome.STORED] * len(writes)
+    unknown = [index for index, write in enumerate(writes) if not owned.knows(write)]
+    if unknown:
+        for index, outcome in zip(unknown, _outcomes(db, [writes[i] for i in unknown]), strict=True):
+            outcomes[index] = outcome
+    full = [
+        write
+        for write, outcome in zip(writes, outcomes, strict=True)
+        if outcome is Outcome.STORED and not _is_output(write)
+    ]
+    if full:
+        _write_full(db, rows, full)
+    pieces = []
+    for write, outcome in zip(writes, outcomes, strict=True):
+        if outcome is Outcome.STORED:
+            owned.stored(write)
+            pieces += [(write.session_id, turn_id, Raw(piece)) for turn_id, _, piece in write.changes.pieces]
+    rows.append(db, pieces)
+    return outcomes
+
+
+def _outcomes(db: sqlite3.Connection, writes: Sequence[Write]) -> list[Outcome]:
     asked = [(write.session_id, write.fence, write.follows, write.changes.whole) for write in writes]
     [refused] = db.execute(schema.REFUSED, (msgspec.json.encode(asked).decode(),)).fetchone()
     outcomes = [Outcome.STORED] * len(writes)
     for index, why in msgspec.json.decode(refused):
         outcomes[index] = Outcome(why)
-    stored = [write for write, outcome in zip(writes, outcomes, strict=True) if outcome is Outcome.STORED]
+    return outcomes
+
+
+def _write_full(db: sqlite3.Connection, rows: PieceRows, stored: Sequence[Write]) -> None:
+    """Write everything of a batch but its pieces."""
     whole = [write for write in stored if write.changes.whole]
     delete_parts(db, rows, [write.session_id for write in whole])
     _run(db, schema.ADD_SESSIONS, [
@@ -108,11 +182,6 @@ def write(db: sqlite3.Connection, rows: PieceRows, writes: Sequence[Write]) -> l
         (write.session_id, request_id, Raw(reply))
         for write in stored for request_id, reply in write.changes.replies
     ])  # fmt: skip
-    rows.append(db, [
-        (write.session_id, turn_id, Raw(piece))
-        for write in stored for turn_id, _, piece in write.changes.pieces
-    ])  # fmt: skip
-    return outcomes
 
 
 def delete_parts(db: sqlite3.Connection, rows: PieceRows, session_ids: list[SessionId]) -> None:
