@@ -19,13 +19,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from .agent import Agent, check_agent
-from .endpoints import http
+from .endpoints import conversations, http
 from .endpoints.asyncapi import asyncapi
 from .endpoints.call import (
     COOKIE_HEADER,
     HEADERS,
     SESSION_HEADER,
     TOKEN_HEADER,
+    Call,
     Handler,
     Health,
     HttpEndpoint,
@@ -39,7 +40,9 @@ from .endpoints.page import Page, page_folder
 from .endpoints.websocket import deny, issue_ticket, serve_session
 from .guard.admission import TRACE_HEADERS, Admission, Refused, allowed_origins
 from .guard.authentication import Authenticator
+from .hosting.keeper import Keeper
 from .hosting.registry import SessionRegistry
+from .hosting.store_health import StoreState
 from .settings import Settings
 from .stores.interface import Store
 from .stores.urls import store_of
@@ -153,11 +156,21 @@ def _http_routes(sessions: Callable[[], SessionRegistry], admission: Admission) 
     for path, methods, handler in (
         ("/v1/turns", ("POST",), http.start_turn),
         ("/v1/batch", ("POST",), http.answer_batch),
-        ("/v1/sessions", ("POST",), http.open_session),
+        ("/v1/sessions", ("GET", "POST"), _sessions),
+        ("/v1/sessions/{session_id}", ("DELETE",), conversations.delete_session),
+        ("/v1/sessions/{session_id}/messages", ("GET",), conversations.list_messages),
         ("/v1/sessions/{session_id}/interrupt", ("POST",), http.interrupt_turn),
         ("/v1/sessions/{session_id}/events", ("GET", "POST"), http.session_events),
     ):
         yield Route(path, HttpEndpoint(sessions, admission, handler), methods=methods)
+
+
+async def _sessions(call: Call) -> Response | None:
+    """One route for both methods answers a wrong method with a complete `Allow` header."""
+    if call.request.method == "POST":
+        await http.open_session(call)
+        return None
+    return await conversations.list_sessions(call)
 
 
 def _cors(origins: Collection[str]) -> Middleware:
@@ -166,7 +179,7 @@ def _cors(origins: Collection[str]) -> Middleware:
         CORSMiddleware,
         allow_origins=tuple(origins),
         allow_credentials="*" not in origins,
-        allow_methods=("GET", "POST"),
+        allow_methods=("GET", "POST", "DELETE"),
         allow_headers=(
             "Authorization",
             "Content-Type",
@@ -190,6 +203,18 @@ def _gauges(sessions: SessionRegistry) -> dict[str, float]:
         "bargein_kept_bytes": sessions.kept_bytes,
         "bargein_event_streams": len(sessions.streams),
         "bargein_draining": sessions.draining,
+        **_store_gauges(sessions.keeper),
+    }
+
+
+def _store_gauges(keeper: Keeper | None) -> dict[str, float]:
+    if keeper is None:
+        return {}
+    return {
+        "bargein_store_up": keeper.health.state is StoreState.UP,
+        "bargein_store_unsaved_seconds": keeper.health.ignored_s,
+        "bargein_store_failures": keeper.health.failures,
+        "bargein_store_writes": keeper.written,
     }
 
 
@@ -206,10 +231,14 @@ def _probes(
         return json_answer(Health("ok"))
 
     async def readyz(request: Request) -> Response:
+        keeper = sessions().keeper
+        store = keeper.health.state.value if keeper is not None else None
         if sessions().draining:
-            return json_answer(Health("draining"), 503)
-        full = sessions().full or admission.connections.is_full()
-        return json_answer(Health("full"), 503) if full else json_answer(Health("ok"))
+            return json_answer(Health("draining", store), 503)
+        if sessions().full or admission.connections.is_full():
+            return json_answer(Health("full", store), 503)
+        # A server whose store fails serves its clients, so it stays ready.
+        return json_answer(Health("ok", store))
 
     async def scrape(request: Request) -> Response:
         assert metrics is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -178,4 +178,13 @@ class SessionContext(Protocol):
     @property
     def state(self) -> dict[str, Any]:
         """Free for the agent's author; lives as long as the session."""
+        ...
+
+    @property
+    def store(self) -> MutableMapping[str, Any]:
+        """Small values of the author's own that a store keeps with the session.
+
+        JSON values by name, at most 128 of 64 KiB together. Reading returns a copy: assign a changed value
+        again. Without a store they live as long as the session.
+        """
         ...

@@ -139,6 +139,16 @@ class History:
         return before
 
 
+def conversation(turns: Iterable[TurnRecord], mark: str | None = INTERRUPTED) -> list[Message]:
+    """Return the messages of turns whose agents ran, as for `History.messages`."""
+    return [
+        message
+        for turn in turns
+        if turn.stage is not Stage.QUEUED and turn.fold.started
+        for message in exchange_messages(turn, mark)
+    ]
+
+
 def exchange_messages(turn: TurnRecord, mark: str | None) -> list[Message]:
     """Return the messages of one turn: input, tool calls, results, heard text.
 

@@ -207,6 +207,14 @@ class Persistence:
         return not any(gap.last < seq < gap.first and not gap.explained for gap in self.gaps)
 
 
+def stored_turns(stored: Stored) -> list[TurnRecord]:
+    """Return the turns of a stored session that nobody continues."""
+    return [
+        _turn_of(record, [piece for piece in stored.pieces if piece.turn_id == record.turn_id])
+        for _, record in stored.turns
+    ]
+
+
 def _encoded(pieces: list[Piece]) -> list[tuple[TurnId, int, bytes]]:
     return [
         (piece.turn_id, piece.seq, encode(piece if piece.event is None else _silent(piece)))

@@ -22,6 +22,7 @@ from bargein_protocol import (
     TurnFold,
 )
 
+from .history import Message, conversation
 from .lifecycle import Stage
 from .output_pump import OutputPump
 from .replay_log import bounded_snapshot
@@ -173,6 +174,11 @@ class SideChannel:
         self._sequencer.settle()
         turn = self._turns.by_input.get(input_id)
         return None if turn is None else turn.fold
+
+    def messages(self) -> list[Message]:
+        """Return the conversation so far, in the shape of chat completions."""
+        self._sequencer.settle()
+        return conversation(self._turns.turns.values())
 
     def follow(self, codec: Codec, cursor: Cursor | None) -> Follower | None:
         """Return a follower of the session.

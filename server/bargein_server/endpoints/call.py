@@ -62,14 +62,17 @@ class Ticket(Struct, frozen=True):
     expires_in_ms: int
 
 
-class Health(Struct, frozen=True):
+class Health(Struct, frozen=True, omit_defaults=True):
     """State of the server.
 
     Args:
         status: `ok`; `draining` while the server shuts down; `full` while it refuses new clients.
+        store: State of the store: `up`; `opening`; `late` or `down` while conversations are in memory
+            only. Absent on a server without one.
     """
 
     status: str
+    store: str | None = None
 
 
 def json_answer(body: Struct, status: int = 200, headers: dict[str, str] | None = None) -> Response:

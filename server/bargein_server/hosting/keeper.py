@@ -126,8 +126,7 @@ class Keeper:
         """Record that a session has something to write."""
         if self._stopped or lease not in self.leases or (binds and self.health.is_ignored):
             if binds:
-                changes = lease.persistence.changes
-                changes.stored(changes.mark)
+                lease.uncork_silently()
             if self._stopped or lease not in self.leases:
                 return
         self._changed[lease] = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
@@ -41,10 +42,11 @@ class Lease:
         host: The session; set before its first change is written.
     """
 
-    __slots__ = ("_changed", "fence", "host", "writes")
+    __slots__ = ("_changed", "_waiters", "fence", "host", "writes")
 
     def __init__(self, changed: Callable[[Lease, bool], None], fence: str, writes: int) -> None:
         self._changed = changed
+        self._waiters: list[asyncio.Future[None]] = []
         self.fence = fence
         self.writes = writes
         self.host: KeptHost | None = None
@@ -77,6 +79,26 @@ class Lease:
     def uncork(self, mark: int | None = None) -> None:
         """Record that changes up to a mark, or all, are stored; let its frames go if that was awaited."""
         changes = self.persistence.changes
-        if changes.stored(changes.mark if mark is None else mark):
+        uncorked = changes.stored(changes.mark if mark is None else mark)
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        if uncorked:
             assert self.host is not None
             self.host.flush()
+
+    def uncork_silently(self) -> None:
+        """Record that nobody waits for the store, in a step whose frames are written anyway."""
+        changes = self.persistence.changes
+        changes.stored(changes.mark)
+
+    async def stored(self) -> None:
+        """Wait until everything up to now is stored, or nobody waits for the store any more."""
+        changes = self.persistence.changes
+        changes.bind()
+        mark = changes.mark
+        while changes.kept < mark:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter

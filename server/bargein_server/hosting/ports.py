@@ -20,6 +20,7 @@ from ..agent import Agent, Output, SessionContext
 from ..core.session import Session
 from ..settings import Settings
 from ..telemetry import SessionTelemetry
+from .lease import Lease
 from .pacing import FlushScheduler, TimeSlicer
 from .threads import AuthorThreads
 
@@ -112,6 +113,11 @@ class RunnerHost(Protocol):
     loop: asyncio.AbstractEventLoop
     time_slicer: TimeSlicer
     telemetry: SessionTelemetry
+
+    @property
+    def lease(self) -> Lease | None:
+        """The session's hold on the store, if any."""
+        ...
 
     @property
     def view(self) -> SessionContext:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from typing import Any
 
 from bargein_protocol import SessionId
@@ -23,6 +24,11 @@ class SessionView:
     def id(self) -> SessionId:
         """The public id."""
         return self._core.identity.session_id
+
+    @property
+    def store(self) -> MutableMapping[str, Any]:
+        """Small values that a store keeps with the session."""
+        return self._core.values
 
     @property
     def metadata(self) -> dict[str, Any]:

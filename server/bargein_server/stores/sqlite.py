@@ -107,6 +107,7 @@ class SqliteStore:
         """Change the owner of a session that is still as it was read."""
 
         def change(db: sqlite3.Connection) -> bool:
+            self._owned.forget()
             statement = "UPDATE sessions SET fence = ?, clean = 0 WHERE id = ? AND fence = ? AND writes = ?"
             return db.execute(statement, (fence, session_id, expected, writes)).rowcount == 1
 
