@@ -90,6 +90,7 @@ CLOSES: dict[str, Use] = {
     "OutputPump.send_snapshot": lambda s: s.session.output.send_snapshot(Seq(0)),
     "OutputPump.settle": lambda s: s.session.output.settle(),
     "SideChannel.cursor": lambda s: s.session.side_channel.cursor,
+    "SideChannel.messages": lambda s: s.session.side_channel.messages(),
     "SideChannel.turn_of": lambda s: s.session.side_channel.turn_of(InputId("asked")),
     "SideChannel.request": lambda s: s.session.side_channel.request(Ping(id="p"), s.now),
     "SideChannel.follow": lambda s: s.session.side_channel.follow(JSON, None),

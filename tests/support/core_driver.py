@@ -12,7 +12,7 @@ are kept in `commands`. Frames arrive decoded in `events`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, TypeVar
 
@@ -66,7 +66,13 @@ class Talk:
         commands: What the host was asked to do.
     """
 
-    def __init__(self, turn_limiter: TurnLimiter | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        turn_limiter: TurnLimiter | None = None,
+        changed: Callable[[bool], None] | None = None,
+        attach: bool = True,
+        **settings: Any,
+    ) -> None:
         self.settings = Settings(**settings)
         self.now = 100.0
         self.open = True
@@ -91,8 +97,10 @@ class Talk:
             self.permit,
             lambda: TurnId(f"t{next(turn_ids)}"),
             self.now,
+            changed=changed,
         )
-        self.attach()
+        if attach:
+            self.attach()
 
     # --- the host --------------------------------------------------------------------------------
 

@@ -56,8 +56,8 @@ class OutputPump:
         frames = self._number_texts(turn, room)
         if not frames:
             frame = self._number_next(turn)
-            if frame is None:
-                return sequencer.take_ready()
+            if frame is None:  # an end that was numbered now may have to be stored first
+                return [] if sequencer.corked else sequencer.take_ready()
             frames = [frame]
             turn.heard_position.taken = turn.fold.last_output_seq
         if turn.flow is not Flow.OPEN:
