@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from .agent import (
         Agent,
         BadOutput,
+        EndedTurn,
         History,
+        HistorySource,
         Message,
         NotAnAgent,
         Output,
@@ -47,7 +49,9 @@ __all__ = [
     "BadOutput",
     "BargeinProtocol",
     "BearerTokens",
+    "EndedTurn",
     "History",
+    "HistorySource",
     "Message",
     "NotAnAgent",
     "NotInstalled",
@@ -70,8 +74,8 @@ __all__ = [
 
 _HOMES = {
     "agent": (
-        "Agent", "BadOutput", "History", "Message", "NotAnAgent", "Output", "SessionContext", "Turn",
-        "TurnClosed", "TurnFailed",
+        "Agent", "BadOutput", "EndedTurn", "History", "HistorySource", "Message", "NotAnAgent", "Output",
+        "SessionContext", "Turn", "TurnClosed", "TurnFailed",
     ),
     "app": ("create_app", "shut_down_sessions"),
     "guard.authentication": ("Authenticator", "BearerTokens"),

@@ -44,6 +44,8 @@ from .core.history import result_message as result_message
 from .core.observer import NO_SPAN as NO_SPAN
 from .core.observer import Attribute as Attribute
 from .core.observer import Span as Span
+from .turn_host import EndedTurn as EndedTurn
+from .turn_host import HistorySource as HistorySource
 from .turn_host import Output as Output
 from .turn_host import SessionContext as SessionContext
 from .turn_host import ToolLedger as ToolLedger

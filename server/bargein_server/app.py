@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from .agent import Agent, check_agent
+from .agent import Agent, HistorySource, check_agent
 from .endpoints import conversations, http
 from .endpoints.asyncapi import asyncapi
 from .endpoints.call import (
@@ -66,6 +66,7 @@ def create_app(
     authenticator: Authenticator | None = None,
     origins: Collection[str] = (),
     store: str | Store | None = None,
+    history: HistorySource | None = None,
 ) -> Starlette:
     """Return a Starlette application that serves an agent.
 
@@ -84,6 +85,7 @@ def create_app(
             server's own.
         store: Where conversations are kept when the process ends, such as `sqlite:///bargein.db`; None to
             keep them in memory only. See docs/store.md.
+        history: The application's own history, which seeds a session and gets its turns; None without one.
 
     Raises:
         BadOrigin: One of `origins` is no origin.
@@ -104,7 +106,7 @@ def create_app(
         existing: SessionRegistry | None = getattr(app.state, "sessions", None)
         if existing is None or existing.loop is not asyncio.get_running_loop():
             existing = app.state.sessions = SessionRegistry(
-                agent, limits, telemetry, of_startup or context, kept_in
+                agent, limits, telemetry, of_startup or context, kept_in, history
             )
         return existing
 

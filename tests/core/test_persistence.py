@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from copy import copy
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from bargein_protocol import (
     JSON,
+    AgentOutput,
     AudioDelta,
     CallId,
     InputAccepted,
@@ -55,13 +57,20 @@ class KeptTalk(Talk):
         self.records: Kept | None = None
         self.waits = False
         self.bound = 0
-        super().__init__(changed=self._changed, attach=False, **settings)
+        super().__init__(**settings)
         if restored is not None:
             self.persistence.restore(restored, self.now, WALL)
             self.flush()
 
-    def _changed(self, binds: bool) -> None:
+    def changed(self) -> Callable[[bool], None]:
+        """Return the function that counts."""
+        return self._count
+
+    def _count(self, binds: bool) -> None:
         self.bound += binds
+
+    def begin(self) -> None:
+        """Wait for a client."""
 
     @property
     def persistence(self) -> Persistence:
@@ -405,16 +414,16 @@ def _do_something(talk: KeptTalk, chance: random.Random) -> None:
     if kind == "ask":
         talk.send(InputText(id=InputId(f"r{chance.random()}"), text="a question", metadata={"n": 1}))
     elif kind == "emit" and current is not None and current.stage is Stage.RUNNING:
-        output = chance.choice(
-            [
-                "word ",
-                "a longer piece of text ",
-                TextDelta(text="lane", source="other"),
-                Thought(text="hm"),
-                Status(message="busy"),
-                AudioDelta(audio=b"12", start_ms=chance.randint(0, 900), duration_ms=100, text="said "),
-            ]
-        )
+        span = AudioDelta(audio=b"12", start_ms=chance.randint(0, 900), duration_ms=100, text="said ")
+        outputs: list[str | AgentOutput] = [
+            "word ",
+            "a longer piece of text ",
+            TextDelta(text="lane", source="other"),
+            Thought(text="hm"),
+            Status(message="busy"),
+            span,
+        ]
+        output = chance.choice(outputs)
         talk.emit(current.id, output)
     elif kind == "interrupt" and current is not None:
         talk.session.receive(Interrupt(id=InterruptId(f"x{chance.random()}"), turn_id=current.id), talk.now)

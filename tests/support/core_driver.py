@@ -66,13 +66,7 @@ class Talk:
         commands: What the host was asked to do.
     """
 
-    def __init__(
-        self,
-        turn_limiter: TurnLimiter | None = None,
-        changed: Callable[[bool], None] | None = None,
-        attach: bool = True,
-        **settings: Any,
-    ) -> None:
+    def __init__(self, turn_limiter: TurnLimiter | None = None, **settings: Any) -> None:
         self.settings = Settings(**settings)
         self.now = 100.0
         self.open = True
@@ -97,10 +91,17 @@ class Talk:
             self.permit,
             lambda: TurnId(f"t{next(turn_ids)}"),
             self.now,
-            changed=changed,
+            changed=self.changed(),
         )
-        if attach:
-            self.attach()
+        self.begin()
+
+    def changed(self) -> Callable[[bool], None] | None:
+        """Return the function that is told of changes for a store; there is no store."""
+        return None
+
+    def begin(self) -> None:
+        """Do what comes first: a client is attached."""
+        self.attach()
 
     # --- the host --------------------------------------------------------------------------------
 

@@ -151,6 +151,7 @@ class Head(Struct, omit_defaults=True):
         values: The author's values, encoded.
         early: Interrupts for inputs that have not arrived.
         gaps: Numbers that nobody knows.
+        seed: Messages before the session, from the application.
         created_at: Time of its start, in seconds since 1970.
     """
 
@@ -167,6 +168,7 @@ class Head(Struct, omit_defaults=True):
     values: dict[str, Raw] = field(default_factory=dict)
     early: list[Interrupt] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
+    seed: list[dict[str, Any]] = field(default_factory=list)
     created_at: float = 0.0
 
 

@@ -34,7 +34,7 @@ from ..settings import Settings
 from . import CloseConnection, Command, Expire
 from .author_code import TEXT_PIECE, split_text, validated_output
 from .change_log import ChangeLog
-from .history import History
+from .history import History, Message
 from .identity import Identity
 from .lifecycle import Event, Flow, Stage
 from .liveness import Liveness
@@ -72,6 +72,7 @@ class Session:
 
     Attributes:
         values: Small values of the author's own.
+        seed: Messages before the session.
         persistence: Its records for a store; None without a store.
         tools: The tool calls of its turns.
         side_channel: Requests and followers beside the client that drives the session.
@@ -104,6 +105,7 @@ class Session:
         self._liveness = Liveness(self._sequencer, self._turns, settings, now)
         self._turn_timer = TurnTimer(self._turns, settings)
         self.values = SessionValues(changes)
+        self.seed: Sequence[Message] = ()
         self.persistence: Persistence | None = None
         if changes is not None:
             parts = Parts(self.identity, self._sequencer, self._turns, self._requests, replies, self.values)
@@ -343,7 +345,7 @@ class Session:
     def history(self, turn_id: TurnId) -> History:
         """Return the history for the agent of this turn."""
         self._sequencer.settle()
-        return History(self._turns.turns, self._turns.turns[turn_id])
+        return History(self._turns.turns, self._turns.turns[turn_id], self.seed)
 
     def commands(self) -> list[Command]:
         """Return and forget the commands for the host, in order."""

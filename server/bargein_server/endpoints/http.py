@@ -104,7 +104,7 @@ def _cookie(call: Call, live: SessionHost, path: str) -> str:
     path = f"{path}/v1/sessions/{live.view.id}"
     age = int(call.sessions.settings.idle_s)
     secure = "; Secure" if call.request.url.scheme == "https" else ""
-    value = live.new_viewer_token()
+    value = live.viewer_token.renew(live.core.persistence)
     return f"{COOKIE}={value}; Path={path}; Max-Age={age}; HttpOnly; SameSite=Strict{secure}"
 
 

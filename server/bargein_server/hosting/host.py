@@ -7,14 +7,10 @@ callback (contract 3).
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Callable
-from hashlib import sha256
 from math import inf
-from time import perf_counter, time
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
-
-from msgspec.structs import replace
 
 from bargein_protocol import Code, SessionClose, TurnId
 from bargein_protocol.errors import CLOSED, RESTART
@@ -22,9 +18,6 @@ from bargein_protocol.errors import CLOSED, RESTART
 from ..agent import Agent, Output
 from ..core import CancelTurn, CloseConnection, Command, DeliverAnswer, StartTurn
 from ..core.author_code import TEXT_PIECE
-from ..core.identity import is_digest_of
-from ..core.persistence import Persistence
-from ..core.records import Stored
 from ..core.session import Session
 from ..core.text_run import TextRun
 from ..telemetry import SessionTelemetry
@@ -32,6 +25,7 @@ from .lease import Lease
 from .ports import ClientConnection, Follower, HostRegistry, Writable
 from .runner import Runner
 from .session_view import SessionView
+from .viewer_token import ViewerToken
 
 if TYPE_CHECKING:
     import httpx2
@@ -69,6 +63,8 @@ class SessionHost:
         kept_bytes: Bytes that it kept when it was weighed last.
         telemetry: Telemetry of the session.
         settings: The limits.
+        viewer_token: Secret of its cookie.
+        history: Its history outside; None without one.
     """
 
     def __init__(
@@ -105,7 +101,8 @@ class SessionHost:
         self._flushed_at = 0.0
         self._flush_due = False
         self._close: Code | None = None
-        self._viewer_token = b""
+        self.viewer_token = ViewerToken()
+        self.history = registry.history.of(self) if registry.history is not None else None
 
     @property
     def agent(self) -> Agent:
@@ -125,34 +122,12 @@ class SessionHost:
         """Return the server's HTTP client."""
         return self._registry.http_client()
 
-    # --- viewers ---------------------------------------------------------------------------------
-
-    def new_viewer_token(self) -> str:
-        """Return a secret that lets a browser follow and interrupt.
-
-        The previous secret becomes void. The secret cannot resume, and outlives the session's tokens.
-        Only a client that was authenticated as the session's principal gets one, so it is a proof of that.
-        """
-        token = secrets.token_urlsafe(32)
-        self._viewer_token = sha256(token.encode()).digest()
-        if (persistence := self.core.persistence) is not None:
-            persistence.head = replace(persistence.head, viewer=self._viewer_token)
-            persistence.changes.touch_head()
-        return token
-
-    def is_viewer_token(self, token: str) -> bool:
-        """Return whether this is the newest viewer token."""
-        return is_digest_of(token, self._viewer_token)
+    # --- followers -------------------------------------------------------------------------------
 
     def follow(self, follower: Follower) -> None:
         """Add a follower; from now on text goes through the core."""
         self._release_run()
         self.followers.add(follower)
-
-    def restore(self, persistence: Persistence, stored: Stored) -> None:
-        """Fill the session from its records."""
-        persistence.restore(stored, self.loop.time(), time())
-        self._viewer_token = stored.head.viewer
 
     # --- calls of the core -----------------------------------------------------------------------
 
@@ -358,6 +333,8 @@ class SessionHost:
         del self._runners[turn_id]
         self._registry.weigh(self)
         self.telemetry.task_over(turn_id)
+        if self.history is not None:
+            self.history.save(turn_id)
         self.act(self.core.cleaned_up, turn_id)
 
     # --- time ------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from ..core.session import Session
 from ..settings import Settings
 from ..telemetry import SessionTelemetry
 from .lease import Lease
+from .outside_history import OutsideHistory, SessionHistory
 from .pacing import FlushScheduler, TimeSlicer
 from .threads import AuthorThreads
 
@@ -120,6 +121,11 @@ class RunnerHost(Protocol):
         ...
 
     @property
+    def history(self) -> SessionHistory | None:
+        """The session's history outside, if any."""
+        ...
+
+    @property
     def view(self) -> SessionContext:
         """View of the session for its agents."""
         ...
@@ -182,6 +188,7 @@ class HostRegistry(Protocol):
         context: Every turn's context is a copy of it.
         abandoned: Tasks of turns that did not end after two cancels.
         background: Tasks that outlive their turns.
+        history: The application's own history; None without one.
     """
 
     agent: Agent
@@ -192,6 +199,7 @@ class HostRegistry(Protocol):
     context: Context
     abandoned: set[asyncio.Task[Any]]
     background: set[asyncio.Task[Any]]
+    history: OutsideHistory | None
 
     @property
     def threads(self) -> AuthorThreads:

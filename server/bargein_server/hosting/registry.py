@@ -34,16 +34,19 @@ from ..guard.limits import RareLog, SnapshotBudget
 from ..settings import Settings
 from ..stores.interface import Store, StoredSession
 from ..telemetry import NO_TELEMETRY, Telemetry
+from ..turn_host import HistorySource
 from .host import SessionHost
 from .keeper import Keeper
 from .lease import Lease
+from .outside_history import OutsideHistory
 from .pacing import FlushScheduler, TimeSlicer
 from .ports import ClientConnection, Closable
 from .restoring import Restorer
 from .session_pool import SessionPool
-from .stopping import Stopping, wait_until
+from .stopping import Stopping, turns_over, wait_until
 from .threads import AuthorThreads
 from .turn_ids import turn_ids
+from .viewer_token import ViewerToken
 
 if TYPE_CHECKING:
     import httpx2
@@ -54,9 +57,6 @@ log = RareLog(logging.getLogger("bargein.server"))
 
 # Clients that a restarted server can accept per second, handshakes included.
 RECONNECTS_PER_S = 1000.0
-
-# Interval in which a draining server polls whether slow clients have taken their last frames.
-POLL_S = 0.05
 
 # Snapshots that followers have not read yet. One may have 8 MiB.
 MAX_SNAPSHOT_BYTES = 64 * 1024 * 1024
@@ -82,6 +82,7 @@ class SessionRegistry:
         connection_numbers: Source of ascending numbers for connections.
         telemetry: Telemetry of the server.
         keeper: Keeper of its sessions; None without a store.
+        history: The application's own history; None without one.
         restorer: Restores stored sessions; None without a store.
     """
 
@@ -92,6 +93,7 @@ class SessionRegistry:
         telemetry: Telemetry = NO_TELEMETRY,
         context: Context | None = None,
         store: Store | None = None,
+        history: HistorySource | None = None,
     ) -> None:
         self.agent = agent
         self.settings = settings
@@ -111,6 +113,7 @@ class SessionRegistry:
         )
         self.abandoned: set[asyncio.Task[Any]] = set()
         self.background: set[asyncio.Task[Any]] = set()
+        self.history = OutsideHistory(history, self.background) if history is not None else None
         self.context: Context = context if context is not None else Context()
         self.draining = False
         self.stopping = Stopping()
@@ -243,7 +246,7 @@ class SessionRegistry:
     def find_by_viewer_token(self, session_id: SessionId, viewer_token: str) -> SessionHost | None:
         """Return the session of a viewer token, None without one."""
         host = self._hosts.get(session_id)
-        return host if host is not None and host.is_viewer_token(viewer_token) else None
+        return host if host is not None and host.viewer_token.is_proved_by(viewer_token) else None
 
     def resumable(
         self, resume: Resume | None, principal: str | None, now: float
@@ -284,7 +287,10 @@ class SessionRegistry:
         head, now = found.stored.head, self.loop.time()
         host = self._host(head.session_id, JSON, head.principal, head.owner, now, lease)
         assert host.core.persistence is not None
-        host.restore(host.core.persistence, found.stored)
+        host.core.persistence.restore(found.stored, now, time.time())
+        host.viewer_token = ViewerToken(head.viewer)
+        if host.history is not None:
+            host.history.restored(head.seed)
         self._hosts.add(host)
         self._hosts.detached(host)
         host.flush()
@@ -358,7 +364,7 @@ class SessionRegistry:
         spread_s = max(1.0, len(self._hosts) / RECONNECTS_PER_S)
         for host in self:
             host.act(host.core.drain, random.uniform(0, spread_s))
-        await self._turns_over(self.loop.time() + self.settings.drain_s)
+        await turns_over(self, self.loop.time() + self.settings.drain_s, self.stopping.hurried)
         for host in self:
             host.act(host.core.shut_down)
         if self.keeper is not None:
@@ -382,15 +388,3 @@ class SessionRegistry:
         if self.keeper is not None:
             await self.keeper.stop()
         return sum(not task.done() for task in tasks)
-
-    async def _turns_over(self, deadline: float) -> None:
-        """Wait until no turn runs, waits, or has frames to write."""
-        hurried = self.stopping.hurried
-        while any(host.core.busy for host in self) and (left := deadline - self.loop.time()) > 0:
-            if hurried.is_set():
-                return
-            running = [task for host in self for task in host.tasks() if not task.done()]
-            if running:
-                await wait_until(running, left, hurried, asyncio.FIRST_COMPLETED)
-            else:
-                await asyncio.sleep(min(left, POLL_S))

@@ -157,6 +157,10 @@ class Runner:
     async def _run(self) -> None:
         # The loop is in one coroutine: another level would cost time for every token.
         try:
+            history = self._host.history
+            if history is not None and not history.loaded:
+                await history.load()
+                self.turn.history = self._host.core.history(self._id)
             generator = self._generator()
             try:
                 host, time_slicer, turn_id = self._host, self._host.time_slicer, self._id

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Iterable
+from typing import Any, Protocol
+
+from ..core.session import Session
+
+# Interval in which a draining server polls whether slow clients have taken their last frames.
+POLL_S = 0.05
 
 
 class Stopping:
@@ -43,3 +48,36 @@ async def wait_until(
 
 async def _over(tasks: Collection[asyncio.Task[Any]], return_when: str) -> None:
     await asyncio.wait(tasks, return_when=return_when)
+
+
+class StoppingHost(Protocol):
+    """The parts of a session's host that a draining server looks at.
+
+    Attributes:
+        core: The session.
+    """
+
+    core: Session
+
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """Return the tasks of its turns."""
+        ...
+
+
+async def turns_over(hosts: Iterable[StoppingHost], deadline: float, hurried: asyncio.Event) -> None:
+    """Wait until no turn runs, waits, or has frames to write.
+
+    Args:
+        hosts: The sessions; iterated again and again.
+        deadline: Time of the event loop at which the wait ends.
+        hurried: Ends the wait.
+    """
+    loop = asyncio.get_running_loop()
+    while any(host.core.busy for host in hosts) and (left := deadline - loop.time()) > 0:
+        if hurried.is_set():
+            return
+        running = [task for host in hosts for task in host.tasks() if not task.done()]
+        if running:
+            await wait_until(running, left, hurried, asyncio.FIRST_COMPLETED)
+        else:
+            await asyncio.sleep(min(left, POLL_S))
