@@ -50,7 +50,8 @@ ALLOWED: dict[str, set[str]] = {
     "serving": {"transport", "hosting"} | _under_hosting,
     "app": _under_app,
     "launcher": {"app", "serving"} | _under_app - {"agents"},
-    "cli": {"launcher", "server", "examples", "settings_reader"} | _under_app,
+    "sessions_command": {"core", "stores"} | _under_core,
+    "cli": {"launcher", "server", "examples", "sessions_command", "settings_reader"} | _under_app,
     "server": {"app", "agent", "settings_reader", "guard", "launcher", "serving", "telemetry", "transport"}
     | _under_core,
     "client": {"protocol"},

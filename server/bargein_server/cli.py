@@ -15,6 +15,7 @@ from .agent import Agent, NotAnAgent
 from .guard.admission import BadOrigin
 from .guard.authentication import BadTokens, BearerTokens, tokens_of_environment, tokens_of_file
 from .launcher import BadRootPath, Launcher, NotProtected, NotStarted, print_address
+from .sessions_command import main as sessions_main
 from .settings import Settings
 from .settings_reader import (
     OTHER_VARIABLES,
@@ -41,8 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: With status 2 for wrong arguments, 3 when the server does not start.
     """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:1] == ["sessions"]:
+        sys.exit(sessions_main(given[1:], DEFAULT_AGENT))
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(given)
     try:
         launcher = _launcher(options)
     except (
@@ -168,7 +172,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bargein-server",
         usage="%(prog)s [options] [module:agent]",
-        description="Serve an agent that can be interrupted.",
+        description="Serve an agent that can be interrupted. `%(prog)s sessions` lists, shows, exports and "
+        "deletes conversations.",
         epilog="Each setting is also an environment variable: BARGEIN_ and its name in capitals, such as "
         "BARGEIN_HOLD_S for --hold-s. A flag takes precedence over its variable.",
     )

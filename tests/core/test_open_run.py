@@ -151,6 +151,7 @@ HARMLESS: dict[str, tuple[str, Use]] = {
         "a later time of progress wins",
         lambda s: s.session.tools.receive(ToolOutput(call_id=CallId("awaited"), output="o")),
     ),
+    "Session.seed": ("messages before the session", lambda s: s.session.seed),
     "Session.values": ("the author's values are no output", lambda s: s.session.values),
     "Session.persistence": ("records are made on request", lambda s: s.session.persistence),
     "SideChannel.is_over": (

@@ -186,7 +186,7 @@ class Persistence:
         opened = [turn for _, turn in stored.turns if turn.stage != "ended"]
         top: int = max([stored.seq, *(piece.seq for piece in pieces)])
         if not stored.clean or opened:
-            self.gaps = [*self.gaps[1 - MAX_GAPS :], Gap(Seq(top), Seq(top + LEAP + 1), bool(opened))]
+            self.gaps = [*self.gaps[1 - MAX_GAPS :], Gap(Seq(top), Seq(top + LEAP), bool(opened))]
             top += LEAP
             log.touch_head()
         parts.sequencer.restore(head.epoch, Seq(top))

@@ -125,7 +125,7 @@ class Gap(Struct, frozen=True, array_like=True):
 
     Args:
         last: The last number that was stored.
-        first: The first number of the next process.
+        first: The number after which the next process goes on; a snapshot may have told it.
         explained: Whether a turn was open, so that its output may have had such numbers.
     """
 

@@ -195,7 +195,8 @@ class Sequencer:
 
         Args:
             event: A new event that no other object holds; its number is set in place.
-            at_once: Whether to hand it over, after all ready frames, before the records are updated.
+            at_once: Whether to hand it over, after all ready frames, before the records are updated, unless
+                these wait for a store.
 
         Returns:
             The event.
@@ -210,7 +211,8 @@ class Sequencer:
         if self.live:
             self.ready.append(frame)
             self._handed += 1
-            if at_once and self._hand_over is not None:
+            changes = self.changes
+            if at_once and self._hand_over is not None and (changes is None or not changes.corked):
                 ready, self.ready = self.ready, []
                 self._hand_over(ready)
         if run is not None:
@@ -342,12 +344,7 @@ class Sequencer:
 def _overtakes(event: ServerEvent, changes: ChangeLog) -> bool:
     """Return whether an answer leaves before frames that wait for a store.
 
-    The answer to an interrupt never waits (contract 3). One whose turn ends now goes in one write with that
-    end, in the order of the numbers.
+    The answer to an interrupt never waits (contract 3). The end that it asked for is numbered, so it stays
+    behind the frames that wait; otherwise an accepted input could be told and lost.
     """
-    return (
-        changes.corked
-        and not changes.opening
-        and isinstance(event, InterruptResult)
-        and event.outcome != "interrupted"
-    )
+    return changes.corked and not changes.opening and isinstance(event, InterruptResult)

@@ -177,9 +177,10 @@ class Session:
         whole = cursor is None or self._sequencer.replay_from(cursor)
         if cursor is not None:
             for turn in self._turns.turns.values():
-                # Frames beyond the cursor never arrived; the replay raises the position again.
-                if turn.heard_position.taken > cursor.seq:
-                    turn.heard_position.taken = cursor.seq
+                # Frames beyond the cursor never arrived; those before it did, even if no store has that.
+                received = min(turn.fold.last_output_seq, cursor.seq)
+                if turn.heard_position.taken != received:
+                    turn.heard_position.taken = received
                     self._turns.touched(turn.id)
         for event in pending:
             if refused is None:
