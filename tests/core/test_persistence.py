@@ -383,8 +383,8 @@ def test_an_answer_to_an_interrupt_overtakes_what_waits() -> None:
     talk.waits = True
     talk.finish(turn)
     talk.session.receive(Interrupt(id=InterruptId("x"), turn_id=turn), talk.now)
-    [frame] = handed
-    assert JSON.decode_server(frame).outcome == "already_ended"  # type: ignore[union-attr]
+    assert len(handed) == 1
+    assert JSON.decode_server(handed[0]).outcome == "already_ended"  # type: ignore[union-attr]
 
 
 def test_a_write_under_way_is_not_stored_yet() -> None:

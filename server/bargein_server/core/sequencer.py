@@ -208,7 +208,8 @@ class Sequencer:
         # The event is new, so setting the field of the frozen struct is safe and cheaper than a copy.
         force_setattr(event, "seq", self._log.top + 1 if run is None else run.next_seq)
         frame = self._log_encode(event)  # type: ignore[arg-type]
-        if self.live:
+        live = self.live
+        if live:
             self.ready.append(frame)
             self._handed += 1
             changes = self.changes
@@ -218,7 +219,7 @@ class Sequencer:
         if run is not None:
             self.settle()
         if self.changes is not None:
-            self.changes.numbered(event, self.live, at_once)
+            self.changes.numbered(event, live, at_once)
         end = event if isinstance(event, TurnEnded) else None
         self._log.append(frame, self._log_codec, getattr(event, "turn_id", NO_TURN), end)
         return event
