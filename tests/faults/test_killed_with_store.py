@@ -15,6 +15,8 @@ import pytest
 from websockets.asyncio.client import connect as dial
 from websockets.exceptions import ConnectionClosed
 
+from bargein_client import Backoff, connect
+from client_script import patiently, until
 from live_server import RawClient
 from processes import ServerProcess, server
 
@@ -184,6 +186,32 @@ async def _twice(folder: Path, count: int) -> None:
 async def test_every_client_resumes_after_two_kills_in_mid_turn(tmp_path: Path) -> None:
     """Ten clients; what was answered is there, and what ran has failed with `node_lost`."""
     await _twice(tmp_path, 10)
+
+
+async def test_the_client_goes_on_in_its_session(tmp_path: Path) -> None:
+    """The library resumes by itself: the turn has failed and may be asked again, and nothing else is lost."""
+    (tmp_path / "agents.py").write_text(AGENT)
+    options = ("--store", "sqlite:///kept.db")
+    async with server("agents:talk", tmp_path, *options) as first:
+        async with connect(first.url, backoff=Backoff(base_s=0.05, cap_s=0.2)) as session:
+            short = session.send("short question")
+            assert (await patiently(short.ended())).status == "completed"
+            turn = session.send("long")
+            await until(lambda: turn.text.count("long") > 60)
+            session_id = session.id
+            await first.kill()
+            pending = session.send("short, while nobody was there")
+            async with server("agents:talk", tmp_path, *options, port=first.port):
+                ended = await patiently(turn.ended())
+                assert (ended.status, ended.reason, ended.retryable) == ("failed", "node_lost", True)
+                assert (await patiently(pending.ended())).status == "completed"
+                assert session.id == session_id
+                history = session.send("history")
+                await patiently(history.ended())
+                contents = [message["content"] for message in json.loads(history.text)]
+                assert contents[:2] == ["short question", "answer to short question"]
+                assert contents[3].startswith("long long")
+                assert contents[3].endswith(" [interrupted]")
 
 
 @pytest.mark.nightly

@@ -287,6 +287,8 @@ class Keeper:
             self._broken.clear()
 
     def _works_now(self) -> None:
+        if not self.opened.is_set():
+            log.info("conversations are kept in %s", self.store)
         self.health.opened()
         self._broken.clear()
         self.opened.set()
