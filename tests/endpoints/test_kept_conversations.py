@@ -204,6 +204,40 @@ async def test_deleting_a_session_in_use_closes_it(tmp_path: Path) -> None:
     await store.close()
 
 
+async def test_a_session_that_a_command_deletes_ends_with_its_next_write(tmp_path: Path) -> None:
+    """Its client learns that it is closed, and nothing comes back."""
+    url = f"sqlite:///{tmp_path}/kept.db"
+    async with serving(echo, store=url) as server, server.connect() as client:
+        opened = await _open(client)
+        await ask(client)
+        await client.until("turn.ended")
+        command = SqliteStore(tmp_path / "kept.db", exclusive=False)
+        await command.open()
+        assert await command.delete(SessionId(opened["session_id"]))
+        await client.send({"type": "input.text", "id": "i2", "text": "again"})
+        assert (await client.closed())[0] == 1000
+        await until(lambda: not len(server.sessions), "the session to be forgotten")
+        assert await command.sessions(None, every=True) == []
+        await command.close()
+
+
+async def test_a_stream_for_an_unknown_session_gets_a_fresh_one(tmp_path: Path) -> None:
+    """Over HTTP as over a WebSocket."""
+    async with serving(echo, store=f"sqlite:///{tmp_path}/kept.db", heartbeat_s=0.1) as server:
+        resume = {"session_id": "s_unknown", "token": "t", "cursor": {"epoch": "e", "seq": 1}}
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        body = json.dumps({"resume": resume}).encode()
+        head = (
+            "POST /v1/sessions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        writer.write(head.encode() + body)
+        async with asyncio.timeout(10):
+            answer = await reader.readuntil(b"unknown_session")
+        assert b"200 OK" in answer
+        writer.close()
+
+
 async def test_anonymous_clients_list_nothing(tmp_path: Path) -> None:
     """They would see each other's conversations; their own they read by its token."""
     async with serving(echo, store=f"sqlite:///{tmp_path}/kept.db") as server:

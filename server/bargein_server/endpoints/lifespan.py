@@ -10,7 +10,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import Context, copy_context
 from typing import Any
 
@@ -23,6 +23,9 @@ from ..hosting.stopping import Stopping, wait_until
 from ..settings import Settings
 
 log = logging.getLogger("bargein.server")
+
+STORE_OPENS_S = 10.0
+"""Time that a start waits for the store, which may have to bring its records to a new version."""
 
 Hook = Callable[[], Coroutine[Any, Any, object]]
 
@@ -127,7 +130,9 @@ def lifespan(
         registry = open_registry(copy_context())
         life = AgentLife(agent, settings, registry.stopping)
         if registry.keeper is not None:
-            await registry.keeper.opened.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STORE_OPENS_S):
+                    await registry.keeper.opened.wait()
         await life.start()
         try:
             yield

@@ -100,7 +100,10 @@ class Restorer:
     async def _restore(self, session_id: SessionId, admits: Admits) -> Code | None:
         keeper = self._keeper
         try:
-            found = await keeper.read(session_id)
+            async with asyncio.timeout(PATIENCE_S):
+                found = await keeper.read(session_id)
+        except TimeoutError:
+            return OVERLOADED
         except BadRecord as error:
             log.error("a stored session is damaged and counts as lost: %s", error)
             return None

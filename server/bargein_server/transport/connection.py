@@ -83,6 +83,7 @@ class Connection:
         self._codec = codec
         self._registry = registry
         self._host: SessionHost | None = None
+        self._restorer = registry.restorer
         self._restoring: asyncio.Task[None] | None = None
         self._early: list[tuple[bytes, bool]] | None = None  # frames that came while it restores
         self._closing = False
@@ -138,7 +139,11 @@ class Connection:
             self.close(FLOODED)
 
     def take(self, event: ClientEvent) -> None:
-        """Take an event that an endpoint has decoded and counted."""
+        """Take an event that an endpoint has decoded and counted.
+
+        The endpoint has restored the session that the event may resume.
+        """
+        self._restorer = None
         try:
             if not self._closing:
                 self._act(event)
@@ -164,7 +169,7 @@ class Connection:
             self.close(UNAUTHORIZED)
             return
         resume = first.resume
-        restorer = self._registry.restorer
+        restorer = self._restorer
         if restorer is not None and resume is not None and restorer.is_needed(resume.session_id):
             self._early = []
             self._restoring = self._registry.loop.create_task(
