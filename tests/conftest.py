@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +20,9 @@ import uvloop
 
 import machine
 from virtual_time import VirtualTimeLoop
+
+# The servers that tests start as processes keep nothing in the user's folders.
+os.environ["BARGEIN_STORE"] = "none"
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 

@@ -1,7 +1,7 @@
 """Imports go only downwards, between rooms and between files, and files stay small.
 
     cli → launcher → serving, app → endpoints → transport → hosting → core → settings → protocol
-                                        guard, telemetry ┘     ↑
+                                guard, stores, telemetry ┘     ↑
     examples → agents, streams → agent ────────────────────────┘   nothing imports agents but app and cli
     client → protocol, never server
 
@@ -27,7 +27,7 @@ PACKAGES = {
 }
 
 _under_core = {"settings", "protocol"}
-_under_hosting = {"agent", "turn_host", "core", "guard", "telemetry"} | _under_core
+_under_hosting = {"agent", "turn_host", "core", "guard", "stores", "telemetry"} | _under_core
 _under_transport = {"hosting"} | _under_hosting
 _under_app = {"endpoints", "agents", "transport", "hosting"} | _under_hosting
 
@@ -44,13 +44,15 @@ ALLOWED: dict[str, set[str]] = {
     "examples": {"agent", "agents", "frameworks", "streams"} | _under_core,
     "telemetry": {"core"} | _under_core,
     "guard": {"core", "telemetry"} | _under_core,
+    "stores": {"core"} | _under_core,
     "hosting": _under_hosting,
     "transport": _under_transport,
     "endpoints": {"transport"} | _under_transport,
     "serving": {"transport", "hosting"} | _under_hosting,
     "app": _under_app,
     "launcher": {"app", "serving"} | _under_app - {"agents"},
-    "cli": {"launcher", "server", "examples", "settings_reader"} | _under_app,
+    "sessions_command": {"core", "stores"} | _under_core,
+    "cli": {"launcher", "server", "examples", "sessions_command", "settings_reader"} | _under_app,
     "server": {"app", "settings_reader", "launcher", "serving", "transport"} | _under_transport,
     "client": {"protocol"},
 }
@@ -71,7 +73,7 @@ ONLY_IN = {
     "agents": {"frameworks"},
     "langchain_core": {"examples", "frameworks"},
     "langgraph": {"frameworks"},
-    "pydantic_ai": {"frameworks"},
+    "pydantic_ai": {"agents", "frameworks"},
     "starlette": {"app", "endpoints", "transport", "serving"},
     "prometheus_client": {"telemetry"},
     "opentelemetry": {"telemetry"},
@@ -81,7 +83,7 @@ ONLY_IN = {
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 50
 """Lines of code and comments; a docstring does not count."""
-MAX_ROOM_FILES = 24
+MAX_ROOM_FILES = 28
 
 
 def room_of(module: str) -> str | None:

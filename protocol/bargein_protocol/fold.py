@@ -81,6 +81,14 @@ class LaneFold(Struct, gc=False, eq=False):
         """
         return self._called_in.get(one.call_id) == self._called_in.get(other.call_id)
 
+    def steps_of_calls(self) -> dict[CallId, int]:
+        """Return the step of each call, which `folded` does not hold."""
+        return dict(self._called_in)
+
+    def restore_steps(self, called_in: dict[CallId, int]) -> None:
+        """Set what `steps_of_calls` returned."""
+        self._called_in = dict(called_in)
+
     def folded(self) -> LaneState:
         """Return the state as plain data; later events do not change it."""
         return LaneState(

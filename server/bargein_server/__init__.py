@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from .agent import (
         Agent,
         BadOutput,
+        EndedTurn,
         History,
+        HistorySource,
         Message,
         NotAnAgent,
         Output,
@@ -48,7 +50,9 @@ __all__ = [
     "BadOutput",
     "BargeinProtocol",
     "BearerTokens",
+    "EndedTurn",
     "History",
+    "HistorySource",
     "Message",
     "NotAnAgent",
     "NotInstalled",
@@ -72,8 +76,8 @@ __all__ = [
 
 _HOMES = {
     "agent": (
-        "Agent", "BadOutput", "History", "Message", "NotAnAgent", "Output", "SessionContext", "Turn",
-        "TurnClosed", "TurnFailed",
+        "Agent", "BadOutput", "EndedTurn", "History", "HistorySource", "Message", "NotAnAgent", "Output",
+        "SessionContext", "Turn", "TurnClosed", "TurnFailed",
     ),
     "app": ("create_app", "shut_down_sessions"),
     "guard.authentication": ("Authenticator", "BearerTokens"),

@@ -50,6 +50,8 @@ from .core.observer import Attribute as Attribute
 from .core.observer import Span as Span
 from .core.plain_values import plain_text as plain_text
 from .core.plain_values import plain_value as plain_value
+from .turn_host import EndedTurn as EndedTurn
+from .turn_host import HistorySource as HistorySource
 from .turn_host import Output as Output
 from .turn_host import SessionContext as SessionContext
 from .turn_host import ToolLedger as ToolLedger

@@ -18,14 +18,15 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from .agent import Agent, check_agent
-from .endpoints import http
+from .agent import Agent, HistorySource, check_agent
+from .endpoints import conversations, http
 from .endpoints.asyncapi import asyncapi
 from .endpoints.call import (
     COOKIE_HEADER,
     HEADERS,
     SESSION_HEADER,
     TOKEN_HEADER,
+    Call,
     Handler,
     Health,
     HttpEndpoint,
@@ -40,8 +41,12 @@ from .endpoints.websocket import deny, issue_ticket, serve_session
 from .guard.admission import TRACE_HEADERS, Admission, Refused
 from .guard.authentication import Authenticator
 from .guard.origins import allowed_origins
+from .hosting.keeper import Keeper
 from .hosting.registry import SessionRegistry
+from .hosting.store_health import StoreState
 from .settings import Settings
+from .stores.interface import Store
+from .stores.urls import store_of
 from .telemetry.setup import set_up
 
 if TYPE_CHECKING:
@@ -61,6 +66,8 @@ def create_app(
     *,
     authenticator: Authenticator | None = None,
     origins: Collection[str] = (),
+    store: str | Store | None = None,
+    history: HistorySource | None = None,
 ) -> Starlette:
     """Return a Starlette application that serves an agent.
 
@@ -77,14 +84,19 @@ def create_app(
         authenticator: Identifies clients, such as `BearerTokens`; None admits every client.
         origins: Web origins, such as `https://example.com`, whose pages may connect, beside the
             server's own.
+        store: Where conversations are kept when the process ends, such as `sqlite:///bargein.db`; None to
+            keep them in memory only. See docs/store.md.
+        history: The application's own history, which seeds a session and gets its turns; None without one.
 
     Raises:
         BadOrigin: One of `origins` is no origin.
+        BadStore: `store` is a text that names no store.
         NotAnAgent: `agent` is not an async generator function.
         NotInstalled: `metrics` or `traces` is set, and a package for it is missing.
     """
     check_agent(agent)
     limits = settings if settings is not None else Settings()
+    kept_in = store_of(store) if isinstance(store, str) else store
     admission = Admission(limits, authenticator, origins, lambda: asyncio.get_running_loop().time())
 
     # The registry is made on first use in the event loop, because a mounted application has no lifespan. The
@@ -94,7 +106,9 @@ def create_app(
     def sessions(of_startup: Context | None = None) -> SessionRegistry:
         existing: SessionRegistry | None = getattr(app.state, "sessions", None)
         if existing is None or existing.loop is not asyncio.get_running_loop():
-            existing = app.state.sessions = SessionRegistry(agent, limits, telemetry, of_startup or context)
+            existing = app.state.sessions = SessionRegistry(
+                agent, limits, telemetry, of_startup or context, kept_in, history
+            )
         return existing
 
     telemetry, metrics = set_up(limits, lambda: _gauges(sessions()), lambda: admission.refusals)
@@ -145,11 +159,21 @@ def _http_routes(sessions: Callable[[], SessionRegistry], admission: Admission) 
     for path, methods, handler in (
         ("/v1/turns", ("POST",), http.start_turn),
         ("/v1/batch", ("POST",), http.answer_batch),
-        ("/v1/sessions", ("POST",), http.open_session),
+        ("/v1/sessions", ("GET", "POST"), _sessions),
+        ("/v1/sessions/{session_id}", ("DELETE",), conversations.delete_session),
+        ("/v1/sessions/{session_id}/messages", ("GET",), conversations.list_messages),
         ("/v1/sessions/{session_id}/interrupt", ("POST",), http.interrupt_turn),
         ("/v1/sessions/{session_id}/events", ("GET", "POST"), http.session_events),
     ):
         yield Route(path, HttpEndpoint(sessions, admission, handler), methods=methods)
+
+
+async def _sessions(call: Call) -> Response | None:
+    """One route for both methods answers a wrong method with a complete `Allow` header."""
+    if call.request.method == "POST":
+        await http.open_session(call)
+        return None
+    return await conversations.list_sessions(call)
 
 
 def _cors(origins: Collection[str]) -> Middleware:
@@ -158,7 +182,7 @@ def _cors(origins: Collection[str]) -> Middleware:
         CORSMiddleware,
         allow_origins=tuple(origins),
         allow_credentials="*" not in origins,
-        allow_methods=("GET", "POST"),
+        allow_methods=("GET", "POST", "DELETE"),
         allow_headers=(
             "Authorization",
             "Content-Type",
@@ -182,6 +206,18 @@ def _gauges(sessions: SessionRegistry) -> dict[str, float]:
         "bargein_kept_bytes": sessions.kept_bytes,
         "bargein_event_streams": len(sessions.streams),
         "bargein_draining": sessions.draining,
+        **_store_gauges(sessions.keeper),
+    }
+
+
+def _store_gauges(keeper: Keeper | None) -> dict[str, float]:
+    if keeper is None:
+        return {}
+    return {
+        "bargein_store_up": keeper.health.state is StoreState.UP,
+        "bargein_store_unsaved_seconds": keeper.health.ignored_s,
+        "bargein_store_failures": keeper.health.failures,
+        "bargein_store_writes": keeper.written,
     }
 
 
@@ -198,10 +234,14 @@ def _probes(
         return json_answer(Health("ok"))
 
     async def readyz(request: Request) -> Response:
+        keeper = sessions().keeper
+        store = keeper.health.state.value if keeper is not None else None
         if sessions().draining:
-            return json_answer(Health("draining"), 503)
-        full = sessions().full or admission.connections.is_full()
-        return json_answer(Health("full"), 503) if full else json_answer(Health("ok"))
+            return json_answer(Health("draining", store), 503)
+        if sessions().full or admission.connections.is_full():
+            return json_answer(Health("full", store), 503)
+        # A server whose store fails serves its clients, so it stays ready.
+        return json_answer(Health("ok", store))
 
     async def scrape(request: Request) -> Response:
         assert metrics is not None

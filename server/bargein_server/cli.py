@@ -15,6 +15,7 @@ from .agent import Agent, NotAnAgent
 from .guard.authentication import BadTokens, BearerTokens, tokens_of_environment, tokens_of_file
 from .guard.origins import BadOrigin
 from .launcher import BadRootPath, Launcher, NotProtected, NotStarted, print_address
+from .sessions_command import main as sessions_main
 from .settings import Settings
 from .settings_reader import (
     OTHER_VARIABLES,
@@ -25,6 +26,7 @@ from .settings_reader import (
     did_you_mean,
     settings_from,
 )
+from .stores.urls import BadStore, default_url
 from .telemetry.logs import JsonFormatter, Line
 from .telemetry.setup import NotInstalled
 
@@ -40,8 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: With status 2 for wrong arguments, 3 when the server does not start.
     """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:1] == ["sessions"]:
+        sys.exit(sessions_main(given[1:], DEFAULT_AGENT))
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(given)
     try:
         launcher = _launcher(options)
     except (
@@ -53,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         BadTokens,
         BadOrigin,
         BadRootPath,
+        BadStore,
     ) as error:
         parser.error(str(error))
     _configure_logging(options.log_level, options.log_format)
@@ -102,6 +108,7 @@ def load_agent(target: str) -> Agent:
 def _launcher(options: argparse.Namespace) -> Launcher:
     settings = settings_from(_given_settings(options))
     agent = _agent(options)
+    name = options.target or options.agent or DEFAULT_AGENT
     tokens = tokens_of_environment(os.environ)
     if options.tokens is not None:
         tokens |= tokens_of_file(options.tokens)
@@ -114,9 +121,10 @@ def _launcher(options: argparse.Namespace) -> Launcher:
         options.origin,
         insecure=options.insecure,
         root_path=options.root_path,
-        name=_name(options, agent),
+        name=name,
         uvicorn_level="info" if options.log_level == "debug" else "warning",
         announce=_log_address if options.log_format == "json" else print_address,
+        store=options.store if options.store is not None else default_url(name, os.environ),
     )
 
 
@@ -194,7 +202,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bargein-server",
         usage="%(prog)s [options] [module:agent]",
-        description="Serve an agent that can be interrupted.",
+        description="Serve an agent that can be interrupted. `%(prog)s sessions` lists, shows, exports and "
+        "deletes conversations.",
         epilog="Each setting is also an environment variable: BARGEIN_ and its name in capitals, such as "
         "BARGEIN_HOLD_S for --hold-s. A flag takes precedence over its variable.",
     )
@@ -226,6 +235,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     access.add_argument(
         "--insecure", action="store_true", help="let every client of a public address in without a token"
+    )
+    parser.add_argument(
+        "--store",
+        default=os.environ.get("BARGEIN_STORE"),
+        metavar="URL",
+        help="where conversations are kept: sqlite:///FILE, or none (BARGEIN_STORE; default: a file of the "
+        "agent in ~/.local/state/bargein)",
     )
     logs = parser.add_argument_group("Logs")
     logs.add_argument(

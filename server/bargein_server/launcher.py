@@ -21,6 +21,8 @@ from .guard.origins import BadOrigin
 from .serving.gc_tuning import MemoryWatch, tune_gc
 from .serving.server import Server, end_tasks, exits_contained, listening_socket, run_to_end, uvicorn_config
 from .settings import Settings
+from .stores.interface import Store
+from .stores.urls import BadStore
 from .telemetry.setup import NotInstalled, export
 
 log = logging.getLogger("bargein.server")
@@ -62,6 +64,7 @@ class Launcher:
         name: The agent's name in the lines that are printed; None for the name of its function or class.
         uvicorn_level: Log level of uvicorn.
         announce: Called with the name and the WebSocket URL when the server listens; None to print them.
+        store: Where conversations are kept when the process ends; None for memory only.
 
     Raises:
         BadRootPath: `root_path` is not a path.
@@ -84,12 +87,13 @@ class Launcher:
         name: str | None = None,
         uvicorn_level: str = "warning",
         announce: Callable[[str, str], None] | None = None,
+        store: str | Store | None = None,
     ) -> None:
         if authenticator is None and not insecure and not _is_loopback(host):
             raise NotProtected(host)
         limits = settings if settings is not None else Settings()
         flush = export() if limits.traces else None
-        self._app = create_app(agent, limits, authenticator=authenticator, origins=origins)
+        self._app = create_app(agent, limits, authenticator=authenticator, origins=origins, store=store)
         self._name = name if name is not None else getattr(agent, "__name__", type(agent).__name__)
         self._announce = announce if announce is not None else print_address
         self._host = host
@@ -218,6 +222,7 @@ def run(
     *,
     insecure: bool = False,
     root_path: str = "",
+    store: str | Store | None = None,
 ) -> None:
     """Serve an agent until SIGINT or SIGTERM, as `bargein-server` does.
 
@@ -238,6 +243,8 @@ def run(
         insecure: Allow an address that other machines reach without an authenticator.
         root_path: Path under which a proxy publishes the server, such as `/chat`; the proxy may strip it
             from the requests or keep it there.
+        store: Where conversations are kept when the process ends, such as `sqlite:///bargein.db`; None for
+            memory only. `BARGEIN_STORE` has no effect here.
 
     Raises:
         SystemExit: With status 2 for wrong arguments, 3 when the server does not start.
@@ -245,9 +252,9 @@ def run(
     try:
         launcher = Launcher(
             agent, host, port, settings, _authenticator(authenticator), origins,
-            insecure=insecure, root_path=root_path,
+            insecure=insecure, root_path=root_path, store=store,
         )  # fmt: skip
-    except (NotAnAgent, NotProtected, NotInstalled, BadTokens, BadOrigin, BadRootPath) as error:
+    except (NotAnAgent, NotProtected, NotInstalled, BadTokens, BadOrigin, BadRootPath, BadStore) as error:
         _exit(2, str(error))
     try:
         launcher.listen()
@@ -269,6 +276,7 @@ async def serve(
     *,
     insecure: bool = False,
     root_path: str = "",
+    store: str | Store | None = None,
 ) -> None:
     """Serve an agent until SIGINT, SIGTERM or cancellation.
 
@@ -277,6 +285,7 @@ async def serve(
 
     Raises:
         BadRootPath: `root_path` is not a path.
+        BadStore: `store` is a text that names no store.
         NotAnAgent: `agent` is not an async generator function.
         NotProtected: Other machines reach `host`, and there is no authenticator.
         NotInstalled: `metrics` or `traces` is set, and a package for it is missing.
@@ -286,7 +295,7 @@ async def serve(
     """
     await Launcher(
         agent, host, port, settings, _authenticator(authenticator), origins,
-        insecure=insecure, root_path=root_path,
+        insecure=insecure, root_path=root_path, store=store,
     ).serve()  # fmt: skip
 
 

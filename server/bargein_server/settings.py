@@ -16,6 +16,7 @@ from bargein_protocol import OnBusy
 # At most 2 ** 31 - 1 milliseconds: larger numbers overflow timers of JavaScript and options of sockets.
 Seconds = Annotated[float, Meta(ge=0, le=2e6, extra={"unit": "seconds"})]
 PositiveSeconds = Annotated[float, Meta(gt=0, le=2e6, extra={"unit": "seconds"})]
+StoredSeconds = Annotated[float, Meta(gt=0, le=3.2e9, extra={"unit": "seconds"})]
 Bytes = Annotated[int, Meta(ge=1024, le=2**31, extra={"unit": "bytes"})]
 ByteCap = Annotated[int, Meta(ge=0, le=2**31, extra={"unit": "bytes"})]
 BytesPerSecond = Annotated[int, Meta(ge=1024, le=2**31, extra={"unit": "bytes per second"})]
@@ -27,7 +28,7 @@ Share = Annotated[float, Meta(gt=0, le=1, extra={"unit": ""})]
 
 TURNS, SESSIONS, CONNECTIONS = "Turns", "Sessions", "Connections and requests"
 OUTPUT, BATCHES, MODELS = "Output, replay and history", "Batches", "Calls of models and tools"
-TELEMETRY = "Telemetry"
+TELEMETRY, STORE = "Telemetry", "Store of conversations"
 
 
 def _about(group: str, description: str) -> Meta:
@@ -232,6 +233,19 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_history_chars: Annotated[
         Characters, _about(OUTPUT, "Approximate total length of the history of a session.")
     ] = 1024 * 1024
+
+    keep_s: Annotated[
+        StoredSeconds,
+        _about(STORE, "Time after its last use for which a store keeps a conversation."),
+    ] = 30 * 86_400.0
+    store_flush_s: Annotated[
+        PositiveSeconds,
+        _about(STORE, "Interval in which output is stored: what a process that dies may lose of it."),
+    ] = 0.1
+    store_wait_s: Annotated[
+        PositiveSeconds,
+        _about(STORE, "Time that clients wait for a slow store; then the server goes on without it."),
+    ] = 0.25
 
     max_batch_inputs: Annotated[PositiveCount, _about(BATCHES, "Inputs of one batch.")] = 1000
     max_batch_bytes: Annotated[Bytes, _about(BATCHES, "Size of the body of a batch request.")] = (

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from bargein_protocol import AgentOutput, CallId, SessionId, ToolDecision, ToolOutput, ToolResult
+from msgspec import Struct
+
+from bargein_protocol import (
+    AgentOutput,
+    CallId,
+    InputText,
+    SessionId,
+    ToolDecision,
+    ToolOutput,
+    ToolResult,
+    TurnId,
+    TurnStatus,
+    Usage,
+)
 
 from .core.observer import Attribute, Span
 
@@ -164,6 +177,49 @@ class TurnHost(Protocol):
         ...
 
 
+class EndedTurn(Struct, frozen=True):
+    """A turn that has ended, as an application saves it.
+
+    Args:
+        turn_id: Its id.
+        input: The input that it answered.
+        messages: The user's message, tool calls with their results, and the part of the answer that was
+            heard, in the shape of chat completions.
+        status: `completed`, `interrupted` or `failed`.
+        reason: The reason of its end.
+        heard: The text that was heard.
+        usage: Tokens of its model calls.
+    """
+
+    turn_id: TurnId
+    input: InputText
+    messages: list[dict[str, Any]]
+    status: TurnStatus
+    reason: str
+    heard: str
+    usage: Usage | None = None
+
+
+class HistorySource(Protocol):
+    """An application's own history of conversations; see `create_app`."""
+
+    async def load(self, session: SessionContext) -> Sequence[dict[str, Any]]:
+        """Return the messages before a session, in the shape of chat completions.
+
+        It is awaited in the first turn of a session, before its agent. An interrupt cancels it, its time
+        counts as time without output, and its error fails the turn.
+        """
+        ...
+
+    async def save(self, session: SessionContext, turn: EndedTurn) -> None:
+        """Save a turn that has ended.
+
+        It is called once for each turn whose agent ran, in their order, after the cleanup. An error is
+        logged.
+        """
+        ...
+
+
 class SessionContext(Protocol):
     """Session of a turn, for its agent."""
 
@@ -185,4 +241,13 @@ class SessionContext(Protocol):
     @property
     def state(self) -> dict[str, Any]:
         """Free for the agent's author; lives as long as the session."""
+        ...
+
+    @property
+    def store(self) -> MutableMapping[str, Any]:
+        """Small values of the author's own that a store keeps with the session.
+
+        JSON values by name, at most 128 of 64 KiB together. Reading returns a copy: assign a changed value
+        again. Without a store they live as long as the session.
+        """
         ...

@@ -90,6 +90,7 @@ CLOSES: dict[str, Use] = {
     "OutputPump.send_snapshot": lambda s: s.session.output.send_snapshot(Seq(0)),
     "OutputPump.settle": lambda s: s.session.output.settle(),
     "SideChannel.cursor": lambda s: s.session.side_channel.cursor,
+    "SideChannel.messages": lambda s: s.session.side_channel.messages(),
     "SideChannel.turn_of": lambda s: s.session.side_channel.turn_of(InputId("asked")),
     "SideChannel.request": lambda s: s.session.side_channel.request(Ping(id="p"), s.now),
     "SideChannel.follow": lambda s: s.session.side_channel.follow(JSON, None),
@@ -151,6 +152,9 @@ HARMLESS: dict[str, tuple[str, Use]] = {
         "a later time of progress wins",
         lambda s: s.session.tools.receive(ToolOutput(call_id=CallId("awaited"), output="o")),
     ),
+    "Session.seed": ("messages before the session", lambda s: s.session.seed),
+    "Session.values": ("the author's values are no output", lambda s: s.session.values),
+    "Session.persistence": ("records are made on request", lambda s: s.session.persistence),
     "SideChannel.is_over": (
         "a run neither begins nor ends a turn",
         lambda s: s.session.side_channel.is_over(InputId("asked")),

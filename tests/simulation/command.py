@@ -10,6 +10,7 @@ from itertools import count, islice
 
 from msgspec import Struct
 
+from .crashing import crash_at_every_call
 from .world import Result, simulate
 
 CHUNK = 25
@@ -91,6 +92,22 @@ def _show(seed: str, last: int | None, report: Callable[[str], None]) -> Result:
     return result
 
 
+def _crash(options: argparse.Namespace, report: Callable[[str], None]) -> int:
+    """Run conversations with a crash at every call of the store; return the exit status."""
+    runs, began = 0, time.perf_counter()
+    for seed in range(options.first, options.first + options.seeds):
+        more, fault = crash_at_every_call(seed)
+        runs += more
+        if fault is not None:
+            report(fault)
+            return 1
+    took_s = time.perf_counter() - began
+    report(
+        f"{options.seeds:,} conversations, {runs:,} crashes in {took_s:,.0f} s; nothing that was told is lost"
+    )
+    return 0
+
+
 def main() -> int:
     """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(
@@ -103,7 +120,12 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
     parser.add_argument("--seed", help="run this one alone")
     parser.add_argument("--trace", action="store_true", help="and print all that happens in it")
+    parser.add_argument(
+        "--crashes", action="store_true", help="end the server at every call of its store instead"
+    )
     options = parser.parse_args()
+    if options.crashes:
+        return _crash(options, lambda line: print(line, flush=True))
     if options.seed is not None:
         result = _show(options.seed, None if options.trace else 1, print)
         return 1 if result.fault else 0

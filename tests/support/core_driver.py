@@ -12,7 +12,7 @@ are kept in `commands`. Frames arrive decoded in `events`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, TypeVar
 
@@ -91,7 +91,16 @@ class Talk:
             self.permit,
             lambda: TurnId(f"t{next(turn_ids)}"),
             self.now,
+            changed=self.changed(),
         )
+        self.begin()
+
+    def changed(self) -> Callable[[bool], None] | None:
+        """Return the function that is told of changes for a store; there is no store."""
+        return None
+
+    def begin(self) -> None:
+        """Do what comes first: a client is attached."""
         self.attach()
 
     # --- the host --------------------------------------------------------------------------------

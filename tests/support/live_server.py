@@ -17,10 +17,11 @@ from typing import Any, Literal
 from msgspec import msgpack
 from websockets.asyncio.client import ClientConnection, connect
 
-from bargein_server import Agent, Authenticator, Output, Settings, Turn, create_app
+from bargein_server import Agent, Authenticator, HistorySource, Output, Settings, Turn, create_app
 from bargein_server.app import SESSION_PATH, shut_down_sessions
 from bargein_server.hosting.registry import SessionRegistry
 from bargein_server.serving.server import Server, listening_socket, uvicorn_config
+from bargein_server.stores.interface import Store
 from waiting import WAIT_S, until
 
 WireKind = Literal["transport", "asgi"]
@@ -143,6 +144,8 @@ async def serving(
     authenticator: Authenticator | None = None,
     origins: Sequence[str] = (),
     listener: socket.socket | None = None,
+    store: str | Store | None = None,
+    history: HistorySource | None = None,
     **settings: Any,
 ) -> AsyncIterator[Serving]:
     """Serve an agent in this event loop until the block ends.
@@ -153,10 +156,14 @@ async def serving(
         authenticator: Who may come in.
         origins: Web origins that may come in.
         listener: Where to listen, instead of a socket of our own.
+        store: Where conversations are kept.
+        history: The application's own history.
         settings: The limits.
     """
     limits = Settings(**{"drain_s": 0.0, **settings})
-    app = create_app(agent, limits, authenticator=authenticator, origins=origins)
+    app = create_app(
+        agent, limits, authenticator=authenticator, origins=origins, store=store, history=history
+    )
     config = uvicorn_config(app, limits, "127.0.0.1", 0, "critical")
     if wire == "asgi":
         config.http, config.ws = "h11", "websockets-sansio"

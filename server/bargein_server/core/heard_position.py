@@ -40,6 +40,23 @@ class HeardPosition(Struct, gc=False):  # numbers alone: the garbage collector n
         self._chars = _later(self._chars, played.chars)
         self.reported = not (self._seq is None and self._audio_ms is None and self._chars is None)
 
+    @classmethod
+    def of(cls, taken: Seq, seq: int | None, audio_ms: int | None, chars: int | None) -> HeardPosition:
+        """Return a position from what was taken and reported."""
+        reported = not (seq is None and audio_ms is None and chars is None)
+        return cls(taken, reported, seq, audio_ms, chars)
+
+    def reports(self, lane: LaneFold) -> tuple[int | None, int | None, int | None]:
+        """Return the reported number, milliseconds and characters.
+
+        The number counts as the characters and milliseconds up to it, because a record of the lane does
+        not have the numbers of all of its characters.
+        """
+        if self._seq is None:
+            return None, self._audio_ms, self._chars
+        chars, audio_ms = _chars_at_seq(lane, self._seq), _ms_at_seq(lane, self._seq)
+        return self._seq, max(self._audio_ms or 0, audio_ms), max(self._chars or 0, chars)
+
     def heard(self, lane: LaneFold) -> Heard:
         """Return the heard part of the turn's main lane."""
         reported = self.reported

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from msgspec import Struct, json
@@ -117,9 +118,12 @@ def about_tokens(text: str) -> int:
 class History:
     """History for one turn: the turns before it, and its own input."""
 
-    def __init__(self, turns: Mapping[TurnId, TurnRecord], own: TurnRecord) -> None:
+    def __init__(
+        self, turns: Mapping[TurnId, TurnRecord], own: TurnRecord, seed: Sequence[Message] = ()
+    ) -> None:
         self._turns = turns
         self._own = own
+        self._seed = seed
 
     def messages(
         self,
@@ -143,8 +147,8 @@ class History:
         own: Message = {"role": "user", "content": self._own.input.text}
         room = None if max_tokens is None else max_tokens - _cost([own], count_tokens)
         exchanges: list[list[Message]] = []
-        for turn in reversed(self._before()):
-            exchange = exchange_messages(turn, mark)
+        before = (exchange_messages(turn, mark) for turn in reversed(self._before()))
+        for exchange in chain(before, reversed(_exchanges(self._seed))):
             if room is not None:
                 room -= _cost(exchange, count_tokens)
                 if room < 0:
@@ -161,6 +165,26 @@ class History:
             if turn.stage is not Stage.QUEUED and turn.fold.started and not turn.fold.dropped:
                 before.append(turn)
         return before
+
+
+def _exchanges(messages: Sequence[Message]) -> list[list[Message]]:
+    """Return messages in exchanges, each of which begins with one of the user."""
+    exchanges: list[list[Message]] = []
+    for message in messages:
+        if not exchanges or message.get("role") == "user":
+            exchanges.append([])
+        exchanges[-1].append(message)
+    return exchanges
+
+
+def conversation(turns: Iterable[TurnRecord], mark: str | None = INTERRUPTED) -> list[Message]:
+    """Return the messages of turns whose agents ran, as for `History.messages`."""
+    return [
+        message
+        for turn in turns
+        if turn.stage is not Stage.QUEUED and turn.fold.started
+        for message in exchange_messages(turn, mark)
+    ]
 
 
 def exchange_messages(turn: TurnRecord, mark: str | None) -> list[Message]:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import hmac
 from hashlib import sha256
 
-from bargein_protocol import SessionId, Token
+from bargein_protocol import MAX_PENDING, Limits, SessionId, Token
+
+from ..settings import Settings
 
 OVERLAP_S = 60.0
 
@@ -54,6 +56,14 @@ class Identity:
         self._previous = b""
         self.confirmed = True
 
+    def hashes(self) -> tuple[bytes, bytes, float, bool]:
+        """Return the newest hash, the previous one, its end, and whether it is void."""
+        return self._current, self._previous, self._previous_until, self.confirmed
+
+    def restore(self, hashes: tuple[bytes, bytes, float, bool]) -> None:
+        """Set what `hashes` returned."""
+        self._current, self._previous, self._previous_until, self.confirmed = hashes
+
     def is_current(self, token: Token) -> bool:
         """Return whether this is the newest token."""
         return bool(self._current) and hmac.compare_digest(_digest(token), self._current)
@@ -67,5 +77,17 @@ class Identity:
         return valid
 
 
+def is_digest_of(secret: str, digest: bytes) -> bool:
+    """Return whether a stored hash is that of a secret; False for an empty hash."""
+    return bool(digest) and hmac.compare_digest(sha256(secret.encode("utf-8", "replace")).digest(), digest)
+
+
 def _digest(token: Token) -> bytes:
     return sha256(token.encode()).digest()
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return the limits that a client is told with its session."""
+    return Limits(
+        frame_bytes=settings.max_frame_bytes, pending=MAX_PENDING, queued=settings.max_queued_inputs
+    )

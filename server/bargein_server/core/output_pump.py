@@ -42,6 +42,8 @@ class OutputPump:
             As many frames as can be taken in one step, at least one; none when there is nothing to write.
         """
         sequencer, turn = self._sequencer, self._turns.current
+        if sequencer.changes is not None and sequencer.changes.corked:
+            return []
         if sequencer.ready:
             return sequencer.take_ready()
         if not output:
@@ -55,8 +57,8 @@ class OutputPump:
         frames = self._number_texts(turn, room)
         if not frames:
             frame = self._number_next(turn)
-            if frame is None:
-                return sequencer.take_ready()
+            if frame is None:  # an end that was numbered now may have to be stored first
+                return [] if sequencer.corked else sequencer.take_ready()
             frames = [frame]
             turn.heard_position.taken = turn.fold.last_output_seq
         if turn.flow is not Flow.OPEN:
@@ -81,6 +83,7 @@ class OutputPump:
             or turn.flow is not Flow.OPEN
             or turn.queued_bytes
             or not sequencer.live
+            or (sequencer.changes is not None and sequencer.changes.corked)
         ):
             return None
         run = sequencer.text_run(turn)
@@ -113,6 +116,7 @@ class OutputPump:
         self._sequencer.answer(bounded_snapshot(top, [turn.fold.folded() for turn in turns]))
         for turn in turns:
             turn.heard_position.taken = turn.fold.last_output_seq
+            self._turns.touched(turn.id)
         self._sequencer.finish_replay()
 
     def _number_texts(self, turn: TurnRecord, room: int) -> list[bytes]:
@@ -162,4 +166,5 @@ class OutputPump:
         if turn is not None:
             position = turn.heard_position
             position.taken = max(position.taken, min(seq, turn.fold.last_output_seq))
+            self._turns.touched(turn_id)
         return [frame]

@@ -7,7 +7,7 @@ a number, and nothing happens twice (contract 4).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from types import UnionType
 from typing import Any
 
@@ -57,6 +57,7 @@ from bargein_protocol.errors import (
 from bargein_protocol.types import MAX_KEYS
 
 from . import CloseConnection, Expire
+from .change_log import ChangeLog
 from .lifecycle import GUARDED, Stage
 from .sequencer import Sequencer
 from .tool_ledger import ToolLedger
@@ -70,16 +71,31 @@ REMEMBERED = 1024
 
 
 class ReplyCache:
-    """Cache of a session's last answers; the oldest is dropped first."""
+    """Cache of a session's last answers; the oldest is dropped first.
 
-    __slots__ = ("_by_id",)
+    Attributes:
+        changes: Log of what a store must write; None without a store.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_by_id", "changes")
+
+    def __init__(self, changes: ChangeLog | None = None) -> None:
         self._by_id: dict[str, Answer] = {}
+        self.changes = changes
+
+    def all(self) -> Sequence[tuple[str, Answer]]:
+        """Return the answers by request, oldest first."""
+        return list(self._by_id.items())
+
+    def restore(self, answers: Sequence[tuple[str, Answer]]) -> None:
+        """Fill it from a store."""
+        self._by_id = dict(answers)
 
     def remember(self, request_id: str, answer: Answer) -> None:
         """Store the first answer to a request."""
         self._by_id[request_id] = answer
+        if self.changes is not None:
+            self.changes.reply(request_id, answer)
         if len(self._by_id) > REMEMBERED:
             del self._by_id[next(iter(self._by_id))]
 
@@ -145,6 +161,15 @@ class Requests:
         self._replies = replies
         self._early: dict[InputId, Interrupt] = {}  # interrupts for inputs that have not arrived yet
 
+    def early(self) -> list[Interrupt]:
+        """Return the interrupts for inputs that have not arrived yet."""
+        return list(self._early.values())
+
+    def restore(self, metadata: Mapping[str, Any], early: Sequence[Interrupt]) -> None:
+        """Fill it from a store."""
+        self._merge(dict(metadata), {key: json.encode({key: value}) for key, value in metadata.items()}, {})
+        self._early = {event.input_id: event for event in early if event.input_id is not None}
+
     def handle(self, event: ClientEvent) -> None:
         """Handle an event of a client."""
         handler = _HANDLERS.get(type(event))
@@ -195,6 +220,8 @@ class Requests:
             return
         if event.played is not None:
             turn.heard_position.report(event.played)
+            if self._replies.changes is not None:
+                self._replies.changes.touch(turn.id)
         result = InterruptResult(interrupt_id=event.id, turn_id=turn.id, outcome="interrupted")
         ending = INTERRUPTED if event.reason is None else interrupted_by(event)
         if turn.stage is Stage.ENDED:
@@ -220,6 +247,8 @@ class Requests:
             return False
         assert event.input_id is not None
         self._early.setdefault(event.input_id, event)
+        if self._replies.changes is not None:
+            self._replies.changes.touch_head()
         return True
 
     def _answer_interrupt(self, event: Interrupt, remembered: bool) -> None:
@@ -268,6 +297,7 @@ class Requests:
             self.error(UNKNOWN_TURN, UNKNOWN_TURN.reason, event.turn_id)
         else:
             turn.heard_position.report(event)
+            self._turns.touched(turn.id)
 
     def _on_tool_answer(self, event: ToolOutput | ToolDecision) -> None:
         if not self._tools.receive(event):
@@ -295,21 +325,32 @@ class Requests:
         given = {key: value for key, value in event.metadata.items() if value is not None}
         brought = {key: json.encode({key: value}) for key, value in given.items()}
         sizes = {key: size for key, size in (self._sizes or {}).items() if key not in event.metadata}
-        sizes |= {key: (len(encoded), memory_of(encoded)) for key, encoded in brought.items()}
-        if len(sizes) > MAX_KEYS or sum(size for size, _ in sizes.values()) > MAX_METADATA_BYTES:
+        lengths = sum(size for size, _ in sizes.values()) + sum(map(len, brought.values()))
+        if len(sizes) + len(brought) > MAX_KEYS or lengths > MAX_METADATA_BYTES:
             limits = f"{MAX_KEYS} keys and {MAX_METADATA_BYTES} bytes"
             self.error(BAD_EVENT, f"expected the merged metadata to stay within {limits}", None)
         elif brought and not self._turns.permit.affordable:
             self.error(AT_CAPACITY, "the server keeps no more metadata", None)
         else:
-            kept = {key: value for key, value in self.metadata.items() if key in sizes}
-            self.metadata = {**kept, **given}
-            self._sizes = sizes
-            self.metadata_bytes = sum(memory for _, memory in sizes.values())
+            self._merge(given, brought, sizes)
+            if self._replies.changes is not None:
+                self._replies.changes.touch_head()
+
+    def _merge(
+        self, given: dict[str, Any], brought: dict[str, bytes], sizes: dict[str, tuple[int, int]]
+    ) -> None:
+        """Add metadata, with its encoded values, to that whose sizes are given."""
+        kept = {key: value for key, value in self.metadata.items() if key in sizes}
+        self.metadata = {**kept, **given}
+        sizes |= {key: (len(encoded), memory_of(encoded)) for key, encoded in brought.items()}
+        self._sizes = sizes
+        self.metadata_bytes = sum(memory for _, memory in sizes.values())
 
     def _on_close(self, event: SessionClose) -> None:
         self._turns.end_all(SESSION_CLOSED)
         self.closed = True
+        if self._replies.changes is not None:
+            self._replies.changes.close()
         self._turns.commands += [CloseConnection(CLOSED), Expire()]
 
     def _on_ping(self, event: Ping) -> None:

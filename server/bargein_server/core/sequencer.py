@@ -25,6 +25,7 @@ from bargein_protocol import (
     Cursor,
     Epoch,
     IndexedText,
+    InterruptResult,
     Numbered,
     ReplayDone,
     Seq,
@@ -33,6 +34,7 @@ from bargein_protocol import (
     TurnId,
 )
 
+from .change_log import ChangeLog
 from .lifecycle import Stage
 from .observer import NO_OBSERVER, Observer
 from .replay_log import ReplayLog
@@ -51,15 +53,24 @@ class Sequencer:
         live: Whether a client is attached and has every numbered frame, so that it can take the next.
         ready: Frames that must be written now, in order; `take_ready` takes them.
         reply_sink: Receives the answers to a request from the side channel; None for all others.
+        changes: Log of what a store must write; None without a store.
     """
 
     __slots__ = (
         "_codec", "_hand_over", "_handed", "_last_run", "_log", "_log_codec", "_log_encode", "_observer",
-        "_replayed", "_run", "_turn", "epoch", "live", "ready", "reply_sink",
+        "_replayed", "_run", "_turn", "changes", "epoch", "live", "ready", "reply_sink",
     )  # fmt: skip
 
-    def __init__(self, epoch: Epoch, log: ReplayLog, codec: Codec, observer: Observer = NO_OBSERVER) -> None:
+    def __init__(
+        self,
+        epoch: Epoch,
+        log: ReplayLog,
+        codec: Codec,
+        observer: Observer = NO_OBSERVER,
+        changes: ChangeLog | None = None,
+    ) -> None:
         self.epoch = epoch
+        self.changes = changes
         self.live = False
         self.reply_sink: list[ServerEvent] | None = None
         self.ready: list[bytes] = []  # few; an empty deque would take 0.7 KiB in every session
@@ -90,6 +101,17 @@ class Sequencer:
         """The last number that was given."""
         self.settle()
         return self._log.top
+
+    @property
+    def last(self) -> Seq:
+        """The last number that was given; an open run stays open."""
+        run = self._run
+        return Seq(run.next_seq - 1) if run is not None else self._log.top
+
+    @property
+    def corked(self) -> bool:
+        """Whether frames wait for a store."""
+        return self.changes is not None and self.changes.corked
 
     @property
     def first(self) -> Seq:
@@ -157,8 +179,13 @@ class Sequencer:
         if self.reply_sink is not None:
             self.reply_sink.append(event)
         elif self._codec is not None:
-            self.ready.append(self._codec.encode(event))
+            frame = self._codec.encode(event)
             self._handed += 1
+            changes = self.changes
+            if changes is not None and self._hand_over is not None and _overtakes(event, changes):
+                self._hand_over([frame])
+            else:
+                self.ready.append(frame)
         else:
             return
         self._observer.answered(event)
@@ -168,7 +195,8 @@ class Sequencer:
 
         Args:
             event: A new event that no other object holds; its number is set in place.
-            at_once: Whether to hand it over, after all ready frames, before the records are updated.
+            at_once: Whether to hand it over, after all ready frames, before the records are updated, unless
+                these wait for a store.
 
         Returns:
             The event.
@@ -180,17 +208,26 @@ class Sequencer:
         # The event is new, so setting the field of the frozen struct is safe and cheaper than a copy.
         force_setattr(event, "seq", self._log.top + 1 if run is None else run.next_seq)
         frame = self._log_encode(event)  # type: ignore[arg-type]
-        if self.live:
+        live = self.live
+        if live:
             self.ready.append(frame)
             self._handed += 1
-            if at_once and self._hand_over is not None:
+            changes = self.changes
+            if at_once and self._hand_over is not None and (changes is None or not changes.corked):
                 ready, self.ready = self.ready, []
                 self._hand_over(ready)
         if run is not None:
             self.settle()
+        if self.changes is not None:
+            self.changes.numbered(event, live, at_once)
         end = event if isinstance(event, TurnEnded) else None
         self._log.append(frame, self._log_codec, getattr(event, "turn_id", NO_TURN), end)
         return event
+
+    def restore(self, epoch: Epoch, top: Seq) -> None:
+        """Continue a stored numbering, whose frames are gone."""
+        self.epoch = epoch
+        self._log.top, self._log.first = top, Seq(top + 1)
 
     # --- text ------------------------------------------------------------------------------------
 
@@ -244,6 +281,8 @@ class Sequencer:
         run.open = False
         count = run.unsettled
         if count:
+            if self.changes is not None:
+                self._capture(self.changes, run, turn)
             self._log.append_text(run, run.settle())
             fold, last = turn.fold, run.next_seq - 1
             fold.last_seq = fold.last_output_seq = last  # type: ignore[assignment]  # see TextRun.append
@@ -257,6 +296,17 @@ class Sequencer:
             if turn.stage is not Stage.ENDED:
                 for text in deferred:
                     turn.put_text(text)
+
+    def capture_text(self) -> None:
+        """Record the text of the open run for a store; the run stays open."""
+        if self.changes is not None and self._run is not None and self._turn is not None:
+            self._capture(self.changes, self._run, self._turn)
+
+    def _capture(self, changes: ChangeLog, run: TextRun, turn: TurnRecord) -> None:
+        last = Seq(run.next_seq - 1)
+        count = min(last - changes.told, run.unsettled)
+        if count > 0:
+            changes.add_text(turn.id, last, self.live, "".join(run.pieces[-count:]))
 
     # --- frames ----------------------------------------------------------------------------------
 
@@ -290,3 +340,12 @@ class Sequencer:
         top = self.top
         self.live = True
         self.answer(ReplayDone(through=top))
+
+
+def _overtakes(event: ServerEvent, changes: ChangeLog) -> bool:
+    """Return whether an answer leaves before frames that wait for a store.
+
+    The answer to an interrupt never waits (contract 3). The end that it asked for is numbered, so it stays
+    behind the frames that wait; otherwise an accepted input could be told and lost.
+    """
+    return changes.corked and not changes.opening and isinstance(event, InterruptResult)

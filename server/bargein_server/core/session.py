@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bargein_protocol import (
-    MAX_PENDING,
     AgentOutput,
     ClientEvent,
     Code,
@@ -19,7 +18,6 @@ from bargein_protocol import (
     Epoch,
     GoAway,
     Interrupt,
-    Limits,
     PendingEvent,
     Resume,
     SessionId,
@@ -33,21 +31,25 @@ from bargein_protocol.errors import EXPIRED, SESSION_LOST
 from ..settings import Settings
 from . import CloseConnection, Command, Expire
 from .author_code import TEXT_PIECE, split_text, validated_output
-from .history import History
-from .identity import Identity
+from .change_log import ChangeLog
+from .history import History, Message
+from .identity import Identity, limits_of
 from .lifecycle import Event, Flow, Stage
 from .liveness import Liveness
 from .observer import NO_OBSERVER, Observer
 from .output_pump import OutputPump
+from .persistence import Parts, Persistence
+from .records import Head
 from .replay_log import ReplayLog
 from .requests import ReplyCache, Requests
 from .sequencer import HandOver, Sequencer
 from .side_channel import SideChannel
 from .tool_ledger import ToolLedger
 from .turn_limiter import Permit
-from .turn_record import OVERLOAD, SHUTDOWN, Ending, TurnRecord
+from .turn_record import SHUTDOWN, Ending, TurnRecord
 from .turn_scheduler import TurnScheduler
-from .turn_timeouts import overdue_ending, timeout_due
+from .turn_timer import TurnTimer
+from .values import SessionValues
 
 
 class Session:
@@ -63,8 +65,13 @@ class Session:
         new_turn_id: Returns ids that are unique in the session.
         now: The time, in seconds, of any monotonic clock.
         observer: Is notified of turns, requests and answers.
+        changed: Called when a store has something to write, with whether it binds (`change_log`); None
+            without a store.
 
     Attributes:
+        values: Small values of the author's own.
+        seed: Messages before the session.
+        persistence: Its records for a store; None without a store.
         tools: The tool calls of its turns.
         side_channel: Requests and followers beside the client that drives the session.
         output: Source of frames.
@@ -81,17 +88,26 @@ class Session:
         new_turn_id: Callable[[], TurnId],
         now: float,
         observer: Observer = NO_OBSERVER,
+        changed: Callable[[bool], None] | None = None,
     ) -> None:
         self.identity = Identity(session_id)
         self._settings = settings
-        self._sequencer = Sequencer(epoch, log, codec, observer)
+        self._changes = changes = None if changed is None else ChangeLog(changed)
+        self._sequencer = Sequencer(epoch, log, codec, observer, changes)
         self._turns = TurnScheduler(self._sequencer, settings, permit, new_turn_id, observer)
-        replies = ReplyCache()
+        replies = ReplyCache(changes)
         self.output = OutputPump(self._sequencer, self._turns, replies)
         self.tools = ToolLedger(self._turns)
         self._requests = Requests(self._sequencer, self._turns, self.tools, replies)
         self.side_channel = SideChannel(self._sequencer, self._turns, self._requests, self.output)
         self._liveness = Liveness(self._sequencer, self._turns, settings, now)
+        self._turn_timer = TurnTimer(self._turns, settings)
+        self.values = SessionValues(changes)
+        self.seed: Sequence[Message] = ()
+        self.persistence: Persistence | None = None
+        if changes is not None:
+            parts = Parts(self.identity, self._sequencer, self._turns, self._requests, replies, self.values)
+            self.persistence = Persistence(changes, parts, Head(session_id, epoch))
 
     def _begin(self, now: float) -> None:
         """Begin a step: set the time, and update the records from an open run."""
@@ -118,7 +134,10 @@ class Session:
             return "bad_token"
         if resume.cursor.epoch != self._sequencer.epoch:
             return "epoch_changed"
-        return "cursor_ahead" if resume.cursor.seq > self._sequencer.top else None
+        if resume.cursor.seq > self._sequencer.top:
+            return "cursor_ahead"
+        known = self.persistence is None or self.persistence.explains(resume.cursor.seq)
+        return None if known else "cursor_ahead"
 
     def attach(
         self,
@@ -148,12 +167,19 @@ class Session:
         self.identity.rotate(token, now, resume.token if resume is not None else None)
         cursor = resume.cursor if resume is not None else None
         self._sequencer.attach(codec, hand_over)
+        if self._changes is not None:
+            self._changes.opening = True
+            self._changes.touch_head()
+            self._changes.bind()  # a client that has a token can resume
         self._answer_open(token, cursor is not None, refused)
         whole = cursor is None or self._sequencer.replay_from(cursor)
         if cursor is not None:
             for turn in self._turns.turns.values():
-                # Frames beyond the cursor never arrived; the replay raises the position again.
-                turn.heard_position.taken = min(turn.heard_position.taken, cursor.seq)
+                # Frames beyond the cursor never arrived; those before it did, even if no store has that.
+                received = min(turn.fold.last_output_seq, cursor.seq)
+                if turn.heard_position.taken != received:
+                    turn.heard_position.taken = received
+                    self._turns.touched(turn.id)
         for event in pending:
             if refused is None:
                 self._requests.handle(event)
@@ -170,20 +196,17 @@ class Session:
         self.output.drain_to_log()
 
     def _answer_open(self, token: Token, resumed: bool, reason: str | None) -> None:
-        settings, current = self._settings, self._turns.current
-        room = settings.max_queued_inputs
-        self._sequencer.answer(
-            SessionOpened(
-                session_id=self.identity.session_id,
-                token=token,
-                epoch=self._sequencer.epoch,
-                resumed=resumed,
-                reason=reason,
-                turn_id=current.id if current is not None else None,
-                heartbeat_ms=int(settings.heartbeat_s * 1000),
-                limits=Limits(frame_bytes=settings.max_frame_bytes, pending=MAX_PENDING, queued=room),
-            )
+        opened = SessionOpened(
+            session_id=self.identity.session_id,
+            token=token,
+            epoch=self._sequencer.epoch,
+            resumed=resumed,
+            reason=reason,
+            turn_id=self._turns.current.id if self._turns.current is not None else None,
+            heartbeat_ms=int(self._settings.heartbeat_s * 1000),
+            limits=limits_of(self._settings),
         )
+        self._sequencer.answer(opened)
 
     # --- requests of the client ------------------------------------------------------------------
 
@@ -196,6 +219,8 @@ class Session:
         # Afterwards: an interrupt does not wait for anything that its step does not depend on.
         if not self.identity.confirmed:
             self.identity.confirm()
+            if self._changes is not None:
+                self._changes.touch_head()
         self._liveness.heard_at = now
 
     def reject_frame(self, code: Code, detail: str, ref_id: str | None) -> None:
@@ -274,8 +299,7 @@ class Session:
 
     def add_usage(self, turn_id: TurnId, usage: Usage) -> None:
         """Add tokens to the turn's usage; ignored after its end."""
-        turn = self._turns.turns.get(turn_id)
-        if turn is not None and turn.stage is not Stage.ENDED:
+        if (turn := self._turns.turns.get(turn_id)) is not None and turn.stage is not Stage.ENDED:
             turn.add_usage(usage)
 
     def finish(self, turn_id: TurnId, outcome: Ending, now: float) -> None:
@@ -315,7 +339,7 @@ class Session:
     def history(self, turn_id: TurnId) -> History:
         """Return the history for the agent of this turn."""
         self._sequencer.settle()
-        return History(self._turns.turns, self._turns.turns[turn_id])
+        return History(self._turns.turns, self._turns.turns[turn_id], self.seed)
 
     def commands(self) -> list[Command]:
         """Return and forget the commands for the host, in order."""
@@ -331,34 +355,18 @@ class Session:
         if self._requests.closed:
             return None
         deadline, turn = self._liveness.deadline(), self._turns.current
-        if turn is not None:
-            if turn.held_until is not None:
-                deadline = min(deadline, turn.held_until)
-            if turn.stage is Stage.RUNNING:
-                deadline = min(deadline, timeout_due(turn, self.full, self._settings))
-            elif self._turns.permit.waits:
-                deadline = min(deadline, turn.progress_at + self._settings.turn_wait_s)
-        return deadline
+        return deadline if turn is None else min(deadline, self._turn_timer.deadline(turn, self.full))
 
     def tick(self, now: float) -> None:
-        """Carry out all due actions.
-
-        The times are compared with the sums of `next_deadline`: a difference may be rounded to less.
-        """
+        """Carry out all due actions."""
         self._begin(now)
-        turns = self._turns
-        turn = turns.current
+        turns, turn = self._turns, self._turns.current
         if turn is not None and turn.held_until is not None and turn.held_until <= now:
             turns.resume(turn)
             if not self._sequencer.attached:
                 self.output.drain_to_log()
-        if turn is not None and turn.stage is Stage.RUNNING:
-            if (ending := overdue_ending(turn, self.full, self._settings, now)) is not None:
-                turns.end(turn, ending)
-                turns.start_next()
-        elif turn is not None and turns.permit.waits and now >= turn.progress_at + self._settings.turn_wait_s:
-            turns.end(turn, OVERLOAD)
-            turns.start_next()
+        if turn is not None:
+            self._turn_timer.check(turn, self.full, now)
         if self._liveness.tick(now):
             self._requests.closed = True
             if self._sequencer.attached:
@@ -366,12 +374,8 @@ class Session:
             turns.commands.append(Expire())
 
     def model_works(self, turn_id: TurnId, until: float) -> None:
-        """Record that a turn's model counts as at work until a time, so that no output is due.
-
-        Call it before `tick`: the time is that of the newest bytes, which the core does not see.
-        """
-        turn = self._turns.turns.get(turn_id)
-        if turn is not None:
+        """Record until when a turn's model counts as at work, by its newest bytes; before `tick`."""
+        if (turn := self._turns.turns.get(turn_id)) is not None:
             turn.model_until = until
 
     def expire(self, now: float) -> None:

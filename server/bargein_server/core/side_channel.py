@@ -22,6 +22,7 @@ from bargein_protocol import (
     TurnFold,
 )
 
+from .history import Message, conversation
 from .lifecycle import Stage
 from .output_pump import OutputPump
 from .replay_log import bounded_snapshot
@@ -105,6 +106,8 @@ class Follower:
             self._complete = True
             self._after = self._sequencer.top
             return shared.frame
+        if self._sequencer.corked:
+            return None
         if self._after < self._sequencer.top:
             seq = Seq(self._after + 1)
             try:
@@ -159,15 +162,23 @@ class SideChannel:
         return answers
 
     def is_over(self, input_id: InputId) -> bool:
-        """Return whether an input's turn has ended or does not exist."""
+        """Return whether an input's turn has ended or does not exist.
+
+        An end that waits for a store does not count yet.
+        """
         turn = self._turns.by_input.get(input_id)
-        return turn is None or turn.stage is Stage.ENDED
+        return (turn is None or turn.stage is Stage.ENDED) and not self._sequencer.corked
 
     def turn_of(self, input_id: InputId) -> TurnFold | None:
         """Return the folded events of an input's turn, None without a turn."""
         self._sequencer.settle()
         turn = self._turns.by_input.get(input_id)
         return None if turn is None else turn.fold
+
+    def messages(self) -> list[Message]:
+        """Return the conversation so far, in the shape of chat completions."""
+        self._sequencer.settle()
+        return conversation(self._turns.turns.values())
 
     def follow(self, codec: Codec, cursor: Cursor | None) -> Follower | None:
         """Return a follower of the session.

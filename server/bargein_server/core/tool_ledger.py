@@ -103,6 +103,19 @@ class TurnCalls:
         self._reported: dict[CallId, CallRecord] = {}  # by frames alone
         self._awaited: dict[CallId, type[Answer]] = {}
 
+    @classmethod
+    def of(cls, begun: list[CallRecord]) -> TurnCalls:
+        """Return the calls of a stored turn."""
+        calls = cls()
+        calls._begun = {call.call_id: call for call in begun}
+        calls.claimed = set(calls._begun)
+        return calls
+
+    @property
+    def begun(self) -> list[CallRecord]:
+        """The calls that have begun."""
+        return list(self._begun.values())
+
     @property
     def busy(self) -> bool:
         """Whether a tool runs or a call waits for the client."""
@@ -223,6 +236,10 @@ class LedgerTurns(Protocol):
         """Return whether the task of an ended turn is still cleaning up."""
         ...
 
+    def touched(self, turn_id: TurnId) -> None:
+        """Record that a turn's record has changed."""
+        ...
+
 
 class ToolLedger:
     """Ledger of the tool calls of a session's turns.
@@ -269,6 +286,7 @@ class ToolLedger:
             return False
         if not _calls(turn).begin(call):
             raise ValueError(f"can't begin call {call.call_id} twice")
+        self._turns.touched(turn_id)
         return True
 
     def settle(self, turn_id: TurnId, result: ToolResult) -> bool:
@@ -295,6 +313,7 @@ class ToolLedger:
         call.result = result
         if turn.ended:
             turn.calls.close(turn.fold)
+        self._turns.touched(turn_id)
         return True
 
     def expect(self, turn_id: TurnId, call_id: CallId, kind: type[Answer]) -> bool:

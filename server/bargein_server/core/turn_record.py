@@ -12,7 +12,7 @@ from itertools import islice
 from math import inf
 from typing import Any
 
-from msgspec import Struct, field
+from msgspec import Struct, field, json
 from msgspec.structs import replace
 
 from bargein_protocol import (
@@ -64,6 +64,7 @@ NO_OUTPUT = Ending("failed", "no_output", True)
 TIMEOUT = Ending("failed", "timeout", True)
 OVERLOAD = Ending("failed", "overload", True)
 SHUTDOWN = Ending("failed", "shutdown", True)
+NODE_LOST = Ending("failed", "node_lost", True)
 
 
 _EMPTY_OBJECT_BYTES = 64
@@ -167,6 +168,11 @@ class TurnRecord(Struct, gc=False, eq=False):
         if self.input.metadata is not None:
             self._metadata = marshal.dumps(self.input.metadata)
             self.input = replace(self.input, metadata=None)
+
+    @property
+    def put_aside_metadata(self) -> bytes:
+        """The encoded metadata of an input that waits; empty when `input` has it."""
+        return self._metadata
 
     def take_up(self) -> None:
         """Decode the input's metadata for the agent."""
@@ -361,3 +367,17 @@ class TurnRecord(Struct, gc=False, eq=False):
 
 def _fits(before: str, after: str) -> bool:
     return len(before) + len(after) <= JOINED_TEXT
+
+
+def record_size(turn: TurnRecord) -> int:
+    """Return the approximate size of a turn's record in memory, in bytes."""
+    size = turn.input_bytes
+    for lane in turn.fold.lanes.values():
+        size += lane.text.length + lane.thoughts.length + _memory(lane.data)
+        for tool in lane.tools.values():
+            size += len(tool.arguments) + _memory(tool.output)
+    return size
+
+
+def _memory(value: object) -> int:
+    return memory_of(json.encode(value)) if value else 0

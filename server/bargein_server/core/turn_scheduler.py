@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from msgspec import json
-
 from bargein_protocol import (
     Heard,
     InputAccepted,
@@ -39,7 +37,7 @@ from .lifecycle import Effect, Event, Stage
 from .observer import NO_OBSERVER, Observer
 from .sequencer import Sequencer
 from .turn_limiter import Permit
-from .turn_record import CLIENT_GONE, REWOUND, SUPERSEDED, Ending, TurnRecord, memory_of
+from .turn_record import CLIENT_GONE, REWOUND, SUPERSEDED, Ending, TurnRecord, record_size
 
 E = TypeVar("E", bound=TurnEvent)
 InputAnswer = InputAccepted | InputQueued | InputRejected
@@ -292,9 +290,10 @@ class TurnScheduler:
         event = self._sequencer.number(event)
         for turn in dropped:
             turn.fold.drop(event.seq)
+            self.touched(turn.id)
             if turn.kept_bytes:
                 self._kept -= turn.kept_bytes
-                turn.kept_bytes = _size(turn)
+                turn.kept_bytes = record_size(turn)
                 self._kept += turn.kept_bytes
         self.start_next()
         return event
@@ -344,6 +343,23 @@ class TurnScheduler:
 
     # --- records ---------------------------------------------------------------------------------
 
+    def touched(self, turn_id: TurnId) -> None:
+        """Record for the store that a turn's record has changed."""
+        changes = self._sequencer.changes
+        if changes is not None:
+            changes.touch(turn_id)
+
+    def restore(self, turn: TurnRecord) -> None:
+        """Add a stored turn; the caller ends those that were open."""
+        self.turns[turn.id] = self.by_input[turn.input.id] = turn
+        if turn.stage is Stage.ENDED:
+            self.last = turn
+            turn.kept_bytes = record_size(turn)
+            self._kept += turn.kept_bytes
+        else:
+            self._waiting.append(turn)
+            self.observer.turn_asked(turn)
+
     def _number(self, turn: TurnRecord, event: E) -> E:
         numbered = self._sequencer.number(event)
         turn.fold.apply(numbered)
@@ -357,7 +373,7 @@ class TurnScheduler:
     def _forget_old(self, ended: TurnRecord) -> None:
         ended.fold.pack()
         ended.drop_metadata()
-        ended.kept_bytes = _size(ended)
+        ended.kept_bytes = record_size(ended)
         self._kept += ended.kept_bytes
         while self._too_many():
             # A turn that has waited for long may stand before others that can be dropped. A turn that is
@@ -369,6 +385,8 @@ class TurnScheduler:
             del self.turns[turn.id]
             if self.by_input.get(turn.input.id) is turn:  # another turn may have reused the id
                 del self.by_input[turn.input.id]
+            if self._sequencer.changes is not None:
+                self._sequencer.changes.forget(turn.id)
 
     def _is_droppable(self, turn: TurnRecord, ended: TurnRecord) -> bool:
         return turn.stage is Stage.ENDED and turn is not ended and turn.id not in self._cleaning
@@ -376,20 +394,6 @@ class TurnScheduler:
     def _too_many(self) -> bool:
         limits = self._settings
         return len(self.turns) > limits.max_history_turns or self._kept > limits.max_history_chars
-
-
-def _size(turn: TurnRecord) -> int:
-    """Return the approximate size of a turn's record in memory, in bytes."""
-    size = turn.input_bytes
-    for lane in turn.fold.lanes.values():
-        size += lane.text.length + lane.thoughts.length + _memory(lane.data)
-        for tool in lane.tools.values():
-            size += len(tool.arguments) + _memory(tool.output)
-    return size
-
-
-def _memory(value: object) -> int:
-    return memory_of(json.encode(value)) if value else 0
 
 
 def _rejected(event: InputText, code: Code, retry_after_ms: int | None = None) -> InputRejected:

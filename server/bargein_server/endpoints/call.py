@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -19,10 +20,13 @@ from bargein_protocol.json_scan import structure_fault
 from bargein_protocol.open_values import open_value_fault
 from bargein_protocol.types import MAX_CLIENT_VALUES
 
+from ..core.identity import is_digest_of
+from ..core.records import Head
 from ..guard.admission import RETRY_AFTER_S, Admission, Caller, Refused, rare_log
 from ..guard.limits import address_key
 from ..hosting.host import SessionHost
 from ..hosting.registry import SessionRegistry
+from ..hosting.restoring import admits_token
 
 PROTOCOL_HEADER = "Bargein-Protocol"
 """Header of every response; without it a response is from a proxy."""
@@ -58,14 +62,17 @@ class Ticket(Struct, frozen=True):
     expires_in_ms: int
 
 
-class Health(Struct, frozen=True):
+class Health(Struct, frozen=True, omit_defaults=True):
     """State of the server.
 
     Args:
         status: `ok`; `draining` while the server shuts down; `full` while it refuses new clients.
+        store: State of the store: `up`; `opening`; `late` or `down` while conversations are in memory
+            only. Absent on a server without one.
     """
 
     status: str
+    store: str | None = None
 
 
 def json_answer(body: Struct, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -208,6 +215,26 @@ class Call:
             decoded = _decoded(body, kind, max_values)
             await asyncio.sleep(0)
             return decoded
+
+    async def restore(self) -> None:
+        """Bring the session in the path back from the store, when the request has its secret.
+
+        Raises:
+            Refused: The store fails, or there is no room.
+        """
+        restorer, session_id = self.sessions.restorer, SessionId(self.request.path_params["session_id"])
+        if restorer is None or not restorer.is_needed(session_id):
+            return
+        viewer, token = self.request.cookies.get(COOKIE), self.request.headers.get(TOKEN_HEADER)
+        principal = self.caller.principal if self.caller.authenticate(None) else None
+
+        def admits(head: Head) -> bool:
+            if viewer is not None and is_digest_of(viewer, head.viewer):
+                return True
+            return token is not None and admits_token(Token(token), principal, time.time(), head)
+
+        if await restorer.restore(session_id, admits) is not None:
+            raise Refused(503, "the session cannot be restored now", RETRY_AFTER_S)
 
     def session(self) -> SessionHost:
         """Return the session in the path, when the request has its secret.

@@ -65,6 +65,10 @@ async def _stream(call: Call, opening: SessionOpen, until: InputId | None) -> No
     if opening.resume is not None and cursor is not None:
         opening = replace(opening, resume=replace(opening.resume, cursor=cursor))
     check(opening)
+    if sessions.restorer is not None:
+        code = await sessions.restorer.restore_resumed(opening.resume, call.caller.principal)
+        if code is not None:
+            raise Refused(503, "the session cannot be restored now", RETRY_AFTER_S)
     if until is not None:
         _, refused = sessions.resumable(opening.resume, call.caller.principal, sessions.loop.time())
         if refused is not None:
@@ -102,12 +106,13 @@ def _cookie(call: Call, live: SessionHost, path: str) -> str:
     path = f"{path}/v1/sessions/{live.view.id}"
     age = int(call.sessions.settings.idle_s)
     secure = "; Secure" if call.request.url.scheme == "https" else ""
-    value = live.new_viewer_token()
+    value = live.viewer_token.renew(live.core.persistence)
     return f"{COOKIE}={value}; Path={path}; Max-Age={age}; HttpOnly; SameSite=Strict{secure}"
 
 
 async def interrupt_turn(call: Call) -> Response:
     """`POST /v1/sessions/{id}/interrupt`: end a turn, from any connection."""
+    await call.restore()
     call.session()  # refuses before the body is read
     event = await call.decoded(Interrupt)
     live = call.session()
@@ -125,6 +130,7 @@ async def session_events(call: Call) -> Response | None:
 
 async def send_event(call: Call) -> Response:
     """`POST /v1/sessions/{id}/events`: send an event; answers use the stream."""
+    await call.restore()
     call.session()  # refuses before the body is read
     frame = await call.body(call.sessions.settings.max_frame_bytes)
     live = call.session()
@@ -141,6 +147,7 @@ async def send_event(call: Call) -> Response:
 
 async def follow_session(call: Call) -> Response | None:
     """`GET /v1/sessions/{id}/events`: follow a session without driving it."""
+    await call.restore()
     live = call.session()
     side_channel = live.core.side_channel
     cursor = call.cursor()

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import Context, copy_context
 from typing import Any
 
@@ -18,10 +18,14 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from ..agent import Agent, AgentNotStarted, Contained
-from ..hosting.registry import SessionRegistry, Stopping, wait_until
+from ..hosting.registry import SessionRegistry
+from ..hosting.stopping import Stopping, wait_until
 from ..settings import Settings
 
 log = logging.getLogger("bargein.server")
+
+STORE_OPENS_S = 10.0
+"""Time that a start waits for the store, which may have to bring its records to a new version."""
 
 Hook = Callable[[], Coroutine[Any, Any, object]]
 
@@ -121,6 +125,10 @@ def lifespan(
     async def run_agent(app: Starlette) -> AsyncIterator[None]:
         registry = open_registry(copy_context())
         life = AgentLife(agent, settings, registry.stopping)
+        if registry.keeper is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STORE_OPENS_S):
+                    await registry.keeper.opened.wait()
         await life.start()
         try:
             yield

@@ -28,6 +28,7 @@ from bargein_protocol import (
 )
 
 from .call import COOKIE, COOKIE_HEADER, TOKEN_HEADER, Health, Ticket
+from .conversations import MAX_LISTED, Conversations, Messages
 
 Schema = dict[str, Any]
 
@@ -72,6 +73,9 @@ OPEN: Security = ()
 CLIENT: Security = (("bearer",), ())
 """A bearer token, or nothing on servers without authentication."""
 SESSION: Security = (("session", "bearer"), ("session",), ("viewer",))
+
+OWN: Security = (("bearer",), ("session",))
+"""The principal of the session; its token on servers without authentication."""
 
 
 class Route(Struct, frozen=True):
@@ -137,6 +141,21 @@ ROUTES = (
         "/v1/sessions", "post", "openSession",
         "Drive a session over an event stream; events to it are posted to `events`.",
         (_DRIVEN, *_refused(*_LET_IN, *_BODY, 404)), SessionOpen, ("Last-Event-ID", COOKIE_HEADER), CLIENT,
+    ),
+    Route(
+        "/v1/sessions", "get", "listSessions", "List the client's own conversations, the last used first.",
+        (Answer(200, "The conversations.", Conversations), *_refused(*_LET_IN, 404, 422)),
+        None, ("limit", "before"), (("bearer",),),
+    ),
+    Route(
+        "/v1/sessions/{session_id}/messages", "get", "listMessages",
+        "Read the messages of an own conversation.",
+        (Answer(200, "The messages.", Messages), *_refused(*_LET_IN, 404)),
+        None, ("session_id",), OWN,
+    ),
+    Route(
+        "/v1/sessions/{session_id}", "delete", "deleteSession", "Forget an own conversation for good.",
+        (Answer(204, "Forgotten.", None), *_refused(*_LET_IN, 404)), None, ("session_id",), OWN,
     ),
     Route(
         "/v1/sessions/{session_id}/events", "get", "followSession",
@@ -263,6 +282,15 @@ _PARAMETERS: dict[str, Schema] = {
         "description": "Asks for a cookie; the path of the server, as its page sees it.",
         "schema": {"type": "string", "pattern": r"^(/|(/[A-Za-z0-9._~%-]{1,128}){1,16}/?)$"},
         "example": "/",
+    },
+    "limit": {
+        "name": "limit", "in": "query", "description": "Maximum number of conversations.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": MAX_LISTED, "default": MAX_LISTED},
+    },
+    "before": {
+        "name": "before", "in": "query",
+        "description": "Only conversations last used before this time, in milliseconds since 1970.",
+        "schema": {"type": "integer", "minimum": 0},
     },
     "from": {
         "name": "from", "in": "query", "description": "Start of the stream without `Last-Event-ID`.",

@@ -7,16 +7,13 @@ callback (contract 3).
 from __future__ import annotations
 
 import asyncio
-import hmac
-import secrets
 from collections.abc import Callable
-from hashlib import sha256
 from math import inf
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
-from bargein_protocol import Code, SessionId, TurnId
-from bargein_protocol.errors import CLOSED
+from bargein_protocol import Code, SessionClose, TurnId
+from bargein_protocol.errors import CLOSED, RESTART
 
 from ..agent import Agent, Output
 from ..core import CancelTurn, CloseConnection, Command, DeliverAnswer, StartTurn
@@ -24,8 +21,11 @@ from ..core.author_code import TEXT_PIECE
 from ..core.session import Session
 from ..core.text_run import TextRun
 from ..telemetry import SessionTelemetry
+from .lease import Lease
 from .ports import ClientConnection, Follower, HostRegistry, Writable
 from .runner import Runner
+from .session_view import SessionView
+from .viewer_token import ViewerToken
 
 if TYPE_CHECKING:
     import httpx2
@@ -41,28 +41,6 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class SessionView:
-    """View of a session for its agents (`agent.SessionContext`)."""
-
-    # Agents keep what belongs to a session in weak dictionaries.
-    __slots__ = ("__weakref__", "_core", "principal", "state")
-
-    def __init__(self, core: Session, principal: str | None) -> None:
-        self._core = core
-        self.principal = principal
-        self.state: dict[str, Any] = {}
-
-    @property
-    def id(self) -> SessionId:
-        """The public id."""
-        return self._core.identity.session_id
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """The application's parameters, merged from `session.update`."""
-        return self._core.metadata
-
-
 class SessionHost:
     """Host of one session.
 
@@ -72,8 +50,10 @@ class SessionHost:
         principal: The authenticated client; None without authentication.
         telemetry: Telemetry of the session.
         owner: The client whose share it uses; empty for a client that cannot be told from others.
+        lease: Its hold on the store; None for a session that is not kept.
 
     Attributes:
+        lease: Its hold on the store.
         owner: The client whose share it uses.
         core: The session; called through `act`.
         view: View of the session for its agents.
@@ -83,6 +63,8 @@ class SessionHost:
         kept_bytes: Bytes that it kept when it was weighed last.
         telemetry: Telemetry of the session.
         settings: The limits.
+        viewer_token: Secret of its cookie.
+        history: Its history outside; None without one.
     """
 
     def __init__(
@@ -92,7 +74,11 @@ class SessionHost:
         principal: str | None,
         telemetry: SessionTelemetry,
         owner: str = "",
+        lease: Lease | None = None,
     ) -> None:
+        self.lease = lease
+        if lease is not None:
+            lease.host = self
         self.owner = owner
         self.core = core
         self.telemetry = telemetry
@@ -115,7 +101,8 @@ class SessionHost:
         self._flushed_at = 0.0
         self._flush_due = False
         self._close: Code | None = None
-        self._viewer_token = b""
+        self.viewer_token = ViewerToken()
+        self.history = registry.history.of(self) if registry.history is not None else None
 
     @property
     def agent(self) -> Agent:
@@ -135,22 +122,7 @@ class SessionHost:
         """Return the server's HTTP client."""
         return self._registry.http_client()
 
-    # --- viewers ---------------------------------------------------------------------------------
-
-    def new_viewer_token(self) -> str:
-        """Return a secret that lets a browser follow and interrupt.
-
-        The previous secret becomes void. The secret cannot resume, and outlives the session's tokens.
-        Only a client that was authenticated as the session's principal gets one, so it is a proof of that.
-        """
-        token = secrets.token_urlsafe(32)
-        self._viewer_token = sha256(token.encode()).digest()
-        return token
-
-    def is_viewer_token(self, token: str) -> bool:
-        """Return whether this is the newest viewer token."""
-        digest = sha256(token.encode("utf-8", "replace")).digest()
-        return hmac.compare_digest(digest, self._viewer_token)
+    # --- followers -------------------------------------------------------------------------------
 
     def follow(self, follower: Follower) -> None:
         """Add a follower; from now on text goes through the core."""
@@ -361,6 +333,8 @@ class SessionHost:
         del self._runners[turn_id]
         self._registry.weigh(self)
         self.telemetry.task_over(turn_id)
+        if self.history is not None:
+            self.history.save(turn_id)
         self.act(self.core.cleaned_up, turn_id)
 
     # --- time ------------------------------------------------------------------------------------
@@ -385,6 +359,12 @@ class SessionHost:
             if until := runner.model_works_until:
                 self.core.model_works(turn_id, until)
         self.act(self.core.tick)
+
+    def taken(self, deleted: bool) -> None:
+        """End the session, because another server has it, or somebody has deleted it."""
+        if self.connection is not None:
+            self.connection.close(CLOSED if deleted else RESTART)
+        self.act(self.core.receive, SessionClose())
 
     def forgotten(self) -> None:
         """Close the followers and stop the timer: the session is over."""

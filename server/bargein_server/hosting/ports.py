@@ -20,6 +20,8 @@ from ..agent import Agent, Output, SessionContext
 from ..core.session import Session
 from ..settings import Settings
 from ..telemetry import SessionTelemetry
+from .lease import Lease
+from .outside_history import OutsideHistory, SessionHistory
 from .pacing import FlushScheduler, TimeSlicer
 from .threads import AuthorThreads
 
@@ -48,9 +50,11 @@ class ClientConnection(Protocol):
 
     Attributes:
         number: A newer connection has a higher one.
+        kept: Whether a store keeps a session that it opens.
     """
 
     number: int
+    kept: bool
 
     @property
     def wire(self) -> Writable:
@@ -110,6 +114,16 @@ class RunnerHost(Protocol):
     loop: asyncio.AbstractEventLoop
     time_slicer: TimeSlicer
     telemetry: SessionTelemetry
+
+    @property
+    def lease(self) -> Lease | None:
+        """The session's hold on the store, if any."""
+        ...
+
+    @property
+    def history(self) -> SessionHistory | None:
+        """The session's history outside, if any."""
+        ...
 
     @property
     def view(self) -> SessionContext:
@@ -174,6 +188,7 @@ class HostRegistry(Protocol):
         context: Every turn's context is a copy of it.
         abandoned: Tasks of turns that did not end after two cancels.
         background: Tasks that outlive their turns.
+        history: The application's own history; None without one.
     """
 
     agent: Agent
@@ -184,6 +199,7 @@ class HostRegistry(Protocol):
     context: Context
     abandoned: set[asyncio.Task[Any]]
     background: set[asyncio.Task[Any]]
+    history: OutsideHistory | None
 
     @property
     def threads(self) -> AuthorThreads:

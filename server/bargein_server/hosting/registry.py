@@ -6,13 +6,15 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import Context
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from bargein_protocol import (
+    JSON,
     Codec,
     Epoch,
     PendingEvent,
@@ -20,24 +22,33 @@ from bargein_protocol import (
     SessionId,
     SessionOpen,
     Token,
-    TurnId,
 )
 from bargein_protocol.errors import RESTART
 
 from ..agent import Agent
+from ..core.records import Head
 from ..core.replay_log import MemoryLog
 from ..core.session import Session
 from ..core.turn_limiter import Permit, TurnLimiter
 from ..guard.limits import RareLog, SnapshotBudget
 from ..settings import Settings
+from ..stores.interface import Store, StoredSession
 from ..telemetry import NO_TELEMETRY, Telemetry
+from ..turn_host import HistorySource
 from .host import SessionHost
+from .keeper import Keeper
+from .lease import Lease
 from .model_calls import close_model_calls, missing_httpx2
+from .outside_history import OutsideHistory
 from .pacing import FlushScheduler, TimeSlicer
 from .ports import ClientConnection, Closable
+from .restoring import Restorer
 from .session_pool import SessionPool
+from .stopping import Stopping, turns_over, wait_until
 from .threads import AuthorThreads
+from .turn_ids import turn_ids
 from .upstream import SERVER
+from .viewer_token import ViewerToken
 
 if TYPE_CHECKING:
     import httpx2
@@ -46,49 +57,8 @@ if TYPE_CHECKING:
 log = RareLog(logging.getLogger("bargein.server"))
 
 
-class Stopping:
-    """Requests to stop: the first one stops, the second one hurries.
-
-    Attributes:
-        asked: Set by the first request. The server stops starting, or gives its turns `drain_s`.
-        hurried: Set by the second request. No wait of the shutdown goes on.
-    """
-
-    def __init__(self) -> None:
-        self.asked = asyncio.Event()
-        self.hurried = asyncio.Event()
-
-
-async def wait_until(
-    tasks: Collection[asyncio.Task[Any]],
-    timeout_s: float,
-    cut: asyncio.Event,
-    return_when: str = asyncio.ALL_COMPLETED,
-) -> None:
-    """Wait for tasks, at most `timeout_s` seconds and until `cut` is set.
-
-    Like `asyncio.wait` it neither cancels a task nor raises an error of one.
-    """
-    if not tasks or cut.is_set():
-        return
-    over = asyncio.create_task(_over(tasks, return_when))
-    cutting = asyncio.create_task(cut.wait())
-    try:
-        await asyncio.wait({over, cutting}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        over.cancel()
-        cutting.cancel()
-
-
-async def _over(tasks: Collection[asyncio.Task[Any]], return_when: str) -> None:
-    await asyncio.wait(tasks, return_when=return_when)
-
-
 # Clients that a restarted server can accept per second, handshakes included.
 RECONNECTS_PER_S = 1000.0
-
-# Interval in which a draining server polls whether slow clients have taken their last frames.
-POLL_S = 0.05
 
 # Snapshots that followers have not read yet. One may have 8 MiB.
 MAX_SNAPSHOT_BYTES = 64 * 1024 * 1024
@@ -113,6 +83,9 @@ class SessionRegistry:
         large_bodies: Held while a large body of a request is decoded.
         connection_numbers: Source of ascending numbers for connections.
         telemetry: Telemetry of the server.
+        keeper: Keeper of its sessions; None without a store.
+        history: The application's own history; None without one.
+        restorer: Restores stored sessions; None without a store.
     """
 
     def __init__(
@@ -121,6 +94,8 @@ class SessionRegistry:
         settings: Settings,
         telemetry: Telemetry = NO_TELEMETRY,
         context: Context | None = None,
+        store: Store | None = None,
+        history: HistorySource | None = None,
     ) -> None:
         self.agent = agent
         self.settings = settings
@@ -140,6 +115,7 @@ class SessionRegistry:
         )
         self.abandoned: set[asyncio.Task[Any]] = set()
         self.background: set[asyncio.Task[Any]] = set()
+        self.history = OutsideHistory(history, self.background) if history is not None else None
         self.context: Context = context if context is not None else Context()
         self.context.run(SERVER.set, self)
         if settings.close_model_calls:
@@ -153,6 +129,18 @@ class SessionRegistry:
         self._hosts = SessionPool(settings.max_sessions, settings.max_kept_bytes, settings.max_client_share)
         self.snapshots = SnapshotBudget(MAX_SNAPSHOT_BYTES)
         self._http_client: httpx2.AsyncClient | None = None
+        self.keeper = Keeper(store, settings, self.loop) if store is not None else None
+        self.restorer = (
+            Restorer(
+                self.keeper,
+                settings.keep_s,
+                lambda session_id: self._hosts.get(session_id) is not None,
+                self._make_room,
+                self._restored,
+            )
+            if self.keeper is not None
+            else None
+        )
 
     def __len__(self) -> int:
         return len(self._hosts)
@@ -202,7 +190,7 @@ class SessionRegistry:
         if host is None:
             if not self._make_room(owner):
                 return None
-            host = self._create(codec, principal, owner, now)
+            host = self._create(codec, principal, owner, now, connection.kept)
         elif connection.number < host.newest:
             # The newest connection wins, also when the first frame of an older one was delayed.
             connection.replaced()
@@ -227,6 +215,8 @@ class SessionRegistry:
     def forget(self, host: SessionHost) -> None:
         """Drop a session that has ended; its tasks continue to clean up."""
         host.forgotten()
+        if host.lease is not None and self.keeper is not None:
+            self.keeper.forget(host.lease)
         if self._hosts.remove(host):
             host.telemetry.closed("expired" if host.connection is None else "closed")
 
@@ -265,7 +255,7 @@ class SessionRegistry:
     def find_by_viewer_token(self, session_id: SessionId, viewer_token: str) -> SessionHost | None:
         """Return the session of a viewer token, None without one."""
         host = self._hosts.get(session_id)
-        return host if host is not None and host.is_viewer_token(viewer_token) else None
+        return host if host is not None and host.viewer_token.is_proved_by(viewer_token) else None
 
     def resumable(
         self, resume: Resume | None, principal: str | None, now: float
@@ -273,8 +263,7 @@ class SessionRegistry:
         """Return the session to resume, or the reason to refuse."""
         if resume is None:
             return None, None
-        host = self.find(resume.session_id, principal)
-        if host is None:
+        if (host := self.find(resume.session_id, principal)) is None:
             return None, "unknown_session"  # the owner of a session is not disclosed
         refused = host.core.refusal(resume, now)
         return (host, None) if refused is None else (None, refused)
@@ -287,15 +276,45 @@ class SessionRegistry:
             return True
         idle = self._hosts.idle(owner)
         if idle is None:
-            raise_ = "--max-client-share" if self.share_used(owner) else "--max-sessions"
-            log.warning("sessions are refused: raise %s", raise_)
+            setting = "--max-client-share" if self.share_used(owner) else "--max-sessions"
+            log.warning("sessions are refused: raise %s", setting)
             return False
         idle.act(idle.core.expire)
         return True
 
-    def _create(self, codec: Codec, principal: str | None, owner: str, now: float) -> SessionHost:
-        settings = self.settings
+    def _create(self, codec: Codec, principal: str | None, owner: str, now: float, kept: bool) -> SessionHost:
         session_id = SessionId("s_" + secrets.token_hex(12))
+        lease = self.keeper.lease() if self.keeper is not None and kept else None
+        host = self._host(session_id, codec, principal, owner, now, lease)
+        if host.core.persistence is not None:
+            host.core.persistence.head = Head(session_id, Epoch(""), principal, owner, created_at=time.time())
+        self._hosts.add(host)
+        return host
+
+    def _restored(self, found: StoredSession, lease: Lease) -> None:
+        """Put a stored session into memory, as one whose client is away."""
+        head, now = found.stored.head, self.loop.time()
+        host = self._host(head.session_id, JSON, head.principal, head.owner, now, lease)
+        assert host.core.persistence is not None
+        host.core.persistence.restore(found.stored, now, time.time())
+        host.viewer_token = ViewerToken(head.viewer)
+        if host.history is not None:
+            host.history.restored(head.seed)
+        self._hosts.add(host)
+        self._hosts.detached(host)
+        host.flush()
+        self.weigh(host)
+
+    def _host(
+        self,
+        session_id: SessionId,
+        codec: Codec,
+        principal: str | None,
+        owner: str,
+        now: float,
+        lease: Lease | None,
+    ) -> SessionHost:
+        settings = self.settings
         telemetry = self.telemetry.session(session_id, principal)
         core = Session(
             session_id,
@@ -304,15 +323,14 @@ class SessionRegistry:
             codec,
             settings,
             Permit(self.turn_limiter, partial(self._granted, session_id), owner, self.may_keep),
-            _turn_ids(),
+            turn_ids(),
             now,
             telemetry,
+            lease.changed if lease is not None else None,
         )
         if self.draining:
             core.shut_down(now)  # rejects inputs with `shutting_down`, as every session does
-        host = SessionHost(core, self, principal, telemetry, owner)
-        self._hosts.add(host)
-        return host
+        return SessionHost(core, self, principal, telemetry, owner, lease)
 
     def _granted(self, session_id: SessionId) -> None:
         # The permit was released within a step of another session, so this one needs its own.
@@ -356,9 +374,11 @@ class SessionRegistry:
         spread_s = max(1.0, len(self._hosts) / RECONNECTS_PER_S)
         for host in self:
             host.act(host.core.drain, random.uniform(0, spread_s))
-        await self._turns_over(self.loop.time() + self.settings.drain_s)
+        await turns_over(self, self.loop.time() + self.settings.drain_s, self.stopping.hurried)
         for host in self:
             host.act(host.core.shut_down)
+        if self.keeper is not None:
+            await self.keeper.flush()  # clients learn of the ends when these are stored
         tasks = {task for host in self for task in host.tasks()} | self.abandoned | self.background
         hurried, kill_s = self.stopping.hurried, self.settings.cleanup_kill_s
         await wait_until(tasks, self.settings.cleanup_grace_s + kill_s, hurried)
@@ -375,25 +395,6 @@ class SessionRegistry:
             await client.aclose()
         for host in self:
             host.telemetry.closed("shutdown")
+        if self.keeper is not None:
+            await self.keeper.stop()
         return sum(not task.done() for task in tasks)
-
-    async def _turns_over(self, deadline: float) -> None:
-        """Wait until no turn runs, waits, or has frames to write."""
-        hurried = self.stopping.hurried
-        while any(host.core.busy for host in self) and (left := deadline - self.loop.time()) > 0:
-            if hurried.is_set():
-                return
-            running = [task for host in self for task in host.tasks() if not task.done()]
-            if running:
-                await wait_until(running, left, hurried, asyncio.FIRST_COMPLETED)
-            else:
-                await asyncio.sleep(min(left, POLL_S))
-
-
-def _turn_ids() -> Callable[[], TurnId]:
-    # The prefix keeps the turns of two sessions apart for a client that had to begin a fresh one.
-    return partial(_turn_id, secrets.token_hex(4), count(1))
-
-
-def _turn_id(prefix: str, numbers: count[int]) -> TurnId:
-    return TurnId(f"t_{prefix}_{next(numbers)}")

@@ -170,6 +170,10 @@ class Runner:
     async def _run(self) -> None:
         # The loop is in one coroutine: another level would cost time for every token.
         try:
+            history = self._host.history
+            if history is not None and not history.loaded:
+                await history.load()
+                self.turn.history = self._host.core.history(self._id)
             generator = self._host.agent(self.turn)
             if type(generator) is not AsyncGeneratorType:
                 generator = await as_generator(generator)

@@ -16,6 +16,7 @@ from ..core.plain_values import plain_text, plain_value
 from ..core.session import Session
 from ..core.tool_ledger import Answer, CallRecord
 from ..settings import Settings
+from .lease import Lease
 from .threads import check_loop
 
 T = TypeVar("T")
@@ -43,6 +44,11 @@ class LedgerHost(Protocol):
     @property
     def full(self) -> bool:
         """Whether the turn is held or its client is slow."""
+        ...
+
+    @property
+    def lease(self) -> Lease | None:
+        """The session's hold on the store, if any."""
         ...
 
     def run_in_thread(self, function: Callable[[], T]) -> asyncio.Future[T]:
@@ -99,6 +105,19 @@ class TurnToolLedger:
         call = CallRecord(call_id, plain_text(name), given, plain_text(source), background, accept_late)
         if self._stopped or not host.core.tools.begin(self._id, call):
             raise TurnClosed("the turn has ended")
+        if host.lease is not None:
+            await self._store_begin(host.lease, call_id)
+
+    async def _store_begin(self, lease: Lease, call_id: CallId) -> None:
+        """Wait until a call is stored: a call that may have taken effect is never forgotten."""
+        try:
+            await lease.stored()
+            if self._stopped:
+                raise TurnClosed("the turn has ended")
+        except asyncio.CancelledError:
+            never = ToolResult(call_id=call_id, status="cancelled", error="it did not begin")
+            self._host.core.tools.settle(self._id, never)
+            raise
 
     def settle(self, result: ToolResult) -> bool:
         """Record the result of a call."""

@@ -70,6 +70,10 @@ class Metrics(Sink):
         "bargein_kept_bytes": "What all sessions keep; the setting `max_kept_bytes` is the limit.",
         "bargein_event_streams": "Open event streams over HTTP, followers included.",
         "bargein_draining": "1 while the server shuts down.",
+        "bargein_store_up": "1 while conversations are stored, 0 while they are in memory only.",
+        "bargein_store_unsaved_seconds": "Time for which nobody has waited for the store; 0 while it works.",
+        "bargein_store_failures": "Errors of the store so far.",
+        "bargein_store_writes": "Writes of sessions to the store so far.",
     }
 
     def __init__(self, gauges: Gauges, refusals: Callable[[], Mapping[int, int]]) -> None:

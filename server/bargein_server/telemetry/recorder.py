@@ -15,7 +15,7 @@ from ..core.turn_record import TurnRecord
 REASONS = frozenset(
     {
         "completed", "client", "superseded", "client_gone", "session_closed", "barge_in",
-        "agent_error", "timeout", "no_output", "upstream", "overload", "shutdown",
+        "agent_error", "timeout", "no_output", "upstream", "overload", "shutdown", "node_lost", "rewound",
         "length", "content_filter", "refusal",
     }
 )  # fmt: skip

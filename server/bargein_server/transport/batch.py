@@ -71,10 +71,14 @@ class _NullWire:
 class BatchConnection(Connection):
     """Connection that drives the session of one input.
 
+    Its session ends with the request, so no store keeps it.
+
     Attributes:
         ended: Done when the input has its final result.
         ending: The end of its turn, or the reason why it has none; None before the end.
     """
+
+    kept = False
 
     def __init__(self, registry: SessionRegistry, caller: Caller) -> None:
         self._null_wire = wire = _NullWire()

@@ -40,6 +40,7 @@ from ..guard.limits import RareLog, TokenBucket
 from ..hosting.host import SessionHost
 from ..hosting.ports import Wire
 from ..hosting.registry import SessionRegistry
+from ..hosting.restoring import Restorer
 
 log = logging.getLogger("bargein.connection")
 rare_log = RareLog(log)
@@ -69,7 +70,10 @@ class Connection:
         lost: Done when the socket is gone.
         number: A newer connection has a higher one.
         wire: The socket.
+        kept: Whether a store keeps a session that it opens.
     """
+
+    kept = True
 
     def __init__(
         self, wire: Wire, codec: Codec, registry: SessionRegistry, caller: Caller | None = None
@@ -80,6 +84,9 @@ class Connection:
         self._codec = codec
         self._registry = registry
         self._host: SessionHost | None = None
+        self._restorer = registry.restorer
+        self._restoring: asyncio.Task[None] | None = None
+        self._early: list[tuple[bytes, bool]] | None = None  # frames that came while it restores
         self._closing = False
         self._closed_with = "peer"
         self._rest_due = False  # whether `_write_rest` is scheduled
@@ -104,6 +111,9 @@ class Connection:
             return
         if len(frame) > self._max_frame_bytes:  # a server with a limit of its own may let it through
             self.close(TOO_BIG)
+            return
+        if self._early is not None:
+            self._wait_for_session(frame, text)
             return
         try:
             if text is not self._codec.text:
@@ -130,7 +140,11 @@ class Connection:
             self.close(FLOODED)
 
     def take(self, event: ClientEvent) -> None:
-        """Take an event that an endpoint has decoded and counted."""
+        """Take an event that an endpoint has decoded and counted.
+
+        The endpoint has restored the session that the event may resume.
+        """
+        self._restorer = None
         try:
             if not self._closing:
                 self._act(event)
@@ -155,6 +169,51 @@ class Connection:
         if not self._caller.authenticate(first.auth):
             self.close(UNAUTHORIZED)
             return
+        resume = first.resume
+        restorer = self._restorer
+        if restorer is not None and resume is not None and restorer.is_needed(resume.session_id):
+            self._early = []
+            self._restoring = self._registry.loop.create_task(
+                self._restore(restorer, first, event), name="restore session"
+            )
+            return
+        self._attach(first, event)
+
+    async def _restore(self, restorer: Restorer, first: SessionOpen, event: ClientEvent) -> None:
+        """Attach to a session of the store; frames that come meanwhile wait in order."""
+        try:
+            refused = await restorer.restore_resumed(first.resume, self._caller.principal)
+            early, self._early = self._early or [], None
+            if self._closing:
+                return
+            if refused is not None:
+                self.close(refused)
+                return
+            self._attach(first, event)
+            for frame, text in early:
+                self._receive_early(frame, text)
+        except Exception:
+            log.exception("connection failed")
+            self.close(INTERNAL)
+
+    def _wait_for_session(self, frame: bytes, text: bool) -> None:
+        assert self._early is not None
+        now = self._registry.loop.time()
+        if self._messages.take(1, now) and self._bytes.take(len(frame), now):
+            self._early.append((frame, text))
+        else:
+            self.close(FLOODED)
+
+    def _receive_early(self, frame: bytes, text: bool) -> None:
+        if not self._closing:
+            try:
+                if text is not self._codec.text:
+                    raise DecodeError(WRONG_CODEC, WRONG_CODEC.reason)
+                self._act(self._codec.decode_client(frame))
+            except DecodeError as error:
+                self._reject(error)
+
+    def _attach(self, first: SessionOpen, event: ClientEvent) -> None:
         caller = self._caller
         host = self._host = self._registry.open(
             first, self, self._codec, caller.principal, caller.trace, caller.owner

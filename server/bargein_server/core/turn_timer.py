@@ -1,9 +1,49 @@
-"""Timeouts of a running turn: without output, paused by its client, as a whole."""
+"""Times of a session's current turn: pauses, missing output, its whole length, the wait for a permit."""
 
 from __future__ import annotations
 
 from ..settings import Settings
-from .turn_record import NO_OUTPUT, TIMEOUT, Ending, TurnRecord
+from .lifecycle import Stage
+from .turn_record import NO_OUTPUT, OVERLOAD, TIMEOUT, Ending, TurnRecord
+from .turn_scheduler import TurnScheduler
+
+
+class TurnTimer:
+    """Ends turns that take too long.
+
+    The times of `check` are compared with the sums of `deadline`: a difference may be rounded to less.
+    """
+
+    __slots__ = ("_settings", "_turns")
+
+    def __init__(self, turns: TurnScheduler, settings: Settings) -> None:
+        self._turns = turns
+        self._settings = settings
+
+    def deadline(self, turn: TurnRecord, full: bool) -> float:
+        """Return the time at which `check` is due at the latest.
+
+        Args:
+            turn: The current turn.
+            full: Whether its agent must not be pulled.
+        """
+        deadline = float("inf") if turn.held_until is None else turn.held_until
+        if turn.stage is Stage.RUNNING:
+            deadline = min(deadline, timeout_due(turn, full, self._settings))
+        elif self._turns.permit.waits:
+            deadline = min(deadline, turn.progress_at + self._settings.turn_wait_s)
+        return deadline
+
+    def check(self, turn: TurnRecord, full: bool, now: float) -> None:
+        """End the current turn if one of its times is over."""
+        turns, ending = self._turns, None
+        if turn.stage is Stage.RUNNING:
+            ending = overdue_ending(turn, full, self._settings, now)
+        elif turns.permit.waits and now >= turn.progress_at + self._settings.turn_wait_s:
+            ending = OVERLOAD
+        if ending is not None:
+            turns.end(turn, ending)
+            turns.start_next()
 
 
 def timeout_due(turn: TurnRecord, full: bool, settings: Settings) -> float:

@@ -1,0 +1,173 @@
+"""Endpoints for an application's list of conversations: list, read, delete."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from msgspec import Struct
+from starlette.responses import Response
+
+from bargein_protocol import SessionClose, SessionId, Token
+
+from ..core.history import Message, conversation
+from ..core.persistence import stored_turns
+from ..core.records import BadRecord, Head
+from ..guard.admission import RETRY_AFTER_S, Refused
+from ..hosting.restoring import admits_token
+from ..stores.interface import StoredSession, StoreError
+from .call import HEADERS, TOKEN_HEADER, Call, json_answer
+
+MAX_LISTED = 100
+
+
+class ConversationSummary(Struct, frozen=True, kw_only=True):
+    """A conversation in a list.
+
+    Args:
+        session_id: The id of its session.
+        title: The start of its first input; empty without one.
+        turns: Number of its turns.
+        created_at_ms: Time of its start, in milliseconds since 1970.
+        used_at_ms: Time of its last use, in milliseconds since 1970.
+    """
+
+    session_id: str
+    title: str
+    turns: int
+    created_at_ms: int
+    used_at_ms: int
+
+
+class Conversations(Struct, frozen=True, kw_only=True):
+    """Conversations of a client.
+
+    Args:
+        sessions: The conversations, the last used first.
+        before: Value of `before` that returns the next ones; null after the last.
+    """
+
+    sessions: list[ConversationSummary]
+    before: int | None = None
+
+
+class Messages(Struct, frozen=True, kw_only=True):
+    """Messages of a conversation.
+
+    Args:
+        session_id: The id of its session.
+        messages: What was said and heard, in the shape of chat completions.
+    """
+
+    session_id: str
+    messages: list[dict[str, Any]]
+
+
+async def list_sessions(call: Call) -> Response:
+    """`GET /v1/sessions`: the client's own conversations."""
+    principal = _principal(call)
+    if call.sessions.keeper is None:
+        raise Refused(404, "the server keeps no conversations: it has no store")
+    limit, before = _number(call, "limit", MAX_LISTED), _number(call, "before", None)
+    if limit is None or not 0 < limit <= MAX_LISTED:
+        raise Refused(422, f"expected a limit from 1 to {MAX_LISTED}")
+    try:
+        found = await call.sessions.keeper.store.sessions(
+            principal, limit=limit, before=None if before is None else before / 1000
+        )
+    except StoreError:
+        raise Refused(503, "the store cannot be read now", RETRY_AFTER_S) from None
+    listed = [
+        ConversationSummary(
+            session_id=each.session_id,
+            title=each.title,
+            turns=each.turns,
+            created_at_ms=int(each.created_at * 1000),
+            used_at_ms=int(each.used_at * 1000),
+        )
+        for each in found
+    ]
+    return json_answer(
+        Conversations(sessions=listed, before=listed[-1].used_at_ms if len(listed) == limit else None)
+    )
+
+
+async def list_messages(call: Call) -> Response:
+    """`GET /v1/sessions/{id}/messages`: the messages of an own conversation."""
+    session_id = SessionId(call.request.path_params["session_id"])
+    live = call.sessions.find(session_id, call.caller.principal) if _authenticated(call) else None
+    messages: list[Message]
+    if live is not None and _may(call, None):
+        messages = live.core.side_channel.messages()
+    else:
+        found = await _found(call, session_id)
+        messages = conversation(stored_turns(found.stored))
+    return json_answer(Messages(session_id=session_id, messages=messages))
+
+
+async def delete_session(call: Call) -> Response:
+    """`DELETE /v1/sessions/{id}`: forget an own conversation for good."""
+    session_id = SessionId(call.request.path_params["session_id"])
+    keeper = call.sessions.keeper
+    live = call.sessions.find(session_id, call.caller.principal) if _authenticated(call) else None
+    try:
+        if live is not None and _may(call, None):
+            live.act(live.core.receive, SessionClose())
+            if keeper is not None:
+                await keeper.flush()
+        else:
+            await _found(call, session_id)
+            assert keeper is not None
+            await keeper.store.delete(session_id)
+    except StoreError:
+        raise Refused(503, "the store cannot be written now", RETRY_AFTER_S) from None
+    return Response(status_code=204, headers=HEADERS)
+
+
+def _authenticated(call: Call) -> bool:
+    call.authenticate(None)
+    return True
+
+
+def _principal(call: Call) -> str:
+    call.authenticate(None)
+    if call.caller.principal is None:
+        # Without authentication all clients are one principal, and would see each other's conversations.
+        raise Refused(403, "conversations are listed for authenticated clients only")
+    return call.caller.principal
+
+
+def _may(call: Call, head: Head | None) -> bool:
+    """Return whether the client may read a conversation: it is its own, by principal or by token."""
+    if call.caller.principal is not None:
+        return head is None or head.principal == call.caller.principal
+    token = call.request.headers.get(TOKEN_HEADER)
+    if token is None:
+        raise Refused(401, f"the session's token is needed: {TOKEN_HEADER}")
+    if head is not None:
+        return admits_token(Token(token), None, time.time(), head)
+    live = call.sessions.find(SessionId(call.request.path_params["session_id"]), None)
+    return live is not None and live.core.identity.proves(Token(token), call.sessions.loop.time())
+
+
+async def _found(call: Call, session_id: SessionId) -> StoredSession:
+    unknown = Refused(404, "no such session, or its token is wrong")
+    keeper = call.sessions.keeper
+    if keeper is None:
+        raise unknown
+    try:
+        found = await keeper.read(session_id)
+    except (StoreError, BadRecord):
+        raise Refused(503, "the store cannot be read now", RETRY_AFTER_S) from None
+    if found is None or not _may(call, found.stored.head):
+        raise unknown
+    return found
+
+
+def _number(call: Call, name: str, default: int | None) -> int | None:
+    given = call.request.query_params.get(name)
+    if given is None:
+        return default
+    if not (given.isascii() and given.isdecimal() and len(given) <= 15):
+        raise Refused(422, f"expected a number in {name}")
+    return int(given)

@@ -1,0 +1,342 @@
+"""Keeper: writes what the sessions of a server change to its store.
+
+Binding changes are written at the end of the loop's iteration, those of all sessions in one batch, and the
+next batch when that is answered. Output is written with them, and otherwise every `store_flush_s`.
+A store that is late or fails silences nobody: its sessions go on in memory, and are written anew,
+whole, when it works again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from bargein_protocol import SessionId
+
+from ..core.records import Changes
+from ..settings import Settings
+from ..stores.interface import Outcome, Store, StoredSession, StoreError, Write
+from .lease import Lease
+from .store_health import StoreHealth
+
+log = logging.getLogger("bargein.store")
+
+RETRY_S, MAX_RETRY_S = 1.0, 30.0
+"""Seconds until a store that failed is tried again, at first and at most."""
+
+SWEEP_S = 3600.0
+"""Interval in which old sessions are forgotten."""
+
+CLOSE_S = 5.0
+"""Time that the last writes have when the server stops."""
+
+MAX_DELETIONS = 10_000
+"""Deletions that wait for a store which fails."""
+
+
+class Keeper:
+    """Keeper of one server's sessions.
+
+    Args:
+        store: The store.
+        settings: The limits.
+        loop: The event loop.
+        wall: Returns the time in seconds since 1970.
+
+    Attributes:
+        store: The store.
+        health: State of the store.
+        written: Number of writes of sessions.
+        leases: The sessions that are kept.
+        opened: Set when the first attempt to open the store is over.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        loop: asyncio.AbstractEventLoop,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.store = store
+        self._wall = wall
+        self.health = StoreHealth(loop, settings.store_wait_s, self._uncork_all)
+        self.written = 0
+        self.leases: dict[Lease, None] = {}
+        self.opened = asyncio.Event()
+        self._settings = settings
+        self._loop = loop
+        self._node = secrets.token_hex(8)
+        self._changed: dict[Lease, None] = {}
+        self._speaking: dict[Lease, None] = {}
+        self._released: dict[SessionId, Write] = {}
+        self._deleted: dict[SessionId, None] = {}
+        self._urgent = self._soon = self._stopped = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._broken = asyncio.Event()
+        self._life = loop.create_task(self._keep_open(), name="store")
+        self.health.watch()
+
+    # --- sessions --------------------------------------------------------------------------------
+
+    def lease(self) -> Lease:
+        """Return the lease of a new session."""
+        return self._add(Lease(self.changed, f"1.{self._node}", 0))
+
+    def _add(self, lease: Lease) -> Lease:
+        self.leases[lease] = None
+        return lease
+
+    async def read(self, session_id: SessionId) -> StoredSession | None:
+        """Return a stored session, None for an unknown one.
+
+        Raises:
+            StoreError: The store cannot be read now.
+            BadRecord: Its records are damaged.
+        """
+        await self.opened.wait()
+        if session_id in self._released:
+            await self.flush()
+        if session_id in self._deleted:
+            return None
+        return await self.store.read(session_id)
+
+    async def claim(self, session_id: SessionId, found: StoredSession) -> Lease | None:
+        """Become the owner of a session; None when another process was faster.
+
+        Raises:
+            StoreError: The store cannot be written now.
+        """
+        counter = found.fence.partition(".")[0]
+        fence = f"{int(counter) + 1 if counter.isdecimal() else 1}.{self._node}"
+        if not await self.store.claim(session_id, found.fence, found.writes, fence):
+            return None
+        return self._add(Lease(self.changed, fence, found.writes))
+
+    def adopt(self, found: StoredSession) -> Lease:
+        """Return the lease of a session that cannot be claimed now, because the store cannot be written."""
+        return self._add(Lease(self.changed, found.fence, found.writes))
+
+    def changed(self, lease: Lease, binds: bool) -> None:
+        """Record that a session has something to write."""
+        if self._stopped or lease not in self.leases or (binds and self.health.is_ignored):
+            if binds:
+                lease.uncork_silently()
+            if self._stopped or lease not in self.leases:
+                return
+        self._changed[lease] = None
+        if binds:
+            self._urgent = True
+            self._write_soon()
+        else:
+            self._tick_later()
+
+    def forget(self, lease: Lease) -> None:
+        """Release a session that this process forgets; delete it if its client has closed it."""
+        if lease not in self.leases:
+            return
+        del self.leases[lease]
+        self._changed.pop(lease, None)
+        self._speaking.pop(lease, None)
+        assert lease.host is not None
+        session_id = lease.host.core.identity.session_id
+        if lease.persistence.changes.closed:
+            if len(self._deleted) < MAX_DELETIONS:
+                self._deleted[session_id] = None
+        elif self.health.works:
+            self._released[session_id] = self._release(lease)
+        lease.uncork()
+        self._urgent = True
+        self._write_soon()
+
+    def _release(self, lease: Lease) -> Write:
+        persistence, wall = lease.persistence, self._wall()
+        changes = persistence.collect(self._loop.time(), wall)
+        if changes is None:
+            changes = Changes(lease.persistence.last_seq, persistence.changes.mark)
+        return lease.write_of(changes, wall, released=True)
+
+    # --- writing ---------------------------------------------------------------------------------
+
+    def _tick_later(self) -> None:
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._settings.store_flush_s, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        if not self.health.works or self._stopped:
+            return
+        if self._writing is None:
+            self._begin({**self._changed, **self._speaking})
+        if self._speaking or self._changed:
+            self._tick_later()
+
+    def _write_soon(self) -> None:
+        if not self._soon and self._writing is None and self.health.works:
+            self._soon = True
+            self._loop.call_soon(self._write_changed)
+
+    def _write_changed(self) -> None:
+        self._soon = False
+        if self._writing is None and self.health.works:
+            self._begin(dict(self._changed))
+
+    def _begin(self, leases: dict[Lease, None]) -> None:
+        """Start a write of sessions, of those that were released, and of deletions."""
+        self._urgent = False
+        self._changed.clear()
+        wall = self._wall()
+        kept: list[Lease] = []
+        writes: list[Write] = []
+        for lease in leases:
+            changes = lease.persistence.collect(self._loop.time(), wall)
+            if changes is not None:
+                kept.append(lease)
+                writes.append(lease.write_of(changes, wall))
+            if lease.persistence.changes.speaks:
+                self._speaking[lease] = None
+            else:
+                self._speaking.pop(lease, None)
+        if writes or self._released or self._deleted:
+            self._writing = self._loop.create_task(
+                self._write(kept, writes, list(self._released.values()), list(self._deleted)),
+                name="store write",
+            )
+            self.health.watch()
+
+    async def _write(
+        self, leases: list[Lease], writes: list[Write], released: list[Write], deleted: list[SessionId]
+    ) -> None:
+        try:
+            outcomes: Sequence[Outcome] = ()
+            if writes or released:
+                outcomes = await self.store.write([*writes, *released])
+            for session_id in deleted:
+                await self.store.delete(session_id)
+        except Exception as error:
+            # The boundary to the store, which may be an author's: nobody falls silent because of it.
+            self._writing = None
+            self._fail(error)
+            return
+        self._writing = None
+        for write in released:
+            self._released.pop(write.session_id, None)
+        for session_id in deleted:
+            self._deleted.pop(session_id, None)
+        self.written += len(writes)
+        self.health.answered()
+        for lease, write, outcome in zip(leases, writes, outcomes, strict=False):
+            self._answered(lease, write, outcome)
+        if self._urgent or self._released or self._deleted:
+            self._write_soon()
+
+    def _answered(self, lease: Lease, write: Write, outcome: Outcome) -> None:
+        if lease not in self.leases:
+            return
+        if outcome is Outcome.STORED:
+            lease.uncork(write.changes.mark)
+        elif outcome is Outcome.BEHIND:
+            lease.persistence.changes.store_all()
+            self._urgent = True
+        else:
+            self.leases.pop(lease)
+            self._changed.pop(lease, None)
+            self._speaking.pop(lease, None)
+            if outcome is Outcome.FENCED:
+                log.warning("session %s was taken over by another server", write.session_id)
+            assert lease.host is not None
+            lease.host.taken(outcome is Outcome.CLOSED)
+
+    # --- a store that is late or fails -------------------------------------------------------------
+
+    def _fail(self, error: Exception) -> None:
+        """Go on in memory; everything is written anew later."""
+        self.health.failed(error)
+        self._released.clear()
+        for lease in self.leases:
+            if lease.host is not None:
+                lease.persistence.changes.store_all()
+        self._uncork_all()
+        self._broken.set()
+
+    def _uncork_all(self) -> None:
+        for lease in list(self.leases):
+            if lease.host is not None:
+                lease.uncork()
+
+    async def _keep_open(self) -> None:
+        """Open the store, again whenever it has failed, and forget old sessions."""
+        delay_s = RETRY_S
+        while True:
+            try:
+                await self.store.open()
+            except Exception as error:
+                self._fail(error)
+            else:
+                delay_s = RETRY_S
+                self._works_now()
+                await self._sweep_until_broken()
+            self.opened.set()
+            await asyncio.sleep(delay_s)
+            delay_s = min(2 * delay_s, MAX_RETRY_S)
+            self._broken.clear()
+
+    def _works_now(self) -> None:
+        if not self.opened.is_set():
+            log.info("conversations are kept in %s", self.store)
+        self.health.opened()
+        self._broken.clear()
+        self.opened.set()
+        self._changed.update(self.leases)
+        self._write_soon()
+
+    async def _sweep_until_broken(self) -> None:
+        while not self._broken.is_set():
+            try:
+                living = [lease.persistence.head.session_id for lease in self.leases if lease.host]
+                await self.store.sweep(self._wall() - self._settings.keep_s, living)
+            except Exception as error:
+                self._fail(error)
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SWEEP_S):
+                    await self._broken.wait()
+
+    # --- the end ---------------------------------------------------------------------------------
+
+    @property
+    def _waiting(self) -> bool:
+        return bool(self._changed or self._released or self._deleted)
+
+    async def flush(self) -> None:
+        """Wait until all changes are stored, for a bounded time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                while self.health.works and (self._writing or self._waiting):
+                    self._write_soon()
+                    if self._writing is not None:
+                        await asyncio.wait([self._writing])
+                    else:
+                        await asyncio.sleep(0)
+
+    async def stop(self) -> None:
+        """Release all sessions and close the store."""
+        for lease in list(self.leases):
+            self.forget(lease)
+        await self.flush()
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self.health.unwatch()
+        self._life.cancel()
+        await asyncio.wait([self._life])
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.wait([self._writing])
+        with suppress(StoreError):
+            await self.store.close()

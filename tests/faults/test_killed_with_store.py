@@ -1,0 +1,220 @@
+"""Servers that are killed in the middle of turns and started again, with a store.
+
+Every client resumes its own session, nothing that was answered is lost, and every turn has one honest end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect as dial
+from websockets.exceptions import ConnectionClosed
+
+from bargein_client import Backoff, connect
+from client_script import patiently, until
+from live_server import RawClient
+from processes import ServerProcess, server
+
+AGENT = """
+import asyncio, json
+
+async def talk(turn):
+    if turn.text == "history":
+        yield json.dumps(turn.history.messages()[:-1])
+    elif turn.text.startswith("short"):
+        yield f"answer to {turn.text}"
+    else:
+        while True:
+            yield f"{turn.text} "
+            await asyncio.sleep(0.005)
+"""
+
+ALIVE_S = 20.0
+
+
+class Customer:
+    """One user: its session, what it was told, and what it expects to find again.
+
+    Attributes:
+        told: The history as the client knows it: input, end's status, text that was received.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.opened: dict[str, Any] = {}
+        self.seq = 0
+        self.turns: dict[str, dict[str, Any]] = {}
+        self.fresh = 0
+        self._inputs = 0
+
+    @property
+    def long_turns(self) -> int:
+        """Number of turns of which the client has received much."""
+        return sum(turn.get("long", False) for turn in self.turns.values())
+
+    async def come(self, port: int) -> RawClient:
+        """Connect and open or resume the session."""
+        socket = await dial(f"ws://127.0.0.1:{port}/v1/session", subprotocols=["bargein.v1.json"], proxy=None)  # type: ignore[list-item]
+        client = RawClient(socket)
+        opening: dict[str, Any] = {"type": "session.open"}
+        if self.opened:
+            cursor = {"epoch": self.opened["epoch"], "seq": self.seq}
+            opening["resume"] = {
+                "session_id": self.opened["session_id"], "token": self.opened["token"], "cursor": cursor,
+            }  # fmt: skip
+        await client.send(opening)
+        before = self.opened
+        self.opened = await client.until("session.opened")
+        if before:
+            assert self.opened["resumed"], self.opened
+            assert self.opened["session_id"] == before["session_id"]
+            await self.until(client, "replay.done")
+        else:
+            self.fresh += 1
+        return client
+
+    async def until(self, client: RawClient, kind: str, **fields: Any) -> dict[str, Any]:
+        """Take events until one of a kind."""
+        while True:
+            event = await client.receive()
+            self._take(event)
+            if event["type"] == kind and all(event.get(name) == value for name, value in fields.items()):
+                return event
+
+    def _take(self, event: dict[str, Any]) -> None:
+        if event["type"] == "snapshot":
+            self.seq = event["through"]
+            for state in event["turns"]:
+                turn = self.turns.setdefault(state["turn_id"], {"input": state["input_id"], "text": ""})
+                turn["taken_back"] = len(turn["text"]) - len(state["lanes"][""].get("text", ""))
+                turn["text"] = state["lanes"][""].get("text", "")
+                if "status" in state:
+                    assert turn.get("end", (state["status"], state["reason"])) == (
+                        state["status"], state["reason"],
+                    )  # fmt: skip
+                    turn["end"] = (state["status"], state["reason"])
+        if "seq" not in event or not event["seq"]:
+            return
+        assert event["seq"] == self.seq + 1, (self.name, event, self.seq)
+        self.seq = event["seq"]
+        turn = self.turns.setdefault(event["turn_id"], {"input": event.get("input_id"), "text": ""})
+        assert "end" not in turn, f"{self.name} got {event} after the end"
+        if event["type"] == "text.delta":
+            turn["text"] += event["text"]
+            turn["long"] = turn["text"].count("long") >= 60
+        elif event["type"] == "turn.ended":
+            turn["end"] = (event["status"], event["reason"])
+
+    async def ask(self, client: RawClient, text: str) -> str:
+        """Send an input; return the id of its turn once it was accepted."""
+        self._inputs += 1
+        await client.send({"type": "input.text", "id": f"i{self._inputs}", "text": text})
+        accepted = await self.until(client, "input.accepted", input_id=f"i{self._inputs}")
+        return str(accepted["turn_id"])
+
+
+async def _talk_and_be_cut_off(customer: Customer, process: ServerProcess, killed: asyncio.Event) -> str:
+    """Ask something short, then something long; return the long turn, in which the server dies."""
+    client = await customer.come(process.port)
+    try:
+        await customer.ask(client, f"short {customer.name}")
+        await customer.until(client, "turn.ended")
+        turn = await customer.ask(client, "long")
+        with suppress(ConnectionClosed):
+            await customer.until(client, "turn.ended")
+            raise AssertionError("the turn ended before the server was killed")
+        await killed.wait()
+        return turn
+    finally:
+        client.socket.transport.abort()
+
+
+async def _check(customer: Customer, process: ServerProcess, lost: list[str]) -> None:
+    """The session is whole: the ends are honest, and the next turn knows what was heard."""
+    client = await customer.come(process.port)
+    try:
+        for turn in lost:
+            assert customer.turns[turn]["end"] == ("failed", "node_lost"), customer.turns[turn]
+            # 100 ms of output at 200 words a second, and as much again for a machine that is busy
+            assert customer.turns[turn].get("taken_back", 0) <= 5 * 80
+        asked = await customer.ask(client, "history")
+        await customer.until(client, "turn.ended", turn_id=asked)
+        messages = json.loads(customer.turns[asked]["text"])
+        users = [message["content"] for message in messages if message["role"] == "user"]
+        assert users.count(f"short {customer.name}") >= len(lost)
+        answers = [message["content"] for message in messages if message["role"] == "assistant"]
+        assert sum(answer == f"answer to short {customer.name}" for answer in answers) >= len(lost)
+        for turn in lost:
+            assert customer.turns[turn]["text"], "all of the output was lost"
+            heard = customer.turns[turn]["text"].rstrip() + " [interrupted]"
+            assert heard in answers, (heard[-60:], [answer[-60:] for answer in answers])
+        assert customer.fresh == 1
+    finally:
+        client.socket.transport.abort()
+
+
+async def _twice(folder: Path, count: int) -> None:
+    (folder / "agents.py").write_text(AGENT)
+    customers = [Customer(f"c{number}") for number in range(count)]
+    lost: dict[str, list[str]] = {customer.name: [] for customer in customers}
+    options = ("--store", "sqlite:///kept.db", "--max-client-share", "1")
+    async with asyncio.timeout(60 + 3 * count):
+        for kills in (1, 2):
+            async with server("agents:talk", folder, *options) as process:
+                killed = asyncio.Event()
+                talks = [
+                    asyncio.create_task(_talk_and_be_cut_off(each, process, killed)) for each in customers
+                ]
+                while not all(each.long_turns == kills for each in customers):
+                    await asyncio.sleep(0.02)
+                    for talk in talks:
+                        if talk.done():
+                            talk.result()
+                await process.kill()
+                killed.set()
+                for customer, turn in zip(customers, await asyncio.gather(*talks), strict=True):
+                    lost[customer.name].append(turn)
+        async with server("agents:talk", folder, *options) as process:
+            await asyncio.gather(*(_check(each, process, lost[each.name]) for each in customers))
+
+
+async def test_every_client_resumes_after_two_kills_in_mid_turn(tmp_path: Path) -> None:
+    """Ten clients; what was answered is there, and what ran has failed with `node_lost`."""
+    await _twice(tmp_path, 10)
+
+
+async def test_the_client_goes_on_in_its_session(tmp_path: Path) -> None:
+    """The library resumes by itself: the turn has failed and may be asked again, and nothing else is lost."""
+    (tmp_path / "agents.py").write_text(AGENT)
+    options = ("--store", "sqlite:///kept.db")
+    async with server("agents:talk", tmp_path, *options) as first:
+        async with connect(first.url, backoff=Backoff(base_s=0.05, cap_s=0.2)) as session:
+            short = session.send("short question")
+            assert (await patiently(short.ended())).status == "completed"
+            turn = session.send("long")
+            await until(lambda: turn.text.count("long") > 60)
+            session_id = session.id
+            await first.kill()
+            pending = session.send("short, while nobody was there")
+            async with server("agents:talk", tmp_path, *options, port=first.port):
+                ended = await patiently(turn.ended())
+                assert (ended.status, ended.reason, ended.retryable) == ("failed", "node_lost", True)
+                assert (await patiently(pending.ended())).status == "completed"
+                assert session.id == session_id
+                history = session.send("history")
+                await patiently(history.ended())
+                contents = [message["content"] for message in json.loads(history.text)]
+                assert contents[:2] == ["short question", "answer to short question"]
+                assert contents[3].startswith("long long")
+                assert contents[3].endswith(" [interrupted]")
+
+
+@pytest.mark.nightly
+async def test_a_hundred_clients_resume_after_two_kills_in_mid_turn(tmp_path: Path) -> None:
+    """The same under load."""
+    await _twice(tmp_path, 100)
