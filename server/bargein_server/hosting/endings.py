@@ -67,7 +67,8 @@ def _failed(error: TurnFailed, turn_id: TurnId) -> Ending:
     # The cause may quote the user's text, as the error of a model's server does.
     cause = error.__cause__
     detail = type(cause).__name__ if error.detail is None else error.detail
-    log.warning("turn %s failed: %s (%s)", turn_id, error.reason, detail)
+    reason = text_of(error.reason)[:MAX_NAME_CHARS]
+    log.warning("turn %s failed: %s (%s)", turn_id, reason, text_of(detail))
     if cause is not None and log.isEnabledFor(logging.DEBUG):
         log.debug("turn %s failed at\n%s", turn_id, "".join(format_tb(cause.__traceback__)))
-    return Ending("failed", text_of(error.reason)[:MAX_NAME_CHARS], bool(error.retryable))
+    return Ending("failed", reason, bool(error.retryable))

@@ -65,6 +65,11 @@ MAX_SNAPSHOT_BYTES = 64 * 1024 * 1024
 
 NO_TRACE: Mapping[str, str] = {}
 
+_NO_TURN = (
+    "inputs are rejected, because no turn can run or wait: raise --max-running-turns, --max-waiting-turns or "
+    "--max-client-share"
+)
+
 
 class SessionRegistry:
     """Registry of all sessions of a server; belongs to one event loop.
@@ -107,11 +112,7 @@ class SessionRegistry:
             settings.max_running_turns,
             settings.max_waiting_turns,
             settings.max_client_share,
-            partial(
-                log.warning,
-                "inputs are rejected, because no turn can run or wait: raise --max-running-turns, "
-                "--max-waiting-turns or --max-client-share",
-            ),
+            partial(log.warning, _NO_TURN),
         )
         self.abandoned: set[asyncio.Task[Any]] = set()
         self.background: set[asyncio.Task[Any]] = set()
@@ -130,17 +131,11 @@ class SessionRegistry:
         self.snapshots = SnapshotBudget(MAX_SNAPSHOT_BYTES)
         self._http_client: httpx2.AsyncClient | None = None
         self.keeper = Keeper(store, settings, self.loop) if store is not None else None
-        self.restorer = (
-            Restorer(
-                self.keeper,
-                settings.keep_s,
-                lambda session_id: self._hosts.get(session_id) is not None,
-                self._make_room,
-                self._restored,
+        self.restorer: Restorer | None = None
+        if self.keeper is not None:
+            self.restorer = Restorer(
+                self.keeper, settings.keep_s, self._hosts.has, self._make_room, self._restored
             )
-            if self.keeper is not None
-            else None
-        )
 
     def __len__(self) -> int:
         return len(self._hosts)

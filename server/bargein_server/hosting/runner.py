@@ -170,13 +170,7 @@ class Runner:
     async def _run(self) -> None:
         # The loop is in one coroutine: another level would cost time for every token.
         try:
-            history = self._host.history
-            if history is not None and not history.loaded:
-                await history.load()
-                self.turn.history = self._host.core.history(self._id)
-            generator = self._host.agent(self.turn)
-            if type(generator) is not AsyncGeneratorType:
-                generator = await as_generator(generator)
+            generator = await self._generator()
             try:
                 host, time_slicer, turn_id = self._host, self._host.time_slicer, self._id
                 clock = time_slicer.clock
@@ -219,6 +213,15 @@ class Runner:
             ending = self._completed
         self._finished = True
         self._host.act(self._host.core.finish, self._id, ending)
+
+    async def _generator(self) -> AsyncGenerator[Output, None]:
+        """Call the agent, once the conversation is known."""
+        history = self._host.history
+        if history is not None and not history.loaded:
+            await history.load()
+            self.turn.history = self._host.core.history(self._id)
+        generator = self._host.agent(self.turn)
+        return generator if type(generator) is AsyncGeneratorType else await as_generator(generator)
 
     # --- requests of the agent (TurnHost) --------------------------------------------------------
 

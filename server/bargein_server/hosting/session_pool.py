@@ -45,6 +45,10 @@ class SessionPool:
     def __iter__(self) -> Iterator[SessionHost]:
         return iter(list(self._hosts.values()))
 
+    def has(self, session_id: SessionId) -> bool:
+        """Return whether a session is in memory."""
+        return session_id in self._hosts
+
     def get(self, session_id: SessionId) -> SessionHost | None:
         """Return a session, None for an unknown one."""
         return self._hosts.get(session_id)
