@@ -121,7 +121,7 @@ def _launcher(options: argparse.Namespace) -> Launcher:
         options.origin,
         insecure=options.insecure,
         root_path=options.root_path,
-        name=name,
+        name=_name(options, agent),
         uvicorn_level="info" if options.log_level == "debug" else "warning",
         announce=_log_address if options.log_format == "json" else print_address,
         store=options.store if options.store is not None else default_url(name, os.environ),
@@ -207,20 +207,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Each setting is also an environment variable: BARGEIN_ and its name in capitals, such as "
         "BARGEIN_HOLD_S for --hold-s. A flag takes precedence over its variable.",
     )
-    parser.add_argument("target", nargs="?", metavar="module:agent", help="an async generator function")
-    parser.add_argument("--agent", choices=AGENTS, help=f"a built-in agent (default: {DEFAULT_AGENT})")
-    parser.add_argument(
-        "--model",
-        help="the model of --agent model, such as anthropic:claude-sonnet-5, google:… or openai:…, or of "
-        "--agent openai (OPENAI_MODEL; at OpenAI's own server it has a default)",
-    )
-    parser.add_argument(
-        "--mcp",
-        action="append",
-        default=[],
-        metavar="COMMAND|URL",
-        help="MCP server whose tools the model of --agent model or openai gets (repeatable)",
-    )
+    _add_agent(parser)
     _add_address(parser)
     parser.add_argument(
         "--workers", type=_workers, default=1, help="number of processes; only 1 is supported"
@@ -253,6 +240,23 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("--log-format", default="text", choices=("text", "json"), help="default: %(default)s")
     _add_settings(parser)
     return parser
+
+
+def _add_agent(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", nargs="?", metavar="module:agent", help="an async generator function")
+    parser.add_argument("--agent", choices=AGENTS, help=f"a built-in agent (default: {DEFAULT_AGENT})")
+    parser.add_argument(
+        "--model",
+        help="the model of --agent model, such as anthropic:claude-sonnet-5, google:… or openai:…, or of "
+        "--agent openai (OPENAI_MODEL; at OpenAI's own server it has a default)",
+    )
+    parser.add_argument(
+        "--mcp",
+        action="append",
+        default=[],
+        metavar="COMMAND|URL",
+        help="MCP server whose tools the model of --agent model or openai gets (repeatable)",
+    )
 
 
 def _add_address(parser: argparse.ArgumentParser) -> None:
