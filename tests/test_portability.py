@@ -23,7 +23,8 @@ import bargein_client, bargein_protocol, bargein_server
 
 for package in (bargein_protocol, bargein_server, bargein_client):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        if not module.name.endswith("__main__"):
+        # The package mcp asks for the platform, which this program cannot change.
+        if not module.name.endswith(("__main__", ".mcp_tools", ".mcp_connection")):
             __import__(module.name)
 
 from bargein_client import connect

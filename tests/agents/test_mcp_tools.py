@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
+from asyncio.base_subprocess import BaseSubprocessTransport
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,19 @@ from tool_conversation import Serve, add
 from waiting import until
 
 PROGRAM = str(ROOT / "tests" / "support" / "mcp_program.py")
+
+
+@pytest.fixture(autouse=True)
+async def processes_closed() -> AsyncIterator[None]:
+    """Wait for the pipes of ended processes, which asyncio closes in later steps of the loop."""
+    yield
+    await until(lambda: not open_transports(), "the end of all pipes")
+
+
+def open_transports() -> list[object]:
+    return [
+        item for item in gc.get_objects() if isinstance(item, BaseSubprocessTransport) and not item._closed
+    ]
 
 
 class Server:

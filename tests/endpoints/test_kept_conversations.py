@@ -391,6 +391,29 @@ async def test_an_input_is_answered_when_it_is_stored(tmp_path: Path) -> None:
         await client.until("turn.ended")
 
 
+@pytest.mark.parametrize("flush_s", [0.01, 1000.0])
+async def test_output_is_written_after_store_flush_s(flush_s: float) -> None:
+    """Output alone does not cause a write before that."""
+    data: Data = {}
+
+    async def speaker(turn: Turn) -> AsyncIterator[Output]:
+        yield "word"
+        await asyncio.Event().wait()
+
+    store = MemoryStore(data)
+    async with serving(speaker, store=store, store_flush_s=flush_s) as server, server.connect() as client:
+        opened = await _open(client)
+        await ask(client, "hello")
+        await client.until("text.delta")
+        kept = data[SessionId(opened["session_id"])]
+        if flush_s < 1:
+            await until(lambda: kept.pieces, "the write")
+        else:
+            await client.send({"type": "ping", "id": "p"})
+            await client.until("pong")
+            assert kept.pieces == []
+
+
 async def test_nobody_waits_for_a_store_that_is_late(tmp_path: Path) -> None:
     """After `store_wait_s` the server goes on, and says so, until the store has answered."""
     store = SqliteStore(tmp_path / "kept.db")

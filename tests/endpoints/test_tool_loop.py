@@ -22,8 +22,9 @@ from model_server import Call, Upstream
 from scripted_model import Model, Part, call, say
 from waiting import until
 
-BYTES_A_TURN = 800
-"""The ids of an input and of its interrupt with their answers, 1,024 of which a session remembers."""
+BYTES_A_TURN = 1200
+"""The ids of an input and of its interrupt with their answers, 1,024 of which a session remembers, and what a
+model's server sent with a call, of which the agent keeps 512 for a session."""
 
 Position = Callable[[Upstream, RawClient], Awaitable[Call]]
 

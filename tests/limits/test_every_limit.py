@@ -15,6 +15,9 @@ ELSEWHERE = {
     "startup_s": "test_stopping.py::test_startup_s",
     "shutdown_s": "test_stopping.py::test_shutdown_s",
     "max_overlapping_cleanups": "contract/test_cleanup_order.py::test_how_many_cleanups_overlap_is_a_setting",
+    "keep_s": "endpoints/test_kept_conversations.py::test_sessions_are_kept_for_keep_s",
+    "store_wait_s": "endpoints/test_kept_conversations.py::test_nobody_waits_for_a_store_that_is_late",
+    "store_flush_s": "endpoints/test_kept_conversations.py::test_output_is_written_after_store_flush_s",
 }
 CHOICES = {"on_busy", "cleanup", "stream_closed", "close_model_calls", "metrics", "traces"}
 """Settings that are no limits."""

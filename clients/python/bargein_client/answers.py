@@ -44,20 +44,20 @@ class Answers:
         self._rewinds[request_id] = answer
         return answer
 
-    def settle(self, request_id: str, outcome: object) -> bool:
-        """Set the result of a request; return False when none waits under this id."""
-        if request_id in self._interrupts:
+    def settle(self, request_id: str, outcome: Outcome) -> bool:
+        """Set the result of a request; return False when it is the answer to none under this id."""
+        if isinstance(outcome, (bp.InterruptResult, bp.ErrorEvent)) and request_id in self._interrupts:
             answer = self._interrupts.pop(request_id)
-            if isinstance(outcome, bp.InterruptResult):
-                answer.set_result(outcome)
-            else:
+            if isinstance(outcome, bp.ErrorEvent):
                 answer.set_result(_refused(InterruptRefused, outcome))
-        elif request_id in self._rewinds:
-            rewound = self._rewinds.pop(request_id)
-            if isinstance(outcome, bp.SessionRewound):
-                rewound.set_result(outcome)
             else:
+                answer.set_result(outcome)
+        elif isinstance(outcome, (bp.SessionRewound, bp.ErrorEvent)) and request_id in self._rewinds:
+            rewound = self._rewinds.pop(request_id)
+            if isinstance(outcome, bp.ErrorEvent):
                 rewound.set_result(_refused(RewindRefused, outcome))
+            else:
+                rewound.set_result(outcome)
         else:
             return False
         return True
@@ -72,8 +72,7 @@ class Answers:
         self._rewinds.clear()
 
 
-def _refused(kind: type[RequestRefused], outcome: object) -> RequestRefused:
-    assert isinstance(outcome, bp.ErrorEvent)
+def _refused(kind: type[RequestRefused], outcome: bp.ErrorEvent) -> RequestRefused:
     return kind(outcome.code, outcome.message, retryable=outcome.retryable)
 
 

@@ -313,7 +313,7 @@ export class ClientSession {
       return;
     }
     const rewind = id === null ? undefined : this.#rewinds.get(id);
-    if (rewind !== undefined) {
+    if (rewind !== undefined && (event.type === "session.rewound" || event.type === "error")) {
       this.#rewinds.delete(/** @type {string} */ (id));
       if (event.type === "session.rewound") rewind.resolve(/** @type {any} */ (event));
       else rewind.reject(new RewindRefused(event.code, event.message, event.retryable ?? false));

@@ -30,8 +30,12 @@ from . import schema
 from .interface import Outcome, StoredSession, StoreError, Summary, Write
 from .sqlite_tables import REMEMBERED_REPLIES, Owned, PieceRows, delete_parts, read, write
 
-if sys.platform != "win32":
-    import fcntl
+try:
+    from fcntl import LOCK_EX, LOCK_NB, flock
+except ImportError:
+    _CAN_LOCK = False  # on Windows
+else:
+    _CAN_LOCK = True
 
 T = TypeVar("T")
 
@@ -234,11 +238,11 @@ class SqliteStore:
             raise
 
     def _take_lock(self) -> None:
-        if sys.platform == "win32":
+        if not _CAN_LOCK:
             return
         lock = open(f"{self.path}-lock", "ab")  # noqa: SIM115  # it is held for as long as the file is open
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            flock(lock, LOCK_EX | LOCK_NB)
         except OSError:
             lock.close()
             raise StoreError(

@@ -21,6 +21,11 @@ from websockets.http11 import Request, Response
 
 _MAX_REASON_BYTES = 123  # a control frame has 125 bytes, and the code takes two of them
 
+_HANDSHAKE = (
+    "Connection", "Upgrade", "Origin", "Sec-WebSocket-Extensions", "Sec-WebSocket-Key",
+    "Sec-WebSocket-Protocol", "Sec-WebSocket-Version",
+)  # fmt: skip
+
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
 
@@ -33,6 +38,20 @@ def compression() -> ServerPerMessageDeflateFactory:
     return ServerPerMessageDeflateFactory(
         server_max_window_bits=12, client_max_window_bits=12, compress_settings={"memLevel": 5}
     )
+
+
+def replace_odd_bytes(headers: Headers) -> None:
+    """Replace what is beyond ASCII in the fields of the handshake itself.
+
+    websockets before 17 cannot encode it, neither to check a key nor in the answer that refuses it, and
+    would answer 500.
+    """
+    for name in _HANDSHAKE:
+        values = headers.get_all(name)
+        if not all(map(str.isascii, values)):
+            del headers[name]
+            for value in values:
+                headers[name] = value.encode("ascii", "replace").decode()
 
 
 def websocket_scope(

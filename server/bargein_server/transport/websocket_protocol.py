@@ -33,7 +33,7 @@ from bargein_protocol.errors import FLOODED, INVALID_DATA
 from ..hosting.ports import HIGH_WATER, Gate, Receiver
 from ..settings import Settings
 from .asgi_session import AsgiSession
-from .handshake import close_frame, compression, denial, short_reason, websocket_scope
+from .handshake import close_frame, compression, denial, replace_odd_bytes, short_reason, websocket_scope
 from .peer_limits import FrameCounter, InFlight, Keepalive
 from .sockets import READ_BYTES, REQUEST_S, SLICE_S, Sockets, Unread
 
@@ -251,6 +251,7 @@ class BargeinProtocol(asyncio.Protocol):
     # --- the opening handshake -------------------------------------------------------------------
 
     def _begin(self, request: Request) -> None:
+        replace_odd_bytes(request.headers)
         config, state, response = self._config, self._state, self._conn.accept(request)
         if response.status_code != 101:
             self.deny(response)
