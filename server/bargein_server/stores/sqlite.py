@@ -124,7 +124,7 @@ class SqliteStore:
         until = before if before is not None else sys.float_info.max
 
         def select() -> list[Summary]:
-            statement = schema.LIST.format(whose="?1 IS ?1" if every else "s.principal IS ?1")
+            statement = schema.LIST.format(whose="(? IS NULL OR 1)" if every else "s.principal IS ?")
             rows = self._opened().execute(statement, (principal, until, limit)).fetchall()
             return [
                 Summary(
