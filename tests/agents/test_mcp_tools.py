@@ -37,7 +37,9 @@ async def processes_closed() -> AsyncIterator[None]:
 
 def open_transports() -> list[object]:
     return [
-        item for item in gc.get_objects() if isinstance(item, BaseSubprocessTransport) and not item._closed
+        item
+        for item in gc.get_objects()
+        if issubclass(type(item), BaseSubprocessTransport) and not item._closed
     ]
 
 

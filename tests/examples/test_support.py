@@ -17,6 +17,8 @@ from model_server import Upstream
 from scripted_model import call, is_result, say
 from waiting import until
 
+pytestmark = pytest.mark.same_everywhere
+
 
 class Gate:
     """A point of the database at which its thread waits.
