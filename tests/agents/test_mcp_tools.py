@@ -36,11 +36,9 @@ async def processes_closed() -> AsyncIterator[None]:
 
 
 def open_transports() -> list[object]:
-    return [
-        item
-        for item in gc.get_objects()
-        if issubclass(type(item), BaseSubprocessTransport) and not item._closed
-    ]
+    # By type: a weak proxy of something that is gone raises when it is asked for its class.
+    found = [item for item in gc.get_objects() if issubclass(type(item), BaseSubprocessTransport)]
+    return [item for item in found if not item._closed]
 
 
 class Server:
