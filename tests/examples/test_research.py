@@ -148,7 +148,6 @@ def test_the_best_passages_come_first() -> None:
     assert counts == [2000, 2501]
 
 
-@pytest.mark.same_everywhere
 def test_the_real_sources() -> None:
     """The reference, the library and the packages of this Python answer questions about it."""
     for source, question, title in [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import date
 from typing import Any
 
@@ -16,8 +17,6 @@ from example_client import Talk, talking
 from model_server import Upstream
 from scripted_model import call, is_result, say
 from waiting import until
-
-pytestmark = pytest.mark.same_everywhere
 
 
 class Gate:
@@ -45,7 +44,8 @@ def desk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Orders]:
     """Fresh orders in memory."""
     monkeypatch.delenv("SUPPORT_DB", raising=False)
     support.orders.cache_clear()
-    yield support.orders()
+    with closing(support.orders()) as fresh:
+        yield fresh
     support.orders.cache_clear()
 
 

@@ -69,7 +69,8 @@ def standard_library() -> Iterator[Passage]:
 def packages() -> Iterator[Passage]:
     """Yield the descriptions of the installed packages, paragraph by paragraph."""
     for package in distributions():
-        name, summary = package.metadata["Name"], package.metadata["Summary"]
+        about = package.metadata
+        name, summary = about["Name"], (about.get_all("Summary") or [""])[0]
         description = (package.read_text("METADATA") or "").partition("\n\n")[2]
         yield Passage(f"package {name}", f"{name}: {summary}")
         yield from (Passage(f"package {name}", part) for part in description.split("\n\n"))

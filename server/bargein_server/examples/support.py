@@ -49,6 +49,11 @@ class Orders:
         self._database.row_factory = sqlite3.Row
         self._database.executescript(SCHEMA)
 
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            self._database.close()
+
     def of(self, customer: str) -> list[dict[str, Any]]:
         """Return the orders of a customer."""
         with self._lock:
