@@ -7,6 +7,8 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
+
 from bargein_server import EndedTurn, Output, SessionContext, Turn
 from live_server import ask, echo, serving
 from waiting import until
@@ -132,3 +134,11 @@ async def test_the_front_of_it_is_dropped_first() -> None:
         ended = await client.until("turn.ended")
         contents = [message["content"] for message in json.loads(ended["heard"]["text"])]
         assert contents == ["2 " * 8, "2 " * 8, "now"]
+
+
+async def test_something_else_than_messages_fails_the_turn(caplog: pytest.LogCaptureFixture) -> None:
+    """The log names what was expected."""
+    async with serving(echo, history=Database([{"content": "who?"}])) as server, server.connect() as client:
+        await ask(client, "hello")
+        assert (await client.until("turn.ended"))["reason"] == "agent_error"
+    assert "expected load() to return messages with a role" in caplog.text
