@@ -25,6 +25,8 @@ const LIBRARIES = [
   ["punycode.js", "markdown-it.js", "LICENSE-MIT.txt"],
   ["uc.micro", "markdown-it.js", "LICENSE.txt"],
   ["partial-json", "partial-json.js", "LICENSE"],
+  ["katex", "katex.js", "LICENSE"],
+  ["@highlightjs/cdn-assets", "highlight.js", "LICENSE"],
 ];
 const about = (name) => JSON.parse(read(`${name}/package.json`));
 
@@ -45,6 +47,22 @@ function partialJson() {
     `(function (exports, require) {\n${body("index")}\n})(index, () => options);`,
     "export const { parse, Allow, PartialJSON, MalformedJSON } = index;\n",
   ].join("\n");
+}
+
+/** The package's bundle, wrapped: its module for browsers is not minified. */
+function katex() {
+  const { version } = about("katex");
+  return [
+    `/*! katex ${version} https://github.com/KaTeX/KaTeX @license MIT */`,
+    "const module = { exports: {} }, exports = module.exports;",
+    `${read("katex/dist/katex.min.js").trimEnd()};`,
+    "export default module.exports;\n",
+  ].join("\n");
+}
+
+/** The package's own module with the common languages. */
+function highlight() {
+  return `${read("@highlightjs/cdn-assets/es/highlight.min.js").trimEnd()}\n`;
 }
 
 function licences() {
@@ -73,7 +91,13 @@ function table(files) {
   ].join("\n");
 }
 
-const files = { "markdown-it.js": markdownIt(), "partial-json.js": partialJson(), "LICENSES.txt": licences() };
+const files = {
+  "markdown-it.js": markdownIt(),
+  "partial-json.js": partialJson(),
+  "katex.js": katex(),
+  "highlight.js": highlight(),
+  "LICENSES.txt": licences(),
+};
 files["README.md"] = table(files);
 const stale = Object.entries(files).filter(([name, text]) => {
   try {

@@ -102,3 +102,47 @@ async def sly(turn: Turn) -> AsyncIterator[Output]:
     yield ToolConfirm(call_id=call_id, arguments={"to": "a\u202ebc\u200bd \U0001f469\u200d\U0001f4bb"})
     allowed = (await decision).allow
     turn.tools.settle(ToolResult(call_id=call_id, status="completed" if allowed else "cancelled"))
+
+
+FORMATTED = r"""- [x] done
+- [ ] to do
+
+שלום, this begins in Hebrew
+
+```python
+def answer() -> int:
+    return 42  # always
+```
+
+```nolanguage
+<b>plain</b>
+```
+
+The root $x = \frac{-b \pm \sqrt{b^2-4ac}}{2a}$ costs $5 and $10, \(\alpha\).
+
+$$
+\boxed{\int_0^1 x^2 \, dx = \frac{1}{3}}
+$$
+
+\[ \sum_{k=1}^n k = \frac{n(n+1)}{2} \]
+
+Wrong: $\notacommand{$ and <i>tags</i> $<script>alert(1)</script>$
+"""
+
+
+async def formatter(turn: Turn) -> AsyncIterator[Output]:
+    """Yield tasks, text from right to left, code and formulas, in small pieces."""
+    for start in range(0, len(FORMATTED), 9):
+        yield FORMATTED[start : start + 9]
+        await asyncio.sleep(0.001)
+
+
+async def counter(turn: Turn) -> AsyncIterator[Output]:
+    """Repeat the input and the number of messages before it; some answers never end."""
+    yield f"{turn.text} after {len(turn.history.messages()) - 1}"
+    if turn.text == "wait":
+        await asyncio.Event().wait()
+    if turn.text == "legal":
+        async with turn.uninterruptible():
+            yield ", protected"
+            await asyncio.sleep(0.3)

@@ -6,26 +6,17 @@
  */
 
 import { countCharacters, InputRejected } from "../bargein/index.js";
+import { Exchanges } from "./exchanges.js";
 import { Frames } from "./frames.js";
-import { Journal } from "./store.js";
 import { TurnView } from "./turn_view.js";
 import { failure, outcome } from "./words.js";
 
 /** @import { PlaybackReport, SessionEvents, TurnEvent } from "../bargein/types.js" */
 /** @import { ClientSession, ClientTurn } from "../bargein/index.js" */
 /** @import { Announcer } from "./announcer.js" */
+/** @import { Exchange } from "./exchanges.js" */
+/** @import { Journal } from "./store.js" */
 /** @import { Cut, Desk, Ended, When } from "./types.js" */
-
-const MOST_EXCHANGES = 200;
-
-/**
- * @typedef {object} Exchange
- * @property {TurnView} view
- * @property {Journal} journal
- * @property {string | null} inputId
- * @property {string | null} turnId
- * @property {boolean} spared Its interrupt has to wait: what comes of it is to be heard to the end.
- */
 
 /**
  * Audio output of turns: sound or speech.
@@ -40,8 +31,7 @@ const MOST_EXCHANGES = 200;
 
 /** @implements {Desk} */
 export class Conversation {
-  /** @type {Exchange[]} */
-  #exchanges = [];
+  #exchanges;
   /** @type {ClientSession | null} */
   #session = null;
   /** @type {Map<string, Cut>} */
@@ -62,6 +52,7 @@ export class Conversation {
     this.speakers = speakers;
     this.changed = changed;
     this.onCut = onCut;
+    this.#exchanges = new Exchanges(log, (input) => new TurnView(input, this.frames, this));
     this.frames = new Frames(() => {
       const view = this.speaking?.view;
       if (view !== undefined) announcer.follow(view.mainLane);
@@ -72,7 +63,7 @@ export class Conversation {
   /** The exchange whose turn runs or runs next; undefined when there is none. */
   get speaking() {
     const turn = this.#session?.current;
-    return turn == null || this.#isCut(turn) ? undefined : this.#exchangeOf(turn.id, turn.inputId);
+    return turn == null || this.#isCut(turn) ? undefined : this.#exchanges.of(turn.id, turn.inputId);
   }
 
   /** Whether an answer can be stopped. */
@@ -81,7 +72,7 @@ export class Conversation {
   }
 
   get journals() {
-    return this.#exchanges.map((exchange) => exchange.journal);
+    return this.#exchanges.journals;
   }
 
   /** Uses this session from now on. @param {ClientSession} session */
@@ -98,7 +89,7 @@ export class Conversation {
   /** Shows exchanges of an earlier page. @param {Journal[]} journals */
   restore(journals) {
     for (const journal of journals) {
-      const exchange = this.#add(journal.input, journal.inputId, journal);
+      const exchange = this.#exchanges.add(journal.input, journal.inputId, journal);
       for (const event of journal.events) this.#show(exchange, event, "restored");
     }
   }
@@ -106,8 +97,7 @@ export class Conversation {
   /** Removes all exchanges. */
   clear() {
     for (const speaker of this.speakers) speaker.hush();
-    for (const { view } of this.#exchanges) view.element.remove();
-    this.#exchanges = [];
+    this.#exchanges.remove(() => true);
     this.#cuts.clear();
     this.#session = null;
   }
@@ -116,24 +106,63 @@ export class Conversation {
 
   /** Sends a message, which interrupts a running answer. Returns false when it could not be sent. @param {string} text */
   send(text) {
+    return this.#ask(text) !== null;
+  }
+
+  /**
+   * Asks again in the place of an exchange: with the same text for another answer, or with an edited message. The
+   * exchange and all later ones leave the conversation. Returns false when it could not be sent.
+   *
+   * @param {TurnView} view
+   * @param {string} text
+   */
+  replace(view, text) {
     const session = this.#session;
-    if (session === null) return false;
+    const exchange = this.#exchanges.with(view);
+    if (session === null || exchange === undefined) return false;
+    const dropped = this.#exchanges.since(exchange);
+    if (exchange.turnId === null) {
+      // An input that the server refused is in no history; one without an answer yet cannot be named.
+      if (!view.isRefused || this.#ask(text) === null) return false;
+      this.#exchanges.remove((one) => dropped.includes(one));
+      return true;
+    }
+    if (this.#ask(text, exchange.turnId) === null) return false;
+    for (const one of dropped) one.view.element.hidden = true;
+    return true;
+  }
+
+  /**
+   * @param {string} text
+   * @param {string | null} turnId A turn that the input replaces.
+   */
+  #ask(text, turnId = null) {
+    const session = this.#session;
+    if (session === null) return null;
     const current = session.current;
     for (const speaker of this.speakers) speaker.hush();
     const cut = current !== null && !this.#isCut(current) ? this.#silence(current) : null;
     if (cut !== null && current !== null) this.#report(current, cut.played);
     let turn;
     try {
+      if (turnId !== null) session.rewind(turnId).catch(() => this.#notRewound());
       turn = session.send(text);
     } catch {
       if (cut !== null) cut.exchange.view.thaw();
-      return false;
+      return null;
     }
-    const exchange = this.#exchangeOf(turn.id, turn.inputId) ?? this.#add(text, turn.inputId);
+    const exchange = this.#exchanges.of(turn.id, turn.inputId) ?? this.#exchanges.add(text, turn.inputId);
     exchange.view.element.scrollIntoView({ block: "end" });
     if (cut !== null) this.#thawUnlessReplaced(turn, cut.exchange);
     this.changed();
-    return true;
+    return turn;
+  }
+
+  /** Shows exchanges that the server did not drop. */
+  #notRewound() {
+    this.#exchanges.showAll();
+    this.announcer.say("The earlier answer could not be replaced.");
+    this.changed();
   }
 
   /** Stops the running answer, unless it is being stopped already. */
@@ -186,7 +215,7 @@ export class Conversation {
   /** Freezes the display and the audio of a turn. @param {ClientTurn} turn */
   #silence(turn) {
     const askedAt = performance.now();
-    const exchange = this.#exchangeOf(turn.id, turn.inputId) ?? this.#add(turn.input, turn.inputId);
+    const exchange = this.#exchanges.of(turn.id, turn.inputId) ?? this.#exchanges.add(turn.input, turn.inputId);
     exchange.view.freeze();
     for (const speaker of this.speakers) speaker.hush();
     this.announcer.hush();
@@ -261,7 +290,7 @@ export class Conversation {
 
   /** @param {ClientTurn} turn @param {unknown} error */
   #refused(turn, error) {
-    const exchange = this.#exchangeOf(turn.id, turn.inputId);
+    const exchange = this.#exchanges.of(turn.id, turn.inputId);
     if (exchange === undefined || exchange.view.ended !== null) return;
     exchange.view.refuse(error instanceof InputRejected ? error.code : "session_lost");
     this.changed();
@@ -269,12 +298,16 @@ export class Conversation {
 
   /** @param {SessionEvents["*"]} event */
   #received(event) {
+    if (event.type === "session.rewound") {
+      this.#exchanges.remove((exchange) => exchange.turnId !== null && event.turns.includes(exchange.turnId));
+      return this.changed();
+    }
     // These events name a turn but do not belong to it.
     if (["session.opened", "interrupt.result"].includes(event.type)) return;
     if (!("turn_id" in event) || event.turn_id == null) return;
     let turnEvent = /** @type {TurnEvent} */ (event);
     const inputId = "input_id" in event ? (event.input_id ?? null) : null;
-    const exchange = this.#exchangeOf(event.turn_id, inputId) ?? this.#add(null, inputId);
+    const exchange = this.#exchanges.of(event.turn_id, inputId) ?? this.#exchanges.add(null, inputId);
     exchange.turnId = event.turn_id;
     exchange.inputId ??= inputId;
     if (turnEvent.type === "turn.ended" && exchange.spared) turnEvent = heardWhole(turnEvent, exchange.view);
@@ -319,24 +352,6 @@ export class Conversation {
     const how = ended.status === "failed" ? failure(ended.reason) : outcome(ended, ended.heard?.text ?? "", null);
     this.announcer.end(view.mainLane, ended.status === "completed" ? "" : how, ended.status === "interrupted");
     this.frames.request(view);
-  }
-
-  /** @param {string | null | undefined} turnId @param {string | null} inputId */
-  #exchangeOf(turnId, inputId) {
-    return this.#exchanges.findLast(
-      (exchange) =>
-        (turnId != null && exchange.turnId === turnId) || (inputId !== null && exchange.inputId === inputId),
-    );
-  }
-
-  /** @param {string | null} input @param {string | null} inputId @param {Journal} [journal] */
-  #add(input, inputId, journal = new Journal(input, inputId)) {
-    /** @type {Exchange} */
-    const exchange = { view: new TurnView(input, this.frames, this), journal, inputId, turnId: null, spared: false };
-    this.#exchanges.push(exchange);
-    this.log.append(exchange.view.element);
-    if (this.#exchanges.length > MOST_EXCHANGES) this.#exchanges.shift()?.view.element.remove();
-    return exchange;
   }
 }
 

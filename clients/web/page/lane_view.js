@@ -6,7 +6,7 @@
 
 import { cardFor } from "./cards.js";
 import { el, say } from "./dom.js";
-import { MarkdownStream } from "./markdown.js";
+import { MarkdownStream } from "./text/markdown.js";
 import { Steps } from "./steps.js";
 
 /** @import { Desk, Output, When } from "./types.js" */

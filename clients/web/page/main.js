@@ -13,7 +13,7 @@ import { byId } from "./dom.js";
 import { placeIcons } from "./icons.js";
 import { Inspector } from "./inspector.js";
 import { canListen, Listening } from "./listening.js";
-import { listenForCopies } from "./markdown.js";
+import { listenForCopies } from "./text/code.js";
 import { canRead, Reading } from "./reading.js";
 import { Sound } from "./sound.js";
 import { forget, Journal, keep, kept } from "./store.js";

@@ -5,6 +5,7 @@
  */
 
 import { el } from "./dom.js";
+import { ExchangeActions } from "./exchange_actions.js";
 import { icon } from "./icons.js";
 import { LaneView } from "./lane_view.js";
 import { inWords, outcome, place, refusal } from "./words.js";
@@ -22,6 +23,7 @@ export class TurnView {
   #answer = el("div", { class: "answer" });
   #outcome = el("footer", { class: "ended", hidden: true });
   #suggestions = el("div", { class: "suggestions", hidden: true });
+  #actions;
   #isFrozen = false;
   #hasSpoken = false;
 
@@ -37,9 +39,14 @@ export class TurnView {
     this.mainLane = new LaneView(desk);
     /** @type {Ended | null} */
     this.ended = null;
-    const user = el("div", { class: "user" }, el("span", { class: "sr-only" }, "You said: "), input ?? "", this.#confirmed);
-    this.#answer.append(this.#skeleton, this.mainLane.element, this.#suggestions, this.#outcome);
-    this.element = el("article", { class: "turn", "aria-label": "Exchange" }, input === null ? null : user, this.#answer);
+    /** Whether the server refused the input. */
+    this.isRefused = false;
+    const said = el("span", { dir: "auto" }, input ?? "");
+    const user = el("div", { class: "user" }, el("span", { class: "sr-only" }, "You said: "), said, this.#confirmed);
+    this.#actions = new ExchangeActions(this, user, desk);
+    this.#answer.append(this.#skeleton, this.mainLane.element, this.#suggestions, this.#outcome, this.#actions.ofAnswer);
+    const ofUser = input === null ? [] : [user, this.#actions.ofInput];
+    this.element = el("article", { class: "turn", "aria-label": "Exchange" }, ...ofUser, this.#answer);
     this.#confirm("clock", "Sending");
   }
 
@@ -99,6 +106,7 @@ export class TurnView {
   refuse(code) {
     this.#confirm("warning", "Not sent");
     this.element.dataset.status = "failed";
+    this.isRefused = true;
     this.#skeleton.hidden = true;
     this.#close(refusal(code), true);
   }
@@ -188,7 +196,7 @@ export class TurnView {
     const texts = Array.isArray(value) ? value.filter((text) => typeof text === "string").slice(0, 8) : [];
     this.#suggestions.hidden = texts.length === 0;
     this.#suggestions.replaceChildren(
-      ...texts.map((text) => el("button", { type: "button", onclick: () => this.desk.send(text) }, text)),
+      ...texts.map((text) => el("button", { type: "button", dir: "auto", onclick: () => this.desk.send(text) }, text)),
     );
   }
 
@@ -202,6 +210,7 @@ export class TurnView {
     const kind = failed ? "warning" : this.element.dataset.status === "interrupted" ? "cut" : "check";
     this.#outcome.hidden = false;
     this.#outcome.replaceChildren(icon(kind), el("span", {}, words), ...(again === null ? [] : [again]));
+    this.#actions.offer();
   }
 }
 

@@ -1,5 +1,6 @@
 /** What the parts of the page tell each other. */
 
+import type { TurnView } from "./turn_view.js";
 import type { ToolState, ServerEventOf, TurnEvent } from "../bargein/types.js";
 
 export type ToolPhase = NonNullable<ToolState["state"]>;
@@ -15,7 +16,9 @@ export interface Desk {
   /** Gives the result of a tool that runs here. */
   answer(callId: string, result: { output: unknown } | { error: string }): void;
   /** Sends words as if they were typed. */
-  send(text: string): void;
+  send(text: string): boolean;
+  /** Asks again in the place of an exchange; returns whether that was possible. */
+  replace(view: TurnView, text: string): boolean;
 }
 
 /** Whether events tell what happens now, or what happened before this page was there. */

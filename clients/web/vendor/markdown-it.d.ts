@@ -16,8 +16,30 @@ export interface Token {
   attrGet(name: string): string | null;
 }
 
+/** State of a rule for blocks; lines have a start, an indentation and an end in `src`. */
+export interface BlockState {
+  src: string;
+  bMarks: number[];
+  tShift: number[];
+  eMarks: number[];
+  line: number;
+  push(type: string, tag: string, nesting: 1 | 0 | -1): Token;
+}
+
+export interface InlineState {
+  src: string;
+  pos: number;
+  push(type: string, tag: string, nesting: 1 | 0 | -1): Token;
+}
+
+interface Ruler<Rule> {
+  before(next: string, name: string, rule: Rule, options?: { alt: string[] }): void;
+}
+
 export default class MarkdownIt {
   constructor(options?: { html?: boolean; linkify?: boolean; typographer?: boolean });
   linkify: { set(options: { fuzzyLink?: boolean; fuzzyEmail?: boolean }): unknown };
+  inline: { ruler: Ruler<(state: InlineState, silent: boolean) => boolean> };
+  block: { ruler: Ruler<(state: BlockState, startLine: number, endLine: number, silent: boolean) => boolean> };
   parse(text: string, env: object): Token[];
 }

@@ -10,15 +10,18 @@
  * @module
  */
 
-import MarkdownIt from "../vendor/markdown-it.js";
-import { el } from "./dom.js";
+import MarkdownIt from "../../vendor/markdown-it.js";
+import { el } from "../dom.js";
+import { codeBlock } from "./code.js";
+import { addMath, math } from "./math.js";
 import { morphChildren } from "./morph.js";
 
-/** @import { Token } from "../vendor/markdown-it.js" */
+/** @import { Token } from "../../vendor/markdown-it.js" */
 
 const reader = new MarkdownIt({ html: false, linkify: true, typographer: false });
 // A bare "name.py" is more often a file than a domain of Paraguay.
 reader.linkify.set({ fuzzyLink: false, fuzzyEmail: false });
+addMath(reader);
 const SAFE_LINK = /^(?:https?:|mailto:)/i;
 
 /** Growing Markdown in an element. */
@@ -87,7 +90,7 @@ function offsetOfLine(text, line) {
  */
 function build(tokens, root) {
   const stack = [root];
-  for (const token of tokens) {
+  for (const [index, token] of tokens.entries()) {
     const parent = stack.at(-1) ?? root;
     if (token.hidden) continue;
     if (token.nesting === 1) {
@@ -97,6 +100,8 @@ function build(tokens, root) {
     } else if (token.nesting === -1) {
       stack.pop();
     } else if (token.type === "inline") {
+      const box = tokens[index - 2]?.type === "list_item_open" ? checkbox(token) : null;
+      if (box !== null) parent.appendChild(box);
       build(token.children ?? [], parent);
     } else {
       parent.appendChild(leaf(token));
@@ -104,15 +109,28 @@ function build(tokens, root) {
   }
 }
 
+/** Returns the box of an item of a task list, and removes its mark from the text; null for another item. @param {Token} token */
+function checkbox(token) {
+  const first = token.children?.[0];
+  const mark = first?.type === "text" ? /^\[([ xX])\](?:\s+|$)/.exec(first.content) : null;
+  if (first === undefined || mark === null) return null;
+  first.content = first.content.slice(mark[0].length);
+  const isDone = mark[1] !== " ";
+  return el("input", { type: "checkbox", disabled: true, checked: isDone, "aria-label": isDone ? "Done" : "To do" });
+}
+
 /** @param {Token} token */
 function opened(token) {
   if (token.type === "link_open") return link(token.attrGet("href") ?? "");
   if (token.type === "table_open") {
-    return el("div", { class: "table", role: "region", "aria-label": "Table", tabindex: 0 }, el("table"));
+    const scrolled = { class: "table", role: "region", "aria-label": "Table", tabindex: 0, dir: "auto" };
+    return el("div", scrolled, el("table"));
   }
   // Headings of an answer are below those of the page.
   const tag = token.type === "heading_open" ? `h${Math.min(6, Number(token.tag[1]) + 2)}` : token.tag;
   const element = document.createElement(tag);
+  // Each block has the direction of its first letter; blocks inside follow it.
+  if (token.level === 0) element.dir = "auto";
   const align = /^text-align:(left|center|right)$/.exec(token.attrGet("style") ?? "");
   if (align !== null) element.className = `to-${align[1]}`;
   if (token.type === "ordered_list_open") {
@@ -129,7 +147,10 @@ function leaf(token) {
       return el("code", {}, token.content);
     case "fence":
     case "code_block":
-      return codeBlock(token);
+      return codeBlock(token.content, token.info);
+    case "math_inline":
+    case "math_block":
+      return math(token.content, token.type === "math_block");
     case "hardbreak":
       return el("br");
     case "softbreak":
@@ -154,31 +175,4 @@ function picture(token) {
   const place = link(token.attrGet("src") ?? "");
   place.append(`[picture: ${token.content || "without a name"}]`);
   return place;
-}
-
-/** @param {Token} token */
-function codeBlock(token) {
-  const language = (token.info.trim().split(/\s+/)[0] ?? "").slice(0, 20);
-  return el(
-    "figure",
-    { class: "code" },
-    el("figcaption", {}, el("span", {}, language || "text"), el("button", { type: "button", class: "copy" }, "Copy")),
-    el("pre", { tabindex: 0 }, el("code", {}, token.content)),
-  );
-}
-
-/** Handles clicks on the copy buttons of code blocks in an element. @param {HTMLElement} root */
-export function listenForCopies(root) {
-  root.addEventListener("click", async (event) => {
-    const button = event.target instanceof Element ? event.target.closest("button.copy") : null;
-    const code = button?.closest("figure")?.querySelector("code");
-    if (button == null || code == null) return;
-    try {
-      await navigator.clipboard.writeText(code.textContent ?? "");
-      button.textContent = "Copied";
-    } catch {
-      button.textContent = "Select it: the browser does not let pages copy";
-    }
-    setTimeout(() => (button.textContent = "Copy"), 1500);
-  });
 }
