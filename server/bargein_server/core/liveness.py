@@ -21,6 +21,7 @@ class Liveness:
 
     Attributes:
         heard_at: Time of the client's last frame, in seconds.
+        resumes_late: Whether the session waits for its client for `idle_s` and not for `resume_s`.
     """
 
     __slots__ = (
@@ -32,6 +33,7 @@ class Liveness:
         "_silent_since",
         "_turns",
         "heard_at",
+        "resumes_late",
     )  # fmt: skip
 
     def __init__(self, sequencer: Sequencer, turns: TurnScheduler, settings: Settings, now: float) -> None:
@@ -43,6 +45,7 @@ class Liveness:
         self.heard_at = now
         self._handed = 0
         self._position = 0
+        self.resumes_late = False
 
     def attached(self, now: float) -> None:
         """Record that a client is attached."""
@@ -59,7 +62,7 @@ class Liveness:
         if self._away_since is None:
             interval = self._interval() if self._turns.permit.waits else settings.heartbeat_s / 2
             return min(self._silent_since + interval, self.heard_at + settings.idle_s)
-        return self._away_since + (settings.resume_s if self._turns.current is None else settings.away_s)
+        return self._away_since + self._away_limit()
 
     def tick(self, now: float) -> bool:
         """Carry out all due actions; return whether the session has expired.
@@ -74,11 +77,20 @@ class Liveness:
                 self._check_silence(now)
             return now >= self.heard_at + settings.idle_s
         if self._turns.current is None:
-            return now >= self._away_since + settings.resume_s
-        if now >= self._away_since + settings.away_s:
+            return now >= self._away_since + self._away_limit()
+        if now >= self._away_since + self._away_limit():
             self._turns.client_gone()
             self._away_since = now
         return False
+
+    def _away_limit(self) -> float:
+        settings, current = self._settings, self._turns.current
+        if current is None:
+            return max(settings.resume_s, settings.idle_s) if self.resumes_late else settings.resume_s
+        if current.calls is not None and current.calls.awaits_client:
+            # A client whose protocol ends its stream with the question is away while its user decides.
+            return max(settings.away_s, settings.confirm_s)
+        return settings.away_s
 
     def _interval(self) -> float:
         # Checked twice per interval, so that no gap is longer than one.

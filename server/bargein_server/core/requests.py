@@ -104,6 +104,11 @@ class ReplyCache:
         """Ids of the answered requests; a view that is always current."""
         return self._by_id.keys()
 
+    def numbered(self, request_id: str) -> Seq | None:
+        """Return the number of the answer to an input, None without one."""
+        answer = self._by_id.get(request_id)
+        return answer.seq if isinstance(answer, (InputAccepted, InputQueued)) else None
+
     def again(self, request_id: str) -> Answer | None:
         """Return the answer to a resend, None when the id is new."""
         answer = self._by_id.get(request_id)
@@ -129,7 +134,7 @@ class Requests:
 
     Attributes:
         metadata: The application's parameters, merged from `session.update`.
-        metadata_bytes: Their approximate size.
+        kept_bytes: Approximate size of the metadata.
         closed: Whether the session has ended for good.
         draining: Whether the server stops; then inputs are rejected.
     """
@@ -143,15 +148,15 @@ class Requests:
         "_turns",
         "closed",
         "draining",
+        "kept_bytes",
         "metadata",
-        "metadata_bytes",
     )  # fmt: skip
 
     def __init__(
         self, sequencer: Sequencer, turns: TurnScheduler, tools: ToolLedger, replies: ReplyCache
     ) -> None:
         self.metadata: dict[str, Any] = {}
-        self.metadata_bytes = 0
+        self.kept_bytes = 0
         self._sizes: dict[str, tuple[int, int]] | None = None  # of the values: in JSON, and in memory
         self.closed = False
         self.draining = False
@@ -344,7 +349,7 @@ class Requests:
         self.metadata = {**kept, **given}
         sizes |= {key: (len(encoded), memory_of(encoded)) for key, encoded in brought.items()}
         self._sizes = sizes
-        self.metadata_bytes = sum(memory for _, memory in sizes.values())
+        self.kept_bytes = sum(memory for _, memory in sizes.values())
 
     def _on_close(self, event: SessionClose) -> None:
         self._turns.end_all(SESSION_CLOSED)

@@ -38,6 +38,7 @@ from .lifecycle import Event, Flow, Stage
 from .liveness import Liveness
 from .observer import NO_OBSERVER, Observer
 from .output_pump import OutputPump
+from .outside_client import OutsideClient
 from .persistence import Parts, Persistence
 from .records import Head
 from .replay_log import ReplayLog
@@ -75,6 +76,7 @@ class Session:
         tools: The tool calls of its turns.
         side_channel: Requests and followers beside the client that drives the session.
         output: Source of frames.
+        outside: Access for clients with protocols of their own.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class Session:
         self._requests = Requests(self._sequencer, self._turns, self.tools, replies)
         self.side_channel = SideChannel(self._sequencer, self._turns, self._requests, self.output)
         self._liveness = Liveness(self._sequencer, self._turns, settings, now)
+        self.outside = OutsideClient(self._sequencer, self._turns, replies, self.output, self._liveness)
         self._turn_timer = TurnTimer(self._turns, settings)
         self.values = SessionValues(changes)
         self.seed: Sequence[Message] = ()
@@ -122,7 +125,7 @@ class Session:
     @property
     def kept_bytes(self) -> int:
         """Approximate size of what it keeps in memory: log, history, inputs that wait, metadata."""
-        return self._sequencer.kept_bytes + self._turns.kept_bytes + self._requests.metadata_bytes
+        return sum(part.kept_bytes for part in (self._sequencer, self._turns, self._requests, self.outside))
 
     # --- connections -----------------------------------------------------------------------------
 

@@ -121,6 +121,15 @@ class TurnCalls:
         """Whether a tool runs or a call waits for the client."""
         return bool(self._awaited) or any(call.result is None for call in self._begun.values())
 
+    @property
+    def awaits_client(self) -> bool:
+        """Whether a call waits for the client's decision or output."""
+        return bool(self._awaited)
+
+    def waits_for(self, call_id: str) -> bool:
+        """Return whether a call waits for the client's decision or output."""
+        return call_id in self._awaited
+
     def begin(self, call: CallRecord) -> bool:
         """Record a call; return False when it has begun before."""
         if call.call_id in self._begun:

@@ -96,6 +96,7 @@ def denial(refused: Refused, admission: Admission) -> Response:
 
 TOKEN_HEADER = "Bargein-Session-Token"
 SESSION_HEADER = "Bargein-Session"
+CURSOR_HEADER = "Bargein-Cursor"
 COOKIE = "bargein_session"
 COOKIE_HEADER = "Bargein-Cookie"
 """Header of a request that asks for the cookie; its value is the path of the server, as its page sees it."""

@@ -311,6 +311,7 @@ class SessionHost:
             self.telemetry.detached()
             self._registry.detached(self)
             self.act(self.core.detach)
+            any(follower.drive() for follower in tuple(self.followers))  # at most one of them does
 
     # --- turns -----------------------------------------------------------------------------------
 

@@ -85,6 +85,10 @@ class Follower(Protocol):
         """Write the new frames."""
         ...
 
+    def drive(self) -> bool:
+        """Drive the session, which has no driver; return False to go on reading."""
+        ...
+
     def close(self, code: Code) -> None:
         """End the stream with a code after the last frame of the log."""
         ...

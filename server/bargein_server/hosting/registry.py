@@ -40,6 +40,7 @@ from .keeper import Keeper
 from .lease import Lease
 from .model_calls import close_model_calls, missing_httpx2
 from .outside_history import OutsideHistory
+from .own_ids import OwnIds
 from .pacing import FlushScheduler, TimeSlicer
 from .ports import ClientConnection, Closable
 from .restoring import Restorer
@@ -91,6 +92,7 @@ class SessionRegistry:
         keeper: Keeper of its sessions; None without a store.
         history: The application's own history; None without one.
         restorer: Restores stored sessions; None without a store.
+        own_ids: Sessions by ids of the clients.
     """
 
     def __init__(
@@ -136,6 +138,7 @@ class SessionRegistry:
             self.restorer = Restorer(
                 self.keeper, settings.keep_s, self._hosts.has, self._make_room, self._restored
             )
+        self.own_ids = OwnIds(self._hosts, self.restorer, self._make_room, self._create)
 
     def __len__(self) -> int:
         return len(self._hosts)
@@ -185,7 +188,8 @@ class SessionRegistry:
         if host is None:
             if not self._make_room(owner):
                 return None
-            host = self._create(codec, principal, owner, now, connection.kept)
+            session_id = SessionId("s_" + secrets.token_hex(12))
+            host = self._create(codec, principal, owner, connection.kept, session_id)
         elif connection.number < host.newest:
             # The newest connection wins, also when the first frame of an older one was delayed.
             connection.replaced()
@@ -277,10 +281,11 @@ class SessionRegistry:
         idle.act(idle.core.expire)
         return True
 
-    def _create(self, codec: Codec, principal: str | None, owner: str, now: float, kept: bool) -> SessionHost:
-        session_id = SessionId("s_" + secrets.token_hex(12))
+    def _create(
+        self, codec: Codec, principal: str | None, owner: str, kept: bool, session_id: SessionId
+    ) -> SessionHost:
         lease = self.keeper.lease() if self.keeper is not None and kept else None
-        host = self._host(session_id, codec, principal, owner, now, lease)
+        host = self._host(session_id, codec, principal, owner, self.loop.time(), lease)
         if host.core.persistence is not None:
             host.core.persistence.head = Head(session_id, Epoch(""), principal, owner, created_at=time.time())
         self._hosts.add(host)

@@ -311,6 +311,10 @@ class FollowerConnection:
             self._report_sent()
         self._write()
 
+    def drive(self) -> bool:
+        """Return False: what it reads does not count as heard."""
+        return False
+
     def _report_sent(self) -> None:
         sent, self._sent = self._sent, None
         if sent is not None:

@@ -1,0 +1,125 @@
+"""Access to a session for clients whose protocol has neither cursors nor tokens.
+
+Such a client sends the whole conversation with every request and reads one turn at a time. It attaches at
+the number before a turn's first event, so that the turn is replayed to it whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from bargein_protocol import Codec, Cursor, InputId, Seq, TurnId
+
+from .history import Message
+from .lifecycle import Stage
+from .liveness import Liveness
+from .output_pump import OutputPump
+from .requests import ReplyCache
+from .sequencer import HandOver, Sequencer
+from .turn_record import TurnRecord
+from .turn_scheduler import TurnScheduler
+
+
+class Alignment(Struct, frozen=True):
+    """Difference between a session and the conversation that a client has.
+
+    Args:
+        rewind_to: The first turn that the client does not have; None when it has all turns.
+        complete: Whether the session lacks nothing once those turns are dropped. If not, it must be seeded
+            from the client's messages, and `rewind_to` is its first turn.
+    """
+
+    rewind_to: TurnId | None = None
+    complete: bool = True
+
+
+class OutsideClient:
+    """Conversation, turns and attachment of such a client.
+
+    Attributes:
+        kept_bytes: Approximate size of the messages before the session, as far as clients sent them.
+    """
+
+    __slots__ = ("_liveness", "_output", "_replies", "_sequencer", "_turns", "kept_bytes")
+
+    def __init__(
+        self,
+        sequencer: Sequencer,
+        turns: TurnScheduler,
+        replies: ReplyCache,
+        output: OutputPump,
+        liveness: Liveness,
+    ) -> None:
+        self._sequencer = sequencer
+        self._turns = turns
+        self._replies = replies
+        self._output = output
+        self._liveness = liveness
+        self.kept_bytes = 0
+
+    def keep_idle(self) -> None:
+        """Keep the session for `idle_s` without its client, which has no token to resume it."""
+        self._liveness.resumes_late = True
+
+    def align(self, seed: Sequence[Message], given: Sequence[str]) -> Alignment:
+        """Compare the session with the user's texts that a client has, oldest first.
+
+        The session may have forgotten its oldest turns; the texts of the others decide.
+
+        Args:
+            seed: The messages before the session.
+            given: The texts before the input that is about to be sent.
+        """
+        seeded = [str(message.get("content")) for message in seed if message.get("role") == "user"]
+        turns = self.turns()
+        known = [*seeded, *(turn.input.text for turn in turns)]
+        if known and len(given) > len(known) and list(given[-len(known) :]) == known:
+            return Alignment()
+        common = 0
+        for mine, theirs in zip(known, given, strict=False):
+            if mine.strip() != theirs.strip():
+                break
+            common += 1
+        first = turns[0].id if turns else None
+        if common < len(given) or common < len(seeded):
+            return Alignment(first, complete=False)
+        kept = common - len(seeded)
+        return Alignment(turns[kept].id if kept < len(turns) else None)
+
+    def turns(self) -> list[TurnRecord]:
+        """Return the turns of the conversation that ran or will run, oldest first."""
+        self._sequencer.settle()
+        return [
+            turn
+            for turn in self._turns.turns.values()
+            if not turn.fold.dropped and (turn.fold.started or turn.stage is not Stage.ENDED)
+        ]
+
+    def start_of(self, input_id: InputId) -> Seq | None:
+        """Return the number before the first event of an input's turn, None for an unknown input."""
+        seq = self._replies.numbered(input_id)
+        return None if seq is None else Seq(seq - 1)
+
+    def attach(self, codec: Codec, after: Seq, now: float, hand_over: HandOver | None = None) -> None:
+        """Let a client drive the session from a number on, in place of the previous one, if any.
+
+        What was heard before stays as it is; what is replayed counts as heard. When the log does not reach
+        back to the number, a snapshot of the turns comes first.
+
+        Args:
+            codec: Codec of its frames.
+            after: The last number that it has, or does not need.
+            now: The time.
+            hand_over: Writes frames that do not wait until the host drains; raises nothing.
+        """
+        sequencer = self._sequencer
+        self._turns.now = now
+        sequencer.settle()
+        self._liveness.attached(now)
+        sequencer.attach(codec, hand_over)
+        if sequencer.changes is not None:
+            sequencer.changes.touch_head()
+        if not sequencer.replay_from(Cursor(epoch=sequencer.epoch, seq=after)):
+            self._output.send_snapshot(after)

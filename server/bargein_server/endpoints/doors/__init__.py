@@ -1,0 +1,1 @@
+"""Doors: other protocols over the same sessions."""

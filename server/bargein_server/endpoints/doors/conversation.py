@@ -1,0 +1,267 @@
+"""Conversations of clients that send all messages with every request.
+
+A request is brought into a session in one step: turns that the client no longer has are dropped from the end,
+messages that the session lacks become its seed, and the input gets its turn. The history of a turn is the
+session's own, so it has what was heard, and the results of tools.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from bargein_protocol import (
+    ErrorEvent,
+    InputId,
+    InputRejected,
+    InputText,
+    InterruptId,
+    RewindId,
+    Seq,
+    SessionClose,
+    SessionOpen,
+    SessionRewind,
+    Token,
+    ToolDecision,
+    ToolOutput,
+)
+from bargein_protocol.errors import ID_REUSED, QUEUE_FULL
+from bargein_protocol.types import MAX_INPUT_CHARS
+
+from ...core.history import Message, NamedCall, calls_message, result_message
+from ...core.turn_record import TurnRecord
+from ...guard.admission import RETRY_AFTER_S, Refused
+from ...hosting.host import SessionHost
+from ...hosting.own_ids import Unavailable, seed
+from ...transport.turn_stream import ResponseWire, Translator, TurnStream
+from ..call import CURSOR_HEADER, PROTOCOL_HEADER, SESSION_HEADER, TOKEN_HEADER, Call, check
+
+MAX_OWN_ID_CHARS = 512
+
+
+async def open_session(call: Call, own_id: str | None) -> SessionHost:
+    """Return the session of a client's id, a new one if need be; without an id one for this request.
+
+    Raises:
+        Refused: The id is too long, or there is no room.
+    """
+    if own_id is not None and not 0 < len(own_id) <= MAX_OWN_ID_CHARS:
+        raise Refused(422, f"expected an id of the conversation with 1 to {MAX_OWN_ID_CHARS} characters")
+    if call.sessions.draining:
+        raise Refused(503, "the server is shutting down", RETRY_AFTER_S)
+    caller, own_ids = call.caller, call.sessions.own_ids
+    try:
+        if own_id is None:
+            return own_ids.once(caller.principal, secrets.token_hex(16), caller.owner)
+        return await own_ids.open(caller.principal, own_id, caller.owner)
+    except Unavailable as error:
+        raise _unavailable(error) from None
+
+
+async def find_session(call: Call, own_id: str) -> SessionHost | None:
+    """Return the session of a client's id, None when it has none.
+
+    Raises:
+        Refused: There is no room for it in memory.
+    """
+    try:
+        return await call.sessions.own_ids.find(call.caller.principal, own_id)
+    except Unavailable as error:
+        raise _unavailable(error) from None
+
+
+def _unavailable(error: Unavailable) -> Refused:
+    if error.share_used:
+        return Refused(429, "this client has too many sessions", RETRY_AFTER_S)
+    return Refused(503, "the session is not available now", RETRY_AFTER_S)
+
+
+def new_input_id() -> InputId:
+    """Return an id for an input that brings none."""
+    return InputId("in_" + secrets.token_hex(8))
+
+
+def ask(call: Call, host: SessionHost, before: Sequence[Message], question: InputText) -> Seq:
+    """Give an input its turn, after the messages before it.
+
+    Args:
+        call: The request.
+        host: The session.
+        before: The client's messages before the input, in the shape of chat completions.
+        question: The input.
+
+    Returns:
+        The number before the first event of the turn.
+
+    Raises:
+        Refused: The input gets no turn.
+    """
+    if len(question.text) > MAX_INPUT_CHARS:
+        raise Refused(413, f"expected at most {MAX_INPUT_CHARS} characters in a message")
+    check(SessionOpen(pending=[question]))
+    _align(call, host, before)
+    side_channel = host.core.side_channel
+    for answer in host.act(side_channel.request, question):
+        if isinstance(answer, InputRejected):
+            busy = answer.code in ("busy", QUEUE_FULL.name)
+            raise Refused(409 if busy else 503, f"the input was rejected: {answer.code}", RETRY_AFTER_S)
+        if isinstance(answer, ErrorEvent):
+            raise Refused(409, ID_REUSED.reason)
+    call.sessions.weigh(host)
+    start = host.core.outside.start_of(question.id)
+    assert start is not None
+    return start
+
+
+def _align(call: Call, host: SessionHost, before: Sequence[Message]) -> None:
+    outside = host.core.outside
+    texts = [str(message["content"]) for message in before if message["role"] == "user"]
+    alignment = outside.align(host.core.seed, texts)
+    own_history = call.sessions.history is not None  # the application's own history is the truth
+    if alignment.rewind_to is not None and (alignment.complete or not own_history):
+        rewind = SessionRewind(id=RewindId(secrets.token_hex(8)), turn_id=alignment.rewind_to)
+        [answer] = host.act(host.core.side_channel.request, rewind)
+        if isinstance(answer, ErrorEvent):
+            raise Refused(409, "the turns after this message cannot be dropped now", RETRY_AFTER_S)
+    if not alignment.complete and not own_history:
+        if not call.sessions.may_keep(host.owner):
+            raise Refused(503, "the server is full", RETRY_AFTER_S)
+        limits = call.sessions.settings
+        seed(host, bounded(before, limits.max_history_turns, limits.max_history_chars))
+
+
+def bounded(messages: Sequence[Message], turns: int, chars: int) -> list[Message]:
+    """Return the last exchanges within bounds; each begins with a message of the user."""
+    kept: list[Message] = []
+    exchange: list[Message] = []
+    for message in reversed(messages):
+        exchange.insert(0, message)
+        if message["role"] == "user":
+            turns -= 1
+            chars -= sum(len(str(each)) for each in exchange)
+            if turns < 0 or chars < 0:
+                break
+            kept = exchange + kept
+            exchange = []
+    return kept
+
+
+def valid_messages(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
+    """Return messages from outside in a form that model APIs accept.
+
+    User and assistant alternate, every tool call has one result, and instructions are left out: they are the
+    agent's own.
+
+    Args:
+        messages: Messages in the shape of chat completions, with plain texts.
+    """
+    results = {
+        str(message.get("tool_call_id")): message for message in messages if message.get("role") == "tool"
+    }
+    valid: list[Message] = []
+    for message in messages:
+        role, text = message.get("role"), str(message.get("content") or "")
+        if role == "user":
+            if valid and valid[-1]["role"] == "user":
+                valid.append({"role": "assistant", "content": "[no text]"})
+            valid.append({"role": "user", "content": text})
+        elif role == "assistant" and valid:
+            valid += _assistant(message, text, results)
+    if valid and valid[-1]["role"] == "user":
+        valid.append({"role": "assistant", "content": "[no text]"})
+    return valid
+
+
+def _assistant(
+    message: Mapping[str, Any], text: str, results: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Message]:
+    calls = [
+        NamedCall(str(call["id"]), str(call["name"]), str(call["arguments"]))
+        for call in message.get("tool_calls") or ()
+    ]
+    if calls:
+        yield calls_message(text or None, calls)
+        for call in calls:
+            result = results.get(call.call_id)
+            output = "no result was recorded" if result is None else str(result.get("content") or "")
+            yield result_message(call.call_id, "completed", output, None)
+    elif text:
+        yield {"role": "assistant", "content": text}
+
+
+def answer_calls(host: SessionHost, answers: Sequence[ToolOutput | ToolDecision]) -> int:
+    """Give the client's answers to the calls that wait for them; return how many waited."""
+    taken = 0
+    for answer in answers:
+        taken += not host.act(host.core.side_channel.request, answer)
+    return taken
+
+
+def last_turn(host: SessionHost) -> TurnRecord | None:
+    """Return the turn that runs or ran last, None without one."""
+    turns = host.core.outside.turns()
+    return turns[-1] if turns else None
+
+
+def waits_for_client(host: SessionHost, call_id: str) -> bool:
+    """Return whether a call of the last turn waits for the client's decision or output."""
+    turn = last_turn(host)
+    return turn is not None and turn.calls is not None and turn.calls.waits_for(call_id)
+
+
+def interrupt_id() -> InterruptId:
+    """Return an id for an interrupt."""
+    return InterruptId(secrets.token_hex(8))
+
+
+async def stream(
+    call: Call,
+    host: SessionHost,
+    input_id: InputId,
+    after: Seq,
+    translator: Translator,
+    headers: Mapping[str, str],
+    *,
+    interrupts: bool,
+) -> None:
+    """Respond with the stream of a turn.
+
+    Args:
+        call: The request.
+        host: The session.
+        input_id: The input of the turn.
+        after: The number before the turn's first event.
+        translator: The translation.
+        headers: Headers beside those of every stream.
+        interrupts: Whether a client that closes the request interrupts the turn.
+    """
+    call.release_body()
+    wire = ResponseWire(call.send)
+    turn_stream = TurnStream(
+        wire, translator, call.sessions, call.caller, host, input_id, interrupts=interrupts
+    )
+    turn_stream.start(after)
+    await wire.run(turn_stream, {**session_headers(host), **headers}, call.receive)
+
+
+def session_headers(host: SessionHost) -> dict[str, str]:
+    """Return the headers that name a session, with its token when it has none yet.
+
+    With the token and the cursor a client of bargein's own protocol can follow and continue the session.
+    """
+    headers = {PROTOCOL_HEADER: "1", SESSION_HEADER: host.view.id}
+    identity, persistence = host.core.identity, host.core.persistence
+    if not identity.hashes()[0]:
+        token = Token(secrets.token_urlsafe(32))
+        identity.rotate(token, host.loop.time())
+        if persistence is not None:
+            persistence.changes.touch_head()
+        cursor = host.core.side_channel.cursor
+        headers |= {TOKEN_HEADER: token, CURSOR_HEADER: f"{cursor.epoch}.{cursor.seq}"}
+    return headers
+
+
+def close_session(host: SessionHost) -> None:
+    """End a session that was made for one request."""
+    host.act(host.core.receive, SessionClose())
