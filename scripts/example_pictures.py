@@ -17,7 +17,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import uvicorn
 from PIL import Image
@@ -80,12 +80,18 @@ async def model_server() -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def example_server(name: str, model: str) -> AsyncIterator[str]:
-    """Run an example on a free port and give the address of its page."""
+async def example_server(name: str, model: str, log: IO[bytes] | None = None) -> AsyncIterator[str]:
+    """Run an example on a free port and give the address of its page.
+
+    Args:
+        name: The example's module.
+        model: Address of the scripted model.
+        log: File for the server's log; without it, the log goes to this program's standard error.
+    """
     environment = {**os.environ, "OPENAI_MODEL": "scripted", "OPENAI_BASE_URL": f"{model}/{name}/v1"}
     server = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bargein_server", f"bargein_server.examples.{name}:agent", "--port", "0",
-        "--log-level", "warning", stdout=asyncio.subprocess.PIPE, env=environment,
+        "--log-level", "warning", stdout=asyncio.subprocess.PIPE, stderr=log, env=environment,
     )  # fmt: skip
     try:
         assert server.stdout is not None

@@ -80,7 +80,8 @@ FINDINGS = {
 
 def support(messages: Messages) -> Reply:
     """Look the orders up, then ask for a refund."""
-    results = sum(message["role"] == "tool" for message in messages)
+    asked = max(at for at, message in enumerate(messages) if message["role"] == "user")
+    results = sum(message["role"] == "tool" for message in messages[asked:])
     if results == 0:
         return "list_orders", {}
     if results == 1:

@@ -110,7 +110,6 @@ async def test_ctrl_c_stops_the_answer_and_leaves_when_pressed_again(server: Scr
     async with chatting(server) as person:
         person.chat.press_break()
         assert person.paper.lines == ["Ctrl-C again leaves"]
-        person.chat._pressed_at = float("-inf")  # later
         person.chat.send("hello")
         await person.line.answer()
         await person.line.send(text(3, T, "one two"))

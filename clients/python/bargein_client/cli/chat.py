@@ -71,6 +71,7 @@ class Chat:
             return
         if self.busy and self._view is not None:
             self._view.cut()
+        self._pressed_at = float("-inf")  # the next press stops this turn
         self._screen.line("user", f"> {text}")
         try:
             self._turn = self._session.send(text, on_busy="interrupt")
@@ -81,7 +82,7 @@ class Chat:
         self._shown = self._spawn(self._show(self._turn, text, self._shown))
 
     def press_break(self) -> None:
-        """Handle Ctrl-C: stop a running turn; leave when pressed again soon.
+        """Handle Ctrl-C: stop a running turn; leave when pressed again soon, with no message in between.
 
         Without a running turn the first one does not leave either, because the answer may have ended
         just before the key was pressed.
