@@ -20,7 +20,7 @@ from bargein_protocol import (
 )
 from bargein_server import Turn
 from bargein_server.agent import Output
-from bargein_server.agents.provider_models import ModelAgent
+from bargein_server.agents.provider_models import KEYS, ModelAgent
 from bargein_server.agents.tools import tool
 from memory_client import Line, serve
 from provider_servers import Anthropic, Google, Provider
@@ -144,13 +144,14 @@ async def test_a_call_that_cannot_be_made(talk: Talk) -> None:
     assert (await talk.ended()).status == "completed"
 
 
-async def test_a_wrong_key(talk: Talk) -> None:
-    """It fails at once, as a failure that a retry does not mend."""
+async def test_a_wrong_key(talk: Talk, caplog: pytest.LogCaptureFixture) -> None:
+    """It fails at once, as a failure that a retry does not mend; the log names the provider's variable."""
     talk.line.ask()
     (await talk.provider.answer()).fail(401)
     end = await talk.ended()
     assert (end.status, end.reason, end.retryable) == ("failed", "upstream", False)
     assert len(talk.provider.upstream.calls) == 1
+    assert f"check {KEYS[talk.provider.model.partition(':')[0]][0]}" in caplog.text
 
 
 @pytest.mark.parametrize("limited", [True, False])

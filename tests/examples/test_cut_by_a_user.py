@@ -97,7 +97,7 @@ async def test_in_the_page(name: str, tmp_path: Path) -> None:
             await page.keyboard.press("Escape")
             await turn.locator(".ended").wait_for()
         turn = await chat.say(QUESTIONS[name])
-        await turn.get_by_text(ANSWERS[name]).first.wait_for(state="attached")
+        await turn.get_by_text(ANSWERS[name]).first.wait_for(state="attached", timeout=60_000)
         await page.screenshot(path=tmp_path / "page.png")
         assert chat.faults == []
         await browser.close()

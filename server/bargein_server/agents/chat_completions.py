@@ -25,7 +25,7 @@ from .completion import Completion
 from .event_stream import FIRST_BYTE_S, SILENCE_S, StreamCut, read_chunks
 from .kept_messages import KeptMessages
 from .model_call import ModelCall
-from .model_failures import FAILURES, complaint, failing_upstream, is_too_long
+from .model_failures import FAILURES, OPENAI, complaint, failing_upstream, is_too_long
 from .retries import Retries, ThinkingStatus, wait_with_status
 from .shortening import Prompt
 from .think_tags import writes_tags
@@ -113,6 +113,7 @@ class OpenAIAgent:
             raise ValueError("expected a key: pass api_key= or set OPENAI_API_KEY")
         if not self._api_key.isascii() or not self._api_key.isprintable():
             raise ValueError("expected a key of printable ASCII characters: see OPENAI_API_KEY")
+        self._origin = OPENAI
         self.instructions = instructions
         self.history_tokens = history_tokens
         self.max_steps = max_steps
@@ -145,7 +146,9 @@ class OpenAIAgent:
             TurnFailed: The server refused or failed, or its stream was cut or stalled: `upstream`.
         """
         prompt = Prompt(turn, self.instructions, self.history_tokens)
-        with failing_upstream(self.model, self.base_url or OPENAI_URL, self._api_key, prompt.messages):
+        with failing_upstream(
+            self.model, self.base_url or OPENAI_URL, self._api_key, prompt.messages, self._origin
+        ):
             async with aclosing(self._answer(turn, prompt)) as outputs:
                 async for output in outputs:
                     yield output

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx2
@@ -34,11 +34,29 @@ _SAYS_TOO_LONG = re.compile(
     re.IGNORECASE,
 )
 
+
+class Origin(NamedTuple):
+    """Source of the key and of the address, as remedies name them.
+
+    Args:
+        key: Environment variable or argument that holds the key.
+        url: Environment variable or argument that holds the URL of the API.
+        ending: Advice on the end of the URL.
+    """
+
+    key: str = "OPENAI_API_KEY"
+    url: str = "OPENAI_BASE_URL"
+    ending: str = ": it ends with /v1 at most servers"
+
+
+OPENAI = Origin()
+"""Variables of `OpenAIAgent`."""
+
 _REMEDIES = {
-    401: "check OPENAI_API_KEY",
-    403: "check OPENAI_API_KEY and its rights",
-    404: "check the model's name and OPENAI_BASE_URL",
-    405: "check OPENAI_BASE_URL: it ends with /v1 at most servers",
+    401: "check {0.key}",
+    403: "check {0.key} and its rights",
+    404: "check the model's name and {0.url}",
+    405: "check {0.url}{0.ending}",
     429: "check the limits and the credit of the key",
 }
 _MAX_MESSAGE = 300
@@ -46,7 +64,7 @@ _MAX_MESSAGE = 300
 
 @contextmanager
 def failing_upstream(
-    model: str, base_url: str, key: str, said: Callable[[], Iterable[Any]]
+    model: str, base_url: str, key: str, said: Callable[[], Iterable[Any]], origin: Origin = OPENAI
 ) -> Iterator[None]:
     """Raise failures of the model as `TurnFailed`; peers do not see the cause.
 
@@ -55,12 +73,13 @@ def failing_upstream(
         base_url: URL of the API.
         key: The key, which the log must not contain.
         said: Returns the messages of the request, nothing of which the log must contain.
+        origin: Names of the variables that hold key and URL.
     """
     try:
         yield
     except FAILURES as error:
         reason = "overload" if _pool_was_full(error) else "upstream"
-        detail = f"model {model} at {_host(base_url)}: {_cause(error, key, said())}"
+        detail = f"model {model} at {_host(base_url)}: {_cause(error, key, said(), origin)}"
         raise TurnFailed(reason, retryable=_may_pass(error), detail=detail) from error
 
 
@@ -110,19 +129,19 @@ def _host(base_url: str) -> str:
         return "an invalid address"
 
 
-def _cause(failure: BaseException, key: str, said: Iterable[Mapping[str, Any]]) -> str:
+def _cause(failure: BaseException, key: str, said: Iterable[Mapping[str, Any]], origin: Origin) -> str:
     cause = _cause_of(failure)
     if isinstance(failure, openai.APIStatusError):
         text = f"{failure.status_code} {_without(complaint(failure), key, said)}".rstrip()
         remedy = _REMEDIES.get(failure.status_code)
-        return f"{text}; {remedy}" if remedy else text
+        return f"{text}; {remedy.format(origin)}" if remedy else text
     if isinstance(cause, httpx2.PoolTimeout):
         return "no free connection in time; see max_model_calls"
     if isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout):
         why = _without(str(cause), key, said) or "timeout"
-        return f"cannot connect ({why}); is it running? check OPENAI_BASE_URL"
+        return f"cannot connect ({why}); is it running? check {origin.url}"
     if isinstance(cause, httpx2.InvalidURL | httpx2.UnsupportedProtocol):
-        return "not a URL; OPENAI_BASE_URL has the form https://host/v1"
+        return f"not a URL; {origin.url} has the form https://host, with its path"
     if isinstance(cause, httpx2.ReadTimeout):
         return "no byte in time; see model_first_byte_s and model_silence_s"
     if isinstance(cause, StreamSilent):
@@ -130,7 +149,7 @@ def _cause(failure: BaseException, key: str, said: Iterable[Mapping[str, Any]]) 
     if isinstance(cause, ServerReported):
         return f"the server reported {_without(str(cause), key, said)}"
     if isinstance(cause, NotAStream):
-        return f"{cause}; check OPENAI_BASE_URL: it ends with /v1 at most servers"
+        return f"{cause}; check {origin.url}{origin.ending}"
     if isinstance(cause, StreamCut):
         return str(cause)
     return f"the connection broke ({type(cause).__name__})"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from bargein_server.agent import Message, Output, Turn
 
 from .chat_completions import OpenAIAgent
+from .model_failures import Origin
 
 if TYPE_CHECKING:
     from pydantic_ai.messages import ModelResponse
@@ -83,9 +84,11 @@ class ModelAgent(OpenAIAgent):
             variable, own_url = _URLS[provider]
             url = base_url or os.environ.get(variable) or own_url
             super().__init__(model=name, base_url=url, api_key=key, **settings)
+            self._origin = Origin(KEYS[provider][0], variable, ": without a path")
         else:
             provider, self._model = model.system, model
             super().__init__(model=model.model_name, base_url=model.base_url, api_key="none", **settings)
+            self._origin = Origin("the model's key", "the model's base_url", "")
         self._provider = provider
         self.span_provider: str = _SPAN_NAMES.get(provider, provider)
         _import_provider(provider if self._model is None else "")
