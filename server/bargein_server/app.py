@@ -96,7 +96,7 @@ def create_app(
     """
     check_agent(agent)
     limits = settings if settings is not None else Settings()
-    kept_in = store_of(store) if isinstance(store, str) else store
+    kept_in = store_of(store, keep_s=limits.keep_s) if isinstance(store, str) else store
     admission = Admission(limits, authenticator, origins, lambda: asyncio.get_running_loop().time())
 
     # The registry is made on first use in the event loop, because a mounted application has no lifespan. The

@@ -19,6 +19,7 @@ from bargein_client import Backoff, connect
 from client_script import patiently, until
 from live_server import RawClient
 from processes import ServerProcess, server
+from valkey_process import valkey
 
 AGENT = """
 import asyncio, json
@@ -158,11 +159,11 @@ async def _check(customer: Customer, process: ServerProcess, lost: list[str]) ->
         client.socket.transport.abort()
 
 
-async def _twice(folder: Path, count: int) -> None:
+async def _twice(folder: Path, count: int, store: str = "sqlite:///kept.db") -> None:
     (folder / "agents.py").write_text(AGENT)
     customers = [Customer(f"c{number}") for number in range(count)]
     lost: dict[str, list[str]] = {customer.name: [] for customer in customers}
-    options = ("--store", "sqlite:///kept.db", "--max-client-share", "1")
+    options = ("--store", store, "--max-client-share", "1")
     async with asyncio.timeout(60 + 3 * count):
         for kills in (1, 2):
             async with server("agents:talk", folder, *options) as process:
@@ -186,6 +187,13 @@ async def _twice(folder: Path, count: int) -> None:
 async def test_every_client_resumes_after_two_kills_in_mid_turn(tmp_path: Path) -> None:
     """Ten clients; what was answered is there, and what ran has failed with `node_lost`."""
     await _twice(tmp_path, 10)
+
+
+@pytest.mark.needs("valkey")
+async def test_every_client_resumes_through_a_server_of_stores(tmp_path: Path) -> None:
+    """The same with Valkey: nothing is on the disk of the process that takes over."""
+    async with valkey(tmp_path / "valkey") as store:
+        await _twice(tmp_path, 10, store.url)
 
 
 async def test_the_client_goes_on_in_its_session(tmp_path: Path) -> None:

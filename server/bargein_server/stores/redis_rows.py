@@ -1,0 +1,111 @@
+"""Records of sessions as arguments and answers of the Redis store's scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from bargein_protocol import SessionId
+
+from ..core.records import BadRecord, decoded
+from .interface import StoredSession, Summary, Write
+
+
+def keys_of(prefix: str, session_id: SessionId) -> tuple[str, str, str, str, str]:
+    """Return the keys of a session: meta, turns, answers, output, tombstone."""
+    tag = f"{prefix}{{{session_id}}}:"
+    return f"{tag}m", f"{tag}t", f"{tag}a", f"{tag}w", f"{tag}x"
+
+
+def uses(write: Write) -> bool:
+    """Return whether a write changes when the session was last used; output alone does not."""
+    return write.released or write.changes.head is not None or bool(write.changes.turns)
+
+
+def arguments(write: Write, ttl_ms: int) -> list[Any]:
+    """Return the arguments of `WRITE`."""
+    changes = write.changes
+    args: list[Any] = [write.fence, write.follows, int(changes.whole), ttl_ms, changes.seq]
+    meta: list[Any] = []
+    if uses(write):
+        meta += ["c", int(write.released), "u", repr(write.used_at)]
+    if changes.head is not None:
+        meta += ["h", changes.head]
+    if changes.whole:
+        meta += ["p", _principal(write.principal), "b", repr(write.created_at)]
+    turns = [part for turn_id, place, record in changes.turns for part in (turn_id, _turn(place, record))]
+    answers = [request_id.encode() + b"\n" + answer for request_id, answer in changes.replies]
+    for part in (meta, turns, changes.dropped, changes.ended, answers, [p for _, _, p in changes.pieces]):
+        args.append(len(part))
+        args += part
+    return args
+
+
+def _turn(place: int, record: bytes) -> bytes:
+    return b"%d\n%b" % (place, record)
+
+
+def _principal(principal: str | None) -> str:
+    return "-" if principal is None else f"={principal}"
+
+
+def stored_session(answer: Any) -> StoredSession | None:
+    """Return the session of an answer to `READ`, None for an unknown one.
+
+    Raises:
+        BadRecord: Its records are damaged.
+    """
+    if not answer:
+        return None
+    meta, turns, answers, pieces = answer
+    fence, writes, seq, clean, used_at, head, kept_at = meta
+    try:
+        replies: dict[str, str] = {}
+        for request_id, reply in map(_split, answers):
+            replies.setdefault(request_id, reply)
+        stored = decoded(
+            head,
+            int(seq),
+            clean == b"1",
+            sorted(((int(place), record) for place, record in map(_split, turns)), key=lambda turn: turn[0]),
+            list(replies.items()),
+            [piece.decode() for piece in pieces],
+        )
+        kept = float(kept_at) if kept_at else 0.0
+        return StoredSession(stored, fence.decode(), int(writes), float(used_at), kept)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise BadRecord(f"a record cannot be read: {type(error).__name__}") from None
+
+
+def _split(row: bytes) -> tuple[str, str]:
+    first, _, rest = row.decode().partition("\n")
+    return first, rest
+
+
+class _Asked(Struct):
+    text: str = ""
+
+
+class _Titled(Struct):
+    input: _Asked
+
+
+_titled = msgspec.json.Decoder(_Titled)
+
+
+def summaries(session_ids: list[SessionId], answers: list[Any]) -> Iterator[Summary]:
+    """Return the summaries of the sessions that are there, from answers to `SUMMARY`."""
+    for session_id, answer in zip(session_ids, answers, strict=True):
+        if answer:
+            principal, created_at, used_at, turns, record = answer
+            yield Summary(
+                session_id=session_id,
+                principal=principal.decode()[1:] if principal[:1] == b"=" else None,
+                title=_titled.decode(record).input.text[:120] if record else "",
+                turns=int(turns),
+                created_at=float(created_at),
+                used_at=float(used_at),
+            )

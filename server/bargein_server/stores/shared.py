@@ -1,0 +1,99 @@
+"""Interface of a store that many servers share.
+
+Each server is a *node* with a name that is new at each start. It holds a *lease*, which it renews ten times a
+second. A session whose fence names another node belongs to that node for as long as its lease is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
+
+import msgspec
+from msgspec import Struct
+
+from bargein_protocol import SessionId
+
+from .interface import Store
+
+
+class Node(Struct, frozen=True):
+    """A server among those that share a store.
+
+    Args:
+        name: Its name, new at each start.
+        address: Where others reach it, encoded by its hosting.
+    """
+
+    name: str
+    address: str
+
+
+class MoveRequest(Struct, frozen=True):
+    """Request to the owner of a session to release it, because its client came to another node.
+
+    Args:
+        number: Name of the request, for its answer.
+        session_id: The session.
+        principal: The authenticated client; None without authentication.
+        digest: SHA-256 of the token that the client has shown; empty for one that needs none.
+    """
+
+    number: str
+    session_id: SessionId
+    principal: str | None
+    digest: bytes
+
+    def encoded(self) -> bytes:
+        """Return it as JSON."""
+        return msgspec.json.encode(self)
+
+
+class Beat(Struct, frozen=True):
+    """Answer of the store to a node's beat.
+
+    Args:
+        forgot: Whether the store does not have what this node wrote: it went back, or was emptied.
+        young_s: Seconds until the store is no longer young: it may have gone back less than a second ago.
+        requests: Requests to this node.
+    """
+
+    forgot: bool
+    young_s: float
+    requests: Sequence[MoveRequest]
+
+
+@runtime_checkable
+class SharedStore(Store, Protocol):
+    """Store of many servers; every method raises `StoreError` when it cannot be used."""
+
+    async def beat(self, node: Node, lease_s: float) -> Beat:
+        """Renew the lease of a node.
+
+        Writes of the node carry its mark as well from now on.
+        """
+        ...
+
+    async def leave(self, node: Node) -> None:
+        """End the lease of a node that has released its sessions."""
+        ...
+
+    async def node(self, name: str) -> Node | None:
+        """Return a node, None when its lease is over."""
+        ...
+
+    async def ask(self, name: str, request: MoveRequest) -> None:
+        """Put a request into the mailbox of a node."""
+        ...
+
+    async def answer(self, number: str, answer: str) -> None:
+        """Answer a request."""
+        ...
+
+    async def answered(self, number: str) -> str | None:
+        """Return the answer to a request, None as long as there is none."""
+        ...
+
+
+Moved = Callable[[MoveRequest], None]
+"""Takes a request of another node."""
