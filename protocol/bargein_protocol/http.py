@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from .client_events import InputText, Interrupt
 from .types import (
     MAX_PENDING,
+    MAX_TOOLS,
     ClientInfo,
     Count,
     InputIdField,
@@ -73,12 +74,15 @@ class BatchRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
         concurrency: Number of inputs that run at a time; None for the server's limit.
         item_timeout_ms: Timeout of each input; None for the server's limit.
         timeout_ms: Timeout of the batch; None for the server's limit.
+        allow_tools: Whether tool calls that need the client's consent may run. A tool that runs in the
+            client fails in either case.
     """
 
     inputs: Annotated[list[BatchInput], Meta(min_length=1, max_length=MAX_BATCH_INPUTS)]
     concurrency: Annotated[int, Meta(ge=1, le=MAX_BATCH_INPUTS)] | None = None
     item_timeout_ms: Milliseconds | None = None
     timeout_ms: Milliseconds | None = None
+    allow_tools: bool = False
 
 
 class BatchResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -92,6 +96,7 @@ class BatchResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
         retryable: Whether the same input may succeed when sent again.
         text: Text of the main lane, as far as there is any.
         usage: Tokens of its model calls.
+        refused_tools: Names of the tools that were not allowed to run, each once.
     """
 
     index: Count
@@ -101,6 +106,7 @@ class BatchResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
     retryable: bool = False
     text: Text = ""
     usage: Usage | None = None
+    refused_tools: Annotated[list[Label], Meta(max_length=MAX_TOOLS)] = field(default_factory=list)
 
 
 class BatchAnswer(Struct, frozen=True, kw_only=True):

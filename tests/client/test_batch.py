@@ -142,6 +142,49 @@ async def test_a_broken_connection_fails_the_inputs_without_an_answer(
     assert "1 of 2 failed" in shown.err
 
 
+async def asking(turn: Turn) -> AsyncIterator[Output]:
+    """Agent with a tool that needs consent and one that runs in the client."""
+    yield bp.ToolCall(call_id=bp.CallId("c_1"), name="send_mail")
+    decision = turn.tools.expect(bp.CallId("c_1"), bp.ToolDecision)
+    yield bp.ToolConfirm(call_id=bp.CallId("c_1"), arguments={})
+    yield "sent" if (await decision).allow else "not sent"
+    if turn.text == "locate":
+        yield bp.ToolCall(call_id=bp.CallId("c_2"), name="locate")
+        answer = turn.tools.expect(bp.CallId("c_2"), bp.ToolOutput)
+        yield bp.ToolRunning(call_id=bp.CallId("c_2"), arguments={}, runs_in="client")
+        yield f", {(await answer).error}"
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "exit_code", "said"),
+    [
+        ([], "not sent", 3, "bargein: tools were refused: send_mail; --yes allows tools, --no denies"),
+        (["--no"], "not sent", 0, ""),
+        (["--yes"], "sent", 0, ""),
+    ],
+)
+async def test_a_batch_asks_nobody(option: list[str], text: str, exit_code: int, said: str) -> None:
+    """Tools are refused at once, or allowed at once."""
+    async with serving(asking) as server:
+        code, results, err = await batch(server, "-", *option, given="one\ntwo")
+    assert [result["text"] for result in results] == [text, text]
+    assert [result.get("refused_tools") for result in results] == [
+        None if option == ["--yes"] else ["send_mail"]
+    ] * 2
+    assert code == exit_code
+    assert err.startswith(said)
+    assert bool(err) is bool(said)
+
+
+async def test_a_batch_runs_no_tools_of_a_client() -> None:
+    """They fail, and the message does not recommend an option that is already there."""
+    async with serving(asking) as server:
+        code, results, err = await batch(server, "-", "--yes", given="locate")
+    assert results[0]["text"] == "sent, a batch has no client that runs tools"
+    assert results[0]["refused_tools"] == ["locate"]
+    assert (code, err) == (3, "bargein: a batch cannot run these tools of a client: locate\n")
+
+
 def result(index: int, status: bp.TurnStatus = "completed") -> bp.BatchResult:
     return bp.BatchResult(index=index, status=status, reason="r")
 

@@ -13,8 +13,8 @@ from bargein_client.cli.command import main
 from bargein_client.cli.notices import connected
 from bargein_client.errors import ConnectError, InputRejected
 from bargein_client.transports import NOT_A_URL
-from client_script import ScriptedLine, ScriptedServer, accepted, ended, opened, result, scripted_server, text
-from terminal_session import interrupt, on_pipes, on_terminal, plain, surroundings
+from client_script import ScriptedServer, accepted, ended, opened, result, scripted_server, text
+from terminal_session import interrupt, on_pipes, on_terminal, opening, output, plain, surroundings
 from waiting import until
 
 
@@ -77,20 +77,6 @@ def test_a_variable_that_is_not_utf8(
         main(["send", "localhost:9", "x"])
     assert caught.value.code == 2
     assert "the variable BARGEIN_TOKEN: expected UTF-8" in capsys.readouterr().err
-
-
-async def output(process: asyncio.subprocess.Process) -> tuple[str, str, int | None]:
-    """Wait for the end of a process; return its output and exit code."""
-    async with asyncio.timeout(30):
-        out, err = await process.communicate()
-    return out.decode(), err.decode(), process.returncode
-
-
-async def opening(server: ScriptedServer) -> ScriptedLine:
-    """Return the next connection, opened."""
-    line = await server.line()
-    await line.open()
-    return line
 
 
 async def test_send_prints_the_answer(server: ScriptedServer) -> None:

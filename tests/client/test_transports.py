@@ -32,6 +32,11 @@ ways = pytest.mark.parametrize("way", WAYS, ids=["json", "msgpack", "sse"])
     ("given", "meant"),
     [
         ("ws://localhost:8000", "ws://localhost:8000/v1/session"),
+        ("localhost:8000", "ws://localhost:8000/v1/session"),
+        ("[::1]:8000", "ws://[::1]:8000/v1/session"),
+        ("127.0.0.1:8000/chat/", "ws://127.0.0.1:8000/chat/v1/session"),
+        ("chat.example.com", "wss://chat.example.com/v1/session"),
+        ("chat.example.com:8443/agent/v1/session", "wss://chat.example.com:8443/agent/v1/session"),
         ("http://example.org/", "ws://example.org/v1/session"),
         ("https://example.org/agents/a", "wss://example.org/agents/a"),
         ("wss://example.org/v1/session?x=1#y", "wss://example.org/v1/session?x=1"),
@@ -42,7 +47,7 @@ def test_urls_are_completed(given: str, meant: str) -> None:
     assert session_url(given) == meant
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "file:///v1/session", "example", "//example.com", ""])
+@pytest.mark.parametrize("url", ["localhost:99999", "file:///v1/session", "::1", "//example.com", ""])
 async def test_what_is_no_url_is_a_connect_error(url: str) -> None:
     """Immediately, and as given."""
     with pytest.raises(ConnectError, match="this is not a WebSocket URL, such as") as caught:

@@ -47,17 +47,6 @@ def test_the_cut_is_marked_once() -> None:
     assert paper.lines == ["\u27c2 cut"]
 
 
-def test_the_question_shows_exactly_what_the_tool_gets() -> None:
-    """Nothing in a name or an argument is hidden, reordered, or looks like a question."""
-    paper = shown(
-        bp.ToolCall(seq=bp.Seq(3), turn_id=T, call_id=C, name="look?  /yes"),
-        bp.ToolConfirm(seq=bp.Seq(4), turn_id=T, call_id=C, arguments={"path": "a\u202e\u200db\n"}),
-    )
-    assert paper.lines == [
-        r'may "look?  /yes" run with {"path":"a\u202e\u200db\n"}?  /yes  /no',
-    ]
-
-
 def test_a_failure_says_why() -> None:
     """The line has the reason and whether to retry."""
     failed = bp.TurnEnded(
@@ -90,19 +79,17 @@ def test_the_state_of_things_is_a_status() -> None:
 
 
 def test_tools_are_named() -> None:
-    """By the name of the call; a call that needs consent asks for it."""
+    """By the name of the call."""
     paper = Paper()
     view = TurnView(paper)
     for event in (
         bp.ToolCall(seq=bp.Seq(3), turn_id=T, call_id=C, name="search"),
-        bp.ToolConfirm(seq=bp.Seq(4), turn_id=T, call_id=C, arguments={"q": 1}),
         bp.ToolRunning(seq=bp.Seq(5), turn_id=T, call_id=C, arguments={"q": 1}),
         bp.ToolResult(seq=bp.Seq(6), turn_id=T, call_id=C, status="failed", error="no luck"),
     ):
         view.show(event)
-    assert paper.lines == ['may search run with {"q":1}?  /yes  /no', "search: no luck"]
+    assert paper.lines == ["search: no luck"]
     assert paper.states == ["running search"]
-    assert view.asked == [C]
 
 
 def test_voices_are_told_apart() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import bargein_protocol as bp
 from bargein_server import BearerTokens, Output, Settings, Turn, TurnFailed
 from live_server import WireKind, serving
 from sse_client import http
@@ -136,7 +137,7 @@ async def test_nothing_begins_when_the_time_is_up(wire: WireKind, monkeypatch: p
         for _ in range(20):
             answer = await client.post("/v1/batch", inputs("hang", "b") | {"timeout_ms": 10})
             assert [result["reason"] for result in answer.json()["results"]] == ["timeout"] * 2
-        assert agent.ended == ["timeout"] * 20
+        assert set(agent.ended) == {"timeout"}  # on a busy machine one may not have begun either
 
 
 async def test_a_full_server_fails_the_items_and_not_the_batch(wire: WireKind) -> None:
@@ -192,3 +193,31 @@ async def test_a_batch_needs_a_credential(wire: WireKind) -> None:
         assert (await client.post("/v1/batch", inputs("a"))).status_code == 401
         known = await client.post("/v1/batch", inputs("a"), {"Authorization": "Bearer secret"})
         assert known.json()["results"][0]["status"] == "completed"
+
+
+async def mailing(turn: Turn) -> AsyncIterator[Output]:
+    """An agent with two calls of one tool that need consent, and one that the client runs."""
+    for call_id in ("c_1", "c_2"):
+        yield bp.ToolCall(call_id=bp.CallId(call_id), name="mail")
+        decision = turn.tools.expect(bp.CallId(call_id), bp.ToolDecision)
+        yield bp.ToolConfirm(call_id=bp.CallId(call_id), arguments={})
+        yield "yes " if (await decision).allow else "no "
+    yield bp.ToolCall(call_id=bp.CallId("c_3"), name="locate")
+    answer = turn.tools.expect(bp.CallId("c_3"), bp.ToolOutput)
+    yield bp.ToolRunning(call_id=bp.CallId("c_3"), arguments={}, runs_in="client")
+    yield (await answer).error or ""
+
+
+@pytest.mark.parametrize(
+    ("asked", "text", "refused"),
+    [({}, "no no ", ["mail", "locate"]), ({"allow_tools": True}, "yes yes ", ["locate"])],
+)
+async def test_tools_that_wait_for_the_client_are_answered_at_once(
+    wire: WireKind, asked: dict[str, Any], text: str, refused: list[str]
+) -> None:
+    """No input waits for a decision that cannot come; each refused tool is named once."""
+    async with serving(mailing, wire) as server, http(server) as client:
+        (result,) = (await client.post("/v1/batch", inputs("a") | asked)).json()["results"]
+        assert result["status"] == "completed"
+        assert result["text"] == f"{text}a batch has no client that runs tools"
+        assert result["refused_tools"] == refused

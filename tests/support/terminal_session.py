@@ -15,6 +15,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from client_script import ScriptedLine, ScriptedServer
+
 PATIENCE_S = 30.0
 _ROOTS = ("protocol", "clients/python")
 _ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|\][^\x07]*\x07|[@-Z\\-_])")
@@ -135,3 +137,17 @@ async def on_pipes(*arguments: str, **environment: str) -> AsyncIterator[asyncio
 def interrupt(process: asyncio.subprocess.Process) -> None:
     """Send the signal of Ctrl-C."""
     process.send_signal(signal.SIGINT)
+
+
+async def output(process: asyncio.subprocess.Process) -> tuple[str, str, int | None]:
+    """Wait for the end of a process; return its output and exit code."""
+    async with asyncio.timeout(30):
+        out, err = await process.communicate()
+    return out.decode(), err.decode(), process.returncode
+
+
+async def opening(server: ScriptedServer) -> ScriptedLine:
+    """Return the next connection, opened."""
+    line = await server.line()
+    await line.open()
+    return line

@@ -48,7 +48,8 @@ async def connect(
 
     Args:
         url: The server's URL, such as `ws://localhost:8000`; http and https are accepted, and an empty
-            path becomes `/v1/session`. Proxies are taken from the environment, but not for this machine.
+            path becomes `/v1/session`. Without a scheme wss is taken, or ws for this machine. Proxies are
+            taken from the environment, but not for this machine.
         token: A credential; sent in the first frame, never in the URL.
         headers: Additional headers of the handshake.
         reconnect: Whether to reconnect automatically.

@@ -11,7 +11,7 @@ from websockets.uri import parse_uri
 
 from bargein_protocol import JSON, MESSAGEPACK, Codec
 
-from .channel import Channel
+from .channel import Channel, is_loopback
 from .errors import ChannelClosed, ConnectError
 from .sse_channel import connect_sse_channel, is_available
 from .websocket_channel import connect_channel
@@ -28,13 +28,15 @@ NOT_A_URL = "this is not a WebSocket URL, such as ws://localhost:8000"
 def session_url(url: str) -> str:
     """Return the URL of the WebSocket endpoint for a server's URL.
 
-    http becomes ws, https becomes wss, and an empty path becomes `/v1/session`.
+    http becomes ws, https becomes wss, and an empty path becomes `/v1/session`. Without a scheme, such as
+    `localhost:8000`, the scheme is ws for this machine and wss for any other host, so that no token leaves
+    the machine unencrypted unasked; the path is then the one under which a proxy serves the application.
 
     Raises:
         ConnectError: The text is not a URL of a server.
     """
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(url if "://" in url or url.startswith("/") else _completed(url))
         scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
         path = SESSION_PATH if parts.path in ("", "/") else parts.path
         full = urlunsplit((scheme, parts.netloc, path, parts.query, ""))
@@ -42,6 +44,14 @@ def session_url(url: str) -> str:
     except (InvalidURI, ValueError):
         raise ConnectError(url, NOT_A_URL) from None
     return full
+
+
+def _completed(url: str) -> str:
+    """Return the URL for a host and the path under which a proxy serves it."""
+    host, _, path = url.partition("/")
+    prefix = f"/{path}".rstrip("/").removesuffix(SESSION_PATH)
+    scheme = "ws" if is_loopback(f"//{host}") else "wss"
+    return f"{scheme}://{host}{prefix}{SESSION_PATH}"
 
 
 class ChannelConnector:

@@ -130,6 +130,11 @@ class TurnCalls:
         """Return whether a call waits for the client's decision or output."""
         return call_id in self._awaited
 
+    @property
+    def awaited(self) -> Mapping[CallId, type[Answer]]:
+        """The calls that wait for the client, with the type of the answer."""
+        return self._awaited
+
     def begin(self, call: CallRecord) -> bool:
         """Record a call; return False when it has begun before."""
         if call.call_id in self._begun:
@@ -341,6 +346,11 @@ class ToolLedger:
         turn = self._turns.turns.get(turn_id)
         if turn is not None and turn.calls is not None:
             turn.calls.stop_expecting(call_id)
+
+    def awaited(self) -> Mapping[CallId, type[Answer]]:
+        """Return the current turn's calls that wait for the client, with the type of the answer."""
+        turn = self._turns.current
+        return {} if turn is None or turn.calls is None else turn.calls.awaited
 
     def receive(self, answer: Answer) -> bool:
         """Take a client's answer; return False when no call waits for it."""

@@ -14,6 +14,7 @@ from bargein_protocol import (
     BatchInput,
     BatchRequest,
     BatchResult,
+    CallId,
     Code,
     ErrorEvent,
     InputId,
@@ -23,6 +24,8 @@ from bargein_protocol import (
     InterruptId,
     SessionClose,
     SessionOpen,
+    ToolDecision,
+    ToolOutput,
     TurnEnded,
     TurnFold,
     TurnStatus,
@@ -37,6 +40,7 @@ from .connection import Connection
 
 _INPUT = InputId("in")
 _TIMEOUT = "timeout"
+_NO_CLIENT = "a batch has no client that runs tools"
 
 Ending = TurnEnded | InputRejected | ErrorEvent | Code
 
@@ -71,20 +75,29 @@ class _NullWire:
 class BatchConnection(Connection):
     """Connection that drives the session of one input.
 
-    Its session ends with the request, so no store keeps it.
+    Its session ends with the request, so no store keeps it. A tool call that waits for the client is
+    answered immediately, because a batch has nobody to ask.
+
+    Args:
+        registry: Registry of the session.
+        caller: The client.
+        allow_tools: Whether tool calls that need consent may run.
 
     Attributes:
         ended: Done when the input has its final result.
         ending: The end of its turn, or the reason why it has none; None before the end.
+        refused: Tool calls that were not allowed.
     """
 
     kept = False
 
-    def __init__(self, registry: SessionRegistry, caller: Caller) -> None:
+    def __init__(self, registry: SessionRegistry, caller: Caller, *, allow_tools: bool = False) -> None:
         self._null_wire = wire = _NullWire()
         super().__init__(wire, JSON, registry, caller)
         self.ended: asyncio.Future[None] = registry.loop.create_future()
         self.ending: Ending | None = None
+        self.refused: list[CallId] = []
+        self._allow_tools = allow_tools
 
     @property
     def fold(self) -> TurnFold | None:
@@ -101,11 +114,26 @@ class BatchConnection(Connection):
                 self._end(ending)
         elif self._host is not None:
             self._null_wire.frames = None
+            if self._host.core.tools.awaited():
+                # Not within the step of the core in which the call begins to wait.
+                self._registry.loop.call_soon(self._answer_calls)
 
     def close(self, code: Code) -> None:
         """End the connection with a code."""
         super().close(code)
         self._end(code)
+
+    def _answer_calls(self) -> None:
+        if self._host is None or self._closing:
+            return
+        for call_id, kind in list(self._host.core.tools.awaited().items()):
+            allowed = kind is ToolDecision and self._allow_tools
+            if not allowed:
+                self.refused.append(call_id)
+            if kind is ToolDecision:
+                self.take(ToolDecision(call_id=call_id, allow=allowed))
+            else:
+                self.take(ToolOutput(call_id=call_id, error=_NO_CLIENT))
 
     def _rejection(self) -> Ending | None:
         for frame in self._null_wire.frames or ():
@@ -140,6 +168,7 @@ class Batch:
         self.results: asyncio.Queue[BatchResult] = asyncio.Queue()
         self._registry = registry
         self._caller = caller
+        self._allow_tools = request.allow_tools
         self._item_s = _at_most(limits.batch_item_s, request.item_timeout_ms)
         self._until = registry.loop.time() + _at_most(limits.batch_s, request.timeout_ms)
         self._over = False
@@ -159,7 +188,7 @@ class Batch:
             self.results.put_nowait(result)
 
     async def _answer(self, index: int, item: BatchInput) -> BatchResult:
-        connection = BatchConnection(self._registry, self._caller)
+        connection = BatchConnection(self._registry, self._caller, allow_tools=self._allow_tools)
         left = self._until - self._registry.loop.time()
         try:
             question = InputText(id=_INPUT, text=item.text, metadata=item.metadata)
@@ -197,7 +226,14 @@ def _result(index: int, item: BatchInput, connection: BatchConnection, in_time: 
         retryable=retryable,
         text="" if fold is None else whole_text(fold.main_lane),
         usage=usage,
+        refused_tools=[] if fold is None else _names(fold, connection.refused),
     )
+
+
+def _names(fold: TurnFold, calls: Sequence[CallId]) -> list[str]:
+    """Return the names of tools without repetition."""
+    tools = {call_id: tool for lane in fold.lanes.values() for call_id, tool in lane.tools.items()}
+    return list(dict.fromkeys(tools[call_id].name for call_id in calls if call_id in tools))
 
 
 def _at_most(limit_s: float, asked_ms: int | None) -> float:

@@ -18,7 +18,8 @@ from bargein_protocol import BatchInput, BatchRequest, BatchResult, ErrorEvent, 
 from ..channel import OPEN_TIMEOUT_S, is_loopback
 from ..errors import BargeinError, ConnectError
 from ..sse_channel import readable, stream_errors
-from .terminal import escape_json, neutralise
+from .consent import REFUSED_EXIT_CODE, Policy, refusals
+from .terminal import escape_json, moves_cursor, neutralise
 
 MAX_INPUTS = 500
 MAX_BYTES = 1024 * 1024
@@ -92,7 +93,7 @@ class ProgressBar:
     def __init__(self, total: int, out: TextIO) -> None:
         self._total = total
         self._out = out
-        self._shown = out.isatty()
+        self._shown = moves_cursor(out)
 
     def show(self, done: int, failed: int) -> None:
         """Draw the bar."""
@@ -119,10 +120,12 @@ class Writer:
     Attributes:
         done: Number of results so far.
         failed: Number of results with another status than `completed`.
+        refused: Names of the tools that were refused.
     """
 
     def __init__(self, write: Callable[[BatchResult], None]) -> None:
         self.done = self.failed = 0
+        self.refused: list[str] = []
         self._write = write
         self._next = 0
         self._early: dict[int, BatchResult] = {}
@@ -131,13 +134,16 @@ class Writer:
         """Add a result, in any order."""
         self.done += 1
         self.failed += result.status != "completed"
+        self.refused += result.refused_tools
         self._early[result.index] = result
         while (ready := self._early.pop(self._next, None)) is not None:
             self._next += 1
             self._write(ready)
 
 
-async def run_batch(url: str, file: str, *, token: str | None, concurrency: int | None) -> int:
+async def run_batch(
+    url: str, file: str, *, token: str | None, concurrency: int | None, policy: Policy = "refuse"
+) -> int:
     """Answer the inputs of a file; write a line of JSON for each, in order.
 
     Args:
@@ -145,9 +151,10 @@ async def run_batch(url: str, file: str, *, token: str | None, concurrency: int 
         file: Name of the file; `-` for standard input.
         token: A credential.
         concurrency: Number of inputs answered at a time; None for the server's limit.
+        policy: Answer to tool calls that need consent; a batch cannot ask.
 
     Returns:
-        0 when all inputs completed, else 1.
+        0 when all inputs completed, 1 when one did not, 3 when all did but tools were refused without `--no`.
 
     Raises:
         BargeinError: A line is not a valid input, or the server answers no batches.
@@ -166,22 +173,23 @@ async def run_batch(url: str, file: str, *, token: str | None, concurrency: int 
     try:
         for part in in_requests(inputs):
             first = writer.done
-            async for result in _answers(url, part, token, concurrency):
+            request = BatchRequest(inputs=list(part), concurrency=concurrency, allow_tools=policy == "yes")
+            async for result in _answers(url, request, token):
                 writer.add(msgspec.structs.replace(result, index=first + result.index))
                 bar.show(writer.done, writer.failed)
     finally:
         bar.clear()
     if writer.failed:
         print(f"bargein: {writer.failed} of {len(inputs)} failed", file=sys.stderr)
+    if writer.refused and policy != "no":
+        print(f"bargein: {refusals(writer.refused, policy)}", file=sys.stderr)
+        return 1 if writer.failed else REFUSED_EXIT_CODE
     return 1 if writer.failed else 0
 
 
-async def _answers(
-    url: str, inputs: Sequence[BatchInput], token: str | None, concurrency: int | None
-) -> AsyncIterator[BatchResult]:
+async def _answers(url: str, request: BatchRequest, token: str | None) -> AsyncIterator[BatchResult]:
     """Yield a result for every input; an input without an answer fails."""
-    missing = dict(enumerate(inputs))
-    request = BatchRequest(inputs=list(inputs), concurrency=concurrency)
+    missing = dict(enumerate(request.inputs))
     async for result in _ask(batch_url(url), request, token):
         missing.pop(result.index, None)
         yield result

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
-import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
-import bargein_protocol as bp
-
 from ..errors import BargeinError, InputRejected, RequestRefused, SessionClosed, TooLarge, TooManyPending
 from ..session import ClientSession
 from ..turn import ClientTurn
+from .consent import REFUSED_EXIT_CODE, Consent, Policy
+from .lines import read_lines
 from .notices import Notices, connected
-from .oneshot import on_sigint
+from .oneshot import on_sigint, print_event
 from .screen import PlainScreen, Screen
 from .view import TurnView
 
@@ -30,13 +28,26 @@ class Chat:
         session: The session with the agent.
         screen: Output.
         leave: Called when the user wants to leave.
+        policy: Answer to tool calls that wait for this client.
+        as_json: Whether `run` prints every event as a line of JSON; the screen then gets no notices.
 
     Attributes:
         refused: Whether a line was refused, by the server or before it was sent.
+        consent: The tool calls that wait for this client.
     """
 
-    def __init__(self, session: ClientSession, screen: Screen, leave: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        session: ClientSession,
+        screen: Screen,
+        leave: Callable[[], None],
+        *,
+        policy: Policy = "ask",
+        as_json: bool = False,
+    ) -> None:
         self.refused = False
+        self.consent = Consent(session, screen, policy)
+        self._as_json = as_json
         self._session = session
         self._screen = screen
         self._leave = leave
@@ -48,11 +59,17 @@ class Chat:
         self._view: TurnView | None = None
 
     async def run(self) -> None:
-        """Show notices until the session is over.
+        """Show notices, or print events, until the session is over.
 
         Raises the reason unless the session was closed on purpose.
         """
-        await Notices(self._screen).follow(self._session.events())
+        stream = self._session.events()
+        if self._as_json:
+            with suppress(SessionClosed):
+                async for event in stream:
+                    print_event(event)
+        else:
+            await Notices(self._screen).follow(stream)
         await self._session.closed()
 
     @property
@@ -65,9 +82,11 @@ class Chat:
         text = text.strip()
         if not text:
             return
-        if text in ("/yes", "/no") and self._view is not None and self._view.asked and self._turn is not None:
-            call_id = self._view.asked.pop(0)
-            self._decide(call_id, allow=text == "/yes")
+        try:
+            if self.consent.answer(text):
+                return
+        except BargeinError as error:
+            self._screen.line("mark", str(error))
             return
         if self.busy and self._view is not None:
             self._view.cut()
@@ -128,7 +147,9 @@ class Chat:
                 # A lost session applies nothing of an unanswered request, so it may be sent again.
                 self._turn = turn = self._session.send(text, on_busy="interrupt")
             async for event in turn:
-                self._view.show(event)
+                if not self._as_json:
+                    self._view.show(event)
+                self.consent.take(event)
         except RequestRefused as refused:
             self.refused = True
             self._screen.line("mark", str(refused))
@@ -136,12 +157,6 @@ class Chat:
             self._screen.end_line()  # the session is over; `run` raises the reason
         finally:
             self._screen.status(None)
-
-    def _decide(self, call_id: bp.CallId, *, allow: bool) -> None:
-        try:
-            self._session.send_tool_decision(call_id, allow=allow)
-        except BargeinError as error:
-            self._screen.line("mark", str(error))
 
     async def _interrupt(self, turn: ClientTurn) -> None:
         try:
@@ -156,25 +171,44 @@ class Chat:
         return task
 
 
-async def chat_lines(url: str, token: str | None) -> int:
+async def chat_lines(
+    url: str, token: str | None, *, policy: Policy | None = None, as_json: bool = False
+) -> int:
     """Answer the lines of standard input.
 
     At a terminal a line interrupts the running turn; from a pipe each line waits for the answer to the
     line before it.
 
+    Args:
+        url: URL of the server's socket.
+        token: A credential.
+        policy: Answer to tool calls that wait for this client; None asks at a terminal and refuses elsewhere.
+        as_json: Whether to print events in place of the answers.
+
     Returns:
-        The exit code: 130 after Ctrl-C, 1 when a line of a pipe was refused, else 0.
+        The exit code: 130 after Ctrl-C, 1 when a line of a pipe was refused, 3 when tools were refused
+        because there was no terminal to ask, else 0.
     """
     screen = PlainScreen()
+    at_terminal = sys.stdin.isatty()
     async with connected(url, token) as session:
         left = asyncio.Event()
-        chat = Chat(session, screen, left.set)
+        chat = Chat(
+            session,
+            screen,
+            left.set,
+            policy=policy or ("ask" if at_terminal else "refuse"),
+            as_json=as_json,
+        )
         running = asyncio.create_task(chat.run())
-        talking = asyncio.create_task(_talk(chat, wait=not sys.stdin.isatty()))
+        talking = asyncio.create_task(_talk(chat, wait=not at_terminal))
         leaving = asyncio.create_task(left.wait())
         with on_sigint(chat.press_break):
             try:
                 await asyncio.wait([running, talking, leaving], return_when=asyncio.FIRST_COMPLETED)
+                if as_json and talking.done() and not running.done():
+                    await session.close()  # the stream of events ends behind the last one
+                    await asyncio.wait([running])
             finally:
                 for task in (running, talking, leaving):
                     if not task.done():
@@ -185,7 +219,9 @@ async def chat_lines(url: str, token: str | None) -> int:
             running.result()
         if left.is_set():
             return 130
-        return 1 if chat.refused and not sys.stdin.isatty() else 0
+        if chat.refused and not at_terminal:
+            return 1
+        return REFUSED_EXIT_CODE if chat.consent.refused else 0
 
 
 async def _talk(chat: Chat, *, wait: bool) -> None:
@@ -195,31 +231,3 @@ async def _talk(chat: Chat, *, wait: bool) -> None:
         if wait:
             await chat.idle()
     await chat.idle()
-
-
-def read_lines() -> asyncio.Queue[str | None]:
-    """Read standard input in a thread; None marks the end.
-
-    The thread reads the file descriptor directly, because a thread waiting in `sys.stdin` holds a lock
-    that the interpreter needs at exit. The event loop can read pipes, but files and terminals not on
-    every platform.
-    """
-    loop = asyncio.get_running_loop()
-    queue: asyncio.Queue[str | None] = asyncio.Queue()
-
-    def put(line: str | None) -> None:
-        with suppress(RuntimeError):  # the loop is closed, so the line is not needed
-            loop.call_soon_threadsafe(queue.put_nowait, line)
-
-    def read() -> None:
-        rest = b""
-        while data := os.read(sys.stdin.fileno(), 65_536):
-            *whole, rest = (rest + data).split(b"\n")
-            for line in whole:
-                put(line.decode(errors="replace"))
-        if rest:
-            put(rest.decode(errors="replace"))
-        put(None)
-
-    threading.Thread(target=read, name="bargein-stdin", daemon=True).start()
-    return queue

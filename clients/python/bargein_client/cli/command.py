@@ -11,25 +11,27 @@ from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from io import TextIOWrapper
 from typing import Any
+from urllib.parse import urlsplit
 
 from bargein_protocol import __version__, errors
 
-from ..channel import NOT_FOUND
+from ..channel import NOT_FOUND, is_loopback
 from ..errors import AccessDenied, BargeinError, ConnectError
 from ..sse_channel import is_available
 from ..transports import NOT_A_URL, SESSION_PATH, session_url
 from .batch import run_batch
+from .consent import Policy
 from .oneshot import send_once
-from .terminal import one_line
+from .terminal import moves_cursor, one_line
 
-DEFAULT_URL = "ws://localhost:8000"
+DEFAULT_URL = "localhost:8000"
 INSTALL = 'pip install "bargein[cli]"'
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code.
 
-    The code is 0, 1 for a failure, or 130 for an interrupt.
+    The code is 0, 1 for a failure, 3 for a refused tool, or 130 for an interrupt.
 
     Wrong arguments exit with 2.
     """
@@ -54,42 +56,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MissingExtra as missing:
         return _fail(str(missing))
     except BargeinError as error:
-        return _fail(str(error), _hint(error))
+        return _fail(str(error), _hint(error, options.url))
 
 
 class MissingExtra(Exception):  # named like the package's errors, without a suffix
     """An optional dependency is not installed; the message has the remedy."""
 
 
-def _url(given: str) -> str:
-    """Return the URL of sessions for a URL, or for a host and the path under which a proxy serves it."""
-    if "://" not in given:
-        host, _, path = given.rstrip("/").partition("/")
-        prefix = f"/{path}".removesuffix(SESSION_PATH).rstrip("/")
-        given = f"ws://{host}{prefix}{SESSION_PATH}"
-    return session_url(given)
-
-
 def _command(options: argparse.Namespace) -> Coroutine[Any, Any, int]:
-    url = _url(options.url)
+    url = session_url(options.url)
     token: str | None = options.token
+    policy: Policy | None = options.policy
+    if token is not None and urlsplit(url).scheme == "ws" and not is_loopback(url):
+        _warn(f"the token goes to {urlsplit(url).hostname} without encryption; wss:// encrypts it")
     if options.command == "batch":
         if not is_available():
             raise MissingExtra(f"batch needs httpx2: {INSTALL}")
-        return run_batch(url, options.file, token=token, concurrency=options.concurrency)
+        return run_batch(
+            url, options.file, token=token, concurrency=options.concurrency, policy=policy or "refuse"
+        )
     if options.command == "send":
-        return send_once(url, options.text, token=token, as_json=options.json)
-    if sys.stdin.isatty() and sys.stdout.isatty():
+        asks = sys.stdin.isatty() and sys.stderr.isatty()
+        policy = policy or ("ask" if asks else "refuse")
+        return send_once(url, options.text, token=token, as_json=options.json, policy=policy)
+    if sys.stdin.isatty() and moves_cursor(sys.stdout) and not options.json:
         try:
             from .live_screen import chat_live
         except ModuleNotFoundError as missing:
             if (missing.name or "").partition(".")[0] != "prompt_toolkit":
                 raise
             raise MissingExtra(f"chat needs prompt_toolkit: {INSTALL}") from None
-        return chat_live(url, token)
+        return chat_live(url, token, policy=policy)
     from .chat import chat_lines
 
-    return chat_lines(url, token)
+    return chat_lines(url, token, policy=policy, as_json=options.json)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -101,24 +101,34 @@ def _parser() -> argparse.ArgumentParser:
         help="start a conversation; Enter or Ctrl-C interrupts an answer",
         description="Start a conversation with an agent. During an answer, Enter interrupts it with your "
         "next message, and Ctrl-C stops it. Ctrl-C twice within two seconds leaves. Lines from a pipe are "
-        "answered one by one.",
+        "answered one by one. A tool that needs consent is asked about at a terminal and refused elsewhere.",
     )
     send = commands.add_parser(
         "send",
         help="send one message and print the answer",
         description="Send one message. The answer goes to standard output, everything else to standard "
-        "error. Exit code 0: completed, 1: failed, 130: interrupted.",
+        "error. A tool that needs consent is asked about at a terminal and refused elsewhere. Exit code 0: "
+        "completed, 1: failed, 3: completed, but a tool was refused because there was no terminal to ask, "
+        "130: interrupted.",
     )
-    send.add_argument("--json", action="store_true", help="print every event as a line of JSON")
     batch = commands.add_parser(
         "batch",
         help="send the lines of a file and print the answers",
         description="Send the inputs of a file, several at a time. A line of the file is a message, or a "
         "JSON object with `text`, `id` and `metadata`. Standard output gets a line of JSON for each input, "
-        "in order. Exit code 0: all completed, 1: some failed.",
+        "in order. Tools that need consent are refused unless --yes is given. Exit code 0: all completed, "
+        "1: some failed, 3: all completed, but tools were refused.",
     )
+    for command in (chat, send):
+        command.add_argument("--json", action="store_true", help="print every event as a line of JSON")
     for command in (chat, send, batch):
         command.add_argument("--token", type=_utf8, help="a credential; the variable BARGEIN_TOKEN is safer")
+        answer = command.add_mutually_exclusive_group()
+        for word, help_text in (("yes", "allow"), ("no", "deny")):
+            answer.add_argument(
+                f"--{word}", dest="policy", action="store_const", const=word,
+                help=f"{help_text} every tool call that needs consent",
+            )  # fmt: skip
     batch.add_argument("file", type=_utf8, help="file with the inputs; - for standard input")
     batch.add_argument(
         "--concurrency", type=_positive, help="number of inputs at a time (default: the server's limit)"
@@ -128,8 +138,8 @@ def _parser() -> argparse.ArgumentParser:
             "url", nargs="?", type=_utf8, default=DEFAULT_URL,
             help=f"the server (default: {DEFAULT_URL})",
         )  # fmt: skip
-    send.add_argument("url", type=_utf8, help="the server, such as localhost:8000")
-    send.add_argument("text", type=_utf8, help="the message")
+    send.add_argument("url", type=_utf8, help="the server, such as localhost:8000 or wss://chat.example.com")
+    send.add_argument("text", type=_utf8, help="the message; - for standard input")
     return parser
 
 
@@ -153,7 +163,7 @@ def _positive(given: str) -> int:
 _OTHER_CAUSES = re.compile("proxy|TLS|certificate", re.IGNORECASE)
 
 
-def _hint(error: BargeinError) -> str | None:
+def _hint(error: BargeinError, given: str) -> str | None:
     if isinstance(error, ConnectError):
         if error.status in (401, 403) or error.code in (errors.UNAUTHORIZED, errors.FORBIDDEN):
             return "give a credential with --token or in the variable BARGEIN_TOKEN"
@@ -161,6 +171,9 @@ def _hint(error: BargeinError) -> str | None:
             return f"the usual path is {SESSION_PATH}"
         if error.code is not None:
             return None  # a server answered, and said why
+        if "://" not in given and urlsplit(error.url).scheme == "wss" and error.status is None:
+            host = urlsplit(error.url).netloc
+            return f"without a scheme wss:// is taken; for a server without TLS give ws://{host}"
         if error.status is None and error.why != NOT_A_URL and not _OTHER_CAUSES.search(error.why):
             return "is the server running? start one with: bargein-server"
     if isinstance(error, AccessDenied):
@@ -168,9 +181,14 @@ def _hint(error: BargeinError) -> str | None:
     return None
 
 
-def _fail(why: str, hint: str | None = None) -> int:
+def _warn(text: str) -> None:
     with suppress(BrokenPipeError):
-        print(f"bargein: {one_line(why)}", file=sys.stderr)
-        if hint is not None:
+        print(f"bargein: {one_line(text)}", file=sys.stderr)
+
+
+def _fail(why: str, hint: str | None = None) -> int:
+    _warn(why)
+    if hint is not None:
+        with suppress(BrokenPipeError):
             print(f"  {hint}", file=sys.stderr)
     return 1

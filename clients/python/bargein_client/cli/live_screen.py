@@ -30,6 +30,7 @@ from prompt_toolkit.shortcuts import print_formatted_text
 from prompt_toolkit.utils import get_cwidth
 
 from .chat import Chat
+from .consent import Policy
 from .notices import connected
 from .screen import CUT
 from .terminal import Kind, neutralise, one_line
@@ -212,11 +213,11 @@ class LiveScreen:
         return FormattedText([(_STYLES["note"], f"{spinner} {self._status or ''}")])
 
 
-async def chat_live(url: str, token: str | None) -> int:
+async def chat_live(url: str, token: str | None, *, policy: Policy | None = None) -> int:
     """Run a conversation until the user leaves or the session is over."""
     async with connected(url, token) as session:
         screen = LiveScreen(lambda text: chat.send(text), lambda: chat.press_break())
-        chat = Chat(session, screen, screen.leave)
+        chat = Chat(session, screen, screen.leave, policy=policy or "ask")
         screen.line("note", f"connected to {url}")
         screen.line("note", "Enter or Ctrl-C interrupts an answer, Ctrl-C twice leaves")
         running = asyncio.create_task(chat.run())

@@ -12,9 +12,12 @@ import msgspec
 
 import bargein_protocol as bp
 
+from ..errors import BargeinError
 from ..event_reader import EventStream
 from ..events import SessionEvent
 from ..turn import ClientTurn
+from .consent import REFUSED_EXIT_CODE, Consent, Policy
+from .lines import read_lines
 from .notices import Notices, connected
 from .screen import PlainScreen
 from .terminal import escape_json
@@ -25,28 +28,87 @@ EXIT_CODES: dict[bp.TurnStatus, int] = {"completed": 0, "failed": 1, "interrupte
 _encode = msgspec.json.Encoder().encode
 
 
-async def send_once(url: str, text: str, *, token: str | None, as_json: bool) -> int:
+async def send_once(
+    url: str, text: str, *, token: str | None, as_json: bool, policy: Policy = "refuse"
+) -> int:
     """Send one message and print the answer.
 
     Ctrl-C interrupts the answer, a second Ctrl-C leaves.
 
+    Args:
+        url: URL of the server's socket.
+        text: The message; `-` for standard input.
+        token: A credential.
+        as_json: Whether to print events in place of the answer.
+        policy: Answer to tool calls that wait for this client.
+
     Returns:
-        0 when the turn completed, 1 when it failed, 130 when it was interrupted.
+        0 when the turn completed, 1 when it failed, 3 when it completed but tools were refused because there
+        was no terminal to ask, 130 when it was interrupted.
 
     Raises:
         BargeinError: There is no turn, or its end is unknown.
     """
+    if text == "-":
+        text = await asyncio.to_thread(_read_message)
     async with connected(url, token) as session:
         stream = session.events()
         turn = session.send(text)
         breaker = Breaker(turn)
+        screen = PlainScreen()
+        consent = Consent(session, screen, policy, commands=False)
+        answers = Answers(consent)
         with on_sigint(breaker.press):
-            if as_json:
-                await _print_events(stream, turn)
-            else:
-                await _show(stream, turn)
+            try:
+                if as_json:
+                    await _print_events(stream, turn, answers)
+                else:
+                    await _show(stream, turn, screen, answers)
+            finally:
+                await answers.stop()
         ended = await turn.ended()
-    return EXIT_CODES[ended.status]
+    code = EXIT_CODES[ended.status]
+    return REFUSED_EXIT_CODE if code == 0 and consent.refused else code
+
+
+def _read_message() -> str:
+    """Return standard input without the newline at its end."""
+    text = sys.stdin.buffer.read().decode("utf-8-sig", "replace").removesuffix("\n").removesuffix("\r")
+    if not text.strip():
+        raise BargeinError("standard input is empty: expected a message")
+    return text
+
+
+class Answers:
+    """Answers of the user to questions about tools; standard input is read from the first question on.
+
+    Args:
+        consent: The questions.
+    """
+
+    def __init__(self, consent: Consent) -> None:
+        self._consent = consent
+        self._reading: asyncio.Task[None] | None = None
+
+    def take(self, event: SessionEvent) -> None:
+        """Answer or ask about the tool call of an event."""
+        self._consent.take(event)
+        if self._consent.asked and self._reading is None:
+            self._reading = asyncio.create_task(self._read())
+
+    async def stop(self) -> None:
+        """Stop reading."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
+
+    async def _read(self) -> None:
+        lines = read_lines()
+        while (line := await lines.get()) is not None:
+            with suppress(BargeinError):  # the session is over, and its end is reported
+                if not self._consent.answer(line):
+                    self._consent.repeat()
+        self._consent.give_up()
 
 
 class Breaker:
@@ -84,25 +146,31 @@ class on_sigint:  # noqa: N801  # reads as a statement
             asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
 
 
-async def _show(stream: EventStream, turn: ClientTurn) -> None:
-    screen = PlainScreen()
+async def _show(stream: EventStream, turn: ClientTurn, screen: PlainScreen, answers: Answers) -> None:
     view = TurnView(screen)
     notices = asyncio.create_task(Notices(screen).follow(stream))
     try:
         async for event in turn:
             view.show(event)
+            answers.take(event)
     finally:
         screen.end_line()
         notices.cancel()
         await asyncio.wait([notices])
 
 
-async def _print_events(stream: EventStream, turn: ClientTurn) -> None:
+async def _print_events(stream: EventStream, turn: ClientTurn, answers: Answers) -> None:
     async for event in stream:
-        sys.stdout.write(escape_json(_encode(event).decode()) + "\n")
-        sys.stdout.flush()
+        print_event(event)
+        answers.take(event)
         if _settles(event, turn):
             return
+
+
+def print_event(event: SessionEvent) -> None:
+    """Write an event as a line of JSON."""
+    sys.stdout.write(escape_json(_encode(event).decode()) + "\n")
+    sys.stdout.flush()
 
 
 def _settles(event: SessionEvent, turn: ClientTurn) -> bool:

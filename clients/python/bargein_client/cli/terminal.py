@@ -56,9 +56,14 @@ def escape_json(text: str) -> str:
     return _NOT_SHOWN.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 
+def moves_cursor(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal that can redraw a line."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
 def is_colourful(stream: TextIO) -> bool:
     """Return whether a stream shows colours (no-color.org)."""
-    return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+    return moves_cursor(stream) and not os.environ.get("NO_COLOR")
 
 
 def paint(kind: Kind, text: str) -> str:

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
-import msgspec
-
 import bargein_protocol as bp
 
 from ..events import SessionEvent, TurnSnapshot
 from .screen import CUT, Screen
-from .terminal import escape_json
-
-_PLAIN_NAME = re.compile(r"a tool|[\w.:/-]+")
 
 CUT_SHORT = {
     "length": "cut off: the model reached its limit",
@@ -27,13 +20,9 @@ class TurnView:
 
     Args:
         screen: Output.
-
-    Attributes:
-        asked: Tool calls that wait for the user's decision, oldest first.
     """
 
     def __init__(self, screen: Screen) -> None:
-        self.asked: list[bp.CallId] = []
         self._screen = screen
         self._shown = ""
         self._source = ""
@@ -77,14 +66,6 @@ class TurnView:
             self._tools[event.call_id] = event.name
         elif isinstance(event, bp.ToolRunning):
             self._screen.status(f"running {self._name(event.call_id)}")
-        elif isinstance(event, bp.ToolConfirm):
-            self.asked.append(event.call_id)
-            # The question shows exactly what the tool gets.
-            arguments = escape_json(msgspec.json.encode(event.arguments).decode())
-            name = self._name(event.call_id)
-            if not _PLAIN_NAME.fullmatch(name):
-                name = escape_json(msgspec.json.encode(name).decode())
-            self._screen.line("mark", f"may {name} run with {arguments}?  /yes  /no")
         elif isinstance(event, bp.ToolResult):
             what = event.error if event.status == "failed" and event.error else event.status
             self._screen.line("note", f"{self._name(event.call_id)}: {what}")
@@ -111,7 +92,6 @@ class TurnView:
 
     def _end(self, ended: bp.TurnEnded) -> None:
         self._screen.status(None)
-        self.asked.clear()
         if ended.status == "interrupted":
             self.cut()
             how = "" if ended.reason == "client" else f" \u00b7 {ended.reason}"
