@@ -2,7 +2,7 @@
 
     cli → launcher → serving, app → endpoints → transport → hosting → core → settings → protocol
                                 guard, stores, telemetry ┘     ↑
-    examples → agents, streams → agent ────────────────────────┘   nothing imports agents but app and cli
+    examples → agents, voice, streams → agent ─────────────────┘   nothing imports agents but app and cli
     client → protocol, never server
 
 Imports are read from the source, those inside functions and behind `TYPE_CHECKING` too: an arrow that
@@ -40,6 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "agent": {"turn_host", "core"} | _under_core,
     "streams": {"agent", "protocol"},
     "agents": {"agent", "streams"} | _under_core,
+    "voice": {"agent", "streams"} | _under_core,
     "frameworks": {"agent", "agents"} | _under_core,
     "examples": {"agent", "agents", "frameworks", "streams"} | _under_core,
     "telemetry": {"core"} | _under_core,
@@ -70,6 +71,12 @@ IMPURE = {
 ONLY_IN = {
     "openai": {"agents"},
     "xllamacpp": {"agents"},
+    "ctranslate2": {"voice"},
+    "faster_whisper": {"voice"},
+    "onnxruntime": {"voice"},
+    "piper": {"voice"},
+    "samplerate": {"voice"},
+    "tokenizers": {"voice"},
     "agents": {"frameworks"},
     "langchain_core": {"examples", "frameworks"},
     "langgraph": {"frameworks"},

