@@ -1,6 +1,6 @@
 """Imports go only downwards, between rooms and between files, and files stay small.
 
-    cli → launcher → serving, app → endpoints → transport → hosting → core → settings → protocol
+    cli → launcher → serving, app → endpoints → cluster → transport → hosting → core → settings → protocol
                                 guard, stores, telemetry ┘     ↑
     examples → agents, voice, streams → agent ─────────────────┘   nothing imports agents but app and cli
     client → protocol, never server
@@ -29,7 +29,8 @@ PACKAGES = {
 _under_core = {"settings", "protocol"}
 _under_hosting = {"agent", "turn_host", "core", "guard", "stores", "telemetry"} | _under_core
 _under_transport = {"hosting"} | _under_hosting
-_under_app = {"endpoints", "agents", "transport", "hosting"} | _under_hosting
+_under_cluster = {"transport"} | _under_transport
+_under_app = {"endpoints", "agents", "cluster", "transport", "hosting"} | _under_hosting
 
 ALLOWED: dict[str, set[str]] = {
     "protocol": set(),
@@ -48,12 +49,13 @@ ALLOWED: dict[str, set[str]] = {
     "stores": {"core"} | _under_core,
     "hosting": _under_hosting,
     "transport": _under_transport,
-    "endpoints": {"transport"} | _under_transport,
-    "serving": {"transport", "hosting"} | _under_hosting,
+    "cluster": _under_cluster,
+    "endpoints": {"cluster"} | _under_cluster,
+    "serving": {"cluster"} | _under_cluster,
     "app": _under_app,
-    "launcher": {"app", "serving"} | _under_app - {"agents"},
+    "launcher": {"app", "cluster", "serving"} | _under_app - {"agents"},
     "sessions_command": {"core", "stores"} | _under_core,
-    "cli": {"launcher", "server", "examples", "sessions_command", "settings_reader"} | _under_app,
+    "cli": {"launcher", "serving", "server", "examples", "sessions_command", "settings_reader"} | _under_app,
     "server": {"app", "settings_reader", "launcher", "serving", "transport"} | _under_transport,
     "client": {"protocol"},
 }

@@ -107,8 +107,9 @@ def create_app(
         existing: SessionRegistry | None = getattr(app.state, "sessions", None)
         if existing is None or existing.loop is not asyncio.get_running_loop():
             existing = app.state.sessions = SessionRegistry(
-                agent, limits, telemetry, of_startup or context, kept_in, history
-            )
+                agent, limits, telemetry, of_startup or context, kept_in, history,
+                getattr(app.state, "node", None),
+            )  # fmt: skip
         return existing
 
     telemetry, metrics = set_up(limits, lambda: _gauges(sessions()), lambda: admission.refusals)

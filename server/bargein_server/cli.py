@@ -8,13 +8,15 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from . import __version__
 from .agent import Agent, NotAnAgent
+from .cluster.worker import Worker, worker_of
 from .guard.authentication import BadTokens, BearerTokens, tokens_of_environment, tokens_of_file
 from .guard.origins import BadOrigin
 from .launcher import BadRootPath, Launcher, NotProtected, NotStarted, print_address
+from .serving.supervisor import NotSupported, supervise
 from .sessions_command import main as sessions_main
 from .settings import Settings
 from .settings_reader import (
@@ -35,6 +37,8 @@ log = logging.getLogger("bargein.server")
 AGENTS = ("demo", "tone", "model", "openai", "local")
 DEFAULT_AGENT = "demo"
 
+MAX_WORKERS = 64
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve an agent until SIGINT or SIGTERM.
@@ -47,9 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(sessions_main(given[1:], DEFAULT_AGENT))
     parser = _parser()
     options = parser.parse_args(given)
+    worker = worker_of(os.environ)
     try:
-        launcher = _launcher(options)
+        if options.workers > 1 and worker is None:
+            sys.exit(_supervise(options, given))
+        launcher = _launcher(options, worker)
     except (
+        NotSupported,
         SettingsError,
         NotAnAgent,
         NotProtected,
@@ -65,12 +73,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         launcher.listen()
     except OSError as error:
-        print(f"bargein-server: {error.strerror or error}", file=sys.stderr)
-        sys.exit(3)
+        _not_listening(error)
     try:
         launcher.run()
     except NotStarted:
         sys.exit(3)
+
+
+def _not_listening(error: OSError) -> NoReturn:
+    print(f"bargein-server: {error.strerror or error}", file=sys.stderr)
+    sys.exit(3)
+
+
+def _supervise(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    """Run several workers until a signal; return the exit status."""
+    settings = settings_from(_given_settings(options))
+    _configure_logging(options.log_level, options.log_format)
+    try:
+        return supervise(options.workers, arguments, options.host, options.port, settings, os.environ)
+    except OSError as error:
+        _not_listening(error)
 
 
 class AgentNotFound(ValueError):
@@ -105,7 +127,7 @@ def load_agent(target: str) -> Agent:
     return found  # type: ignore[no-any-return]
 
 
-def _launcher(options: argparse.Namespace) -> Launcher:
+def _launcher(options: argparse.Namespace, worker: Worker | None) -> Launcher:
     settings = settings_from(_given_settings(options))
     agent = _agent(options)
     name = options.target or options.agent or DEFAULT_AGENT
@@ -124,8 +146,19 @@ def _launcher(options: argparse.Namespace) -> Launcher:
         name=_name(options, agent),
         uvicorn_level="info" if options.log_level == "debug" else "warning",
         announce=_log_address if options.log_format == "json" else print_address,
-        store=options.store if options.store is not None else default_url(name, os.environ),
+        store=_store(options, name, worker),
+        worker=worker,
     )
+
+
+def _store(options: argparse.Namespace, name: str, worker: Worker | None) -> str:
+    """Return the URL of the store."""
+    if options.store is None:
+        return "none" if worker is not None else default_url(name, os.environ)
+    given: str = options.store
+    if worker is not None and given.startswith("sqlite:"):
+        raise BadStore("a file of SQLite serves one process: leave --workers or --store out")
+    return given
 
 
 def _name(options: argparse.Namespace, agent: Agent) -> str:
@@ -210,7 +243,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_agent(parser)
     _add_address(parser)
     parser.add_argument(
-        "--workers", type=_workers, default=1, help="number of processes; only 1 is supported"
+        "--workers",
+        type=_workers,
+        default=os.environ.get("BARGEIN_WORKERS", "1"),
+        metavar="N",
+        help="number of processes that share the port, each on one core (BARGEIN_WORKERS; default: 1)",
     )
     parser.add_argument("--version", action="version", version=f"bargein-server {__version__}")
     access = parser.add_argument_group("Access")
@@ -309,9 +346,9 @@ def _port(text: str) -> int:
 
 
 def _workers(text: str) -> int:
-    if text != "1":
-        raise argparse.ArgumentTypeError("sessions live in one process for now; run several servers instead")
-    return 1
+    if not text.isdecimal() or not 0 < int(text) <= MAX_WORKERS:
+        raise argparse.ArgumentTypeError(f"expected 1 to {MAX_WORKERS}, got {text!r}")
+    return int(text)
 
 
 def settings_from_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -16,6 +16,8 @@ from typing import NoReturn
 
 from .agent import Agent, NotAnAgent
 from .app import SESSION_PATH, UnderPrefix, create_app, request_stop, shut_down_sessions
+from .cluster.node import Node
+from .cluster.worker import Control, Worker
 from .guard.authentication import Authenticator, BadTokens, BearerTokens, tokens_of_environment
 from .guard.origins import BadOrigin
 from .serving.gc_tuning import MemoryWatch, tune_gc
@@ -65,6 +67,7 @@ class Launcher:
         uvicorn_level: Log level of uvicorn.
         announce: Called with the name and the WebSocket URL when the server listens; None to print them.
         store: Where conversations are kept when the process ends; None for memory only.
+        worker: The worker that this process is, when a supervisor has started it.
 
     Raises:
         BadRootPath: `root_path` is not a path.
@@ -88,6 +91,7 @@ class Launcher:
         uvicorn_level: str = "warning",
         announce: Callable[[str, str], None] | None = None,
         store: str | Store | None = None,
+        worker: Worker | None = None,
     ) -> None:
         if authenticator is None and not insecure and not _is_loopback(host):
             raise NotProtected(host)
@@ -103,7 +107,7 @@ class Launcher:
         self._config = uvicorn_config(served, limits, host, port, uvicorn_level)
         self._server = Server(
             self._config,
-            lambda: shut_down_sessions(self._app),
+            self._drain,
             self._listening,
             flush,
             lambda urgent: request_stop(self._app, urgent=urgent),
@@ -113,6 +117,12 @@ class Launcher:
         self._cleanup_s = limits.cleanup_grace_s + limits.cleanup_kill_s
         self._used = False
         self._sockets: list[socket.socket] = []
+        self._worker = worker
+        self._node: Node | None = None
+        self._control: Control | None = None
+        if worker is not None:
+            self._node = self._app.state.node = Node(worker.place, self._server.adopt)
+            self._control = Control(worker, self._server.stop, self._node.leave_to)
 
     def listen(self) -> None:
         """Bind the address; `run` and `serve` do this when it was not done before.
@@ -123,12 +133,20 @@ class Launcher:
         if self._sockets:
             return
         try:
-            self._sockets.append(listening_socket(self._host, self._config.port, self._stalled_s))
+            self._sockets.append(self._listener())
         except OSError as error:
             message = f"cannot listen on {self._host}:{self._config.port}: {error.strerror}"
             if error.errno == errno.EADDRINUSE:
                 message += "; is another server running there? Give port 0 for a free one, or another port"
             raise type(error)(error.errno, message) from error
+
+    def _listener(self) -> socket.socket:
+        worker = self._worker
+        if worker is None:
+            return listening_socket(self._host, self._config.port, self._stalled_s)
+        if worker.listener is not None:
+            return socket.socket(fileno=worker.listener)
+        return listening_socket(self._host, worker.port, self._stalled_s, shared=True)
 
     def run(self) -> None:
         """Serve until SIGINT, SIGTERM or SIGHUP, in an event loop of its own.
@@ -208,8 +226,25 @@ class Launcher:
         if not self._server.started:
             raise NotStarted("the server did not start; the log has the cause")
 
+    async def _drain(self) -> int:
+        stuck = await shut_down_sessions(self._app)
+        if self._node is not None and self._control is not None:
+            await self._node.stop()
+            self._control.close()
+            self._control.clean_up()
+        return stuck
+
     def _listening(self, port: int) -> None:
-        self._announce(self._name, f"ws://{_url_host(self._host)}:{port}{self._path}")
+        if self._node is not None and self._control is not None:
+            try:
+                self._node.start(self._app.state.sessions, self._app.state.admission)
+            except OSError as error:  # the supervisor is gone and has removed the folder
+                log.error("the worker stops, because other workers cannot reach it: %s", error)
+                self._server.stop()
+                return
+            self._control.watch()
+        if self._worker is None or self._worker.announces:
+            self._announce(self._name, f"ws://{_url_host(self._host)}:{port}{self._path}")
 
 
 def run(

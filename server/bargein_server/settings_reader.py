@@ -19,7 +19,7 @@ from .settings import Settings
 PREFIX = "BARGEIN_"
 """Prefix of the environment variables."""
 
-OTHER_VARIABLES = ("BARGEIN_HOST", "BARGEIN_PORT", "BARGEIN_STORE", "BARGEIN_TOKEN")
+OTHER_VARIABLES = ("BARGEIN_HOST", "BARGEIN_PORT", "BARGEIN_STORE", "BARGEIN_TOKEN", "BARGEIN_WORKERS")
 """Environment variables of `bargein-server` that are not settings."""
 
 

@@ -19,6 +19,8 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from bargein_server import Agent, Authenticator, HistorySource, Output, Settings, Turn, create_app
 from bargein_server.app import SESSION_PATH, shut_down_sessions
+from bargein_server.cluster.node import Node
+from bargein_server.cluster.place import Place
 from bargein_server.hosting.registry import SessionRegistry
 from bargein_server.serving.server import Server, listening_socket, uvicorn_config
 from bargein_server.stores.interface import Store
@@ -106,6 +108,12 @@ class Serving:
         return f"ws://127.0.0.1:{self.port}{SESSION_PATH}"
 
     @property
+    def node(self) -> Node:
+        """Its place among other servers."""
+        node: Node = self.app.state.node
+        return node
+
+    @property
     def sessions(self) -> SessionRegistry:
         """The sessions; made with the first connection."""
         sessions: SessionRegistry = self.app.state.sessions
@@ -146,6 +154,7 @@ async def serving(
     listener: socket.socket | None = None,
     store: str | Store | None = None,
     history: HistorySource | None = None,
+    place: Place | None = None,
     **settings: Any,
 ) -> AsyncIterator[Serving]:
     """Serve an agent in this event loop until the block ends.
@@ -158,6 +167,7 @@ async def serving(
         listener: Where to listen, instead of a socket of our own.
         store: Where conversations are kept.
         history: The application's own history.
+        place: Its place among other servers that share the sessions.
         settings: The limits.
     """
     limits = Settings(**{"drain_s": 0.0, **settings})
@@ -169,16 +179,21 @@ async def serving(
         config.http, config.ws = "h11", "websockets-sansio"
     ports: list[int] = []
     server = Server(config, lambda: shut_down_sessions(app), ports.append)
+    node = app.state.node = Node(place, server.adopt) if place is not None else None
     # Not `serve()`, which takes the process's signal handlers.
     task = asyncio.create_task(
         server._serve([listener or listening_socket("127.0.0.1", 0, limits.stalled_s)])
     )
     try:
         await until(lambda: ports or task.done(), "the server")
+        if node is not None:
+            node.start(app.state.sessions, app.state.admission)
         yield Serving(server, app, ports[0])
     finally:
         server.should_exit = True
         await task
+        if node is not None:
+            await node.stop()
 
 
 async def counting(turn: Turn) -> AsyncIterator[Output]:

@@ -146,7 +146,7 @@ async def test_an_input_says_whose_part_it_is(tracing: Tracing) -> None:
 async def test_the_handshake_speaks_for_all_inputs_and_an_input_for_itself(tracing: Tracing) -> None:
     """What an input says wins."""
     line = traced(tracing, brief)
-    line.connection._caller.trace = {"traceparent": TRACEPARENT}
+    line.connection.caller.trace = {"traceparent": TRACEPARENT}
     assert parent_of(await turn_of(line, tracing)) == (TRACE_ID, PARENT_ID)
     tracing.clear()
     ask_as_part_of(line, traceparent=f"00-{OTHER_TRACE}-{PARENT_ID}-01")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import Context
 from functools import partial
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from bargein_protocol import (
@@ -23,7 +21,6 @@ from bargein_protocol import (
     SessionOpen,
     Token,
 )
-from bargein_protocol.errors import RESTART
 
 from ..agent import Agent
 from ..core.records import Head
@@ -35,6 +32,7 @@ from ..settings import Settings
 from ..stores.interface import Store, StoredSession
 from ..telemetry import NO_TELEMETRY, Telemetry
 from ..turn_host import HistorySource
+from .elsewhere import ArrivalNumbers, Elsewhere
 from .host import SessionHost
 from .keeper import Keeper
 from .lease import Lease
@@ -45,7 +43,8 @@ from .pacing import FlushScheduler, TimeSlicer
 from .ports import ClientConnection, Closable
 from .restoring import Restorer
 from .session_pool import SessionPool
-from .stopping import Stopping, turns_over, wait_until
+from .shutdown import shut_down
+from .stopping import Stopping
 from .threads import AuthorThreads
 from .turn_ids import turn_ids
 from .upstream import SERVER
@@ -56,10 +55,6 @@ if TYPE_CHECKING:
 
 
 log = RareLog(logging.getLogger("bargein.server"))
-
-
-# Clients that a restarted server can accept per second, handshakes included.
-RECONNECTS_PER_S = 1000.0
 
 # Snapshots that followers have not read yet. One may have 8 MiB.
 MAX_SNAPSHOT_BYTES = 64 * 1024 * 1024
@@ -87,7 +82,8 @@ class SessionRegistry:
         stopping: Requests to stop, which cut the waits of `shut_down` short.
         snapshots: Bytes of the snapshots that followers have not read yet.
         large_bodies: Held while a large body of a request is decoded.
-        connection_numbers: Source of ascending numbers for connections.
+        arrivals: Source of ascending numbers for connections.
+        elsewhere: Sessions of other processes; None in a server of one process.
         telemetry: Telemetry of the server.
         keeper: Keeper of its sessions; None without a store.
         history: The application's own history; None without one.
@@ -103,6 +99,7 @@ class SessionRegistry:
         context: Context | None = None,
         store: Store | None = None,
         history: HistorySource | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self.agent = agent
         self.settings = settings
@@ -128,7 +125,8 @@ class SessionRegistry:
         self.threads = AuthorThreads(self.loop, settings)
         self.streams: set[Closable] = set()
         self.large_bodies = asyncio.Lock()
-        self.connection_numbers = count(1)
+        self.arrivals = ArrivalNumbers()
+        self.elsewhere = elsewhere
         self._hosts = SessionPool(settings.max_sessions, settings.max_kept_bytes, settings.max_client_share)
         self.snapshots = SnapshotBudget(MAX_SNAPSHOT_BYTES)
         self._http_client: httpx2.AsyncClient | None = None
@@ -188,7 +186,9 @@ class SessionRegistry:
         if host is None:
             if not self._make_room(owner):
                 return None
-            session_id = SessionId("s_" + secrets.token_hex(12))
+            # The name of the process leads other processes to the session.
+            name = self.elsewhere.name if self.elsewhere is not None else ""
+            session_id = SessionId(f"s_{name}{secrets.token_hex(12 - len(name) // 2)}")
             host = self._create(codec, principal, owner, connection.kept, session_id)
         elif connection.number < host.newest:
             # The newest connection wins, also when the first frame of an older one was delayed.
@@ -245,6 +245,10 @@ class SessionRegistry:
     def share_used(self, owner: str) -> bool:
         """Return whether a client is refused a session while others would get one."""
         return self._hosts.share_used(owner)
+
+    def has(self, session_id: SessionId) -> bool:
+        """Return whether a session is in memory."""
+        return self._hosts.has(session_id)
 
     def find(self, session_id: SessionId, principal: str | None) -> SessionHost | None:
         """Return a session of this principal, None without one."""
@@ -358,43 +362,11 @@ class SessionRegistry:
             )
         return self._http_client
 
+    def take_http_client(self) -> httpx2.AsyncClient | None:
+        """Return and forget the HTTP client, if one was made."""
+        client, self._http_client = self._http_client, None
+        return client
+
     async def shut_down(self) -> int:
-        """Stop in order: drain, end the remaining turns, release resources.
-
-        Every client is asked to reconnect after a random time, so that they do not all come together.
-        Turns have `drain_s` to complete; then they fail with `shutdown`. Their cleanups have the usual
-        bound, in which tools that outlived their turns may finish. A second request to stop ends these waits.
-        Cancelling it leaves the rest undone.
-
-        Returns:
-            The number of turn tasks that have not ended. They cannot be killed: only the end of the
-            process ends them.
-        """
-        self.draining = True
-        spread_s = max(1.0, len(self._hosts) / RECONNECTS_PER_S)
-        for host in self:
-            host.act(host.core.drain, random.uniform(0, spread_s))
-        await turns_over(self, self.loop.time() + self.settings.drain_s, self.stopping.hurried)
-        for host in self:
-            host.act(host.core.shut_down)
-        if self.keeper is not None:
-            await self.keeper.flush()  # clients learn of the ends when these are stored
-        tasks = {task for host in self for task in host.tasks()} | self.abandoned | self.background
-        hurried, kill_s = self.stopping.hurried, self.settings.cleanup_kill_s
-        await wait_until(tasks, self.settings.cleanup_grace_s + kill_s, hurried)
-        if self.background:
-            for task in self.background:
-                task.cancel()
-            await wait_until(self.background, kill_s, hurried)
-        if hurried.is_set() and (rest := {task for task in tasks if not task.done()}):
-            await asyncio.wait(rest, timeout=kill_s)
-        for stream in tuple(self.streams):
-            stream.close(RESTART)
-        if self._http_client is not None:
-            client, self._http_client = self._http_client, None
-            await client.aclose()
-        for host in self:
-            host.telemetry.closed("shutdown")
-        if self.keeper is not None:
-            await self.keeper.stop()
-        return sum(not task.done() for task in tasks)
+        """Stop in order; return the number of turn tasks that have not ended (`shutdown`)."""
+        return await shut_down(self)

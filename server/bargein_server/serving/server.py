@@ -18,11 +18,12 @@ import asyncio
 import logging
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -30,8 +31,8 @@ from starlette.types import ASGIApp
 from ..core.author_code import Contained
 from ..hosting.upstream import TURN_STREAMS
 from ..settings import Settings
+from ..transport.movable_protocol import MovableProtocol, adopt
 from ..transport.sockets import Sockets
-from ..transport.websocket_protocol import BargeinProtocol
 from .http_protocol import BoundedHttpProtocol, invalid_requests
 
 NOTSENT_BYTES = 4096
@@ -43,13 +44,18 @@ read of many such buffers delays the next interrupt."""
 _MAX_INT = 2**31 - 1
 
 
-def listening_socket(host: str, port: int, stalled_s: float) -> socket.socket:
+SHARES_PORTS = sys.platform == "linux"
+"""Whether the kernel spreads connections over the sockets of one port; macOS gives all to one of them."""
+
+
+def listening_socket(host: str, port: int, stalled_s: float, *, shared: bool = False) -> socket.socket:
     """Return a bound socket.
 
     Args:
         host: An address, or a name; the first of its addresses is used.
         port: The port; 0 for a free one.
         stalled_s: Seconds after which a connection that acknowledges nothing is dropped.
+        shared: Whether other processes of this user may bind the same port (`SHARES_PORTS`).
 
     Raises:
         OSError: The name is unknown or the address cannot be bound.
@@ -61,6 +67,8 @@ def listening_socket(host: str, port: int, stalled_s: float) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
         for option, value in (
@@ -104,8 +112,8 @@ def uvicorn_config(app: ASGIApp, settings: Settings, host: str, port: int, log_l
         "max_pong_bytes": settings.max_pong_bytes,
         "max_frames_per_s": settings.max_frames_per_s,
     }
-    websocket: type[BargeinProtocol] = type(
-        "WebSocketProtocol", (BargeinProtocol,), {"__slots__": (), **frame_limits}
+    websocket: type[MovableProtocol] = type(
+        "WebSocketProtocol", (MovableProtocol,), {"__slots__": (), **frame_limits}
     )
     config = uvicorn.Config(
         app,
@@ -187,6 +195,19 @@ class Server(uvicorn.Server):
         if self._tick is not None:
             self._tick()
         return await super().on_tick(counter)
+
+    async def adopt(self, descriptor: int, attach: Callable[[MovableProtocol], None]) -> None:
+        """Continue the connection of a socket that another process has handed over.
+
+        Args:
+            descriptor: The socket's descriptor, which is closed if this fails.
+            attach: Attaches the connection, before anything is read.
+
+        Raises:
+            OSError: The client is gone.
+        """
+        protocol = cast(Any, self.config.ws_protocol_class)(self.config, self.server_state, {})
+        await adopt(protocol, descriptor, attach)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, end the turns, then let uvicorn close all connections."""

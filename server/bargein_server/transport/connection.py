@@ -18,6 +18,7 @@ from bargein_protocol import (
     DecodeError,
     ErrorEvent,
     InputText,
+    SessionId,
     SessionOpen,
     SessionUpdate,
 )
@@ -37,10 +38,10 @@ from bargein_protocol.errors import (
 
 from ..guard.admission import Caller, anonymous
 from ..guard.limits import RareLog, TokenBucket
+from ..hosting.elsewhere import Elsewhere, Relay
 from ..hosting.host import SessionHost
 from ..hosting.ports import Wire
 from ..hosting.registry import SessionRegistry
-from ..hosting.restoring import Restorer
 
 log = logging.getLogger("bargein.connection")
 rare_log = RareLog(log)
@@ -65,37 +66,52 @@ class Connection:
         codec: Codec of its frames.
         registry: Registry in which the first frame finds a session.
         caller: The client; None for an anonymous one.
+        age_s: Seconds since it came, when another process has handed it over.
 
     Attributes:
         lost: Done when the socket is gone.
         number: A newer connection has a higher one.
+        came_at: Time at which it came, on the event loop's clock.
         wire: The socket.
+        codec: Codec of its frames.
+        caller: The client.
+        early: Messages that came while its session is searched: bytes, and whether each is text.
         kept: Whether a store keeps a session that it opens.
     """
 
     kept = True
 
     def __init__(
-        self, wire: Wire, codec: Codec, registry: SessionRegistry, caller: Caller | None = None
+        self,
+        wire: Wire,
+        codec: Codec,
+        registry: SessionRegistry,
+        caller: Caller | None = None,
+        age_s: float | None = None,
     ) -> None:
         self.lost = registry.loop.create_future()
-        self.number = next(registry.connection_numbers)
+        now = registry.loop.time()
+        arrivals = registry.arrivals
+        self.number = arrivals.next(now) if age_s is None else arrivals.earlier(now, age_s)
+        self.came_at = now
         self.wire = wire
-        self._codec = codec
+        self.codec = codec
         self._registry = registry
         self._host: SessionHost | None = None
+        # Both are None for a connection whose session was searched already.
         self._restorer = registry.restorer
-        self._restoring: asyncio.Task[None] | None = None
-        self._early: list[tuple[bytes, bool]] | None = None  # frames that came while it restores
+        self._elsewhere: Elsewhere | None = registry.elsewhere if age_s is None else None
+        self._searching: asyncio.Task[None] | None = None
+        self.early: list[tuple[bytes, bool]] | None = None  # frames that came during the search
+        self._relay: Relay | None = None  # another process serves the client
         self._closing = False
         self._closed_with = "peer"
         self._rest_due = False  # whether `_write_rest` is scheduled
         self._max_frame_bytes = registry.settings.max_frame_bytes
         self._past_full = 0  # bytes of answers written since the buffer became full
-        self._caller = caller if caller is not None else anonymous()
+        self.caller = caller if caller is not None else anonymous()
         # A quarter of the cap on bytes in flight, so that a write exceeds the cap by little.
         self._write_bytes = min(WRITE_BYTES, registry.settings.max_in_flight_bytes // 4 or WRITE_BYTES)
-        now = registry.loop.time()
         self._messages = TokenBucket(registry.settings.max_messages_per_s, now)
         self._bytes = TokenBucket(registry.settings.max_bytes_per_s, now)
         self._open_timer: asyncio.TimerHandle | None = registry.loop.call_later(
@@ -112,13 +128,13 @@ class Connection:
         if len(frame) > self._max_frame_bytes:  # a server with a limit of its own may let it through
             self.close(TOO_BIG)
             return
-        if self._early is not None:
-            self._wait_for_session(frame, text)
+        if self.early is not None or self._relay is not None:
+            self._pass_on(frame, text)
             return
         try:
-            if text is not self._codec.text:
+            if text is not self.codec.text:
                 raise DecodeError(WRONG_CODEC, WRONG_CODEC.reason)
-            event, host = self._codec.decode_client(frame), self._host
+            event, host = self.codec.decode_client(frame), self._host
             if host is None or type(event) is InputText or type(event) is SessionUpdate:
                 self._act(event)
             else:
@@ -144,7 +160,7 @@ class Connection:
 
         The endpoint has restored the session that the event may resume.
         """
-        self._restorer = None
+        self._restorer = self._elsewhere = None
         try:
             if not self._closing:
                 self._act(event)
@@ -166,24 +182,34 @@ class Connection:
     def _open(self, event: ClientEvent) -> None:
         first = event if isinstance(event, SessionOpen) else SessionOpen()
         self._stop_open_timer()
-        if not self._caller.authenticate(first.auth):
+        if not self.caller.authenticate(first.auth):
             self.close(UNAUTHORIZED)
             return
-        resume = first.resume
-        restorer = self._restorer
-        if restorer is not None and resume is not None and restorer.is_needed(resume.session_id):
-            self._early = []
-            self._restoring = self._registry.loop.create_task(
-                self._restore(restorer, first, event), name="restore session"
+        if first.resume is not None and self._must_search(first.resume.session_id):
+            self.early = []
+            self._searching = self._registry.loop.create_task(
+                self._search(first, event), name="search session"
             )
             return
         self._attach(first, event)
 
-    async def _restore(self, restorer: Restorer, first: SessionOpen, event: ClientEvent) -> None:
-        """Attach to a session of the store; frames that come meanwhile wait in order."""
+    def _must_search(self, session_id: SessionId) -> bool:
+        """Return whether a session may be in another process or in the store."""
+        if self._registry.has(session_id):
+            return False
+        return self._restorer is not None or (
+            self._elsewhere is not None and self._elsewhere.may_have(session_id)
+        )
+
+    async def _search(self, first: SessionOpen, event: ClientEvent) -> None:
+        """Attach to a session of another process or the store; frames that come meanwhile wait in order."""
         try:
-            refused = await restorer.restore_resumed(first.resume, self._caller.principal)
-            early, self._early = self._early or [], None
+            if self._elsewhere is not None and await self._elsewhere.take(self, first):
+                return
+            refused = None
+            if self._restorer is not None:
+                refused = await self._restorer.restore_resumed(first.resume, self.caller.principal)
+            early, self.early = self.early or [], None
             if self._closing:
                 return
             if refused is not None:
@@ -196,34 +222,56 @@ class Connection:
             log.exception("connection failed")
             self.close(INTERNAL)
 
-    def _wait_for_session(self, frame: bytes, text: bool) -> None:
-        assert self._early is not None
+    def _pass_on(self, frame: bytes, text: bool) -> None:
+        """Keep a message until the session is found, or give it to the session's process."""
         now = self._registry.loop.time()
-        if self._messages.take(1, now) and self._bytes.take(len(frame), now):
-            self._early.append((frame, text))
-        else:
+        if not (self._messages.take(1, now) and self._bytes.take(len(frame), now)):
             self.close(FLOODED)
+        elif self._relay is not None:
+            self._relay.append((frame, text))
+        elif self.early is not None:
+            self.early.append((frame, text))
+
+    def relay_to(self, relay: Relay) -> None:
+        """Pass everything on to another process from now on."""
+        self._allow_resent()
+        for message in self.early or ():
+            relay.append(message)
+        self.early, self._relay = None, relay
+
+    def moved(self) -> None:
+        """Record that another process has the socket."""
+        self._closing = True
+        self._closed_with = "moved"
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether the connection has ended, or ends."""
+        return self._closing
+
+    def _allow_resent(self) -> None:
+        self._messages.add_once(RESENT_MESSAGES)
+        self._bytes.add_once(RESENT_MESSAGES * self._registry.settings.max_frame_bytes)
 
     def _receive_early(self, frame: bytes, text: bool) -> None:
         if not self._closing:
             try:
-                if text is not self._codec.text:
+                if text is not self.codec.text:
                     raise DecodeError(WRONG_CODEC, WRONG_CODEC.reason)
-                self._act(self._codec.decode_client(frame))
+                self._act(self.codec.decode_client(frame))
             except DecodeError as error:
                 self._reject(error)
 
     def _attach(self, first: SessionOpen, event: ClientEvent) -> None:
-        caller = self._caller
+        caller = self.caller
         host = self._host = self._registry.open(
-            first, self, self._codec, caller.principal, caller.trace, caller.owner
+            first, self, self.codec, caller.principal, caller.trace, caller.owner
         )
         if host is None:
             self.close(SHARE_USED if self._registry.share_used(caller.owner) else OVERLOADED)
             return
         if first.resume is not None:
-            self._messages.add_once(RESENT_MESSAGES)
-            self._bytes.add_once(RESENT_MESSAGES * self._registry.settings.max_frame_bytes)
+            self._allow_resent()
         if first is not event:
             host.core.receive(event, host.loop.time())
         host.flush()
@@ -239,7 +287,7 @@ class Connection:
                 ref_id=error.ref_id,
                 retryable=error.code.action is Action.RETRY,
             )
-            self.wire.write([self._codec.encode(event)])
+            self.wire.write([self.codec.encode(event)])
 
     # --- out -------------------------------------------------------------------------------------
 
@@ -298,7 +346,9 @@ class Connection:
     def writable_again(self) -> None:
         """Continue writing, because the wire's buffer has drained."""
         self._past_full = 0
-        if self._host is not None and self._host.connection is self:
+        if self._relay is not None:
+            self._relay.writable_again()
+        elif self._host is not None and self._host.connection is self:
             self._host.flush()
 
     # --- the end ---------------------------------------------------------------------------------
@@ -325,6 +375,8 @@ class Connection:
         """
         self._closing = True
         self._stop_open_timer()
+        if self._relay is not None:
+            self._relay.close()
         if self._host is not None:
             self._host.lost(self)
 

@@ -91,6 +91,11 @@ class FrameCounter:
         self._window_at, self._window_end = now, self.frames + self._window
         return too_fast
 
+    @property
+    def incomplete(self) -> bool:
+        """Whether fragments of a message wait for the rest."""
+        return bool(self._pieces)
+
     def assemble(self, frame: Frame) -> bytes | None:
         """Take a counted fragment; return the message that it completes."""
         if frame.opcode is not _CONT:

@@ -51,16 +51,17 @@ class TransportWire:
         text: Whether frames are text frames.
 
     Attributes:
+        protocol: The protocol.
         writable: Whether the transport's buffer is below its mark, and bytes in flight are below their
             cap. The protocol keeps it current, because it is checked for every token.
     """
 
     __slots__ = (
-        "_capped", "_closed", "_headers", "_opcode", "_protocol", "_transport", "writable",
+        "_capped", "_closed", "_headers", "_opcode", "_transport", "protocol", "writable",
     )  # fmt: skip
 
     def __init__(self, protocol: BargeinProtocol, text: bool) -> None:
-        self._protocol = protocol
+        self.protocol = protocol
         self._transport = protocol.transport
         self._opcode = TEXT if text else BINARY
         self._headers = HEADERS[self._opcode]
@@ -81,13 +82,13 @@ class TransportWire:
             parts.append(frame)
         self._transport.write(b"".join(parts))
         if self._capped:
-            self._protocol.take_output()
+            self.protocol.take_output()
 
     def close(self, code: Code) -> None:
         """Send a close frame and wait for the peer's, for a bounded time."""
         if not self._closed:
             self._closed = True
-            self._protocol.close(code.number, code.reason)
+            self.protocol.close(code.number, code.reason)
 
     def abort(self) -> None:
         """Drop the connection."""

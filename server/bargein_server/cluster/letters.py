@@ -1,0 +1,156 @@
+"""Letters: what two processes of a server say to each other.
+
+A letter is a header, its size and kind, and a payload. The first letter of a connection is a request, the
+answer follows, and if the answer is `mine`, the connection may go on as a pipe.
+
+    asking process                             owner
+    Request(Resume(…)), socket ─────────────▶  adopts the socket
+    ◀──────────────────────────── Answer(mine)
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from struct import Struct as Layout
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from bargein_protocol import SessionId
+
+HEADER = Layout("!IB")
+"""Size of the payload in bytes, and the kind."""
+
+MAX_LETTER_BYTES = 64 * 1024 * 1024
+
+
+class Kind(IntEnum):
+    """Kinds of letters."""
+
+    REQUEST = 1
+    ANSWER = 2
+    TEXT = 3
+    """A whole text message, in either direction."""
+    BINARY = 4
+    CLOSE = 5
+    """The owner closes the client's connection: number and name of the code."""
+    ABORT = 6
+    PAUSE = 7
+    """The client does not take output."""
+    RESUME = 8
+    BODY = 9
+    """A part of a request or response over HTTP; an empty one is the last."""
+    START = 10
+    """The start of a response: an encoded `ResponseStart`."""
+    PROOF = 11
+    """Part of the proof that both ends have the secret."""
+
+
+class Client(Struct, frozen=True, array_like=True):
+    """The client at the end of a connection, as the asking process has authenticated it.
+
+    Args:
+        principal: The principal; None without authentication.
+        known: Whether it may open a session.
+        address: Key of its address.
+        trace: W3C trace context, by header.
+    """
+
+    principal: str | None
+    known: bool
+    address: str
+    trace: dict[str, str]
+
+
+class Resume(Struct, frozen=True, tag="resume"):
+    """Request to serve a client that wants to resume a session.
+
+    Args:
+        session_id: The session.
+        opening: Its first event, encoded as JSON.
+        binary: Whether its frames are MessagePack.
+        client: The client.
+        age_s: Seconds since its connection came.
+        socket: Whether its socket comes with this letter; otherwise the connection of the letter is a pipe.
+        messages: Its messages since then: bytes, and whether each is text.
+        unread: Its bytes that were not parsed, for a socket.
+    """
+
+    session_id: SessionId
+    opening: bytes
+    binary: bool
+    client: Client
+    age_s: float
+    socket: bool
+    messages: list[tuple[bytes, bool]] = msgspec.field(default_factory=list)
+    unread: bytes = b""
+
+
+class Locate(Struct, frozen=True, tag="locate"):
+    """Question whether a process owns a session."""
+
+    session_id: SessionId
+
+
+class Answer(Struct, frozen=True, omit_defaults=True):
+    """Answer to a request.
+
+    Args:
+        mine: Whether the process owns the session, or did what was asked.
+        moved_to: The process to ask instead, because it was given the session.
+        value: The answer to a question, such as a principal.
+    """
+
+    mine: bool
+    moved_to: str = ""
+    value: bytes = b""
+
+
+Request = Resume | Locate
+
+_encode = msgspec.msgpack.Encoder().encode
+_request: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+_answer = msgspec.msgpack.Decoder(Answer)
+
+
+class BadLetter(Exception):
+    """A letter cannot be read: another program, or another version, sent it."""
+
+
+def letter(kind: Kind, payload: bytes = b"") -> bytes:
+    """Return an encoded letter."""
+    return HEADER.pack(len(payload), kind) + payload
+
+
+def encoded(kind: Kind, body: Any) -> bytes:
+    """Return a letter with a struct."""
+    return letter(kind, _encode(body))
+
+
+def request_of(kind: int, payload: bytes) -> Request:
+    """Return the request in a letter.
+
+    Raises:
+        BadLetter: The letter holds none.
+    """
+    if kind != Kind.REQUEST:
+        raise BadLetter(f"expected a request, got kind {kind}")
+    try:
+        return _request.decode(payload)
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise BadLetter(f"expected a request: {error}") from None
+
+
+def answer_of(kind: int, payload: bytes) -> Answer:
+    """Return the answer in a letter.
+
+    Raises:
+        BadLetter: The letter holds none.
+    """
+    if kind != Kind.ANSWER:
+        raise BadLetter(f"expected an answer, got kind {kind}")
+    try:
+        return _answer.decode(payload)
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise BadLetter(f"expected an answer: {error}") from None

@@ -1,0 +1,87 @@
+"""Place of a process among the workers of one machine: its name and the folder of their sockets."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from pathlib import Path
+
+from msgspec import Struct
+
+from bargein_protocol import SessionId
+
+NAME_CHARS = 8
+"""Characters of a worker's name, which stand at the start of its session ids."""
+
+_PREFIX = "s_"
+
+
+def new_name() -> str:
+    """Return a name that no process has had."""
+    return secrets.token_hex(NAME_CHARS // 2)
+
+
+def name_of(session_id: SessionId) -> str:
+    """Return the name of the process that made a session; empty for an id of another form."""
+    name = session_id.removeprefix(_PREFIX)[:NAME_CHARS]
+    hexadecimal = all(char in "0123456789abcdef" for char in name)
+    return name if session_id.startswith(_PREFIX) and len(name) == NAME_CHARS and hexadecimal else ""
+
+
+class Place(Struct, frozen=True):
+    """A worker's place.
+
+    Args:
+        name: Its name.
+        folder: The private folder with the sockets of all workers.
+    """
+
+    name: str
+    folder: str
+
+    @property
+    def path(self) -> Path:
+        """The worker's own socket."""
+        return self.path_of(self.name)
+
+    def path_of(self, name: str) -> Path:
+        """Return the socket of a worker."""
+        return Path(self.folder) / name
+
+    def names(self) -> list[str]:
+        """Return the names of the other workers that have a socket of their own."""
+        return sorted(
+            each.name
+            for each in Path(self.folder).iterdir()
+            if len(each.name) == NAME_CHARS and each.name != self.name and not each.is_symlink()
+        )
+
+    def listen(self) -> socket.socket:
+        """Return the listening socket of this worker.
+
+        Raises:
+            OSError: The folder is gone, or not private.
+        """
+        status = os.stat(self.folder)
+        if status.st_uid != os.getuid() or status.st_mode & 0o077:
+            raise PermissionError(f"{self.folder} must belong to this user alone: give it mode 0700")
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listener.setblocking(False)
+            listener.bind(os.fspath(self.path))
+            listener.listen(128)
+        except OSError:
+            listener.close()
+            raise
+        return listener
+
+    def leave_to(self, successor: str) -> None:
+        """Let the name lead to another worker, together with the names that lead to this one."""
+        folder = Path(self.folder)
+        own = [each for each in folder.iterdir() if each.is_symlink() and os.readlink(each) == self.name]
+        for each in (*own, self.path):
+            new = folder / f"{each.name}.new"
+            new.unlink(missing_ok=True)
+            new.symlink_to(successor)
+            new.replace(each)

@@ -1,0 +1,113 @@
+"""Worker: one of the processes that a supervisor has started, and its line to the supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+import msgspec
+from msgspec import Struct
+
+from .place import Place
+
+VARIABLE = "_BARGEIN_WORKER"
+"""Environment variable from the supervisor with an encoded `Worker`."""
+
+
+class Worker(Struct, frozen=True):
+    """A worker, as its supervisor has started it.
+
+    Args:
+        place: Its place among the workers.
+        number: Its number, from 0; the one that takes its place has the same.
+        workers: Number of workers.
+        control: Descriptor of its line to the supervisor.
+        port: The port that all workers share.
+        listener: Descriptor of the socket that all workers accept from; None where each has its own.
+        announces: Whether it prints the address.
+    """
+
+    place: Place
+    number: int
+    workers: int
+    control: int
+    port: int
+    listener: int | None = None
+    announces: bool = False
+
+    def encoded(self) -> str:
+        """Return the value of the variable."""
+        return msgspec.json.encode(self).decode()
+
+
+def worker_of(environment: Mapping[str, str]) -> Worker | None:
+    """Return the worker that this process is, None in a process that no supervisor has started."""
+    given = environment.get(VARIABLE)
+    return msgspec.json.decode(given, type=Worker) if given is not None else None
+
+
+class Control:
+    """A worker's line to its supervisor.
+
+    Args:
+        worker: The worker.
+        stop: Called when the worker must stop: it has a successor, or its supervisor is gone.
+        succeed: Called before that with the name of the successor.
+    """
+
+    def __init__(self, worker: Worker, stop: Callable[[], object], succeed: Callable[[str], object]) -> None:
+        self._worker = worker
+        self._stop = stop
+        self._succeed = succeed
+        self._orphaned = False
+        self._buffer = b""
+        self._sock = socket.socket(fileno=worker.control)
+        self._sock.setblocking(False)
+
+    def watch(self) -> None:
+        """Report that the worker serves, and read the line from now on, in the running loop."""
+        asyncio.get_running_loop().add_reader(self._sock, self._read)
+        with suppress(OSError):
+            self._sock.send(b"ready\n")
+
+    def _read(self) -> None:
+        try:
+            data = self._sock.recv(4096)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._orphaned = True
+            self.close()
+            self._stop()
+            return
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        for line in lines:
+            word, _, name = line.decode().partition(" ")
+            if word == "successor":
+                self._succeed(name)
+                self._stop()
+
+    def close(self) -> None:
+        """Stop reading."""
+        if self._sock.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._sock)
+            self._sock.close()
+
+    def clean_up(self) -> None:
+        """Remove the folder, if the supervisor that would do it is gone and this is the last worker."""
+        if self._orphaned and not self._worker.place.names():
+            shutil.rmtree(self._worker.place.folder, ignore_errors=True)
+
+
+def private_folder(environment: Mapping[str, str]) -> str:
+    """Return a new folder for the sockets of workers, which only this user can enter."""
+    parent = environment.get("XDG_RUNTIME_DIR", "")
+    usable = os.path.isabs(parent) and os.access(parent, os.W_OK) and len(parent) < 60
+    return tempfile.mkdtemp(prefix="bargein-", dir=parent if usable else None)

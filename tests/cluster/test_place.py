@@ -1,0 +1,60 @@
+"""Names of processes, and the folder of their sockets."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from bargein_protocol import SessionId
+from bargein_server.cluster.place import Place, name_of, new_name
+from bargein_server.hosting.elsewhere import ArrivalNumbers
+
+
+@pytest.mark.parametrize(
+    ("session_id", "name"),
+    [
+        ("s_0123abcd0123456789abcdef", "0123abcd"),
+        ("s_../../etc/passwd", ""),
+        ("s_0123abc", ""),
+        ("t_0123abcd0123456789abcdef", ""),
+        ("s_0123ABCD", ""),
+        ("", ""),
+    ],
+)
+def test_a_name_comes_from_a_session_id_of_the_right_form_alone(session_id: str, name: str) -> None:
+    """An id is a client's text, and a name becomes a path."""
+    assert name_of(SessionId(session_id)) == name
+
+
+def test_a_folder_that_others_can_enter_is_refused(tmp_path: Path) -> None:
+    """Whoever reaches the sockets may take sessions over."""
+    tmp_path.chmod(0o755)
+    with pytest.raises(PermissionError, match="0700"):
+        Place(new_name(), str(tmp_path)).listen()
+
+
+def test_names_lead_to_a_successor_and_to_its_successor(folder: Path) -> None:
+    """Each name is one step from the process that serves its sessions."""
+    first, second, third = (Place(new_name(), str(folder)) for _ in range(3))
+    listeners: list[socket.socket] = []
+    for place, successor in ((first, second), (second, third)):
+        listeners.append(place.listen())
+        place.leave_to(successor.name)
+    with third.listen():
+        assert {os.readlink(each.path) for each in (first, second)} == {third.name}
+        assert first.names() == [third.name]
+    for listener in listeners:
+        listener.close()
+
+
+def test_numbers_of_connections_follow_their_arrival() -> None:
+    """The newest connection wins, also when an older one was handed over after it came."""
+    numbers = ArrivalNumbers()
+    first, second = numbers.next(100.0), numbers.next(100.0)
+    assert first < second
+    third = numbers.next(101.0)
+    assert second < numbers.earlier(102.0, 1.5) < third
+    assert numbers.earlier(102.0, 0.5) >= third

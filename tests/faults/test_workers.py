@@ -1,0 +1,232 @@
+"""A server of several processes: its workers die, its supervisor is stopped, killed and refused."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.client import connect as dial
+from websockets.typing import Subprotocol
+
+from bargein_client import Backoff, ClientSession, SessionRestarted, connect
+from client_script import patiently
+from live_server import RawClient, ask
+from processes import ServerProcess, environment, server
+from waiting import WAIT_S, until
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="workers share a port on Linux")
+
+AGENT = """
+import asyncio, os, sys
+
+async def talk(turn):
+    yield f"{os.getpid()} "
+    while True:
+        yield "word "
+        await asyncio.sleep(0.01)
+
+async def echo(turn):
+    yield f"{os.getpid()} after {len(turn.history.messages()) // 2}"
+
+class Broken:
+    async def startup(self):
+        raise RuntimeError("no model")
+    async def __call__(self, turn):
+        yield ""
+
+broken = Broken()
+"""
+
+HASTY = Backoff(base_s=0.05, cap_s=0.2)
+
+
+@pytest.fixture(autouse=True)
+def agents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write the agents, and give the sockets a folder of the test's own."""
+    (tmp_path / "agents.py").write_text(AGENT)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "")
+
+
+@asynccontextmanager
+async def workers(agent: str, folder: Path, *options: str, count: int = 2) -> AsyncIterator[ServerProcess]:
+    """Run a server of several workers; all of them serve when the block begins."""
+    async with server(agent, folder, "--workers", str(count), "--drain-s", "0", *options) as process:
+        sockets = folder_of(children(process)[0])
+        async with asyncio.timeout(3 * WAIT_S):
+            while len(os.listdir(sockets)) < count:
+                await asyncio.sleep(0.01)
+        yield process
+        if process.process.returncode is None:
+            processes = children(process)
+            process.process.terminate()
+            await patiently(process.process.wait())
+            assert not any(map(lives, processes))
+
+
+def children(process: ServerProcess) -> list[int]:
+    """Return the processes that a process has started."""
+    listed = Path(f"/proc/{process.process.pid}/task/{process.process.pid}/children").read_text()
+    return [int(pid) for pid in listed.split()]
+
+
+def folder_of(pid: int) -> str:
+    """Return the folder with the sockets of a worker and its siblings."""
+    variables = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    worker = next(each for each in variables if each.startswith("_BARGEIN_WORKER="))
+    return str(json.loads(worker.partition("=")[2])["place"]["folder"])
+
+
+def lives(pid: int) -> bool:
+    """Return whether there is such a process."""
+    return Path(f"/proc/{pid}").exists()
+
+
+async def pid_of(session: ClientSession) -> int:
+    """Return the worker that serves a session, whose agent begins with that."""
+    turn = session.send("where?")
+    await patiently(turn.accepted())
+    await until(lambda: " " in turn.text)
+    await patiently(turn.interrupt())
+    return int(turn.text.split()[0])
+
+
+@asynccontextmanager
+async def one_session_for_each(process: ServerProcess) -> AsyncIterator[dict[int, ClientSession]]:
+    """Connect until each worker has a session of ours."""
+    pids = set(children(process))
+    found: dict[int, ClientSession] = {}
+    async with AsyncExitStack() as stack, asyncio.timeout(10 * WAIT_S):
+        while set(found) != pids:
+            session = await stack.enter_async_context(connect(process.url, backoff=HASTY))
+            found.setdefault(await pid_of(session), session)
+        yield found
+
+
+@asynccontextmanager
+async def plain_client(process: ServerProcess) -> AsyncIterator[RawClient]:
+    """Connect a client that does what it is told."""
+    subprotocols = [Subprotocol("bargein.v1.json")]
+    async with dial(process.url, subprotocols=subprotocols, compression=None, proxy=None) as websocket:
+        try:
+            yield RawClient(websocket)
+        finally:
+            websocket.transport.abort()
+
+
+async def test_a_client_comes_back_to_its_session_whichever_worker_it_meets(tmp_path: Path) -> None:
+    """Twenty new connections within a turn: each goes on at the next number, and the last one interrupts."""
+    async with workers("agents:talk", tmp_path) as process:
+        async with plain_client(process) as client:
+            await client.send({"type": "session.open"})
+            opened = await client.until("session.opened")
+            turn = await ask(client)
+            seq = (await client.until("text.delta"))["seq"]
+        for _ in range(20):
+            cursor = {"epoch": opened["epoch"], "seq": seq}
+            session = {"session_id": opened["session_id"], "token": opened["token"], "cursor": cursor}
+            async with plain_client(process) as client:
+                await client.send({"type": "session.open", "resume": session})
+                opened = await client.until("session.opened")
+                assert (opened["resumed"], opened["turn_id"]) == (True, turn)
+                assert (await client.until("text.delta"))["seq"] == seq + 1
+                seq += 1
+        async with plain_client(process) as client:
+            session["token"] = opened["token"]
+            await client.send(
+                {"type": "session.open", "resume": session},
+                {"type": "interrupt", "id": "x", "turn_id": turn},
+            )
+            assert (await client.until("interrupt.result"))["outcome"] == "interrupted"
+            assert (await client.until("turn.ended"))["reason"] == "client"
+
+
+async def test_a_killed_worker_takes_only_its_own_sessions_along(tmp_path: Path) -> None:
+    """The client of the dead worker is told at once; the other notices nothing; the worker comes back."""
+    async with workers("agents:talk", tmp_path) as process:
+        async with one_session_for_each(process) as sessions:
+            (doomed, lost), (other, kept) = sessions.items()
+            events = lost.events()
+            story = kept.send("story")
+            await until(lambda: "word" in story.text)
+            os.kill(doomed, signal.SIGKILL)
+            while not isinstance(event := await patiently(anext(events)), SessionRestarted):
+                pass
+            assert event.reason == "unknown_session"
+            before = story.text.count("word")
+            await until(lambda: story.text.count("word") > before + 5)
+            assert await pid_of(lost) != doomed
+            await until(lambda: len(children(process)) == 2)
+            assert other in children(process)
+            assert doomed not in children(process)
+
+
+async def test_a_signal_stops_all_workers(tmp_path: Path) -> None:
+    """Turns end as `failed` and `shutdown`; the status is that of a server of one process."""
+    async with workers("agents:talk", tmp_path) as process, one_session_for_each(process) as sessions:
+        turns = [session.send("story") for session in sessions.values()]
+        await until(lambda: all("word" in turn.text for turn in turns))
+        pids = children(process)
+        process.process.send_signal(signal.SIGTERM)
+        ends = [await patiently(turn.ended()) for turn in turns]
+        assert {(end.status, end.reason) for end in ends} == {("failed", "shutdown")}
+        assert await patiently(process.process.wait()) == -signal.SIGTERM
+        assert not any(map(lives, pids))
+
+
+async def test_workers_stop_when_their_supervisor_is_killed(tmp_path: Path) -> None:
+    """Nothing is left behind that holds the port; the folder of the sockets goes, too."""
+    async with workers("agents:talk", tmp_path) as process:
+        pids = children(process)
+        sockets = folder_of(pids[0])
+        assert os.stat(sockets).st_mode & 0o777 == 0o700
+        await process.kill()
+        await until(lambda: not any(map(lives, pids)))
+        with pytest.raises(FileNotFoundError):
+            os.stat(sockets)
+
+
+async def run(folder: Path, *arguments: str) -> tuple[int, str]:
+    """Run the command to its end; return status and errors."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bargein_server", *arguments,
+        cwd=folder, env=environment(), stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(3 * WAIT_S):
+        _, errors = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, errors.decode()
+
+
+@pytest.mark.parametrize(
+    ("agent", "status", "message"),
+    [("agents:broken", 3, "RuntimeError: no model"), ("agents:missing", 2, "has no 'missing'")],
+)
+async def test_a_server_whose_first_worker_does_not_start_ends(
+    tmp_path: Path, agent: str, status: int, message: str
+) -> None:
+    """Once, with the status and the message of a server of one process."""
+    found, errors = await run(tmp_path, agent, "--port", "0", "--workers", "3")
+    assert (found, errors.count(message)) == (status, 1)
+
+
+async def test_a_port_of_another_server_is_refused(tmp_path: Path) -> None:
+    """`SO_REUSEPORT` would let both have it, and split the clients."""
+    async with workers("agents:talk", tmp_path) as process:
+        status, errors = await run(tmp_path, "agents:talk", "--port", str(process.port), "--workers", "2")
+        assert (status, "is another server running there?" in errors) == (3, True)
+
+
+async def test_a_variable_gives_the_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`BARGEIN_WORKERS`, as for containers."""
+    monkeypatch.setenv("BARGEIN_WORKERS", "3")
+    async with server("agents:talk", tmp_path) as process:
+        await until(lambda: len(children(process)) == 3)
+        process.process.terminate()
+        await patiently(process.process.wait())
