@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bargein_server.cluster import node as node_module
+from bargein_server.cluster.channel import Channel
 from live_server import Frame, RawClient, Serving, WireKind, ask, echo
 from raw_websocket import frame, upgraded
 from two_processes import Pair
@@ -245,7 +246,7 @@ async def test_a_process_of_another_user_is_refused(pair: Pair, monkeypatch: pyt
     async with pair() as (asked, owner):
         async with owner.connect() as first:
             session = await opened(first)
-        monkeypatch.setattr(node_module.Channel, "is_trusted", False)
+        monkeypatch.setattr(Channel, "is_trusted", False)
         async with asked.connect() as second:
             await second.send(resume(session))
             assert (await second.closed())[0] == 1006

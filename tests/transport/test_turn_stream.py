@@ -196,7 +196,7 @@ async def test_a_newer_connection_does_not_cut_a_stream() -> None:
     one.stream.replaced()
     host.connection = line.connection
     line.connection._host = host
-    host.core.outside.attach(line.connection._codec, host.core.side_channel.cursor.seq, host.loop.time())
+    host.core.outside.attach(line.connection.codec, host.core.side_channel.cursor.seq, host.loop.time())
     before = one.text
     await until(lambda: len(one.text) > len(before) + 20 and line.texts(), "output for both")
     line.connection.disconnected()

@@ -180,7 +180,7 @@ class TurnStream(Connection):
 
     def _drive(self) -> None:
         assert self._host is not None
-        self._registry.own_ids.drive(self._host, self, MESSAGEPACK, self._seq, self._caller.trace)
+        self._registry.own_ids.drive(self._host, self, MESSAGEPACK, self._seq, self.caller.trace)
 
     def replaced(self) -> None:
         """Read on beside the newer connection, which drives the session now."""
