@@ -1,1 +1,1 @@
-"""Sessions of many processes: finding the owner of a session, and handing clients over to it."""
+"""Internal: the processes of one server, which hand clients over to the owners of their sessions."""
