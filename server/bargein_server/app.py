@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextvars import Context, copy_context
 from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from .endpoints import conversations, http
 from .endpoints.asyncapi import asyncapi
 from .endpoints.call import (
     COOKIE_HEADER,
+    CURSOR_HEADER,
     HEADERS,
     SESSION_HEADER,
     TOKEN_HEADER,
@@ -34,6 +35,7 @@ from .endpoints.call import (
     denial,
     json_answer,
 )
+from .endpoints.doors.table import DoorName, door_routes
 from .endpoints.lifespan import ShortFailures, lifespan
 from .endpoints.openapi import openapi
 from .endpoints.page import Page, page_folder
@@ -68,6 +70,7 @@ def create_app(
     origins: Collection[str] = (),
     store: str | Store | None = None,
     history: HistorySource | None = None,
+    doors: Collection[DoorName] = (),
 ) -> Starlette:
     """Return a Starlette application that serves an agent.
 
@@ -87,12 +90,14 @@ def create_app(
         store: Where conversations are kept when the process ends, such as `sqlite:///bargein.db`; None to
             keep them in memory only. See docs/store.md.
         history: The application's own history, which seeds a session and gets its turns; None without one.
+        doors: Other protocols to serve, such as `chat` for OpenAI's chat completions. See docs/doors.
 
     Raises:
         BadOrigin: One of `origins` is no origin.
         BadStore: `store` is a text that names no store.
         NotAnAgent: `agent` is not an async generator function.
         NotInstalled: `metrics` or `traces` is set, and a package for it is missing.
+        UnknownDoor: There is no door of a name in `doors`.
     """
     check_agent(agent)
     limits = settings if settings is not None else Settings()
@@ -114,7 +119,9 @@ def create_app(
 
     telemetry, metrics = set_up(limits, lambda: _gauges(sessions()), lambda: admission.refusals)
     app = Starlette(
-        routes=_routes(sessions, admission, metrics),
+        routes=_routes(
+            sessions, admission, metrics, list(door_routes(doors, sessions, admission, agent_name(agent)))
+        ),
         middleware=[Middleware(ShortFailures), *([_cors(allowed_origins(origins))] if origins else [])],
         lifespan=lifespan(agent, limits, sessions),
     )
@@ -122,8 +129,16 @@ def create_app(
     return app
 
 
+def agent_name(agent: Agent) -> str:
+    """Return the name of an agent's function or class."""
+    return str(getattr(agent, "__name__", type(agent).__name__))
+
+
 def _routes(
-    sessions: Callable[[], SessionRegistry], admission: Admission, metrics: Metrics | None
+    sessions: Callable[[], SessionRegistry],
+    admission: Admission,
+    metrics: Metrics | None,
+    doors: Sequence[BaseRoute],
 ) -> list[BaseRoute]:
     async def session_endpoint(websocket: WebSocket) -> None:
         await serve_session(websocket, sessions(), admission)
@@ -138,6 +153,7 @@ def _routes(
         WebSocketRoute(SESSION_PATH, session_endpoint),
         Route(TICKET_PATH, ticket_endpoint, methods=["POST"]),
         *_http_routes(sessions, admission),
+        *doors,
         *_probes(sessions, admission, metrics),
         *(_document(path, make) for path, make in DOCUMENTS.items()),
         WebSocketRoute("/{path:path}", partial(_no_session_here, admission)),
@@ -192,7 +208,7 @@ def _cors(origins: Collection[str]) -> Middleware:
             TOKEN_HEADER,
             *TRACE_HEADERS,
         ),
-        expose_headers=("Retry-After", SESSION_HEADER),
+        expose_headers=("Retry-After", SESSION_HEADER, TOKEN_HEADER, CURSOR_HEADER),
     )
 
 

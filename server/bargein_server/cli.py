@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from . import __version__
 from .agent import Agent, NotAnAgent
 from .cluster.worker import Worker, worker_of
+from .endpoints.doors.table import DOORS
 from .guard.authentication import BadTokens, BearerTokens, tokens_of_environment, tokens_of_file
 from .guard.origins import BadOrigin
 from .launcher import BadRootPath, Launcher, NotProtected, NotStarted, print_address
@@ -148,6 +149,7 @@ def _launcher(options: argparse.Namespace, worker: Worker | None) -> Launcher:
         announce=_log_address if options.log_format == "json" else print_address,
         store=_store(options, name, worker),
         worker=worker,
+        doors=options.door,
     )
 
 
@@ -267,6 +269,7 @@ def _parser() -> argparse.ArgumentParser:
         help="where conversations are kept: sqlite:///FILE, or none (BARGEIN_STORE; default: a file of the "
         "agent in ~/.local/state/bargein)",
     )
+    parser.add_argument("--door", action="append", default=[], choices=tuple(DOORS), help="protocol to add")
     logs = parser.add_argument_group("Logs")
     logs.add_argument(
         "--log-level",

@@ -15,9 +15,10 @@ from ipaddress import ip_address
 from typing import NoReturn
 
 from .agent import Agent, NotAnAgent
-from .app import SESSION_PATH, UnderPrefix, create_app, request_stop, shut_down_sessions
+from .app import SESSION_PATH, UnderPrefix, agent_name, create_app, request_stop, shut_down_sessions
 from .cluster.node import Node
 from .cluster.worker import Control, Worker
+from .endpoints.doors.table import DoorName, UnknownDoor
 from .guard.authentication import Authenticator, BadTokens, BearerTokens, tokens_of_environment
 from .guard.origins import BadOrigin
 from .serving.gc_tuning import MemoryWatch, tune_gc
@@ -68,6 +69,7 @@ class Launcher:
         announce: Called with the name and the WebSocket URL when the server listens; None to print them.
         store: Where conversations are kept when the process ends; None for memory only.
         worker: The worker that this process is, when a supervisor has started it.
+        doors: Other protocols to serve, as for `create_app`.
 
     Raises:
         BadRootPath: `root_path` is not a path.
@@ -92,13 +94,16 @@ class Launcher:
         announce: Callable[[str, str], None] | None = None,
         store: str | Store | None = None,
         worker: Worker | None = None,
+        doors: Collection[DoorName] = (),
     ) -> None:
         if authenticator is None and not insecure and not _is_loopback(host):
             raise NotProtected(host)
         limits = settings if settings is not None else Settings()
         flush = export() if limits.traces else None
-        self._app = create_app(agent, limits, authenticator=authenticator, origins=origins, store=store)
-        self._name = name if name is not None else getattr(agent, "__name__", type(agent).__name__)
+        self._app = create_app(
+            agent, limits, authenticator=authenticator, origins=origins, store=store, doors=doors
+        )
+        self._name = name if name is not None else agent_name(agent)
         self._announce = announce if announce is not None else print_address
         self._host = host
         prefix = _checked_root_path(root_path)
@@ -258,6 +263,7 @@ def run(
     insecure: bool = False,
     root_path: str = "",
     store: str | Store | None = None,
+    doors: Collection[DoorName] = (),
 ) -> None:
     """Serve an agent until SIGINT or SIGTERM, as `bargein-server` does.
 
@@ -280,6 +286,7 @@ def run(
             from the requests or keep it there.
         store: Where conversations are kept when the process ends, such as `sqlite:///bargein.db`; None for
             memory only. `BARGEIN_STORE` has no effect here.
+        doors: Other protocols to serve, such as `chat` for OpenAI's chat completions. See docs/doors.
 
     Raises:
         SystemExit: With status 2 for wrong arguments, 3 when the server does not start.
@@ -287,9 +294,11 @@ def run(
     try:
         launcher = Launcher(
             agent, host, port, settings, _authenticator(authenticator), origins,
-            insecure=insecure, root_path=root_path, store=store,
+            insecure=insecure, root_path=root_path, store=store, doors=doors,
         )  # fmt: skip
-    except (NotAnAgent, NotProtected, NotInstalled, BadTokens, BadOrigin, BadRootPath, BadStore) as error:
+    except (
+        NotAnAgent, NotProtected, NotInstalled, BadTokens, BadOrigin, BadRootPath, BadStore, UnknownDoor
+    ) as error:  # fmt: skip
         _exit(2, str(error))
     try:
         launcher.listen()
@@ -312,6 +321,7 @@ async def serve(
     insecure: bool = False,
     root_path: str = "",
     store: str | Store | None = None,
+    doors: Collection[DoorName] = (),
 ) -> None:
     """Serve an agent until SIGINT, SIGTERM or cancellation.
 
@@ -324,13 +334,14 @@ async def serve(
         NotAnAgent: `agent` is not an async generator function.
         NotProtected: Other machines reach `host`, and there is no authenticator.
         NotInstalled: `metrics` or `traces` is set, and a package for it is missing.
+        UnknownDoor: There is no door of a name in `doors`.
         ValueError: `BARGEIN_TOKEN` is set and empty.
         NotStarted: The application did not start.
         OSError: The address cannot be bound.
     """
     await Launcher(
         agent, host, port, settings, _authenticator(authenticator), origins,
-        insecure=insecure, root_path=root_path, store=store,
+        insecure=insecure, root_path=root_path, store=store, doors=doors,
     ).serve()  # fmt: skip
 
 

@@ -193,6 +193,10 @@ class Settings(Struct, frozen=True, kw_only=True):
         ),
     ] = 64 * 1024 * 1024
     max_frame_bytes: Annotated[Bytes, _about(CONNECTIONS, "Size of a message from a client.")] = 256 * 1024
+    max_conversation_bytes: Annotated[
+        Bytes,
+        _about(CONNECTIONS, "Size of a request that has the whole conversation, as other protocols send it."),
+    ] = 4 * 1024 * 1024
     max_frame_fragments: Annotated[
         PositiveCount, _about(CONNECTIONS, "Fragments of a message from a client.")
     ] = 4096

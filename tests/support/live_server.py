@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
@@ -155,6 +155,7 @@ async def serving(
     store: str | Store | None = None,
     history: HistorySource | None = None,
     place: Place | None = None,
+    doors: Collection[Any] = (),
     **settings: Any,
 ) -> AsyncIterator[Serving]:
     """Serve an agent in this event loop until the block ends.
@@ -168,11 +169,12 @@ async def serving(
         store: Where conversations are kept.
         history: The application's own history.
         place: Its place among other servers that share the sessions.
+        doors: Other protocols to serve.
         settings: The limits.
     """
     limits = Settings(**{"drain_s": 0.0, **settings})
     app = create_app(
-        agent, limits, authenticator=authenticator, origins=origins, store=store, history=history
+        agent, limits, authenticator=authenticator, origins=origins, store=store, history=history, doors=doors
     )
     config = uvicorn_config(app, limits, "127.0.0.1", 0, "critical")
     if wire == "asgi":

@@ -82,16 +82,22 @@ def json_answer(body: Struct, status: int = 200, headers: dict[str, str] | None 
 
 def denial(refused: Refused, admission: Admission) -> Response:
     """Count a refused request and return the response, an `error` event."""
+    headers = refusal_headers(refused, admission)
+    event = ErrorEvent(
+        code=_CODES[refused.status].name, message=refused.reason, retryable=refused.status in _RETRYABLE
+    )
+    return json_answer(event, refused.status, headers)
+
+
+def refusal_headers(refused: Refused, admission: Admission) -> dict[str, str]:
+    """Count a refused request and return the headers of its response."""
     admission.refusals[refused.status] += 1
     headers = {}
     if refused.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if refused.retry_after_s is not None:
         headers["Retry-After"] = str(refused.retry_after_s)
-    event = ErrorEvent(
-        code=_CODES[refused.status].name, message=refused.reason, retryable=refused.status in _RETRYABLE
-    )
-    return json_answer(event, refused.status, headers)
+    return headers
 
 
 TOKEN_HEADER = "Bargein-Session-Token"
@@ -338,14 +344,20 @@ class HttpEndpoint:
         admission: Decides which requests are served.
         handler: Returns the response, or None when it has sent one itself. Before it sends anything
             it may raise `Refused`.
+        deny: Counts a refused request and returns the response.
     """
 
     def __init__(
-        self, sessions: Callable[[], SessionRegistry], admission: Admission, handler: Handler
+        self,
+        sessions: Callable[[], SessionRegistry],
+        admission: Admission,
+        handler: Handler,
+        deny: Callable[[Refused, Admission], Response] = denial,
     ) -> None:
         self._sessions = sessions
         self._admission = admission
         self._handler = handler
+        self._deny = deny
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -364,4 +376,4 @@ class HttpEndpoint:
                 finally:
                     call.release_body()
         except Refused as refused:
-            await denial(refused, self._admission)(scope, receive, send)
+            await self._deny(refused, self._admission)(scope, receive, send)

@@ -1,0 +1,267 @@
+"""Chat completions: OpenAI's API for every client that has a setting for its base URL.
+
+The API is stateless and has no interrupt: a client sends the whole conversation, and closes the request to
+stop an answer. With an id of the conversation in a header, one session is behind it, and its history has what
+was heard and what tools returned. Tools of the server do not show, because the client would run them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from msgspec import Struct, field, json
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from bargein_protocol import (
+    InputText,
+    ToolOutput,
+)
+
+from ...core.history import Message
+from ...guard.admission import Admission, Refused
+from ...hosting.host import SessionHost
+from ...hosting.registry import SessionRegistry
+from ..call import HEADERS, Call, HttpEndpoint, refusal_headers
+from .completion import Completion, error_body
+from .conversation import (
+    answer_calls,
+    ask,
+    close_session,
+    last_turn,
+    new_input_id,
+    open_session,
+    session_headers,
+    stream,
+    valid_messages,
+)
+from .whole import collect
+
+MODELS_PATH, CHAT_PATH = "/v1/models", "/v1/chat/completions"
+
+CONVERSATION_HEADERS = ("X-Conversation-Id", "X-OpenWebUI-Chat-Id", "X-LibreChat-Conversation-Id")
+"""Headers with the client's id of the conversation; the first that is present counts."""
+
+TASK = "### Task:"
+"""Start of the prompts with which Open WebUI asks for titles, tags and follow-ups, under the chat's id."""
+
+_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    413: "invalid_request_error",
+    415: "invalid_request_error",
+    422: "invalid_request_error",
+    429: "rate_limit_error",
+}
+
+_encode = json.Encoder().encode
+
+
+class Function(Struct):
+    """Function of a tool call."""
+
+    name: str = ""
+    arguments: str = ""
+
+
+class MessageCall(Struct):
+    """A tool call in a message."""
+
+    id: str = ""
+    function: Function = field(default_factory=Function)
+
+
+class ChatMessage(Struct):
+    """A message of a request.
+
+    Args:
+        content: A text, or parts of which those of type `text` count.
+    """
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[dict[str, Any]] | None = None
+    tool_calls: list[MessageCall] | None = None
+    tool_call_id: str | None = None
+
+    @property
+    def text(self) -> str:
+        """Its text."""
+        return text_of(self.content)
+
+
+class StreamOptions(Struct):
+    """Options of a stream."""
+
+    include_usage: bool = False
+
+
+class ChatRequest(Struct):
+    """Body of a request; other fields are ignored, because they are the agent's choice.
+
+    Args:
+        user: The client's name for its user, which the agent gets.
+        metadata: Values for the agent, as in the API.
+    """
+
+    messages: list[ChatMessage]
+    model: str = ""
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    n: int | None = None
+    user: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+def text_of(content: str | list[dict[str, Any]] | None) -> str:
+    """Return the text of a message's content; images and sound are left out."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    return "".join(
+        str(part.get("text", "")) for part in content if part.get("type") in ("text", "input_text")
+    )
+
+
+def routes(sessions: Callable[[], SessionRegistry], admission: Admission, name: str) -> Iterator[BaseRoute]:
+    """Yield the routes.
+
+    Args:
+        sessions: Returns the sessions of the running event loop.
+        admission: Decides which requests are served.
+        name: Name of the agent, which is its model's id.
+    """
+
+    async def models(call: Call) -> Response:
+        call.authenticate(None)
+        return _json({"object": "list", "data": [_model(name)]})
+
+    async def model(call: Call) -> Response:
+        call.authenticate(None)
+        if call.request.path_params["model"] != name:
+            raise Refused(404, f"there is one model: {name}")
+        return _json(_model(name))
+
+    async def completions(call: Call) -> Response | None:
+        return await complete(call, name)
+
+    for path, method, handler in (
+        (MODELS_PATH, "GET", models),
+        (MODELS_PATH + "/{model:path}", "GET", model),
+        (CHAT_PATH, "POST", completions),
+    ):
+        yield Route(path, HttpEndpoint(sessions, admission, handler, deny), methods=[method])
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "bargein"}
+
+
+def _json(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(_encode(body), status, {**HEADERS, **(headers or {})}, "application/json")
+
+
+def deny(refused: Refused, admission: Admission) -> Response:
+    """Count a refused request and return the response, an error in OpenAI's form."""
+    headers = refusal_headers(refused, admission)
+    kind = _TYPES.get(refused.status, "server_error")
+    code = {401: "invalid_api_key", 429: "rate_limit_exceeded", 404: "not_found"}.get(refused.status)
+    return _json(error_body(refused.reason, kind, code), refused.status, headers)
+
+
+# --- a request -----------------------------------------------------------------------------------
+
+
+async def complete(call: Call, name: str) -> Response | None:
+    """`POST /v1/chat/completions`: answer the last message."""
+    call.authenticate(None)  # before the body is read
+    asked = await call.decoded(ChatRequest, call.sessions.settings.max_conversation_bytes)
+    if asked.n is not None and asked.n != 1:
+        raise Refused(400, "expected n to be 1")
+    last = asked.messages[-1] if asked.messages else None
+    if last is None or last.role not in ("user", "tool"):
+        raise Refused(400, "expected a message of the user or of a tool at the end")
+    own_id = None if last.text.startswith(TASK) else _own_id(call)
+    host = await open_session(call, own_id)
+    try:
+        return await _answer(call, host, asked, name)
+    finally:
+        if own_id is None:
+            close_session(host)
+
+
+def _own_id(call: Call) -> str | None:
+    for header in CONVERSATION_HEADERS:
+        value: str | None = call.request.headers.get(header)
+        # A client may leave a placeholder as it is, such as {{LIBRECHAT_BODY_CONVERSATIONID}}.
+        if value and "{{" not in value:
+            return value
+    return None
+
+
+async def _answer(call: Call, host: SessionHost, asked: ChatRequest, name: str) -> Response | None:
+    outputs = _outputs(asked.messages)
+    answered: Collection[str] = ()
+    if outputs:
+        turn = last_turn(host)
+        start = None if turn is None else host.core.outside.start_of(turn.input.id)
+        if turn is None or start is None or not answer_calls(host, outputs):
+            raise Refused(409, "no call waits for this result: its turn is over")
+        input_id, answered = turn.input.id, [output.call_id for output in outputs]
+    else:
+        question = InputText(id=new_input_id(), text=asked.messages[-1].text, metadata=_metadata(asked))
+        input_id, start = question.id, ask(call, host, _before(asked.messages[:-1]), question)
+    usage = asked.stream_options is not None and asked.stream_options.include_usage
+    translator = Completion(host, asked.model or name, usage, answered)
+    if asked.stream:
+        await stream(call, host, input_id, start, translator, {}, interrupts=True)
+        return None
+    if not await collect(call, host, input_id, start, translator):
+        return None
+    if translator.failure is not None:
+        # Clients would send the request again by themselves, and the agent would run twice.
+        headers = {"x-should-retry": "true" if translator.retryable else "false"}
+        return _json(translator.failure, 503 if translator.retryable else 500, headers)
+    return _json(translator.whole(), headers=session_headers(host))
+
+
+def _outputs(messages: Sequence[ChatMessage]) -> list[ToolOutput]:
+    outputs: list[ToolOutput] = []
+    for message in reversed(messages):
+        if message.role != "tool":
+            break
+        if message.tool_call_id and len(message.tool_call_id) <= 128:
+            outputs.insert(0, ToolOutput(call_id=message.tool_call_id, output=message.text))  # type: ignore[arg-type]
+    return outputs
+
+
+def _before(messages: Sequence[ChatMessage]) -> list[Message]:
+    return valid_messages(
+        [
+            {
+                "role": message.role,
+                "content": message.text,
+                "tool_call_id": message.tool_call_id,
+                "tool_calls": [
+                    {"id": call.id, "name": call.function.name, "arguments": call.function.arguments}
+                    for call in message.tool_calls or ()
+                ],
+            }
+            for message in messages
+        ]
+    )
+
+
+def _metadata(asked: ChatRequest) -> dict[str, Any]:
+    """Return the agent's view of a request: the client's instructions are no part of the history."""
+    instructions = [message.text for message in asked.messages if message.role in ("system", "developer")]
+    metadata = dict(asked.metadata or {})
+    if instructions:
+        metadata["instructions"] = "\n\n".join(instructions)
+    if asked.model:
+        metadata["model"] = asked.model
+    if asked.user:
+        metadata["user"] = asked.user
+    return metadata

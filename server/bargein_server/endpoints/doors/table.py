@@ -1,0 +1,43 @@
+"""Table of the doors, by the names with which they are switched on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal
+
+from starlette.routing import BaseRoute
+
+from ...guard.admission import Admission
+from ...hosting.registry import SessionRegistry
+from . import chat
+
+DoorName = Literal["chat"]
+"""Name of another protocol that a server speaks: `chat` for OpenAI's chat completions."""
+
+DOORS: dict[str, Callable[[Callable[[], SessionRegistry], Admission, str], Iterator[BaseRoute]]] = {
+    "chat": chat.routes,
+}
+
+
+class UnknownDoor(ValueError):
+    """There is no such door; the message has the names."""
+
+
+def door_routes(
+    names: Iterable[str], sessions: Callable[[], SessionRegistry], admission: Admission, agent: str
+) -> Iterator[BaseRoute]:
+    """Yield the routes of doors.
+
+    Args:
+        names: Names of the doors.
+        sessions: Returns the sessions of the running event loop.
+        admission: Decides which requests are served.
+        agent: Name of the agent.
+
+    Raises:
+        UnknownDoor: There is no door of a name.
+    """
+    for name in dict.fromkeys(names):
+        if name not in DOORS:
+            raise UnknownDoor(f"expected a door of {', '.join(DOORS)}, got {name!r}")
+        yield from DOORS[name](sessions, admission, agent)
