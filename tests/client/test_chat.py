@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 import bargein_protocol as bp
 from bargein_client.cli.chat import Chat
 from client_script import (
@@ -162,8 +164,7 @@ async def test_what_the_user_does_after_the_end_is_told(server: ScriptedServer) 
         await person.line.answer()
         await person.line.send(*confirm(3))
         await until(lambda: any("/yes" in line for line in person.paper.lines))
-        turn = person.chat._turn
-        assert turn is not None
+        turn = person.chat._turns[-1]
         await person.line.close(4409)
         await asyncio.wait([running])
         assert str(running.exception()) == over
@@ -172,3 +173,84 @@ async def test_what_the_user_does_after_the_end_is_told(server: ScriptedServer) 
         person.chat.send("again")
         await person.chat._interrupt(turn)
         assert person.paper.lines == [over, "> again", over, over]
+
+
+async def say(person: Person, words: str, turn: bp.TurnId, seq: int) -> None:
+    """Send a message and answer it."""
+    person.chat.send(words)
+    asked = await next_input(person)
+    assert asked.text == words
+    await person.line.send(accepted(seq, turn, asked.id), text(seq + 1, turn, "hi"), ended(seq + 2, turn))
+    await patiently(person.chat.idle())
+
+
+async def next_input(person: Person) -> bp.InputText:
+    """Return the next message, whatever playback is reported before it."""
+    while not isinstance(event := await person.line.receive(), bp.InputText):
+        assert isinstance(event, bp.Playback)
+    return event
+
+
+async def next_rewind(person: Person) -> bp.SessionRewind:
+    """Return the next rewind, whatever playback is reported before it."""
+    while not isinstance(event := await person.line.receive(), bp.SessionRewind):
+        assert isinstance(event, bp.Playback)
+    return event
+
+
+@pytest.mark.parametrize(("command", "asked"), [("/again", "two"), ("/edit three", "three")])
+async def test_the_last_message_is_asked_again(server: ScriptedServer, command: str, asked: str) -> None:
+    """Its turn is dropped first; then the same or another message stands in its place."""
+    async with chatting(server) as person:
+        await say(person, "one", T, 1)
+        await say(person, "two", bp.TurnId("t_2"), 4)
+        person.chat.send(command)
+        rewind = await next_rewind(person)
+        assert rewind.turn_id == "t_2"
+        gone = [bp.TurnId("t_2")]
+        await person.line.send(bp.SessionRewound(seq=bp.Seq(7), rewind_id=rewind.id, turns=gone))
+        assert (await next_input(person)).text == asked
+
+
+async def test_messages_are_taken_back_one_after_another(server: ScriptedServer) -> None:
+    """Until there is none; the input of a prompt is prepared for a change."""
+    async with chatting(server) as person:
+        person.chat.send("/undo")
+        assert person.paper.lines == ["there is no message to take back"]
+        await say(person, "one", T, 1)
+        await say(person, "two", bp.TurnId("t_2"), 4)
+        for seq, turn in ((7, "t_2"), (8, "t_1")):
+            person.chat.send("/undo")
+            rewind = await next_rewind(person)
+            assert rewind.turn_id == turn
+            gone = [bp.TurnId(turn)]
+            await person.line.send(bp.SessionRewound(seq=bp.Seq(seq), rewind_id=rewind.id, turns=gone))
+            await patiently(person.chat.idle())
+        assert person.paper.lines[-2:] == ["taken back: two", "taken back: one"]
+        person.chat.send("/edit")
+        assert person.paper.lines[-1] == "there is no message to take back"
+
+
+async def test_a_message_that_cannot_be_taken_back(server: ScriptedServer) -> None:
+    """The refusal has words, nothing is asked again, and the conversation goes on."""
+    async with chatting(server) as person:
+        await say(person, "one", T, 1)
+        person.chat.send("/again")
+        rewind = await next_rewind(person)
+        await person.line.send(bp.ErrorEvent(code="unknown_turn", message="no", ref_id=rewind.id))
+        await patiently(person.chat.idle())
+        words = "not accepted: the server has forgotten that message (unknown_turn)"
+        assert person.paper.lines[-1] == words
+        person.chat.send("/edit")
+        assert person.paper.lines[-1] == "expected the new message: /edit TEXT"
+        await say(person, "/tmp is a folder", bp.TurnId("t_2"), 4)
+
+
+async def test_commands_of_the_chat(server: ScriptedServer) -> None:
+    """Help names each; leaving needs no key."""
+    async with chatting(server) as person:
+        person.chat.send("/help")
+        commands = {line.split()[0] for line in person.paper.lines if line.startswith("/")}
+        assert commands == {"/again", "/edit", "/undo", "/quit"}
+        person.chat.send("/quit")
+        assert person.left == 1

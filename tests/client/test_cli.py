@@ -114,7 +114,7 @@ async def test_send_of_a_failing_turn(server: ScriptedServer) -> None:
         await line.answer()
         await line.send(ended(3, "t_1", "failed"))
         server.hang_up()
-        assert await output(process) == ("", "\u27c2 failed \u00b7 agent_error\n", 1)
+        assert await output(process) == ("", "\u27c2 failed: the agent made a mistake (agent_error)\n", 1)
 
 
 async def test_send_of_a_rejected_input(server: ScriptedServer) -> None:
@@ -214,7 +214,7 @@ async def test_chat_answers_lines_from_a_pipe(server: ScriptedServer) -> None:
         await line.send(text(7, "t_2", "two"), ended(8, "t_2"))
         server.hang_up()
         out, _err, code = await output(process)
-        assert (out, code) == ("one\ntwo\n", 0)
+        assert (out, code) == ("one\n\ntwo\n", 0)
 
 
 async def test_chat_tells_a_pipe_that_a_line_was_refused(server: ScriptedServer) -> None:
@@ -249,7 +249,7 @@ async def test_chat_at_a_terminal(server: ScriptedServer) -> None:
         assert sent.turn_id == "t_1"
         await line.send(text(4, "t_1", "stale\n"), result(sent.id, "interrupted", "t_1"))
         await line.send(ended(5, "t_1", "interrupted"))
-        await terminal.expect("\u27c2 cut")
+        await terminal.expect("\u27c2 stopped")
         terminal.type("\x04")
         await line.expect(bp.SessionClose)
         await line.close(1000)
@@ -273,7 +273,6 @@ async def test_typing_interrupts(server: ScriptedServer) -> None:
         await line.send(text(4, "t_1", "stale\n"), ended(5, "t_1", "interrupted", "superseded"))
         await line.send(accepted(6, "t_2", asked.id), text(7, "t_2", "new\n"), ended(8, "t_2"))
         await terminal.expect("> wait")
-        await terminal.expect("\u27c2 cut \u00b7 superseded")
         await terminal.expect("new")
         terminal.type("\x03")  # nothing runs: the answer may have ended under the finger
         await terminal.expect("Ctrl-C again leaves")
@@ -299,8 +298,8 @@ async def test_chat_survives_a_restart(server: ScriptedServer) -> None:
         await line.cut()
         line = await server.line()
         await line.open(opened(session="s_2", epoch="e_2", reason="unknown_session"))
-        await terminal.expect("the server lost the session; this is a new one")
-        await terminal.expect("failed \u00b7 session_lost")
+        await terminal.expect("the server has forgotten this conversation; a new one has begun")
+        await terminal.expect("failed: the server lost this conversation (session_lost)")
         terminal.type("again\r")
         asked = await line.expect(bp.InputText)
         await line.send(accepted(1, "t_1", asked.id), text(2, "t_1", "welcome back\n"), ended(3, "t_1"))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 import bargein_protocol as bp
+from bargein_client.cli.lane_order import LONGEST_WAIT
 from bargein_client.cli.notices import Notices
 from bargein_client.cli.view import TurnView
+from bargein_client.cli.words import refused
+from bargein_client.errors import InputRejected
 from bargein_client.events import (
     EventsLost,
     Reconnecting,
@@ -13,6 +18,7 @@ from bargein_client.events import (
     SessionResumed,
     TurnSnapshot,
 )
+from bargein_protocol.types import ToolStatus
 from client_script import ended, queued, text
 from paper import Paper
 
@@ -33,7 +39,7 @@ def test_a_cut_answer_is_marked() -> None:
     """The position of the cut, and its reason."""
     paper = shown(text(3, T, "once upon"), ended(4, T, "interrupted", "superseded"))
     assert paper.answer == "once upon|\n"
-    assert paper.lines == ["\u27c2 cut \u00b7 superseded"]
+    assert paper.lines == ["\u27c2 stopped: the next message came"]
 
 
 def test_the_cut_is_marked_once() -> None:
@@ -44,7 +50,7 @@ def test_the_cut_is_marked_once() -> None:
     view.cut()
     view.show(ended(4, T, "interrupted"))
     assert paper.answer == "once|\n"
-    assert paper.lines == ["\u27c2 cut"]
+    assert paper.lines == ["\u27c2 stopped"]
 
 
 def test_a_failure_says_why() -> None:
@@ -53,7 +59,7 @@ def test_a_failure_says_why() -> None:
         seq=bp.Seq(3), turn_id=T, status="failed", reason="overload", last_seq=bp.Seq(2), heard=bp.Heard(),
         retryable=True,
     )  # fmt: skip
-    assert shown(failed).lines == ["\u27c2 failed \u00b7 overload, you may try again"]
+    assert shown(failed).lines == ["\u27c2 failed: the server is full (overload); you may try again"]
 
 
 def test_a_snapshot_continues_what_was_shown() -> None:
@@ -88,18 +94,106 @@ def test_tools_are_named() -> None:
         bp.ToolResult(seq=bp.Seq(6), turn_id=T, call_id=C, status="failed", error="no luck"),
     ):
         view.show(event)
-    assert paper.lines == ["search: no luck"]
+    assert paper.lines == ['search {"q":1}: failed: no luck']
     assert paper.states == ["running search"]
+
+
+def lane(source: str, words: str, seq: int = 4) -> bp.TextDelta:
+    """`text.delta` of a lane."""
+    return bp.TextDelta(seq=bp.Seq(seq), turn_id=T, source=source, text=words)
 
 
 def test_voices_are_told_apart() -> None:
     """Several lanes in one turn; the words of audio count as text."""
-    other = bp.TextDelta(seq=bp.Seq(4), turn_id=T, source="critic", text="no")
-    spoken = bp.AudioDelta(seq=bp.Seq(5), turn_id=T, audio=b"", start_ms=0, duration_ms=1, text="yes")
+    spoken = bp.AudioDelta(seq=bp.Seq(5), turn_id=T, audio=b"", start_ms=0, duration_ms=1, text=" yes")
     thought = bp.Thought(seq=bp.Seq(6), turn_id=T, text="hm")
-    paper = shown(text(3, T, "well"), other, spoken, thought)
-    assert paper.answer == "well\nno\nyes"
-    assert paper.lines == ["critic:", "hm"]
+    paper = shown(text(3, T, "well"), lane("critic", "no"), spoken, thought, ended(7, T))
+    assert paper.answer == "well yes\nno\n"
+    assert paper.lines == ["hm", "critic:"]
+
+
+def test_parallel_lanes_are_not_mixed_in_mid_sentence() -> None:
+    """One lane gives way at its end of a line, or of a sentence when others have waited; nothing is lost."""
+    events = [
+        lane(source, f"{source}{n}{end} ")
+        for n, end in enumerate(["", "", "."] * 12)
+        for source in ("a", "b")
+    ]
+    paper = shown(*events, ended(9, T))
+    for source in ("a", "b"):
+        words = [word for word in paper.answer.split() if word.startswith(source)]
+        assert words == [f"{source}{n}{end}" for n, end in enumerate(["", "", "."] * 12)]
+    *pieces, _last = paper.answer.splitlines()
+    assert len(pieces) > 2
+    assert all(piece.endswith(". ") for piece in pieces)
+    assert shown(lane("a", "one\n"), lane("b", "two"), lane("a", "three")).answer == "one\ntwo"
+
+
+def test_a_lane_that_has_stopped_in_mid_sentence_gives_way() -> None:
+    """After many pieces of another one, before the end of the turn."""
+    paper = shown(lane("a", "no end"), *(lane("b", f"{n} ") for n in range(LONGEST_WAIT)))
+    assert paper.answer.startswith("no end\n0 1 2 ")
+
+
+def test_a_line_of_another_lane_waits() -> None:
+    """The result of a tool does not cut the sentence of a parallel lane."""
+    done = bp.ToolResult(seq=bp.Seq(5), turn_id=T, call_id=C, source="b", status="completed")
+    paper = shown(lane("a", "one "), done, lane("a", "two"), ended(8, T))
+    assert paper.answer == "one two\n"
+    assert paper.lines == ["a:", "a tool: done"]
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "line"),
+    [
+        ("completed", None, 'search {"q":1}: done, 1.2 s'),
+        ("failed", "no luck", 'search {"q":1}: failed: no luck, 1.2 s'),
+        ("cancelled", "not allowed", 'search {"q":1}: cancelled: not allowed, 1.2 s'),
+        ("running", None, 'search {"q":1}: continues in the background'),
+    ],
+)
+def test_a_tool_has_one_line(status: ToolStatus, error: str | None, line: str) -> None:
+    """Its name, its arguments and its end."""
+    paper = shown(
+        bp.ToolCall(seq=bp.Seq(3), turn_id=T, call_id=C, name="search"),
+        bp.ToolRunning(seq=bp.Seq(4), turn_id=T, call_id=C, arguments={"q": 1}),
+        bp.ToolResult(seq=bp.Seq(5), turn_id=T, call_id=C, status=status, error=error, duration_ms=1234),
+    )
+    assert paper.lines == [line]
+
+
+def test_long_arguments_are_shortened() -> None:
+    """The line stays a line."""
+    paper = shown(
+        bp.ToolRunning(seq=bp.Seq(4), turn_id=T, call_id=C, arguments={"q": "x" * 500}),
+        bp.ToolResult(seq=bp.Seq(5), turn_id=T, call_id=C, status="completed"),
+    )
+    assert len(paper.lines[0]) < 80
+
+
+def test_the_users_own_interrupt_is_not_told_twice() -> None:
+    """The next message stands there already; any other end of the turn has its words."""
+    for reason, lines in (("superseded", []), ("client", ["\u27c2 stopped"])):
+        paper = Paper()
+        view = TurnView(paper)
+        view.show(text(3, T, "once"))
+        view.cut()
+        view.show(ended(4, T, "interrupted", reason))
+        assert paper.lines == lines
+
+
+def test_unknown_reasons_are_shown_as_they_are() -> None:
+    """Words of a newer server."""
+    assert shown(ended(4, T, "interrupted", "odd")).lines == ["\u27c2 stopped (odd)"]
+    assert shown(ended(4, T, "failed", "odd")).lines == ["\u27c2 failed (odd)"]
+
+
+def test_a_refusal_has_words_and_says_when_to_try_again() -> None:
+    """The code stays, for searches."""
+    known = InputRejected("at_capacity", "full", retryable=True, retry_after_ms=2400)
+    words = "not accepted: the server has no room for this now (at_capacity); try again in 2 s"
+    assert refused(known) == words
+    assert refused(InputRejected("odd", "why", retryable=False)) == "not accepted: odd: why"
 
 
 def test_news_of_the_line() -> None:
@@ -124,7 +218,7 @@ def test_news_of_the_line() -> None:
         "reconnecting\u2026",
         "resumed",
         "reconnecting\u2026",
-        "the server lost the session; this is a new one (unknown_session)",
+        "the server has forgotten this conversation; a new one has begun (unknown_session)",
         "3 events were lost",
         "the server is shutting down: restart",
         "the agent has to finish this part first",

@@ -35,5 +35,8 @@ class Paper:
     def cut(self) -> None:
         self.answer += "|"
 
-    def status(self, message: str | None) -> None:
+    def gap(self) -> None:
+        pass
+
+    def status(self, message: str | None, *, passing: bool = False) -> None:
         self.states.append(message)

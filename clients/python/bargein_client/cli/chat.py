@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
@@ -17,8 +18,19 @@ from .notices import Notices, connected
 from .oneshot import on_sigint, print_event
 from .screen import PlainScreen, Screen
 from .view import TurnView
+from .words import refused
 
 LEAVE_WITHIN_S = 2.0
+MAX_TURNS = 1000
+"""Number of turns that can be taken back."""
+
+HELP = (
+    "/again  answer my last message again",
+    "/edit TEXT  put TEXT in the place of my last message",
+    "/undo  take my last message and its answer back",
+    "/quit  leave",
+    "Enter or Ctrl-C interrupts an answer, Ctrl-C twice leaves",
+)
 
 
 class Chat:
@@ -30,6 +42,7 @@ class Chat:
         leave: Called when the user wants to leave.
         policy: Answer to tool calls that wait for this client.
         as_json: Whether `run` prints every event as a line of JSON; the screen then gets no notices.
+        prefill: Puts text into the prompt for the user to change; None without such a prompt.
 
     Attributes:
         refused: Whether a line was refused, by the server or before it was sent.
@@ -44,10 +57,13 @@ class Chat:
         *,
         policy: Policy = "ask",
         as_json: bool = False,
+        prefill: Callable[[str], None] | None = None,
     ) -> None:
         self.refused = False
         self.consent = Consent(session, screen, policy)
         self._as_json = as_json
+        self._prefill = prefill
+        self._turns: deque[ClientTurn] = deque(maxlen=MAX_TURNS)
         self._session = session
         self._screen = screen
         self._leave = leave
@@ -55,7 +71,7 @@ class Chat:
         self._pressed_at = float("-inf")
         self._tasks: set[asyncio.Task[None]] = set()
         self._shown: asyncio.Task[None] | None = None
-        self._turn: ClientTurn | None = None
+        self._rewinding: asyncio.Task[None] | None = None
         self._view: TurnView | None = None
 
     async def run(self) -> None:
@@ -88,17 +104,68 @@ class Chat:
         except BargeinError as error:
             self._screen.line("mark", str(error))
             return
+        word, _, rest = text.partition(" ")
+        if word == "/help":
+            for line in HELP:
+                self._screen.line("note", line)
+        elif word == "/quit":
+            self._leave()
+        elif word in ("/again", "/edit", "/undo"):
+            self._take_back(word, rest.strip())
+        else:
+            self._ask(text)
+
+    def _ask(self, text: str) -> None:
         if self.busy and self._view is not None:
             self._view.cut()
+        self._screen.gap()
         self._pressed_at = float("-inf")  # the next press stops this turn
         self._screen.line("user", f"> {text}")
         try:
-            self._turn = self._session.send(text, on_busy="interrupt")
+            turn = self._session.send(text, on_busy="interrupt")
         except (SessionClosed, TooLarge, TooManyPending) as error:
             self.refused = True
             self._screen.line("mark", str(error))
             return
-        self._shown = self._spawn(self._show(self._turn, text, self._shown))
+        self._turns.append(turn)
+        self._shown = self._spawn(self._show(turn, text, self._shown))
+
+    def _take_back(self, word: str, text: str) -> None:
+        """Rewind the last turn, and ask again for it."""
+        turn = self._turns[-1] if self._turns else None
+        if turn is None or turn.input is None:
+            self._screen.line("mark", "there is no message to take back")
+        elif word == "/edit" and not text and self._prefill is not None:
+            self._prefill(f"/edit {turn.input}")
+        elif word == "/edit" and not text:
+            self._screen.line("mark", "expected the new message: /edit TEXT")
+        else:
+            if self.busy and self._view is not None:
+                self._view.cut()
+            again = {"/again": turn.input, "/edit": text}.get(word)
+            self._rewinding = self._spawn(self._rewind(turn, again))
+
+    async def _rewind(self, turn: ClientTurn, again: str | None) -> None:
+        try:
+            turn_id = (await turn.accepted()).turn_id
+            rewound = await self._session.rewind(turn_id)
+        except InputRejected:
+            rewound = None  # there is no turn that would have to be dropped
+        except RequestRefused as error:
+            self.refused = True
+            self._screen.line("mark", refused(error))
+            return
+        except BargeinError as error:
+            self._screen.line("mark", str(error))
+            return
+        gone = {turn.id, *(rewound.turns if rewound is not None else ())}
+        left = [kept for kept in self._turns if kept.id not in gone]
+        self._turns.clear()
+        self._turns.extend(left)
+        if again is None:
+            self._screen.line("note", f"taken back: {turn.input}")
+        else:
+            self._ask(again)
 
     def press_break(self) -> None:
         """Handle Ctrl-C: stop a running turn; leave when pressed again soon, with no message in between.
@@ -121,6 +188,8 @@ class Chat:
 
     async def idle(self) -> None:
         """Wait until every turn has been shown to its end."""
+        if self._rewinding is not None:
+            await asyncio.wait([self._rewinding])
         while self._shown is not None and not self._shown.done():
             await asyncio.wait([self._shown])
 
@@ -141,18 +210,19 @@ class Chat:
         try:
             try:
                 await turn.accepted()
-            except InputRejected as refused:
-                if refused.code != "session_lost":
+            except InputRejected as error:
+                if error.code != "session_lost":
                     raise
                 # A lost session applies nothing of an unanswered request, so it may be sent again.
-                self._turn = turn = self._session.send(text, on_busy="interrupt")
+                turn = self._session.send(text, on_busy="interrupt")
+                self._turns.append(turn)
             async for event in turn:
                 if not self._as_json:
                     self._view.show(event)
                 self.consent.take(event)
-        except RequestRefused as refused:
+        except RequestRefused as error:
             self.refused = True
-            self._screen.line("mark", str(refused))
+            self._screen.line("mark", refused(error))
         except BargeinError:
             self._screen.end_line()  # the session is over; `run` raises the reason
         finally:

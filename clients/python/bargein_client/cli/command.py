@@ -83,9 +83,10 @@ def _command(options: argparse.Namespace) -> Coroutine[Any, Any, int]:
         try:
             from .live_screen import chat_live
         except ModuleNotFoundError as missing:
-            if (missing.name or "").partition(".")[0] != "prompt_toolkit":
+            package = (missing.name or "").partition(".")[0]
+            if package not in ("prompt_toolkit", "rich", "markdown_it"):
                 raise
-            raise MissingExtra(f"chat needs prompt_toolkit: {INSTALL}") from None
+            raise MissingExtra(f"chat needs {package}: {INSTALL}") from None
         return chat_live(url, token, policy=policy)
     from .chat import chat_lines
 

@@ -1,12 +1,14 @@
 """`bargein chat` at a terminal: answers scroll above a fixed prompt.
 
-Only complete lines go into the terminal's own history, so that the user can scroll and copy them. The
-incomplete last line is drawn together with the prompt and wrapped at words here.
+Only complete lines go into the terminal's own history, so that the user can scroll and copy them: of an
+answer the rendered blocks of its Markdown, of anything else the lines, wrapped at words here. The incomplete
+rest is drawn together with the prompt.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from itertools import groupby
 from operator import itemgetter
@@ -14,7 +16,7 @@ from operator import itemgetter
 from prompt_toolkit.application import Application
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.filters import Condition
-from prompt_toolkit.formatted_text import FormattedText
+from prompt_toolkit.formatted_text import ANSI, FormattedText, to_formatted_text
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.layout import (
@@ -31,9 +33,10 @@ from prompt_toolkit.utils import get_cwidth
 
 from .chat import Chat
 from .consent import Policy
+from .markdown import MarkdownText
 from .notices import connected
 from .screen import CUT
-from .terminal import Kind, neutralise, one_line
+from .terminal import Kind, is_colourful, neutralise, one_line
 
 _STYLES: dict[Kind, str] = {
     "text": "",
@@ -44,6 +47,10 @@ _STYLES: dict[Kind, str] = {
 }
 _SPINNER = "\u280b\u2819\u2839\u2838\u283c\u2834\u2826\u2827\u2807\u280f"
 _SPIN_S = 0.1
+_ROWS_BELOW = 6
+"""Rows that the prompt, the status and a line of context take from the growing block."""
+
+Line = list[tuple[str, str]]
 
 
 class LiveScreen:
@@ -52,15 +59,21 @@ class LiveScreen:
     Args:
         send: Called with each line that the user enters.
         press_break: Called for Ctrl-C.
+        colourful: Whether to use colours and styles.
     """
 
-    def __init__(self, send: Callable[[str], None], press_break: Callable[[], None]) -> None:
+    def __init__(
+        self, send: Callable[[str], None], press_break: Callable[[], None], *, colourful: bool = True
+    ) -> None:
         self._send = send
         self._left = False
-        self._growing: list[tuple[str, str]] = []
+        self._colourful = colourful
+        self._answer: MarkdownText | None = None
+        self._growing: Line = []
         self._width = 0
         self._kind: Kind = "text"
-        self._whole: list[list[tuple[str, str]]] = []
+        self._whole: list[Line] = []
+        self._blank = True  # whether the last line of the history is empty
         self._printing: asyncio.Handle | None = None
         self._status: str | None = None
         self._spin = 0
@@ -78,6 +91,11 @@ class LiveScreen:
         self._left = True
         if self.application.is_running and not self.application.is_done:
             self.application.exit()
+
+    def prefill(self, text: str) -> None:
+        """Put text into the prompt, for the user to change."""
+        self._buffer.text = one_line(text)
+        self._buffer.cursor_position = len(self._buffer.text)
 
     def finish(self) -> None:
         """Print the remaining lines, after `run` has returned."""
@@ -100,29 +118,49 @@ class LiveScreen:
         if kind != self._kind and text:
             self.end_line()
             self._kind = kind
-        for character in neutralise(text).expandtabs(4):
-            self._put(_STYLES[kind], character)
+        if kind == "text":
+            if self._answer is None:
+                self._answer = MarkdownText(self._columns, colourful=self._colourful)
+            self._commit(self._answer.add(neutralise(text)))
+        else:
+            for character in neutralise(text).expandtabs(4):
+                self._put(self._style(kind), character)
         self._redraw()
 
     def line(self, kind: Kind, text: str) -> None:
         """Write a line of its own."""
         self.end_line()
-        self.write(kind, one_line(text))
+        self.write("note" if kind == "text" else kind, one_line(text))
         self.end_line()
+
+    def gap(self) -> None:
+        """Write an empty line, unless the last one is empty."""
+        self.end_line()
+        if not self._blank:
+            self._append([])
+            self._redraw()
 
     def end_line(self) -> None:
         """Start a new line."""
+        if self._answer is not None:
+            self._commit(self._answer.finish())
+            self._answer = None
         if self._growing:
             self._break(len(self._growing))
-            self._redraw()
+        self._redraw()
 
     def cut(self) -> None:
         """Mark the position at which the answer was cut off."""
+        lines = [] if self._answer is None else self._answer.finish()
+        self._answer = None
+        self._commit(lines[:-1])
+        self._growing += _fragments(lines[-1]) if lines else []
+        self._width = sum(get_cwidth(text) for _, text in self._growing)
         for character in f" {CUT}":
-            self._put(_STYLES["mark"], character)
+            self._put(self._style("mark"), character)
         self.end_line()
 
-    def status(self, message: str | None) -> None:
+    def status(self, message: str | None, *, passing: bool = False) -> None:
         """Show the current activity beside a spinner."""
         self._status = None if message is None else one_line(message)
         if self._status is not None and self._spinning is None:
@@ -130,6 +168,20 @@ class LiveScreen:
         self._redraw()
 
     # --- lines -----------------------------------------------------------------------------------
+
+    def _style(self, kind: Kind) -> str:
+        return _STYLES[kind] if self._colourful else ""
+
+    def _columns(self) -> int:
+        return max(20, self.application.output.get_size().columns - 1)
+
+    def _commit(self, lines: list[str]) -> None:
+        for line in lines:
+            self._append(_fragments(line))
+
+    def _append(self, line: Line) -> None:
+        self._whole.append(line)
+        self._blank = not line
 
     def _put(self, style: str, character: str) -> None:
         if character == "\n":
@@ -144,9 +196,19 @@ class LiveScreen:
     def _break(self, at: int) -> None:
         """Move the first `at` characters of the growing line into the history."""
         runs = groupby(self._growing[:at], key=itemgetter(0))
-        self._whole.append([(style, "".join(character for _, character in run)) for style, run in runs])
+        self._append([(style, "".join(character for _, character in run)) for style, run in runs])
         self._growing = self._growing[at:]
         self._width = sum(get_cwidth(character) for _, character in self._growing)
+
+    def _growing_text(self) -> FormattedText:
+        """Return the incomplete rest of the output."""
+        if self._answer is None:
+            return FormattedText(self._growing)
+        rows = max(1, self.application.output.get_size().rows - _ROWS_BELOW)
+        return FormattedText(_fragments("\n".join(self._answer.growing(rows))))
+
+    def _has_growing(self) -> bool:
+        return bool(self._growing) if self._answer is None else not self._answer.empty
 
     def _redraw(self) -> None:
         if not self.application.is_running:
@@ -191,7 +253,7 @@ class LiveScreen:
             self.leave()
 
         growing = Window(
-            FormattedTextControl(lambda: FormattedText(self._growing)),
+            FormattedTextControl(self._growing_text),
             dont_extend_height=True,
             wrap_lines=True,
         )
@@ -202,7 +264,7 @@ class LiveScreen:
             wrap_lines=True,
         )
         rows = [
-            ConditionalContainer(growing, Condition(lambda: bool(self._growing))),
+            ConditionalContainer(growing, Condition(self._has_growing)),
             ConditionalContainer(status, Condition(lambda: self._status is not None)),
             prompt,
         ]
@@ -210,16 +272,22 @@ class LiveScreen:
 
     def _status_text(self) -> FormattedText:
         spinner = _SPINNER[self._spin % len(_SPINNER)]
-        return FormattedText([(_STYLES["note"], f"{spinner} {self._status or ''}")])
+        return FormattedText([(self._style("note"), f"{spinner} {self._status or ''}")])
+
+
+def _fragments(line: str) -> Line:
+    return [(style, text) for style, text, *_ in to_formatted_text(ANSI(line))]
 
 
 async def chat_live(url: str, token: str | None, *, policy: Policy | None = None) -> int:
     """Run a conversation until the user leaves or the session is over."""
     async with connected(url, token) as session:
-        screen = LiveScreen(lambda text: chat.send(text), lambda: chat.press_break())
-        chat = Chat(session, screen, screen.leave, policy=policy or "ask")
+        screen = LiveScreen(
+            lambda text: chat.send(text), lambda: chat.press_break(), colourful=is_colourful(sys.stdout)
+        )
+        chat = Chat(session, screen, screen.leave, policy=policy or "ask", prefill=screen.prefill)
         screen.line("note", f"connected to {url}")
-        screen.line("note", "Enter or Ctrl-C interrupts an answer, Ctrl-C twice leaves")
+        screen.line("note", "Enter or Ctrl-C interrupts an answer, Ctrl-C twice leaves, /help lists commands")
         running = asyncio.create_task(chat.run())
         running.add_done_callback(lambda _: screen.leave())
         try:

@@ -70,9 +70,11 @@ class Notices:
         elif isinstance(event, SessionRestarted):
             self._away = False
             self._screen.status(None)
-            self._screen.line("note", f"the server lost the session; this is a new one ({event.reason})")
+            words = "the server has forgotten this conversation; a new one has begun"
+            self._screen.line("note", f"{words} ({event.reason})")
         elif isinstance(event, EventsLost):
-            self._screen.line("mark", f"{event.count} events were lost")
+            events = "1 event was" if event.count == 1 else f"{event.count} events were"
+            self._screen.line("mark", f"{events} lost")
         elif isinstance(event, bp.Heartbeat) and event.message:
             self._screen.status(event.message)
         elif isinstance(event, bp.GoAway):

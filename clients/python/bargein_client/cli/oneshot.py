@@ -20,7 +20,7 @@ from .consent import REFUSED_EXIT_CODE, Consent, Policy
 from .lines import read_lines
 from .notices import Notices, connected
 from .screen import PlainScreen
-from .terminal import escape_json
+from .terminal import escape_json, is_colourful
 from .view import TurnView
 
 EXIT_CODES: dict[bp.TurnStatus, int] = {"completed": 0, "failed": 1, "interrupted": 130}
@@ -55,7 +55,7 @@ async def send_once(
         stream = session.events()
         turn = session.send(text)
         breaker = Breaker(turn)
-        screen = PlainScreen()
+        screen = terminal_screen()
         consent = Consent(session, screen, policy, commands=False)
         answers = Answers(consent)
         with on_sigint(breaker.press):
@@ -69,6 +69,16 @@ async def send_once(
         ended = await turn.ended()
     code = EXIT_CODES[ended.status]
     return REFUSED_EXIT_CODE if code == 0 and consent.refused else code
+
+
+def terminal_screen() -> PlainScreen:
+    """Return a screen that renders Markdown where the terminal and the installed packages can."""
+    if is_colourful(sys.stdout):
+        with suppress(ModuleNotFoundError):
+            from .rich_screen import RichScreen
+
+            return RichScreen()
+    return PlainScreen()
 
 
 def _read_message() -> str:

@@ -30,8 +30,15 @@ class Screen(Protocol):
         """Mark the position at which the answer was cut off, and start a new line."""
         ...
 
-    def status(self, message: str | None) -> None:
-        """Show the current activity; None for no activity."""
+    def gap(self) -> None:
+        """Separate a turn from the one before it by an empty line."""
+        ...
+
+    def status(self, message: str | None, *, passing: bool = False) -> None:
+        """Show the current activity; None for no activity.
+
+        A passing one is followed by a line of its own, so a screen without a place for it leaves it out.
+        """
         ...
 
 
@@ -49,6 +56,7 @@ class PlainScreen:
         self._colourful = is_colourful(self._err)
         self._shared = self._out.isatty()
         self._answering = False
+        self._answered = False
         self._noting = False
         self._last_status = ""
 
@@ -57,9 +65,7 @@ class PlainScreen:
         text = neutralise(text)
         if kind == "text":
             self._end_note()
-            self._out.write(text)
-            self._out.flush()
-            self._answering = not text.endswith("\n") if text else self._answering
+            self._write_answer(text)
         else:
             if self._shared:
                 self._end_answer()
@@ -84,11 +90,27 @@ class PlainScreen:
             self._out.write(f" {CUT}")
         self.end_line()
 
-    def status(self, message: str | None) -> None:
+    def gap(self) -> None:
+        """Write an empty line between two answers."""
+        self.end_line()
+        if self._answered:
+            self._answered = False
+            self._out.write("\n")
+            self._out.flush()
+
+    def status(self, message: str | None, *, passing: bool = False) -> None:
         """Write each new status as a line, but not into the middle of an answer."""
+        if passing:
+            return
         if message and message != self._last_status and not self._answering:
             self.line("note", f"\u2026 {message}")
         self._last_status = message or ""
+
+    def _write_answer(self, text: str) -> None:
+        self._out.write(text)
+        self._out.flush()
+        if text:
+            self._answering, self._answered = not text.endswith("\n"), True
 
     def _end_answer(self) -> None:
         if self._answering:

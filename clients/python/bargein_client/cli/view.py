@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
+
 import bargein_protocol as bp
 
 from ..events import SessionEvent, TurnSnapshot
+from .lane_order import LaneOrder, Piece
 from .screen import CUT, Screen
+from .terminal import Kind, escape_json
+from .words import CUT_SHORT, failed, interrupted, tool_result
 
-CUT_SHORT = {
-    "length": "cut off: the model reached its limit",
-    "content_filter": "cut off by a content filter",
-    "refusal": "the model declined",
-}
-"""Notices below answers that completed although the model ended them early, by their reasons."""
+MAX_ARGUMENT_CHARS = 60
+"""Length of the arguments in the line of a tool call; a question shows them all."""
 
 
 class TurnView:
@@ -24,13 +27,21 @@ class TurnView:
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
+        self._order = LaneOrder()
         self._shown = ""
         self._source = ""
         self._tools: dict[bp.CallId, str] = {}
+        self._arguments: dict[bp.CallId, str] = {}
         self._cut_shown = False
+        self._cut_here = False
 
     def cut(self) -> None:
         """Mark where the user interrupted, before the server's answer."""
+        self._cut_here = True
+        self._mark_cut()
+
+    def _mark_cut(self) -> None:
+        self._order.flush()
         if self._shown and not self._cut_shown:
             self._cut_shown = True
             self._screen.cut()
@@ -41,7 +52,7 @@ class TurnView:
         if isinstance(event, bp.TextDelta):
             self._text(event.text, event.source)
         elif isinstance(event, bp.Thought):
-            self._screen.write("thought", event.text)
+            self._add(event.source, "thought", event.text)
         elif isinstance(event, TurnSnapshot):
             self._snapshot(event.state)
         elif isinstance(event, bp.TurnEnded):
@@ -62,26 +73,42 @@ class TurnView:
             self._screen.status(None)
         elif isinstance(event, bp.Progress):
             self._screen.status(_progress(event))
-        elif isinstance(event, bp.ToolCall):
+        else:
+            self._tool(event)
+
+    def _tool(self, event: SessionEvent) -> None:
+        if isinstance(event, bp.ToolCall):
             self._tools[event.call_id] = event.name
+        elif isinstance(event, bp.ToolConfirm):
+            self._order.flush()  # the question that follows stands below all output
+            self._screen.end_line()
+            self._arguments[event.call_id] = _shortened(event.arguments)
         elif isinstance(event, bp.ToolRunning):
-            self._screen.status(f"running {self._name(event.call_id)}")
+            self._arguments[event.call_id] = _shortened(event.arguments)
+            self._screen.status(f"running {self._name(event.call_id)}", passing=True)
         elif isinstance(event, bp.ToolResult):
-            what = event.error if event.status == "failed" and event.error else event.status
-            self._screen.line("note", f"{self._name(event.call_id)}: {what}")
+            call = " ".join(filter(None, (self._name(event.call_id), self._arguments.get(event.call_id))))
+            line = f"{call}: {tool_result(event)}"
+            self._order.add(Piece(event.source, lambda: self._screen.line("note", line), None))
 
     def _text(self, text: str, source: str) -> None:
+        self._add(source, "text", text)
+
+    def _add(self, source: str, kind: Kind, text: str) -> None:
+        self._order.add(Piece(source, lambda: self._write(source, kind, text), text))
+
+    def _write(self, source: str, kind: Kind, text: str) -> None:
         if source != self._source:
             self._source = source
             self._screen.end_line()
-            if source:
-                self._screen.line("note", f"{source}:")
+            self._screen.line("note", f"{source or 'answer'}:")
         self._screen.status(None)
-        self._screen.write("text", text)
-        if not source:
+        self._screen.write(kind, text)
+        if kind == "text" and not source:
             self._shown += text
 
     def _snapshot(self, state: bp.TurnState) -> None:
+        self._order.flush()
         lane = state.lanes.get("")
         whole = lane.text if lane is not None else ""
         if not whole.startswith(self._shown):
@@ -91,15 +118,15 @@ class TurnView:
         self._text(whole[len(self._shown) :], "")
 
     def _end(self, ended: bp.TurnEnded) -> None:
+        self._order.flush()
         self._screen.status(None)
         if ended.status == "interrupted":
-            self.cut()
-            how = "" if ended.reason == "client" else f" \u00b7 {ended.reason}"
-            self._screen.line("mark", f"{CUT} cut{how}")
+            self._mark_cut()
+            if not (self._cut_here and ended.reason in ("superseded", "rewound")):  # the user's own doing
+                self._screen.line("mark", f"{CUT} {interrupted(ended.reason)}")
         elif ended.status == "failed":
             self._screen.end_line()
-            again = ", you may try again" if ended.retryable else ""
-            self._screen.line("mark", f"{CUT} failed \u00b7 {ended.reason}{again}")
+            self._screen.line("mark", f"{CUT} {failed(ended)}")
         else:
             self._screen.end_line()
             if ended.reason in CUT_SHORT:
@@ -107,6 +134,14 @@ class TurnView:
 
     def _name(self, call_id: bp.CallId) -> str:
         return self._tools.get(call_id) or "a tool"
+
+
+def _shortened(arguments: dict[str, Any]) -> str:
+    """Return arguments as one short line."""
+    if not arguments:
+        return ""
+    text = escape_json(msgspec.json.encode(arguments).decode())
+    return text if len(text) <= MAX_ARGUMENT_CHARS else f"{text[: MAX_ARGUMENT_CHARS - 1]}\u2026"
 
 
 def _progress(event: bp.Progress) -> str:

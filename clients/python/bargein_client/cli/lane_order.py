@@ -1,0 +1,76 @@
+"""Order of the output of parallel lanes on one screen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+PATIENCE = 8
+"""Pieces of other lanes after which a lane that has ended a sentence gives way."""
+LONGEST_WAIT = 64
+"""Pieces of other lanes after which any lane gives way."""
+
+_SENTENCE_END = re.compile(r"[.!?\u2026:;\u3002\uff01\uff1f][\"'\u201d\u2019)\]*_`]*\s*$")
+
+
+class Piece(NamedTuple):
+    """Output of a lane.
+
+    Attributes:
+        source: The lane.
+        show: Writes the piece.
+        text: Its text, if it continues the text before it; None for a line of its own.
+    """
+
+    source: str
+    show: Callable[[], None]
+    text: str | None
+
+
+class LaneOrder:
+    """Shows the output of one lane at a time, so that none is cut in mid-sentence.
+
+    The lane that is shown gives way to the one that has waited longest: at the end of a line, at the end of
+    a sentence after `PATIENCE` pieces of others, and anywhere after `LONGEST_WAIT`.
+    """
+
+    def __init__(self) -> None:
+        self._lane: str | None = None
+        self._tail = ""  # the end of the text of the lane that is shown
+        self._waiting: dict[str, list[Piece]] = {}
+        self._waited = 0
+
+    def add(self, piece: Piece) -> None:
+        """Show a piece, now or when its lane has its turn."""
+        if self._lane is None or piece.source == self._lane:
+            self._lane = piece.source
+            self._show(piece)
+        else:
+            self._waiting.setdefault(piece.source, []).append(piece)
+            self._waited += 1
+        while self._waiting and self._gives_way():
+            self._next()
+
+    def flush(self) -> None:
+        """Show everything that waits."""
+        while self._waiting:
+            self._next()
+
+    def _gives_way(self) -> bool:
+        if not self._tail or self._tail.endswith("\n"):
+            return True
+        if self._waited >= PATIENCE and _SENTENCE_END.search(self._tail):
+            return True
+        return self._waited >= LONGEST_WAIT
+
+    def _next(self) -> None:
+        self._lane = next(iter(self._waiting))
+        pieces = self._waiting.pop(self._lane)
+        self._tail, self._waited = "", sum(map(len, self._waiting.values()))
+        for piece in pieces:
+            self._show(piece)
+
+    def _show(self, piece: Piece) -> None:
+        piece.show()
+        self._tail = "" if piece.text is None else (self._tail + piece.text)[-16:]
