@@ -28,13 +28,22 @@ if TYPE_CHECKING:
         Message,
         NotAnAgent,
         Output,
+        Principal,
         SessionContext,
         Turn,
         TurnClosed,
         TurnFailed,
     )
-    from .app import create_app, shut_down_sessions
-    from .guard.authentication import Authenticator, BearerTokens
+    from .app import create_app, issue_ticket, shut_down_sessions
+    from .guard.authentication import (
+        AccessDenied,
+        AccessRequest,
+        Authenticator,
+        BadAuthenticator,
+        BearerTokens,
+        RequestAuthenticator,
+        TokenAuthenticator,
+    )
     from .hosting.model_calls import http_client
     from .launcher import NotProtected, NotStarted, run, serve
     from .serving.gc_tuning import tune_gc
@@ -45,8 +54,11 @@ if TYPE_CHECKING:
     from .transport.websocket_protocol import BargeinProtocol
 
 __all__ = [
+    "AccessDenied",
+    "AccessRequest",
     "Agent",
     "Authenticator",
+    "BadAuthenticator",
     "BadOutput",
     "BargeinProtocol",
     "BearerTokens",
@@ -59,14 +71,18 @@ __all__ = [
     "NotProtected",
     "NotStarted",
     "Output",
+    "Principal",
+    "RequestAuthenticator",
     "SessionContext",
     "Settings",
     "SettingsError",
+    "TokenAuthenticator",
     "Turn",
     "TurnClosed",
     "TurnFailed",
     "create_app",
     "http_client",
+    "issue_ticket",
     "run",
     "serve",
     "shut_down_sessions",
@@ -77,10 +93,13 @@ __all__ = [
 _HOMES = {
     "agent": (
         "Agent", "BadOutput", "EndedTurn", "History", "HistorySource", "Message", "NotAnAgent", "Output",
-        "SessionContext", "Turn", "TurnClosed", "TurnFailed",
+        "Principal", "SessionContext", "Turn", "TurnClosed", "TurnFailed",
     ),
-    "app": ("create_app", "shut_down_sessions"),
-    "guard.authentication": ("Authenticator", "BearerTokens"),
+    "app": ("create_app", "issue_ticket", "shut_down_sessions"),
+    "guard.authentication": (
+        "AccessDenied", "AccessRequest", "Authenticator", "BadAuthenticator", "BearerTokens",
+        "RequestAuthenticator", "TokenAuthenticator",
+    ),
     "hosting.model_calls": ("http_client",),
     "launcher": ("NotProtected", "NotStarted", "run", "serve"),
     "serving.gc_tuning": ("tune_gc",),

@@ -50,6 +50,7 @@ from .core.observer import Attribute as Attribute
 from .core.observer import Span as Span
 from .core.plain_values import plain_text as plain_text
 from .core.plain_values import plain_value as plain_value
+from .core.principal import Principal as Principal
 from .turn_host import EndedTurn as EndedTurn
 from .turn_host import HistorySource as HistorySource
 from .turn_host import Output as Output
@@ -121,8 +122,11 @@ class Turn:
         return self.input.text
 
     @property
-    def principal(self) -> str | None:
-        """Authenticated user; None without authentication."""
+    def principal(self) -> Principal | None:
+        """Authenticated user; None without authentication.
+
+        It is the user's id, a text, with the `claims` of the authenticator.
+        """
         return self.session.principal
 
     def status(self, message: str, icon: str | None = None) -> Status:

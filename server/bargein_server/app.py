@@ -18,8 +18,9 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from .agent import Agent, HistorySource, check_agent
+from .agent import Agent, HistorySource, Principal, check_agent
 from .endpoints import conversations, http
+from .endpoints.access import access_request
 from .endpoints.asyncapi import asyncapi
 from .endpoints.call import (
     COOKIE_HEADER,
@@ -39,7 +40,7 @@ from .endpoints.doors.table import DoorName, door_routes
 from .endpoints.lifespan import ShortFailures, lifespan
 from .endpoints.openapi import openapi
 from .endpoints.page import Page, page_folder
-from .endpoints.websocket import deny, issue_ticket, serve_session
+from .endpoints.websocket import answer_ticket, deny, serve_session
 from .guard.admission import TRACE_HEADERS, Admission, Refused
 from .guard.authentication import Authenticator
 from .guard.origins import allowed_origins
@@ -84,7 +85,8 @@ def create_app(
     Args:
         agent: The agent to serve; see `bargein_server.Agent`.
         settings: Limits, timeouts and switches; None for the defaults.
-        authenticator: Identifies clients, such as `BearerTokens`; None admits every client.
+        authenticator: Authenticates clients: an async function of an `AccessRequest`, or an object such as
+            `BearerTokens`; None admits every client. See docs/users.md.
         origins: Web origins, such as `https://example.com`, whose pages may connect, beside the
             server's own.
         store: Where conversations are kept when the process ends, such as `sqlite:///bargein.db`; None to
@@ -93,6 +95,7 @@ def create_app(
         doors: Other protocols to serve, such as `chat` for OpenAI's chat completions. See docs/doors.
 
     Raises:
+        BadAuthenticator: `authenticator` can be called in no way.
         BadOrigin: One of `origins` is no origin.
         BadStore: `store` is a text that names no store.
         NotAnAgent: `agent` is not an async generator function.
@@ -144,7 +147,7 @@ def _routes(
         await serve_session(websocket, sessions(), admission)
 
     async def ticket_endpoint(request: Request) -> Response:
-        return await issue_ticket(request, admission)
+        return await answer_ticket(request, admission)
 
     page = _page()
     return [
@@ -266,7 +269,7 @@ def _probes(
             admission.check_host(
                 request.headers, request.url.scheme, (request.scope.get("server") or ("",))[0]
             )
-            admission.authenticate(request.headers, address_of(request.client))
+            await admission.authenticate(access_request(request), address_of(request.client))
         except Refused as refused:
             return denial(refused, admission)
         return Response(metrics.text(), 200, {**HEADERS, "Content-Type": metrics.content_type})
@@ -315,6 +318,24 @@ class UnderPrefix:
             path: str = scope["path"]
             stripped = "" if path.startswith(f"{prefix}/") else prefix
             await self._app({**scope, "root_path": prefix, "path": stripped + path}, receive, send)
+
+
+def issue_ticket(app: Starlette, principal: Principal | str) -> str:
+    """Return a ticket for a browser, from a backend in the same process.
+
+    The browser offers it as the subprotocol `bargein.ticket.<ticket>`, or sends it as `auth` in its first
+    frame. It is valid once, for `ticket_lifetime_s`; the authenticator is not asked about its client.
+
+    Args:
+        app: The application of `create_app`. It must have an authenticator.
+        principal: The client that the backend has authenticated, with its claims if it is a `Principal`.
+
+    Raises:
+        ValueError: The application has no authenticator, so it looks at no ticket; or the id is empty.
+        RuntimeError: It is called outside the event loop of the application.
+    """
+    admission: Admission = app.state.admission
+    return admission.issue_ticket(principal)
 
 
 async def shut_down_sessions(app: Starlette) -> int:

@@ -19,7 +19,7 @@ from .app import SESSION_PATH, UnderPrefix, agent_name, create_app, request_stop
 from .cluster.node import Node
 from .cluster.worker import Control, Worker
 from .endpoints.doors.table import DoorName, UnknownDoor
-from .guard.authentication import Authenticator, BadTokens, BearerTokens, tokens_of_environment
+from .guard.authentication import Authenticator, BadAuthenticator, BearerTokens, tokens_of_environment
 from .guard.origins import BadOrigin
 from .serving.gc_tuning import MemoryWatch, tune_gc
 from .serving.server import Server, end_tasks, exits_contained, listening_socket, run_to_end, uvicorn_config
@@ -60,7 +60,7 @@ class Launcher:
         host: The address to listen on.
         port: The port to listen on; 0 for a free one.
         settings: Limits, timeouts and switches.
-        authenticator: Identifies clients; None admits every client.
+        authenticator: Authenticates clients; None admits every client.
         origins: Web origins whose pages may connect, beside the server's own.
         insecure: Allow an address that other machines reach without an authenticator.
         root_path: Path under which a proxy publishes the server, such as `/chat`.
@@ -72,6 +72,7 @@ class Launcher:
         doors: Other protocols to serve, as for `create_app`.
 
     Raises:
+        BadAuthenticator: `authenticator` can be called in no way.
         BadRootPath: `root_path` is not a path.
         NotAnAgent: `agent` is not an async generator function.
         NotProtected: Other machines reach `host`, and there is no authenticator.
@@ -278,8 +279,8 @@ def run(
         host: The address to listen on.
         port: The port to listen on; 0 for a free one.
         settings: Limits, timeouts and switches; None for the defaults.
-        authenticator: Identifies clients, such as `BearerTokens`. None: `BARGEIN_TOKEN` is the only token,
-            and without it every client is admitted.
+        authenticator: Authenticates clients: an async function of an `AccessRequest`, or an object such as
+            `BearerTokens`. None: `BARGEIN_TOKEN` is the only token, and without it every client is admitted.
         origins: Web origins whose pages may connect, beside the server's own.
         insecure: Allow an address that other machines reach without an authenticator.
         root_path: Path under which a proxy publishes the server, such as `/chat`; the proxy may strip it
@@ -297,7 +298,8 @@ def run(
             insecure=insecure, root_path=root_path, store=store, doors=doors,
         )  # fmt: skip
     except (
-        NotAnAgent, NotProtected, NotInstalled, BadTokens, BadOrigin, BadRootPath, BadStore, UnknownDoor
+        BadAuthenticator, BadOrigin, BadRootPath, BadStore, NotAnAgent, NotInstalled, NotProtected,
+        UnknownDoor,
     ) as error:  # fmt: skip
         _exit(2, str(error))
     try:
@@ -329,6 +331,7 @@ async def serve(
     cancelled it ends all turns, closes their connections, and then raises `asyncio.CancelledError`.
 
     Raises:
+        BadAuthenticator: `authenticator` can be called in no way.
         BadRootPath: `root_path` is not a path.
         BadStore: `store` is a text that names no store.
         NotAnAgent: `agent` is not an async generator function.

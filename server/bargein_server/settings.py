@@ -159,6 +159,10 @@ class Settings(Struct, frozen=True, kw_only=True):
             "answer a ping. Pings are sent every half of it.",
         ),
     ] = 20.0
+    authenticator_s: Annotated[
+        PositiveSeconds,
+        _about(CONNECTIONS, "Time for one call of the authenticator; then the client is refused for now."),
+    ] = 5.0
     ticket_lifetime_s: Annotated[PositiveSeconds, _about(CONNECTIONS, "Lifetime of a ticket.")] = 30.0
     max_messages_per_s: Annotated[
         PerSecond,

@@ -23,6 +23,7 @@ from bargein_protocol import (
 )
 
 from .core.observer import Attribute, Span
+from .core.principal import Principal
 
 if TYPE_CHECKING:
     import httpx2
@@ -234,8 +235,11 @@ class SessionContext(Protocol):
         ...
 
     @property
-    def principal(self) -> str | None:
-        """Authenticated client; None without authentication."""
+    def principal(self) -> Principal | None:
+        """Authenticated client; None without authentication.
+
+        Its claims are those of the newest connection; a restored session has none until its client resumes.
+        """
         ...
 
     @property

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from bargein_server import AccessRequest, Output, Principal, Turn
 from bargein_server.cluster import node as node_module
 from bargein_server.cluster.channel import Channel
 from live_server import Frame, RawClient, Serving, WireKind, ask, echo
@@ -55,6 +57,31 @@ async def test_the_owner_serves_a_client_that_came_elsewhere(pair: Pair, wire: W
             await until(lambda: asked.node.handed_over[how] == 1)
             assert len(owner.sessions) == 1
             assert len(asked.sessions) == 0
+
+
+@BOTH
+async def test_the_claims_of_a_principal_come_along(pair: Pair, wire: WireKind, how: str) -> None:
+    """Those that are values; the others stay at the process that has authenticated the client."""
+
+    async def whoami(turn: Turn) -> AsyncIterator[Output]:
+        assert turn.principal is not None
+        yield f"{turn.principal} {dict(turn.principal.claims)}"
+
+    async def check(request: AccessRequest) -> Principal | None:
+        return (
+            Principal(request.credential, {"plan": ["pro"], "row": object()}) if request.credential else None
+        )
+
+    async with pair(agent=whoami, asked_wire=wire, authenticator=check) as (asked, owner):
+        async with owner.connect() as first:
+            await first.send({"type": "session.open", "auth": "ann"})
+            session = await first.until("session.opened")
+        async with asked.connect() as second:
+            await second.send({**resume(session), "auth": "ann"})
+            assert (await second.until("session.opened"))["resumed"]
+            await ask(second)
+            assert (await second.until("turn.ended"))["heard"]["text"] == "ann {'plan': ['pro']}"
+            assert asked.node.handed_over[how] == 1
 
 
 @BOTH

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bargein_server import AccessRequest
 from bargein_server.guard.admission import FAILURES_PER_S, Admission, Refused, rare_log
 from bargein_server.settings import Settings
 from live_server import WireKind, echo, serving
@@ -63,25 +64,30 @@ async def test_an_authenticator_that_fails_refuses(
     assert "principal_of()" in lines[0]
 
 
-def test_wrong_credentials_have_a_rate_of_their_own() -> None:
+async def test_wrong_credentials_have_a_rate_of_their_own() -> None:
     """Beyond it an address must wait, also with a right one; other addresses need not."""
     now = 0.0
     admission = Admission(
         Settings(), Custom(lambda credential: "ann" if credential == "right" else None), (), lambda: now
     )
 
-    def status(token: str, address: str = "192.0.2.1") -> int:
+    async def status(token: str, address: str = "192.0.2.1") -> int:
+        request = AccessRequest(path="/", headers={"authorization": f"Bearer {token}"})
         try:
-            admission.authenticate({"authorization": f"Bearer {token}"}, address)
+            await admission.authenticate(request, address)
         except Refused as refused:
             return refused.status
         return 200
 
-    assert [status("wrong") for _ in range(2 * FAILURES_PER_S)] == [401] * 2 * FAILURES_PER_S
-    assert (status("wrong"), status("right"), status("right", "192.0.2.2")) == (429, 429, 200)
+    assert [await status("wrong") for _ in range(2 * FAILURES_PER_S)] == [401] * 2 * FAILURES_PER_S
+    assert (await status("wrong"), await status("right"), await status("right", "192.0.2.2")) == (
+        429,
+        429,
+        200,
+    )
     headers = {"sec-websocket-protocol": "x"}
     caller = admission.enter(headers, "ws", (), "192.0.2.1", "")
     assert not caller.authenticate("right")
     now = 1.0
-    assert [status("right") for _ in range(100)] == [200] * 100
+    assert [await status("right") for _ in range(100)] == [200] * 100
     assert caller.authenticate("right")

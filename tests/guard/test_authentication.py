@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bargein_server import BearerTokens
-from bargein_server.guard.authentication import Tickets, tokens_of_environment, tokens_of_file
+from bargein_server import AccessRequest, BadAuthenticator, BearerTokens
+from bargein_server.guard.authentication import (
+    Tickets,
+    check_authenticator,
+    tokens_of_environment,
+    tokens_of_file,
+)
 
 
 def test_a_token_belongs_to_its_principal() -> None:
@@ -79,3 +87,43 @@ def test_an_empty_token_or_principal_is_an_error(tokens: dict[str, str]) -> None
     """An empty `auth` would be a credential."""
     with pytest.raises(ValueError, match="is empty"):
         BearerTokens(tokens)
+
+
+async def _asynchronous(request: AccessRequest) -> str | None:
+    return None
+
+
+class _Object:
+    async def __call__(self, request: AccessRequest) -> str | None:
+        return None
+
+
+def _plain(request: AccessRequest) -> str | None:
+    return None
+
+
+async def _generator(request: AccessRequest) -> AsyncIterator[str]:
+    yield "ann"
+
+
+@pytest.mark.parametrize("good", [_asynchronous, _Object(), partial(_asynchronous), BearerTokens({"a": "b"})])
+def test_authenticators(good: Any) -> None:
+    """An async function, or an object that is called like one or has principal_of()."""
+    check_authenticator(good)
+
+
+@pytest.mark.parametrize(
+    ("bad", "cause"),
+    [
+        ("ann", "got str"),
+        ({"token": "ann"}, "got dict"),
+        (BearerTokens, "got BearerTokens"),
+        (_Object, "got _Object"),
+        (_plain, "write `async def _plain`"),
+        (_generator, "write `return`"),
+    ],
+)
+def test_anything_else_is_refused_at_the_start(bad: Any, cause: str) -> None:
+    """Not with the first client."""
+    with pytest.raises(BadAuthenticator, match=cause):
+        check_authenticator(bad)

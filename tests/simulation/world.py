@@ -14,6 +14,7 @@ from msgspec import Struct
 import bargein_protocol as bp
 from bargein_client.errors import ChannelClosed
 from bargein_protocol.errors import ABNORMAL, RESTART
+from bargein_server.core.principal import Principal
 from bargein_server.hosting.host import SessionHost
 from bargein_server.hosting.ports import ClientConnection
 from bargein_server.hosting.registry import NO_TRACE, SessionRegistry
@@ -72,7 +73,7 @@ class WatchedSessions(SessionRegistry):
         event: bp.SessionOpen,
         connection: ClientConnection,
         codec: bp.Codec,
-        principal: str | None = None,
+        principal: Principal | None = None,
         trace: Mapping[str, str] = NO_TRACE,
         owner: str = "",
     ) -> SessionHost | None:

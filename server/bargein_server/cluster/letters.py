@@ -10,6 +10,7 @@ answer follows, and if the answer is `mine`, the connection may go on as a pipe.
 
 from __future__ import annotations
 
+import logging
 from enum import IntEnum
 from struct import Struct as Layout
 from typing import Any
@@ -18,6 +19,11 @@ import msgspec
 from msgspec import Struct
 
 from bargein_protocol import SessionId
+
+from ..core.principal import Principal
+from ..guard.limits import RareLog
+
+rare_log = RareLog(logging.getLogger("bargein.cluster"))
 
 HEADER = Layout("!IB")
 """Size of the payload in bytes, and the kind."""
@@ -51,16 +57,18 @@ class Client(Struct, frozen=True, array_like=True):
     """The client at the end of a connection, as the asking process has authenticated it.
 
     Args:
-        principal: The principal; None without authentication.
+        principal: Id of the principal; None without authentication.
         known: Whether it may open a session.
         address: Key of its address.
         trace: W3C trace context, by header.
+        claims: Claims of the principal.
     """
 
     principal: str | None
     known: bool
     address: str
     trace: dict[str, str]
+    claims: dict[str, Any] = {}
 
 
 class Resume(Struct, frozen=True, tag="resume"):
@@ -116,6 +124,22 @@ _answer = msgspec.msgpack.Decoder(Answer)
 
 class BadLetter(Exception):
     """A letter cannot be read: another program, or another version, sent it."""
+
+
+def portable_claims(principal: Principal | None) -> dict[str, Any]:
+    """Return the claims that a letter can contain: numbers, texts, bytes, lists and mappings of them."""
+    portable = {}
+    for name, value in (principal.claims if principal is not None else {}).items():
+        try:
+            _encode({name: value})
+        except (TypeError, ValueError, OverflowError):
+            rare_log.warning(
+                "a claim of a principal is left out at another worker: it is %s; expected a JSON value",
+                type(value).__name__,
+            )
+        else:
+            portable[name] = value
+    return portable
 
 
 def letter(kind: Kind, payload: bytes = b"") -> bytes:

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from bargein_protocol import JSON, MESSAGEPACK, SessionId, SessionOpen
 from bargein_protocol.errors import OVERLOADED
 
+from ..core.principal import Principal, id_of
 from ..guard.admission import Admission, Caller
 from ..guard.limits import RareLog
 from ..hosting.registry import SessionRegistry
@@ -28,7 +29,19 @@ from ..transport.movable_protocol import MovableProtocol, Released
 from ..transport.peer_limits import CAN_CAP
 from ..transport.wires import TransportWire
 from .channel import CAN_PASS_SOCKETS, Channel
-from .letters import Answer, BadLetter, Client, Kind, Locate, Request, Resume, answer_of, encoded, request_of
+from .letters import (
+    Answer,
+    BadLetter,
+    Client,
+    Kind,
+    Locate,
+    Request,
+    Resume,
+    answer_of,
+    encoded,
+    portable_claims,
+    request_of,
+)
 from .link import Link
 from .pipe import PipeRelay, PipeWire
 from .place import Place, name_of
@@ -207,7 +220,7 @@ class Node:
             first.resume.session_id,
             JSON.encode(replace(first, auth=None)),
             not connection.codec.text,
-            Client(caller.principal, caller.known, caller.address, dict(caller.trace)),
+            _client(caller),
             self._registry.loop.time() - connection.came_at,
             by_socket,
             list(connection.early or ()) if by_socket else [],
@@ -282,7 +295,8 @@ class Node:
 
     def _connection(self, wire: TransportWire | PipeWire, request: Resume) -> Connection:
         client = request.client
-        caller = Caller(client.principal, client.known, _proves_nothing, client.address)
+        principal = None if client.principal is None else Principal(client.principal, client.claims)
+        caller = Caller(principal, client.known, _proves_nothing, client.address)
         caller.trace = client.trace
         codec = MESSAGEPACK if request.binary else JSON
         connection = Connection(wire, codec, self._registry, caller, request.age_s)
@@ -295,5 +309,11 @@ async def _send_answer(channel: Channel, answer: Answer) -> None:
     await channel.send(encoded(Kind.ANSWER, answer))
 
 
-def _proves_nothing(credential: str) -> str | None:
+def _client(caller: Caller) -> Client:
+    principal = caller.principal
+    claims = portable_claims(principal)
+    return Client(id_of(principal), caller.known, caller.address, dict(caller.trace), claims)
+
+
+def _proves_nothing(credential: str) -> Principal | None:
     return None

@@ -27,6 +27,7 @@ from ..guard.limits import address_key
 from ..hosting.host import SessionHost
 from ..hosting.registry import SessionRegistry
 from ..hosting.restoring import admits_token
+from .access import access_request
 
 PROTOCOL_HEADER = "Bargein-Protocol"
 """Header of every response; without it a response is from a proxy."""
@@ -233,7 +234,7 @@ class Call:
         if restorer is None or not restorer.is_needed(session_id):
             return
         viewer, token = self.request.cookies.get(COOKIE), self.request.headers.get(TOKEN_HEADER)
-        principal = self.caller.principal if self.caller.authenticate(None) else None
+        principal = self.caller.principal
 
         def admits(head: Head) -> bool:
             if viewer is not None and is_digest_of(viewer, head.viewer):
@@ -258,7 +259,7 @@ class Call:
             self.sessions.find_by_viewer_token(session_id, viewer_token) if viewer_token is not None else None
         )
         if live is None and token is not None:
-            self.authenticate(None)
+            self.check_known()
             live = self.sessions.find(session_id, self.caller.principal)
             if live is not None and not live.core.identity.proves(Token(token), self.sessions.loop.time()):
                 live = None
@@ -266,13 +267,22 @@ class Call:
             raise Refused(404, "no such session, or its token is wrong")
         return live
 
-    def authenticate(self, credential: str | None) -> None:
-        """Check the credential of a body, unless the headers had one.
+    async def authenticate(self, credential: str | None) -> None:
+        """Check the credential of a body, unless the request itself had one.
 
         Raises:
-            Refused: The credential is missing or wrong.
+            Refused: The credential is missing or wrong, its client is denied, or it cannot be checked now.
         """
-        if not self.caller.authenticate(credential):
+        await self.caller.identify(credential)
+        self.check_known()
+
+    def check_known(self) -> None:
+        """Refuse a request whose client is not authenticated.
+
+        Raises:
+            Refused: The credential is missing.
+        """
+        if not self.caller.known:
             raise Refused(401, "a bearer token is needed")
 
     def cookie_path(self) -> str | None:
@@ -362,12 +372,10 @@ class HttpEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         request = Request(scope, receive)
-        address = address_of(request.client)
-        local = local_of(scope)
+        address, local = address_of(request.client), local_of(scope)
+        admission = self._admission
         try:
-            with self._admission.admit(request.headers, request.url.scheme, (), address, local) as caller:
-                if not self._admission.rates.take(address, asyncio.get_running_loop().time()):
-                    raise Refused(429, "too many requests", RETRY_AFTER_S)
+            async with admission.admit(access_request(request), request.url.scheme, address, local) as caller:
                 call = Call(request, self._sessions(), self._admission, caller, receive, send)
                 try:
                     response = await self._handler(call)

@@ -37,7 +37,7 @@ from .call import COOKIE, PROTOCOL_HEADER, SESSION_HEADER, TOKEN_HEADER, Call, c
 async def start_turn(call: Call) -> None:
     """`POST /v1/turns`: request a turn, and stream until it has ended."""
     asked = await call.decoded(TurnRequest)
-    call.authenticate(asked.auth)
+    await call.authenticate(asked.auth)
     question = InputText(
         id=asked.id or InputId("in_" + secrets.token_hex(8)),
         text=asked.text,
@@ -55,7 +55,7 @@ async def start_turn(call: Call) -> None:
 async def open_session(call: Call) -> None:
     """`POST /v1/sessions`: drive a session over an event stream."""
     opening = await call.decoded(SessionOpen)
-    call.authenticate(opening.auth)
+    await call.authenticate(opening.auth)
     await _stream(call, replace(opening, auth=None), None)
 
 
@@ -201,7 +201,7 @@ async def answer_batch(call: Call) -> None:
     Closing the request ends all running turns, because no client could resume them.
     """
     settings = call.sessions.settings
-    call.authenticate(None)  # before the body is read
+    await call.authenticate(None)  # before the body is read
     asked = await call.decoded(BatchRequest, settings.max_batch_bytes)
     if len(asked.inputs) > settings.max_batch_inputs:
         raise Refused(413, f"expected at most {settings.max_batch_inputs} inputs")

@@ -185,7 +185,7 @@ ROUTES = (
     Route(
         "/v1/tickets", "post", "issueTicket",
         "Issue a ticket for a browser, in exchange for a bearer token. A ticket is valid once.",
-        (Answer(201, "The ticket.", Ticket), *_refused(401, 429)), security=(("bearer",),),
+        (Answer(201, "The ticket.", Ticket), *_refused(401, 403, 429, 503)), security=(("bearer",),),
     ),
     Route(
         "/healthz", "get", "getHealth", "Liveness probe", (Answer(200, "Alive", Health),)
@@ -202,7 +202,7 @@ ROUTES = (
         (
             Answer(200, "All metrics.", Media.TEXT),
             Answer(404, "Metrics are not served.", Media.TEXT),
-            *_refused(401, 403, 429),
+            *_refused(401, 403, 429, 503),
         ),
         security=CLIENT,
     ),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket
@@ -17,18 +15,19 @@ from ..transport.connection import Connection
 from ..transport.peer_limits import CAN_CAP
 from ..transport.websocket_protocol import EXTENSION, BargeinProtocol
 from ..transport.wires import AsgiWire, TransportWire
+from .access import access_request
 from .call import Ticket, address_of, denial, json_answer, local_of
 
 
-async def issue_ticket(request: Request, admission: Admission) -> Response:
-    """Answer 201 with a ticket, or 401."""
+async def answer_ticket(request: Request, admission: Admission) -> Response:
+    """Answer 201 with a ticket for the client of the request, or refuse."""
     try:
-        principal = admission.bearer(request.headers, address_of(request.client))
+        principal = await admission.authenticate(access_request(request), address_of(request.client))
     except Refused as refused:
         return denial(refused, admission)
     if principal is None:
         return denial(Refused(401, "a bearer token is needed"), admission)
-    ticket = admission.tickets.issue(principal, asyncio.get_running_loop().time())
+    ticket = admission.issue_ticket(principal)
     return json_answer(Ticket(ticket, int(admission.tickets.lifetime_s * 1000)), 201)
 
 
@@ -52,6 +51,7 @@ async def serve_session(websocket: WebSocket, sessions: SessionRegistry, admissi
     attached = False
     try:
         codec, subprotocol = chosen
+        await admission.identify(caller, access_request(websocket))
         await websocket.accept(subprotocol)
         protocol = websocket.scope.get("extensions", {}).get(EXTENSION)
         if isinstance(protocol, BargeinProtocol) and not protocol.compressed:
@@ -61,6 +61,8 @@ async def serve_session(websocket: WebSocket, sessions: SessionRegistry, admissi
         else:
             wire = AsgiWire(websocket, codec.text)
             await wire.run(Connection(wire, codec, sessions, caller))
+    except Refused as refused:
+        await deny(websocket, denial(refused, admission))
     finally:
         if not attached:
             admission.leave(address)

@@ -8,46 +8,42 @@ from __future__ import annotations
 import logging
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 
+from msgspec.structs import replace
+
+from bargein_protocol import Code
+from bargein_protocol.errors import FORBIDDEN, OVERLOADED, UNAUTHORIZED
+
+from ..core.principal import Principal
 from ..settings import Settings
-from .authentication import TICKET_ITEM, Authenticator, Tickets
-from .limits import AddressRates, ByteBudget, Connections, RareLog
+from .authentication import (
+    TICKET_ITEM,
+    AccessRequest,
+    Authenticator,
+    Tickets,
+    TokenAuthenticator,
+    check_authenticator,
+)
+from .identification import WRONG, Identification, principal_of_token
+from .limits import AddressRates, ByteBudget, Connections
 from .origins import allowed_origins, may_connect
+from .refusals import RETRY_AFTER_S as RETRY_AFTER_S
+from .refusals import Refused as Refused
+from .refusals import rare_log as rare_log
 
 log = logging.getLogger("bargein.server")
-rare_log = RareLog(log)
-
-RETRY_AFTER_S = 5
 
 FAILURES_PER_S = 10
 """Wrong credentials from one address; then it must wait before it shows another."""
-
-_WRONG = "requests are refused: their token or ticket is wrong, used or too old"
 
 _MAX_LOGGED_ORIGINS = 64
 """Further origins are refused without a log line: their number is the clients' choice."""
 
 TRACE_HEADERS = ("traceparent", "tracestate")
 """Headers of a W3C trace context."""
-
-
-class Refused(Exception):
-    """The handshake or request is refused.
-
-    Attributes:
-        status: The HTTP status.
-        reason: A short text for people.
-        retry_after_s: Seconds until the next attempt; None when an attempt cannot succeed.
-    """
-
-    def __init__(self, status: int, reason: str, retry_after_s: int | None = None) -> None:
-        super().__init__(f"{status} {reason}")
-        self.status = status
-        self.reason = reason
-        self.retry_after_s = retry_after_s
 
 
 class Caller:
@@ -61,13 +57,18 @@ class Caller:
     """
 
     def __init__(
-        self, principal: str | None, known: bool, prove: Callable[[str], str | None], address: str = ""
+        self,
+        principal: Principal | None,
+        known: bool,
+        prove: Callable[[str], Principal | None],
+        address: str = "",
     ) -> None:
         self.principal = principal
         self.known = known
         self.address = address
         self.trace: Mapping[str, str] = {}
         self._prove = prove
+        self._identify: Callable[[str], Awaitable[Principal | None]] | None = None
 
     @property
     def owner(self) -> str:
@@ -80,11 +81,39 @@ class Caller:
         return self.address and f"address {self.address}"
 
     def authenticate(self, credential: str | None) -> bool:
-        """Check the credential of the first frame; return `known`."""
+        """Check the credential of the first frame at once; return `known`."""
         if not self.known and credential is not None:
             self.principal = self._prove(credential)
             self.known = self.principal is not None
         return self.known
+
+    def must_wait(self, credential: str | None) -> bool:
+        """Check a credential as `authenticate` does; return whether it takes an `identify` instead."""
+        return not self.authenticate(credential) and self._identify is not None and credential is not None
+
+    async def identify(self, credential: str | None) -> bool:
+        """Check the credential of the first frame, and wait for it; return `known`.
+
+        Cancelling it leaves the client unknown.
+
+        Raises:
+            Refused: The client is denied, or the credential cannot be checked now.
+        """
+        if not self.authenticate(credential) and self._identify is not None and credential is not None:
+            self.principal = await self._identify(credential)
+            self.known = self.principal is not None
+        return self.known
+
+    async def refusal(self, credential: str | None) -> Code | None:
+        """Check the credential of the first frame as `identify` does; return the code of a refusal."""
+        try:
+            return None if await self.identify(credential) else UNAUTHORIZED
+        except Refused as refused:
+            return replace(FORBIDDEN if refused.status == 403 else OVERLOADED, reason=refused.reason)
+
+    def ask_later(self, identify: Callable[[str], Awaitable[Principal | None]]) -> None:
+        """Check a credential of the first frame with an async authenticator."""
+        self._identify = identify
 
 
 def anonymous() -> Caller:
@@ -92,7 +121,7 @@ def anonymous() -> Caller:
     return Caller(None, True, _no_principal)
 
 
-def _no_principal(credential: str) -> str | None:
+def _no_principal(credential: str) -> Principal | None:
     return None
 
 
@@ -110,9 +139,12 @@ class Admission:
 
     Args:
         settings: Limits and timeouts.
-        authenticator: Identifies clients; None admits every client, without a principal.
+        authenticator: Authenticates clients; None admits every client, without a principal.
         origins: Web origins that may connect, beside the server's own.
         clock: Returns the time in seconds.
+
+    Raises:
+        BadAuthenticator: `authenticator` can be called in no way.
 
     Attributes:
         tickets: The tickets that are valid.
@@ -129,7 +161,15 @@ class Admission:
         origins: Collection[str],
         clock: Callable[[], float],
     ) -> None:
+        if authenticator is not None:
+            check_authenticator(authenticator)
         self._authenticator = authenticator
+        self._tokens: TokenAuthenticator | None = None
+        self._identification: Identification | None = None
+        if isinstance(authenticator, TokenAuthenticator):
+            self._tokens = authenticator
+        elif authenticator is not None:
+            self._identification = Identification(authenticator, settings.authenticator_s)
         self._origins = allowed_origins(origins)
         self._logged_origins: set[str] = set()
         self._clock = clock
@@ -179,13 +219,16 @@ class Admission:
         """Remove a connection of this address from the count."""
         self.connections.leave(address)
 
-    @contextmanager
-    def admit(
-        self, headers: Mapping[str, str], scheme: str, subprotocols: Sequence[str], address: str, local: str
-    ) -> Iterator[Caller]:
-        """Admit a connection for the duration of the block; see `enter`."""
-        caller = self.enter(headers, scheme, subprotocols, address, local)
+    @asynccontextmanager
+    async def admit(
+        self, request: AccessRequest, scheme: str, address: str, local: str
+    ) -> AsyncIterator[Caller]:
+        """Admit a request for the duration of the block; see `enter` and `identify`."""
+        caller = self.enter(request.headers, scheme, (), address, local)
         try:
+            if not self.rates.take(address, self._clock()):
+                raise Refused(429, "too many requests", RETRY_AFTER_S)
+            await self.identify(caller, request)
             yield caller
         finally:
             self.leave(address)
@@ -194,7 +237,7 @@ class Admission:
         """Return the budgets for the body of a caller's request."""
         return [self.bodies] if caller.known else [self._unproven, self.bodies]
 
-    def bearer(self, headers: Mapping[str, str], address: str) -> str | None:
+    def bearer(self, headers: Mapping[str, str], address: str) -> Principal | None:
         """Return the principal of the bearer token in the headers (RFC 6750).
 
         Args:
@@ -202,28 +245,82 @@ class Admission:
             address: The key of the client's address.
 
         Returns:
-            None when there is no token, or no authenticator.
+            None when there is no token, no authenticator, or an async one.
 
         Raises:
             Refused: The token is unknown.
         """
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        if self._authenticator is None or not token:
+        token = self._bearer_token(headers)
+        if self._tokens is None or token is None:
             return None
         self._check_failures(address)
-        principal = self._principal_of(token.strip(), address) if scheme.lower() == "bearer" else None
+        principal = self._principal_of(token, address) if token else None
         if principal is None:
             raise Refused(401, "the token is wrong")
         return principal
 
-    def authenticate(self, headers: Mapping[str, str], address: str) -> None:
-        """Check the bearer token of a single request.
+    async def identify(self, caller: Caller, request: AccessRequest) -> None:
+        """Ask an async authenticator for the principal of a caller; do nothing without one.
+
+        Cancelling it cancels the authenticator, and leaves the caller unknown.
 
         Raises:
-            Refused: A bearer token is needed, and it is missing or unknown.
+            Refused: The client is denied, its bearer token is wrong, or it cannot be checked now.
         """
-        if self._authenticator is not None and self.bearer(headers, address) is None:
+        if self._identification is None or caller.known:
+            return
+        token = self._bearer_token(request.headers)
+        caller.principal = await self._ask(replace(request, credential=token or None), caller.address)
+        caller.known = caller.principal is not None
+        if not caller.known and token is not None:
+            raise Refused(401, "the token is wrong")
+        caller.ask_later(
+            lambda credential: self._ask(replace(request, credential=credential), caller.address)
+        )
+
+    async def authenticate(self, request: AccessRequest, address: str) -> Principal | None:
+        """Return the principal of a single request; None without an authenticator.
+
+        Raises:
+            Refused: A credential is needed, and it is missing or wrong.
+        """
+        if self._authenticator is None:
+            return None
+        caller = self._caller(request.headers, (), address)
+        await self.identify(caller, request)
+        if not caller.known:
             raise Refused(401, "a bearer token is needed")
+        return caller.principal
+
+    @staticmethod
+    def _bearer_token(headers: Mapping[str, str]) -> str | None:
+        """Return the bearer token, empty for another scheme; None without a credential."""
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if not token:
+            return None
+        return token.strip() if scheme.lower() == "bearer" else ""
+
+    async def _ask(self, request: AccessRequest, address: str) -> Principal | None:
+        assert self._identification is not None
+        if request.credential is not None:
+            self._check_failures(address)
+        principal = await self._identification.principal_of(request)
+        if principal is None and request.credential is not None:
+            self._failures.take(address, self._clock())
+        return principal
+
+    def issue_ticket(self, principal: str) -> str:
+        """Return a ticket for a principal that a backend has authenticated.
+
+        Raises:
+            ValueError: There is no authenticator.
+        """
+        if self._authenticator is None:
+            raise ValueError(
+                "an application without an authenticator admits every client and looks at no ticket; give "
+                "create_app(authenticator=…), such as an async function that returns None for tickets alone"
+            )
+        return self.tickets.issue(principal, self._clock())
 
     def check_host(self, headers: Mapping[str, str], scheme: str, local: str) -> None:
         """Refuse a page that reached the server by its own name (DNS rebinding).
@@ -265,46 +362,26 @@ class Admission:
                 self._check_failures(address)
                 principal = self.tickets.redeem(offered[0], self._clock())
                 if principal is None:
-                    rare_log.warning(_WRONG)
+                    rare_log.warning(WRONG)
                     self._failures.take(address, self._clock())
                     raise Refused(401, "the ticket is wrong, used or too old")
         return Caller(principal, principal is not None, partial(self._prove, address), address)
 
-    def _prove(self, address: str, credential: str) -> str | None:
+    def _prove(self, address: str, credential: str) -> Principal | None:
         if not self._failures.allows(address, self._clock()):
             return None
         ticket_of = self.tickets.redeem(credential, self._clock())
-        return ticket_of if ticket_of is not None else self._principal_of(credential, address)
+        if ticket_of is not None or self._tokens is None:
+            return ticket_of
+        return self._principal_of(credential, address)
 
     def _check_failures(self, address: str) -> None:
         if not self._failures.allows(address, self._clock()):
             raise Refused(429, "too many wrong credentials from this address", RETRY_AFTER_S)
 
-    def _principal_of(self, credential: str, address: str) -> str | None:
-        """Return a credential's principal; a failing authenticator refuses it."""
-        assert self._authenticator is not None
-        principal: object = None
-        try:
-            principal = self._authenticator.principal_of(credential)
-            if principal is None:
-                rare_log.warning(_WRONG)
-        except (Exception, SystemExit) as error:
-            # The boundary to the author's code. Libraries raise for an expired token, for example. The
-            # message of the error may quote the credential.
-            rare_log.warning(
-                "a credential is refused because the authenticator raised %s; "
-                "return None from principal_of() for a credential that is not valid",
-                type(error).__name__,
-            )
-        if principal is not None and not (isinstance(principal, str) and principal):
-            rare_log.warning(
-                "a credential is refused because the authenticator returned %s; principal_of() must be a "
-                "plain function that returns a text or None",
-                type(principal).__name__,
-            )
-            if isinstance(principal, Coroutine):
-                principal.close()
-            principal = None
+    def _principal_of(self, credential: str, address: str) -> Principal | None:
+        assert self._tokens is not None
+        principal = principal_of_token(self._tokens, credential)
         if principal is None:
             self._failures.take(address, self._clock())
         return principal

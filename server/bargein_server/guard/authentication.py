@@ -5,26 +5,74 @@ headers. A *ticket* is for browsers, which cannot: their backend, or the page wi
 requests one over HTTP. It is valid once and for half a minute, as an item of the subprotocol list or in
 the first frame. Neither is part of a URL, because proxies log URLs.
 
-Any object with `principal_of` is an authenticator.
+An authenticator is an async function of an `AccessRequest`, which may look at the whole request and ask a
+database, or an object with `principal_of`, which maps the credential alone.
 """
 
 from __future__ import annotations
 
 import hmac
+import inspect
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
+from msgspec import Struct
+
+from ..core.principal import Principal, known_as
 from ..settings import share_of
 
 TICKET_ITEM = "bargein.ticket."
 """Prefix of a ticket in the list of subprotocols; the item is never selected."""
 
 
-class Authenticator(Protocol):
-    """Maps credentials to principals."""
+class AccessRequest(Struct, frozen=True, kw_only=True):
+    """A handshake or a request whose client is to be authenticated.
+
+    Args:
+        path: The path, with the one under which the application is mounted.
+        address: The client's address as the server sees it, such as `192.0.2.1`; None on a Unix socket.
+        headers: The headers, by name without regard to case.
+        cookies: The cookies, by name.
+        query_names: Names of the query's parameters. Their values are left out: URLs are logged on their
+            way, so nothing in them may be a credential.
+        credential: The bearer token of the `Authorization` header, or `auth` of the first frame or of the
+            body; None without one.
+    """
+
+    path: str
+    address: str | None = None
+    headers: Mapping[str, str] = {}
+    cookies: Mapping[str, str] = {}
+    query_names: tuple[str, ...] = ()
+    credential: str | None = None
+
+    def __repr__(self) -> str:
+        """Return path and address; the other fields have secrets, and a repr ends up in logs."""
+        return f"AccessRequest(path={self.path!r}, address={self.address!r})"
+
+
+class AccessDenied(Exception):
+    """Raised by an authenticator to refuse a client that it recognizes.
+
+    The client gets 403, or the close code 4403, with the reason, and does not try again by itself.
+
+    Args:
+        reason: A short public text for the user, such as `the trial has ended`.
+        detail: Cause and remedy for the log, in one line, without a credential. It stays in the server.
+    """
+
+    def __init__(self, reason: str, *, detail: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.detail = detail
+
+
+@runtime_checkable
+class TokenAuthenticator(Protocol):
+    """Maps credentials to principals, without waiting and without the rest of the request."""
 
     def principal_of(self, credential: str) -> str | None:
         """Return the principal of a credential, None for an unknown one.
@@ -34,7 +82,47 @@ class Authenticator(Protocol):
         ...
 
 
-class BadTokens(ValueError):
+class RequestAuthenticator(Protocol):
+    """An async function, or an object that is called like one."""
+
+    def __call__(self, request: AccessRequest, /) -> Awaitable[str | None]:
+        """Return the principal of a request, a `Principal` or a text; None without a valid credential.
+
+        It is awaited for each WebSocket handshake and each HTTP request, again for a first frame or a body
+        with a credential of its own, and so on each resume. It is cancelled after `authenticator_s`, and
+        when its client leaves.
+
+        Raises:
+            AccessDenied: The client is recognized and may not come in.
+        """
+        ...
+
+
+Authenticator = RequestAuthenticator | TokenAuthenticator
+"""Authenticates clients: an async function of an `AccessRequest`, or an object such as `BearerTokens`."""
+
+
+class BadAuthenticator(ValueError):
+    """An authenticator can be called in no way; the message has the expected forms."""
+
+
+def check_authenticator(authenticator: Any) -> None:
+    """Raise `BadAuthenticator` if an object is certainly none."""
+    if isinstance(authenticator, TokenAuthenticator) and not inspect.isclass(authenticator):
+        return
+    if not callable(authenticator) or inspect.isclass(authenticator):
+        given = authenticator.__name__ if inspect.isclass(authenticator) else type(authenticator).__name__
+        raise BadAuthenticator(
+            "expected an async function of one AccessRequest, or an object with principal_of() such as "
+            f"BearerTokens({{token: principal}}); got {given}"
+        )
+    if inspect.isasyncgenfunction(authenticator) or inspect.isgeneratorfunction(authenticator):
+        raise BadAuthenticator("expected an async function, got a generator: write `return` for `yield`")
+    if inspect.isfunction(authenticator) and not inspect.iscoroutinefunction(inspect.unwrap(authenticator)):
+        raise BadAuthenticator(f"expected an async function: write `async def {authenticator.__name__}`")
+
+
+class BadTokens(BadAuthenticator):
     """Tokens cannot be used; the message has the cause and the remedy."""
 
 
@@ -117,7 +205,7 @@ class Tickets:
         self.lifetime_s = lifetime_s
         self._most = most
         self._of_one = share_of(most, share)
-        self._issued: dict[bytes, tuple[str, float]] = {}
+        self._issued: dict[bytes, tuple[Principal, float]] = {}
         self._by_principal: dict[str, dict[bytes, None]] = {}
 
     def issue(self, principal: str, now: float) -> str:
@@ -132,11 +220,11 @@ class Tickets:
             self._drop(next(iter(own)))
         ticket = secrets.token_urlsafe(32)
         digest = _digest(ticket)
-        self._issued[digest] = (principal, now + self.lifetime_s)
+        self._issued[digest] = (known_as(principal), now + self.lifetime_s)
         self._by_principal.setdefault(principal, {})[digest] = None
         return ticket
 
-    def redeem(self, ticket: str, now: float) -> str | None:
+    def redeem(self, ticket: str, now: float) -> Principal | None:
         """Return the principal of a ticket, which is then used; None if unknown."""
         digest = _digest(ticket)
         if digest not in self._issued:
@@ -144,7 +232,7 @@ class Tickets:
         principal, until = self._drop(digest)
         return principal if now <= until else None
 
-    def _drop(self, digest: bytes) -> tuple[str, float]:
+    def _drop(self, digest: bytes) -> tuple[Principal, float]:
         principal, until = self._issued.pop(digest)
         own = self._by_principal[principal]
         del own[digest]

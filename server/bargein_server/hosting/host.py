@@ -18,6 +18,7 @@ from bargein_protocol.errors import CLOSED, RESTART
 from ..agent import Agent, Output
 from ..core import CancelTurn, CloseConnection, Command, DeliverAnswer, StartTurn
 from ..core.author_code import TEXT_PIECE
+from ..core.principal import Principal
 from ..core.session import Session
 from ..core.text_run import TextRun
 from ..telemetry import SessionTelemetry
@@ -71,7 +72,7 @@ class SessionHost:
         self,
         core: Session,
         registry: HostRegistry,
-        principal: str | None,
+        principal: Principal | None,
         telemetry: SessionTelemetry,
         owner: str = "",
         lease: Lease | None = None,

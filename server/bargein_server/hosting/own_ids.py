@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from bargein_protocol import JSON, Codec, Seq, SessionId
 
 from ..core.history import Message
+from ..core.principal import Principal, id_of, known_as
 from ..core.records import Head
 from ..core.turn_record import memory_of
 from .host import SessionHost
@@ -40,7 +41,7 @@ class Create(Protocol):
     """Puts a new session into memory."""
 
     def __call__(
-        self, codec: Codec, principal: str | None, owner: str, kept: bool, session_id: SessionId
+        self, codec: Codec, principal: Principal | None, owner: str, kept: bool, session_id: SessionId
     ) -> SessionHost:
         """Return its host."""
         ...
@@ -48,7 +49,7 @@ class Create(Protocol):
 
 def own_session_id(principal: str | None, own_id: str) -> SessionId:
     """Return the id of the session that a principal means by an id of its own."""
-    name = json.encode([principal, own_id])
+    name = json.encode([id_of(principal), own_id])
     return SessionId("c_" + sha256(name).hexdigest()[:40])
 
 
@@ -91,6 +92,7 @@ class OwnIds:
         host = self._hosts.get(session_id)
         if host is None or host.view.principal != principal:
             return None
+        host.view.principal = known_as(principal)  # with the claims of this request
         host.core.outside.keep_idle()
         return host
 
@@ -121,7 +123,7 @@ class OwnIds:
     def _new(self, principal: str | None, session_id: SessionId, owner: str, kept: bool) -> SessionHost:
         if not self._make_room(owner):
             raise Unavailable(self._hosts.share_used(owner))
-        host = self._create(JSON, principal, owner, kept, session_id)
+        host = self._create(JSON, known_as(principal), owner, kept, session_id)
         self._hosts.detached(host)
         host.core.outside.keep_idle()
         return host

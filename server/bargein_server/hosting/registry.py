@@ -23,6 +23,7 @@ from bargein_protocol import (
 )
 
 from ..agent import Agent
+from ..core.principal import Principal, id_of, known_as
 from ..core.records import Head
 from ..core.replay_log import MemoryLog
 from ..core.session import Session
@@ -52,7 +53,6 @@ from .viewer_token import ViewerToken
 
 if TYPE_CHECKING:
     import httpx2
-
 
 log = RareLog(logging.getLogger("bargein.server"))
 
@@ -163,7 +163,7 @@ class SessionRegistry:
         event: SessionOpen,
         connection: ClientConnection,
         codec: Codec,
-        principal: str | None = None,
+        principal: Principal | None = None,
         trace: Mapping[str, str] = NO_TRACE,
         owner: str = "",
     ) -> SessionHost | None:
@@ -196,6 +196,7 @@ class SessionRegistry:
             return None
         elif host.connection is not None:
             host.connection.replaced()
+        host.view.principal = principal  # its claims are those of the newest connection
         host.connection, host.newest = connection, connection.number
         self._hosts.attached(host)
         host.telemetry.attached(refused or ("resumed" if event.resume is not None else "fresh"), trace)
@@ -286,19 +287,19 @@ class SessionRegistry:
         return True
 
     def _create(
-        self, codec: Codec, principal: str | None, owner: str, kept: bool, session_id: SessionId
+        self, codec: Codec, principal: Principal | None, owner: str, kept: bool, session_id: SessionId
     ) -> SessionHost:
         lease = self.keeper.lease() if self.keeper is not None and kept else None
         host = self._host(session_id, codec, principal, owner, self.loop.time(), lease)
-        if host.core.persistence is not None:
-            host.core.persistence.head = Head(session_id, Epoch(""), principal, owner, created_at=time.time())
+        if (persistence := host.core.persistence) is not None:
+            persistence.head = Head(session_id, Epoch(""), id_of(principal), owner, created_at=time.time())
         self._hosts.add(host)
         return host
 
     def _restored(self, found: StoredSession, lease: Lease) -> None:
         """Put a stored session into memory, as one whose client is away."""
         head, now = found.stored.head, self.loop.time()
-        host = self._host(head.session_id, JSON, head.principal, head.owner, now, lease)
+        host = self._host(head.session_id, JSON, known_as(head.principal), head.owner, now, lease)
         assert host.core.persistence is not None
         host.core.persistence.restore(found.stored, now, time.time())
         host.viewer_token = ViewerToken(head.viewer)
@@ -313,7 +314,7 @@ class SessionRegistry:
         self,
         session_id: SessionId,
         codec: Codec,
-        principal: str | None,
+        principal: Principal | None,
         owner: str,
         now: float,
         lease: Lease | None,

@@ -7,6 +7,7 @@ from typing import Any
 
 from bargein_protocol import SessionId
 
+from ..core.principal import Principal
 from ..core.session import Session
 
 
@@ -16,7 +17,7 @@ class SessionView:
     # Agents keep what belongs to a session in weak dictionaries.
     __slots__ = ("__weakref__", "_core", "principal", "state")
 
-    def __init__(self, core: Session, principal: str | None) -> None:
+    def __init__(self, core: Session, principal: Principal | None) -> None:
         self._core = core
         self.principal = principal
         self.state: dict[str, Any] = {}

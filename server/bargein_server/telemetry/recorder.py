@@ -10,6 +10,7 @@ from typing import Any
 from bargein_protocol import InterruptResult, ServerEvent, SessionId, TurnEnded, TurnId
 
 from ..core.observer import NO_SPAN, Attribute, Observer, Span
+from ..core.principal import id_of
 from ..core.turn_record import TurnRecord
 
 REASONS = frozenset(
@@ -41,7 +42,7 @@ class SessionRecord:
 
     def __init__(self, session_id: SessionId, principal: str | None, now: float) -> None:
         self.id = session_id
-        self.principal = principal
+        self.principal = id_of(principal)
         self.opened_at = now
         self.connections = 0
         self.attached = False

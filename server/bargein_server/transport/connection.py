@@ -18,7 +18,6 @@ from bargein_protocol import (
     DecodeError,
     ErrorEvent,
     InputText,
-    SessionId,
     SessionOpen,
     SessionUpdate,
 )
@@ -101,8 +100,8 @@ class Connection:
         # Both are None for a connection whose session was searched already.
         self._restorer = registry.restorer
         self._elsewhere: Elsewhere | None = registry.elsewhere if age_s is None else None
-        self._searching: asyncio.Task[None] | None = None
-        self.early: list[tuple[bytes, bool]] | None = None  # frames that came during the search
+        self._preparing: asyncio.Task[None] | None = None
+        self.early: list[tuple[bytes, bool]] | None = None  # frames that came while it prepares
         self._relay: Relay | None = None  # another process serves the client
         self._closing = False
         self._closed_with = "peer"
@@ -182,38 +181,38 @@ class Connection:
     def _open(self, event: ClientEvent) -> None:
         first = event if isinstance(event, SessionOpen) else SessionOpen()
         self._stop_open_timer()
-        if not self.caller.authenticate(first.auth):
+        waits = self.caller.must_wait(first.auth)
+        if not self.caller.known and not waits:
             self.close(UNAUTHORIZED)
             return
-        if first.resume is not None and self._must_search(first.resume.session_id):
+        if waits or self._must_search(first):
             self.early = []
-            self._searching = self._registry.loop.create_task(
-                self._search(first, event), name="search session"
-            )
+            prepared = self._prepare(first, event)
+            self._preparing = self._registry.loop.create_task(prepared, name="prepare session")
             return
         self._attach(first, event)
 
-    def _must_search(self, session_id: SessionId) -> bool:
-        """Return whether a session may be in another process or in the store."""
-        if self._registry.has(session_id):
+    def _must_search(self, first: SessionOpen) -> bool:
+        """Return whether the session to resume may be in another process or in the store."""
+        if first.resume is None or self._registry.has(first.resume.session_id):
             return False
         return self._restorer is not None or (
-            self._elsewhere is not None and self._elsewhere.may_have(session_id)
+            self._elsewhere is not None and self._elsewhere.may_have(first.resume.session_id)
         )
 
-    async def _search(self, first: SessionOpen, event: ClientEvent) -> None:
-        """Attach to a session of another process or the store; frames that come meanwhile wait in order."""
+    async def _prepare(self, first: SessionOpen, event: ClientEvent) -> None:
+        """Authenticate, and find the session; frames that come meanwhile wait in order."""
         try:
-            if self._elsewhere is not None and await self._elsewhere.take(self, first):
-                return
-            refused = None
-            if self._restorer is not None:
-                refused = await self._restorer.restore_resumed(first.resume, self.caller.principal)
+            refused = await self.caller.refusal(first.auth)
+            if refused is None and not self._closing and self._must_search(first):
+                if self._elsewhere is not None and await self._elsewhere.take(self, first):
+                    return
+                if self._restorer is not None:
+                    refused = await self._restorer.restore_resumed(first.resume, self.caller.principal)
             early, self.early = self.early or [], None
-            if self._closing:
-                return
             if refused is not None:
                 self.close(refused)
+            if self._closing:
                 return
             self._attach(first, event)
             for frame, text in early:
@@ -225,7 +224,9 @@ class Connection:
     def _pass_on(self, frame: bytes, text: bool) -> None:
         """Keep a message until the session is found, or give it to the session's process."""
         now = self._registry.loop.time()
-        if not (self._messages.take(1, now) and self._bytes.take(len(frame), now)):
+        held = 0 if self.caller.known else sum(len(early) for early, _ in self.early or ()) + len(frame)
+        fits = held <= self._max_frame_bytes
+        if not (fits and self._messages.take(1, now) and self._bytes.take(len(frame), now)):
             self.close(FLOODED)
         elif self._relay is not None:
             self._relay.append((frame, text))
@@ -377,6 +378,8 @@ class Connection:
         self._stop_open_timer()
         if self._relay is not None:
             self._relay.close()
+        if self._preparing is not None and not self.caller.known:
+            self._preparing.cancel()  # no authenticator works for a client that has left
         if self._host is not None:
             self._host.lost(self)
 

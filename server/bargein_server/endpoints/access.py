@@ -1,0 +1,21 @@
+"""The part of a request that an authenticator sees."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl
+
+from starlette.requests import HTTPConnection
+
+from ..guard.authentication import AccessRequest
+
+
+def access_request(connection: HTTPConnection) -> AccessRequest:
+    """Return the part of a request, or of a handshake, that an authenticator sees."""
+    query = connection.scope.get("query_string", b"").decode("latin-1")
+    return AccessRequest(
+        path=connection.url.path,
+        address=connection.client.host if connection.client is not None else None,
+        headers=connection.headers,
+        cookies=connection.cookies,
+        query_names=tuple(dict.fromkeys(name for name, _ in parse_qsl(query, keep_blank_values=True))),
+    )
