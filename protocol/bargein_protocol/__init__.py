@@ -5,6 +5,7 @@ plain structs, a codec turns them into frames and back, and a `TurnFold` folds t
 its state.
 """
 
+from .audio import AudioFormat, SessionAudio, TurnDetection
 from .client_events import (
     ClientEvent,
     InputAudio,
@@ -49,8 +50,6 @@ from .server_events import (
     SessionOpened,
     SessionRewound,
     Snapshot,
-    SpeechStarted,
-    SpeechStopped,
     Status,
     StepEnded,
     TextDelta,
@@ -60,14 +59,13 @@ from .server_events import (
     ToolConfirm,
     ToolResult,
     ToolRunning,
-    TranscriptDelta,
-    TranscriptDone,
     TurnEnded,
     TurnHeld,
     TurnResumed,
     TurnStarted,
     UnknownEvent,
 )
+from .speech_events import SpeechStarted, SpeechStopped, TranscriptDelta, TranscriptDone
 from .turn_state import AudioSpan, LaneState, ProgressState, ToolPhase, ToolState, TurnState
 from .types import (
     MAX_PENDING,
@@ -109,6 +107,7 @@ __all__ = [
     "Action",
     "AgentOutput",
     "AudioDelta",
+    "AudioFormat",
     "AudioSpan",
     "BatchAnswer",
     "BatchInput",
@@ -164,6 +163,7 @@ __all__ = [
     "RunsIn",
     "Seq",
     "ServerEvent",
+    "SessionAudio",
     "SessionClose",
     "SessionId",
     "SessionOpen",
@@ -191,6 +191,7 @@ __all__ = [
     "ToolStatus",
     "TranscriptDelta",
     "TranscriptDone",
+    "TurnDetection",
     "TurnEnded",
     "TurnEvent",
     "TurnFold",

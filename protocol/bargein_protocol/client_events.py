@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
+from .audio import SessionAudio
 from .event import Event
 from .types import (
     MAX_PENDING,
@@ -54,19 +55,26 @@ class InputText(Event, frozen=True, kw_only=True, tag="input.text"):
 
 
 class InputAudio(Event, frozen=True, kw_only=True, tag="input.audio"):
-    """A piece of speech: PCM16 little-endian mono at the session's rate."""
+    """A piece of speech, at most a second, in the format of `session.opened.audio.input`."""
 
     audio: Audio
 
 
 class InputCommit(Event, frozen=True, kw_only=True, tag="input.commit"):
-    """End of the speech sent so far, and request for a turn."""
+    """End of the speech sent so far, and request for a turn.
+
+    Answered like `input.text`, once the speech is transcribed; by `input.rejected` with `no_speech` when
+    nothing was said.
+
+    Args:
+        id: The client's id, which becomes the `input_id` of the turn.
+    """
 
     id: InputIdField
 
 
 class InputClear(Event, frozen=True, kw_only=True, tag="input.clear"):
-    """Discards the speech sent so far."""
+    """Discards the speech sent since the last turn was asked for."""
 
 
 class Interrupt(Event, frozen=True, kw_only=True, tag="interrupt"):
@@ -160,7 +168,7 @@ class Ping(Event, frozen=True, kw_only=True, tag="ping"):
     id: AnyId
 
 
-PendingEvent = InputText | Interrupt | SessionRewind
+PendingEvent = InputText | InputCommit | Interrupt | SessionRewind
 
 
 class SessionOpen(Event, frozen=True, kw_only=True, tag="session.open"):
@@ -170,15 +178,17 @@ class SessionOpen(Event, frozen=True, kw_only=True, tag="session.open"):
 
     Args:
         resume: The session to resume; None for a fresh one.
-        pending: Inputs, interrupts and rewinds without an answer on an earlier connection, in order.
+        pending: Inputs, commits, interrupts and rewinds without an answer on an earlier connection, in order.
         auth: A credential, unless the handshake had one.
         client: Name and version of the client.
+        audio: Audio that the client sends and takes; None for neither. The answer says what is granted.
     """
 
     resume: Resume | None = None
     pending: Annotated[list[PendingEvent], Meta(max_length=MAX_PENDING)] | None = None
     auth: Annotated[str, Meta(max_length=8192)] | None = None
     client: ClientInfo | None = None
+    audio: SessionAudio | None = None
 
 
 ClientEvent = (

@@ -84,13 +84,15 @@ BUSY = Code(4450, "busy", "a turn is running", _retry)
 QUEUE_FULL = Code(4451, "queue_full", "too many inputs wait", _retry)
 SHUTTING_DOWN = Code(4453, "shutting_down", "the server is shutting down", _retry)
 AT_CAPACITY = Code(4454, "at_capacity", "the server has no room for this now", _retry)
+NO_SPEECH = Code(4455, "no_speech", "nothing was said", _stop)
+UPSTREAM = Code(4456, "upstream", "a service behind the server failed", _retry)
 
 CODES: tuple[Code, ...] = (
     CLOSED, GOING_AWAY, NO_STATUS, ABNORMAL, INVALID_DATA, TOO_BIG, INTERNAL, RESTART, OVERLOADED,
     BAD_FRAME, UNAUTHORIZED, FORBIDDEN, UNKNOWN_TYPE, OPEN_TIMEOUT, REPLACED, EXPIRED, SLOW_CONSUMER,
     WRONG_CODEC, BAD_EVENT, ALREADY_OPEN, UNSUPPORTED, UNKNOWN_TURN, NOT_RUNNING, UNKNOWN_CALL,
     SESSION_LOST, FLOODED, ID_REUSED, SHARE_USED, BUSY, QUEUE_FULL, SHUTTING_DOWN,
-    AT_CAPACITY,
+    AT_CAPACITY, NO_SPEECH, UPSTREAM,
 )  # fmt: skip
 
 _by_number = {code.number: code for code in CODES}

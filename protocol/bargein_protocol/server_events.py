@@ -11,7 +11,9 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
+from .audio import SessionAudio
 from .event import Event, Numbered, Output, TurnEvent
+from .speech_events import SpeechStarted, SpeechStopped, TranscriptDelta, TranscriptDone
 from .turn_state import TurnState
 from .types import (
     MAX_TURNS,
@@ -62,6 +64,7 @@ class SessionOpened(Event, frozen=True, kw_only=True, tag="session.opened"):
         turn_id: The running turn, None without one.
         heartbeat_ms: Maximum time without a frame.
         limits: The limits of the server.
+        audio: The audio that is granted; None without any.
     """
 
     session_id: SessionIdField
@@ -72,6 +75,7 @@ class SessionOpened(Event, frozen=True, kw_only=True, tag="session.opened"):
     turn_id: TurnIdField | None = None
     heartbeat_ms: Milliseconds
     limits: Limits
+    audio: SessionAudio | None = None
 
 
 class ReplayDone(Event, frozen=True, kw_only=True, tag="replay.done"):
@@ -262,7 +266,7 @@ class AudioDelta(Output, frozen=True, kw_only=True, tag="audio.delta"):
     """A piece of speech.
 
     Args:
-        audio: PCM16 little-endian mono at the session's rate.
+        audio: Sound in the format of `session.opened.audio.output`.
         start_ms: Start within the turn's audio.
         duration_ms: Duration.
         text: The words in it.
@@ -346,33 +350,6 @@ class Data(Output, frozen=True, kw_only=True, tag="data"):
 
     name: Name
     value: Any
-
-
-# --- speech ------------------------------------------------------------------------------------
-
-
-class SpeechStarted(Numbered, frozen=True, kw_only=True, tag="speech.started"):
-    """Start of the user's speech, `at_ms` into the input audio."""
-
-    at_ms: Milliseconds
-
-
-class SpeechStopped(Numbered, frozen=True, kw_only=True, tag="speech.stopped"):
-    """End of the user's speech."""
-
-    at_ms: Milliseconds
-
-
-class TranscriptDelta(Numbered, frozen=True, kw_only=True, tag="transcript.delta"):
-    """A piece of the transcript of the user's speech."""
-
-    text: Text
-
-
-class TranscriptDone(Numbered, frozen=True, kw_only=True, tag="transcript.done"):
-    """The complete transcript of the user's speech."""
-
-    text: Text
 
 
 AgentOutput = (

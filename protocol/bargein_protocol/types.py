@@ -76,7 +76,7 @@ UserText = Annotated[str, Meta(max_length=MAX_INPUT_CHARS)]
 Text = Annotated[str, Meta(max_length=MAX_TEXT_CHARS)]
 Number = Annotated[float, Meta(ge=-1e15, le=1e15)]
 Audio = Annotated[bytes, Meta(max_length=MAX_AUDIO_BYTES)]
-"""PCM16, little-endian, mono, at the session's rate; base64 in JSON, raw in MessagePack."""
+"""Mono sound in the negotiated format; base64 in JSON, raw in MessagePack."""
 JsonObject = Annotated[dict[str, Any], Meta(max_length=MAX_KEYS)]
 
 OnBusy = Literal["interrupt", "queue", "reject"]

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from msgspec.structs import replace
 
 from bargein_protocol import (
+    AudioFormat,
     Data,
     InputText,
     Progress,
@@ -128,6 +129,14 @@ class Turn:
         It is the user's id, a text, with the `claims` of the authenticator.
         """
         return self.session.principal
+
+    @property
+    def audio(self) -> AudioFormat | None:
+        """Format of the `AudioDelta` that the client takes; None when it takes none.
+
+        Make no sound then: an `AudioDelta` is dropped.
+        """
+        return self.session.audio
 
     def status(self, message: str, icon: str | None = None) -> Status:
         """Return a status to yield: the agent's activity, in a few words."""

@@ -28,7 +28,7 @@ Share = Annotated[float, Meta(gt=0, le=1, extra={"unit": ""})]
 
 TURNS, SESSIONS, CONNECTIONS = "Turns", "Sessions", "Connections and requests"
 OUTPUT, BATCHES, MODELS = "Output, replay and history", "Batches", "Calls of models and tools"
-TELEMETRY, STORE = "Telemetry", "Store of conversations"
+TELEMETRY, STORE, SPEECH = "Telemetry", "Store of conversations", "Speech"
 
 
 def _about(group: str, description: str) -> Meta:
@@ -323,6 +323,29 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_idle_model_connections: Annotated[
         Count, _about(MODELS, "Idle connections to model servers that are kept for the next call.")
     ] = 50
+
+    speech_start_s: Annotated[
+        PositiveSeconds,
+        _about(SPEECH, "Sound that must be speech, without a break, before the user counts as speaking."),
+    ] = 0.064
+    speech_sure_s: Annotated[
+        PositiveSeconds,
+        _about(SPEECH, "Speech after which a held turn ends, whatever the words are."),
+    ] = 0.9
+    speech_judge_s: Annotated[
+        PositiveSeconds,
+        _about(SPEECH, "Silence after which transcription begins, and the judgement if there is a judge."),
+    ] = 0.2
+    speech_silence_s: Annotated[
+        PositiveSeconds,
+        _about(SPEECH, "Silence that ends the user's speech, unless the client asks for another one."),
+    ] = 0.5
+    speech_prefix_s: Annotated[
+        Seconds, _about(SPEECH, "Sound before the start of the speech that is transcribed as well.")
+    ] = 0.3
+    utterance_s: Annotated[
+        PositiveSeconds, _about(SPEECH, "Length at which speech without a pause is cut and answered.")
+    ] = 60.0
 
     metrics: Annotated[
         bool, _about(TELEMETRY, "Serve `/metrics` for Prometheus; needs `bargein[metrics]`.")

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from bargein_protocol import (
     AgentOutput,
+    AudioFormat,
     CallId,
     InputText,
     SessionId,
@@ -227,6 +228,11 @@ class SessionContext(Protocol):
     @property
     def id(self) -> SessionId:
         """Public id of the session."""
+        ...
+
+    @property
+    def audio(self) -> AudioFormat | None:
+        """Format of the audio that the client takes; None when it takes none."""
         ...
 
     @property

@@ -80,6 +80,7 @@ def talk(port: int, way: dict[str, Any]) -> AbstractAsyncContextManager[ClientSe
         f"ws://127.0.0.1:{port}/v1/session",
         environment=Surroundings().environment(),
         give_up_after_s=float("inf"),
+        audio=bp.SessionAudio(output=bp.AudioFormat(rate=24_000)),
         **way,
     )
 

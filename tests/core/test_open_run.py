@@ -88,6 +88,7 @@ CLOSES: dict[str, Use] = {
     "Session.shut_down": lambda s: s.session.shut_down(s.now),
     "Session.expire": lambda s: s.session.expire(s.now),
     "OutputPump.send_snapshot": lambda s: s.session.output.send_snapshot(Seq(0)),
+    "OutputPump.received_up_to": lambda s: s.session.output.received_up_to(Seq(0)),
     "OutputPump.settle": lambda s: s.session.output.settle(),
     "SideChannel.cursor": lambda s: s.session.side_channel.cursor,
     "SideChannel.messages": lambda s: s.session.side_channel.messages(),
@@ -103,6 +104,7 @@ HARMLESS: dict[str, tuple[str, Use]] = {
     "Session.metadata": ("the client's own", lambda s: s.session.metadata),
     "Session.identity": ("the session's name and secret", lambda s: s.session.identity),
     "Session.tools": ("its parts are classified themselves", lambda s: s.session.tools),
+    "Session.audio": ("it closes the run itself when it numbers", lambda s: s.session.audio.output),
     "Session.output": ("its parts are classified themselves", lambda s: s.session.output),
     "Session.side_channel": ("its parts are classified themselves", lambda s: s.session.side_channel),
     "Session.add_usage": (

@@ -10,6 +10,7 @@ from bargein_server import Output, Turn
 from live_server import WireKind, ask, counting, serving
 
 SOUND = bytes(range(256)) * 8
+AUDIO = {"output": {"rate": 24_000}}
 
 
 async def speaking(turn: Turn) -> AsyncIterator[Output]:
@@ -26,6 +27,7 @@ async def test_events_travel_in_binary_frames(wire: WireKind) -> None:
     """Audio arrives as the bytes that the agent gave, in a frame that is hardly longer."""
     async with serving(speaking, wire) as server, server.connect(PACKED) as client:
         assert client.socket.subprotocol == "bargein.v1.msgpack"
+        await client.send({"type": "session.open", "audio": AUDIO})
         await ask(client)
         sound = await client.until("audio.delta")
         assert sound["audio"] == SOUND
@@ -50,7 +52,7 @@ async def test_the_log_is_told_in_the_codec_of_who_resumes(wire: WireKind) -> No
     async with serving(speaking, wire) as server:
         replays = []
         async with server.connect(PACKED) as client:
-            await client.send({"type": "session.open"})
+            await client.send({"type": "session.open", "audio": AUDIO})
             opened = await client.receive()
             await ask(client)
             await client.until("turn.ended")

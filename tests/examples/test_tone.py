@@ -8,7 +8,7 @@ from array import array
 
 import pytest
 
-from bargein_protocol import AudioDelta
+from bargein_protocol import AudioDelta, AudioFormat, SessionAudio, SessionOpen
 from bargein_server.examples.demo import CHUNK_MS, LONG, SAMPLES_PER_SECOND, WORD_MS, note, tone
 from memory_client import Line, serve
 
@@ -16,6 +16,7 @@ from memory_client import Line, serve
 async def speech(text: str) -> list[AudioDelta]:
     """Return what it says."""
     line = Line(serve(tone))
+    line.send(SessionOpen(audio=SessionAudio(output=AudioFormat(rate=SAMPLES_PER_SECOND))))
     line.ask(text)
     while not line.ends():
         await asyncio.sleep(0.01)
@@ -31,6 +32,17 @@ async def test_each_word_is_a_note() -> None:
     assert [piece.start_ms for piece in pieces] == list(range(0, 4 * WORD_MS, CHUNK_MS))
     for piece in pieces:
         assert len(piece.audio) == 2 * SAMPLES_PER_SECOND * piece.duration_ms // 1000
+
+
+@pytest.mark.virtual_time
+async def test_a_client_without_audio_gets_the_words() -> None:
+    """Nothing is synthesised for it."""
+    line = Line(serve(tone))
+    line.ask("these four are words")
+    while not line.ends():
+        await asyncio.sleep(0.01)
+    assert line.ends()[0].heard.text == "these four are words "
+    assert not [event for event in line.events if isinstance(event, AudioDelta)]
 
 
 @pytest.mark.virtual_time

@@ -14,6 +14,7 @@ import golden_vectors as wire
 from bargein_protocol import (
     CODES,
     JSON,
+    AudioFormat,
     AudioSpan,
     BatchAnswer,
     BatchInput,
@@ -29,7 +30,9 @@ from bargein_protocol import (
     Played,
     ProgressState,
     Resume,
+    SessionAudio,
     ToolState,
+    TurnDetection,
     TurnEvent,
     TurnRequest,
     TurnState,
@@ -41,7 +44,8 @@ README = (wire.PROTOCOL / "README.md").read_text("utf-8")
 OBJECTS: dict[str, type[msgspec.Struct]] = {
     "resume": Resume, "cursor": Cursor, "client": ClientInfo, "played": Played, "limits": Limits,
     "heard": Heard, "usage": Usage, "turn": TurnState, "lane": LaneState, "tool": ToolState,
-    "span": AudioSpan, "progress": ProgressState,
+    "span": AudioSpan, "progress": ProgressState, "audio options": SessionAudio, "audio format": AudioFormat,
+    "turn detection": TurnDetection,
 }  # fmt: skip
 EVENTS = {wire.tag(struct): struct for structs in wire.EVENTS.values() for struct in structs}
 
@@ -202,8 +206,8 @@ def test_examples_are_messages(example: str) -> None:
 
 
 def test_there_are_examples() -> None:
-    """A conversation with a barge-in, a resume, and a resume that is refused."""
-    assert len(EXAMPLES) == 3
+    """A conversation with a barge-in, a resume, a resume that is refused, and speech."""
+    assert len(EXAMPLES) == 4
 
 
 def test_the_example_over_http() -> None:
@@ -226,6 +230,7 @@ def test_words_of_the_text_exist() -> None:
         set(EVENTS)
         | {"batch.result", "resume.cursor"}
         | {"limits.pending", "limits.frame_bytes", "turn.ended.heard", "turn.ended.reason"}
+        | {"audio.input", "audio.output", "session.opened.audio", "turn_detection.type"}
     )
     assert {name for name in named if not name.startswith("bargein.") and not name.endswith(".json")} <= (
         legal | {"heartbeat.message", "heartbeat.position"}

@@ -23,6 +23,7 @@ from bargein_protocol import (
     TurnId,
     errors,
     server_events,
+    speech_events,
 )
 
 events = pytest.mark.parametrize("struct", wire.EVENTS["server"], ids=wire.tag)
@@ -69,10 +70,11 @@ def test_the_unions_hold_every_event_of_the_module() -> None:
     """No event with a type is defined and left out of the union, no output is missing from its own."""
     defined = {
         struct
-        for struct in vars(server_events).values()
+        for module in (server_events, speech_events)
+        for struct in vars(module).values()
         if isinstance(struct, type)
         and issubclass(struct, msgspec.Struct)
-        and struct.__module__ == server_events.__name__
+        and struct.__module__ == module.__name__
         and struct.__struct_config__.tag != struct.__name__
     }
     assert defined == set(wire.EVENTS["server"])

@@ -25,6 +25,8 @@ from .witness import WatchedCore, Witness
 if TYPE_CHECKING:
     from .world import World
 
+SOUND = bp.SessionAudio(output=bp.AudioFormat(rate=16_000))
+
 PATIENCE_S = 400.0
 """No turn takes longer for its user, whatever happens to the line, as long as it comes back."""
 
@@ -104,7 +106,7 @@ class User:
 
     async def _open(self) -> None:
         world, chance = self._world, self._chance
-        core = WatchedCore(bounds=chance.choice([None, Bounds(events=16, size=4096)]))
+        core = WatchedCore(bounds=chance.choice([None, Bounds(events=16, size=4096)]), audio=SOUND)
         core.witness = self.witness
         environment = Environment(
             new_id=lambda: f"{self.name}.{next(self._ids)}",

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from bargein_protocol import (
     JSON,
     AgentOutput,
+    AudioFormat,
     ClientEvent,
     Cursor,
     Epoch,
@@ -34,6 +35,7 @@ from bargein_protocol import (
     Resume,
     Seq,
     ServerEvent,
+    SessionAudio,
     SessionId,
     SessionOpened,
     Token,
@@ -52,6 +54,9 @@ from bargein_server.settings import Settings
 from bargein_server.transport.connection import WRITE_BYTES
 
 E = TypeVar("E")
+
+SOUND = SessionAudio(output=AudioFormat(rate=24_000))
+"""A client that gets audio."""
 
 
 class Talk:
@@ -111,11 +116,14 @@ class Talk:
         pending: Sequence[PendingEvent] = (),
         refused: str | None = None,
         shown: Token | None = None,
+        audio: SessionAudio | None = SOUND,
     ) -> Token:
         """Attach a client; with a cursor it resumes, with the last token or another. Returns its new one."""
         resume = None if cursor is None else self.resume(shown or self._token, cursor)
         self._token = Token(f"token{next(self._tokens)}")
-        self.session.attach(JSON, self._token, self.now, resume=resume, pending=pending, refused=refused)
+        self.session.attach(
+            JSON, self._token, self.now, resume=resume, pending=pending, refused=refused, audio=audio
+        )
         self.flush()
         return self._token
 

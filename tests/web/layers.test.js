@@ -5,7 +5,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 
 const PURE = [
-  "codec", "codes", "core", "delivery", "errors", "event_stream_parser", "fold", "inbox", "kinds", "outbox", "phases", "saved", "send_queue",
+  "codec", "codes", "core", "delivery", "errors", "event_stream_parser", "fold", "inbox", "kinds", "microphone", "outbox", "phases", "saved", "send_queue",
   "sequence", "shapes", "tracked_turn", "turn_registry",
 ];
 const IMPURE = /\b(setTimeout|setInterval|queueMicrotask|Promise|Date|Math\.random|crypto|performance|fetch|WebSocket|window|document|navigator)\b/;

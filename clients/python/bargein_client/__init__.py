@@ -11,6 +11,7 @@ The server's events are the structs of `bargein_protocol`; the client's own are 
 """
 
 from .backoff import Backoff
+from .connect import connect
 from .connection_state import ConnectionState
 from .core import ClientCore
 from .delivery import Delivery
@@ -33,7 +34,8 @@ from .errors import (
 from .event_reader import EventStream
 from .events import EventsDropped, EventsLost, Reconnecting, SessionRestarted, SessionResumed, TurnSnapshot
 from .inbox import Bounds
-from .session import ClientSession, connect
+from .microphone import Microphone
+from .session import ClientSession
 from .turn import ClientTurn
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "EventsLost",
     "InputRejected",
     "InterruptRefused",
+    "Microphone",
     "Reconnecting",
     "RequestRefused",
     "RewindRefused",

@@ -19,12 +19,13 @@ from typing import Any
 from msgspec import structs
 
 import bargein_protocol as bp
-from bargein_protocol import ClientEvent, InputText, Interrupt, SessionRewind
+from bargein_protocol import ClientEvent, InputCommit, InputText, Interrupt, SessionRewind
 
 from .delivery import Signal
 from .events import EventsLost, SessionRestarted, SessionResumed
 from .inbox import Bounds, Inbox
-from .outbox import Outbox, Outcome, check_size, copied
+from .microphone import AudioInput
+from .outbox import INPUTS, Outbox, Outcome, check_size, copied
 from .phases import Phase, check
 from .send_queue import SendQueue
 from .sequence import SequenceTracker
@@ -41,6 +42,7 @@ class ClientCore:
         auth: A credential for `session.open`.
         client: Name and version of the client program.
         bounds: Capacity of each inbox.
+        audio: Audio to send and to get.
 
     Raises:
         ValueError: The credential or the client's name is not text that UTF-8 can encode.
@@ -52,6 +54,7 @@ class ClientCore:
         heartbeat_s: The longest silence of the server, in seconds; 0 when unknown.
         reconnect_after_s: Delay that the server asked for before the next connection; None without one.
         turns: The turns that have not ended.
+        audio: The session's audio.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class ClientCore:
         auth: str | None = None,
         client: bp.ClientInfo | None = None,
         bounds: Bounds | None = None,
+        audio: bp.SessionAudio | None = None,
     ) -> None:
         self.phase: Phase = Phase.OFFLINE
         self.session_id: bp.SessionId | None = None
@@ -67,15 +71,15 @@ class ClientCore:
         self.heartbeat_s: float = 0.0
         self.reconnect_after_s: float | None = None
         self.turns: TurnRegistry = TurnRegistry(bounds or Bounds())
-        self._opening = bp.SessionOpen(auth=auth, client=client)
+        self._opening = bp.SessionOpen(auth=auth, client=client, audio=audio)
         bp.JSON.encode(self._opening)  # fails here rather than in the task that sends
         self._token = bp.Token("")
         self._epoch = bp.Epoch("")
         self._sequence = SequenceTracker()
         self._outbox = Outbox()
         self._queue = SendQueue()
-        self._in_opening: set[str] = set()
-        self._lost: set[str] = set()
+        self.audio: AudioInput = AudioInput(self._queue, audio)
+        self._in_opening, self._lost = set[str](), set[str]()
         self._outcomes: list[tuple[str, Outcome]] = []
 
     @property
@@ -89,10 +93,10 @@ class ClientCore:
         """Return a new inbox that gets every event from now on."""
         return self.turns.subscribe()
 
-    def send_input(self, event: InputText) -> TrackedTurn:
-        """Ask for a turn.
+    def send_input(self, event: InputText | InputCommit) -> TrackedTurn:
+        """Ask for a turn, with text or with the speech so far.
 
-        An interrupting input withholds the output of the running turns (contract 2); it is delivered if
+        An interrupting text withholds the output of the running turns (contract 2); it is delivered if
         the server does not interrupt them.
 
         Raises:
@@ -100,14 +104,17 @@ class ClientCore:
             TooLarge: The input exceeds the server's limits.
             TypeError: The metadata cannot be encoded as JSON.
         """
-        event = structs.replace(event, metadata=copied(event.metadata))
+        if isinstance(event, InputText):
+            event = structs.replace(event, metadata=copied(event.metadata))
         self._outbox.admit(event, self.limits)
-        for turn in self.turns.not_queued() if event.on_busy in (None, "interrupt") else ():
+        self.audio.flush()
+        interrupts = isinstance(event, InputText) and event.on_busy in (None, "interrupt")
+        for turn in self.turns.not_queued() if interrupts else ():
             if (played := turn.implied_playback()) is not None:
                 self._report(turn.fold.turn_id, played)
             self.turns.withhold(turn, event.id)
         self._queue.append_request(event)
-        return self.turns.add(bp.InputId(event.id), event.text)
+        return self.turns.add(event.id, getattr(event, "text", None))
 
     def interrupt(self, event: Interrupt, turn: TrackedTurn) -> None:
         """End a turn; its output is withheld from now on.
@@ -117,10 +124,8 @@ class ClientCore:
         Raises:
             TooManyPending: Too many requests wait for an answer.
         """
-        if turn.turn_id is not None:
-            event = structs.replace(event, turn_id=turn.turn_id)
-        else:
-            event = structs.replace(event, input_id=turn.input_id)
+        input_id = turn.input_id if turn.turn_id is None else None
+        event = structs.replace(event, turn_id=turn.turn_id, input_id=input_id)
         if event.played is not None:
             turn.reporter = PlaybackReporter.APPLICATION
         else:
@@ -212,6 +217,7 @@ class ClientCore:
     def detach(self) -> None:
         """End the use of a channel; the next one repeats unanswered requests."""
         self.phase = Phase.OFFLINE
+        self.audio.close()
         self._queue.reset()
 
     def receive(self, event: bp.ServerEvent | bp.UnknownEvent) -> None:
@@ -257,21 +263,20 @@ class ClientCore:
         return len(self._queue) > 0
 
     def _report(self, turn_id: bp.TurnId, played: bp.Played) -> None:
-        report = self._outbox.report(turn_id, played)
-        self._queue.append_playback(report)
+        self._queue.append_playback(self._outbox.report(turn_id, played))
 
     # --- receiving -------------------------------------------------------------------------------
 
     def _opened(self, event: bp.SessionOpened) -> None:
         if not event.resumed and self.session_id is not None:
             self._lose(event.reason or "unknown_session")
-        self.session_id, self._token, self._epoch = event.session_id, event.token, event.epoch
-        self.limits = event.limits
+        self.session_id, self.limits = event.session_id, event.limits
+        self._token, self._epoch = event.token, event.epoch
+        self.audio.open(event.audio)
         self.heartbeat_s = min(event.heartbeat_ms / 1000, _MAX_HEARTBEAT_S)
-        if event.resumed:
-            self.phase = Phase.REPLAYING
-        else:
-            self.phase, self._sequence.last_seq = Phase.LIVE, bp.NO_SEQ
+        self.phase = Phase.REPLAYING if event.resumed else Phase.LIVE
+        if not event.resumed:
+            self._sequence.last_seq = bp.NO_SEQ
         self._queue.accepts = True
         self._queue.append(*self._outbox.after_open(self._in_opening, event.limits.frame_bytes))
 
@@ -298,7 +303,7 @@ class ClientCore:
         self._sequence.last_seq = event.through
         over = self.turns.apply_snapshot(event)
         for state in event.turns:
-            if state.input_id is not None and self._outbox.answer(state.input_id, InputText):
+            if state.input_id is not None and self._outbox.answer(state.input_id, INPUTS):
                 accepted = bp.InputAccepted(turn_id=state.turn_id, input_id=state.input_id, duplicate=True)
                 self._outcomes.append((state.input_id, accepted))
                 self.turns.resolve(state.input_id, Signal.END, queued=False)
@@ -312,7 +317,7 @@ class ClientCore:
     def _input_answered(self, event: bp.InputAccepted | bp.InputQueued) -> None:
         was_open = self.turns.is_open(event.turn_id)
         turn = self.turns.bind(event.turn_id, event.input_id)
-        request = self._outbox.answer(event.input_id, InputText)
+        request = self._outbox.answer(event.input_id, INPUTS)
         turn.queued = isinstance(event, bp.InputQueued)
         if event.seq:
             turn.fold.apply(event)
@@ -349,13 +354,10 @@ class ClientCore:
 
     def _refused(self, event: bp.InputRejected | bp.ErrorEvent) -> None:
         """Settle the refused request, if one waits, and publish the event."""
-        rejected = isinstance(event, bp.InputRejected)
+        is_input = isinstance(event, bp.InputRejected)
         request_id = event.input_id if isinstance(event, bp.InputRejected) else event.ref_id
-        waited = request_id is not None and (
-            self._outbox.answer(request_id, InputText if rejected else None) is not None
-            or request_id in self._lost
-        )
-        if request_id is not None and waited:
+        request = self._outbox.answer(request_id or "", INPUTS if is_input else None)
+        if request_id is not None and (request is not None or request_id in self._lost):
             self._outcomes.append((request_id, event))
             self.turns.resolve(request_id, None)
             turn = self.turns.of_input(request_id)
@@ -376,9 +378,7 @@ class ClientCore:
         self.turns.deliver(turn, event)  # type: ignore[arg-type]  # the other kinds have handlers
 
     def _end(self, turn: TrackedTurn, ended: bp.TurnEnded) -> None:
-        for lane in turn.fold.lanes.values():
-            for call_id in lane.tools:
-                self._outbox.tool_settled(call_id)
+        self._outbox.tools_settled(turn.fold)
         if (played := turn.final_playback(ended.status)) is not None:
             self._report(turn.fold.turn_id, played)
         self.turns.end(turn, ended)

@@ -20,6 +20,7 @@ from bargein_protocol import (
     ClientEvent,
     ErrorEvent,
     InputAccepted,
+    InputCommit,
     InputQueued,
     InputRejected,
     InputText,
@@ -34,6 +35,7 @@ from bargein_protocol import (
     ToolDecision,
     ToolOutput,
     TurnEnded,
+    TurnFold,
     TurnId,
 )
 from bargein_protocol.types import MAX_INPUT_CHARS, MAX_KEYS
@@ -46,6 +48,10 @@ Outcome = (
     InputAccepted | InputQueued | InputRejected | InterruptResult | SessionRewound | ErrorEvent | TurnEnded
 )
 """Answer to a request, or end of a turn."""
+
+RequestKind = type[PendingEvent] | tuple[type[PendingEvent], ...]
+INPUTS: RequestKind = (InputText, InputCommit)
+"""Requests for a turn."""
 
 _MAX_PLAYBACK = 8
 _MAX_TOOLS = 64
@@ -110,12 +116,12 @@ class Outbox:
         if self._metadata_unsure and isinstance(request, InputText):
             self._behind_metadata.add(request.id)
 
-    def answer(self, request_id: str, kind: type[PendingEvent] | None = None) -> PendingEvent | None:
+    def answer(self, request_id: str, kind: RequestKind | None = None) -> PendingEvent | None:
         """Remove a request that was answered and return it; None when none waits.
 
         Args:
             request_id: The request.
-            kind: What the answer is for, None for any request; one of another kind goes on waiting.
+            kind: Types of request that the answer is for, None for any; another request goes on waiting.
         """
         if kind is not None and not isinstance(self.unanswered.get(request_id), kind):
             return None
@@ -150,6 +156,12 @@ class Outbox:
     def tool_settled(self, call_id: CallId) -> None:
         """Forget the answer to a call."""
         self._tools.pop(call_id, None)
+
+    def tools_settled(self, fold: TurnFold) -> None:
+        """Forget the answers to all calls of a turn that is over."""
+        for lane in fold.lanes.values():
+            for call_id in lane.tools:
+                self.tool_settled(call_id)
 
     def pending(self, opening: SessionOpen, frame_bytes: int) -> list[PendingEvent]:
         """Return the requests that fit into `opening`, in order.

@@ -37,6 +37,10 @@ class SendQueue:
         events, self._events = self._events, []
         return events
 
+    def audio_events(self) -> int:
+        """Return the number of waiting pieces of sound."""
+        return sum(isinstance(event, bp.InputAudio) for event in self._events)
+
     def append(self, *events: ClientEvent) -> None:
         """Append events of the client itself."""
         self._events += events

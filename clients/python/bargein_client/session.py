@@ -1,10 +1,9 @@
-"""Sessions that outlive connections: `connect` and `ClientSession`."""
+"""Sessions that outlive connections."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any, ParamSpec
 from weakref import WeakSet
 
@@ -18,67 +17,14 @@ from .core import ClientCore
 from .environment import Environment
 from .errors import BargeinError, ConnectError, ConnectionLost, SessionClosed
 from .event_reader import EventReader, EventStream, check_loop, shared_result
-from .inbox import Bounds
+from .microphone import AudioInput, Microphone
 from .outbox import Outcome
 from .phases import Phase
 from .reconnector import Reconnector
 from .tracked_turn import TrackedTurn
-from .transports import ChannelConnector, CodecName, Transport, session_url
 from .turn import ClientTurn
 
 P = ParamSpec("P")
-
-
-@asynccontextmanager
-async def connect(
-    url: str,
-    *,
-    token: str | None = None,
-    headers: Mapping[str, str] | None = None,
-    reconnect: bool = True,
-    backoff: Backoff | None = None,
-    give_up_after_s: float = 300.0,
-    client: bp.ClientInfo | None = None,
-    bounds: Bounds | None = None,
-    transport: Transport = "auto",
-    codec: CodecName = "json",
-    environment: Environment | None = None,
-) -> AsyncIterator[ClientSession]:
-    """Open a session; close it for good on leaving the context.
-
-    Args:
-        url: The server's URL, such as `ws://localhost:8000`; http and https are accepted, and an empty
-            path becomes `/v1/session`. Without a scheme wss is taken, or ws for this machine. Proxies are
-            taken from the environment, but not for this machine.
-        token: A credential; sent in the first frame, never in the URL.
-        headers: Additional headers of the handshake.
-        reconnect: Whether to reconnect automatically.
-        backoff: Delays between attempts to connect.
-        give_up_after_s: The longest outage, in seconds; after it the session ends.
-        client: Name and version of this program, for the server's logs.
-        bounds: Capacity of the buffer of a slow consumer.
-        transport: `websocket`; `sse` for event streams over plain HTTP, which need `bargein[sse]`; or
-            `auto`: WebSockets, and event streams where the network blocks WebSockets.
-        codec: Codec of WebSocket frames; MessagePack carries audio in a quarter fewer bytes.
-        environment: Sources of ids, randomness and time.
-
-    Raises:
-        ConnectError: This is not a URL, or the first connection could not be made.
-    """
-    core = ClientCore(auth=token, client=client or bp.ClientInfo(name="bargein-python"), bounds=bounds)
-    session = ClientSession(
-        url := session_url(url),
-        ChannelConnector(url, headers or {}, transport, codec),
-        core,
-        environment or Environment(),
-        backoff=(backoff or Backoff()) if reconnect else None,
-        give_up_after_s=give_up_after_s,
-    )
-    await session._open()
-    try:
-        yield session
-    finally:
-        await session.close()
 
 
 class ClientSession:
@@ -141,9 +87,7 @@ class ClientSession:
     def current(self) -> ClientTurn | None:
         """The turn that runs or will run next; None when there is none."""
         tracked = self._core.turns.current
-        if tracked is None or tracked.input_id is None:
-            return None
-        return self._turns.get(tracked.input_id)
+        return None if tracked is None or tracked.input_id is None else self._turn_of(tracked)
 
     def send(
         self, text: str, *, on_busy: bp.OnBusy | None = None, metadata: dict[str, Any] | None = None
@@ -169,10 +113,19 @@ class ClientSession:
         """
         self._refuse_closed()
         event = bp.InputText(id=bp.InputId(self._new_id()), text=text, on_busy=on_busy, metadata=metadata)
-        turn = ClientTurn(self, self._core.send_input(event))
-        self._turns[event.id] = turn
+        turn = self._turn_of(self._core.send_input(event))
         self._reconnector.flush()
         return turn
+
+    @property
+    def audio(self) -> bp.SessionAudio | None:
+        """Audio that the server grants on the current connection; None without any."""
+        return self._core.audio.granted
+
+    @property
+    def microphone(self) -> Microphone:
+        """Input audio of the session."""
+        return Microphone(self)
 
     async def interrupt(
         self, *, reason: str | None = None, played: bp.Played | None = None, force: bool = False
@@ -297,6 +250,37 @@ class ClientSession:
         finally:
             self._runner.cancel()
             await asyncio.wait([self._runner])
+
+    # --- for the microphone ----------------------------------------------------------------------
+
+    @property
+    def _audio(self) -> AudioInput:
+        return self._core.audio
+
+    def _send_sound(self, sound: bytes) -> bool:
+        self._refuse_closed()
+        taken = self._core.audio.send(sound)
+        self._reconnector.flush()
+        return taken
+
+    def _clear_sound(self) -> None:
+        self._do(self._core.audio.clear)
+
+    def _commit(self) -> ClientTurn:
+        self._refuse_closed()
+        turn = self._turn_of(self._core.send_input(bp.InputCommit(id=bp.InputId(self._new_id()))))
+        self._reconnector.flush()
+        return turn
+
+    def _turn_of(self, tracked: TrackedTurn) -> ClientTurn:
+        """Return the handle of a turn, also of one that speech asked for."""
+        assert tracked.input_id is not None
+        turn = self._turns.get(tracked.input_id)
+        if turn is None:
+            turn = self._turns[tracked.input_id] = ClientTurn(self, tracked)
+            if tracked.turn_id is not None:
+                turn._accept(bp.InputAccepted(turn_id=tracked.turn_id, input_id=tracked.input_id))
+        return turn
 
     # --- for turns -------------------------------------------------------------------------------
 

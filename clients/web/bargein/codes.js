@@ -45,6 +45,8 @@ const ROWS = [
   [4451, "queue_full", "too many inputs wait", "retry", false],
   [4453, "shutting_down", "the server is shutting down", "retry", false],
   [4454, "at_capacity", "the server has no room for this now", "retry", false],
+  [4455, "no_speech", "nothing was said", "stop", false],
+  [4456, "upstream", "a service behind the server failed", "retry", false],
 ];
 
 /** @type {ReadonlyArray<Readonly<Code>>} */

@@ -13,24 +13,22 @@
  *
  * @module
  */
-
-/** @import { AnyEvent, ClientInfo, Cursor, Input, Interrupt, JsonObject, Limits, Outcome, Played } from "./types.js" */
-/** @import { ResumeState, ServerEventOf, SessionOpen, SessionRewind, ToolAnswer } from "./types.js" */
+/** @import { AnyEvent, ClientInfo, Commit, Cursor, Input, Interrupt, JsonObject, Limits, Outcome, Played } from "./types.js" */
+/** @import { ResumeState, ServerEventOf, SessionAudio, SessionOpen, SessionRewind, ToolAnswer } from "./types.js" */
 /** @import { Phase } from "./phases.js" */
 /** @import { TrackedTurn } from "./tracked_turn.js" */
 
 import { row } from "./codes.js";
 import { BOUNDS } from "./inbox.js";
 import { isNumbered, turnOf, withoutNulls } from "./kinds.js";
-import { checked, Outbox } from "./outbox.js";
+import { AudioInput } from "./microphone.js";
+import { checked, INPUTS, Outbox } from "./outbox.js";
 import { check } from "./phases.js";
 import { SendQueue } from "./send_queue.js";
 import { SequenceTracker } from "./sequence.js";
 import { lostEnd, OUTCOME_SIGNALS, TurnRegistry } from "./turn_registry.js";
 
-/** Longest interval between frames that a server may announce. */
-const MAX_HEARTBEAT_MS = 600_000;
-
+const MAX_HEARTBEAT_MS = 600_000; // the longest interval between frames that a server may announce
 /** One session from the client's point of view. */
 export class ClientCore {
   /** @type {SessionOpen} */
@@ -38,10 +36,8 @@ export class ClientCore {
   #sequence = new SequenceTracker();
   #queue = new SendQueue();
   #outbox = new Outbox();
-  /** @type {Set<string>} */
-  #inOpening = new Set();
-  /** @type {Set<string>} */
-  #lost = new Set();
+  #inOpening = new Set(/** @type {string[]} */ ([]));
+  #lost = new Set(/** @type {string[]} */ ([]));
   /** @type {Outcome[]} */
   #outcomes = [];
 
@@ -50,9 +46,12 @@ export class ClientCore {
    * @param {string | null} [options.auth] A credential for `session.open`.
    * @param {ClientInfo | null} [options.client] Name and version of the client program.
    * @param {import("./inbox.js").Bounds} [options.bounds] Capacity of each inbox.
+   * @param {SessionAudio | null} [options.audio] Audio to send and to get.
    */
-  constructor({ auth = null, client = null, bounds = BOUNDS } = {}) {
-    this.#opening = withoutNulls({ type: "session.open", auth, client });
+  constructor({ auth = null, client = null, bounds = BOUNDS, audio = null } = {}) {
+    this.#opening = withoutNulls({ type: "session.open", auth, client, audio });
+    /** The session's audio. */
+    this.audio = new AudioInput(this.#queue, audio);
     /** Phase of the connection. @type {Phase} */
     this.phase = "offline";
     /** Public id of the session; null before the first `session.opened`. @type {string | null} */
@@ -100,19 +99,21 @@ export class ClientCore {
   // --- for the application -------------------------------------------------------------------------
 
   /**
-   * Asks for a turn; an interrupting input withholds the output of the running turns (contract 2). The withheld
-   * output is delivered if the server does not interrupt them. Throws `TooManyPending` and `TooLarge`.
+   * Asks for a turn with text or with the speech so far; an interrupting text withholds the output of the running turns
+   * (contract 2). It is delivered if the server does not interrupt them. Throws `TooManyPending` and `TooLarge`.
    *
-   * @param {Input} event
+   * @param {Input | Commit} event
    */
   sendInput(event) {
     event = this.#outbox.admit(event, this.limits);
-    for (const turn of event.on_busy == null || event.on_busy === "interrupt" ? this.turns.notQueued() : []) {
+    this.audio.flush();
+    const interrupts = event.type === "input.text" && (event.on_busy == null || event.on_busy === "interrupt");
+    for (const turn of interrupts ? this.turns.notQueued() : []) {
       if (turn.turnId !== null) this.#report(turn, turn.impliedPlayback());
       this.turns.withhold(turn, event.id);
     }
     this.#queue.appendRequest(event);
-    return this.turns.add(event.id, event.text);
+    return this.turns.add(event.id, event.type === "input.text" ? event.text : null);
   }
 
   /**
@@ -204,6 +205,7 @@ export class ClientCore {
   /** Ends the use of a channel. The next one repeats the events that must arrive. */
   detach() {
     this.phase = "offline";
+    this.audio.close();
     this.#queue.reset();
   }
 
@@ -241,16 +243,13 @@ export class ClientCore {
 
   /** Returns answers to requests, and ends of turns. */
   outcomes() {
-    const outcomes = this.#outcomes;
-    this.#outcomes = [];
-    return outcomes;
+    return this.#outcomes.splice(0);
   }
 
   /** @param {TrackedTurn} turn @param {Played | null} played */
   #report({ turnId }, played) {
     if (turnId === null || played === null) return;
-    const report = this.#outbox.report(turnId, played);
-    this.#queue.appendPlayback(report);
+    this.#queue.appendPlayback(this.#outbox.report(turnId, played));
   }
 
   // --- receiving -----------------------------------------------------------------------------------
@@ -293,6 +292,7 @@ export class ClientCore {
     this.token = event.token;
     this.epoch = event.epoch;
     this.limits = event.limits;
+    this.audio.open(event.audio ?? null);
     this.heartbeatMs = Math.min(event.heartbeat_ms, MAX_HEARTBEAT_MS);
     this.phase = event.resumed ? "replaying" : "live";
     if (!event.resumed) this.#sequence.lastSeq = 0;
@@ -325,7 +325,7 @@ export class ClientCore {
     this.#sequence.lastSeq = event.through;
     const over = this.turns.applySnapshot(event);
     for (const { turn_id, input_id } of event.turns) {
-      if (input_id == null || this.#outbox.answer(input_id, "input.text") === undefined) continue;
+      if (input_id == null || this.#outbox.answer(input_id, INPUTS) === undefined) continue;
       const tracked = this.turns.ofInput(input_id);
       /** @type {AnyEvent} */
       const accepted = { type: "input.accepted", turn_id, input_id, duplicate: true };
@@ -339,7 +339,7 @@ export class ClientCore {
   #inputAnswered(event) {
     const wasOpen = this.turns.isOpen(event.turn_id);
     const turn = this.turns.bind(event.turn_id, event.input_id);
-    const request = this.#outbox.answer(event.input_id, "input.text");
+    const request = this.#outbox.answer(event.input_id, INPUTS);
     turn.queued = event.type === "input.queued";
     if (event.seq) turn.fold.apply(event);
     if (request === undefined && wasOpen) return; // the numbered copy of an answer that a resend got before
@@ -352,7 +352,7 @@ export class ClientCore {
 
   /** @param {ServerEventOf<"interrupt.result">} event */
   #interruptResult(event) {
-    if (this.#outbox.answer(event.interrupt_id, "interrupt") === undefined) return; // answered before
+    if (this.#outbox.answer(event.interrupt_id, ["interrupt"]) === undefined) return; // answered before
     this.turns.publish(event);
     this.#outcomes.push({ id: event.interrupt_id, tracked: null, event });
     this.turns.resolve(event.interrupt_id, OUTCOME_SIGNALS[event.outcome] ?? null);
@@ -360,7 +360,7 @@ export class ClientCore {
 
   /** @param {ServerEventOf<"session.rewound">} event */
   #rewound(event) {
-    const waited = this.#outbox.answer(event.rewind_id, "session.rewind") !== undefined;
+    const waited = this.#outbox.answer(event.rewind_id, ["session.rewind"]) !== undefined;
     if (event.seq || waited) this.turns.publish(event);
     if (waited) this.#outcomes.push({ id: event.rewind_id, tracked: null, event });
     this.turns.resolve(event.rewind_id, "end");
@@ -368,7 +368,7 @@ export class ClientCore {
 
   /** Settles the request that the event refuses, if one waits, and publishes the event. @param {AnyEvent} event @param {string} id */
   #refused(event, id) {
-    if (this.#outbox.answer(id, event.type === "error" ? null : "input.text") !== undefined || this.#lost.has(id)) {
+    if (this.#outbox.answer(id, event.type === "error" ? null : INPUTS) !== undefined || this.#lost.has(id)) {
       const tracked = this.turns.ofInput(id);
       this.#outcomes.push({ id, tracked, event });
       this.turns.resolve(id, null);
@@ -392,7 +392,7 @@ export class ClientCore {
 
   /** @param {TrackedTurn} turn @param {ServerEventOf<"turn.ended">} ended */
   #end(turn, ended) {
-    for (const callId of turn.fold.callIds()) this.#outbox.toolSettled(callId);
+    this.#outbox.toolsSettled(turn.fold.callIds());
     this.#report(turn, turn.finalPlayback(ended.status));
     this.turns.end(turn, ended);
     this.#outcomes.push({ id: turn.inputId, tracked: turn, event: ended });

@@ -64,9 +64,10 @@ export type ServerEvent =
 export interface SessionOpen {
   type: "session.open";
   resume?: Resume | null;
-  pending?: (InputText | Interrupt | SessionRewind)[] | null;
+  pending?: (InputText | InputCommit | Interrupt | SessionRewind)[] | null;
   auth?: string | null;
   client?: ClientInfo | null;
+  audio?: SessionAudio | null;
 }
 /**
  * Reference to an existing session, with its token and a cursor.
@@ -94,6 +95,13 @@ export interface InputText {
   metadata?: {
     [k: string]: unknown;
   } | null;
+}
+/**
+ * End of the speech sent so far, and request for a turn.
+ */
+export interface InputCommit {
+  type: "input.commit";
+  id: string;
 }
 /**
  * Request to end a turn now, answered by one `interrupt.result`.
@@ -131,21 +139,40 @@ export interface ClientInfo {
   version?: string;
 }
 /**
- * A piece of speech: PCM16 little-endian mono at the session's rate.
+ * Audio of a session, as the client asks for it and as the server grants it.
+ */
+export interface SessionAudio {
+  input?: AudioFormat | null;
+  output?: AudioFormat | null;
+  turn_detection?: TurnDetection | null;
+}
+/**
+ * Format of mono audio.
+ */
+export interface AudioFormat {
+  encoding?: string;
+  rate: number;
+}
+/**
+ * Detection of the start and the end of the user's speech.
+ */
+export interface TurnDetection {
+  type?: "none" | "server";
+  silence_ms?: number | null;
+  threshold?: number | null;
+  prefix_ms?: number | null;
+  create_turn?: boolean;
+  interrupt?: boolean;
+}
+/**
+ * A piece of speech, at most a second, in the format of `session.opened.audio.input`.
  */
 export interface InputAudio {
   type: "input.audio";
   audio: string;
 }
 /**
- * End of the speech sent so far, and request for a turn.
- */
-export interface InputCommit {
-  type: "input.commit";
-  id: string;
-}
-/**
- * Discards the speech sent so far.
+ * Discards the speech sent since the last turn was asked for.
  */
 export interface InputClear {
   type: "input.clear";
@@ -226,6 +253,7 @@ export interface SessionOpened {
   turn_id?: string | null;
   heartbeat_ms: number;
   limits: Limits;
+  audio?: SessionAudio | null;
 }
 /**
  * Limits of the server for a client.
@@ -621,7 +649,7 @@ export interface SpeechStarted {
   at_ms: number;
 }
 /**
- * End of the user's speech.
+ * End of the user's speech, `at_ms` into the input audio.
  */
 export interface SpeechStopped {
   type: "speech.stopped";
@@ -643,4 +671,5 @@ export interface TranscriptDone {
   type: "transcript.done";
   seq?: number;
   text: string;
+  input_id?: string | null;
 }

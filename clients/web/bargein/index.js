@@ -9,7 +9,7 @@
  * @module
  */
 
-/** @import { ClientInfo, Environment, SessionEvents } from "./types.js" */
+/** @import { ClientInfo, Environment, SessionAudio, SessionEvents } from "./types.js" */
 
 import { ClientCore } from "./core.js";
 import { browserEnvironment } from "./environment.js";
@@ -20,6 +20,7 @@ import { channelConnector, sessionUrl } from "./transports.js";
 export * from "./errors.js";
 export { CODES } from "./codes.js";
 export { countCharacters, firstCharacters } from "./kinds.js";
+export { Microphone } from "./microphone.js";
 export { ClientSession } from "./session.js";
 export { ClientTurn } from "./turn.js";
 /** @typedef {import("./types.js").ConnectionState} ConnectionState */
@@ -42,6 +43,8 @@ export { ClientTurn } from "./turn.js";
  * @property {ResumeState | null} [resume] The result of `ClientSession.resumeState` on an earlier page. If the server
  *   has lost that session, this is a fresh one, and a `client.restarted` event reports it.
  * @property {ClientInfo} [client] Name and version of this program, for the server's logs.
+ * @property {SessionAudio} [audio] Formats of the audio to send (`ClientSession.microphone`) and to get; neither when
+ *   absent.
  * @property {(event: SessionEvents["*"]) => void} [onEvent] A listener for `*` that misses no event.
  * @property {(session: ClientSession) => void} [onSession] Called with the session before it is open, to add listeners
  *   that miss no event, and to send inputs that wait for the connection.
@@ -65,6 +68,7 @@ export async function connect(url, options = {}) {
   const core = new ClientCore({
     auth: options.token ?? null,
     client: options.client ?? { name: "bargein-web" },
+    audio: options.audio ?? null,
   });
   if (options.resume?.version === VERSION) restore(core, options.resume);
   const at = sessionUrl(url);

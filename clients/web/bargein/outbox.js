@@ -13,6 +13,8 @@
 import { TooLarge, TooManyPending } from "./errors.js";
 import { countCharacters, sizeOf, sizeOnWire } from "./kinds.js";
 
+/** Requests for a turn. */
+export const INPUTS = Object.freeze(["input.text", "input.commit"]);
 const MAX_PLAYBACK = 8;
 const MAX_TOOLS = 64;
 const MAX_KEYS = 1024;
@@ -86,11 +88,11 @@ export class Outbox {
    * Removes a request that was answered and returns it; undefined when none waits.
    *
    * @param {string} requestId
-   * @param {PendingEvent["type"] | null} type What the answer is for, null for any request; one of another type
-   *   goes on waiting.
+   * @param {readonly string[] | null} types Types of request that the answer is for, null for any; another request goes
+   *   on waiting.
    */
-  answer(requestId, type = null) {
-    if (type !== null && this.unanswered.get(requestId)?.type !== type) return undefined;
+  answer(requestId, types = null) {
+    if (types !== null && !types.includes(this.unanswered.get(requestId)?.type ?? "")) return undefined;
     if (this.#behindMetadata.has(requestId)) {
       this.#behindMetadata.clear();
       this.#metadataUnsure = false;
@@ -136,6 +138,11 @@ export class Outbox {
   keepTool(event) {
     this.#tools.set(event.call_id, event);
     dropOldest(this.#tools, MAX_TOOLS);
+  }
+
+  /** Forgets the answers to calls. @param {Iterable<string>} callIds */
+  toolsSettled(callIds) {
+    for (const callId of callIds) this.toolSettled(callId);
   }
 
   /** Forgets the answer to a call. @param {string} callId */

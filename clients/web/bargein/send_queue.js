@@ -42,6 +42,11 @@ export class SendQueue {
     return this.#events.shift();
   }
 
+  /** Number of waiting pieces of sound. */
+  get audioEvents() {
+    return this.#events.reduce((count, event) => count + Number(event.type === "input.audio"), 0);
+  }
+
   /**
    * Appends events of the library itself.
    *

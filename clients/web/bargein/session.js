@@ -10,6 +10,7 @@ import { Emitter } from "./emitter.js";
 import { BargeinError, InputRejected, InterruptRefused, RewindRefused, SessionClosed, SessionReplaced } from "./errors.js";
 import { SharedResult } from "./event_reader.js";
 import { isRendered } from "./kinds.js";
+import { Microphone } from "./microphone.js";
 import { Reconnector } from "./reconnector.js";
 import { save } from "./saved.js";
 import { ClientTurn, played } from "./turn.js";
@@ -80,6 +81,16 @@ export class ClientSession {
   /** The turn that runs or will run next; null when there is none. */
   get current() {
     return this.turns[0] ?? null;
+  }
+
+  /** Audio that the server grants on the current connection; null without any. */
+  get audio() {
+    return this.#core.audio.granted;
+  }
+
+  /** Input audio of the session. */
+  get microphone() {
+    return new Microphone(this);
   }
 
   /**
@@ -220,6 +231,27 @@ export class ClientSession {
   _open() {
     this.#reconnector.start();
     return this.#opened.promise;
+  }
+
+  /** Input audio of the core. @internal */
+  get _audio() {
+    return this.#core.audio;
+  }
+
+  /** @internal @param {Uint8Array} sound */
+  _sendSound(sound) {
+    this.#refuseClosed();
+    const taken = this.#core.audio.send(sound);
+    this.#pump();
+    return taken;
+  }
+
+  /** @internal */
+  _commit() {
+    this.#refuseClosed();
+    const turn = this.#turnOf(this.#core.sendInput({ type: "input.commit", id: this.#environment.newId() }));
+    this.#pump();
+    return turn;
   }
 
   /** Whether a listener gets output to render. @internal */

@@ -42,8 +42,11 @@ export const EVENTS = {
 
 /** @type {Record<string, Record<string, [number, any]>>} */
 export const OBJECTS = {
-  "SessionOpened": {"session_id":[0,["string",1,64]],"token":[0,["string",1,256]],"epoch":[0,["string",1,64]],"resumed":[0,["boolean"]],"reason":[2,["string",0,128]],"turn_id":[2,["string",1,64]],"heartbeat_ms":[0,["integer",0,9007199254740991]],"limits":[0,["object","Limits"]]},
+  "SessionOpened": {"session_id":[0,["string",1,64]],"token":[0,["string",1,256]],"epoch":[0,["string",1,64]],"resumed":[0,["boolean"]],"reason":[2,["string",0,128]],"turn_id":[2,["string",1,64]],"heartbeat_ms":[0,["integer",0,9007199254740991]],"limits":[0,["object","Limits"]],"audio":[2,["object","SessionAudio"]]},
   "Limits": {"frame_bytes":[0,["integer",0,9007199254740991]],"pending":[0,["integer",0,9007199254740991]],"queued":[0,["integer",0,9007199254740991]]},
+  "SessionAudio": {"input":[2,["object","AudioFormat"]],"output":[2,["object","AudioFormat"]],"turn_detection":[2,["object","TurnDetection"]]},
+  "AudioFormat": {"encoding":[1,["string",1,128]],"rate":[0,["integer",1,384000]]},
+  "TurnDetection": {"silence_ms":[2,["integer",0,9007199254740991]],"threshold":[2,["number",0,1]],"prefix_ms":[2,["integer",0,9007199254740991]],"create_turn":[1,["boolean"]],"interrupt":[1,["boolean"]]},
   "ReplayDone": {"through":[0,["integer",0,9007199254740991]]},
   "Snapshot": {"through":[0,["integer",0,9007199254740991]],"turns":[0,["list",4096,["object","TurnState"]]]},
   "TurnState": {"turn_id":[0,["string",0,64]],"input_id":[2,["string",1,64]],"started":[1,["boolean"]],"held":[1,["boolean"]],"status":[2,["enum","completed","failed","interrupted"]],"reason":[2,["string",0,128]],"retryable":[1,["boolean"]],"last_seq":[1,["integer",0,9007199254740991]],"last_output_seq":[1,["integer",0,9007199254740991]],"heard":[2,["object","Heard"]],"usage":[2,["object","Usage"]],"dropped":[1,["boolean"]],"cut":[1,["boolean"]],"lanes":[1,["map",256,128,["object","LaneState"]]]},
@@ -81,5 +84,5 @@ export const OBJECTS = {
   "SpeechStarted": {"seq":[1,["integer",0,9007199254740991]],"at_ms":[0,["integer",0,9007199254740991]]},
   "SpeechStopped": {"seq":[1,["integer",0,9007199254740991]],"at_ms":[0,["integer",0,9007199254740991]]},
   "TranscriptDelta": {"seq":[1,["integer",0,9007199254740991]],"text":[0,["string",0,1048576]]},
-  "TranscriptDone": {"seq":[1,["integer",0,9007199254740991]],"text":[0,["string",0,1048576]]},
+  "TranscriptDone": {"seq":[1,["integer",0,9007199254740991]],"text":[0,["string",0,1048576]],"input_id":[2,["string",1,64]]},
 };

@@ -4,6 +4,7 @@ import type { BargeinError } from "./errors.js";
 import type { Delivery } from "./delivery.js";
 import type {
   ClientEvent,
+  InputCommit,
   ToolState,
   TurnState,
   InputText,
@@ -24,7 +25,8 @@ import type { ClientTurn } from "./turn.js";
 export type * from "./events.js";
 
 export type Input = InputText;
-export type PendingEvent = InputText | Interrupt | SessionRewind;
+export type Commit = InputCommit;
+export type PendingEvent = InputText | InputCommit | Interrupt | SessionRewind;
 export type PlaybackEvent = Playback;
 export type ToolAnswer = ToolOutput | ToolDecision;
 export type InterruptOutcome = InterruptResult["outcome"];

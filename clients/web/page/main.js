@@ -112,6 +112,7 @@ async function open(resume) {
     await connect("v1/session", {
       resume,
       client: { name: "bargein-page" },
+      audio: { output: { encoding: "pcm16", rate: 24_000 } },
       ...(token === undefined ? {} : { token }),
       onSession: (made) => {
         session = mine = made;

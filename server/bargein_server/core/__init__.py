@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from bargein_protocol import Code, ToolDecision, ToolOutput, TurnId
+from bargein_protocol import AudioFormat, Code, ToolDecision, ToolOutput, TurnId
 
 
 class StartTurn(Struct, frozen=True):
@@ -45,4 +45,75 @@ class Expire(Struct, frozen=True):
     """Forget the session: it was closed, or its client did not return."""
 
 
-Command = StartTurn | CancelTurn | DeliverAnswer | CloseConnection | Expire
+class StartListening(Struct, frozen=True):
+    """Make a fresh ear for the session's input audio, in place of an earlier one.
+
+    Positions of sound are in samples of the audio clock (`floor.CLOCK_RATE`).
+
+    Args:
+        format: Format of the audio that follows.
+        at: Position of its first sample.
+        detect: Whether to send the probabilities of speech to `Listening.frames`.
+    """
+
+    format: AudioFormat
+    at: int
+    detect: bool
+
+
+class StopListening(Struct, frozen=True):
+    """Drop the session's ear; transcriptions that were asked for go on."""
+
+
+class TakeAudio(Struct, frozen=True):
+    """Input audio has arrived.
+
+    Args:
+        audio: The sound, in the format of `StartListening`.
+        at: Position of its first sample.
+    """
+
+    audio: bytes
+    at: int
+
+
+class Transcribe(Struct, frozen=True):
+    """Transcribe a part of the input audio.
+
+    The host copies the sound in this step. It answers with `Listening.transcribed`, or `Listening.failed`
+    after at most `recognition_s`, and may send `Listening.transcribing` before.
+
+    Args:
+        request: Id of the request, unique in the session.
+        utterance: Number of the utterance; a later one has a higher number.
+        start: Position of its first sample; the prefix is included. Sound that was dropped is left out.
+        end: Position after its last sample.
+        quick: Whether only the kind of the words counts: the user may be coughing, or agreeing.
+    """
+
+    request: int
+    utterance: int
+    start: int
+    end: int
+    quick: bool
+
+
+class Judge(Struct, frozen=True):
+    """Judge whether an utterance is complete; the answer goes to `Listening.judged`."""
+
+    request: int
+    utterance: int
+    start: int
+    end: int
+
+
+class CancelRecognition(Struct, frozen=True):
+    """The answer to a `Transcribe` or a `Judge` is not needed any more."""
+
+    request: int
+
+
+Recognition = StartListening | StopListening | TakeAudio | Transcribe | Judge | CancelRecognition
+"""Commands for the session's ear."""
+
+Command = StartTurn | CancelTurn | DeliverAnswer | CloseConnection | Expire | Recognition

@@ -90,7 +90,9 @@ class ChangeLog:
         if isinstance(event, SessionRewound):
             self.bind()
             return
-        assert isinstance(event, TurnEvent)
+        if not isinstance(event, TurnEvent):  # speech and transcripts: only the number counts
+            self.touch_head()
+            return
         turn_id = event.turn_id
         if isinstance(event, (InputAccepted, InputQueued)):
             self.positions[turn_id] = event.seq

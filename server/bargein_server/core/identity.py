@@ -10,7 +10,16 @@ from __future__ import annotations
 import hmac
 from hashlib import sha256
 
-from bargein_protocol import MAX_PENDING, Limits, SessionId, Token
+from bargein_protocol import (
+    MAX_PENDING,
+    Epoch,
+    Limits,
+    SessionAudio,
+    SessionId,
+    SessionOpened,
+    Token,
+    TurnId,
+)
 
 from ..settings import Settings
 
@@ -50,6 +59,29 @@ class Identity:
         self._previous = digest
         self.confirmed = shown is None
         self._current = _digest(token)
+
+    def opened(
+        self,
+        token: Token,
+        epoch: Epoch,
+        settings: Settings,
+        resumed: bool,
+        reason: str | None,
+        turn_id: TurnId | None,
+        audio: SessionAudio | None,
+    ) -> SessionOpened:
+        """Return the answer to a client's first frame."""
+        return SessionOpened(
+            session_id=self.session_id,
+            token=token,
+            epoch=epoch,
+            resumed=resumed,
+            reason=reason,
+            turn_id=turn_id,
+            heartbeat_ms=int(settings.heartbeat_s * 1000),
+            limits=limits_of(settings),
+            audio=audio,
+        )
 
     def confirm(self) -> None:
         """Record that the client has the current token; the previous one is void."""

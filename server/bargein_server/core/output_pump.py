@@ -106,6 +106,16 @@ class OutputPump:
             if turn.flow is not Flow.OPEN:
                 self._turns.release(turn)
 
+    def received_up_to(self, seq: Seq) -> None:
+        """Record which output a client that resumes has received."""
+        self._sequencer.settle()
+        for turn in self._turns.turns.values():
+            # Frames beyond the cursor never arrived; those before it did, even if no store has that.
+            received = min(turn.fold.last_output_seq, seq)
+            if turn.heard_position.taken != received:
+                turn.heard_position.taken = received
+                self._turns.touched(turn.id)
+
     def send_snapshot(self, after: Seq) -> None:
         """Send the state of all turns after a number, in place of a replay."""
         turns = self._turns.turns_since(after)

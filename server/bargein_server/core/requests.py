@@ -20,6 +20,9 @@ from bargein_protocol import (
     Code,
     ErrorEvent,
     InputAccepted,
+    InputAudio,
+    InputClear,
+    InputCommit,
     InputId,
     InputQueued,
     InputRejected,
@@ -60,6 +63,7 @@ from . import CloseConnection, Expire
 from .change_log import ChangeLog
 from .lifecycle import GUARDED, Stage
 from .sequencer import Sequencer
+from .speech.ear import Ear, SpeechEvent
 from .tool_ledger import ToolLedger
 from .turn_record import INTERRUPTED, SESSION_CLOSED, TurnRecord, interrupted_by, memory_of
 from .turn_scheduler import TurnScheduler
@@ -137,6 +141,7 @@ class Requests:
         kept_bytes: Approximate size of the metadata.
         closed: Whether the session has ended for good.
         draining: Whether the server stops; then inputs are rejected.
+        ear: Takes input audio; None in a session that has never had any.
     """
 
     __slots__ = (
@@ -148,6 +153,7 @@ class Requests:
         "_turns",
         "closed",
         "draining",
+        "ear",
         "kept_bytes",
         "metadata",
     )  # fmt: skip
@@ -160,6 +166,7 @@ class Requests:
         self._sizes: dict[str, tuple[int, int]] | None = None  # of the values: in JSON, and in memory
         self.closed = False
         self.draining = False
+        self.ear: Ear | None = None
         self._sequencer = sequencer
         self._turns = turns
         self._tools = tools
@@ -177,11 +184,13 @@ class Requests:
 
     def handle(self, event: ClientEvent) -> None:
         """Handle an event of a client."""
-        handler = _HANDLERS.get(type(event))
-        if handler is None:
-            self.error(UNSUPPORTED, "this session does not support the event", getattr(event, "id", None))
-        else:
-            handler(self, event)
+        _HANDLERS[type(event)](self, event)
+
+    def reject(self, input_id: InputId, code: Code) -> None:
+        """Answer an input or a commit that gets no turn."""
+        rejected = InputRejected(input_id=input_id, code=code.name)
+        self._replies.remember(input_id, rejected)
+        self._sequencer.answer(rejected)
 
     def error(self, code: Code, detail: str, ref_id: str | None) -> None:
         """Answer with an `error` event."""
@@ -189,16 +198,15 @@ class Requests:
             ErrorEvent(code=code.name, message=detail, ref_id=ref_id, retryable=code.action is Action.RETRY)
         )
 
-    def _on_input(self, event: InputText) -> None:
+    def ask(self, event: InputText) -> None:
+        """Ask for a turn with an input of a client, or with its transcribed speech."""
         answer_before = self._replies.again(event.id)
         if answer_before is not None:
             self._answer_again(event.id, answer_before, InputAnswer)
             return
         early = self._early.pop(event.id, None)
         if self.draining:
-            rejected = InputRejected(input_id=event.id, code=SHUTTING_DOWN.name)
-            self._replies.remember(event.id, rejected)
-            self._sequencer.answer(rejected)
+            self.reject(event.id, SHUTTING_DOWN)
             return
         if early is not None:
             answer = self._turns.accept_cancelled(event, interrupted_by(early))
@@ -276,15 +284,24 @@ class Requests:
             answer if turn is None else replace(answer, heard=turn.heard_position.heard(turn.fold.main_lane))
         )
 
-    def _on_hold(self, event: TurnHold) -> None:
+    def _on_hold(self, event: TurnHold | TurnResume) -> None:
         turn = self._speaking(event.turn_id)
-        if turn is not None:
+        if turn is None:
+            return
+        if type(event) is TurnHold:
             self._turns.hold(turn)
-
-    def _on_resume(self, event: TurnResume) -> None:
-        turn = self._speaking(event.turn_id)
-        if turn is not None:
+        else:
             self._turns.resume(turn)
+        if self.ear is not None:
+            self.ear.client_decided(turn.id)
+
+    def _on_speech(self, event: SpeechEvent) -> None:
+        if type(event) is InputCommit and (answer_before := self._replies.again(event.id)) is not None:
+            self._answer_again(event.id, answer_before, InputAnswer)
+        elif self.ear is None:
+            self.error(UNSUPPORTED, "this session takes no input audio", getattr(event, "id", None))
+        else:
+            self.ear.receive(event, self._turns.now)
 
     def _speaking(self, turn_id: TurnId) -> TurnRecord | None:
         turn = self._turns.turns.get(turn_id)
@@ -366,10 +383,13 @@ class Requests:
 
 
 _HANDLERS: dict[type, Callable[[Requests, Any], None]] = {
-    InputText: Requests._on_input,
+    InputText: Requests.ask,
+    InputAudio: Requests._on_speech,
+    InputCommit: Requests._on_speech,
+    InputClear: Requests._on_speech,
     Interrupt: Requests._on_interrupt,
     TurnHold: Requests._on_hold,
-    TurnResume: Requests._on_resume,
+    TurnResume: Requests._on_hold,
     Playback: Requests._on_playback,
     ToolOutput: Requests._on_tool_answer,
     ToolDecision: Requests._on_tool_answer,

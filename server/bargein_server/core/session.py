@@ -17,11 +17,12 @@ from bargein_protocol import (
     Codec,
     Epoch,
     GoAway,
+    InputAudio,
     Interrupt,
     PendingEvent,
     Resume,
+    SessionAudio,
     SessionId,
-    SessionOpened,
     Token,
     TurnId,
     Usage,
@@ -33,7 +34,7 @@ from . import CloseConnection, Command, Expire
 from .author_code import TEXT_PIECE, split_text, validated_output
 from .change_log import ChangeLog
 from .history import History, Message
-from .identity import Identity, limits_of
+from .identity import Identity
 from .lifecycle import Event, Flow, Stage
 from .liveness import Liveness
 from .observer import NO_OBSERVER, Observer
@@ -45,6 +46,8 @@ from .replay_log import ReplayLog
 from .requests import ReplyCache, Requests
 from .sequencer import HandOver, Sequencer
 from .side_channel import SideChannel
+from .speech.negotiation import NO_EARS, AudioSupport
+from .speech.session_audio import AudioOfSession, AudioParts
 from .tool_ledger import ToolLedger
 from .turn_limiter import Permit
 from .turn_record import SHUTDOWN, Ending, TurnRecord
@@ -68,8 +71,10 @@ class Session:
         observer: Is notified of turns, requests and answers.
         changed: Called when a store has something to write, with whether it binds (`change_log`); None
             without a store.
+        support: Audio that the server can take and make.
 
     Attributes:
+        audio: Its audio, and its ear.
         values: Small values of the author's own.
         seed: Messages before the session.
         persistence: Its records for a store; None without a store.
@@ -91,6 +96,7 @@ class Session:
         now: float,
         observer: Observer = NO_OBSERVER,
         changed: Callable[[bool], None] | None = None,
+        support: AudioSupport = NO_EARS,
     ) -> None:
         self.identity = Identity(session_id)
         self._settings = settings
@@ -104,13 +110,15 @@ class Session:
         self.side_channel = SideChannel(self._sequencer, self._turns, self._requests, self.output)
         self._liveness = Liveness(self._sequencer, self._turns, settings, now)
         self.outside = OutsideClient(self._sequencer, self._turns, replies, self.output, self._liveness)
+        parts = AudioParts(self._sequencer, self._turns, self._requests, self._liveness, self.output)
+        self.audio = AudioOfSession(support, settings, parts)
         self._turn_timer = TurnTimer(self._turns, settings)
         self.values = SessionValues(changes)
         self.seed: Sequence[Message] = ()
         self.persistence: Persistence | None = None
         if changes is not None:
-            parts = Parts(self.identity, self._sequencer, self._turns, self._requests, replies, self.values)
-            self.persistence = Persistence(changes, parts, Head(session_id, epoch))
+            kept = Parts(self.identity, self._sequencer, self._turns, self._requests, replies, self.values)
+            self.persistence = Persistence(changes, kept, Head(session_id, epoch))
 
     def _begin(self, now: float) -> None:
         """Begin a step: set the time, and update the records from an open run."""
@@ -152,6 +160,7 @@ class Session:
         pending: Sequence[PendingEvent] = (),
         refused: str | None = None,
         hand_over: HandOver | None = None,
+        audio: SessionAudio | None = None,
     ) -> None:
         """Let a client drive the session in place of the previous one, if any.
 
@@ -164,6 +173,7 @@ class Session:
                 that an interrupt made offline ends its turn before stale output is shown.
             refused: Reason that another session could not be resumed; then `pending` is not applied.
             hand_over: Writes frames that do not wait until the host drains; raises nothing.
+            audio: Audio that the client asks for.
         """
         self._begin(now)
         self._liveness.attached(now)
@@ -174,15 +184,13 @@ class Session:
             self._changes.opening = True
             self._changes.touch_head()
             self._changes.bind()  # a client that has a token can resume
-        self._answer_open(token, cursor is not None, refused)
+        running, head = self._turns.current, (token, self._sequencer.epoch, self._settings)
+        turn_id, granted = running.id if running is not None else None, self.audio.open(audio, now)
+        self._sequencer.answer(self.identity.opened(*head, cursor is not None, refused, turn_id, granted))
+        self.audio.report_full()
         whole = cursor is None or self._sequencer.replay_from(cursor)
         if cursor is not None:
-            for turn in self._turns.turns.values():
-                # Frames beyond the cursor never arrived; those before it did, even if no store has that.
-                received = min(turn.fold.last_output_seq, cursor.seq)
-                if turn.heard_position.taken != received:
-                    turn.heard_position.taken = received
-                    self._turns.touched(turn.id)
+            self.output.received_up_to(cursor.seq)
         for event in pending:
             if refused is None:
                 self._requests.handle(event)
@@ -196,27 +204,19 @@ class Session:
         self._begin(now)
         self._liveness.detached(now)
         self._sequencer.detach()
+        self.audio.close(now)
         self.output.drain_to_log()
-
-    def _answer_open(self, token: Token, resumed: bool, reason: str | None) -> None:
-        opened = SessionOpened(
-            session_id=self.identity.session_id,
-            token=token,
-            epoch=self._sequencer.epoch,
-            resumed=resumed,
-            reason=reason,
-            turn_id=self._turns.current.id if self._turns.current is not None else None,
-            heartbeat_ms=int(self._settings.heartbeat_s * 1000),
-            limits=limits_of(self._settings),
-        )
-        self._sequencer.answer(opened)
 
     # --- requests of the client ------------------------------------------------------------------
 
     def receive(self, event: ClientEvent, now: float) -> None:
         """Take an event from the attached client."""
         self._turns.now = now
-        if type(event) is not Interrupt:  # its answer is written before the records are up to date
+        kind = type(event)
+        if kind is InputAudio:  # no sign of life, and no reason to close an open run
+            self._requests.handle(event)
+            return
+        if kind is not Interrupt:  # its answer is written before the records are up to date
             self._sequencer.settle()
         self._requests.handle(event)
         # Afterwards: an interrupt does not wait for anything that its step does not depend on.
@@ -251,7 +251,7 @@ class Session:
         elif isinstance(output, str):
             for piece in split_text(output):
                 turn.put_text(piece)
-        elif output is not None:  # deltas of chat completions may be None
+        elif output is not None and self.audio.wants(output):  # deltas of chat completions may be None
             turn.put(*validated_output(output))
         turns.now = turn.progress_at = now
         if not self._sequencer.attached:

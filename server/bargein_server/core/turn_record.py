@@ -57,6 +57,7 @@ CUT_SHORT = {reason: Ending("completed", reason) for reason in ("length", "conte
 """Endings of a turn that completed although its model ended the answer early, by their reasons."""
 INTERRUPTED = Ending("interrupted", "client")
 SUPERSEDED = Ending("interrupted", "superseded")
+BARGE_IN = Ending("interrupted", "barge_in")
 CLIENT_GONE = Ending("interrupted", "client_gone")
 SESSION_CLOSED = Ending("interrupted", "session_closed")
 REWOUND = Ending("interrupted", "rewound")

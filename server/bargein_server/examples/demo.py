@@ -328,17 +328,23 @@ LONG = (
 
 
 async def tone(turn: Turn) -> AsyncIterator[Output]:
-    """Play the words of the input, or of a long text when they are few."""
+    """Play the words of the input, or of a long text when they are few.
+
+    A client that takes no audio gets the words alone.
+    """
     yield turn.status("Tuning", "music")
     words = turn.text.split()
     if len(words) < 4:
         words = LONG.split()
     start_ms = 0
     for number, word in enumerate(words):
+        if turn.audio is None:
+            yield word + " "
+            continue
         hertz = SCALE[(number * 2 + len(word)) % len(SCALE)]
         for offset_ms in range(0, WORD_MS, CHUNK_MS):
             yield AudioDelta(
-                audio=note(hertz, offset_ms, CHUNK_MS, WORD_MS),
+                audio=note(hertz, offset_ms, CHUNK_MS, WORD_MS, turn.audio.rate),
                 start_ms=start_ms,
                 duration_ms=CHUNK_MS,
                 text=word + " " if offset_ms == 0 else None,
@@ -347,24 +353,25 @@ async def tone(turn: Turn) -> AsyncIterator[Output]:
         await asyncio.sleep(0.01)
 
 
-def note(hertz: float, offset_ms: int, duration_ms: int, whole_ms: int) -> bytes:
-    """Return a piece of a note as PCM16.
-
-    The encoding is little-endian, mono, `SAMPLES_PER_SECOND`.
+def note(
+    hertz: float, offset_ms: int, duration_ms: int, whole_ms: int, rate: int = SAMPLES_PER_SECOND
+) -> bytes:
+    """Return a piece of a note as PCM16, little-endian, mono.
 
     Args:
         hertz: Pitch of the note.
         offset_ms: Start of the piece in the note.
         duration_ms: Duration of the piece.
         whole_ms: Duration of the note, which fades in and out so that it does not click.
+        rate: Samples per second.
     """
-    first = offset_ms * SAMPLES_PER_SECOND // 1000
-    count = duration_ms * SAMPLES_PER_SECOND // 1000
-    whole = whole_ms * SAMPLES_PER_SECOND / 1000
+    first = offset_ms * rate // 1000
+    count = duration_ms * rate // 1000
+    whole = whole_ms * rate / 1000
     samples = array("h")
     for index in range(first, first + count):
         loudness = min(1.0, 8 * index / whole, 3 * (1 - index / whole))
-        samples.append(int(9000 * loudness * sin(2 * pi * hertz * index / SAMPLES_PER_SECOND)))
+        samples.append(int(9000 * loudness * sin(2 * pi * hertz * index / rate)))
     if byteorder == "big":
         samples.byteswap()
     return samples.tobytes()

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,6 @@ from bargein_protocol import (
     JSON,
     Codec,
     Epoch,
-    PendingEvent,
     Resume,
     SessionId,
     SessionOpen,
@@ -200,15 +199,15 @@ class SessionRegistry:
         host.connection, host.newest = connection, connection.number
         self._hosts.attached(host)
         host.telemetry.attached(refused or ("resumed" if event.resume is not None else "fresh"), trace)
-        pending: Sequence[PendingEvent] = event.pending or ()
         host.core.attach(
             codec,
             Token(secrets.token_urlsafe(32)),
             now,
             resume=event.resume if refused is None else None,
-            pending=pending,
+            pending=event.pending or (),
             refused=refused,
             hand_over=connection.hand_over,
+            audio=event.audio,
         )
         return host
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from typing import Any
 
-from bargein_protocol import SessionId
+from bargein_protocol import AudioFormat, SessionId
 
 from ..core.principal import Principal
 from ..core.session import Session
@@ -31,6 +31,11 @@ class SessionView:
     def store(self) -> MutableMapping[str, Any]:
         """Small values that a store keeps with the session."""
         return self._core.values
+
+    @property
+    def audio(self) -> AudioFormat | None:
+        """Format of the audio that the client takes; None when it takes none."""
+        return self._core.audio.output
 
     @property
     def metadata(self) -> dict[str, Any]:

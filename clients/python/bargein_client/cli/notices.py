@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager
 
 import bargein_protocol as bp
 
+from ..connect import connect
 from ..errors import SessionClosed
 from ..event_reader import EventStream
 from ..events import EventsLost, Reconnecting, SessionEvent, SessionRestarted, SessionResumed
-from ..session import ClientSession, connect
+from ..session import ClientSession
 from .screen import Screen
 from .terminal import one_line
 
