@@ -194,9 +194,8 @@ class Requests:
 
     def error(self, code: Code, detail: str, ref_id: str | None) -> None:
         """Answer with an `error` event."""
-        self._sequencer.answer(
-            ErrorEvent(code=code.name, message=detail, ref_id=ref_id, retryable=code.action is Action.RETRY)
-        )
+        retryable = code.action is Action.RETRY
+        self._sequencer.answer(ErrorEvent(code=code.name, message=detail, ref_id=ref_id, retryable=retryable))
 
     def ask(self, event: InputText) -> None:
         """Ask for a turn with an input of a client, or with its transcribed speech."""
