@@ -105,6 +105,8 @@ HARMLESS: dict[str, tuple[str, Use]] = {
     "Session.identity": ("the session's name and secret", lambda s: s.session.identity),
     "Session.tools": ("its parts are classified themselves", lambda s: s.session.tools),
     "Session.audio": ("it closes the run itself when it numbers", lambda s: s.session.audio.output),
+    "Session.outside": ("it closes the run itself where it reads", lambda s: s.session.outside),
+    "ToolLedger.awaited": ("calls, not text", lambda s: s.session.tools.awaited()),
     "Session.output": ("its parts are classified themselves", lambda s: s.session.output),
     "Session.side_channel": ("its parts are classified themselves", lambda s: s.session.side_channel),
     "Session.add_usage": (

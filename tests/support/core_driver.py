@@ -47,6 +47,7 @@ from bargein_server.core import CancelTurn, Command, StartTurn
 from bargein_server.core.author_code import TEXT_PIECE
 from bargein_server.core.replay_log import MemoryLog
 from bargein_server.core.session import Session
+from bargein_server.core.speech.negotiation import NO_EARS
 from bargein_server.core.text_run import TextRun
 from bargein_server.core.turn_limiter import Permit, TurnLimiter
 from bargein_server.core.turn_record import COMPLETED, Ending
@@ -69,7 +70,10 @@ class Talk:
         open: Whether the line takes output; answers are always taken.
         events: What the attached client received, oldest first.
         commands: What the host was asked to do.
+        support: Audio that the server can take and make.
     """
+
+    support = NO_EARS
 
     def __init__(self, turn_limiter: TurnLimiter | None = None, **settings: Any) -> None:
         self.settings = Settings(**settings)
@@ -97,6 +101,7 @@ class Talk:
             lambda: TurnId(f"t{next(turn_ids)}"),
             self.now,
             changed=self.changed(),
+            support=self.support,
         )
         self.begin()
 

@@ -62,7 +62,8 @@ class AudioOfSession:
         answer = granted.answer
         self._is_full = granted.rules is not None and not self._support.admit()
         if self._is_full:
-            answer = None if self.output is None else SessionAudio(output=self.output)
+            output = None if answer is None else answer.output
+            answer = None if output is None else SessionAudio(output=output)
             granted = Granted(answer)
         self.granted = granted
         if granted.rules is not None and answer is not None and answer.input is not None:
