@@ -246,14 +246,16 @@ def test_the_table_is_sound() -> None:
     ),
     st.booleans(),
 )
-def test_whatever_is_said_each_start_has_one_stop(events: list[object], sounds: bool) -> None:
+def test_whatever_is_said_each_start_has_one_stop(
+    events: list[Fact | tuple[float, int]], sounds: bool
+) -> None:
     """Starts and stops alternate, each stop commits or drops, and each hold is decided at most once."""
     heard = Conversation(sounds=sounds)
     for event in events:
         if isinstance(event, Fact):
             heard.tell(event)
         else:
-            probability, count = event  # type: ignore[misc]
+            probability, count = event
             heard.hear([probability] * count)
     spoken = [name for name in heard.order if name in ("START", "STOPPED")]
     assert spoken == (["START", "STOPPED"] * len(spoken))[: len(spoken)]
