@@ -18,6 +18,7 @@ from bargein_server.core.speech.floor import (
     rules_of,
 )
 from bargein_server.settings import Settings
+from golden_vectors import QUICK
 
 FRAME_MS = 32
 LOUD, QUIET = [0.9], [0.0]
@@ -236,13 +237,14 @@ def test_the_table_is_sound() -> None:
         assert (Decision.HOLD in decisions) == (not held and after is State.UNDECIDED), (state, fact)
 
 
+@QUICK
 @given(
     st.lists(
         st.one_of(
             st.tuples(st.sampled_from([0.0, 0.3, 0.4, 0.6, 0.9]), st.integers(1, 40)),
             st.sampled_from([Fact.WORDS, Fact.NOT_MEANT, Fact.CLEAR, Fact.TURN_OVER, Fact.CLIENT_DECIDED]),
         ),
-        max_size=40,
+        max_size=15,
     ),
     st.booleans(),
 )
