@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from inspect import Parameter, Signature
 from typing import Any
@@ -21,6 +21,7 @@ except ImportError as error:
 from bargein_protocol import CallId, StepEnded, ToolResult
 from bargein_server.agent import Message, Output, Turn, calls_message, result_message
 
+from .client_tools import client_instructions, client_tools
 from .completion import Completion
 from .event_stream import FIRST_BYTE_S, SILENCE_S, StreamCut, read_chunks
 from .kept_messages import KeptMessages
@@ -76,6 +77,8 @@ class OpenAIAgent:
             server's setting `model_silence_s`. Comments that keep the stream alive count as bytes.
         think_tags: Whether `<think>…</think>` in the text is a thought. None decides by the model's name; a
             tag with which the text begins counts for all models then.
+        client_tools: Whether clients may bring tools, which run in the client (`client_tools`).
+        client_instructions: Whether clients may bring instructions, which follow `instructions`.
         options: Further fields of each request, such as `temperature` or `max_tokens`.
 
     Raises:
@@ -101,6 +104,8 @@ class OpenAIAgent:
         max_retries: int = 2,
         stall_s: float | None = None,
         think_tags: bool | None = None,
+        client_tools: bool = False,
+        client_instructions: bool = False,
         **options: Any,
     ) -> None:
         self.base_url: str | None = _checked_url(base_url or os.environ.get("OPENAI_BASE_URL") or None)
@@ -123,6 +128,7 @@ class OpenAIAgent:
         self._final = (final_tool, final_field) if final_tool is not None else None
         if final_tool is not None and final_tool not in self._tools:
             self._tools.add(_final_tool(final_tool, final_field))
+        self._from_client = (client_tools, client_instructions)
         self._options = options
         self._client: openai.AsyncOpenAI | None = None
         self._http_client: Any = None
@@ -145,7 +151,7 @@ class OpenAIAgent:
         Raises:
             TurnFailed: The server refused or failed, or its stream was cut or stalled: `upstream`.
         """
-        prompt = Prompt(turn, self.instructions, self.history_tokens)
+        prompt = Prompt(turn, self._instructions(turn), self.history_tokens)
         with failing_upstream(
             self.model, self.base_url or OPENAI_URL, self._api_key, prompt.messages, self._origin
         ):
@@ -156,16 +162,17 @@ class OpenAIAgent:
     async def _answer(self, turn: Turn, prompt: Prompt) -> AsyncGenerator[Output, None]:
         """Call the model and run its tool calls, until it answers."""
         await self._tools.refresh()
+        prompt.tools = {**client_tools(turn), **self._tools} if self._from_client[0] else self._tools
         for index in range(self.max_steps):
             last = index == self.max_steps - 1
             step = Completion(turn, self._final, self._think_tags)
-            async with aclosing(self._step(turn, step, prompt, self._tool_choice(last))) as outputs:
+            async with aclosing(self._step(turn, step, prompt, self._tool_choice(last, prompt))) as outputs:
                 async for output in outputs:
                     yield output
             if step.cut_by is not None:
                 turn.cut_short(step.cut_by)
                 log.warning("turn %s: model %s ended early: %s", turn.id, self.model, step.cut_by)
-            if self._tools:
+            if prompt.tools:
                 for announcement in step.unannounced():
                     yield announcement
                 yield StepEnded(index=index, kind="model")
@@ -173,7 +180,7 @@ class OpenAIAgent:
                 for call in step.calls:  # beside the answer, or in spite of the last step
                     yield ToolResult(call_id=CallId(call.call_id), status="cancelled")
                 return
-            running = ToolRunner(turn, self._tools, step.calls)
+            running = ToolRunner(turn, prompt.tools, step.calls)
             async with aclosing(running.outputs()) as outputs:
                 async for output in outputs:
                     yield output
@@ -234,10 +241,14 @@ class OpenAIAgent:
             # Without framing, a cut connection looks like the end of the answer.
             raise StreamCut("the stream ended before the answer did")
 
-    def _tool_choice(self, last: bool) -> Any:
+    def _instructions(self, turn: Turn) -> str | None:
+        given = client_instructions(turn) if self._from_client[1] else None
+        return "\n\n".join(filter(None, (self.instructions, given))) or None
+
+    def _tool_choice(self, last: bool, prompt: Prompt) -> Any:
         """Return the request's `tool_choice`: any tool, none, or the final tool."""
         if self._final is None:
-            return "none" if last and self._tools else None
+            return "none" if last and prompt.tools else None
         final = {"type": "function", "function": {"name": self._final[0]}}
         return final if last else "required"
 
@@ -251,7 +262,7 @@ class OpenAIAgent:
         while True:
             messages = self._kept.restored(turn, prompt.messages())
             try:
-                return await self._create(turn, messages, choice)
+                return await self._create(turn, prompt.tools, messages, choice)
             except openai.APIStatusError as error:
                 refused = isinstance(error, (openai.BadRequestError, openai.UnprocessableEntityError))
                 if refused and self._asks_usage and "stream_options" in str(error.body):
@@ -263,10 +274,12 @@ class OpenAIAgent:
                 elif not (refused and self._kept.adapt(complaint(error), messages)):
                     raise
 
-    async def _create(self, turn: Turn, messages: list[Message], choice: Any) -> ChunkStream:
+    async def _create(
+        self, turn: Turn, tools: Mapping[str, Tool], messages: list[Message], choice: Any
+    ) -> ChunkStream:
         request: dict[str, Any] = {"model": self.model, "messages": messages, **self._options}
-        if self._tools:
-            request["tools"] = [tool.specification() for tool in self._tools.values()]
+        if tools:
+            request["tools"] = [tool.specification() for tool in tools.values()]
         if choice is not None:
             request["tool_choice"] = choice
         if self._asks_usage:

@@ -12,7 +12,7 @@ signatures. A history of chat completions has no place for them, so they are kep
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from bargein_server.agent import Message, Output, Turn
 
 from .chat_completions import OpenAIAgent
 from .model_failures import Origin
+from .tools import Tool
 
 if TYPE_CHECKING:
     from pydantic_ai.messages import ModelResponse
@@ -106,15 +107,17 @@ class ModelAgent(OpenAIAgent):
         finally:
             self._own_messages.pop(turn, None)
 
-    async def _create(self, turn: Turn, messages: list[Message], choice: Any) -> Any:
+    async def _create(
+        self, turn: Turn, tools: Mapping[str, Tool], messages: list[Message], choice: Any
+    ) -> Any:
         if self._provider == "openai":
-            return await super()._create(turn, messages, choice)
+            return await super()._create(turn, tools, messages, choice)
         from .provider_messages import request_of
         from .provider_streams import ProviderStream
 
         kept = self._own_messages.setdefault(turn, [])
-        tools = [tool.specification()["function"] for tool in self._tools.values()]
-        request = request_of(messages, kept, tools, self._options, choice)
+        described = [tool.specification()["function"] for tool in tools.values()]
+        request = request_of(messages, kept, described, self._options, choice)
         return await ProviderStream.open(self._model_of(turn), request, kept)
 
     def _chunks(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bargein_server.agent import Message, Turn
+
+from .tools import Tool
 
 _CHARS_PER_TOKEN = 4
 _SHORTEST_RESULT = 200
@@ -21,10 +23,12 @@ class Prompt:
 
     Attributes:
         said: Messages of the turn's steps; the agent appends to it.
+        tools: Tools that the model may call, by name.
     """
 
     def __init__(self, turn: Turn, instructions: str | None, history_tokens: int | None) -> None:
         self.said: list[Message] = []
+        self.tools: Mapping[str, Tool] = {}
         self._turn = turn
         self._instructions = instructions
         self._budget = history_tokens
