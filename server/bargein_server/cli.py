@@ -190,9 +190,9 @@ def _agent(options: argparse.Namespace) -> Agent:
         return tone
     try:
         if options.agent == "openai":
-            return _openai_agent(options.model, options.mcp)
+            return _openai_agent(options.model, options.mcp, bool(options.door))
         if options.agent == "model":
-            return _model_agent(options.model, options.mcp)
+            return _model_agent(options.model, options.mcp, bool(options.door))
         from .agents.local import LocalAgent
 
         return LocalAgent()
@@ -205,24 +205,24 @@ def _agent(options: argparse.Namespace) -> Agent:
         raise AgentNotFound(f"--agent {options.agent}: {error}") from None
 
 
-def _openai_agent(model: str | None, servers: Sequence[str]) -> Agent:
+def _openai_agent(model: str | None, servers: Sequence[str], doors: bool) -> Agent:
     from .agents.chat_completions import OpenAIAgent
 
     if not os.environ.get("OPENAI_API_KEY") and not os.environ.get("OPENAI_BASE_URL"):
         raise AgentNotFound("--agent openai needs OPENAI_API_KEY, or OPENAI_BASE_URL for another server")
     if not model and not os.environ.get("OPENAI_MODEL") and os.environ.get("OPENAI_BASE_URL"):
         raise AgentNotFound("--agent openai needs a model: give --model NAME or set OPENAI_MODEL")
-    return OpenAIAgent(model=model, tools=_mcp_tools(servers))
+    return OpenAIAgent(model=model, tools=_mcp_tools(servers), client_tools=doors, client_instructions=doors)
 
 
-def _model_agent(model: str | None, servers: Sequence[str]) -> Agent:
+def _model_agent(model: str | None, servers: Sequence[str], doors: bool) -> Agent:
     from .agents.provider_models import ModelAgent
 
     if not model:
         raise AgentNotFound(
             "--agent model needs a model: give --model PROVIDER:NAME, such as openai:gpt-5-mini"
         )
-    return ModelAgent(model=model, tools=_mcp_tools(servers))
+    return ModelAgent(model=model, tools=_mcp_tools(servers), client_tools=doors, client_instructions=doors)
 
 
 def _mcp_tools(servers: Sequence[str]) -> list[Any]:

@@ -181,6 +181,11 @@ class Admission:
         self._unproven = ByteBudget(settings.max_body_bytes // 4, settings.max_client_share)
         self._failures = AddressRates(FAILURES_PER_S, sys.maxsize)
 
+    @property
+    def has_authenticator(self) -> bool:
+        """Whether clients must prove who they are."""
+        return self._authenticator is not None
+
     def enter(
         self, headers: Mapping[str, str], scheme: str, subprotocols: Sequence[str], address: str, local: str
     ) -> Caller:

@@ -10,12 +10,15 @@ from starlette.routing import BaseRoute
 from ...guard.admission import Admission
 from ...hosting.registry import SessionRegistry
 from . import chat
+from .realtime import endpoint as realtime
 
-DoorName = Literal["chat"]
-"""Name of another protocol that a server speaks: `chat` for OpenAI's chat completions."""
+DoorName = Literal["chat", "realtime"]
+"""Name of another protocol that a server speaks: `chat` for OpenAI's chat completions, `realtime` for its
+Realtime API."""
 
 DOORS: dict[str, Callable[[Callable[[], SessionRegistry], Admission, str], Iterator[BaseRoute]]] = {
     "chat": chat.routes,
+    "realtime": realtime.routes,
 }
 
 

@@ -1,0 +1,1 @@
+"""Door for clients of OpenAI's Realtime protocol, at `/v1/realtime`."""

@@ -1,0 +1,219 @@
+"""Connection of a Realtime client: frames to and from a dialogue, which drives a bargein session."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Iterator
+
+import msgspec
+from msgspec import json
+
+from bargein_protocol import (
+    MESSAGEPACK,
+    ClientEvent,
+    Code,
+    InputText,
+    Interrupt,
+    InterruptId,
+    Seq,
+    ServerEvent,
+    SessionClose,
+    SessionOpen,
+    TurnEvent,
+)
+from bargein_protocol.errors import CLOSED, FLOODED, INTERNAL, TOO_BIG, WRONG_CODEC
+from bargein_protocol.json_scan import structure_fault
+
+from ....core.history import Message
+from ....guard.admission import Caller
+from ....hosting.host import SessionHost
+from ....hosting.own_ids import Unavailable, seed
+from ....hosting.ports import Wire
+from ....hosting.registry import SessionRegistry
+from ....transport.connection import Connection
+from ....transport.turn_stream import EventWire, TurnStream
+from .dialogue import Dialogue
+from .shapes import JsonMap, error_object
+from .turns import RunningTurn
+
+log = logging.getLogger("bargein.connection")
+
+_encode = json.Encoder().encode
+_decode = json.Decoder(dict[str, object]).decode
+
+
+class RealtimeConnection(Connection):
+    """A client of the Realtime protocol, the driver of its session.
+
+    Args:
+        below: The socket, for text frames.
+        registry: Registry of all sessions.
+        caller: The client.
+        model: Its name of the model.
+        patch: Configuration that came with its key.
+    """
+
+    def __init__(
+        self, below: Wire, registry: SessionRegistry, caller: Caller, model: str, patch: JsonMap | None = None
+    ) -> None:
+        super().__init__(EventWire(self._translate, below, self._fail), MESSAGEPACK, registry, caller)
+        self._below = below
+        self._model = model
+        self._patch = patch
+        self._dialogue: Dialogue | None = None
+
+    def open(self, host: SessionHost | None) -> None:
+        """Open a session and send `session.created`.
+
+        Args:
+            host: The session to go on with; None for a fresh one.
+        """
+        if host is None:
+            self.take(SessionOpen())
+            host = self._host
+        else:
+            self._stop_open_timer()
+            self._host = host
+            after = Seq(host.core.side_channel.cursor.seq)
+            self._registry.own_ids.drive(host, self, MESSAGEPACK, after, self.caller.trace)
+        if host is not None and not self._closing:
+            self._dialogue = Dialogue(self, host.view.id, self._model)
+            self._dialogue.start(self._patch)
+
+    def receive(self, frame: bytes, text: bool) -> None:
+        """Take a whole message, in the callback that read it."""
+        if self._closing:
+            return
+        if len(frame) > self._max_frame_bytes:
+            self.close(TOO_BIG)
+            return
+        if not text:
+            self.close(WRONG_CODEC)
+            return
+        try:
+            self._receive_event(frame)
+        except Exception:
+            # The boundary to the client: a fault of the server ends this connection alone.
+            log.exception("connection failed")
+            self.close(INTERNAL)
+        now = self._registry.loop.time()
+        if not (self._messages.take(1, now) and self._bytes.take(len(frame), now)):
+            self.close(FLOODED)
+
+    def _receive_event(self, frame: bytes) -> None:
+        dialogue = self._dialogue
+        if dialogue is None:
+            return
+        try:
+            fault = structure_fault(frame, MAX_VALUES)
+            event = _decode(frame) if fault is None else None
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            event = None
+        if event is None:
+            error = error_object("invalid_json", "expected a JSON object", None)
+            self.send({"type": "error", "event_id": "event_0", "error": error})
+        else:
+            dialogue.receive(event)
+
+    # --- the port of the dialogue ----------------------------------------------------------------
+
+    def send(self, event: JsonMap) -> None:
+        """Send an event to the client."""
+        if not self._closing:
+            self._below.write([_encode(event)])
+
+    def act(self, event: ClientEvent) -> None:
+        """Give an event to the session."""
+        self.take(event)
+
+    def seed(self, messages: list[Message]) -> None:
+        """Set the messages before the first turn."""
+        if self._host is not None:
+            seed(self._host, messages)
+
+    def aside(self, messages: list[Message], question: InputText, turn: RunningTurn) -> None:
+        """Ask in a session of its own, whose events go to `turn`."""
+        registry, caller = self._registry, self.caller
+        try:
+            host = registry.own_ids.once(caller.principal, secrets.token_hex(16), caller.owner)
+        except Unavailable:
+            turn.response.fail("overload", "the server is full; try again")
+            return
+        seed(host, messages)
+        host.act(host.core.side_channel.request, question)
+        start = host.core.outside.start_of(question.id)
+        if start is None:
+            turn.response.fail("overload", "the server is busy; try again")
+            return
+
+        def cut() -> None:
+            interrupt = Interrupt(id=InterruptId(secrets.token_hex(8)), input_id=question.id)
+            host.act(host.core.side_channel.request, interrupt)
+
+        turn.cut = cut
+        wire = _PartWire(self._below, host)
+        stream = TurnStream(wire, _Aside(turn), registry, caller, host, question.id, interrupts=True)
+        self.lost.add_done_callback(lambda lost: stream.disconnected())
+        stream.start(start)
+
+    # --- from the session ------------------------------------------------------------------------
+
+    def _translate(self, event: ServerEvent) -> None:
+        if self._dialogue is not None:
+            self._dialogue.take(event)
+
+    def _fail(self, code: Code) -> None:
+        # Later: the caller is in the middle of a step of the session.
+        self._registry.loop.call_soon(self.close, code)
+
+
+class _Aside:
+    """Translator of a turn outside of the conversation; its pieces are written by the response."""
+
+    heartbeat = b""
+
+    def __init__(self, turn: RunningTurn) -> None:
+        self.over = False
+        self._turn = turn
+
+    def read(self, event: TurnEvent) -> Iterator[bytes]:
+        """Write an event to the response."""
+        self._turn.take(event)
+        self.over = self._turn.response.over
+        yield from ()
+
+    def cut(self, code: Code) -> Iterator[bytes]:
+        """End the response before its turn."""
+        self.over = True
+        self._turn.response.fail(code.name, code.reason)
+        yield from ()
+
+
+class _PartWire:
+    """Wire of a stream that shares its socket; its end ends the session that was made for it."""
+
+    def __init__(self, below: Wire, host: SessionHost) -> None:
+        self._below = below
+        self._host = host
+
+    @property
+    def writable(self) -> bool:
+        """Whether output may be written."""
+        return self._below.writable
+
+    def write(self, frames: object) -> None:
+        """Write nothing: the response has written."""
+
+    def close(self, code: Code) -> None:
+        """End the session."""
+        loop = self._host.loop
+        loop.call_soon(self._host.act, self._host.core.receive, SessionClose())
+
+    def abort(self) -> None:
+        """End the session."""
+        self.close(CLOSED)
+
+
+MAX_VALUES = 20_000
+"""Maximum number of values in an event, keys included."""

@@ -1,0 +1,208 @@
+"""Routes of the Realtime door: the WebSocket, and keys for browsers."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from msgspec import Struct, ValidationError, json
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from ....guard.admission import Admission, Caller, Refused
+from ....hosting.host import SessionHost
+from ....hosting.own_ids import Unavailable
+from ....hosting.registry import SessionRegistry
+from ....transport.peer_limits import CAN_CAP
+from ....transport.websocket_protocol import EXTENSION, BargeinProtocol
+from ....transport.wires import AsgiWire, TransportWire
+from ...call import HEADERS, address_of, local_of, refusal_headers
+from ...websocket import deny
+from ..completion import error_body
+from ..conversation import MAX_OWN_ID_CHARS
+from .connection import RealtimeConnection
+
+REALTIME_PATH, SECRETS_PATH = "/v1/realtime", "/v1/realtime/client_secrets"
+SUBPROTOCOL = "realtime"
+KEY_ITEM = "openai-insecure-api-key."
+EPHEMERAL = "ek_"
+
+MAX_PATCHES = 1000
+"""Keys with a configuration of their own that are remembered; the oldest lose it."""
+
+
+class Secret(Struct, frozen=True):
+    """A key for a browser.
+
+    Args:
+        value: The key.
+        expires_at: Time at which it expires, in seconds since 1970.
+        session: The configuration of its session.
+    """
+
+    value: str
+    expires_at: int
+    session: dict[str, Any]
+
+
+class SecretRequest(Struct):
+    """Body of a request for a key.
+
+    Args:
+        session: The configuration of its session.
+    """
+
+    session: dict[str, Any] | None = None
+
+
+class RealtimeDoor:
+    """The endpoints of the door.
+
+    Args:
+        sessions: Returns the sessions of the running event loop.
+        admission: Decides which requests are served.
+        agent: Name of the agent, which is the model for clients that name none.
+    """
+
+    def __init__(self, sessions: Callable[[], SessionRegistry], admission: Admission, agent: str) -> None:
+        self._sessions = sessions
+        self._admission = admission
+        self._agent = agent
+        self._patches: dict[str, dict[str, Any]] = {}
+
+    async def issue(self, request: Request) -> Response:
+        """Answer with a key for a browser, or 401."""
+        admission = self._admission
+        try:
+            principal = admission.bearer(request.headers, address_of(request.client))
+            if principal is None and admission.has_authenticator:
+                raise Refused(401, "a bearer token is needed")
+            body = await request.body()
+            asked = json.decode(body, type=SecretRequest) if body else SecretRequest()
+        except Refused as refused:
+            return _error(refused, admission)
+        except ValidationError:
+            return _error(Refused(400, "expected a JSON object with session"), admission)
+        value = EPHEMERAL + (
+            admission.tickets.issue(principal, asyncio.get_running_loop().time())
+            if principal is not None
+            else secrets.token_urlsafe(24)
+        )
+        if asked.session:
+            self._patches[value] = asked.session
+            if len(self._patches) > MAX_PATCHES:
+                del self._patches[next(iter(self._patches))]
+        session = {"type": "realtime", "object": "realtime.session", "id": "", "model": self._agent}
+        expires_at = int(time.time() + admission.tickets.lifetime_s)
+        answer = Secret(value, expires_at, {**session, **(asked.session or {})})
+        return Response(json.encode(answer), media_type="application/json")
+
+    async def serve(self, websocket: WebSocket) -> None:
+        """Complete the handshake and serve the connection."""
+        address, sessions = address_of(websocket.client), self._sessions()
+        offered: list[str] = websocket.scope.get("subprotocols", [])
+        key = _key(websocket.headers, offered)
+        entered = False
+        try:
+            caller = self._enter(websocket, address)
+            entered = True
+            if not caller.authenticate(key.removeprefix(EPHEMERAL) if key is not None else None):
+                raise Refused(401, "the key is missing, wrong, used or too old")
+            host = await self._host(websocket, caller, sessions)
+        except Refused as refused:
+            if entered:
+                self._admission.leave(address)
+            await deny(websocket, _error(refused, self._admission))
+            return
+        patch = self._patches.pop(key, None) if key is not None else None
+        await self._run(websocket, sessions, caller, host, patch)
+
+    def _enter(self, websocket: WebSocket, address: str) -> Caller:
+        """Admit a connection; its key is checked afterwards, because it may be one for a browser."""
+        headers = {name: value for name, value in websocket.headers.items() if name != "authorization"}
+        local = local_of(websocket.scope)
+        return self._admission.enter(headers, websocket.url.scheme, [], address, local)
+
+    async def _host(
+        self, websocket: WebSocket, caller: Caller, sessions: SessionRegistry
+    ) -> SessionHost | None:
+        """Return the session of the client's own id of a conversation, None without one."""
+        own_id = websocket.query_params.get("conversation")
+        if sessions.draining:
+            raise Refused(503, "the server is shutting down")
+        if own_id is None:
+            return None
+        if not 0 < len(own_id) <= MAX_OWN_ID_CHARS:
+            raise Refused(422, f"expected a conversation of 1 to {MAX_OWN_ID_CHARS} characters")
+        try:
+            return await sessions.own_ids.open(caller.principal, own_id, caller.owner)
+        except Unavailable:
+            raise Refused(503, "the session is not available now") from None
+
+    async def _run(
+        self,
+        websocket: WebSocket,
+        sessions: SessionRegistry,
+        caller: Caller,
+        host: SessionHost | None,
+        patch: dict[str, Any] | None,
+    ) -> None:
+        address = address_of(websocket.client)
+        model = websocket.query_params.get("model") or self._agent
+        attached = False
+        try:
+            offered = websocket.scope.get("subprotocols", [])
+            await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
+            protocol = websocket.scope.get("extensions", {}).get(EXTENSION)
+            if isinstance(protocol, BargeinProtocol) and not protocol.compressed:
+                if sessions.settings.max_in_flight_bytes and CAN_CAP:
+                    protocol.cap_in_flight(sessions.settings.max_in_flight_bytes)
+                wire = TransportWire(protocol, text=True)
+                connection = RealtimeConnection(wire, sessions, caller, model, patch)
+                protocol.attach(connection)
+                connection.lost.add_done_callback(lambda lost: self._admission.leave(address))
+                attached = True
+                connection.open(host)
+            else:
+                below = AsgiWire(websocket, True)
+                connection = RealtimeConnection(below, sessions, caller, model, patch)
+                connection.open(host)
+                await below.run(connection)
+        finally:
+            if not attached:
+                self._admission.leave(address)
+
+
+def routes(sessions: Callable[[], SessionRegistry], admission: Admission, agent: str) -> Iterator[BaseRoute]:
+    """Yield the routes of the door."""
+    door = RealtimeDoor(sessions, admission, agent)
+    yield WebSocketRoute(REALTIME_PATH, door.serve)
+    yield Route(SECRETS_PATH, door.issue, methods=["POST"])
+
+
+def _key(headers: Headers, offered: list[str]) -> str | None:
+    """Return the key of a client: of a header, or of a browser's subprotocol."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    if headers.get("api-key"):
+        return headers["api-key"]
+    return next((item.removeprefix(KEY_ITEM) for item in offered if item.startswith(KEY_ITEM)), None)
+
+
+def _error(refused: Refused, admission: Admission) -> Response:
+    """Return a refusal in the form of OpenAI's API."""
+    code = "invalid_api_key" if refused.status == 401 else None
+    kind = "server_error" if refused.status >= 500 else "invalid_request_error"
+    return Response(
+        json.encode(error_body(refused.reason, kind, code)),
+        refused.status,
+        {**HEADERS, **refusal_headers(refused, admission)},
+        "application/json",
+    )
