@@ -183,7 +183,8 @@ def shipped_files() -> Iterator[Path]:
     """Yield the files of this project that users get, without the listed copies."""
     for folder in ("clients", "protocol", "server"):
         for file in (ROOT / folder).rglob("*"):
-            foreign = {"node_modules", "__pycache__", "types"} & set(file.parts) or VENDOR in file.parents
+            listed = not {VENDOR, ROOT / "server" / "deploy"}.isdisjoint(file.parents)
+            foreign = listed or {"node_modules", "__pycache__", "types"} & set(file.parts)
             if file.is_file() and not foreign and not file.name.startswith("."):
                 yield file
 

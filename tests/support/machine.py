@@ -110,6 +110,7 @@ PARTS = {
         proxy: Part(partial(find_program, proxy), "scripts/setup_system installs it, as root on Debian")
         for proxy in ("nginx", "haproxy", "caddy")
     },
+    "systemd": Part(partial(find_program, "systemd-analyze"), "install systemd 252 or newer"),
     "namespaces": Part(_has_namespaces, "run as root on Linux, with ip and tc (scripts/setup_system)"),
     "node": Part(_has_node, f"install Node.js {OLDEST_NODE} or newer with npm (scripts/setup_web)"),
     "curl": Part(lambda: shutil.which("curl") is not None, "install curl"),
