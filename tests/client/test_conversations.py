@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from typing import Any
 
 import msgspec
@@ -35,6 +36,18 @@ class Player:
         ((name, argument),) = step.items()
         getattr(self, name)(argument)
 
+    # --- the sound -------------------------------------------------------------------------------
+
+    def audio(self, asked: Step) -> None:
+        self.core = ClientCore(audio=msgspec.convert(asked, bp.SessionAudio))
+        self.everything = self.core.subscribe()
+
+    def speaks(self, sound: str) -> None:
+        self.core.audio.send(b64decode(sound))
+
+    def clears(self, _: bool) -> None:
+        self.core.audio.clear()
+
     # --- the line --------------------------------------------------------------------------------
 
     def attach(self, _: bool) -> None:
@@ -57,7 +70,8 @@ class Player:
     # --- the application -------------------------------------------------------------------------
 
     def asks(self, event: Step) -> None:
-        self.turns[event["id"]] = self.core.send_input(msgspec.convert(event, bp.InputText))
+        kind = bp.InputText if event["type"] == "input.text" else bp.InputCommit
+        self.turns[event["id"]] = self.core.send_input(msgspec.convert(event, kind))
 
     def interrupts(self, fields: Step) -> None:
         turn = self.turns[fields["turn"]]

@@ -61,6 +61,19 @@ export class Player {
     this[name](argument);
   }
 
+  // --- the sound -------------------------------------------------------------------------------------
+
+  audio(asked) {
+    this.core = new ClientCore({ audio: asked });
+    this.everything = this.core.turns.subscribe();
+  }
+  speaks(sound) {
+    this.core.audio.send(new Uint8Array(Buffer.from(sound, "base64")));
+  }
+  clears() {
+    this.core.audio.clear();
+  }
+
   // --- the line --------------------------------------------------------------------------------------
 
   attach() {
