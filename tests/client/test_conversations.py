@@ -70,8 +70,8 @@ class Player:
     # --- the application -------------------------------------------------------------------------
 
     def asks(self, event: Step) -> None:
-        kind = bp.InputText if event["type"] == "input.text" else bp.InputCommit
-        self.turns[event["id"]] = self.core.send_input(msgspec.convert(event, kind))
+        asked = msgspec.convert(event, bp.InputText | bp.InputCommit)
+        self.turns[event["id"]] = self.core.send_input(asked)
 
     def interrupts(self, fields: Step) -> None:
         turn = self.turns[fields["turn"]]
