@@ -27,10 +27,10 @@ PACKAGES = {
 }
 
 _under_core = {"settings", "protocol"}
-_under_hosting = {"agent", "turn_host", "core", "guard", "stores", "telemetry"} | _under_core
+_under_hosting = {"voice", "agent", "turn_host", "core", "guard", "stores", "telemetry"} | _under_core
 _under_transport = {"hosting"} | _under_hosting
 _under_cluster = {"transport"} | _under_transport
-_under_app = {"endpoints", "agents", "cluster", "transport", "hosting"} | _under_hosting
+_under_app = {"endpoints", "agents", "voice", "cluster", "transport", "hosting"} | _under_hosting
 
 ALLOWED: dict[str, set[str]] = {
     "protocol": set(),
@@ -41,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "agent": {"turn_host", "core"} | _under_core,
     "streams": {"agent", "protocol"},
     "agents": {"agent", "streams"} | _under_core,
-    "voice": {"agent", "streams"} | _under_core,
+    "voice": {"agent", "core", "streams"} | _under_core,
     "frameworks": {"agent", "agents"} | _under_core,
     "examples": {"agent", "agents", "frameworks", "streams"} | _under_core,
     "telemetry": {"core"} | _under_core,

@@ -138,6 +138,14 @@ class Turn:
         """
         return self.session.audio
 
+    @property
+    def played_ms(self) -> int | None:
+        """Audio of the turn that the client reported as played, in milliseconds.
+
+        None before its first report; clients report about ten times a second while they play.
+        """
+        return self._host.played_ms
+
     def status(self, message: str, icon: str | None = None) -> Status:
         """Return a status to yield: the agent's activity, in a few words."""
         return Status(message=message, icon=icon)

@@ -44,6 +44,7 @@ from .endpoints.websocket import answer_ticket, deny, serve_session
 from .guard.admission import TRACE_HEADERS, Admission, Refused
 from .guard.authentication import Authenticator
 from .guard.origins import allowed_origins
+from .hosting.hearing.ears import Ears
 from .hosting.keeper import Keeper
 from .hosting.registry import SessionRegistry
 from .hosting.store_health import StoreState
@@ -51,6 +52,8 @@ from .settings import Settings
 from .stores.interface import Store
 from .stores.urls import store_of
 from .telemetry.setup import set_up
+from .voice.interfaces import VoiceParts
+from .voice.parts import VoiceLife, spoken_by
 
 if TYPE_CHECKING:
     from .telemetry.metrics import Metrics
@@ -72,6 +75,7 @@ def create_app(
     store: str | Store | None = None,
     history: HistorySource | None = None,
     doors: Collection[DoorName] = (),
+    voice: VoiceParts | None = None,
 ) -> Starlette:
     """Return a Starlette application that serves an agent.
 
@@ -93,6 +97,7 @@ def create_app(
             keep them in memory only. See docs/store.md.
         history: The application's own history, which seeds a session and gets its turns; None without one.
         doors: Other protocols to serve, such as `chat` for OpenAI's chat completions. See docs/doors.
+        voice: Parts that make the server hear, and the agent speak; None for text alone. See docs/voice.md.
 
     Raises:
         BadAuthenticator: `authenticator` can be called in no way.
@@ -104,6 +109,8 @@ def create_app(
     """
     check_agent(agent)
     limits = settings if settings is not None else Settings()
+    served = agent if voice is None else spoken_by(agent, voice, limits.speak_ahead_s)
+    life = served if voice is None else VoiceLife(served, voice)
     kept_in = store_of(store, keep_s=limits.keep_s) if isinstance(store, str) else store
     admission = Admission(limits, authenticator, origins, lambda: asyncio.get_running_loop().time())
 
@@ -115,8 +122,8 @@ def create_app(
         existing: SessionRegistry | None = getattr(app.state, "sessions", None)
         if existing is None or existing.loop is not asyncio.get_running_loop():
             existing = app.state.sessions = SessionRegistry(
-                agent, limits, telemetry, of_startup or context, kept_in, history,
-                getattr(app.state, "node", None),
+                served, limits, telemetry, of_startup or context, kept_in, history,
+                getattr(app.state, "node", None), voice,
             )  # fmt: skip
         return existing
 
@@ -126,7 +133,7 @@ def create_app(
             sessions, admission, metrics, list(door_routes(doors, sessions, admission, agent_name(agent)))
         ),
         middleware=[Middleware(ShortFailures), *([_cors(allowed_origins(origins))] if origins else [])],
-        lifespan=lifespan(agent, limits, sessions),
+        lifespan=lifespan(life, limits, sessions),
     )
     app.state.admission = admission
     return app
@@ -227,6 +234,20 @@ def _gauges(sessions: SessionRegistry) -> dict[str, float]:
         "bargein_event_streams": len(sessions.streams),
         "bargein_draining": sessions.draining,
         **_store_gauges(sessions.keeper),
+        **_voice_gauges(sessions.ears),
+    }
+
+
+def _voice_gauges(ears: Ears | None) -> dict[str, float]:
+    if ears is None:
+        return {}
+    return {
+        "bargein_listeners": ears.listeners,
+        "bargein_detector_behind_seconds": ears.thread.behind_s,
+        "bargein_detector_frames_dropped": ears.thread.dropped_frames,
+        "bargein_recognitions_running": ears.queue.running,
+        "bargein_recognitions_waiting": ears.queue.waiting,
+        "bargein_echoes": ears.echoes,
     }
 
 

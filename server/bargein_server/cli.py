@@ -32,6 +32,7 @@ from .settings_reader import (
 from .stores.urls import BadStore, default_url
 from .telemetry.logs import JsonFormatter, Line
 from .telemetry.setup import NotInstalled
+from .voice.options import VoiceOptionError, add_voice_options, voice_of
 
 log = logging.getLogger("bargein.server")
 
@@ -68,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         BadOrigin,
         BadRootPath,
         BadStore,
+        VoiceOptionError,
     ) as error:
         parser.error(str(error))
     _configure_logging(options.log_level, options.log_format)
@@ -150,6 +152,7 @@ def _launcher(options: argparse.Namespace, worker: Worker | None) -> Launcher:
         store=_store(options, name, worker),
         worker=worker,
         doors=options.door,
+        voice=voice_of(options),
     )
 
 
@@ -270,6 +273,7 @@ def _parser() -> argparse.ArgumentParser:
         "agent in ~/.local/state/bargein)",
     )
     parser.add_argument("--door", action="append", default=[], choices=tuple(DOORS), help="protocol to add")
+    add_voice_options(parser)
     logs = parser.add_argument_group("Logs")
     logs.add_argument(
         "--log-level",

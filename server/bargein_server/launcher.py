@@ -27,6 +27,7 @@ from .settings import Settings
 from .stores.interface import Store
 from .stores.urls import BadStore
 from .telemetry.setup import NotInstalled, export
+from .voice.interfaces import VoiceParts
 
 log = logging.getLogger("bargein.server")
 
@@ -70,6 +71,7 @@ class Launcher:
         store: Where conversations are kept when the process ends; None for memory only.
         worker: The worker that this process is, when a supervisor has started it.
         doors: Other protocols to serve, as for `create_app`.
+        voice: Parts that make the server hear, and the agent speak; None for text alone.
 
     Raises:
         BadAuthenticator: `authenticator` can be called in no way.
@@ -96,13 +98,14 @@ class Launcher:
         store: str | Store | None = None,
         worker: Worker | None = None,
         doors: Collection[DoorName] = (),
+        voice: VoiceParts | None = None,
     ) -> None:
         if authenticator is None and not insecure and not _is_loopback(host):
             raise NotProtected(host)
         limits = settings if settings is not None else Settings()
         flush = export() if limits.traces else None
         self._app = create_app(
-            agent, limits, authenticator=authenticator, origins=origins, store=store, doors=doors
+            agent, limits, authenticator=authenticator, origins=origins, store=store, doors=doors, voice=voice
         )
         self._name = name if name is not None else agent_name(agent)
         self._announce = announce if announce is not None else print_address
@@ -121,8 +124,7 @@ class Launcher:
         )
         self._stalled_s = limits.stalled_s
         self._cleanup_s = limits.cleanup_grace_s + limits.cleanup_kill_s
-        self._used = False
-        self._sockets: list[socket.socket] = []
+        self._used, self._sockets = False, list[socket.socket]()
         self._worker = worker
         self._node: Node | None = None
         self._control: Control | None = None
@@ -265,6 +267,7 @@ def run(
     root_path: str = "",
     store: str | Store | None = None,
     doors: Collection[DoorName] = (),
+    voice: VoiceParts | None = None,
 ) -> None:
     """Serve an agent until SIGINT or SIGTERM, as `bargein-server` does.
 
@@ -288,6 +291,7 @@ def run(
         store: Where conversations are kept when the process ends, such as `sqlite:///bargein.db`; None for
             memory only. `BARGEIN_STORE` has no effect here.
         doors: Other protocols to serve, such as `chat` for OpenAI's chat completions. See docs/doors.
+        voice: Parts that make the server hear, and the agent speak; None for text alone. See docs/voice.md.
 
     Raises:
         SystemExit: With status 2 for wrong arguments, 3 when the server does not start.
@@ -295,7 +299,7 @@ def run(
     try:
         launcher = Launcher(
             agent, host, port, settings, _authenticator(authenticator), origins,
-            insecure=insecure, root_path=root_path, store=store, doors=doors,
+            insecure=insecure, root_path=root_path, store=store, doors=doors, voice=voice,
         )  # fmt: skip
     except (
         BadAuthenticator, BadOrigin, BadRootPath, BadStore, NotAnAgent, NotInstalled, NotProtected,
@@ -324,6 +328,7 @@ async def serve(
     root_path: str = "",
     store: str | Store | None = None,
     doors: Collection[DoorName] = (),
+    voice: VoiceParts | None = None,
 ) -> None:
     """Serve an agent until SIGINT, SIGTERM or cancellation.
 
@@ -344,7 +349,7 @@ async def serve(
     """
     await Launcher(
         agent, host, port, settings, _authenticator(authenticator), origins,
-        insecure=insecure, root_path=root_path, store=store, doors=doors,
+        insecure=insecure, root_path=root_path, store=store, doors=doors, voice=voice,
     ).serve()  # fmt: skip
 
 

@@ -343,6 +343,21 @@ class Settings(Struct, frozen=True, kw_only=True):
     speech_prefix_s: Annotated[
         Seconds, _about(SPEECH, "Sound before the start of the speech that is transcribed as well.")
     ] = 0.3
+    max_listeners: Annotated[
+        Count, _about(SPEECH, "Sessions that are listened to at a time; further ones get no input audio.")
+    ] = 100
+    max_recognitions: Annotated[
+        Count,
+        _about(
+            SPEECH, "Transcriptions that run at a time; 0 for one per processor. Eight times as many wait."
+        ),
+    ] = 0
+    recognition_s: Annotated[
+        PositiveSeconds, _about(SPEECH, "Time that a transcription has, with its wait; then it fails.")
+    ] = 5.0
+    speak_ahead_s: Annotated[
+        Seconds, _about(SPEECH, "Sound that is sent before it is played; an interrupt discards it.")
+    ] = 0.4
     utterance_s: Annotated[
         PositiveSeconds, _about(SPEECH, "Length at which speech without a pause is cut and answered.")
     ] = 60.0

@@ -170,6 +170,11 @@ class TurnHost(Protocol):
         """Set the reason of the turn if it completes."""
         ...
 
+    @property
+    def played_ms(self) -> int | None:
+        """Audio of the turn that the client reported as played, in milliseconds; None without a report."""
+        ...
+
     def add_usage(self, input_tokens: int, output_tokens: int) -> None:
         """Add to the turn's usage."""
         ...

@@ -24,6 +24,7 @@ from bargein_server.cluster.place import Place
 from bargein_server.hosting.registry import SessionRegistry
 from bargein_server.serving.server import Server, listening_socket, uvicorn_config
 from bargein_server.stores.interface import Store
+from bargein_server.voice.interfaces import VoiceParts
 from waiting import WAIT_S, until
 
 WireKind = Literal["transport", "asgi"]
@@ -156,6 +157,7 @@ async def serving(
     history: HistorySource | None = None,
     place: Place | None = None,
     doors: Collection[Any] = (),
+    voice: VoiceParts | None = None,
     **settings: Any,
 ) -> AsyncIterator[Serving]:
     """Serve an agent in this event loop until the block ends.
@@ -170,11 +172,19 @@ async def serving(
         history: The application's own history.
         place: Its place among other servers that share the sessions.
         doors: Other protocols to serve.
+        voice: Parts that make it hear and speak.
         settings: The limits.
     """
     limits = Settings(**{"drain_s": 0.0, **settings})
     app = create_app(
-        agent, limits, authenticator=authenticator, origins=origins, store=store, history=history, doors=doors
+        agent,
+        limits,
+        authenticator=authenticator,
+        origins=origins,
+        store=store,
+        history=history,
+        doors=doors,
+        voice=voice,
     )
     config = uvicorn_config(app, limits, "127.0.0.1", 0, "critical")
     if wire == "asgi":

@@ -17,7 +17,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
-from ..agent import Agent, AgentNotStarted, Contained
+from ..agent import AgentNotStarted, Contained
 from ..hosting.registry import SessionRegistry
 from ..hosting.stopping import Stopping, wait_until
 from ..settings import Settings
@@ -36,12 +36,12 @@ class AgentLife:
     It is one task, because a task group that `startup()` enters must be left by the same task.
 
     Args:
-        agent: The agent.
+        agent: The agent, or another object with its `startup()` and `shutdown()`.
         settings: The limits.
         stopping: Requests to stop, which cut the waits short.
     """
 
-    def __init__(self, agent: Agent, settings: Settings, stopping: Stopping) -> None:
+    def __init__(self, agent: object, settings: Settings, stopping: Stopping) -> None:
         self._startup: Hook | None = getattr(agent, "startup", None)
         self._shutdown: Hook | None = getattr(agent, "shutdown", None)
         self._settings = settings
@@ -111,7 +111,7 @@ class AgentLife:
 
 
 def lifespan(
-    agent: Agent, settings: Settings, open_registry: Callable[[Context], SessionRegistry]
+    agent: object, settings: Settings, open_registry: Callable[[Context], SessionRegistry]
 ) -> Lifespan[Starlette]:
     """Return the lifespan of an application.
 

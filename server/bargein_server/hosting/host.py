@@ -12,11 +12,11 @@ from math import inf
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
-from bargein_protocol import Code, SessionClose, TurnId
+from bargein_protocol import AudioDelta, Code, SessionClose, TurnId
 from bargein_protocol.errors import CLOSED, RESTART
 
 from ..agent import Agent, Output
-from ..core import CancelTurn, CloseConnection, Command, DeliverAnswer, StartTurn
+from ..core import CancelTurn, CloseConnection, Command, DeliverAnswer, Expire, StartTurn
 from ..core.author_code import TEXT_PIECE
 from ..core.principal import Principal
 from ..core.session import Session
@@ -66,6 +66,7 @@ class SessionHost:
         settings: The limits.
         viewer_token: Secret of its cookie.
         history: Its history outside; None without one.
+        ear: Its ear; None where the server does not hear.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class SessionHost:
         self._close: Code | None = None
         self.viewer_token = ViewerToken()
         self.history = registry.history.of(self) if registry.history is not None else None
+        self.ear = registry.ears.ear_of(self) if registry.ears is not None else None
 
     @property
     def agent(self) -> Agent:
@@ -204,8 +206,11 @@ class SessionHost:
                     runner_or_none.tools.deliver(answer)
             case CloseConnection(code):
                 self._close = code
-            case _:
+            case Expire():
                 self._registry.forget(self)
+            case _:
+                if self.ear is not None:
+                    self.ear.carry_out(command)
 
     # --- output ----------------------------------------------------------------------------------
 
@@ -245,6 +250,8 @@ class SessionHost:
         core = self.core
         if not core.emit(turn_id, output, self.loop.time()):
             return None
+        if self.ear is not None and type(output) is AudioDelta:
+            self.ear.spoke(output.audio)
         if follows:
             self._flush_soon()
         else:

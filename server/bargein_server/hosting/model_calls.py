@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..agent import TurnClosed
 from ..guard.limits import RareLog
+from ..settings import Settings
 from .turn_requests import body_type, send_in_turn
 from .upstream import TURN_STREAMS
 
@@ -56,6 +57,26 @@ def http_client() -> httpx2.AsyncClient:
 def missing_httpx2(user: str) -> RuntimeError:
     """Return the error of a function that needs httpx2."""
     return RuntimeError(f'{user} needs httpx2: pip install "bargein[http]"')
+
+
+def server_http_client(settings: Settings) -> httpx2.AsyncClient:
+    """Return a new HTTP client with the server's limits on model calls.
+
+    Raises:
+        RuntimeError: `httpx2` is not installed.
+    """
+    try:
+        from .http_client import create_http_client
+    except ImportError as error:
+        raise missing_httpx2("turn.http_client()") from error
+    return create_http_client(
+        max_connections=settings.max_model_calls,
+        max_keepalive=settings.max_idle_model_connections,
+        wait_s=settings.model_wait_s,
+        connect_s=settings.model_connect_s,
+        first_byte_s=settings.model_first_byte_s,
+        silence_s=settings.model_silence_s,
+    )
 
 
 def close_model_calls() -> None:

@@ -20,6 +20,7 @@ from ..agent import Agent, Output, SessionContext
 from ..core.session import Session
 from ..settings import Settings
 from ..telemetry import SessionTelemetry
+from .hearing.ears import Ears
 from .lease import Lease
 from .outside_history import OutsideHistory, SessionHistory
 from .pacing import FlushScheduler, TimeSlicer
@@ -193,6 +194,7 @@ class HostRegistry(Protocol):
         abandoned: Tasks of turns that did not end after two cancels.
         background: Tasks that outlive their turns.
         history: The application's own history; None without one.
+        ears: Ears of the server; None for one that does not hear.
     """
 
     agent: Agent
@@ -204,6 +206,7 @@ class HostRegistry(Protocol):
     abandoned: set[asyncio.Task[Any]]
     background: set[asyncio.Task[Any]]
     history: OutsideHistory | None
+    ears: Ears | None
 
     @property
     def threads(self) -> AuthorThreads:

@@ -26,17 +26,20 @@ from ..core.principal import Principal, id_of, known_as
 from ..core.records import Head
 from ..core.replay_log import MemoryLog
 from ..core.session import Session
+from ..core.speech.negotiation import NO_EARS
 from ..core.turn_limiter import Permit, TurnLimiter
 from ..guard.limits import RareLog, SnapshotBudget
 from ..settings import Settings
 from ..stores.interface import Store, StoredSession
 from ..telemetry import NO_TELEMETRY, Telemetry
 from ..turn_host import HistorySource
+from ..voice.interfaces import VoiceParts
 from .elsewhere import ArrivalNumbers, Elsewhere
+from .hearing.ears import Ears
 from .host import SessionHost
 from .keeper import Keeper
 from .lease import Lease
-from .model_calls import close_model_calls, missing_httpx2
+from .model_calls import close_model_calls, server_http_client
 from .outside_history import OutsideHistory
 from .own_ids import OwnIds
 from .pacing import FlushScheduler, TimeSlicer
@@ -75,6 +78,7 @@ class SessionRegistry:
         flush_scheduler: Spreads the writes of many sessions.
         turn_limiter: Limit on the running turns of all sessions.
         threads: Threads for blocking functions of authors.
+        ears: Ears of the server; None for one that does not hear.
         streams: Open event streams, which the registry closes when the server stops.
         context: Original of every turn's context.
         draining: Whether the server stops.
@@ -99,6 +103,7 @@ class SessionRegistry:
         store: Store | None = None,
         history: HistorySource | None = None,
         elsewhere: Elsewhere | None = None,
+        voice: VoiceParts | None = None,
     ) -> None:
         self.agent = agent
         self.settings = settings
@@ -122,6 +127,7 @@ class SessionRegistry:
         self.draining = False
         self.stopping = Stopping()
         self.threads = AuthorThreads(self.loop, settings)
+        self.ears = Ears(voice, settings, self.loop, telemetry) if voice is not None else None
         self.streams: set[Closable] = set()
         self.large_bodies = asyncio.Lock()
         self.arrivals = ArrivalNumbers()
@@ -331,6 +337,7 @@ class SessionRegistry:
             now,
             telemetry,
             lease.changed if lease is not None else None,
+            self.ears.support if self.ears is not None else NO_EARS,
         )
         if self.draining:
             core.shut_down(now)  # rejects inputs with `shutting_down`, as every session does
@@ -348,18 +355,7 @@ class SessionRegistry:
     def http_client(self) -> httpx2.AsyncClient:
         """Return the one HTTP client of the server, made on first use."""
         if self._http_client is None:
-            try:
-                from .http_client import create_http_client
-            except ImportError as error:
-                raise missing_httpx2("turn.http_client()") from error
-            self._http_client = create_http_client(
-                max_connections=self.settings.max_model_calls,
-                max_keepalive=self.settings.max_idle_model_connections,
-                wait_s=self.settings.model_wait_s,
-                connect_s=self.settings.model_connect_s,
-                first_byte_s=self.settings.model_first_byte_s,
-                silence_s=self.settings.model_silence_s,
-            )
+            self._http_client = server_http_client(self.settings)
         return self._http_client
 
     def take_http_client(self) -> httpx2.AsyncClient | None:

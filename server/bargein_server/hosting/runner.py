@@ -299,6 +299,12 @@ class Runner:
             raise ValueError(f"expected one of {', '.join(CUT_SHORT)}, got {reason!r}")
         self._completed = CUT_SHORT[reason]
 
+    @property
+    def played_ms(self) -> int | None:
+        """Audio that the client reported as played, in milliseconds."""
+        turn = self._host.core.turn(self._id)
+        return turn.heard_position.reports(turn.fold.main_lane)[1]
+
     def add_usage(self, input_tokens: int, output_tokens: int) -> None:
         """Add to the turn's usage."""
         check_loop(self._host.loop, "turn.add_usage()")

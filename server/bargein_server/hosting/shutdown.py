@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from bargein_protocol.errors import RESTART
 
 from ..settings import Settings
+from .hearing.ears import Ears
 from .host import SessionHost
 from .keeper import Keeper
 from .ports import Closable
@@ -33,6 +34,7 @@ class StoppingRegistry(Protocol):
     background: set[asyncio.Task[Any]]
     streams: set[Closable]
     keeper: Keeper | None
+    ears: Ears | None
 
     def __len__(self) -> int: ...
 
@@ -76,6 +78,8 @@ async def shut_down(registry: StoppingRegistry) -> int:
         await asyncio.wait(rest, timeout=kill_s)
     for stream in tuple(registry.streams):
         stream.close(RESTART)
+    if registry.ears is not None:
+        await registry.ears.shut_down()
     client = registry.take_http_client()
     if client is not None:
         await client.aclose()

@@ -45,6 +45,7 @@ CLEANUP_S = (50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 5e-3, 10e-3, 50e-3, 0.1, 0.25,
 """Buckets for cleanups; two are the defaults of the two timeouts."""
 
 FIRST_OUTPUT_S = (1e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30)
+VERDICT_S = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2, 3, 5)
 TURN_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 900)
 
 Gauges = Callable[[], Mapping[str, float]]
@@ -74,6 +75,12 @@ class Metrics(Sink):
         "bargein_store_unsaved_seconds": "Time for which nobody has waited for the store; 0 while it works.",
         "bargein_store_failures": "Errors of the store so far.",
         "bargein_store_writes": "Writes of sessions to the store so far.",
+        "bargein_listeners": "Sessions that are listened to; the setting `max_listeners` is the limit.",
+        "bargein_detector_behind_seconds": "Time that the detector of speech is behind the sound.",
+        "bargein_detector_frames_dropped": "Frames of silence that it had no time for, so far.",
+        "bargein_recognitions_running": "Transcriptions and judgements that run.",
+        "bargein_recognitions_waiting": "Transcriptions and judgements that wait for a place.",
+        "bargein_echoes": "Onsets of speech that were the agent's own voice, so far.",
     }
 
     def __init__(self, gauges: Gauges, refusals: Callable[[], Mapping[int, int]]) -> None:
@@ -123,6 +130,21 @@ class Metrics(Sink):
         self._cleanup = histogram(
             "interrupt_cleanup", "From the fence to the end of the agent's task.", CLEANUP_S
         )
+        self._add_speech(counter, histogram)
+
+    def _add_speech(self, counter: Callable[..., Counter], histogram: Callable[..., Histogram]) -> None:
+        self._speech = counter(
+            "speech_decisions",
+            "Decisions on users' speech: start, hold, resume (a false stop), end (a barge-in), commit, …",
+            "decision",
+        )
+        self._verdict = histogram(
+            "speech_verdict", "From the hold of a turn to its resume or its end.", VERDICT_S, "decision"
+        )
+        self._recognised = counter("recognitions", "Recognitions of speech, by result.", "kind", "result")
+        self._recognition = histogram(
+            "recognition", "Duration of a recognition that was done, with its wait.", VERDICT_S, "kind"
+        )
 
     def text(self) -> bytes:
         """Return all metrics in the text format of Prometheus."""
@@ -156,6 +178,16 @@ class Metrics(Sink):
         count = _COUNTS.get(type(event))
         if count is not None:
             count(self, event)
+
+    def speech(self, session: SessionRecord, decision: str, held_s: float | None) -> None:
+        self._speech.labels(decision).inc()
+        if held_s is not None:
+            self._verdict.labels(decision).observe(held_s)
+
+    def recognised(self, kind: str, result: str, seconds: float) -> None:
+        self._recognised.labels(kind, result).inc()
+        if result == "done":
+            self._recognition.labels(kind).observe(seconds)
 
     def turn_asked(self, session: SessionRecord, turn: TurnTiming) -> None:
         self._asked.inc()

@@ -131,6 +131,18 @@ class Sink:
     def turn_over(self, session: SessionRecord, turn: TurnTiming) -> None:
         """Record that a turn and its task are over."""
 
+    def speech(self, session: SessionRecord, decision: str, held_s: float | None) -> None:
+        """Record a decision on the user's speech.
+
+        Args:
+            session: The session.
+            decision: Name of a `floor.Decision`, in lower case.
+            held_s: For `resume` and `end` of a held turn, the time since the hold, in seconds.
+        """
+
+    def recognised(self, kind: str, result: str, seconds: float) -> None:
+        """Record a recognition; see `Telemetry.recognised`."""
+
     def span(self, session: SessionRecord, name: str, kind: str, attributes: Mapping[str, Attribute]) -> Span:
         """Begin a span; see `Turn.span`."""
         return NO_SPAN
@@ -206,6 +218,17 @@ class Telemetry:
         for sink in self._sinks:
             sink.disconnected(code)
 
+    def recognised(self, kind: str, result: str, seconds: float) -> None:
+        """Record a recognition of speech.
+
+        Args:
+            kind: `quick`, `whole` or `judge`.
+            result: `done`, `cancelled`, `failed`, `late` or `refused`.
+            seconds: Its duration, with its wait.
+        """
+        for sink in self._sinks:
+            sink.recognised(kind, result, seconds)
+
 
 NO_TELEMETRY = Telemetry()
 
@@ -216,6 +239,7 @@ class _Recorder(SessionTelemetry):
         "_ask_sinks",
         "_closed",
         "_end_sinks",
+        "_held_at",
         "_output_sinks",
         "_session",
         "_sinks",
@@ -232,6 +256,7 @@ class _Recorder(SessionTelemetry):
         self._session = SessionRecord(session_id, principal, perf_counter())
         self._turns: dict[TurnId, TurnTiming] = {}  # turns that are not over
         self._closed = False
+        self._held_at: float | None = None
         for sink in sinks:
             sink.session_opened(self._session)
 
@@ -262,6 +287,15 @@ class _Recorder(SessionTelemetry):
         self._session.interrupts += isinstance(event, InterruptResult)
         for sink in self._answer_sinks:
             sink.answered(self._session, event)
+
+    def speech(self, decision: str, at_ms: int) -> None:
+        held_s = None
+        if decision == "hold":
+            self._held_at = perf_counter()
+        elif decision in ("resume", "end") and self._held_at is not None:
+            held_s, self._held_at = perf_counter() - self._held_at, None
+        for sink in self._sinks:
+            sink.speech(self._session, decision, held_s)
 
     # --- turns -----------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from contextvars import Context
+from time import time_ns
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -50,6 +51,17 @@ class Traces(Sink):
         turn.span = span
         if span.get_span_context().is_valid:
             turn.trace_id = trace.format_trace_id(span.get_span_context().trace_id)
+
+    def speech(self, session: SessionRecord, decision: str, held_s: float | None) -> None:
+        if held_s is not None:
+            end = time_ns()
+            span = self._tracer.start_span(
+                "speech.verdict",
+                _parent(None, session.trace),
+                attributes={"gen_ai.conversation.id": session.id, "bargein.speech.decision": decision},
+                start_time=end - int(held_s * 1e9),
+            )
+            span.end(end)
 
     def turn_started(self, session: SessionRecord, turn: TurnTiming, context: Context) -> None:
         turn.span.add_event("started")

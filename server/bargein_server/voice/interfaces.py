@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
+from ..core.speech.words import Transcript as Transcript
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -55,18 +57,6 @@ class Detector(Protocol):
                 changed in place.
         """
         ...
-
-
-class Transcript(Struct, frozen=True):
-    """Text of an utterance.
-
-    Args:
-        text: The words; empty when there are none.
-        no_speech: Probability that the sound was no speech, from 0 to 1; 0 when the recogniser has none.
-    """
-
-    text: str
-    no_speech: float = 0.0
 
 
 class Recogniser(Protocol):
@@ -141,3 +131,21 @@ class Voice(Protocol):
             VoiceError: The synthesiser failed.
         """
         ...
+
+
+class VoiceParts(Struct, frozen=True):
+    """Parts that make a server hear and speak; see `local.local_parts` for those on this machine.
+
+    Args:
+        detector: Finds speech.
+        recogniser: Turns it into text.
+        voice: Speaks the agent's text; None for an agent that makes its own sound, or none.
+        judge: Judges whether the user has finished; None to wait for silence alone.
+        language: A BCP 47 tag of the agent's text, for the end of sentences.
+    """
+
+    detector: Detector
+    recogniser: Recogniser
+    voice: Voice | None = None
+    judge: TurnJudge | None = None
+    language: str = "en"

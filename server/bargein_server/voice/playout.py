@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 _REPORT_S = 0.25
 """Time that a report of the client is extended by the clock: a player that is held sends no other."""
+_AWAY_S = 2.5
+"""Time without a report after which the clock counts: no hold lasts as long, so the client is away."""
 _POLL_S = 0.1
 _SHORTEST_S = 0.005
 _PATIENCE_S = 2.0
@@ -17,8 +19,9 @@ class Playout:
     """Sound that was sent, and an estimate of what was played.
 
     With reports of the client the position is the last report, extended by the clock for a quarter of a
-    second. So a client that pauses its player stops the sound that is sent, too. Without reports, a
-    player is assumed that begins with the first sound and stands still while it has none.
+    second. So a client that pauses its player stops the sound that is sent, too; after 2.5 s it counts as
+    away, and the turn goes on by the clock. Without any report, a player is assumed that begins with the
+    first sound and stands still while it has none.
 
     Args:
         reported_ms: Returns the reported position in milliseconds; None before the first report.
@@ -47,7 +50,8 @@ class Playout:
             return max(0.0, self._until - now)
         if report != self._report:
             self._report, self._report_at = report, now
-        extended = report + 1000 * min(now - self._report_at, _REPORT_S)
+        silent_s = now - self._report_at
+        extended = report + 1000 * (min(silent_s, _REPORT_S) + max(0.0, silent_s - _AWAY_S))
         return max(0.0, (self.given_ms - extended) / 1000)
 
     async def room(self, ahead_s: float) -> None:
