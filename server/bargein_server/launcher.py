@@ -368,10 +368,8 @@ def print_address(name: str, url: str) -> None:
 
 def _authenticator(given: Authenticator | None) -> Authenticator | None:
     """Return the given authenticator, or one for the token in `BARGEIN_TOKEN`."""
-    if given is not None:
-        return given
-    tokens = tokens_of_environment(os.environ)
-    return BearerTokens(tokens) if tokens else None
+    tokens = tokens_of_environment(os.environ) if given is None else {}
+    return BearerTokens(tokens) if tokens else given
 
 
 def _exit(status: int, message: str) -> NoReturn:

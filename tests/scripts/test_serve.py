@@ -14,7 +14,12 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "serve"
 
 def served(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the script in a clone of its own."""
-    for path, text in (("scripts/setup", "exit 0"), (".venv/bin/bargein-server", 'echo "$@"')):
+    programs = {
+        "scripts/setup": "exit 0",
+        "scripts/setup_voice": 'echo "voice: $*" >&2',
+        ".venv/bin/bargein-server": 'echo "$@"',
+    }
+    for path, text in programs.items():
         program = folder / path
         program.parent.mkdir(parents=True, exist_ok=True)
         program.write_text(f"#!/bin/sh\n{text}\n")
@@ -55,3 +60,24 @@ def test_another_server_without_a_model(tmp_path: Path) -> None:
     result = served(tmp_path, OPENAI_BASE_URL="http://localhost/v1", OPENAI_API_KEY="k")
     assert result.returncode == 2
     assert "set OPENAI_MODEL or give --model NAME" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "voice"),
+    [
+        ((), None),
+        (("--voice",), "espeak"),
+        (("--voice", "piper"), "piper"),
+        (("--voice=none", "--port", "9"), "none"),
+        (("--turn-judge", "--voice", "--port", "9"), "espeak"),
+    ],
+)
+def test_a_voice_is_installed_when_it_is_asked_for(
+    arguments: tuple[str, ...], voice: str | None, tmp_path: Path
+) -> None:
+    """Before the server starts, which gets the option too."""
+    result = served(tmp_path, *arguments, OPENAI_API_KEY="k")
+    assert result.returncode == 0
+    assert result.stdout.split() == ["--agent", "openai", *arguments]
+    told = [line for line in result.stderr.splitlines() if line.startswith("voice:")]
+    assert told == ([] if voice is None else [f"voice: {voice}"])
