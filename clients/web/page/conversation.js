@@ -36,6 +36,8 @@ export class Conversation {
   #session = null;
   /** @type {Map<string, Cut>} */
   #cuts = new Map();
+  /** Words that were said, by the input that they become. @type {Map<string, string>} */
+  #said = new Map();
 
   /**
    * @param {object} parts
@@ -302,12 +304,16 @@ export class Conversation {
       this.#exchanges.remove((exchange) => exchange.turnId !== null && event.turns.includes(exchange.turnId));
       return this.changed();
     }
+    if (event.type === "transcript.done" && event.input_id != null) {
+      this.#said.set(event.input_id, event.text);
+    }
     // These events name a turn but do not belong to it.
     if (["session.opened", "interrupt.result"].includes(event.type)) return;
     if (!("turn_id" in event) || event.turn_id == null) return;
     let turnEvent = /** @type {TurnEvent} */ (event);
     const inputId = "input_id" in event ? (event.input_id ?? null) : null;
-    const exchange = this.#exchanges.of(event.turn_id, inputId) ?? this.#exchanges.add(null, inputId);
+    const exchange = this.#exchanges.of(event.turn_id, inputId) ?? this.#exchanges.add(this.#said.get(inputId ?? "") ?? null, inputId);
+    if (inputId !== null) this.#said.delete(inputId);
     exchange.turnId = event.turn_id;
     exchange.inputId ??= inputId;
     if (turnEvent.type === "turn.ended" && exchange.spared) turnEvent = heardWhole(turnEvent, exchange.view);

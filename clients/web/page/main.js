@@ -13,6 +13,7 @@ import { byId } from "./dom.js";
 import { placeIcons } from "./icons.js";
 import { Inspector } from "./inspector.js";
 import { canListen, Listening } from "./listening.js";
+import { INPUT, Microphone } from "./microphone.js";
 import { listenForCopies } from "./text/code.js";
 import { canRead, Reading } from "./reading.js";
 import { Sound } from "./sound.js";
@@ -32,6 +33,8 @@ const soundButton = byId("toggle-sound");
 const readingButton = byId("toggle-reading");
 const listeningButton = byId("toggle-listening");
 const announcer = new Announcer(byId("announcer"));
+const CANNOT_HEAR =
+  "This server does not listen, so your browser turns speech into text. Its maker may receive the sound.";
 
 /** @type {ClientSession | null} */
 let session = null;
@@ -52,6 +55,15 @@ const listening = new Listening({
   failed: (words) => banner.tell(words, ["OK", () => banner.hide()]),
   changed,
 });
+const microphone = new Microphone(
+  {
+    started: () => sound.turn(true),
+    failed: (words) => banner.tell(words, ["OK", () => banner.hide()]),
+    changed,
+    isAnswering: () => conversation.isSpeaking,
+  },
+  { bar: byId("voice"), level: byId("voice-level"), state: byId("voice-state"), words: byId("voice-words") },
+);
 /** @type {Conversation} */
 const conversation = new Conversation({
   log,
@@ -84,9 +96,21 @@ function changed() {
   composer.able = session !== null;
   readingButton.hidden = !reading.isAble;
   readingButton.setAttribute("aria-pressed", String(reading.isOn));
-  listeningButton.hidden = !canListen;
-  listeningButton.setAttribute("aria-pressed", String(listening.isOn));
+  listeningButton.hidden = !canListen && !hears();
+  listeningButton.setAttribute("aria-pressed", String(listening.isOn || microphone.isOn));
+  microphone.draw();
   welcome.hidden = log.childElementCount > 0;
+}
+
+/** Whether the server listens, as far as is known. */
+function hears() {
+  return session?.audio?.input != null || microphone.isOn;
+}
+
+function toggleListening() {
+  if (hears()) return microphone.turn(!microphone.isOn);
+  if (!listening.isOn) banner.tell(CANNOT_HEAR, ["OK", () => banner.hide()]);
+  listening.turn(!listening.isOn);
 }
 
 /** @param {ConnectionState} state */
@@ -99,6 +123,7 @@ function connectionChanged(state) {
 /** Drops a session that is over; its resume state serves to take it over again. */
 function end() {
   session = null;
+  microphone.use(null);
   changed();
 }
 
@@ -112,7 +137,7 @@ async function open(resume) {
     await connect("v1/session", {
       resume,
       client: { name: "bargein-page" },
-      audio: { output: { encoding: "pcm16", rate: 24_000 } },
+      audio: { input: INPUT, output: { encoding: "pcm16", rate: 24_000 } },
       ...(token === undefined ? {} : { token }),
       onSession: (made) => {
         session = mine = made;
@@ -124,6 +149,7 @@ async function open(resume) {
           banner.tell("The server has lost this conversation. You can continue with a new one.", ["OK", () => banner.hide()]);
         });
         conversation.use(made);
+        microphone.use(made);
       },
     });
   } catch (error) {
@@ -189,7 +215,14 @@ latest.addEventListener("click", () => {
 });
 soundButton.addEventListener("click", () => sound.turn(!sound.isOn || !sound.isAllowed));
 readingButton.addEventListener("click", () => reading.turn(!reading.isOn));
-listeningButton.addEventListener("click", () => listening.turn(!listening.isOn));
+listeningButton.addEventListener("click", toggleListening);
+addEventListener("keydown", (event) => {
+  if (event.code !== "Space" || !event.ctrlKey || !hears()) return;
+  event.preventDefault();
+  if (!event.repeat) microphone.hold(true);
+});
+addEventListener("keyup", (event) => (event.code === "Space" || event.key === "Control") && microphone.hold(false));
+addEventListener("blur", () => microphone.hold(false));
 if (canRead) speechSynthesis.addEventListener?.("voiceschanged", changed);
 byId("restart").addEventListener("click", restart);
 welcome.addEventListener("click", (event) => {

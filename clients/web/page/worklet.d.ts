@@ -3,4 +3,6 @@
 declare class AudioWorkletProcessor {
   readonly port: MessagePort;
 }
-declare function registerProcessor(name: string, processor: new () => AudioWorkletProcessor): void;
+declare function registerProcessor(name: string, processor: new (options: any) => AudioWorkletProcessor): void;
+/** Samples per second of the context. */
+declare const sampleRate: number;
