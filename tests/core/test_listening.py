@@ -27,6 +27,7 @@ from bargein_protocol import (
 from bargein_server.core import (
     CloseConnection,
     Judge,
+    ReportFrames,
     StartListening,
     StopListening,
     TakeAudio,
@@ -449,6 +450,7 @@ def test_a_commit_waits_for_the_detector() -> None:
         talk.send(InputAudio(audio=PIECE))
     talk.commit()
     assert not talk.of(InputRejected)
+    assert isinstance(talk.commands[-1], ReportFrames)
     talk.ear.frames([Frame(512 * n, 0.9) for n in range(1, 11)], talk.now)
     talk.flush()
     assert talk.types()[1:] == ["speech.started", "speech.stopped"]

@@ -35,11 +35,13 @@ from .event_reader import EventStream
 from .events import EventsDropped, EventsLost, Reconnecting, SessionRestarted, SessionResumed, TurnSnapshot
 from .inbox import Bounds
 from .microphone import Microphone
+from .player import AudioPlayer
 from .session import ClientSession
 from .turn import ClientTurn
 
 __all__ = [
     "AccessDenied",
+    "AudioPlayer",
     "Backoff",
     "BargeinError",
     "Bounds",

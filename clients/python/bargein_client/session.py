@@ -81,7 +81,7 @@ class ClientSession:
     @property
     def turns(self) -> list[ClientTurn]:
         """The turns that have not ended, in the order of their inputs."""
-        return list(self._turns.values())
+        return [self._turn_of(turn) for turn in self._core.turns.open if turn.input_id is not None]
 
     @property
     def current(self) -> ClientTurn | None:
@@ -271,6 +271,19 @@ class ClientSession:
         turn = self._turn_of(self._core.send_input(bp.InputCommit(id=bp.InputId(self._new_id()))))
         self._reconnector.flush()
         return turn
+
+    def _is_delivered(self, turn_id: bp.TurnId) -> bool:
+        """Return whether output of a turn is delivered now; may be called from any thread."""
+        tracked = self._core.turns.by_id(turn_id)
+        return tracked is None or tracked.delivery.is_delivered
+
+    def _report_played(self, turn_id: bp.TurnId, played: bp.Played) -> None:
+        """Report playback of a turn that may have ended."""
+        tracked = self._core.turns.by_id(turn_id)
+        if tracked is not None:
+            self._report_playback(tracked, played)
+        else:
+            self._do(self._core._report, turn_id, played)
 
     def _turn_of(self, tracked: TrackedTurn) -> ClientTurn:
         """Return the handle of a turn, also of one that speech asked for."""

@@ -6,7 +6,7 @@ end. The server's answer decides whether the output is dropped or delivered; see
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from weakref import WeakSet
 
 import bargein_protocol as bp
@@ -71,6 +71,15 @@ class TurnRegistry:
     def current(self) -> TrackedTurn | None:
         """The turn that runs or will run next: the oldest one that has not ended."""
         return self._open[0] if self._open else None
+
+    @property
+    def open(self) -> Sequence[TrackedTurn]:
+        """The turns that have not ended, in the order of their inputs."""
+        return self._open
+
+    def by_id(self, turn_id: TurnId) -> TrackedTurn | None:
+        """Return the open turn with this id."""
+        return self._by_id.get(turn_id)
 
     def not_queued(self) -> list[TrackedTurn]:
         """Return the turns that an interrupting input is meant to end."""

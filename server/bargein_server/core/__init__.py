@@ -77,6 +77,10 @@ class TakeAudio(Struct, frozen=True):
     at: int
 
 
+class ReportFrames(Struct, frozen=True):
+    """Send the results for all sound up to now, silent frames too, because a commit waits for them."""
+
+
 class Transcribe(Struct, frozen=True):
     """Transcribe a part of the input audio.
 
@@ -113,7 +117,9 @@ class CancelRecognition(Struct, frozen=True):
     request: int
 
 
-Recognition = StartListening | StopListening | TakeAudio | Transcribe | Judge | CancelRecognition
+Recognition = (
+    StartListening | StopListening | TakeAudio | ReportFrames | Transcribe | Judge | CancelRecognition
+)
 """Commands for the session's ear."""
 
 Command = StartTurn | CancelTurn | DeliverAnswer | CloseConnection | Expire | Recognition

@@ -8,6 +8,8 @@ The host sends the client's audio through a detector of speech and a recogniser.
     StartListening      make an ear: a ring of sound, a resampler, a detector's state
     TakeAudio           put sound into the ring, and its frames into the detector
       → frames()          probabilities of speech, in order
+    ReportFrames        send the results that are missing, also of silence; otherwise silence may be left out
+      → frames()
     Transcribe          copy a part of the ring, and recognise it
       → transcribing()    a piece of the words, optional
       → transcribed()     the words

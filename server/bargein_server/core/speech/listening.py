@@ -17,7 +17,7 @@ from bargein_protocol import (
 )
 from bargein_protocol.errors import BAD_EVENT, FLOODED, NO_SPEECH, UNSUPPORTED, UPSTREAM
 
-from .. import CloseConnection, Judge, StartListening, StopListening, TakeAudio, Transcribe
+from .. import CloseConnection, Judge, ReportFrames, StartListening, StopListening, TakeAudio, Transcribe
 from ..liveness import Liveness
 from ..output_pump import OutputPump
 from ..requests import Requests
@@ -44,6 +44,8 @@ from .words import Transcript, is_backchannel, is_speech
 _NO_INPUT = (
     "this connection has no input audio: ask for it in session.open, in a format that the answer names"
 )
+UNSEEN = FRAME_SAMPLES + 10 * SAMPLES_PER_MS
+"""Newest sound that a detector may not have seen: less than a frame, and the delay of a resampler."""
 COMPLETE = 0.5
 """Probability from which a judged utterance is complete."""
 
@@ -154,6 +156,8 @@ class Listening:
             return
         self._turns.now = now
         for frame in frames:
+            if frame.end <= floor.position:
+                continue
             self._check_held()
             probability = frame.probability if frame.end > self._from else 0.0
             for fact in floor.frame(frame.end, probability, self._sounds, self.is_echo):
@@ -241,6 +245,8 @@ class Listening:
         else:
             self._commits[input_id] = self.clock.position
             self._carry_out_commits(self.floor)
+            if self._commits:
+                self._turns.commands.append(ReportFrames())
 
     # --- decisions -------------------------------------------------------------------------------
 
@@ -343,7 +349,8 @@ class Listening:
 
     def _carry_out_commits(self, floor: Floor) -> None:
         """Commit as soon as the detector has seen all sound before the commit."""
-        due = [input_id for input_id, end in self._commits.items() if floor.position + FRAME_SAMPLES > end]
+        seen = floor.position + UNSEEN
+        due = [input_id for input_id, end in self._commits.items() if seen >= end]
         for input_id in due:
             del self._commits[input_id]
             if self._utterance is None:
