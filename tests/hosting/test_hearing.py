@@ -149,6 +149,18 @@ def test_quiet_sessions_report_four_times_a_second() -> None:
         assert ear.attentive
 
 
+def test_silence_that_was_left_out_is_reported_when_asked_for() -> None:
+    """A commit waits for it, whether the frames were looked at before or not."""
+    with running() as it:
+        ear = it.open(attentive=False)
+        it.thread.take(ear, silence(3 * FRAME_MS), 0)
+        it.thread.report(ear)
+        ends = [0]
+        while ends[-1] < 3 * FRAME:
+            ends += [end for end, _ in it.heard(ear, 1)]
+        assert ends == sorted(set(ends))
+
+
 def test_an_hour_of_silence_asks_no_detector() -> None:
     """After two seconds below -70 dBFS, until there is something to look at."""
     detector = FakeDetector()

@@ -91,6 +91,7 @@ class Ear:
         self.framed = at
         self.quiet_frames = 0
         self.unreported = 0
+        self.reports_all = False
         self._encoding: Encoding = "mulaw" if audio_format.encoding == "mulaw" else "pcm16"
         self._resampler = Resampler(audio_format.rate, RATE)
 
@@ -144,7 +145,7 @@ class Cut(Struct, gc=False):
     sound: Samples
 
 
-_Item = tuple[Ear, bytes, int, float] | tuple[Ear, Transcribe | Judge] | None
+_Item = tuple[Ear, bytes, int, float] | tuple[Ear, Transcribe | Judge] | tuple[Ear] | None
 
 
 class DetectorThread:
@@ -198,6 +199,10 @@ class DetectorThread:
         """Ask for a copy of the sound that a command names; it comes as a `Cut`."""
         self._put((ear, command))
 
+    def report(self, ear: Ear) -> None:
+        """Ask for the results of all sound up to now, also of silence."""
+        self._put((ear,))
+
     def stop(self) -> None:
         """Let the thread end."""
         if self._thread is not None:
@@ -236,6 +241,8 @@ class DetectorThread:
                     ear.take(audio, keep_from, came_at, self._detector.frame_samples)
                     if ear.frames:
                         self._busy[ear] = None
+            elif len(item) == 1:
+                self._report_all(item[0])
             else:
                 ear, command = item
                 self._report(Cut(ear, command, ear.ring.cut(command.start, command.end)))
@@ -285,9 +292,17 @@ class DetectorThread:
             return
         if probability >= ear.release:
             ear.attentive = True
-        if ear.attentive or ear.unreported * self._frame_s >= _REPORT_S:
+        if ear.attentive or ear.reports_all or ear.unreported * self._frame_s >= _REPORT_S:
             ear.unreported = 0
+            ear.reports_all = ear.reports_all and bool(ear.frames)
             self._report(Heard(ear, end, probability))
+
+    def _report_all(self, ear: Ear) -> None:
+        if ear.frames:
+            ear.reports_all = True
+        elif ear.unreported and not ear.closed:
+            ear.unreported = 0
+            self._report(Heard(ear, ear.framed, 0.0))
 
     def _report(self, result: Heard | Cut) -> None:
         self.results.append(result)

@@ -11,6 +11,7 @@ from ...core import (
     CancelRecognition,
     Judge,
     Recognition,
+    ReportFrames,
     StartListening,
     StopListening,
     TakeAudio,
@@ -79,6 +80,9 @@ class SessionEar:
                 if ear is not None:
                     self._asked.add(command.request)
                     thread.cut(ear, command)
+            case ReportFrames():
+                if ear is not None:
+                    thread.report(ear)
             case CancelRecognition(request):
                 self._asked.discard(request)
                 self._ears.cancel(self, request)
