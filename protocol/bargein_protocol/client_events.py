@@ -13,8 +13,10 @@ from msgspec import Meta
 from .audio import SessionAudio
 from .event import Event
 from .types import (
+    MAX_ATTACHMENTS,
     MAX_PENDING,
     AnyId,
+    Attachment,
     Audio,
     CallIdField,
     ClientInfo,
@@ -46,12 +48,14 @@ class InputText(Event, frozen=True, kw_only=True, tag="input.text"):
         on_busy: Effect while a turn runs: `interrupt` it, `queue` behind it, or `reject` this input.
             None for the server's setting.
         metadata: Parameters for the agent.
+        attachments: Files, such as images, of the media types in `Limits.attachments`.
     """
 
     id: InputIdField
     text: UserText
     on_busy: OnBusy | None = None
     metadata: JsonObject | None = None
+    attachments: Annotated[list[Attachment], Meta(max_length=MAX_ATTACHMENTS)] | None = None
 
 
 class InputAudio(Event, frozen=True, kw_only=True, tag="input.audio"):

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import inspect
 
 from . import json_scan, messagepack_scan
-from .client_events import ClientEvent
+from .client_events import ClientEvent, InputText, SessionOpen
 from .errors import BAD_EVENT, BAD_FRAME, UNKNOWN_TYPE, Code, DecodeError
 from .open_values import CLIENT_OPEN_VALUES, SERVER_OPEN_VALUES, open_value_fault, server_value_fault
 from .server_events import (
@@ -239,13 +239,24 @@ class MessagePackCodec(_StructCodec):
         """Return the frame's payload."""
         if type(event) in _WITH_OPEN_VALUES:
             # Values of the application take the form that they have in JSON, so that both codecs give a
-            # client the same value. No such event holds audio.
+            # client the same value.
             plain = self._decode(JSON.encode(event))
+            _keep_raw(event, plain)
             try:
                 return self._encode(plain)
             except OverflowError:
                 return self._encode(_with_short_integers(plain))
         return self._encode(event)
+
+
+def _keep_raw(event: object, plain: dict[str, Any]) -> None:
+    """Put the files of inputs, which JSON has as base64, back as bytes."""
+    if type(event) is SessionOpen:
+        for pending, its_plain in zip(event.pending or (), plain.get("pending", ()), strict=True):
+            _keep_raw(pending, its_plain)
+    elif type(event) is InputText and event.attachments:
+        for file, its_plain in zip(event.attachments, plain["attachments"], strict=True):
+            its_plain["data"] = file.data
 
 
 def _with_short_integers(value: Any) -> Any:

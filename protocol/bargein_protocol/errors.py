@@ -86,13 +86,14 @@ SHUTTING_DOWN = Code(4453, "shutting_down", "the server is shutting down", _retr
 AT_CAPACITY = Code(4454, "at_capacity", "the server has no room for this now", _retry)
 NO_SPEECH = Code(4455, "no_speech", "nothing was said", _stop)
 UPSTREAM = Code(4456, "upstream", "a service behind the server failed", _retry)
+UNSUPPORTED_ATTACHMENT = Code(4457, "unsupported_attachment", "the agent takes no such file", _stop)
 
 CODES: tuple[Code, ...] = (
     CLOSED, GOING_AWAY, NO_STATUS, ABNORMAL, INVALID_DATA, TOO_BIG, INTERNAL, RESTART, OVERLOADED,
     BAD_FRAME, UNAUTHORIZED, FORBIDDEN, UNKNOWN_TYPE, OPEN_TIMEOUT, REPLACED, EXPIRED, SLOW_CONSUMER,
     WRONG_CODEC, BAD_EVENT, ALREADY_OPEN, UNSUPPORTED, UNKNOWN_TURN, NOT_RUNNING, UNKNOWN_CALL,
     SESSION_LOST, FLOODED, ID_REUSED, SHARE_USED, BUSY, QUEUE_FULL, SHUTTING_DOWN,
-    AT_CAPACITY, NO_SPEECH, UPSTREAM,
+    AT_CAPACITY, NO_SPEECH, UPSTREAM, UNSUPPORTED_ATTACHMENT,
 )  # fmt: skip
 
 _by_number = {code.number: code for code in CODES}

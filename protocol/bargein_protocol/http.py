@@ -8,8 +8,10 @@ from msgspec import Meta, Struct, field
 
 from .client_events import InputText, Interrupt
 from .types import (
+    MAX_ATTACHMENTS,
     MAX_PENDING,
     MAX_TOOLS,
+    Attachment,
     ClientInfo,
     Count,
     InputIdField,
@@ -36,6 +38,7 @@ class TurnRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
         id: The client's id, which makes a resend harmless; None for one of the server.
         on_busy: As in `input.text`.
         metadata: As in `input.text`.
+        attachments: As in `input.text`.
         resume: As in `session.open`; the header `Last-Event-ID` replaces its cursor.
         pending: As in `session.open`.
         auth: As in `session.open`.
@@ -46,6 +49,7 @@ class TurnRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     id: InputIdField | None = None
     on_busy: OnBusy | None = None
     metadata: JsonObject | None = None
+    attachments: Annotated[list[Attachment], Meta(max_length=MAX_ATTACHMENTS)] | None = None
     resume: Resume | None = None
     pending: Annotated[list[InputText | Interrupt], Meta(max_length=MAX_PENDING - 1)] | None = None
     auth: Annotated[str, Meta(max_length=8192)] | None = None

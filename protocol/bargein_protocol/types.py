@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, NewType
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 MAX_INT = 2**53 - 1
 MAX_ID_CHARS = 64
@@ -17,6 +17,11 @@ MAX_NAME_CHARS = 128
 MAX_INPUT_CHARS = 65_536
 MAX_TEXT_CHARS = 1_048_576
 MAX_AUDIO_BYTES = 1_048_576
+MAX_ATTACHMENT_BYTES = 4_194_304
+MAX_ATTACHMENTS = 8
+"""Maximum number of attachments of one input."""
+MAX_MEDIA_TYPES = 64
+"""Maximum number of media types that a server lists."""
 MAX_KEYS = 1024
 MAX_LANES = 256
 MAX_TOOLS = 4096
@@ -77,6 +82,10 @@ Text = Annotated[str, Meta(max_length=MAX_TEXT_CHARS)]
 Number = Annotated[float, Meta(ge=-1e15, le=1e15)]
 Audio = Annotated[bytes, Meta(max_length=MAX_AUDIO_BYTES)]
 """Mono sound in the negotiated format; base64 in JSON, raw in MessagePack."""
+MediaType = Name
+"""Media type without parameters, in lower case, such as `image/png`."""
+FileBytes = Annotated[bytes, Meta(max_length=MAX_ATTACHMENT_BYTES)]
+"""Content of a file; base64 in JSON, raw in MessagePack."""
 JsonObject = Annotated[dict[str, Any], Meta(max_length=MAX_KEYS)]
 
 OnBusy = Literal["interrupt", "queue", "reject"]
@@ -104,6 +113,20 @@ class Resume(Struct, frozen=True, kw_only=True):
     session_id: SessionIdField
     token: TokenField
     cursor: Cursor
+
+
+class Attachment(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A file that the user adds to an input, such as an image.
+
+    Args:
+        media_type: Its media type, such as `image/png`.
+        data: Its content.
+        name: Its name, for people and models; empty without one.
+    """
+
+    media_type: MediaType
+    data: FileBytes
+    name: Label = ""
 
 
 class ClientInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -148,15 +171,18 @@ class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True):
     output_tokens: Count = 0
 
 
-class Limits(Struct, frozen=True, kw_only=True):
+class Limits(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Limits of the server for a client.
 
     Args:
         frame_bytes: Maximum size of a frame from the client.
         pending: Maximum number of unanswered inputs and interrupts.
         queued: Maximum number of inputs that wait behind a running turn.
+        attachments: Media types of the files that inputs may have, such as `image/png` or `image/*`;
+            empty when the agent takes none.
     """
 
     frame_bytes: Count
     pending: Count
     queued: Count
+    attachments: Annotated[list[MediaType], Meta(max_length=MAX_MEDIA_TYPES)] = field(default_factory=list)

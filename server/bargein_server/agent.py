@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import dis
 import inspect
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from msgspec.structs import replace
 
 from bargein_protocol import (
+    Attachment,
     AudioFormat,
     Data,
     InputText,
@@ -33,6 +34,8 @@ from bargein_protocol import (
     Thought,
     TurnId,
 )
+from bargein_protocol.media_types import IMAGES as IMAGES
+from bargein_protocol.media_types import BadMediaType, media_types
 
 from .core.agent_generators import NotAnAgent as NotAnAgent  # re-exported: agents import only this module
 from .core.agent_generators import as_generator as as_generator
@@ -41,6 +44,7 @@ from .core.author_code import Contained as Contained
 from .core.author_code import NoThreadFree as NoThreadFree
 from .core.author_code import leaves as leaves
 from .core.author_code import validated_output as validated_output
+from .core.history import ABOUT_IMAGE_TOKENS as ABOUT_IMAGE_TOKENS
 from .core.history import History as History
 from .core.history import Message as Message
 from .core.history import NamedCall as NamedCall
@@ -121,6 +125,11 @@ class Turn:
     def text(self) -> str:
         """Text of the input."""
         return self.input.text
+
+    @property
+    def attachments(self) -> Sequence[Attachment]:
+        """Files of the input, for an agent that has `takes_attachments`."""
+        return self.input.attachments or ()
 
     @property
     def principal(self) -> Principal | None:
@@ -254,6 +263,9 @@ Agent = Callable[[Turn], AsyncIterator[Output]]
 
 Any function that returns an async iterator is an agent as well, and so is a coroutine function that returns
 one. An agent may have async methods `startup()` and `shutdown()`, which the server awaits.
+
+Inputs with files are refused, unless the agent has an attribute `takes_attachments`: the media types that it
+takes, such as `("image/png", "application/pdf")` or `("image/*",)`, or True for all files.
 """
 
 
@@ -269,9 +281,8 @@ def check_agent(agent: object) -> None:
 
     Only its call shows whether it returns an async iterator, so a function that may return one passes.
     """
-    function: Any = agent
-    while isinstance(function, partial):
-        function = function.func
+    attachments_taken(agent)
+    function = _without_partial(agent)
     if not callable(function):
         raise NotAnAgent(f"expected an async generator function, got {type(agent).__name__}")
     if inspect.isclass(function):
@@ -284,6 +295,24 @@ def check_agent(agent: object) -> None:
         raise NotAnAgent(f"expected an async generator, but {function.__name__}() has no yield")
     if inspect.isgeneratorfunction(function):
         raise NotAnAgent(f"expected an async generator: write `async def {function.__name__}`")
+
+
+def attachments_taken(agent: object) -> tuple[str, ...]:
+    """Return the media types of the files that an agent takes.
+
+    Raises:
+        NotAnAgent: Its `takes_attachments` is no list of media types.
+    """
+    try:
+        return media_types(getattr(_without_partial(agent), "takes_attachments", None))
+    except BadMediaType as error:
+        raise NotAnAgent(str(error)) from None
+
+
+def _without_partial(agent: object) -> Any:
+    while isinstance(agent, partial):
+        agent = agent.func
+    return agent
 
 
 def _returns_constants(function: Any) -> bool:

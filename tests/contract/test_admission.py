@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from bargein_protocol import Heartbeat, InputQueued, InputRejected, SessionClose, TurnEnded
@@ -9,7 +11,7 @@ from bargein_server.core.turn_limiter import TurnLimiter
 from core_driver import Talk
 
 
-def talks(number: int, most: int, waiting: int = 10, **settings: object) -> list[Talk]:
+def talks(number: int, most: int, waiting: int = 10, **settings: Any) -> list[Talk]:
     """Sessions of one server."""
     turn_limiter = TurnLimiter(most, waiting)
     return [Talk(turn_limiter, **settings) for _ in range(number)]

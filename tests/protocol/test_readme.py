@@ -14,6 +14,7 @@ import golden_vectors as wire
 from bargein_protocol import (
     CODES,
     JSON,
+    Attachment,
     AudioFormat,
     AudioSpan,
     BatchAnswer,
@@ -38,11 +39,13 @@ from bargein_protocol import (
     TurnState,
     Usage,
 )
+from bargein_protocol.types import MAX_ATTACHMENT_BYTES, MAX_AUDIO_BYTES
 
 README = (wire.PROTOCOL / "README.md").read_text("utf-8")
 
 OBJECTS: dict[str, type[msgspec.Struct]] = {
-    "resume": Resume, "cursor": Cursor, "client": ClientInfo, "played": Played, "limits": Limits,
+    "resume": Resume, "cursor": Cursor, "client": ClientInfo, "attachment": Attachment,
+    "played": Played, "limits": Limits,
     "heard": Heard, "usage": Usage, "turn": TurnState, "lane": LaneState, "tool": ToolState,
     "span": AudioSpan, "progress": ProgressState, "audio options": SessionAudio, "audio format": AudioFormat,
     "turn detection": TurnDetection,
@@ -86,6 +89,8 @@ def word(info: inspect.Type) -> str:
         case inspect.StrType():
             assert info.max_length is not None
             return STRINGS[info.min_length or 0, info.max_length]
+        case inspect.BytesType():
+            return {MAX_AUDIO_BYTES: "audio", MAX_ATTACHMENT_BYTES: "bytes"}[info.max_length or 0]
         case inspect.LiteralType():
             return enumeration(f"`{value}`" for value in info.values)
         case inspect.UnionType():
@@ -106,7 +111,6 @@ def word(info: inspect.Type) -> str:
         inspect.IntType: "int",
         inspect.FloatType: "number",
         inspect.BoolType: "bool",
-        inspect.BytesType: "audio",
         inspect.AnyType: "any",
     }
     return simple[type(info)]
@@ -176,7 +180,7 @@ def test_the_bounds_of_strings() -> None:
     for (least, most), name in STRINGS.items():
         if (least, name) != (0, "id"):  # inside the program an event may have no turn yet
             assert values[name].startswith(f"string, {least} to {most:,} characters"), name
-    others = {"int", "number", "bool", "audio", "object", "any"}
+    others = {"int", "number", "bool", "audio", "bytes", "object", "any"}
     assert set(values) == set(STRINGS.values()) | others
 
 
@@ -229,6 +233,7 @@ def test_words_of_the_text_exist() -> None:
     legal = (
         set(EVENTS)
         | {"batch.result", "resume.cursor"}
+        | {"limits.attachments"}
         | {"limits.pending", "limits.frame_bytes", "turn.ended.heard", "turn.ended.reason"}
         | {"audio.input", "audio.output", "session.opened.audio", "turn_detection.type"}
     )

@@ -75,7 +75,9 @@ class Talk:
 
     support = NO_EARS
 
-    def __init__(self, turn_limiter: TurnLimiter | None = None, **settings: Any) -> None:
+    def __init__(
+        self, turn_limiter: TurnLimiter | None = None, *, attachments: Sequence[str] = (), **settings: Any
+    ) -> None:
         self.settings = Settings(**settings)
         self.now = 100.0
         self.open = True
@@ -102,6 +104,7 @@ class Talk:
             self.now,
             changed=self.changed(),
             support=self.support,
+            attachments=attachments,
         )
         self.begin()
 

@@ -18,7 +18,7 @@ class FakeHistory:
     def __init__(self, messages: list[dict[str, Any]]) -> None:
         self._messages = messages
 
-    def messages(self, max_tokens: int | None = None) -> list[dict[str, Any]]:
+    def messages(self, max_tokens: int | None = None, *, attachments: bool = False) -> list[dict[str, Any]]:
         """Return the last messages that fit, and always the last one."""
         kept = len(self._messages) if max_tokens is None else max(1, max_tokens // TOKENS_PER_MESSAGE)
         return self._messages[-kept:]

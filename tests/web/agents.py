@@ -34,6 +34,8 @@ async def talker(turn: Turn) -> AsyncIterator[Output]:
             await asyncio.sleep(60)
         case ["history"]:
             yield " / ".join(str(message["content"]) for message in turn.history.messages())
+        case ["files"]:
+            yield " / ".join(f"{file.media_type} {file.name} {len(file.data)}" for file in turn.attachments)
         case ["metadata"]:
             yield str(turn.session.metadata.get("name"))
         case ["fail"]:
@@ -44,3 +46,6 @@ async def talker(turn: Turn) -> AsyncIterator[Output]:
             yield ToolConfirm(call_id=CallId("c"), arguments={"text": turn.text})
             yield ToolResult(call_id=CallId("c"), output=turn.text, status="completed")
             yield turn.text
+
+
+talker.takes_attachments = ("image/*",)  # type: ignore[attr-defined]

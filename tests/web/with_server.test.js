@@ -86,6 +86,16 @@ test("a message is edited: its turn is dropped, and the new text stands in its p
   await assert.rejects(session.rewind(first.id), (error) => error instanceof RewindRefused && error.code === "unknown_turn");
 });
 
+test("files reach the agent, when it takes them", async (t) => {
+  const session = await talkTo(t, url);
+  assert.deepEqual(session.limits.attachments, ["image/*"]);
+  const png = { mediaType: "image/png", data: Uint8Array.from({ length: 20_000 }, (_, at) => at), name: "sky.png" };
+  assert.equal(said(await read(session.send("files", { attachments: [png] }))), "image/png sky.png 20000");
+  const refused = session.send("files", { attachments: [{ ...png, mediaType: "text/plain" }] });
+  await assert.rejects(refused.accepted(), (error) => error instanceof InputRejected && error.code === "unsupported_attachment");
+  assert.throws(() => session.send("files", { attachments: Array(9).fill(png) }), /at most 8 attachments, got 9/);
+});
+
 test("a turn that is queued, and one that is refused", async (t) => {
   const session = await talkTo(t, url);
   session.send("count");

@@ -38,7 +38,7 @@ from bargein_protocol import (
     TurnFold,
     TurnId,
 )
-from bargein_protocol.types import MAX_INPUT_CHARS, MAX_KEYS
+from bargein_protocol.types import MAX_ATTACHMENTS, MAX_INPUT_CHARS, MAX_KEYS
 
 from .errors import TooLarge, TooManyPending
 
@@ -80,6 +80,8 @@ def check_size(event: ClientEvent, limits: Limits | None) -> None:
     """
     if isinstance(event, InputText) and len(event.text) > MAX_INPUT_CHARS:
         raise TooLarge(len(event.text), MAX_INPUT_CHARS, "characters")
+    if isinstance(event, InputText) and len(event.attachments or ()) > MAX_ATTACHMENTS:
+        raise TooLarge(len(event.attachments or ()), MAX_ATTACHMENTS, "attachments")
     size = len(JSON.encode(event))
     if limits is not None and size > limits.frame_bytes:
         raise TooLarge(size, limits.frame_bytes, "bytes")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec
 from weakref import WeakSet
 
@@ -79,6 +79,11 @@ class ClientSession:
         return OPEN if self._core.phase is Phase.LIVE else self._reconnector.state
 
     @property
+    def limits(self) -> bp.Limits | None:
+        """Limits of the server, with the types of files that the agent takes."""
+        return self._core.limits
+
+    @property
     def turns(self) -> list[ClientTurn]:
         """The turns that have not ended, in the order of their inputs."""
         return [self._turn_of(turn) for turn in self._core.turns.open if turn.input_id is not None]
@@ -90,7 +95,12 @@ class ClientSession:
         return None if tracked is None or tracked.input_id is None else self._turn_of(tracked)
 
     def send(
-        self, text: str, *, on_busy: bp.OnBusy | None = None, metadata: dict[str, Any] | None = None
+        self,
+        text: str,
+        *,
+        on_busy: bp.OnBusy | None = None,
+        metadata: dict[str, Any] | None = None,
+        attachments: Sequence[bp.Attachment] = (),
     ) -> ClientTurn:
         """Ask for a turn and return it immediately.
 
@@ -103,6 +113,7 @@ class ClientSession:
             on_busy: Effect on a running turn: `interrupt` it, `queue` behind it, or `reject` this input.
                 None uses the server's default, which is `interrupt`.
             metadata: Application data for the agent.
+            attachments: Files, at most eight; their types are in `limits.attachments`, others are refused.
 
         Raises:
             TooManyPending: Too many requests wait for an answer; nothing was sent.
@@ -112,7 +123,8 @@ class ClientSession:
             RuntimeError: This is not the event loop of `connect`.
         """
         self._refuse_closed()
-        event = bp.InputText(id=bp.InputId(self._new_id()), text=text, on_busy=on_busy, metadata=metadata)
+        files, input_id = list(attachments) or None, bp.InputId(self._new_id())
+        event = bp.InputText(id=input_id, text=text, on_busy=on_busy, metadata=metadata, attachments=files)
         turn = self._turn_of(self._core.send_input(event))
         self._reconnector.flush()
         return turn
@@ -130,14 +142,9 @@ class ClientSession:
     async def interrupt(
         self, *, reason: str | None = None, played: bp.Played | None = None, force: bool = False
     ) -> bp.InterruptResult | None:
-        """Interrupt the current turn; return None when there is none.
-
-        See `ClientTurn.interrupt`.
-        """
+        """Interrupt the current turn, see `ClientTurn.interrupt`; return None without one."""
         turn = self.current
-        if turn is None:
-            return None
-        return await turn.interrupt(reason=reason, played=played, force=force)
+        return await turn.interrupt(reason=reason, played=played, force=force) if turn is not None else None
 
     def rewind(self, turn_id: bp.TurnId) -> PendingAnswer[bp.SessionRewound]:
         """Drop a turn and all later ones from the conversation.
@@ -176,9 +183,8 @@ class ClientSession:
             TypeError: The output cannot be encoded as JSON; nothing was sent.
             SessionClosed: The session is over.
         """
-        self._do(
-            self._core.answer_tool, bp.ToolOutput(call_id=bp.CallId(call_id), output=output, error=error)
-        )
+        answer = bp.ToolOutput(call_id=bp.CallId(call_id), output=output, error=error)
+        self._do(self._core.answer_tool, answer)
 
     def send_tool_decision(self, call_id: str, *, allow: bool) -> None:
         """Allow or deny a tool call that waits for consent (`ToolConfirm`).

@@ -47,6 +47,7 @@ const ROWS = [
   [4454, "at_capacity", "the server has no room for this now", "retry", false],
   [4455, "no_speech", "nothing was said", "stop", false],
   [4456, "upstream", "a service behind the server failed", "retry", false],
+  [4457, "unsupported_attachment", "the agent takes no such file", "stop", false],
 ];
 
 /** @type {ReadonlyArray<Readonly<Code>>} */

@@ -95,6 +95,15 @@ export interface InputText {
   metadata?: {
     [k: string]: unknown;
   } | null;
+  attachments?: Attachment[] | null;
+}
+/**
+ * A file that the user adds to an input, such as an image.
+ */
+export interface Attachment {
+  media_type: string;
+  data: string;
+  name?: string;
 }
 /**
  * End of the speech sent so far, and request for a turn.
@@ -262,6 +271,10 @@ export interface Limits {
   frame_bytes: number;
   pending: number;
   queued: number;
+  /**
+   * @maxItems 64
+   */
+  attachments?: string[];
 }
 /**
  * End of a replay; `through` is the last number replayed.

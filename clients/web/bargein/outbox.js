@@ -20,6 +20,7 @@ const MAX_TOOLS = 64;
 const MAX_KEYS = 1024;
 const MAX_INPUT_CHARS = 65_536;
 const MAX_PENDING = 64;
+const MAX_ATTACHMENTS = 8;
 
 /**
  * Returns a copy of an event, which later changes of the application's values do not reach. Throws `TooLarge` for an
@@ -33,6 +34,8 @@ const MAX_PENDING = 64;
 export function checked(event, limits) {
   const characters = event.type === "input.text" ? countCharacters(event.text) : 0;
   if (characters > MAX_INPUT_CHARS) throw new TooLarge(characters, MAX_INPUT_CHARS, "characters");
+  const files = event.type === "input.text" ? (event.attachments?.length ?? 0) : 0;
+  if (files > MAX_ATTACHMENTS) throw new TooLarge(files, MAX_ATTACHMENTS, "attachments");
   const text = JSON.stringify(event);
   const size = sizeOf(text);
   if (limits !== null && size > limits.frame_bytes) throw new TooLarge(size, limits.frame_bytes, "bytes");

@@ -11,6 +11,7 @@ import { BargeinError, InputRejected, InterruptRefused, RewindRefused, SessionCl
 import { SharedResult } from "./event_reader.js";
 import { isRendered } from "./kinds.js";
 import { Microphone } from "./microphone.js";
+import { onWire, wellFormed } from "./outgoing.js";
 import { Reconnector } from "./reconnector.js";
 import { save } from "./saved.js";
 import { ClientTurn, played } from "./turn.js";
@@ -73,6 +74,11 @@ export class ClientSession {
     return this.#state;
   }
 
+  /** Limits of the server, with the types of files that the agent takes; null before the first answer. */
+  get limits() {
+    return this.#core.limits;
+  }
+
   /** The turns that have not ended, in the order of their inputs, including those that a resume brought. */
   get turns() {
     return this.#core.turns.open.map((tracked) => this.#turnOf(tracked));
@@ -123,12 +129,13 @@ export class ClientSession {
    * @param {string} text The user's words, at most 65,536 characters.
    * @param {SendOptions} [options]
    */
-  send(text, { onBusy, metadata } = {}) {
+  send(text, { onBusy, metadata, attachments = [] } = {}) {
     this.#refuseClosed();
     /** @type {import("./types.js").Input} */
     const event = { type: "input.text", id: this.#environment.newId(), text: wellFormed(text) };
     if (onBusy !== undefined) event.on_busy = onBusy;
     if (metadata !== undefined) event.metadata = metadata;
+    if (attachments.length > 0) event.attachments = attachments.map(onWire);
     const turn = this.#turnOf(this.#core.sendInput(event));
     this.#pump();
     return turn;
@@ -387,9 +394,4 @@ function rejected(event) {
   const retryable = event.retryable ?? code?.action === "retry";
   const why = event.message ?? code?.reason ?? "the server refused the input";
   return new InputRejected(event.code, why, retryable, event.retry_after_ms ?? null);
-}
-
-/** Returns text without lone surrogates, which servers reject. @param {string} text */
-function wellFormed(text) {
-  return text.replace(/\p{Surrogate}/gu, "\ufffd");
 }

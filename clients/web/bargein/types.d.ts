@@ -215,6 +215,18 @@ export interface SendOptions {
   onBusy?: OnBusy;
   /** Application data for the agent. */
   metadata?: JsonObject;
+  /**
+   * Files such as images, at most eight. An agent that takes no such file refuses the input with
+   * `unsupported_attachment`; `session.limits` lists the types that it takes.
+   */
+  attachments?: AttachedFile[];
+}
+export interface AttachedFile {
+  /** Media type without parameters, such as `image/png`. */
+  mediaType: string;
+  data: Uint8Array;
+  /** Name of the file, for people and models. */
+  name?: string;
 }
 export interface InterruptOptions {
   /** Appears as `reason` of the turn's end; `client` when absent. */

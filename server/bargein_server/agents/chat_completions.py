@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping
 from contextlib import aclosing
 from inspect import Parameter, Signature
 from typing import Any
@@ -19,7 +19,7 @@ except ImportError as error:
     ) from None
 
 from bargein_protocol import CallId, StepEnded, ToolResult
-from bargein_server.agent import Message, Output, Turn, calls_message, result_message
+from bargein_server.agent import IMAGES, Message, Output, Turn, calls_message, result_message
 
 from .client_tools import client_instructions, client_tools
 from .completion import Completion
@@ -79,6 +79,9 @@ class OpenAIAgent:
             tag with which the text begins counts for all models then.
         client_tools: Whether clients may bring tools, which run in the client (`client_tools`).
         client_instructions: Whether clients may bring instructions, which follow `instructions`.
+        takes_attachments: Media types of the files that the model reads, such as `("image/png",)` or
+            `("image/*", "application/pdf")`, True for any file, False for none. None stands for images at
+            OpenAI's own server, and for no files elsewhere.
         options: Further fields of each request, such as `temperature` or `max_tokens`.
 
     Raises:
@@ -106,6 +109,7 @@ class OpenAIAgent:
         think_tags: bool | None = None,
         client_tools: bool = False,
         client_instructions: bool = False,
+        takes_attachments: Collection[str] | bool | None = None,
         **options: Any,
     ) -> None:
         self.base_url: str | None = _checked_url(base_url or os.environ.get("OPENAI_BASE_URL") or None)
@@ -119,6 +123,7 @@ class OpenAIAgent:
         if not self._api_key.isascii() or not self._api_key.isprintable():
             raise ValueError("expected a key of printable ASCII characters: see OPENAI_API_KEY")
         self._origin = OPENAI
+        self.takes_attachments: Collection[str] | bool = _taken(takes_attachments, self.base_url)
         self.instructions = instructions
         self.history_tokens = history_tokens
         self.max_steps = max_steps
@@ -151,7 +156,7 @@ class OpenAIAgent:
         Raises:
             TurnFailed: The server refused or failed, or its stream was cut or stalled: `upstream`.
         """
-        prompt = Prompt(turn, self._instructions(turn), self.history_tokens)
+        prompt = Prompt(turn, self._instructions(turn), self.history_tokens, bool(self.takes_attachments))
         with failing_upstream(
             self.model, self.base_url or OPENAI_URL, self._api_key, prompt.messages, self._origin
         ):
@@ -299,6 +304,12 @@ class OpenAIAgent:
                 max_retries=0,
             )
         return self._client
+
+
+def _taken(given: Collection[str] | bool | None, base_url: str | None) -> Collection[str] | bool:
+    if given is not None:
+        return given
+    return IMAGES if base_url is None else ()
 
 
 def _checked_url(base_url: str | None) -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 from pydantic_ai.messages import (
+    BinaryContent,
     ModelMessage,
     ModelRequest,
     ModelRequestPart,
@@ -15,6 +16,7 @@ from pydantic_ai.messages import (
     TextPart,
     ToolCallPart,
     ToolReturnPart,
+    UserContent,
     UserPromptPart,
 )
 from pydantic_ai.models import ModelRequestParameters
@@ -80,7 +82,7 @@ def model_messages(messages: Sequence[Message], kept: Sequence[ModelResponse] = 
         if role == "system":
             instructions = content
         elif role == "user":
-            given.append(UserPromptPart(content))
+            given.append(UserPromptPart(_user_content(content)))
         elif role == "tool":
             call_id = message["tool_call_id"]
             given.append(ToolReturnPart(names.get(call_id, "unknown"), content, call_id))
@@ -101,6 +103,20 @@ def model_messages(messages: Sequence[Message], kept: Sequence[ModelResponse] = 
             translated.append(_kept_with(own, calls) or ModelResponse([*parts, *calls]))
     translated.append(ModelRequest(given, instructions=instructions))
     return translated
+
+
+def _user_content(content: str | list[dict[str, Any]]) -> str | list[UserContent]:
+    """Return the content of a user's message, with its files as Pydantic AI takes them."""
+    if isinstance(content, str):
+        return content
+    parts: list[UserContent] = []
+    for part in content:
+        if part["type"] == "text":
+            parts.append(part["text"])
+        else:
+            url = part["image_url"]["url"] if part["type"] == "image_url" else part["file"]["file_data"]
+            parts.append(BinaryContent.from_data_uri(url))
+    return parts
 
 
 def _kept_with(own: ModelResponse | None, calls: list[ToolCallPart]) -> ModelResponse | None:

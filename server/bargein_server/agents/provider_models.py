@@ -17,7 +17,7 @@ from contextlib import aclosing
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from bargein_server.agent import Message, Output, Turn
+from bargein_server.agent import IMAGES, Message, Output, Turn
 
 from .chat_completions import OpenAIAgent
 from .model_failures import Origin
@@ -84,6 +84,7 @@ class ModelAgent(OpenAIAgent):
                 raise ValueError(f"expected a key: pass api_key= or set {KEYS[provider][0]}")
             variable, own_url = _URLS[provider]
             url = base_url or os.environ.get(variable) or own_url
+            settings.setdefault("takes_attachments", IMAGES)
             super().__init__(model=name, base_url=url, api_key=key, **settings)
             self._origin = Origin(KEYS[provider][0], variable, ": without a path")
         else:

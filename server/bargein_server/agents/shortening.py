@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bargein_server.agent import Message, Turn
+from bargein_server.agent import ABOUT_IMAGE_TOKENS, Message, Turn
 
 from .tools import Tool
 
@@ -20,13 +20,17 @@ class Prompt:
         turn: The turn.
         instructions: The system prompt.
         history_tokens: The history's share of the context; None for all of it.
+        attachments: Whether the messages have the files of inputs.
 
     Attributes:
         said: Messages of the turn's steps; the agent appends to it.
         tools: Tools that the model may call, by name.
     """
 
-    def __init__(self, turn: Turn, instructions: str | None, history_tokens: int | None) -> None:
+    def __init__(
+        self, turn: Turn, instructions: str | None, history_tokens: int | None, attachments: bool = False
+    ) -> None:
+        self._attachments = attachments
         self.said: list[Message] = []
         self.tools: Mapping[str, Tool] = {}
         self._turn = turn
@@ -50,7 +54,7 @@ class Prompt:
         return self._shorten_history() or self._shorten_results()
 
     def _history(self) -> list[Message]:
-        history = self._turn.history.messages(max_tokens=self._budget)
+        history = self._turn.history.messages(max_tokens=self._budget, attachments=self._attachments)
         if self._instructions is None:
             return history
         return [{"role": "system", "content": self._instructions}, *history]
@@ -88,4 +92,14 @@ class Prompt:
 
 
 def _tokens(messages: Sequence[Message]) -> int:
-    return sum(len(str(message.get("content"))) for message in messages) // _CHARS_PER_TOKEN
+    return sum(map(_tokens_of, messages))
+
+
+def _tokens_of(message: Message) -> int:
+    content = message.get("content")
+    if not isinstance(content, list):
+        return len(str(content)) // _CHARS_PER_TOKEN
+    return sum(
+        len(part["text"]) // _CHARS_PER_TOKEN if part["type"] == "text" else ABOUT_IMAGE_TOKENS
+        for part in content
+    )

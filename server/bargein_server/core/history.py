@@ -9,13 +9,14 @@ fail, so names and arguments are corrected to the form that APIs accept.
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 from msgspec import Struct, json
 
-from bargein_protocol import ToolState, ToolStatus, TurnId
+from bargein_protocol import Attachment, InputText, ToolState, ToolStatus, TurnId
 
 from .heard_position import whole_text
 from .lifecycle import Stage
@@ -107,6 +108,9 @@ INTERRUPTED = "[interrupted]"
 CUT_SHORT_MARKS = {"length": "[cut off: too long]", "content_filter": "[cut off by a content filter]"}
 """Suffixes of messages that the model ended early, by the reasons of their turns."""
 
+ABOUT_IMAGE_TOKENS = 1000
+"""Cautious estimate of the tokens of one image."""
+
 CountTokens = Callable[[str], int]
 
 
@@ -131,6 +135,7 @@ class History:
         *,
         count_tokens: CountTokens = about_tokens,
         mark: str | None = INTERRUPTED,
+        attachments: bool = False,
     ) -> list[Message]:
         """Return the messages for a chat-completions call, the user's input last.
 
@@ -140,14 +145,16 @@ class History:
             count_tokens: Counts the tokens of a text. The default is an estimate from its length.
             mark: Suffix of an answer that was not heard to its end, and the whole message if nothing
                 was heard. None leaves such answers unmarked.
+            attachments: Whether inputs with files have a list of parts as `content`, with images as
+                `image_url` and other files as `file`. Otherwise their text names the files.
 
         User and assistant alternate, as strict chat templates require: every turn ends with an
         assistant message, which is `[no text]` if the turn had no text.
         """
-        own: Message = {"role": "user", "content": self._own.input.text}
+        own: Message = user_message(self._own.input, attachments)
         room = None if max_tokens is None else max_tokens - _cost([own], count_tokens)
         exchanges: list[list[Message]] = []
-        before = (exchange_messages(turn, mark) for turn in reversed(self._before()))
+        before = (exchange_messages(turn, mark, attachments) for turn in reversed(self._before()))
         for exchange in chain(before, reversed(_exchanges(self._seed))):
             if room is not None:
                 room -= _cost(exchange, count_tokens)
@@ -187,7 +194,7 @@ def conversation(turns: Iterable[TurnRecord], mark: str | None = INTERRUPTED) ->
     ]
 
 
-def exchange_messages(turn: TurnRecord, mark: str | None) -> list[Message]:
+def exchange_messages(turn: TurnRecord, mark: str | None, attachments: bool = False) -> list[Message]:
     """Return the messages of one turn: input, tool calls, results, heard text.
 
     Other lanes than the main lane contribute their tool calls, unless the turn was completed: then its
@@ -197,7 +204,7 @@ def exchange_messages(turn: TurnRecord, mark: str | None) -> list[Message]:
     text = turn.heard_position.heard(lane).text
     ended = turn.fold.ended
     cut = len(text) < len(whole_text(lane)) or ended is None or ended.status != "completed"
-    messages: list[Message] = [{"role": "user", "content": turn.input.text}]
+    messages: list[Message] = [user_message(turn.input, attachments)]
     written = 0
     step: list[ToolState] = []
     for tool in lane.tools.values():
@@ -273,9 +280,46 @@ def _result_of(turn: TurnRecord, tool: ToolState) -> Message:
 def _cost(messages: Sequence[Message], count_tokens: CountTokens) -> int:
     # The usual chat templates take four tokens for the frame of a message.
     return sum(
-        4 + count_tokens(message.get("content") or "") + sum(
+        4 + _content_cost(message.get("content") or "", count_tokens) + sum(
             count_tokens(call["function"]["name"] + call["function"]["arguments"])
             for call in message.get("tool_calls", ())
         )
         for message in messages
     )  # fmt: skip
+
+
+def _content_cost(content: str | list[dict[str, Any]], count_tokens: CountTokens) -> int:
+    if isinstance(content, str):
+        return count_tokens(content)
+    return sum(
+        count_tokens(part["text"]) if part["type"] == "text" else ABOUT_IMAGE_TOKENS for part in content
+    )
+
+
+def user_message(asked: InputText, files: bool) -> dict[str, Any]:
+    """Return the message of an input, in the form of chat completions.
+
+    Args:
+        asked: The input.
+        files: Whether it has the content of the attachments. Otherwise, or without their content, a
+            line of its text names each.
+    """
+    if not asked.attachments:
+        return {"role": "user", "content": asked.text}
+    named = [one for one in asked.attachments if not files or not one.data]
+    text = "\n".join([asked.text, *(f"[attached: {_name(one)}]" for one in named)]).strip("\n")
+    if not files or len(named) == len(asked.attachments):
+        return {"role": "user", "content": text}
+    parts: list[dict[str, Any]] = [{"type": "text", "text": text}] if text else []
+    return {"role": "user", "content": parts + [_part(one) for one in asked.attachments if one.data]}
+
+
+def _name(one: Attachment) -> str:
+    return f"{one.name}, {one.media_type}" if one.name else one.media_type
+
+
+def _part(one: Attachment) -> dict[str, Any]:
+    url = f"data:{one.media_type};base64,{b64encode(one.data).decode()}"
+    if one.media_type.startswith("image/"):
+        return {"type": "image_url", "image_url": {"url": url}}
+    return {"type": "file", "file": {"filename": one.name or "file", "file_data": url}}

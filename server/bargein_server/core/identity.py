@@ -8,6 +8,7 @@ can resume when `session.opened` was lost.
 from __future__ import annotations
 
 import hmac
+from collections.abc import Sequence
 from hashlib import sha256
 
 from bargein_protocol import (
@@ -34,9 +35,10 @@ class Identity:
         confirmed: Whether the previous token is void: a frame has shown that the client has the current one.
     """
 
-    __slots__ = ("_current", "_previous", "_previous_until", "confirmed", "session_id")
+    __slots__ = ("_attachments", "_current", "_previous", "_previous_until", "confirmed", "session_id")
 
-    def __init__(self, session_id: SessionId) -> None:
+    def __init__(self, session_id: SessionId, attachments: Sequence[str] = ()) -> None:
+        self._attachments = attachments  # media types of the files that the agent takes
         self.session_id = session_id
         self.confirmed = True
         self._current = b""
@@ -79,7 +81,7 @@ class Identity:
             reason=reason,
             turn_id=turn_id,
             heartbeat_ms=int(settings.heartbeat_s * 1000),
-            limits=limits_of(settings),
+            limits=limits_of(settings, self._attachments),
             audio=audio,
         )
 
@@ -118,8 +120,11 @@ def _digest(token: Token) -> bytes:
     return sha256(token.encode()).digest()
 
 
-def limits_of(settings: Settings) -> Limits:
+def limits_of(settings: Settings, attachments: Sequence[str]) -> Limits:
     """Return the limits that a client is told with its session."""
     return Limits(
-        frame_bytes=settings.max_frame_bytes, pending=MAX_PENDING, queued=settings.max_queued_inputs
+        frame_bytes=settings.max_frame_bytes,
+        pending=MAX_PENDING,
+        queued=settings.max_queued_inputs,
+        attachments=list(attachments),
     )

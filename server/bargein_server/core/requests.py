@@ -55,8 +55,10 @@ from bargein_protocol.errors import (
     UNKNOWN_CALL,
     UNKNOWN_TURN,
     UNSUPPORTED,
+    UNSUPPORTED_ATTACHMENT,
     Action,
 )
+from bargein_protocol.media_types import are_taken
 from bargein_protocol.types import MAX_KEYS
 
 from . import CloseConnection, Expire
@@ -142,30 +144,27 @@ class Requests:
         closed: Whether the session has ended for good.
         draining: Whether the server stops; then inputs are rejected.
         ear: Takes input audio; None in a session that has never had any.
+        attachments: Media types of the files that the agent takes.
     """
 
     __slots__ = (
-        "_early",
-        "_replies",
-        "_sequencer",
-        "_sizes",
-        "_tools",
-        "_turns",
-        "closed",
-        "draining",
-        "ear",
-        "kept_bytes",
-        "metadata",
+        "_early", "_replies", "_sequencer", "_sizes", "_tools", "_turns", "attachments", "closed", "draining",
+        "ear", "kept_bytes", "metadata",
     )  # fmt: skip
 
     def __init__(
-        self, sequencer: Sequencer, turns: TurnScheduler, tools: ToolLedger, replies: ReplyCache
+        self,
+        sequencer: Sequencer,
+        turns: TurnScheduler,
+        tools: ToolLedger,
+        replies: ReplyCache,
+        attachments: Sequence[str] = (),
     ) -> None:
+        self.attachments = attachments
         self.metadata: dict[str, Any] = {}
         self.kept_bytes = 0
         self._sizes: dict[str, tuple[int, int]] | None = None  # of the values: in JSON, and in memory
-        self.closed = False
-        self.draining = False
+        self.closed = self.draining = False
         self.ear: Ear | None = None
         self._sequencer = sequencer
         self._turns = turns
@@ -199,13 +198,13 @@ class Requests:
 
     def ask(self, event: InputText) -> None:
         """Ask for a turn with an input of a client, or with its transcribed speech."""
-        answer_before = self._replies.again(event.id)
-        if answer_before is not None:
+        if (answer_before := self._replies.again(event.id)) is not None:
             self._answer_again(event.id, answer_before, InputAnswer)
             return
         early = self._early.pop(event.id, None)
-        if self.draining:
-            self.reject(event.id, SHUTTING_DOWN)
+        unwanted = event.attachments is not None and not are_taken(event.attachments, self.attachments)
+        if self.draining or unwanted:
+            self.reject(event.id, UNSUPPORTED_ATTACHMENT if unwanted else SHUTTING_DOWN)
             return
         if early is not None:
             answer = self._turns.accept_cancelled(event, interrupted_by(early))
@@ -216,8 +215,7 @@ class Requests:
             self._sequencer.answer(answer)
 
     def _on_interrupt(self, event: Interrupt) -> None:
-        answer_before = self._replies.again(event.id)
-        if answer_before is not None:
+        if (answer_before := self._replies.again(event.id)) is not None:
             self._answer_again(event.id, answer_before, InterruptResult)
             return
         turns, turn = self._turns, None
@@ -325,8 +323,7 @@ class Requests:
             self.error(UNKNOWN_CALL, UNKNOWN_CALL.reason, event.call_id)
 
     def _on_rewind(self, event: SessionRewind) -> None:
-        answer_before = self._replies.again(event.id)
-        if answer_before is not None:
+        if (answer_before := self._replies.again(event.id)) is not None:
             self._answer_again(event.id, answer_before, SessionRewound)
             return
         turn = self._turns.turns.get(event.turn_id)

@@ -69,9 +69,9 @@ class Session:
         new_turn_id: Returns ids that are unique in the session.
         now: The time, in seconds, of any monotonic clock.
         observer: Is notified of turns, requests and answers.
-        changed: Called when a store has something to write, with whether it binds (`change_log`); None
-            without a store.
+        changed: Called with whether it binds when a store has something to write; None without a store.
         support: Audio that the server can take and make.
+        attachments: Media types of the files that the agent takes.
 
     Attributes:
         audio: Its audio, and its ear.
@@ -97,8 +97,9 @@ class Session:
         observer: Observer = NO_OBSERVER,
         changed: Callable[[bool], None] | None = None,
         support: AudioSupport = NO_EARS,
+        attachments: Sequence[str] = (),
     ) -> None:
-        self.identity = Identity(session_id)
+        self.identity = Identity(session_id, attachments)
         self._settings = settings
         self._changes = changes = None if changed is None else ChangeLog(changed)
         self._sequencer = Sequencer(epoch, log, codec, observer, changes)
@@ -106,7 +107,7 @@ class Session:
         replies = ReplyCache(changes)
         self.output = OutputPump(self._sequencer, self._turns, replies)
         self.tools = ToolLedger(self._turns)
-        self._requests = Requests(self._sequencer, self._turns, self.tools, replies)
+        self._requests = Requests(self._sequencer, self._turns, self.tools, replies, attachments)
         self.side_channel = SideChannel(self._sequencer, self._turns, self._requests, self.output)
         self._liveness = Liveness(self._sequencer, self._turns, settings, now)
         self.outside = OutsideClient(self._sequencer, self._turns, replies, self.output, self._liveness)
@@ -346,8 +347,7 @@ class Session:
 
     def commands(self) -> list[Command]:
         """Return and forget the commands for the host, in order."""
-        commands = self._turns.commands
-        if commands:
+        if commands := self._turns.commands:
             self._turns.commands = []
         return commands
 

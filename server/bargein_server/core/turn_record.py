@@ -28,6 +28,7 @@ from bargein_protocol import (
     TurnStatus,
     Usage,
 )
+from bargein_protocol.media_types import attached_bytes
 from bargein_protocol.types import MAX_INT
 
 from .heard_position import HeardPosition
@@ -194,8 +195,18 @@ class TurnRecord(Struct, gc=False, eq=False):
 
     @property
     def input_bytes(self) -> int:
-        """Size of the input while it waits: of its text and its encoded metadata."""
-        return sys.getsizeof(self.input.text) + len(self._metadata)
+        """Size of the input while it waits: of its text, its encoded metadata and its files."""
+        size = sys.getsizeof(self.input.text) + len(self._metadata)
+        return size + attached_bytes(self.input) if self.input.attachments else size
+
+    def forget_files(self) -> bool:
+        """Drop the content of an ended turn's files, if any; their names and types stay."""
+        if not attached_bytes(self.input):
+            return False
+        files = [replace(one, data=b"") for one in self.input.attachments or ()]
+        self.input = replace(self.input, attachments=files)
+        self.kept_bytes = record_size(self)
+        return True
 
     def drop_metadata(self) -> None:
         """Forget the input's metadata, because no agent reads it any more."""
@@ -368,6 +379,11 @@ class TurnRecord(Struct, gc=False, eq=False):
 
 def _fits(before: str, after: str) -> bool:
     return len(before) + len(after) <= JOINED_TEXT
+
+
+def first_to_shrink(turns: Sequence[TurnRecord]) -> TurnRecord | None:
+    """Return the turn that gives way when a history is too long: files do before exchanges."""
+    return next((turn for turn in turns if attached_bytes(turn.input)), turns[0] if turns else None)
 
 
 def record_size(turn: TurnRecord) -> int:

@@ -37,7 +37,7 @@ from .lifecycle import Effect, Event, Stage
 from .observer import NO_OBSERVER, Observer
 from .sequencer import Sequencer
 from .turn_limiter import Permit
-from .turn_record import CLIENT_GONE, REWOUND, SUPERSEDED, Ending, TurnRecord, record_size
+from .turn_record import CLIENT_GONE, REWOUND, SUPERSEDED, Ending, TurnRecord, first_to_shrink, record_size
 
 E = TypeVar("E", bound=TurnEvent)
 InputAnswer = InputAccepted | InputQueued | InputRejected
@@ -375,25 +375,24 @@ class TurnScheduler:
         ended.drop_metadata()
         ended.kept_bytes = record_size(ended)
         self._kept += ended.kept_bytes
-        while self._too_many():
+        most_turns, most_chars = self._settings.max_history_turns, self._settings.max_history_chars
+        while len(self.turns) > most_turns or self._kept > most_chars:
             # A turn that has waited for long may stand before others that can be dropped. A turn that is
             # cleaning up still reads its history, or the host has not even started it.
-            turn = next((turn for turn in self.turns.values() if self._is_droppable(turn, ended)), None)
+            over = [turn for turn in self.turns.values() if turn.stage is Stage.ENDED and turn is not ended]
+            turn = first_to_shrink([turn for turn in over if turn.id not in self._cleaning])
             if turn is None:
                 break
             self._kept -= turn.kept_bytes
+            if turn.forget_files():
+                self._kept += turn.kept_bytes
+                self.touched(turn.id)
+                continue
             del self.turns[turn.id]
             if self.by_input.get(turn.input.id) is turn:  # another turn may have reused the id
                 del self.by_input[turn.input.id]
             if self._sequencer.changes is not None:
                 self._sequencer.changes.forget(turn.id)
-
-    def _is_droppable(self, turn: TurnRecord, ended: TurnRecord) -> bool:
-        return turn.stage is Stage.ENDED and turn is not ended and turn.id not in self._cleaning
-
-    def _too_many(self) -> bool:
-        limits = self._settings
-        return len(self.turns) > limits.max_history_turns or self._kept > limits.max_history_chars
 
 
 def _rejected(event: InputText, code: Code, retry_after_ms: int | None = None) -> InputRejected:

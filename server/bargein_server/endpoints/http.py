@@ -43,6 +43,7 @@ async def start_turn(call: Call) -> None:
         text=asked.text,
         on_busy=asked.on_busy,
         metadata=asked.metadata,
+        attachments=asked.attachments,
     )
     opening = SessionOpen(
         resume=asked.resume,

@@ -32,6 +32,7 @@ from .conversations import MAX_LISTED, Conversations, Messages
 
 Schema = dict[str, Any]
 
+BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 REF = "#/components/schemas/{name}"
 
 
@@ -42,6 +43,9 @@ def schemas_of(types: Iterable[Any]) -> tuple[list[Schema], dict[str, Schema]]:
         # The first line of a docstring is the description; the rest is for readers of the code.
         if "description" in part:
             part["description"] = part["description"].partition("\n")[0]
+        for each in part.get("properties", {}).values():
+            if each.get("contentEncoding") == "base64":
+                each["pattern"] = BASE64
     return list(wanted), dict(sorted(parts.items()))
 
 

@@ -21,7 +21,7 @@ from bargein_protocol import (
     Token,
 )
 
-from ..agent import Agent
+from ..agent import Agent, attachments_taken
 from ..core.principal import Principal, id_of, known_as
 from ..core.records import Head
 from ..core.replay_log import MemoryLog
@@ -105,7 +105,7 @@ class SessionRegistry:
         elsewhere: Elsewhere | None = None,
         voice: VoiceParts | None = None,
     ) -> None:
-        self.agent = agent
+        self.agent, self._attachments = agent, attachments_taken(agent)
         self.settings = settings
         self.telemetry = telemetry
         self.loop = asyncio.get_running_loop()
@@ -338,6 +338,7 @@ class SessionRegistry:
             telemetry,
             lease.changed if lease is not None else None,
             self.ears.support if self.ears is not None else NO_EARS,
+            attachments=self._attachments,
         )
         if self.draining:
             core.shut_down(now)  # rejects inputs with `shutting_down`, as every session does
@@ -348,8 +349,7 @@ class SessionRegistry:
         self.loop.call_soon(self._admit, session_id)
 
     def _admit(self, session_id: SessionId) -> None:
-        host = self._hosts.get(session_id)
-        if host is not None:
+        if (host := self._hosts.get(session_id)) is not None:
             host.act(host.core.admitted)
 
     def http_client(self) -> httpx2.AsyncClient:
