@@ -91,9 +91,10 @@ async def test_steps_are_folded_and_fill(browser: Browser) -> None:
     """The summary shows the last step; the open list shows all steps."""
     async with serving(demo) as server, person(browser, server.port) as chat:
         turn = await chat.say("hello")
-        await turn.locator(".now", has_text="Answering").wait_for()
+        await turn.locator("summary").wait_for()
         assert await turn.locator(".thinking ol").is_hidden()
         await turn.locator("summary").click()
+        await turn.locator(".call .head", has_text="300 ms").wait_for()
         steps = await turn.locator(".step").all_inner_texts()
         assert any("Reading what you said" in step for step in steps)
         assert any("side by side" in step for step in steps)

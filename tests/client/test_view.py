@@ -135,6 +135,28 @@ def test_a_lane_that_has_stopped_in_mid_sentence_gives_way() -> None:
     assert paper.answer.startswith("no end\n0 1 2 ")
 
 
+def test_a_line_waits_for_the_end_of_the_sentence() -> None:
+    """A tool that ends while the answer is written does not cut it."""
+    paper = Paper()
+    view = TurnView(paper)
+    view.show(text(3, T, "one "))
+    view.show(bp.ToolResult(seq=bp.Seq(5), turn_id=T, call_id=C, status="completed"))
+    assert paper.lines == []
+    view.show(text(6, T, "two. "))
+    assert paper.lines == ["a tool: done"]
+    view.show(text(7, T, "Three"))
+    view.show(bp.ToolResult(seq=bp.Seq(8), turn_id=T, call_id=C, status="failed"))
+    view.show(ended(9, T))
+    assert paper.lines == ["a tool: done", "a tool: failed"]
+
+
+def test_text_before_a_call_is_ended() -> None:
+    """The result does not wait for a sentence that its step has left open."""
+    result = bp.ToolResult(seq=bp.Seq(5), turn_id=T, call_id=C, status="completed")
+    call = bp.ToolCall(seq=bp.Seq(4), turn_id=T, call_id=C, name="look")
+    assert shown(text(3, T, "Let me look "), call, result).lines == ["look: done"]
+
+
 def test_a_line_of_another_lane_waits() -> None:
     """The result of a tool does not cut the sentence of a parallel lane."""
     done = bp.ToolResult(seq=bp.Seq(5), turn_id=T, call_id=C, source="b", status="completed")

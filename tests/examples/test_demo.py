@@ -61,6 +61,19 @@ async def test_words_that_it_knows(asked: str, answer: str) -> None:
     assert [event for event in line.events if isinstance(event, ToolResult)]
 
 
+@pytest.mark.parametrize("asked", ["story", "help", "format", "count", "legal", "anything"])
+async def test_the_first_word_comes_within_100_ms(asked: str) -> None:
+    """The look-ups run beside the answer, and end before the turn does."""
+    line = Line(serve(demo))
+    line.ask(asked)
+    begun = asyncio.get_running_loop().time()
+    await until_event(line, TextDelta)
+    assert asyncio.get_running_loop().time() - begun <= 0.1
+    if asked == "format":
+        await until_ended(line)
+        assert [event.status for event in line.events if isinstance(event, ToolResult)] == ["completed"] * 3
+
+
 def test_every_word_is_told() -> None:
     """The help names all scenes, and a suggestion leads to each."""
     for word in SCENES:

@@ -230,7 +230,6 @@ async def demo(turn: Turn) -> AsyncIterator[Output]:
     """Answer in the way that the input asks for."""
     asked = turn.text.lower()
     yield turn.status("Reading what you said", "eye")
-    await asyncio.sleep(0.2)
     cut = _last_heard_words(turn)
     if cut:
         yield turn.thought(f"I was cut off after \u201c{cut}\u201d. ")
@@ -249,10 +248,11 @@ async def demo(turn: Turn) -> AsyncIterator[Output]:
         return
     yield turn.thought("Let me look a few things up side by side. ")
     yield turn.status("Looking things up", "search")
-    await asyncio.gather(*(_look_up(turn, name, seconds, find) for name, seconds, find in _LOOK_UPS))
-    yield turn.status("Answering", "speech")
+    # Beside the answer, whose first word does not wait for them.
+    look_ups = [turn.spawn(_look_up(turn, name, seconds, find)) for name, seconds, find in _LOOK_UPS]
     async for word in spoken(_answer(turn, asked, cut)):
         yield word
+    await asyncio.gather(*look_ups)
     yield turn.data("suggestions", SUGGESTIONS)
 
 

@@ -32,13 +32,15 @@ class LaneOrder:
     """Shows the output of one lane at a time, so that none is cut in mid-sentence.
 
     The lane that is shown gives way to the one that has waited longest: at the end of a line, at the end of
-    a sentence after `PATIENCE` pieces of others, and anywhere after `LONGEST_WAIT`.
+    a sentence after `PATIENCE` pieces of others, and anywhere after `LONGEST_WAIT`. A line of its own
+    waits for the end of the sentence, too.
     """
 
     def __init__(self) -> None:
         self._lane: str | None = None
         self._tail = ""  # the end of the text of the lane that is shown
         self._waiting: dict[str, list[Piece]] = {}
+        self._lines: list[Piece] = []
         self._waited = 0
 
     def add(self, piece: Piece) -> None:
@@ -52,19 +54,28 @@ class LaneOrder:
         while self._waiting and self._gives_way():
             self._next()
 
+    def pause(self, source: str) -> None:
+        """Take the text of a lane as ended, although its sentence is not."""
+        if source == self._lane:
+            self._tail = ""
+            self._show_lines()
+
     def flush(self) -> None:
         """Show everything that waits."""
+        self._show_lines()
         while self._waiting:
             self._next()
 
     def _gives_way(self) -> bool:
         if not self._tail or self._tail.endswith("\n"):
             return True
-        if self._waited >= PATIENCE and _SENTENCE_END.search(self._tail):
-            return True
-        return self._waited >= LONGEST_WAIT
+        return self._waited >= (LONGEST_WAIT if self._in_sentence() else PATIENCE)
+
+    def _in_sentence(self) -> bool:
+        return not (not self._tail or self._tail.endswith("\n") or _SENTENCE_END.search(self._tail))
 
     def _next(self) -> None:
+        self._show_lines()
         self._lane = next(iter(self._waiting))
         pieces = self._waiting.pop(self._lane)
         self._tail, self._waited = "", sum(map(len, self._waiting.values()))
@@ -72,5 +83,16 @@ class LaneOrder:
             self._show(piece)
 
     def _show(self, piece: Piece) -> None:
+        if piece.text is None and self._in_sentence():
+            self._lines.append(piece)
+            return
         piece.show()
         self._tail = "" if piece.text is None else (self._tail + piece.text)[-16:]
+        if self._lines and not self._in_sentence():
+            self._show_lines()
+
+    def _show_lines(self) -> None:
+        lines, self._lines = self._lines, []
+        for piece in lines:
+            piece.show()
+            self._tail = ""

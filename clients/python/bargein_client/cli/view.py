@@ -79,6 +79,7 @@ class TurnView:
     def _tool(self, event: SessionEvent) -> None:
         if isinstance(event, bp.ToolCall):
             self._tools[event.call_id] = event.name
+            self._order.pause(event.source)  # a model calls tools behind its text
         elif isinstance(event, bp.ToolConfirm):
             self._order.flush()  # the question that follows stands below all output
             self._screen.end_line()
