@@ -18,6 +18,7 @@ from bargein_protocol import (
     InterruptId,
     Seq,
     ServerEvent,
+    SessionAudio,
     SessionClose,
     SessionOpen,
     TurnEvent,
@@ -126,6 +127,16 @@ class RealtimeConnection(Connection):
     def act(self, event: ClientEvent) -> None:
         """Give an event to the session."""
         self.take(event)
+
+    @property
+    def hears(self) -> bool:
+        """Whether the server listens and speaks."""
+        return self._registry.ears is not None
+
+    def negotiate(self, asked: SessionAudio) -> SessionAudio | None:
+        """Set the audio of the session; return what is granted."""
+        host = self._host
+        return None if host is None else host.act(host.core.audio.open, asked)
 
     def seed(self, messages: list[Message]) -> None:
         """Set the messages before the first turn."""

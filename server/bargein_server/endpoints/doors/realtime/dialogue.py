@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from bargein_protocol import (
     CallId,
-    ClientEvent,
+    InputCommit,
     InputId,
     InputText,
     Interrupt,
@@ -34,8 +34,14 @@ from ....core.history import Message
 from .items import Items, NoSuchItem
 from .requests import BadRequest, checked_item, checked_session, messages_of, text_of
 from .response import Response
-from .shapes import JsonMap, default_session, error_object, merged, new_id
+from .shapes import SPEAKING, JsonMap, default_session, error_object, merged, new_id
+from .speech import Ears, Speech
 from .turns import RunningTurn
+
+MAX_TURNS = 500
+"""Older turns cannot be dropped or truncated any more."""
+MAX_OPEN = 8
+"""Turns that may still get events: the current one, and those that it has superseded."""
 
 NOT_ACTIVE = "response_cancel_not_active"
 ACTIVE = "conversation_already_has_active_response"
@@ -43,15 +49,11 @@ NO_ITEM = "item_retrieve_invalid_item_id"
 DUPLICATE = "item_create_duplicate_item_id"
 
 
-class Port(Protocol):
+class Port(Ears, Protocol):
     """The connection of a dialogue, and the session behind it."""
 
     def send(self, event: JsonMap) -> None:
         """Send an event to the client."""
-        ...
-
-    def act(self, event: ClientEvent) -> None:
-        """Give an event to the session; its answers come before this returns, or later."""
         ...
 
     def seed(self, messages: list[Message]) -> None:
@@ -84,6 +86,7 @@ class Dialogue:
         self._numbers = count(1)
         self._turn: RunningTurn | None = None
         self._asides: list[RunningTurn] = []
+        self._speech = Speech(port, self.items, self._emit, self._said)
         self._unasked: list[str] = []  # ids of items since the last turn
         self._asked: list[tuple[RunningTurn, list[str]]] = []  # turns, with the ids of their user items
         self._handlers: dict[str, Callable[[JsonMap], None]] = {
@@ -94,16 +97,17 @@ class Dialogue:
             "conversation.item.truncate": self._truncate_item,
             "response.create": self._create_response,
             "response.cancel": self._cancel,
-            "input_audio_buffer.append": self._no_ears,
-            "input_audio_buffer.commit": self._no_ears,
-            "input_audio_buffer.clear": self._clear_audio,
+            "input_audio_buffer.append": self._speech.append,
+            "input_audio_buffer.commit": lambda event: self._speech.commit(),
+            "input_audio_buffer.clear": lambda event: self._speech.clear(),
             "output_audio_buffer.clear": self._ignore,
         }
 
     def start(self, patch: JsonMap | None = None) -> None:
         """Send `session.created`, after a configuration that came with the client's key."""
-        if patch:
-            self._configure(patch)
+        if self._port.hears:
+            self.session = merged(self.session, SPEAKING)
+        self._configure(patch or {})
         self._emit("session.created", session=self.session)
 
     # --- from the client -------------------------------------------------------------------------
@@ -130,8 +134,7 @@ class Dialogue:
         self.session = {**merged(self.session, patch), **fixed}
         if isinstance(patch.get("model"), str):
             self.session["model"] = patch["model"]
-        self.session["output_modalities"] = ["text"]
-        self.session["audio"]["input"]["turn_detection"] = None
+        self._speech.configure(self.session)
         self._publish()
 
     def _publish(self) -> None:
@@ -257,9 +260,18 @@ class Dialogue:
         text = "\n".join(str(message["content"]) for message in messages[question:])
         user_items = [item["id"] for item in self._new_items() if item.get("role") == "user"]
         self._unasked.clear()
-        turn = self._turn = RunningTurn(InputId(new_id("in")), self._response(options))
+        turn = RunningTurn(InputId(new_id("in")), self._response(options))
+        self._begin(turn, user_items)
+        if self._speech.pending and not text:
+            self._speech.pending = False
+            self._port.act(InputCommit(id=turn.input_id))
+        else:
+            self._port.act(self._question(turn.input_id, text, options))
+
+    def _begin(self, turn: RunningTurn, user_items: list[str]) -> None:
+        self._turn = turn
         self._asked.append((turn, user_items))
-        self._port.act(self._question(turn.input_id, text, options))
+        del self._asked[:-MAX_TURNS]
 
     def _question(self, input_id: InputId, text: str, options: Mapping[str, Any]) -> InputText:
         chosen = {name: options[name] for name in ("instructions", "tools") if name in options}
@@ -332,13 +344,12 @@ class Dialogue:
 
     # --- sound -----------------------------------------------------------------------------------
 
-    def _no_ears(self, event: JsonMap) -> None:
-        """Ignore sound; a commit has nothing to commit."""
-        if event.get("type") == "input_audio_buffer.commit":
-            raise BadRequest("input_audio_buffer_commit_empty", "this server does not listen: send text")
-
-    def _clear_audio(self, event: JsonMap) -> None:
-        self._emit("input_audio_buffer.cleared")
+    def _said(self, item_id: str, input_id: InputId | None) -> None:
+        """Take what was said: the input of a turn that begins by itself, or of the next response."""
+        if input_id is None:
+            self._unasked.append(item_id)
+            return
+        self._begin(RunningTurn(input_id, self._response({})), [item_id])
 
     def _ignore(self, event: JsonMap) -> None:
         pass
@@ -347,9 +358,13 @@ class Dialogue:
 
     def take(self, event: ServerEvent) -> None:
         """Take an event of the session."""
-        turn = self._turn
-        if turn is not None and _is_of(event, turn) and turn.take(event):
-            turn.go_on(self._response({}))
+        if self._speech.take(event):
+            return
+        for turn, _ in reversed(self._asked[-MAX_OPEN:]):
+            if _is_of(event, turn):
+                if turn.take(event):
+                    turn.go_on(self._response({}))
+                return
 
     def _emit(self, kind: str, **fields: Any) -> None:
         self._port.send({"type": kind, "event_id": f"event_{next(self._numbers)}", **fields})

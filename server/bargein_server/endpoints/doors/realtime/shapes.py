@@ -19,13 +19,32 @@ FORMATS = ("audio/pcm", "audio/pcmu", "audio/pcma")
 IN_PROGRESS, COMPLETED, INCOMPLETE = "in_progress", "completed", "incomplete"
 
 
+SPEAKING: JsonMap = {
+    "output_modalities": ["audio"],
+    "audio": {
+        "input": {
+            "turn_detection": {
+                "type": "server_vad",
+                "threshold": 0.5,
+                "prefix_padding_ms": 300,
+                "silence_duration_ms": 500,
+                "idle_timeout_ms": None,
+                "create_response": True,
+                "interrupt_response": True,
+            }
+        }
+    },
+}
+"""Configuration of a fresh session on a server that hears."""
+
+
 def new_id(prefix: str) -> str:
     """Return a new id, such as `item_…`."""
     return f"{prefix}_{secrets.token_hex(10)}"
 
 
 def default_session(session_id: str, model: str) -> JsonMap:
-    """Return the configuration of a fresh session.
+    """Return the configuration of a fresh session without sound.
 
     Turn detection is null: a server that does not listen must not be taken for one that interrupts by voice.
     """

@@ -1,0 +1,244 @@
+"""Sound of a Realtime session: its configuration, the client's buffer, and what was said in it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from bargein_protocol import (
+    AudioFormat,
+    ClientEvent,
+    InputAudio,
+    InputClear,
+    InputId,
+    ServerEvent,
+    SessionAudio,
+    SpeechStarted,
+    SpeechStopped,
+    TranscriptDelta,
+    TranscriptDone,
+    TurnDetection,
+)
+from bargein_protocol.audio import MAX_AUDIO_MS
+
+from .items import Items
+from .requests import BadRequest
+from .shapes import COMPLETED, JsonMap, new_id
+
+_FORMATS = {
+    "audio/pcm": AudioFormat(encoding="pcm16", rate=24_000),
+    "audio/pcmu": AudioFormat(encoding="mulaw", rate=8_000),
+}
+_EAGERNESS_MS = {"low": 1000, "medium": 500, "auto": 500, "high": 300}
+"""Silence that ends the speech, by the eagerness of `semantic_vad`."""
+
+
+class Ears(Protocol):
+    """The part of the connection that hears."""
+
+    @property
+    def hears(self) -> bool:
+        """Whether the server listens and speaks."""
+        ...
+
+    def act(self, event: ClientEvent) -> None:
+        """Give an event to the session."""
+        ...
+
+    def negotiate(self, asked: SessionAudio) -> SessionAudio | None:
+        """Set the audio of the session; return what is granted."""
+        ...
+
+
+class Speech:
+    """Sound of one session.
+
+    Args:
+        ears: The connection.
+        items: The items of the conversation.
+        emit: Sends an event: its type, and its fields by name.
+        said: Called with the id of an item that holds the user's words, and the input that they become; None
+            when the client is to ask for a response itself.
+
+    Attributes:
+        pending: Whether the client has committed sound that no response has answered.
+    """
+
+    def __init__(
+        self,
+        ears: Ears,
+        items: Items,
+        emit: Callable[..., None],
+        said: Callable[[str, InputId | None], None],
+    ) -> None:
+        self._ears = ears
+        self._items = items
+        self._emit = emit
+        self._said = said
+        self._item_id = new_id("item")
+        self._buffered = 0
+        self._transcribes = False
+        self._asked: SessionAudio | None = None
+        self._granted: SessionAudio | None = None
+        self._piece_bytes = _FORMATS["audio/pcm"].bytes_of(MAX_AUDIO_MS)
+        self._committed: str | None = None  # the item of a commit whose words are not known yet
+        self.pending = False
+
+    # --- configuration ---------------------------------------------------------------------------
+
+    def configure(self, session: JsonMap) -> None:
+        """Negotiate the sound of a configuration, and write into it what is granted.
+
+        Raises:
+            BadRequest: Its format is not supported.
+        """
+        given, taken = session["audio"]["input"], session["audio"]["output"]
+        if not self._ears.hears:
+            given["turn_detection"] = None
+            session["output_modalities"] = ["text"]
+            return
+        speaks = session["output_modalities"] != ["text"]
+        session["output_modalities"] = ["audio"] if speaks else ["text"]
+        form = _format(given["format"])
+        self._piece_bytes = form.bytes_of(MAX_AUDIO_MS)
+        asked = SessionAudio(
+            input=form,
+            output=_format(taken["format"]) if speaks else None,
+            turn_detection=_detection(given["turn_detection"]),
+        )
+        if asked != self._asked:
+            self._asked, self._granted = asked, self._ears.negotiate(asked)
+        if self._granted is None or self._granted.input is None:
+            given["turn_detection"] = None
+        self._transcribes = bool(given.get("transcription"))
+
+    # --- from the client -------------------------------------------------------------------------
+
+    def append(self, event: JsonMap) -> None:
+        """Take sound of the client."""
+        try:
+            audio = base64.b64decode(str(event.get("audio") or ""), validate=True)
+        except (binascii.Error, ValueError):
+            raise BadRequest("invalid_value", "expected audio in base64", "audio") from None
+        if not self._ears.hears:
+            return
+        self._buffered += len(audio)
+        for at in range(0, len(audio), self._piece_bytes):
+            self._ears.act(InputAudio(audio=audio[at : at + self._piece_bytes]))
+
+    def commit(self) -> None:
+        """Make an item of the sound since the last one; a response answers it.
+
+        Raises:
+            BadRequest: There is no sound.
+        """
+        if not self._buffered or not self._ears.hears:
+            text = "the buffer is empty" if self._ears.hears else "this server does not listen: send text"
+            raise BadRequest("input_audio_buffer_commit_empty", text)
+        self._buffered = 0
+        self.pending = True
+        self._add_item(None)
+
+    def clear(self) -> None:
+        """Forget the sound since the last item."""
+        self._buffered = 0
+        if self._ears.hears:
+            self._ears.act(InputClear())
+        self._emit("input_audio_buffer.cleared")
+
+    # --- from the session ------------------------------------------------------------------------
+
+    def take(self, event: ServerEvent) -> bool:
+        """Take an event of the session; return whether it was one about speech."""
+        if isinstance(event, SpeechStarted):
+            self._emit("input_audio_buffer.speech_started", item_id=self._item_id, audio_start_ms=event.at_ms)
+        elif isinstance(event, SpeechStopped):
+            self._emit("input_audio_buffer.speech_stopped", item_id=self._item_id, audio_end_ms=event.at_ms)
+        elif isinstance(event, TranscriptDelta):
+            if self._transcribes:
+                kind = "conversation.item.input_audio_transcription.delta"
+                self._emit(kind, item_id=self._item_id, content_index=0, delta=event.text)
+        elif isinstance(event, TranscriptDone):
+            self._transcribed(event)
+        else:
+            return False
+        return True
+
+    def _transcribed(self, event: TranscriptDone) -> None:
+        committed = self._committed
+        if committed is None:
+            if not event.text:
+                return  # a cough, or a word of agreement
+            self._buffered = 0
+            item_id = self._add_item(event.text)
+        else:
+            item_id, self._committed = committed, None
+            self._items.update(item_id, content=[{"type": "input_audio", "transcript": event.text}])
+        if self._transcribes:
+            self._emit(
+                "conversation.item.input_audio_transcription.completed",
+                item_id=item_id,
+                content_index=0,
+                transcript=event.text,
+                usage={"type": "duration", "seconds": 0},
+            )
+        if committed is None:
+            self._said(item_id, event.input_id)
+
+    def _add_item(self, transcript: str | None) -> str:
+        """Add the item of the user's words; return its id."""
+        item_id, self._item_id = self._item_id, new_id("item")
+        if transcript is None:
+            self._committed = item_id
+        item = {
+            "id": item_id,
+            "object": "realtime.item",
+            "type": "message",
+            "status": COMPLETED,
+            "role": "user",
+            "content": [{"type": "input_audio", "transcript": transcript}],
+        }
+        previous = self._items.add(item)
+        self._emit("input_audio_buffer.committed", previous_item_id=previous, item_id=item_id)
+        self._emit("conversation.item.added", previous_item_id=previous, item=item)
+        self._emit("conversation.item.done", previous_item_id=previous, item=item)
+        return item_id
+
+
+def _format(given: Mapping[str, Any]) -> AudioFormat:
+    kind = given.get("type")
+    if kind not in _FORMATS:
+        raise BadRequest("invalid_value", f"expected a format of {', '.join(_FORMATS)}", "session.audio")
+    return _FORMATS[kind]
+
+
+def _detection(given: Any) -> TurnDetection:
+    """Return the detection of a configuration; without one the client commits its sound itself."""
+    if not isinstance(given, Mapping):
+        return TurnDetection(type="none")
+    create = given.get("create_response", True) is not False
+    interrupt = given.get("interrupt_response", True) is not False
+    if given.get("type") == "semantic_vad":
+        silence_ms: Any = _EAGERNESS_MS.get(str(given.get("eagerness")), 500)
+        return TurnDetection(
+            silence_ms=silence_ms, create_turn=create is not False, interrupt=interrupt is not False
+        )
+    return TurnDetection(
+        silence_ms=_milliseconds(given, "silence_duration_ms"),
+        prefix_ms=_milliseconds(given, "prefix_padding_ms"),
+        threshold=_threshold(given),
+        create_turn=create,
+        interrupt=interrupt,
+    )
+
+
+def _milliseconds(given: Mapping[str, Any], name: str) -> int | None:
+    value = given.get(name)
+    return value if type(value) is int and value >= 0 else None
+
+
+def _threshold(given: Mapping[str, Any]) -> float | None:
+    value = given.get("threshold")
+    return float(value) if isinstance(value, (int, float)) and 0 <= value <= 1 else None
