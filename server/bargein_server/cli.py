@@ -55,22 +55,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(given)
     worker = worker_of(os.environ)
     try:
+        if options.workers > 1 and options.door:
+            raise SettingsError("sessions of doors are in one process: leave --workers or --door out")
         if options.workers > 1 and worker is None:
             sys.exit(_supervise(options, given))
         launcher = _launcher(options, worker)
     except (
-        NotSupported,
-        SettingsError,
-        NotAnAgent,
-        NotProtected,
-        NotInstalled,
-        AgentNotFound,
-        BadTokens,
-        BadOrigin,
-        BadRootPath,
-        BadStore,
-        VoiceOptionError,
-    ) as error:
+        NotSupported, SettingsError, NotAnAgent, NotProtected, NotInstalled, AgentNotFound,
+        BadTokens, BadOrigin, BadRootPath, BadStore, VoiceOptionError,
+    ) as error:  # fmt: skip
         parser.error(str(error))
     _configure_logging(options.log_level, options.log_format)
     try:

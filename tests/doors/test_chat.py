@@ -20,6 +20,7 @@ from live_server import Serving, serving
 from sse_client import http
 from waiting import until
 
+LOCATE: Any = {"type": "function", "function": {"name": "locate", "parameters": {"type": "object"}}}
 CHAT = {"X-OpenWebUI-Chat-Id": "chat-1"}
 
 
@@ -313,10 +314,12 @@ async def test_instructions_are_the_agents_to_use() -> None:
     async with client() as (_, openai_client):
         messages: list[Any] = [{"role": "system", "content": "Be kind."}, *said("brief")]
         answer = await openai_client.chat.completions.create(
-            model="play", messages=messages, user="ann", metadata={"plan": "free"}
+            model="play", messages=messages, user="ann", metadata={"plan": "free"}, tools=[LOCATE]
         )
         brief = json.loads(answer.choices[0].message.content or "")
-        assert brief == {"instructions": "Be kind.", "model": "play", "plan": "free", "user": "ann"}
+        assert brief == {
+            "instructions": "Be kind.", "model": "play", "plan": "free", "user": "ann", "tools": [LOCATE],
+        }  # fmt: skip
 
 
 async def test_parts_of_a_message_are_joined() -> None:

@@ -45,7 +45,7 @@ async def count(turn: Turn) -> AsyncIterator[Output]:
     while True:
         n += 1
         yield f"{n} "
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(0.01)
 
 
 async def recall(turn: Turn) -> AsyncIterator[Output]:

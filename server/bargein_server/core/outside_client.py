@@ -1,4 +1,4 @@
-"""Access to a session for clients whose protocol has neither cursors nor tokens.
+"""Access to a session for clients without cursors and tokens.
 
 Such a client sends the whole conversation with every request and reads one turn at a time. It attaches at
 the number before a turn's first event, so that the turn is replayed to it whole.
@@ -60,11 +60,11 @@ class OutsideClient:
         self.kept_bytes = 0
 
     def keep_idle(self) -> None:
-        """Keep the session for `idle_s` without its client, which has no token to resume it."""
+        """Keep the session for `idle_s` without its client."""
         self._liveness.resumes_late = True
 
     def align(self, seed: Sequence[Message], given: Sequence[str]) -> Alignment:
-        """Compare the session with the user's texts that a client has, oldest first.
+        """Compare the session with the user's texts that a client has.
 
         The session may have forgotten its oldest turns; the texts of the others decide.
 
@@ -97,13 +97,18 @@ class OutsideClient:
             if not turn.fold.dropped and (turn.fold.started or turn.stage is not Stage.ENDED)
         ]
 
+    def waits_for(self, call_id: str) -> bool:
+        """Return whether a call of the running turn waits for the client."""
+        turn = self._turns.current
+        return turn is not None and turn.calls is not None and turn.calls.waits_for(call_id)
+
     def start_of(self, input_id: InputId) -> Seq | None:
-        """Return the number before the first event of an input's turn, None for an unknown input."""
+        """Return the number before the first event of an input's turn, if any."""
         seq = self._replies.numbered(input_id)
         return None if seq is None else Seq(seq - 1)
 
     def attach(self, codec: Codec, after: Seq, now: float, hand_over: HandOver | None = None) -> None:
-        """Let a client drive the session from a number on, in place of the previous one, if any.
+        """Let a client drive the session from a number on.
 
         What was heard before stays as it is; what is replayed counts as heard. When the log does not reach
         back to the number, a snapshot of the turns comes first.

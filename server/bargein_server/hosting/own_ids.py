@@ -1,4 +1,4 @@
-"""Sessions by ids of the clients: conversations of protocols without session tokens.
+"""Sessions by ids of the clients, for protocols without session tokens.
 
 Such an id is unique for its principal, and so is the session. Without authentication all clients are one
 principal, so the id is the only secret: it must be as hard to guess as a token.
@@ -76,7 +76,9 @@ class OwnIds:
         self._create = create
 
     async def find(self, principal: str | None, own_id: str) -> SessionHost | None:
-        """Return the session of an id, from the store if need be; None for an id that has none.
+        """Return the session of an id, from the store if need be.
+
+        None for an id that has none.
 
         Raises:
             Unavailable: There is no room for it, or the store fails.
@@ -97,7 +99,7 @@ class OwnIds:
         return host
 
     async def open(self, principal: str | None, own_id: str, owner: str) -> SessionHost:
-        """Return the session of an id, a new one if need be, as one whose client is away.
+        """Return the session of an id, a new one if need be.
 
         Args:
             principal: The authenticated client; None without authentication.
@@ -108,9 +110,10 @@ class OwnIds:
             Unavailable: There is no room for it, or the store fails.
         """
         host = await self.find(principal, own_id)
-        return (
-            host if host is not None else self._new(principal, own_session_id(principal, own_id), owner, True)
-        )
+        if host is None:
+            host = self._new(principal, own_session_id(principal, own_id), owner, True)
+            host.core.outside.keep_idle()
+        return host
 
     def once(self, principal: str | None, own_id: str, owner: str) -> SessionHost:
         """Return a new session that no store keeps, for a single request.
@@ -125,7 +128,6 @@ class OwnIds:
             raise Unavailable(self._hosts.share_used(owner))
         host = self._create(JSON, known_as(principal), owner, kept, session_id)
         self._hosts.detached(host)
-        host.core.outside.keep_idle()
         return host
 
     def drive(

@@ -7,6 +7,7 @@ that is gone. It is never cut by a newer connection: it ends with the end of its
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,6 +40,8 @@ from .connection import Connection
 from .event_stream import HEADERS
 from .replayed_turn import events_of
 from .wires import TaskWire
+
+_COMMENT = ord(":")
 
 log = logging.getLogger("bargein.connection")
 
@@ -90,7 +93,10 @@ class EventWire:
         return self._below.writable
 
     def write(self, frames: Sequence[bytes]) -> None:
-        """Hand the events of frames over; never raises, because an agent may be in its callers."""
+        """Hand the events of frames over.
+
+        Never raises, because an agent may be in its callers.
+        """
         if self._broken:
             return
         try:
@@ -122,6 +128,9 @@ class TurnStream(Connection):
         input_id: The input of the turn.
         interrupts: Whether the client's leaving interrupts the turn. If not, the turn goes on as after a
             lost connection.
+
+    Attributes:
+        ended: Done when nothing more is written.
     """
 
     def __init__(
@@ -137,6 +146,7 @@ class TurnStream(Connection):
     ) -> None:
         super().__init__(EventWire(self._take, below, self._fail), MESSAGEPACK, registry, caller)
         self._stop_open_timer()
+        self.ended: asyncio.Future[None] = registry.loop.create_future()
         self._host = host
         self._below = below
         self._translator = translator
@@ -156,7 +166,7 @@ class TurnStream(Connection):
         return self._follower is not None
 
     def start(self, after: Seq) -> None:
-        """Read the session from a number on, such as `OutsideClient.start_of` returns."""
+        """Read the session from a number on (`OutsideClient.start_of`)."""
         assert self._host is not None
         self._seq = after
         turn = self._host.core.side_channel.turn_of(self._input_id)
@@ -258,6 +268,8 @@ class TurnStream(Connection):
 
     def _leave(self) -> None:
         self._beat.cancel()
+        if not self.ended.done():
+            self.ended.set_result(None)
         self._registry.streams.discard(self)
         host = self._host
         if host is not None:
@@ -301,15 +313,21 @@ class TurnStream(Connection):
 
 
 class ResponseWire(TaskWire):
-    """A `Wire` on the response to a request; frames leave while `run` is awaited.
+    """A `Wire` on the response to a request.
+
+    Frames leave while `run` is awaited.
 
     Args:
         send: The ASGI callable of the request.
+        frame: Form of a piece in the response, with `%s` in its place; comments stay as they are.
+        last: End of the response.
     """
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, frame: bytes = b"%s", last: bytes = b"") -> None:
         super().__init__()
         self._response = send
+        self._frame = frame
+        self._last = last
         self._start: Message | None = None
 
     async def run(self, stream: TurnStream, headers: Mapping[str, str], receive: Receive) -> None:
@@ -324,7 +342,8 @@ class ResponseWire(TaskWire):
 
     async def _send(self, frames: list[bytes]) -> None:
         await self._begin()
-        await self._response({"type": "http.response.body", "body": b"".join(frames), "more_body": True})
+        body = b"".join([piece if piece[0] == _COMMENT else self._frame % piece for piece in frames])
+        await self._response({"type": "http.response.body", "body": body, "more_body": True})
         self._sent(sum(map(len, frames)))
 
     async def _begin(self) -> None:
@@ -334,7 +353,7 @@ class ResponseWire(TaskWire):
 
     async def _send_close(self, code: Code) -> None:
         await self._begin()
-        await self._response({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._response({"type": "http.response.body", "body": self._last, "more_body": False})
 
 
 async def until_left(receive: Receive) -> None:

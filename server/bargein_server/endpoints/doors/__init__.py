@@ -1,1 +1,1 @@
-"""Doors: other protocols over the same sessions."""
+"""Other protocols over the same sessions. Internal."""

@@ -1,4 +1,4 @@
-"""Chat completions: OpenAI's API for every client that has a setting for its base URL.
+"""Chat completions: OpenAI's API for every client with a base URL.
 
 The API is stateless and has no interrupt: a client sends the whole conversation, and closes the request to
 stop an answer. With an id of the conversation in a header, one session is behind it, and its history has what
@@ -34,6 +34,7 @@ from .conversation import (
     open_session,
     session_headers,
     stream,
+    text_of,
     valid_messages,
 )
 from .whole import collect
@@ -41,7 +42,10 @@ from .whole import collect
 MODELS_PATH, CHAT_PATH = "/v1/models", "/v1/chat/completions"
 
 CONVERSATION_HEADERS = ("X-Conversation-Id", "X-OpenWebUI-Chat-Id", "X-LibreChat-Conversation-Id")
-"""Headers with the client's id of the conversation; the first that is present counts."""
+"""Headers with the client's id of the conversation.
+
+The first that is present counts.
+"""
 
 TASK = "### Task:"
 """Start of the prompts with which Open WebUI asks for titles, tags and follow-ups, under the chat's id."""
@@ -89,7 +93,7 @@ class ChatMessage(Struct):
 
     @property
     def text(self) -> str:
-        """Its text."""
+        """Text of the message."""
         return text_of(self.content)
 
 
@@ -100,11 +104,14 @@ class StreamOptions(Struct):
 
 
 class ChatRequest(Struct):
-    """Body of a request; other fields are ignored, because they are the agent's choice.
+    """Body of a request.
+
+    Other fields are ignored, because they are the agent's choice.
 
     Args:
         user: The client's name for its user, which the agent gets.
         metadata: Values for the agent, as in the API.
+        tools: Tools of the client, which an agent may allow.
     """
 
     messages: list[ChatMessage]
@@ -114,15 +121,7 @@ class ChatRequest(Struct):
     n: int | None = None
     user: str | None = None
     metadata: dict[str, Any] | None = None
-
-
-def text_of(content: str | list[dict[str, Any]] | None) -> str:
-    """Return the text of a message's content; images and sound are left out."""
-    if content is None or isinstance(content, str):
-        return content or ""
-    return "".join(
-        str(part.get("text", "")) for part in content if part.get("type") in ("text", "input_text")
-    )
+    tools: list[Any] | None = None
 
 
 def routes(sessions: Callable[[], SessionRegistry], admission: Admission, name: str) -> Iterator[BaseRoute]:
@@ -164,7 +163,7 @@ def _json(body: object, status: int = 200, headers: Mapping[str, str] | None = N
 
 
 def deny(refused: Refused, admission: Admission) -> Response:
-    """Count a refused request and return the response, an error in OpenAI's form."""
+    """Count a refused request and return an error in OpenAI's form."""
     headers = refusal_headers(refused, admission)
     kind = _TYPES.get(refused.status, "server_error")
     code = {401: "invalid_api_key", 429: "rate_limit_exceeded", 404: "not_found"}.get(refused.status)
@@ -255,7 +254,7 @@ def _before(messages: Sequence[ChatMessage]) -> list[Message]:
 
 
 def _metadata(asked: ChatRequest) -> dict[str, Any]:
-    """Return the agent's view of a request: the client's instructions are no part of the history."""
+    """Return the metadata for the agent, with the client's instructions."""
     instructions = [message.text for message in asked.messages if message.role in ("system", "developer")]
     metadata = dict(asked.metadata or {})
     if instructions:
@@ -264,4 +263,6 @@ def _metadata(asked: ChatRequest) -> dict[str, Any]:
         metadata["model"] = asked.model
     if asked.user:
         metadata["user"] = asked.user
+    if asked.tools:
+        metadata["tools"] = asked.tools
     return metadata

@@ -19,7 +19,7 @@ from bargein_protocol import (
 )
 
 from ...hosting.host import SessionHost
-from .conversation import answer_calls, new_input_id, waits_for_client
+from .conversation import answer_calls, new_input_id
 from .translation import TurnTranslator, failure_text
 
 _encode = json.Encoder().encode
@@ -49,7 +49,7 @@ class Completion(TurnTranslator):
     def __init__(
         self, host: SessionHost, model: str, include_usage: bool = False, answered: Collection[str] = ()
     ) -> None:
-        super().__init__(lambda call_id: waits_for_client(host, call_id), answered)
+        super().__init__(host.core.outside.waits_for, answered)
         self.failure: dict[str, Any] | None = None
         self.retryable = False
         self._host = host
@@ -80,7 +80,10 @@ class Completion(TurnTranslator):
         return body
 
     def text(self, event: TextDelta) -> Iterator[bytes]:
-        """Translate a piece of the answer; other voices than the agent's own are left out."""
+        """Translate a piece of the answer.
+
+        Other voices than the agent's own are left out.
+        """
         if not event.source:
             self._text.append(event.text)
             yield self._delta({"content": event.text})
@@ -92,7 +95,7 @@ class Completion(TurnTranslator):
             yield self._delta({"reasoning_content": event.text})
 
     def confirm(self, event: ToolConfirm, waits: bool) -> Iterator[bytes]:
-        """Refuse a call that needs the user's consent, because nobody can be asked."""
+        """Refuse a call that needs consent, because nobody can be asked."""
         if waits:
             decision = ToolDecision(call_id=event.call_id, allow=False)
             self._host.loop.call_soon(answer_calls, self._host, [decision])
@@ -121,7 +124,7 @@ class Completion(TurnTranslator):
         yield from self._last(event.usage)
 
     def failed(self, code: str, message: str) -> Iterator[bytes]:
-        """Translate a failure: clients raise for it in the middle of a stream, too."""
+        """Translate a failure, for which clients raise in a stream, too."""
         self.failure = error_body(message, "server_error", code)
         yield _block(self.failure)
         yield DONE

@@ -16,6 +16,7 @@ from bargein_protocol import (
     InputId,
     InputRejected,
     InputText,
+    Interrupt,
     InterruptId,
     RewindId,
     Seq,
@@ -41,7 +42,9 @@ MAX_OWN_ID_CHARS = 512
 
 
 async def open_session(call: Call, own_id: str | None) -> SessionHost:
-    """Return the session of a client's id, a new one if need be; without an id one for this request.
+    """Return the session of a client's id, a new one if need be.
+
+    Without an id one for this request.
 
     Raises:
         Refused: The id is too long, or there is no room.
@@ -82,13 +85,14 @@ def new_input_id() -> InputId:
     return InputId("in_" + secrets.token_hex(8))
 
 
-def ask(call: Call, host: SessionHost, before: Sequence[Message], question: InputText) -> Seq:
+def ask(call: Call, host: SessionHost, before: Sequence[Message] | None, question: InputText) -> Seq:
     """Give an input its turn, after the messages before it.
 
     Args:
         call: The request.
         host: The session.
-        before: The client's messages before the input, in the shape of chat completions.
+        before: The client's messages before the input, in the shape of chat completions; None for a client
+            that sends the last message alone.
         question: The input.
 
     Returns:
@@ -100,7 +104,8 @@ def ask(call: Call, host: SessionHost, before: Sequence[Message], question: Inpu
     if len(question.text) > MAX_INPUT_CHARS:
         raise Refused(413, f"expected at most {MAX_INPUT_CHARS} characters in a message")
     check(SessionOpen(pending=[question]))
-    _align(call, host, before)
+    if before is not None:
+        _align(call, host, before)
     side_channel = host.core.side_channel
     for answer in host.act(side_channel.request, question):
         if isinstance(answer, InputRejected):
@@ -132,7 +137,10 @@ def _align(call: Call, host: SessionHost, before: Sequence[Message]) -> None:
 
 
 def bounded(messages: Sequence[Message], turns: int, chars: int) -> list[Message]:
-    """Return the last exchanges within bounds; each begins with a message of the user."""
+    """Return the last exchanges within bounds.
+
+    Each begins with a message of the user.
+    """
     kept: list[Message] = []
     exchange: list[Message] = []
     for message in reversed(messages):
@@ -145,6 +153,19 @@ def bounded(messages: Sequence[Message], turns: int, chars: int) -> list[Message
             kept = exchange + kept
             exchange = []
     return kept
+
+
+def text_of(content: object) -> str:
+    """Return the text of a message's content; images and sound are left out."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    texts = [
+        str(part.get("text", ""))
+        for part in parts
+        if isinstance(part, dict) and part.get("type") in ("text", "input_text")
+    ]
+    return "".join(texts)
 
 
 def valid_messages(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
@@ -163,12 +184,12 @@ def valid_messages(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
     for message in messages:
         role, text = message.get("role"), str(message.get("content") or "")
         if role == "user":
-            if valid and valid[-1]["role"] == "user":
+            if valid and valid[-1]["role"] != "assistant":
                 valid.append({"role": "assistant", "content": "[no text]"})
             valid.append({"role": "user", "content": text})
         elif role == "assistant" and valid:
             valid += _assistant(message, text, results)
-    if valid and valid[-1]["role"] == "user":
+    if valid and valid[-1]["role"] != "assistant":
         valid.append({"role": "assistant", "content": "[no text]"})
     return valid
 
@@ -191,7 +212,10 @@ def _assistant(
 
 
 def answer_calls(host: SessionHost, answers: Sequence[ToolOutput | ToolDecision]) -> int:
-    """Give the client's answers to the calls that wait for them; return how many waited."""
+    """Give the client's answers to the calls that wait for them.
+
+    Return how many waited.
+    """
     taken = 0
     for answer in answers:
         taken += not host.act(host.core.side_channel.request, answer)
@@ -202,12 +226,6 @@ def last_turn(host: SessionHost) -> TurnRecord | None:
     """Return the turn that runs or ran last, None without one."""
     turns = host.core.outside.turns()
     return turns[-1] if turns else None
-
-
-def waits_for_client(host: SessionHost, call_id: str) -> bool:
-    """Return whether a call of the last turn waits for the client's decision or output."""
-    turn = last_turn(host)
-    return turn is not None and turn.calls is not None and turn.calls.waits_for(call_id)
 
 
 def interrupt_id() -> InterruptId:
@@ -224,6 +242,8 @@ async def stream(
     headers: Mapping[str, str],
     *,
     interrupts: bool,
+    frame: bytes = b"%s",
+    last: bytes = b"",
 ) -> None:
     """Respond with the stream of a turn.
 
@@ -235,9 +255,11 @@ async def stream(
         translator: The translation.
         headers: Headers beside those of every stream.
         interrupts: Whether a client that closes the request interrupts the turn.
+        frame: Form of a piece of the translation in the response, with `%s` in its place.
+        last: End of the response.
     """
     call.release_body()
-    wire = ResponseWire(call.send)
+    wire = ResponseWire(call.send, frame, last)
     turn_stream = TurnStream(
         wire, translator, call.sessions, call.caller, host, input_id, interrupts=interrupts
     )
@@ -246,9 +268,10 @@ async def stream(
 
 
 def session_headers(host: SessionHost) -> dict[str, str]:
-    """Return the headers that name a session, with its token when it has none yet.
+    """Return the headers that name a session, with its first token.
 
-    With the token and the cursor a client of bargein's own protocol can follow and continue the session.
+    With the token and the cursor, that of the session's start, a client of bargein's own protocol can follow
+    and continue the session.
     """
     headers = {PROTOCOL_HEADER: "1", SESSION_HEADER: host.view.id}
     identity, persistence = host.core.identity, host.core.persistence
@@ -257,11 +280,17 @@ def session_headers(host: SessionHost) -> dict[str, str]:
         identity.rotate(token, host.loop.time())
         if persistence is not None:
             persistence.changes.touch_head()
-        cursor = host.core.side_channel.cursor
-        headers |= {TOKEN_HEADER: token, CURSOR_HEADER: f"{cursor.epoch}.{cursor.seq}"}
+        start = f"{host.core.side_channel.cursor.epoch}.0"
+        headers |= {TOKEN_HEADER: token, CURSOR_HEADER: start}
     return headers
 
 
 def close_session(host: SessionHost) -> None:
-    """End a session that was made for one request."""
-    host.act(host.core.receive, SessionClose())
+    """End a session that was made for one request.
+
+    A protected section is not cut: then the session stays, and ends `resume_s` after it.
+    """
+    if host.core.busy:
+        host.act(host.core.side_channel.request, Interrupt(id=interrupt_id(), reason="session_closed"))
+    if not host.core.busy:
+        host.act(host.core.receive, SessionClose())

@@ -9,15 +9,20 @@ from starlette.routing import BaseRoute
 
 from ...guard.admission import Admission
 from ...hosting.registry import SessionRegistry
-from . import chat
+from . import ag_ui, ai_sdk, chat
 from .realtime import endpoint as realtime
 
-DoorName = Literal["chat", "realtime"]
-"""Name of another protocol that a server speaks: `chat` for OpenAI's chat completions, `realtime` for its
-Realtime API."""
+DoorName = Literal["chat", "ai-sdk", "ag-ui", "realtime"]
+"""Name of another protocol that a server speaks.
+
+`chat` is for OpenAI's chat completions, `ai-sdk` for Vercel's AI SDK, `ag-ui` for AG-UI, `realtime` for
+OpenAI's Realtime API.
+"""
 
 DOORS: dict[str, Callable[[Callable[[], SessionRegistry], Admission, str], Iterator[BaseRoute]]] = {
     "chat": chat.routes,
+    "ai-sdk": ai_sdk.routes,
+    "ag-ui": ag_ui.routes,
     "realtime": realtime.routes,
 }
 

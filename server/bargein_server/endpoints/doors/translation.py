@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from msgspec import Struct
+import msgspec
+from msgspec import Struct, json
 
 from bargein_protocol import (
     AudioDelta,
@@ -62,6 +63,7 @@ class TurnTranslator:
         over: Whether the stream is complete.
         heartbeat: Bytes that keep a silent stream open.
         calls: The calls so far.
+        answered_before: Calls that an earlier stream of the turn has shown and the client has answered.
     """
 
     heartbeat = COMMENT
@@ -70,6 +72,7 @@ class TurnTranslator:
         self.over = False
         self.calls: dict[CallId, Call] = {}
         self._waits = waits
+        self.answered_before = frozenset(answered)
         self._answered = set(answered)
         self._handlers: dict[type[TurnEvent], Callable[[Any], Iterator[bytes]]] = {
             TextDelta: self.text,
@@ -91,7 +94,7 @@ class TurnTranslator:
         """Yield the pieces that an event becomes."""
         self._record(event)
         if self._answered and not isinstance(event, TurnEnded):
-            if isinstance(event, (ToolConfirm, ToolRunning)):
+            if isinstance(event, (ToolConfirm, ToolRunning, ToolResult)):
                 self._answered.discard(event.call_id)
             return
         handler = self._handlers.get(type(event))
@@ -142,11 +145,11 @@ class TurnTranslator:
         yield from ()
 
     def confirm(self, event: ToolConfirm, waits: bool) -> Iterator[bytes]:
-        """Translate a request for a decision, which waits for the client or was decided."""
+        """Translate a request for a decision, waiting or decided."""
         yield from ()
 
     def running(self, event: ToolRunning, waits: bool) -> Iterator[bytes]:
-        """Translate the start of a tool's work, which waits for the client's output or not."""
+        """Translate the start of a tool's work, on the server or in the client."""
         yield from ()
 
     def result(self, event: ToolResult) -> Iterator[bytes]:
@@ -183,13 +186,26 @@ class TurnTranslator:
         yield from ()
 
 
+def given_arguments(call: Call) -> Any:
+    """Return the arguments of a call: complete ones, or what the model wrote."""
+    if call.given is not None:
+        return call.given
+    try:
+        return json.decode(call.arguments)
+    except msgspec.DecodeError:
+        return {}
+
+
 def output_text(event: ToolResult) -> str:
     """Return a result as the text that a model gets."""
     return str(result_message(event.call_id, event.status, event.output, event.error)["content"])
 
 
 def failure_text(reason: str) -> str:
-    """Return a text for people about a turn that failed; it has no details of the server."""
+    """Return a text for people about a turn that failed.
+
+    It has no details of the server.
+    """
     return FAILURES.get(reason, "the agent failed")
 
 

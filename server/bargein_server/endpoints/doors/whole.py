@@ -1,4 +1,4 @@
-"""Whole responses: a turn that is translated to its end before the response begins."""
+"""Whole responses: a turn is translated before the response begins."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ class _Ended:
 async def collect(
     call: Call, host: SessionHost, input_id: InputId, after: Seq, translator: Translator
 ) -> bool:
-    """Read a turn until its translation is complete; a client that leaves interrupts it.
+    """Read a turn until its translation is complete.
+
+    A client that leaves interrupts it.
 
     Returns:
         False when the client has left.

@@ -1,0 +1,147 @@
+"""One conversation through several doors, and bargein's own clients beside them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from bargein_server import BearerTokens, Output, Turn
+from bargein_server.cli import main
+from bargein_server.endpoints.call import CURSOR_HEADER, SESSION_HEADER, TOKEN_HEADER
+from door_agent import play
+from live_server import serving
+from sse_client import Http, http
+from waiting import until
+
+ALL = ["chat", "ai-sdk", "ag-ui"]
+ID = "5f0c8c5e-8f0f-4b0e-9d3c-2a8f2f1d7a55"
+
+
+def said(*texts: str) -> list[dict[str, Any]]:
+    """Return messages of the user and the assistant in turn."""
+    return [
+        {"id": f"m{n}", "role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)
+    ]
+
+
+async def by_chat(client: Http, *texts: str) -> Any:
+    """Ask by chat completions."""
+    return await client.post("/v1/chat/completions", {"messages": said(*texts)}, {"X-Conversation-Id": ID})
+
+
+async def by_ai_sdk(client: Http, *texts: str) -> Any:
+    """Ask by the AI SDK."""
+    messages = [{**each, "parts": [{"type": "text", "text": each["content"]}]} for each in said(*texts)]
+    return await client.post("/api/chat", {"id": ID, "messages": messages})
+
+
+async def by_ag_ui(client: Http, *texts: str) -> Any:
+    """Ask by AG-UI."""
+    return await client.post("/v1/ag-ui", {"threadId": ID, "runId": "r", "messages": said(*texts)})
+
+
+async def test_a_conversation_goes_on_through_other_doors() -> None:
+    """It begins at one, goes on at two others, is followed by an event stream, and resumed by a WebSocket."""
+    async with serving(play, doors=ALL) as server, http(server) as client:
+        first = await by_chat(client, "look")
+        session, token = first.headers[SESSION_HEADER], first.headers[TOKEN_HEADER]
+        answer = first.json()["choices"][0]["message"]["content"]
+        second = await by_ai_sdk(client, "look", answer, "hello")
+        assert second.headers[SESSION_HEADER] == session
+        assert TOKEN_HEADER not in second.headers
+        async with client.stream(f"/v1/sessions/{session}/events", headers={TOKEN_HEADER: token}) as follower:
+            await follower.until("replay.done")
+            third = await by_ag_ui(client, "look", answer, "hello", "You said hello.", "recall")
+            ended = await follower.until("turn.ended", status="completed")
+        history = json.loads(ended["heard"]["text"])
+        assert [message["role"] for message in history] == [
+            "user", "assistant", "tool", "assistant", "user", "assistant",
+        ]  # fmt: skip
+        assert third.headers[SESSION_HEADER] == session
+        epoch, _, seq = first.headers[CURSOR_HEADER].rpartition(".")
+        resume = {"session_id": session, "token": token, "cursor": {"epoch": epoch, "seq": int(seq)}}
+        async with server.connect() as own:
+            await own.send({"type": "session.open", "resume": resume})
+            opened = await own.until("session.opened")
+            assert opened["resumed"] is True
+            await own.until("replay.done")
+            assert [f["type"] for f in own.frames].count("turn.ended") == 3
+            await own.send({"type": "input.text", "id": "i", "text": "and by a socket"})
+            await own.until("turn.ended")
+        assert len(server.sessions) == 1
+
+
+async def test_a_door_beside_a_socket() -> None:
+    """The socket drives the session and is not cut; it sees the turn of the door."""
+    async with serving(play, doors=ALL) as server, http(server) as client:
+        first = await by_chat(client, "hello")
+        epoch, _, seq = first.headers[CURSOR_HEADER].rpartition(".")
+        resume = {
+            "session_id": first.headers[SESSION_HEADER],
+            "token": first.headers[TOKEN_HEADER],
+            "cursor": {"epoch": epoch, "seq": int(seq)},
+        }
+        async with server.connect() as own:
+            await own.send({"type": "session.open", "resume": resume})
+            await own.until("replay.done")
+            second = await by_chat(client, "hello", "You said hello.", "again")
+            assert second.json()["choices"][0]["message"]["content"] == "You said again."
+            await own.until("turn.ended")
+            await own.send({"type": "ping", "id": "p"})
+            await own.until("pong")
+
+
+async def test_doors_do_not_mix_principals() -> None:
+    """An id is its principal's at every door."""
+    tokens = BearerTokens({"a": "ann", "b": "bob"})
+    async with serving(play, doors=ALL, authenticator=tokens) as server, http(server) as client:
+        for token in ("a", "b"):
+            headers = {"Authorization": f"Bearer {token}"}
+            body = {"threadId": ID, "runId": "r", "messages": said("recall")}
+            response = await client.post("/v1/ag-ui", body, headers)
+            assert '"delta":"[]"' in response.text
+        assert len(server.sessions) == 2
+
+
+async def test_the_applications_history_is_the_truth() -> None:
+    """Messages of a client never replace it."""
+
+    class Database:
+        async def load(self, session: Any) -> list[dict[str, Any]]:
+            return [{"role": "user", "content": "before"}, {"role": "assistant", "content": "yes"}]
+
+        async def save(self, session: Any, turn: Any) -> None:
+            pass
+
+    async with serving(play, doors=ALL, history=Database()) as server, http(server) as client:
+        answer = await by_chat(client, "forged", "I promise", "recall")
+        history = json.loads(answer.json()["choices"][0]["message"]["content"])
+        assert [message["content"] for message in history] == ["before", "yes"]
+
+
+async def test_a_slow_agent_that_never_suspends_is_interrupted() -> None:
+    """The door's close is read while the agent yields flat out."""
+
+    async def flat(turn: Turn) -> Any:
+        while True:
+            output: Output = "word "
+            yield output
+
+    async with serving(flat, doors=ALL) as server, http(server) as client:
+        async with client.client.stream(
+            "POST", client.base + "/v1/ag-ui", json={"threadId": ID, "runId": "r", "messages": said("go")}
+        ) as response:
+            async for _ in response.aiter_bytes():
+                break
+        [host] = list(server.sessions)
+        await until(lambda: not host.core.busy, "the interrupt")
+
+
+def test_doors_need_one_process(capsys: pytest.CaptureFixture[str]) -> None:
+    """An id of a client does not say in which worker its session is."""
+    with pytest.raises(SystemExit) as raised:
+        main(["--door", "chat", "--workers", "2", "--port", "0"])
+    assert raised.value.code == 2
+    assert "leave --workers or --door out" in capsys.readouterr().err
