@@ -132,7 +132,10 @@ def create_app(
         routes=_routes(
             sessions, admission, metrics, list(door_routes(doors, sessions, admission, agent_name(agent)))
         ),
-        middleware=[Middleware(ShortFailures), *([_cors(allowed_origins(origins))] if origins else [])],
+        middleware=[
+            Middleware(ShortFailures),
+            *([_cors(allowed_origins(origins), bool(doors))] if origins else []),
+        ],
         lifespan=lifespan(life, limits, sessions),
     )
     app.state.admission = admission
@@ -203,8 +206,11 @@ async def _sessions(call: Call) -> Response | None:
     return await conversations.list_sessions(call)
 
 
-def _cors(origins: Collection[str]) -> Middleware:
-    """Return the CORS middleware for pages of these origins."""
+def _cors(origins: Collection[str], any_header: bool) -> Middleware:
+    """Return the CORS middleware for pages of these origins.
+
+    The clients of doors have headers of their own, so these may send any.
+    """
     return Middleware(
         CORSMiddleware,
         allow_origins=tuple(origins),
@@ -217,6 +223,7 @@ def _cors(origins: Collection[str]) -> Middleware:
             COOKIE_HEADER,
             TOKEN_HEADER,
             *TRACE_HEADERS,
+            *(("*",) if any_header else ()),
         ),
         expose_headers=("Retry-After", SESSION_HEADER, TOKEN_HEADER, CURSOR_HEADER),
     )

@@ -139,6 +139,23 @@ async def test_a_slow_agent_that_never_suspends_is_interrupted() -> None:
         await until(lambda: not host.core.busy, "the interrupt")
 
 
+async def test_pages_of_allowed_origins_may_send_any_header() -> None:
+    """The clients of other protocols have headers of their own; other origins may send nothing."""
+    preflight = {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "x-stainless-lang",
+    }
+    async with serving(play, doors=ALL, origins=["https://good.example"]) as server, http(server) as client:
+        for origin, allowed in (("https://good.example", True), ("https://bad.example", False)):
+            headers = {**preflight, "Origin": origin}
+            response = await client.request("OPTIONS", "/v1/chat/completions", None, headers)
+            given = response.headers.get("access-control-allow-headers", "")
+            assert (response.status_code == 200 and "x-stainless-lang" in given) is allowed
+        body = {"messages": said("hello")}
+        response = await client.post("/v1/chat/completions", body, {"Origin": "https://bad.example"})
+        assert response.status_code == 403
+
+
 def test_doors_need_one_process(capsys: pytest.CaptureFixture[str]) -> None:
     """An id of a client does not say in which worker its session is."""
     with pytest.raises(SystemExit) as raised:

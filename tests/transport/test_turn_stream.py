@@ -194,6 +194,7 @@ async def test_a_newer_connection_does_not_cut_a_stream() -> None:
     await until(lambda: "a3" in one.text, "some output")
     line = Line(sessions)
     one.stream.replaced()
+    assert one.stream.following
     host.connection = line.connection
     line.connection._host = host
     host.core.outside.attach(line.connection.codec, host.core.side_channel.cursor.seq, host.loop.time())
