@@ -46,6 +46,7 @@ from .guard.authentication import Authenticator
 from .guard.origins import allowed_origins
 from .hosting.hearing.ears import Ears
 from .hosting.keeper import Keeper
+from .hosting.membership import Membership
 from .hosting.registry import SessionRegistry
 from .hosting.store_health import StoreState
 from .settings import Settings
@@ -258,6 +259,16 @@ def _voice_gauges(ears: Ears | None) -> dict[str, float]:
     }
 
 
+def _node_gauges(membership: Membership | None) -> dict[str, float]:
+    if membership is None:
+        return {}
+    return {
+        "bargein_store_rollbacks": membership.rollbacks,
+        "bargein_sessions_claimed": membership.claimed.total(),
+        "bargein_sessions_moved": membership.released,
+    }
+
+
 def _store_gauges(keeper: Keeper | None) -> dict[str, float]:
     if keeper is None:
         return {}
@@ -266,6 +277,11 @@ def _store_gauges(keeper: Keeper | None) -> dict[str, float]:
         "bargein_store_unsaved_seconds": keeper.health.ignored_s,
         "bargein_store_failures": keeper.health.failures,
         "bargein_store_writes": keeper.written,
+        "bargein_store_late": keeper.health.state is StoreState.LATE,
+        "bargein_store_write_seconds": keeper.write_s,
+        "bargein_store_unsaved_sessions": keeper.unsaved,
+        "bargein_sessions_fenced": keeper.fenced,
+        **_node_gauges(keeper.membership),
     }
 
 

@@ -16,6 +16,7 @@ from bargein_protocol import OnBusy
 # At most 2 ** 31 - 1 milliseconds: larger numbers overflow timers of JavaScript and options of sockets.
 Seconds = Annotated[float, Meta(ge=0, le=2e6, extra={"unit": "seconds"})]
 PositiveSeconds = Annotated[float, Meta(gt=0, le=2e6, extra={"unit": "seconds"})]
+LeaseSeconds = Annotated[float, Meta(ge=1, le=86_400, extra={"unit": "seconds"})]
 StoredSeconds = Annotated[float, Meta(gt=0, le=3.2e9, extra={"unit": "seconds"})]
 Bytes = Annotated[int, Meta(ge=1024, le=2**31, extra={"unit": "bytes"})]
 ByteCap = Annotated[int, Meta(ge=0, le=2**31, extra={"unit": "bytes"})]
@@ -250,6 +251,14 @@ class Settings(Struct, frozen=True, kw_only=True):
         PositiveSeconds,
         _about(STORE, "Interval in which output is stored: what a process that dies may lose of it."),
     ] = 0.1
+    lease_s: Annotated[
+        LeaseSeconds,
+        _about(
+            STORE,
+            "Time after which a server that no longer renews its lease in a shared store counts as dead; "
+            "others may then claim its sessions.",
+        ),
+    ] = 6.0
     store_wait_s: Annotated[
         PositiveSeconds,
         _about(STORE, "Time that clients wait for a slow store; then the server goes on without it."),

@@ -296,7 +296,7 @@ async def test_the_server_goes_on_in_memory_and_writes_everything_later(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One line in the log, `down` in readiness, and nothing is missing afterwards."""
-    monkeypatch.setattr("bargein_server.hosting.keeper.RETRY_S", 0.01)
+    monkeypatch.setattr("bargein_server.hosting.store_health.RETRY_S", 0.01)
     faulty = Faulty()
     async with serving(echo, store=faulty.store) as server, server.connect() as client:
         opened = await _open(client)

@@ -63,7 +63,7 @@ async def server(agent: str, folder: Path, *options: str, port: int = 0) -> Asyn
     )  # fmt: skip
     try:
         assert process.stdout is not None
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(3 * WAIT_S):  # a busy machine imports slowly
             line = (await process.stdout.readline()).decode()
         assert " at ws://" in line, f"expected the server to say where it listens, got {line!r}"
         started = ServerProcess(process, line.split()[-1])

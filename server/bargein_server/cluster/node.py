@@ -129,6 +129,8 @@ class Node:
     async def take(self, connection: Connection, first: SessionOpen) -> bool:
         """Hand a client over to the owner of its session; return whether that has the client now."""
         assert first.resume is not None
+        if self._registry.has(first.resume.session_id):
+            return False
         owner = self._owner_of(first.resume.session_id)
         try:
             for _ in range(MAX_HOPS):

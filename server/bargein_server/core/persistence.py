@@ -93,6 +93,16 @@ class Persistence:
         """The last number that was given."""
         return self._parts.sequencer.last
 
+    @property
+    def awaits_results(self) -> bool:
+        """Whether a tool goes on after its turn, whose result another process would not get."""
+        return any(
+            call.result is None and (call.background or call.accept_late)
+            for turn in self._parts.turns.turns.values()
+            if turn.calls is not None
+            for call in turn.calls.begun
+        )
+
     # --- to the store ----------------------------------------------------------------------------
 
     def collect(self, now: float, wall: float) -> Changes | None:
@@ -167,13 +177,14 @@ class Persistence:
 
     # --- from the store --------------------------------------------------------------------------
 
-    def restore(self, stored: Stored, now: float, wall: float) -> None:
+    def restore(self, stored: Stored, now: float, wall: float, *, forgot: bool = False) -> None:
         """Fill a new session from its records; turns that were open fail.
 
         Args:
             stored: The records.
             now: The time of the session's clock.
             wall: The same time in seconds since 1970.
+            forgot: Whether the store may lack more than the last output, which explains nothing then.
         """
         parts, head, log = self._parts, stored.head, self.changes
         log.whole = False  # the store has it
@@ -186,7 +197,10 @@ class Persistence:
         opened = [turn for _, turn in stored.turns if turn.stage != "ended"]
         top: int = max([stored.seq, *(piece.seq for piece in pieces)])
         if not stored.clean or opened:
-            self.gaps = [*self.gaps[1 - MAX_GAPS :], Gap(Seq(top), Seq(top + LEAP), bool(opened))]
+            self.gaps = [
+                *self.gaps[1 - MAX_GAPS :],
+                Gap(Seq(top), Seq(top + LEAP), bool(opened) and not forgot),
+            ]
             top += LEAP
             log.touch_head()
         parts.sequencer.restore(head.epoch, Seq(top))

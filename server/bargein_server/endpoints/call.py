@@ -26,7 +26,7 @@ from ..guard.admission import RETRY_AFTER_S, Admission, Caller, Refused, rare_lo
 from ..guard.limits import address_key
 from ..hosting.host import SessionHost
 from ..hosting.registry import SessionRegistry
-from ..hosting.restoring import admits_token
+from ..hosting.restoring import Shown, admits_token
 from .access import access_request
 
 PROTOCOL_HEADER = "Bargein-Protocol"
@@ -241,7 +241,8 @@ class Call:
                 return True
             return token is not None and admits_token(Token(token), principal, time.time(), head)
 
-        if await restorer.restore(session_id, admits) is not None:
+        shown = Shown(principal, Token(token) if token is not None else None)
+        if await restorer.restore(session_id, admits, shown) is not None:
             raise Refused(503, "the session cannot be restored now", RETRY_AFTER_S)
 
     def session(self) -> SessionHost:

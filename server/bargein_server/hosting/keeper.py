@@ -12,7 +12,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 from bargein_protocol import SessionId
@@ -20,16 +20,15 @@ from bargein_protocol import SessionId
 from ..core.records import Changes
 from ..settings import Settings
 from ..stores.interface import Outcome, Store, StoredSession, StoreError, Write
+from ..stores.shared import SharedStore
 from .lease import Lease
-from .store_health import StoreHealth
+from .membership import Membership
+from .store_health import StoreHealth, StoreLife
 
 log = logging.getLogger("bargein.store")
 
-RETRY_S, MAX_RETRY_S = 1.0, 30.0
-"""Seconds until a store that failed is tried again, at first and at most."""
-
-SWEEP_S = 3600.0
-"""Interval in which old sessions are forgotten."""
+MAX_WHOLE = 200
+"""Sessions that one batch writes whole: encoding more holds up the event loop."""
 
 CLOSE_S = 5.0
 """Time that the last writes have when the server stops."""
@@ -53,6 +52,9 @@ class Keeper:
         written: Number of writes of sessions.
         leases: The sessions that are kept.
         opened: Set when the first attempt to open the store is over.
+        membership: Membership among the servers that share the store; None in a store of one server.
+        fenced: Number of sessions that another server has taken.
+        write_s: Time of the last batch of writes, in seconds.
     """
 
     def __init__(
@@ -70,16 +72,22 @@ class Keeper:
         self.opened = asyncio.Event()
         self._settings = settings
         self._loop = loop
-        self._node = secrets.token_hex(8)
+        self.membership: Membership | None = None
+        if isinstance(store, SharedStore):
+            self.membership = Membership(store, settings.lease_s)
+        self._node = self.membership.name if self.membership is not None else secrets.token_hex(8)
+        self.fenced = 0
+        self.write_s = 0.0
         self._changed: dict[Lease, None] = {}
+        self._compared: dict[Lease, None] = {}  # to be written, even without changes
         self._speaking: dict[Lease, None] = {}
         self._released: dict[SessionId, Write] = {}
         self._deleted: dict[SessionId, None] = {}
         self._urgent = self._soon = self._stopped = False
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
-        self._broken = asyncio.Event()
-        self._life = loop.create_task(self._keep_open(), name="store")
+        self._store_life = StoreLife(self)
+        self._life = loop.create_task(self._store_life.run(), name="store")
         self.health.watch()
 
     # --- sessions --------------------------------------------------------------------------------
@@ -122,6 +130,21 @@ class Keeper:
         """Return the lease of a session that cannot be claimed now, because the store cannot be written."""
         return self._add(Lease(self.changed, found.fence, found.writes))
 
+    def owns(self, lease: Lease) -> bool:
+        """Return whether this process still has a session, as far as it has been answered."""
+        return lease in self.leases
+
+    async def compare(self, lease: Lease) -> None:
+        """Write a session, without changes too: the answer shows whether it is another server's by now."""
+        if lease in self.leases:
+            self._compare([lease])
+            await self.flush()
+
+    def _compare(self, leases: Iterable[Lease]) -> None:
+        for lease in leases:
+            self._compared[lease] = self._changed[lease] = None
+        self._write_soon()
+
     def changed(self, lease: Lease, binds: bool) -> None:
         """Record that a session has something to write."""
         if self._stopped or lease not in self.leases or (binds and self.health.is_ignored):
@@ -140,9 +163,7 @@ class Keeper:
         """Release a session that this process forgets; delete it if its client has closed it."""
         if lease not in self.leases:
             return
-        del self.leases[lease]
-        self._changed.pop(lease, None)
-        self._speaking.pop(lease, None)
+        self._drop(lease)
         assert lease.host is not None
         session_id = lease.host.core.identity.session_id
         if lease.persistence.changes.closed:
@@ -154,12 +175,21 @@ class Keeper:
         self._urgent = True
         self._write_soon()
 
+    def _drop(self, lease: Lease) -> None:
+        for leases in (self.leases, self._changed, self._compared, self._speaking):
+            leases.pop(lease, None)
+
     def _release(self, lease: Lease) -> Write:
         persistence, wall = lease.persistence, self._wall()
         changes = persistence.collect(self._loop.time(), wall)
         if changes is None:
             changes = Changes(lease.persistence.last_seq, persistence.changes.mark)
         return lease.write_of(changes, wall, released=True)
+
+    @property
+    def unsaved(self) -> int:
+        """Number of sessions with changes that no write has taken yet."""
+        return len(self._changed)
 
     # --- writing ---------------------------------------------------------------------------------
 
@@ -190,15 +220,23 @@ class Keeper:
         """Start a write of sessions, of those that were released, and of deletions."""
         self._urgent = False
         self._changed.clear()
-        wall = self._wall()
+        wall, whole = self._wall(), 0
         kept: list[Lease] = []
         writes: list[Write] = []
         for lease in leases:
-            changes = lease.persistence.collect(self._loop.time(), wall)
+            persistence = lease.persistence
+            if persistence.changes.whole:
+                whole += 1
+                if whole > MAX_WHOLE:
+                    self._changed[lease], self._urgent = None, True
+                    continue
+            changes = persistence.collect(self._loop.time(), wall)
+            if self._compared and self._compared.pop(lease, 0) is None and changes is None:
+                changes = Changes(persistence.last_seq, persistence.changes.mark)
             if changes is not None:
                 kept.append(lease)
                 writes.append(lease.write_of(changes, wall))
-            if lease.persistence.changes.speaks:
+            if persistence.changes.speaks:
                 self._speaking[lease] = None
             else:
                 self._speaking.pop(lease, None)
@@ -212,6 +250,7 @@ class Keeper:
     async def _write(
         self, leases: list[Lease], writes: list[Write], released: list[Write], deleted: list[SessionId]
     ) -> None:
+        began = self._loop.time()
         try:
             outcomes: Sequence[Outcome] = ()
             if writes or released:
@@ -221,9 +260,10 @@ class Keeper:
         except Exception as error:
             # The boundary to the store, which may be an author's: nobody falls silent because of it.
             self._writing = None
-            self._fail(error)
+            self.fail(error)
             return
         self._writing = None
+        self.write_s = self._loop.time() - began
         for write in released:
             self._released.pop(write.session_id, None)
         for session_id in deleted:
@@ -244,17 +284,16 @@ class Keeper:
             lease.persistence.changes.store_all()
             self._urgent = True
         else:
-            self.leases.pop(lease)
-            self._changed.pop(lease, None)
-            self._speaking.pop(lease, None)
+            self._drop(lease)
             if outcome is Outcome.FENCED:
+                self.fenced += 1
                 log.warning("session %s was taken over by another server", write.session_id)
             assert lease.host is not None
             lease.host.taken(outcome is Outcome.CLOSED)
 
     # --- a store that is late or fails -------------------------------------------------------------
 
-    def _fail(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
         """Go on in memory; everything is written anew later."""
         self.health.failed(error)
         self._released.clear()
@@ -262,50 +301,39 @@ class Keeper:
             if lease.host is not None:
                 lease.persistence.changes.store_all()
         self._uncork_all()
-        self._broken.set()
+        self._store_life.broken.set()
 
     def _uncork_all(self) -> None:
         for lease in list(self.leases):
             if lease.host is not None:
                 lease.uncork()
 
-    async def _keep_open(self) -> None:
-        """Open the store, again whenever it has failed, and forget old sessions."""
-        delay_s = RETRY_S
-        while True:
-            try:
-                await self.store.open()
-            except Exception as error:
-                self._fail(error)
-            else:
-                delay_s = RETRY_S
-                self._works_now()
-                await self._sweep_until_broken()
-            self.opened.set()
-            await asyncio.sleep(delay_s)
-            delay_s = min(2 * delay_s, MAX_RETRY_S)
-            self._broken.clear()
-
-    def _works_now(self) -> None:
+    def works_now(self) -> None:
+        """Record that the store is open, and write everything."""
         if not self.opened.is_set():
             log.info("conversations are kept in %s", self.store)
         self.health.opened()
-        self._broken.clear()
         self.opened.set()
         self._changed.update(self.leases)
         self._write_soon()
 
-    async def _sweep_until_broken(self) -> None:
-        while not self._broken.is_set():
-            try:
-                living = [lease.persistence.head.session_id for lease in self.leases if lease.host]
-                await self.store.sweep(self._wall() - self._settings.keep_s, living)
-            except Exception as error:
-                self._fail(error)
-                return
-            with suppress(TimeoutError):
-                async with asyncio.timeout(SWEEP_S):
-                    await self._broken.wait()
+    async def sweep(self) -> None:
+        """Forget sessions that were not used for `keep_s`.
+
+        Raises:
+            StoreError: The store cannot be used.
+        """
+        living = [lease.persistence.head.session_id for lease in self.leases if lease.host]
+        await self.store.sweep(self._wall() - self._settings.keep_s, living)
+
+    async def beat(self) -> None:
+        """Renew the lease of this node, and see whether the store is as it was.
+
+        Raises:
+            StoreError: The store cannot be used.
+        """
+        if self.membership is not None and await self.membership.beat():
+            self._compare(self.leases)
 
     # --- the end ---------------------------------------------------------------------------------
 
@@ -330,6 +358,8 @@ class Keeper:
             self.forget(lease)
         await self.flush()
         self._stopped = True
+        if self.membership is not None:
+            await self.membership.leave()
         if self._timer is not None:
             self._timer.cancel()
         self.health.unwatch()

@@ -139,7 +139,7 @@ class SessionRegistry:
         self.restorer: Restorer | None = None
         if self.keeper is not None:
             self.restorer = Restorer(
-                self.keeper, settings.keep_s, self._hosts.has, self._make_room, self._restored
+                self.keeper, settings.keep_s, self._hosts, self._make_room, self._restored
             )
         self.own_ids = OwnIds(self._hosts, self.restorer, self._make_room, self._create)
 
@@ -306,7 +306,7 @@ class SessionRegistry:
         head, now = found.stored.head, self.loop.time()
         host = self._host(head.session_id, JSON, known_as(head.principal), head.owner, now, lease)
         assert host.core.persistence is not None
-        host.core.persistence.restore(found.stored, now, time.time())
+        host.core.persistence.restore(found.stored, now, time.time(), forgot=found.forgot)
         host.viewer_token = ViewerToken(head.viewer)
         if host.history is not None:
             host.history.restored(head.seed)

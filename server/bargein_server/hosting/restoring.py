@@ -1,16 +1,26 @@
-"""Restoring: sessions that an earlier process has left in the store.
+"""Restoring: sessions that another process has left in the store, or must release.
 
 A session comes back when its client does, with its principal and its token. What ran in the earlier process
 has failed by then (`Persistence.restore`).
+
+In a store that many servers share, the owner may live. It is asked to release the session: it does if no
+turn runs, and if the client has shown the token. An owner whose lease is over, or whose port refuses, is
+dead, and its sessions are claimed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import logging
+import secrets
 import time
 from collections.abc import Callable
+from enum import Enum
 from functools import partial
+from hashlib import sha256
+
+from msgspec import Struct
 
 from bargein_protocol import Code, Resume, SessionId, Token
 from bargein_protocol.errors import OVERLOADED
@@ -18,13 +28,25 @@ from bargein_protocol.errors import OVERLOADED
 from ..core.identity import Identity
 from ..core.records import BadRecord, Head
 from ..stores.interface import StoredSession, StoreError
+from ..stores.shared import MoveRequest
 from .keeper import Keeper
 from .lease import Lease
+from .membership import BEAT_S, BUSY, GONE, REFUSED, RELEASED, Membership
+from .session_pool import SessionPool
 
 log = logging.getLogger("bargein.store")
 
 PATIENCE_S = 30.0
 """Time for which clients are asked to come again to a store that fails; then their sessions count as lost."""
+
+ASK_S = 1.0
+"""Time for an answer of a session's owner."""
+
+BUSY_S = 1.0
+"""Time for which a client waits for the turn of its session to end at another node."""
+
+MARGIN_S = 0.5
+"""Time beyond a lease after which its node counts as dead or the client comes again."""
 
 Admits = Callable[[Head], bool]
 """Whether a client may have a session, by its head: its principal and its token are right."""
@@ -37,13 +59,48 @@ def admits_token(token: Token, principal: str | None, wall: float, head: Head) -
     return head.principal == principal and identity.proves(token, wall)
 
 
+class Shown(Struct, frozen=True):
+    """Secrets that a client has shown, for the owner of the session.
+
+    Args:
+        principal: The authenticated client; None without authentication.
+        token: The session's token; None if the client has shown something else.
+    """
+
+    principal: str | None = None
+    token: Token | None = None
+
+    def request(self, session_id: SessionId) -> MoveRequest | None:
+        """Return the request to release a session, None without a token: then it stays."""
+        if self.token is None:
+            return None
+        digest = sha256(self.token.encode("utf-8", "replace")).digest()
+        return MoveRequest(secrets.token_hex(8), session_id, self.principal, digest)
+
+
+NOTHING = Shown()
+
+
+class Search(Enum):
+    """Result of the search for a session's owner."""
+
+    CLAIM = "claim"
+    """It has none, or a dead one."""
+    REFUSED = "refused"
+    """Its owner refuses the client."""
+    LATER = "later"
+    """Its owner lives and keeps it: the client comes again."""
+
+    __hash__ = object.__hash__
+
+
 class Restorer:
-    """Restores the stored sessions of one server.
+    """Restores the stored sessions of one server, and releases those that other nodes ask for.
 
     Args:
         keeper: The keeper of the server's sessions.
         keep_s: Age at which stored sessions are forgotten.
-        known: Returns whether a session is in memory.
+        pool: The sessions in memory.
         make_room: Makes room for a session of a client; returns whether there is room.
         create: Puts a session into memory.
         wall: Returns the time in seconds since 1970.
@@ -53,32 +110,45 @@ class Restorer:
         self,
         keeper: Keeper,
         keep_s: float,
-        known: Callable[[SessionId], bool],
+        pool: SessionPool,
         make_room: Callable[[str], bool],
         create: Callable[[StoredSession, Lease], object],
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._keeper = keeper
         self._keep_s = keep_s
-        self._known = known
+        self._pool = pool
         self._make_room = make_room
         self._create = create
         self._wall = wall
+        self._loop = asyncio.get_running_loop()
         self._pending: dict[SessionId, asyncio.Future[None]] = {}
+        if keeper.membership is not None:
+            keeper.membership.asked = self.release
 
-    def is_needed(self, session_id: SessionId) -> bool:
-        """Return whether a session is not in memory, so that the store may have it."""
-        return not self._known(session_id)
+    def is_needed(
+        self, session_id: SessionId, resume: Resume | None = None, principal: str | None = None
+    ) -> bool:
+        """Return whether a session is not in memory, so that the store may have it.
+
+        In a store that many servers share, it may also have a newer one than memory, which shows when this
+        server would refuse the client.
+        """
+        host = self._pool.get(session_id)
+        if host is None:
+            return True
+        if resume is None or self._keeper.membership is None:
+            return False
+        return host.view.principal != principal or host.core.refusal(resume, self._loop.time()) is not None
 
     async def restore_resumed(self, resume: Resume | None, principal: str | None) -> Code | None:
         """Put the session that a client wants to resume into memory, as `restore` does."""
-        if resume is None or self._known(resume.session_id):
+        if resume is None or not self.is_needed(resume.session_id, resume, principal):
             return None
-        return await self.restore(
-            resume.session_id, partial(admits_token, resume.token, principal, self._wall())
-        )
+        admits = partial(admits_token, resume.token, principal, self._wall())
+        return await self.restore(resume.session_id, admits, Shown(principal, resume.token))
 
-    async def restore(self, session_id: SessionId, admits: Admits) -> Code | None:
+    async def restore(self, session_id: SessionId, admits: Admits, shown: Shown = NOTHING) -> Code | None:
         """Put a stored session into memory, if there is one and it admits the client.
 
         Cancelling it leaves the session where it is.
@@ -88,27 +158,40 @@ class Restorer:
         """
         while (pending := self._pending.get(session_id)) is not None:
             await asyncio.wait([pending])
-        if self._known(session_id):
-            return None
-        pending = self._pending[session_id] = asyncio.get_running_loop().create_future()
+        pending = self._pending[session_id] = self._loop.create_future()
         try:
-            return await self._restore(session_id, admits)
+            if (host := self._pool.get(session_id)) is not None:
+                if self._keeper.membership is None or host.lease is None:
+                    return None
+                # Before this server refuses a client, it looks whether another one has taken the session.
+                await self._keeper.membership.settled()
+                await self._keeper.compare(host.lease)
+                if self._pool.has(session_id):
+                    return None
+            return await self._restore(session_id, admits, shown)
         finally:
             del self._pending[session_id]
             pending.set_result(None)
 
-    async def _restore(self, session_id: SessionId, admits: Admits) -> Code | None:
-        keeper = self._keeper
+    async def _restore(self, session_id: SessionId, admits: Admits, shown: Shown) -> Code | None:
+        keeper, membership = self._keeper, self._keeper.membership
         try:
             async with asyncio.timeout(PATIENCE_S):
                 found = await keeper.read(session_id)
+                if membership is not None:
+                    found, search = await self._search(session_id, found, membership, shown)
+                    if search is Search.LATER:
+                        return OVERLOADED
+                    if search is Search.REFUSED:
+                        return None
         except TimeoutError:
             return OVERLOADED
         except BadRecord as error:
             log.error("a stored session is damaged and counts as lost: %s", error)
             return None
         except StoreError:
-            return OVERLOADED if keeper.health.ignored_s < PATIENCE_S else None
+            lost = membership is None and keeper.health.ignored_s >= PATIENCE_S
+            return None if lost else OVERLOADED
         if found is None or found.used_at < self._wall() - self._keep_s or not admits(found.stored.head):
             return None
         if not self._make_room(found.stored.head.owner):
@@ -123,4 +206,67 @@ class Restorer:
         try:
             return await self._keeper.claim(session_id, found)
         except StoreError:
+            if self._keeper.membership is not None:
+                return None  # another server might do the same
             return self._keeper.adopt(found)  # a full disk can be read: the session goes on in memory
+
+    # --- owners that live --------------------------------------------------------------------------
+
+    async def _search(
+        self, session_id: SessionId, found: StoredSession | None, membership: Membership, shown: Shown
+    ) -> tuple[StoredSession | None, Search]:
+        """Find out whether a session may be claimed; return its records as they are then.
+
+        Raises:
+            StoreError: The store cannot be used.
+            BadRecord: The records are damaged.
+        """
+        deadline = self._loop.time() + membership.lease_s + MARGIN_S
+        busy_until = self._loop.time() + BUSY_S
+        while True:
+            await self._keeper.beat()
+            if membership.is_young:
+                await membership.settled()
+                found = await self._keeper.read(session_id)
+                continue
+            owner = membership.owner_of(found) if found is not None else None
+            if owner is None:
+                return found, Search.CLAIM
+            node, why = await membership.find(owner)
+            if node is None:
+                membership.claimed[why] += 1
+                return found, Search.CLAIM
+            request = shown.request(session_id)
+            if request is None:
+                return found, Search.LATER
+            answer, before = await membership.ask(node, request, ASK_S), found
+            if answer == REFUSED:
+                return found, Search.REFUSED
+            if answer not in (RELEASED, GONE):
+                if self._loop.time() > (busy_until if answer == BUSY else deadline):
+                    return found, Search.LATER
+                await asyncio.sleep(BEAT_S)
+            found = await self._keeper.read(session_id)
+            if answer == GONE and before is not None and found is not None and found.fence == before.fence:
+                return found, Search.CLAIM
+
+    async def release(self, request: MoveRequest) -> str:
+        """Release a session because its client has come to another node; return the answer to that."""
+        host = self._pool.get(request.session_id)
+        if host is None or host.lease is None or not self._keeper.owns(host.lease):
+            await self._keeper.flush()
+            return GONE
+        now, identity = self._loop.time(), host.core.identity
+        current, previous, until, _ = identity.hashes()
+        valid = hmac.compare_digest(request.digest, current) or (
+            bool(previous) and now <= until and hmac.compare_digest(request.digest, previous)
+        )
+        if host.view.principal != request.principal or not valid:
+            return REFUSED
+        if host.core.busy or host.tasks() or host.lease.persistence.awaits_results:
+            return BUSY
+        if host.connection is not None:
+            host.connection.replaced()
+        host.act(host.core.expire)
+        await self._keeper.flush()
+        return RELEASED if self._keeper.health.works else BUSY

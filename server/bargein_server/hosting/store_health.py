@@ -1,15 +1,28 @@
-"""Health of a server's store: whether clients wait for it, and what is wrong with it."""
+"""Health of a server's store, and its life: opened, swept, and beaten if it is shared, until it fails."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
+from typing import Protocol
 
-from ..stores.interface import StoreError
+from ..stores.interface import Store, StoreError
+from .membership import BEAT_S, Membership
 
 log = logging.getLogger("bargein.store")
+
+
+RETRY_S, MAX_RETRY_S = 1.0, 30.0
+"""Seconds until a store that failed is tried again, at first and at most."""
+
+SHARED_RETRY_S, MAX_SHARED_RETRY_S = 0.1, 0.4
+"""The same for a store of many servers: all must be back before the first one relies on it (`YOUNG_S`)."""
+
+SWEEP_S = 3600.0
+"""Interval in which old sessions are forgotten."""
 
 
 class StoreState(Enum):
@@ -115,3 +128,95 @@ class StoreHealth:
         if self._ignored_since is None:
             self._ignored_since = self._loop.time()
         self.state = StoreState.DOWN
+
+
+class LivingKeeper(Protocol):
+    """The parts of the keeper that the life of its store uses.
+
+    Attributes:
+        store: The store.
+        membership: Membership among the servers that share it; None in a store of one server.
+        opened: Set when the first attempt to open it is over.
+    """
+
+    store: Store
+    membership: Membership | None
+    opened: asyncio.Event
+
+    def works_now(self) -> None:
+        """Record that the store is open, and write everything."""
+        ...
+
+    def fail(self, error: Exception) -> None:
+        """Go on in memory."""
+        ...
+
+    async def sweep(self) -> None:
+        """Forget old sessions."""
+        ...
+
+    async def beat(self) -> None:
+        """Renew the lease of this server."""
+        ...
+
+
+class StoreLife:
+    """Life of one store.
+
+    Args:
+        keeper: Its keeper.
+
+    Attributes:
+        broken: Set when it has failed.
+    """
+
+    def __init__(self, keeper: LivingKeeper) -> None:
+        self.broken = asyncio.Event()
+        self._keeper = keeper
+
+    async def run(self) -> None:
+        """Keep the store open; never returns."""
+        keeper, membership = self._keeper, self._keeper.membership
+        first_s, most_s = (
+            (RETRY_S, MAX_RETRY_S) if membership is None else (SHARED_RETRY_S, MAX_SHARED_RETRY_S)
+        )
+        delay_s = first_s
+        while True:
+            try:
+                await keeper.store.open()
+                if membership is not None:
+                    await membership.join()
+            except Exception as error:
+                keeper.fail(error)
+            else:
+                delay_s = first_s
+                self.broken.clear()
+                keeper.works_now()
+                await asyncio.gather(self._sweep(), self._beat())
+            keeper.opened.set()
+            await asyncio.sleep(delay_s)
+            delay_s = min(2 * delay_s, most_s)
+            self.broken.clear()
+
+    async def _sweep(self) -> None:
+        while not self.broken.is_set():
+            try:
+                await self._keeper.sweep()
+            except Exception as error:
+                self._keeper.fail(error)
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SWEEP_S):
+                    await self.broken.wait()
+
+    async def _beat(self) -> None:
+        while self._keeper.membership is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(BEAT_S):
+                    await self.broken.wait()
+            if self.broken.is_set():
+                return
+            try:
+                await self._keeper.beat()
+            except Exception as error:
+                self._keeper.fail(error)

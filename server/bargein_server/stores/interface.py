@@ -78,14 +78,14 @@ class StoredSession(Struct, frozen=True):
         fence: The fence of its last owner.
         writes: Number of writes so far.
         used_at: Time of its last use, in seconds since 1970.
-        kept_at: Time of its last write by the clock of a store that may go back; 0 for any other store.
+        forgot: Whether the store has forgotten something since the session was last written.
     """
 
     stored: Stored
     fence: str
     writes: int
     used_at: float
-    kept_at: float = 0.0
+    forgot: bool = False
 
 
 class Summary(Struct, frozen=True, kw_only=True):

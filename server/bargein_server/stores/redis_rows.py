@@ -10,8 +10,8 @@ from msgspec import Struct
 
 from bargein_protocol import SessionId
 
-from ..core.records import BadRecord, decoded
-from .interface import StoredSession, Summary, Write
+from ..core.records import VERSION, BadRecord, decoded
+from .interface import StoredSession, StoreError, Summary, Write
 
 
 def keys_of(prefix: str, session_id: SessionId) -> tuple[str, str, str, str, str]:
@@ -31,7 +31,7 @@ def arguments(write: Write, ttl_ms: int) -> list[Any]:
     args: list[Any] = [write.fence, write.follows, int(changes.whole), ttl_ms, changes.seq]
     meta: list[Any] = []
     if uses(write):
-        meta += ["c", int(write.released), "u", repr(write.used_at)]
+        meta += ["c", int(write.released), "u", repr(write.used_at), "v", VERSION]
     if changes.head is not None:
         meta += ["h", changes.head]
     if changes.whole:
@@ -52,16 +52,24 @@ def _principal(principal: str | None) -> str:
     return "-" if principal is None else f"={principal}"
 
 
-def stored_session(answer: Any) -> StoredSession | None:
+def stored_session(answer: Any, rollback: float = 0.0) -> StoredSession | None:
     """Return the session of an answer to `READ`, None for an unknown one.
+
+    Args:
+        answer: The answer.
+        rollback: Time at which the store had forgotten something, by its clock; 0 if it never has.
 
     Raises:
         BadRecord: Its records are damaged.
+        StoreError: A newer version of the server has written it.
     """
     if not answer:
         return None
     meta, turns, answers, pieces = answer
-    fence, writes, seq, clean, used_at, head, kept_at = meta
+    fence, writes, seq, clean, used_at, head, kept_at, version = meta
+    if (version or b"1").isdigit() and int(version or 1) > VERSION:
+        # Its client comes again, and finds a server of that version during a deploy.
+        raise StoreError("newer", "a session was written by a newer version of bargein: use that")
     try:
         replies: dict[str, str] = {}
         for request_id, reply in map(_split, answers):
@@ -74,8 +82,8 @@ def stored_session(answer: Any) -> StoredSession | None:
             list(replies.items()),
             [piece.decode() for piece in pieces],
         )
-        kept = float(kept_at) if kept_at else 0.0
-        return StoredSession(stored, fence.decode(), int(writes), float(used_at), kept)
+        forgot = float(kept_at or 0) <= rollback
+        return StoredSession(stored, fence.decode(), int(writes), float(used_at), forgot)
     except (ValueError, TypeError, AttributeError) as error:
         raise BadRecord(f"a record cannot be read: {type(error).__name__}") from None
 

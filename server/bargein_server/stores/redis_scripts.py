@@ -2,8 +2,8 @@
 
 All keys of a session have one hash tag, so a script stays in one slot. A session has:
 
-- `{id}:m`, a hash: fence, number of writes, last number, clean, principal, created, used, head, time of the
-  last write by the clock of the store;
+- `{id}:m`, a hash: fence, number of writes, last number, clean, principal, created, used, head, version of
+  the records, time of the last write by the clock of the store;
 - `{id}:t`, a hash: each turn's place in the history and its record;
 - `{id}:a`, a list: the last answers; `{id}:w`, a list: output of the turn that runs;
 - `{id}:x`: set for a while after the session was deleted.
@@ -82,7 +82,7 @@ from, to = take()
 for i = from, to do
     if redis.call('RPUSH', KEYS[4], ARGV[i]) == 1 then redis.call('PEXPIRE', KEYS[4], ttl) end
 end
-if #meta > 6 then
+if #meta > 6 then  -- more than the number of the write, the last number and the time
     for i = 1, 4 do redis.call('PEXPIRE', KEYS[i], ttl) end
 end
 return 'stored'
@@ -96,7 +96,7 @@ turns, answers, pieces. Output alone does not touch the expiry, which is days aw
 
 READ = Script(
     """
-local meta = redis.call('HMGET', KEYS[1], 'f', 'w', 'n', 'c', 'u', 'h', 'k')
+local meta = redis.call('HMGET', KEYS[1], 'f', 'w', 'n', 'c', 'u', 'h', 'k', 'v')
 if not meta[1] or not meta[6] then return false end
 return {meta, redis.call('HVALS', KEYS[2]), redis.call('LRANGE', KEYS[3], -1024, -1),
     redis.call('LRANGE', KEYS[4], 0, -1)}

@@ -67,7 +67,7 @@ class RedisStore:
         self._reader = RedisLink(connect, SCRIPTS, where)
         self._node: tuple[Node, float] | None = None
         self._sent = self._known = 0  # marks: sent so far, and the last that the store has answered
-        self._rollback = 0.0
+        self._rollback = self._started_at = 0.0
         self._forgot = False
         self._requests: list[MoveRequest] = []
 
@@ -80,7 +80,7 @@ class RedisStore:
         """Connect, and check the server's configuration."""
         await self._reader.connect()
         [info] = await self._reader.call([("INFO",)])
-        self._check(info.decode("utf-8", "replace"))
+        self._started_at = time.monotonic() - self._check(info.decode("utf-8", "replace"))
         await self._writer.connect()
 
     async def write(self, writes: Sequence[Write]) -> list[Outcome]:
@@ -99,7 +99,7 @@ class RedisStore:
     async def read(self, session_id: SessionId) -> StoredSession | None:
         """Return a session."""
         [answer] = await self._reader.call([call_of(scripts.READ, self._keys(session_id))])
-        return stored_session(answer)
+        return stored_session(answer, self._rollback)
 
     async def claim(self, session_id: SessionId, expected: str, writes: int, fence: str) -> bool:
         """Change the owner of a session that is still as it was read."""
@@ -225,7 +225,8 @@ class RedisStore:
         self._forgot = self._forgot or bool(forgot)
         self._requests += [msgspec.json.decode(each, type=MoveRequest) for each in asked]
         self._rollback = float(rollback) if rollback else 0.0
-        return max(0.0, self._rollback + YOUNG_S - float(now))
+        young_s = max(self._rollback - float(now), self._started_at - time.monotonic()) + YOUNG_S
+        return max(0.0, young_s)
 
     # --- keys ------------------------------------------------------------------------------------
 
@@ -252,8 +253,12 @@ class RedisStore:
 
     # --- the server's configuration ----------------------------------------------------------------
 
-    def _check(self, info: str) -> None:
-        """Refuse a server that forgets at random; warn of one that forgets when it ends."""
+    def _check(self, info: str) -> float:
+        """Refuse a server that forgets at random; warn of one that forgets when it ends.
+
+        Returns:
+            The seconds for which it has run.
+        """
         facts = dict(line.split(":", 1) for line in info.split("\r\n") if ":" in line)
         version = facts.get("valkey_version") or facts.get("redis_version", "")
         oldest = (7, 2) if "valkey_version" in facts else (6, 2)
@@ -269,3 +274,4 @@ class RedisStore:
             log.warning("%s may drop conversations when its memory is full: set noeviction", self)
         if facts.get("aof_enabled", "1") == "0":
             log.warning("%s loses conversations when it ends: set appendonly to yes", self)
+        return float(facts.get("uptime_in_seconds", "3600"))

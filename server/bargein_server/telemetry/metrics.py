@@ -81,6 +81,13 @@ class Metrics(Sink):
         "bargein_recognitions_running": "Transcriptions and judgements that run.",
         "bargein_recognitions_waiting": "Transcriptions and judgements that wait for a place.",
         "bargein_echoes": "Onsets of speech that were the agent's own voice, so far.",
+        "bargein_store_late": "1 while the store is slow, so that clients do not wait for it.",
+        "bargein_store_write_seconds": "Time of the last batch of writes.",
+        "bargein_store_unsaved_sessions": "Sessions with changes that no write has taken yet.",
+        "bargein_store_rollbacks": "How often a shared store did not have what this server had written.",
+        "bargein_sessions_fenced": "Sessions that another server has taken.",
+        "bargein_sessions_claimed": "Sessions that were taken over from servers that died.",
+        "bargein_sessions_moved": "Sessions that were released because their clients came to other servers.",
     }
 
     def __init__(self, gauges: Gauges, refusals: Callable[[], Mapping[int, int]]) -> None:

@@ -194,11 +194,13 @@ class Connection:
 
     def _must_search(self, first: SessionOpen) -> bool:
         """Return whether the session to resume may be in another process or in the store."""
-        if first.resume is None or self._registry.has(first.resume.session_id):
+        if first.resume is None:
             return False
-        return self._restorer is not None or (
-            self._elsewhere is not None and self._elsewhere.may_have(first.resume.session_id)
-        )
+        session_id, elsewhere = first.resume.session_id, self._elsewhere
+        if self._restorer is not None:
+            return self._restorer.is_needed(session_id, first.resume, self.caller.principal)
+        here = self._registry.has(session_id)
+        return elsewhere is not None and not here and elsewhere.may_have(session_id)
 
     async def _prepare(self, first: SessionOpen, event: ClientEvent) -> None:
         """Authenticate, and find the session; frames that come meanwhile wait in order."""

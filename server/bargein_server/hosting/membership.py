@@ -1,0 +1,216 @@
+"""Membership of a server among the nodes that share its store.
+
+A node renews its lease ten times a second. The answer shows whether the store has forgotten something, and
+brings the requests of other nodes. Safety does not depend on any of this: a claim changes the fence, and
+whoever has the old one cannot write. A lease only decides when a claim is due.
+
+On the same machine a node that died is noticed at once: its port on the loopback refuses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from ..stores.interface import StoredSession, StoreError
+from ..stores.shared import MoveRequest, Node, SharedStore
+
+log = logging.getLogger("bargein.store")
+
+BEAT_S = 0.1
+"""Interval of the beats."""
+
+YOUNG_S = 1.0
+"""Time after an outage in which living owners repair the store, before anybody relies on it."""
+
+PROBE_S = 0.5
+"""Time for a connection to another node's port."""
+
+Asked = Callable[[MoveRequest], Awaitable[str]]
+"""Answers the request of another node for a session."""
+
+RELEASED, BUSY, REFUSED, GONE = "released", "busy", "refused", "gone"
+"""Answers to a request: the store has it, a turn runs, the token is wrong, the node does not have it."""
+
+
+class Address(Struct, frozen=True):
+    """Where other nodes reach a node.
+
+    Args:
+        machine: Name of its machine and network, since the machine's start; empty where that is not known.
+        port: Its port on the loopback.
+    """
+
+    machine: str = ""
+    port: int = 0
+
+
+class Membership:
+    """Membership of this server.
+
+    Args:
+        store: The store.
+        lease_s: Time without a beat after which others may claim its sessions.
+
+    Attributes:
+        name: Name of this node, new at each start.
+        asked: Answers requests; set before the first beat.
+        claimed: Number of sessions that it has claimed, by `free`, `refused` (the owner's port) and `lease`.
+        released: Number of sessions that it has released because another node asked.
+        rollbacks: How often the store did not have what this node had written.
+    """
+
+    def __init__(self, store: SharedStore, lease_s: float) -> None:
+        self.name = secrets.token_hex(8)
+        self.lease_s = lease_s
+        self.asked: Asked | None = None
+        self.claimed: Counter[str] = Counter()
+        self.released = self.rollbacks = 0
+        self._store = store
+        self._listener: asyncio.Server | None = None
+        self._address = Address()
+        self._loop = asyncio.get_running_loop()
+        self._young_until = 0.0
+        self._joined = False
+        self._answers: set[asyncio.Task[None]] = set()
+
+    @property
+    def _node(self) -> Node:
+        return Node(self.name, msgspec.json.encode(self._address).decode())
+
+    # --- beats -----------------------------------------------------------------------------------
+
+    async def join(self) -> bool:
+        """Beat for the first time after the store was opened; return whether it has forgotten something.
+
+        Raises:
+            StoreError: The store cannot be used.
+        """
+        if self._listener is None and (machine := _machine()):
+            self._listener = await asyncio.start_server(_hang_up, "127.0.0.1", 0)
+            self._address = Address(machine, self._listener.sockets[0].getsockname()[1])
+        forgot = await self.beat()
+        if self._joined:  # the store was away, and may have gone back
+            self._young_until = max(self._young_until, self._loop.time() + YOUNG_S)
+        self._joined = True
+        return forgot
+
+    async def beat(self) -> bool:
+        """Renew the lease; return whether the store has forgotten something.
+
+        Raises:
+            StoreError: The store cannot be used.
+        """
+        beat = await self._store.beat(self._node, self.lease_s)
+        if beat.young_s:
+            self._young_until = max(self._young_until, self._loop.time() + beat.young_s)
+        for request in beat.requests:
+            task = self._loop.create_task(self._answer(request), name="move session")
+            self._answers.add(task)
+            task.add_done_callback(self._answers.discard)
+        if beat.forgot:
+            self.rollbacks += 1
+            log.warning("the store has forgotten something: this server writes its sessions anew")
+        return beat.forgot
+
+    async def _answer(self, request: MoveRequest) -> None:
+        if self.asked is not None:
+            answer = await self.asked(request)
+            self.released += answer == RELEASED
+            with suppress(StoreError):  # the one who asked comes again
+                await self._store.answer(request.number, answer)
+
+    async def leave(self) -> None:
+        """End the lease, after all sessions were released."""
+        for task in tuple(self._answers):
+            task.cancel()
+        with suppress(StoreError):
+            await self._store.leave(self._node)
+        if self._listener is not None:
+            self._listener.close()
+
+    # --- others ----------------------------------------------------------------------------------
+
+    @property
+    def is_young(self) -> bool:
+        """Whether the store may lack what living owners have."""
+        return self._loop.time() < self._young_until
+
+    async def settled(self) -> None:
+        """Wait until living owners have had the time to repair the store."""
+        while (left := self._young_until - self._loop.time()) > 0:
+            await asyncio.sleep(left)
+
+    def owner_of(self, found: StoredSession) -> str | None:
+        """Return the node that owns a stored session, None when it was released or this node's own."""
+        name = found.fence.partition(".")[2]
+        return None if found.stored.clean or name == self.name else name
+
+    async def find(self, name: str) -> tuple[Node | None, str]:
+        """Return a node that lives, or None and why it counts as dead: `lease` or `refused`.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        node = await self._store.node(name)
+        if node is None:
+            return None, "lease"
+        return (None, "refused") if await _refuses(node.address) else (node, "")
+
+    async def ask(self, node: Node, request: MoveRequest, wait_s: float) -> str | None:
+        """Ask a node for a session; return its answer, None when there is none in time.
+
+        Raises:
+            StoreError: The store cannot be used.
+        """
+        await self._store.ask(node.name, request)
+        deadline = self._loop.time() + wait_s
+        while self._loop.time() < deadline:
+            await asyncio.sleep(BEAT_S / 4)
+            if (answer := await self._store.answered(request.number)) is not None:
+                return answer
+        return None
+
+
+def _machine() -> str:
+    """Return a name for this machine's loopback, the same for all processes that share it."""
+    if sys.platform != "linux":
+        return ""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        return f"{boot}.{os.stat('/proc/self/ns/net').st_ino}"
+    except OSError:
+        return ""
+
+
+async def _hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+async def _refuses(encoded: str) -> bool:
+    """Return whether nobody listens at a node's port on this machine: the node has died."""
+    try:
+        address = msgspec.json.decode(encoded, type=Address)
+    except (msgspec.MsgspecError, UnicodeError):
+        return False  # of another version: its lease decides
+    if not address.port or address.machine != _machine():
+        return False
+    try:
+        async with asyncio.timeout(PROBE_S):
+            _, writer = await asyncio.open_connection("127.0.0.1", address.port)
+    except ConnectionRefusedError:
+        return True
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return False

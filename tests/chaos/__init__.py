@@ -1,0 +1,1 @@
+"""Chaos: real servers, a real Valkey and real clients, while something is killed every few seconds."""

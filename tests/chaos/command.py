@@ -1,0 +1,125 @@
+"""`scripts/chaos`: a run, and what was lost and how long anybody waited."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from random import Random
+from time import perf_counter
+
+from valkey_process import valkey
+
+from .faults import Cluster, Faults
+from .users import Report, User
+
+KINDS = (
+    "kill", "stop", "deploy", "store_kill", "store_stop", "store_rollback", "store_flush", "drop_connections",
+    "flush_scripts",
+)  # fmt: skip
+
+
+async def run(
+    *,
+    seed: str,
+    seconds: float,
+    nodes: int = 3,
+    users: int = 20,
+    pause_s: float = 2.0,
+    lease_s: float = 2.0,
+    kinds: Sequence[str] = KINDS,
+    quiet: bool = False,
+) -> tuple[Report, dict[str, int]]:
+    """Return what users saw while faults happened, and the number of faults by kind.
+
+    Args:
+        seed: Seed of all decisions; the machine's timing is not part of it.
+        seconds: Time in which faults happen.
+        nodes: Number of servers.
+        users: Number of users.
+        pause_s: Mean time between two faults.
+        lease_s: Lease of the servers.
+        kinds: Kinds of faults.
+        quiet: Whether faults are not printed.
+    """
+    report, over = Report(), asyncio.Event()
+    with tempfile.TemporaryDirectory() as folder:
+        async with AsyncExitStack() as stack:
+            store = await stack.enter_async_context(valkey(Path(folder) / "valkey"))
+            cluster = Cluster(Path(folder), store, lease_s, stack)
+            await cluster.start(nodes)
+            began = perf_counter()
+
+            def say(line: str) -> None:
+                if not quiet:
+                    print(f"{perf_counter() - began:7.2f} s  {line}", flush=True)
+
+            report.say = say
+            faults = Faults(cluster, Random(f"{seed} faults"), say)
+            ports = [node.port for node in cluster.nodes]
+            crowd = [User(f"u{n}", ports, Random(f"{seed} {n}"), report) for n in range(users)]
+            async with asyncio.TaskGroup() as group:
+                for user in crowd:
+                    group.create_task(user.live(over))
+                breaking = group.create_task(faults.run(over, list(kinds), pause_s))
+                await asyncio.sleep(seconds)
+                over.set()
+                await breaking
+            return report, faults.counts
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run it from the command line; return 1 when something was lost or a rule was broken."""
+    parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
+    parser.add_argument("--seed", default="1", help="seed of all decisions (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=60, help="time with faults (default: %(default)s)")
+    parser.add_argument("--nodes", type=int, default=3, help="servers (default: %(default)s)")
+    parser.add_argument("--users", type=int, default=20, help="users (default: %(default)s)")
+    parser.add_argument("--pause-s", type=float, default=2, help="mean time between faults (default: 2)")
+    parser.add_argument("--lease-s", type=float, default=2, help="lease of the servers (default: 2)")
+    parser.add_argument("--fault", action="append", choices=KINDS, help="only these faults (repeatable)")
+    given = parser.parse_args(arguments)
+    began = perf_counter()
+    report, faults = asyncio.run(
+        run(
+            seed=given.seed, seconds=given.seconds, nodes=given.nodes, users=given.users,
+            pause_s=given.pause_s, lease_s=given.lease_s, kinds=given.fault or KINDS,
+        )
+    )  # fmt: skip
+    print("\n".join(lines(report, faults, perf_counter() - began)))
+    return 1 if report.wrong or report.lost else 0
+
+
+def lines(report: Report, faults: dict[str, int], took_s: float) -> list[str]:
+    """Return the report as text."""
+    listed = ", ".join(f"{count} {name}" for name, count in sorted(faults.items()))
+    return [
+        "",
+        f"faults      {sum(faults.values())} in {took_s:.0f} s: {listed or 'none'}",
+        f"events      {report.events:,} numbered, none lost, doubled or out of order unless listed as wrong",
+        f"turns       {sum(report.ends.values()):,}: {_counts(report.ends)}",
+        f"resumes     {report.resumed:,}, {report.snapshots:,} with a snapshot, {report.taken_back:,} "
+        f"characters taken back, {report.own_ends} turns with an end that only their user saw",
+        f"waits       until resumed:      {_times(report.waits)}",
+        f"            interrupt to end:   {_times(report.interrupts)}",
+        f"            between two events: {_times(report.silences)}",
+        f"lost        {sum(report.lost.values())} sessions {_counts(report.lost)}",
+        f"wrong       {len(report.wrong)}",
+        *(f"            {each}" for each in report.wrong),
+    ]
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items(), key=lambda pair: -pair[1]))
+
+
+def _times(times: list[float]) -> str:
+    if not times:
+        return "none"
+    found = sorted(times)
+    middle, high = found[len(found) // 2], found[min(len(found) - 1, len(found) * 99 // 100)]
+    p50, p99, longest = (f"{each * 1000:,.1f} ms" for each in (middle, high, found[-1]))
+    return f"p50 {p50}, p99 {p99}, longest {longest} ({len(found):,})"
