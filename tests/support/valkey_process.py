@@ -75,6 +75,19 @@ class ValkeyProcess:
                 process.kill()
             await process.wait()
 
+    @property
+    def _file(self) -> Path:
+        return max((self.folder / "appendonlydir").glob("*.incr.aof"))
+
+    def file_size(self) -> int:
+        """Return the size of its file."""
+        return self._file.stat().st_size
+
+    def cut_file(self, size: int) -> None:
+        """Cut its file while it does not run, so that it forgets what came later."""
+        with self._file.open("r+b") as file:
+            file.truncate(size)
+
     async def do(self, *command: Any) -> Any:
         """Return the answer to a command."""
         client = Redis(port=self.port)

@@ -119,7 +119,7 @@ class Node:
 
     def may_have(self, session_id: SessionId) -> bool:
         """Return whether another process may own a session that this one does not."""
-        owner = self._owner_of(session_id)
+        owner = self._owner_of(session_id) if not self._registry.has(session_id) else ""
         return bool(owner) and self._place.path_of(owner).exists()
 
     def _owner_of(self, session_id: SessionId) -> str:
@@ -129,7 +129,7 @@ class Node:
     async def take(self, connection: Connection, first: SessionOpen) -> bool:
         """Hand a client over to the owner of its session; return whether that has the client now."""
         assert first.resume is not None
-        if self._registry.has(first.resume.session_id):
+        if not self.may_have(first.resume.session_id):
             return False
         owner = self._owner_of(first.resume.session_id)
         try:

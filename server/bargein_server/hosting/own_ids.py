@@ -21,7 +21,7 @@ from ..core.records import Head
 from ..core.turn_record import memory_of
 from .host import SessionHost
 from .ports import ClientConnection
-from .restoring import Restorer
+from .restoring import OWN_ID_PREFIX, Restorer, Shown
 from .session_pool import SessionPool
 
 
@@ -50,7 +50,7 @@ class Create(Protocol):
 def own_session_id(principal: str | None, own_id: str) -> SessionId:
     """Return the id of the session that a principal means by an id of its own."""
     name = json.encode([id_of(principal), own_id])
-    return SessionId("c_" + sha256(name).hexdigest()[:40])
+    return SessionId(OWN_ID_PREFIX + sha256(name).hexdigest()[:40])
 
 
 class OwnIds:
@@ -89,7 +89,7 @@ class OwnIds:
             def admits(head: Head) -> bool:
                 return head.principal == principal
 
-            if await self._restorer.restore(session_id, admits) is not None:
+            if await self._restorer.restore(session_id, admits, Shown(principal, own_id=True)) is not None:
                 raise Unavailable
         host = self._hosts.get(session_id)
         if host is None or host.view.principal != principal:

@@ -48,6 +48,9 @@ BUSY_S = 1.0
 MARGIN_S = 0.5
 """Time beyond a lease after which its node counts as dead or the client comes again."""
 
+OWN_ID_PREFIX = "c_"
+"""Start of the ids of sessions that clients name by ids of their own, which are their only secrets."""
+
 Admits = Callable[[Head], bool]
 """Whether a client may have a session, by its head: its principal and its token are right."""
 
@@ -65,16 +68,18 @@ class Shown(Struct, frozen=True):
     Args:
         principal: The authenticated client; None without authentication.
         token: The session's token; None if the client has shown something else.
+        own_id: Whether it has shown its own id of the session, of which the session's id is a hash.
     """
 
     principal: str | None = None
     token: Token | None = None
+    own_id: bool = False
 
     def request(self, session_id: SessionId) -> MoveRequest | None:
         """Return the request to release a session, None without a token: then it stays."""
-        if self.token is None:
+        if self.token is None and not self.own_id:
             return None
-        digest = sha256(self.token.encode("utf-8", "replace")).digest()
+        digest = b"" if self.token is None else sha256(self.token.encode("utf-8", "replace")).digest()
         return MoveRequest(secrets.token_hex(8), session_id, self.principal, digest)
 
 
@@ -261,6 +266,7 @@ class Restorer:
         valid = hmac.compare_digest(request.digest, current) or (
             bool(previous) and now <= until and hmac.compare_digest(request.digest, previous)
         )
+        valid = valid or (not request.digest and request.session_id.startswith(OWN_ID_PREFIX))
         if host.view.principal != request.principal or not valid:
             return REFUSED
         if host.core.busy or host.tasks() or host.lease.persistence.awaits_results:

@@ -36,7 +36,8 @@ class MoveRequest(Struct, frozen=True):
         number: Name of the request, for its answer.
         session_id: The session.
         principal: The authenticated client; None without authentication.
-        digest: SHA-256 of the token that the client has shown; empty for one that needs none.
+        digest: SHA-256 of the token that the client has shown; empty if it has shown its own id of the
+            session instead.
     """
 
     number: str

@@ -194,13 +194,12 @@ class Connection:
 
     def _must_search(self, first: SessionOpen) -> bool:
         """Return whether the session to resume may be in another process or in the store."""
-        if first.resume is None:
+        resume = first.resume
+        if resume is None:
             return False
-        session_id, elsewhere = first.resume.session_id, self._elsewhere
         if self._restorer is not None:
-            return self._restorer.is_needed(session_id, first.resume, self.caller.principal)
-        here = self._registry.has(session_id)
-        return elsewhere is not None and not here and elsewhere.may_have(session_id)
+            return self._restorer.is_needed(resume.session_id, resume, self.caller.principal)
+        return self._elsewhere is not None and self._elsewhere.may_have(resume.session_id)
 
     async def _prepare(self, first: SessionOpen, event: ClientEvent) -> None:
         """Authenticate, and find the session; frames that come meanwhile wait in order."""
