@@ -194,8 +194,7 @@ class Connection:
 
     def _must_search(self, first: SessionOpen) -> bool:
         """Return whether the session to resume may be in another process or in the store."""
-        resume = first.resume
-        if resume is None:
+        if (resume := first.resume) is None:
             return False
         if self._restorer is not None:
             return self._restorer.is_needed(resume.session_id, resume, self.caller.principal)
