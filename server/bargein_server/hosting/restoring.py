@@ -26,6 +26,7 @@ from bargein_protocol import Code, Resume, SessionId, Token
 from bargein_protocol.errors import OVERLOADED
 
 from ..core.identity import Identity
+from ..core.principal import id_of
 from ..core.records import BadRecord, Head
 from ..stores.interface import StoredSession, StoreError
 from ..stores.shared import MoveRequest
@@ -80,7 +81,7 @@ class Shown(Struct, frozen=True):
         if self.token is None and not self.own_id:
             return None
         digest = b"" if self.token is None else sha256(self.token.encode("utf-8", "replace")).digest()
-        return MoveRequest(secrets.token_hex(8), session_id, self.principal, digest)
+        return MoveRequest(secrets.token_hex(8), session_id, id_of(self.principal), digest)
 
 
 NOTHING = Shown()
