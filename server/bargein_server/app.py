@@ -45,10 +45,7 @@ from .guard.admission import TRACE_HEADERS, Admission, Refused
 from .guard.authentication import Authenticator
 from .guard.origins import allowed_origins
 from .hosting.hearing.ears import Ears
-from .hosting.keeper import Keeper
-from .hosting.membership import Membership
 from .hosting.registry import SessionRegistry
-from .hosting.store_health import StoreState
 from .settings import Settings
 from .stores.interface import Store
 from .stores.urls import store_of
@@ -241,7 +238,7 @@ def _gauges(sessions: SessionRegistry) -> dict[str, float]:
         "bargein_kept_bytes": sessions.kept_bytes,
         "bargein_event_streams": len(sessions.streams),
         "bargein_draining": sessions.draining,
-        **_store_gauges(sessions.keeper),
+        **(sessions.keeper.gauges() if sessions.keeper is not None else {}),
         **_voice_gauges(sessions.ears),
     }
 
@@ -256,32 +253,6 @@ def _voice_gauges(ears: Ears | None) -> dict[str, float]:
         "bargein_recognitions_running": ears.queue.running,
         "bargein_recognitions_waiting": ears.queue.waiting,
         "bargein_echoes": ears.echoes,
-    }
-
-
-def _node_gauges(membership: Membership | None) -> dict[str, float]:
-    if membership is None:
-        return {}
-    return {
-        "bargein_store_rollbacks": membership.rollbacks,
-        "bargein_sessions_claimed": membership.claimed.total(),
-        "bargein_sessions_moved": membership.released,
-    }
-
-
-def _store_gauges(keeper: Keeper | None) -> dict[str, float]:
-    if keeper is None:
-        return {}
-    return {
-        "bargein_store_up": keeper.health.state is StoreState.UP,
-        "bargein_store_unsaved_seconds": keeper.health.ignored_s,
-        "bargein_store_failures": keeper.health.failures,
-        "bargein_store_writes": keeper.written,
-        "bargein_store_late": keeper.health.state is StoreState.LATE,
-        "bargein_store_write_seconds": keeper.write_s,
-        "bargein_store_unsaved_sessions": keeper.unsaved,
-        "bargein_sessions_fenced": keeper.fenced,
-        **_node_gauges(keeper.membership),
     }
 
 

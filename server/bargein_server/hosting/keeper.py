@@ -23,7 +23,7 @@ from ..stores.interface import Outcome, Store, StoredSession, StoreError, Write
 from ..stores.shared import SharedStore
 from .lease import Lease
 from .membership import Membership
-from .store_health import StoreHealth, StoreLife
+from .store_health import StoreHealth, StoreLife, StoreState
 
 log = logging.getLogger("bargein.store")
 
@@ -186,10 +186,24 @@ class Keeper:
             changes = Changes(lease.persistence.last_seq, persistence.changes.mark)
         return lease.write_of(changes, wall, released=True)
 
-    @property
-    def unsaved(self) -> int:
-        """Number of sessions with changes that no write has taken yet."""
-        return len(self._changed)
+    def gauges(self) -> dict[str, float]:
+        """Return figures for metrics, by the names of the metrics."""
+        health, membership = self.health, self.membership
+        found: dict[str, float] = {
+            "bargein_store_up": health.state is StoreState.UP,
+            "bargein_store_unsaved_seconds": health.ignored_s,
+            "bargein_store_failures": health.failures,
+            "bargein_store_writes": self.written,
+            "bargein_store_late": health.state is StoreState.LATE,
+            "bargein_store_write_seconds": self.write_s,
+            "bargein_store_unsaved_sessions": len(self._changed),
+            "bargein_sessions_fenced": self.fenced,
+        }
+        if membership is not None:
+            found["bargein_store_rollbacks"] = membership.rollbacks
+            found["bargein_sessions_claimed"] = membership.claimed.total()
+            found["bargein_sessions_moved"] = membership.released
+        return found
 
     # --- writing ---------------------------------------------------------------------------------
 
