@@ -16,6 +16,7 @@ from bargein_protocol import (
     InputRejected,
     InputText,
     SessionAudio,
+    SessionClose,
     SpeechStarted,
     SpeechStopped,
     TranscriptDelta,
@@ -521,6 +522,16 @@ def test_speech_that_was_over_is_asked_for_without_a_line() -> None:
     talk.come_back()
     assert talk.of(InputAccepted)
     assert talk.types()[-1] == "replay.done"
+
+
+def test_words_for_a_session_that_is_over_ask_for_nothing() -> None:
+    """No turn would ever end it."""
+    talk = Spoken()
+    talk.hear(LOUD * 20 + QUIET * 16)
+    talk.send(SessionClose())
+    talk.detach()
+    talk.understand("Why?")
+    assert not talk.started()
 
 
 def test_a_commit_that_was_lost_gets_its_answer_on_the_next_line() -> None:

@@ -158,6 +158,9 @@ class Truth(MemoryLog):
         good: The tokens that open the session now, and until when.
         fresh: Whether nobody was attached yet.
         owed: Frames that a client was given and that are not logged yet, by their number: unsettled text.
+        speaking: Whether the user's speech has started and not stopped.
+        spoken_ms: Its last start or stop.
+        transcribed: Inputs that speech has become.
     """
 
     def __init__(self, max_events: int, max_bytes: int, oracle: Oracle) -> None:
@@ -175,6 +178,10 @@ class Truth(MemoryLog):
         self.epoch = bp.Epoch("")
         self.fresh = True
         self.owed: dict[int, bytes] = {}
+        self.speaking = False
+        self.spoken_ms = 0
+        self.transcribed: set[bp.InputId] = set()
+        self._sounded: dict[bp.TurnId, int] = {}
         self._texts: dict[bp.TurnId, list[str]] = {}
         self._reasons: dict[bp.TurnId, str] = {}
         self._held: set[bp.TurnId] = set()
@@ -220,6 +227,15 @@ class Truth(MemoryLog):
             )
             oracle.expect(not self.dropped & set(event.turns), f"{event} dropped a turn twice")
             self.dropped.update(event.turns)
+        elif isinstance(event, (bp.SpeechStarted, bp.SpeechStopped)):
+            starts = isinstance(event, bp.SpeechStarted)
+            oracle.expect(starts is not self.speaking, f"{event} does not follow from the one before")
+            oracle.expect(event.at_ms >= self.spoken_ms, f"{event} is before {self.spoken_ms} ms")
+            self.speaking, self.spoken_ms = starts, event.at_ms
+        elif isinstance(event, bp.TranscriptDone):
+            if event.input_id is not None:
+                oracle.expect(event.input_id not in self.transcribed, f"{event} was transcribed twice")
+                self.transcribed.add(event.input_id)
         elif isinstance(event, (bp.InputAccepted, bp.InputQueued)):
             oracle.expect(event.input_id not in self.by_input, f"{event.input_id} got two turns")
             oracle.expect(turn not in self._reasons, f"{turn} was given to two inputs")
@@ -248,9 +264,11 @@ class Truth(MemoryLog):
             whole = text == said if end.status == "completed" else said.startswith(text)
             self._oracle.expect(whole, f"{turn} is told otherwise than its agent said it")
         # A section is spared by everything that can wait (contract 9).
-        waits = end.reason == "superseded" or end.reason == self._reasons[turn]
+        waits = end.reason in ("superseded", "barge_in", self._reasons[turn])
         self._oracle.expect(not (waits and turn in self._protected), f"{turn} was cut in a section")
 
+        sent_ms = self._sounded.pop(turn, 0)
+        self._oracle.expect(end.heard.audio_ms <= sent_ms, f"{turn} was heard beyond its {sent_ms} ms")
         silent = end.reason != "no_output" or self._oracle.kinds.get(turn, SILENT[0]) in SILENT
         self._oracle.expect(silent, f"{turn} failed for its silence, and it was not silent")
 
@@ -261,6 +279,10 @@ class Truth(MemoryLog):
             self._held.discard(turn)
         else:
             self._oracle.expect(turn not in self._held, f"{turn} spoke while it was held")
+        if isinstance(event, bp.AudioDelta):
+            begins_ms = self._sounded.get(turn, 0)
+            self._oracle.expect(event.start_ms == begins_ms, f"{turn} lost the sound from {begins_ms} ms")
+            self._sounded[turn] = event.start_ms + event.duration_ms
         if isinstance(event, bp.TextDelta):
             self._texts.setdefault(turn, []).append(event.text)
             self._oracle.expect(STALE not in event.text, f"{turn} said something stale")

@@ -62,5 +62,6 @@ def test_runs_meet_what_they_are_for() -> None:
         '"reason":"bad_token"', '"reason":"unknown_session"', '"reason":"client_gone"',
         '"reason":"no_output"',
         '"type":"goaway"', '"code":"session_lost"', '"type":"turn.held"', '"type":"input.queued"', "silence",
+        '"type":"speech.started"', '"reason":"barge_in"', '"code":"no_speech"', '"type":"transcript.done"',
     ):  # fmt: skip
         assert sign in whole, sign

@@ -18,6 +18,7 @@ from bargein_client.inbox import Bounds
 from bargein_server.core.turn_record import MAX_TURN_CHARS
 
 from .agents import KINDS
+from .hearing import COUGH, HUM, PIECE_MS, RATE
 from .network import Link
 from .oracle import BY_FORCE
 from .witness import WatchedCore, Witness
@@ -25,7 +26,7 @@ from .witness import WatchedCore, Witness
 if TYPE_CHECKING:
     from .world import World
 
-SOUND = bp.SessionAudio(output=bp.AudioFormat(rate=16_000))
+SOUND = bp.AudioFormat(rate=RATE)
 
 PATIENCE_S = 400.0
 """No turn takes longer for its user, whatever happens to the line, as long as it comes back."""
@@ -75,7 +76,8 @@ class User:
     """See the module."""
 
     ACTIONS = ("interrupt", "interrupt_late", "interrupt_blindly", "hold", "resume", "playback", "update",
-               "rewind", "cut", "stop_reading", "repeat", "talk_nonsense", "wait")  # fmt: skip
+               "rewind", "cut", "stop_reading", "repeat", "talk_nonsense", "wait", "speak", "make_noise",
+               "commit", "clear")  # fmt: skip
 
     def __init__(self, world: World, number: int) -> None:
         self.name = f"user{number}"
@@ -87,6 +89,7 @@ class User:
         self._session: ClientSession | None = None
         self._turns: list[_Followed] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._speaks = False
 
     async def run(self) -> None:
         """Use the server for a while."""
@@ -106,7 +109,8 @@ class User:
 
     async def _open(self) -> None:
         world, chance = self._world, self._chance
-        core = WatchedCore(bounds=chance.choice([None, Bounds(events=16, size=4096)]), audio=SOUND)
+        bounds = chance.choice([None, Bounds(events=16, size=4096)])
+        core = WatchedCore(bounds=bounds, audio=self._wanted_audio())
         core.witness = self.witness
         environment = Environment(
             new_id=lambda: f"{self.name}.{next(self._ids)}",
@@ -120,6 +124,18 @@ class User:
         )
         await session._open()
         self._session, self._turns = session, []
+
+    def _wanted_audio(self) -> bp.SessionAudio:
+        if not self._world.hears:
+            return bp.SessionAudio(output=SOUND)
+        chance = self._chance
+        detection = bp.TurnDetection(
+            type="server" if chance.random() < 0.8 else "none",
+            silence_ms=chance.choice([None, 300]),
+            create_turn=chance.random() < 0.9,
+            interrupt=chance.random() < 0.9,
+        )
+        return bp.SessionAudio(input=SOUND, output=SOUND, turn_detection=detection)
 
     async def _dial(self) -> Any:
         self._link = await self._world.connect(self.witness, self._chance)
@@ -289,6 +305,44 @@ class User:
         """Write a frame past the client's core, which knows what to think of its answer."""
         if self._link is not None and self._session is not None and self._session.state.name == "open":
             self._link.line.send_frame(frame)
+
+    # --- the microphone --------------------------------------------------------------------------
+
+    def _speak(self) -> None:
+        """Say something: a word, or a sentence with a turn's work in it."""
+        chance = self._chance
+        text = f"{chance.choice(self._world.mood.kinds)} {chance.getrandbits(32)}"
+        self._say(self._world.phrases.sound(text, chance.choice([80, 300, 600, 1500])))
+
+    def _make_noise(self) -> None:
+        """Cough or hum."""
+        number, ms = self._chance.choice([COUGH, HUM]), self._chance.choice([40, 200, 500, 1000])
+        self._say(self._world.phrases.noise(number, ms))
+
+    def _say(self, sound: bytes) -> None:
+        if self._world.hears and not self._speaks and self._session is not None:
+            self._speaks = True
+            self._do(self._send_sound(self._session, sound))
+
+    async def _send_sound(self, session: ClientSession, sound: bytes) -> None:
+        """Send sound as it is said; some of it is lost with the line."""
+        size = 2 * RATE * PIECE_MS // 1000
+        try:
+            for start in range(0, len(sound), size):
+                session.microphone.send(sound[start : start + size])
+                await asyncio.sleep(PIECE_MS / 1000)
+        finally:
+            self._speaks = False
+
+    def _commit(self) -> None:
+        if self._session is not None and self._world.hears:
+            followed = _Followed(self._session, self._session.microphone.commit())
+            self._turns.append(followed)
+            self._do(self._read(followed))
+
+    def _clear(self) -> None:
+        if self._session is not None:
+            self._session.microphone.clear()
 
     # --- beside the actions ----------------------------------------------------------------------
 

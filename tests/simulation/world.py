@@ -8,6 +8,7 @@ import logging
 import random
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import cast
 
 from msgspec import Struct
 
@@ -15,6 +16,7 @@ import bargein_protocol as bp
 from bargein_client.errors import ChannelClosed
 from bargein_protocol.errors import ABNORMAL, RESTART
 from bargein_server.core.principal import Principal
+from bargein_server.hosting.hearing.ears import Ears
 from bargein_server.hosting.host import SessionHost
 from bargein_server.hosting.ports import ClientConnection
 from bargein_server.hosting.registry import NO_TRACE, SessionRegistry
@@ -22,6 +24,7 @@ from bargein_server.settings import Settings
 from bargein_server.settings_reader import settings_from
 
 from .agents import Agents
+from .hearing import RECOGNITION_S, Phrases, SimulatedEars
 from .loop import SimulatedLoop, Stuck
 from .network import Link, SimulatedFlushScheduler, Weather
 from .oracle import Oracle, Truth
@@ -100,7 +103,7 @@ def draw_settings(chance: random.Random) -> Settings:
             "max_queued_inputs": chance.choice([0, 1, 2, 8]),
             "max_client_share": chance.choice([0.5, 1.0]),
             "max_sessions": chance.choice([3, 100]),
-            "max_messages_per_s": chance.choice([5, 50, 500]),
+            "max_messages_per_s": chance.choice([5, 50, 500, 500]),
             "max_queued_output_bytes": chance.choice([1024, 8192, 65536]),
             "max_queued_answer_bytes": chance.choice([1024, 65536, 1024 * 1024]),
             "confirm_s": 5.0,  # the usual time is longer than most runs
@@ -150,6 +153,11 @@ class World:
         self.users = [User(self, number) for number in range(self.chance.randint(1, 4))]
         self.links: list[Link] = []
         self.agents = Agents(self.oracle)
+        self.phrases = Phrases()
+        # A microphone sends fifty messages a second.
+        self.hears = self.settings.max_messages_per_s >= 500 and self.chance.random() < 0.8
+        if self.hears:
+            self.mood.actions += ["speak"] * 4 + ["make_noise"] * 2
         self._up = True
         self._servers: list[WatchedSessions] = []
 
@@ -231,6 +239,9 @@ class World:
         """Start the server."""
         self.sessions = WatchedSessions(self.agents, self.settings)
         self.sessions.oracle = self.oracle
+        if self.hears:
+            ears = SimulatedEars(self.loop, self.chance, self.oracle, self.phrases)
+            self.sessions.ears = cast("Ears", ears)
         self.sessions.flush_scheduler = SimulatedFlushScheduler(self.loop, self.chance, self.weather)
         self._servers.append(self.sessions)
         self._up = True
@@ -276,7 +287,7 @@ class World:
             self._check_now()
             if self.loop.time() > until:
                 break
-        await asyncio.sleep(JUST_ENDED_S)
+        await asyncio.sleep(RECOGNITION_S if self.hears else JUST_ENDED_S)  # for sessions that are over
         self.oracle.expect(not any(map(len, self._servers)), "sessions that nobody wants are kept")
         self.oracle.expect(not self.links, "sockets that nobody reads are kept")
 
@@ -290,6 +301,7 @@ class World:
         for session_id, truth in oracle.truths.items():
             open_turns = set(truth.by_input.values()) - truth.ends.keys()
             oracle.expect(not open_turns, f"{session_id}: {open_turns} have no end")
+            oracle.expect(not truth.speaking, f"{session_id}: speech has started and never stopped")
             oracle.expect(not truth.owed, f"{session_id}: {sorted(truth.owed)} were given and never logged")
         oracle.expect(loop.longest_s < LONGEST_STEP_S, f"a step took {loop.longest_s} s")
         oracle.expect(not loop.complaints, f"the loop complained: {loop.complaints}")

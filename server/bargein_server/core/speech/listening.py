@@ -176,7 +176,7 @@ class Listening:
     def transcribed(self, request: Transcribe, transcript: Transcript, now: float) -> None:
         """Take the transcript that a request asked for."""
         utterance = self._recognitions.transcribed(request)
-        if utterance is None:
+        if utterance is None or self._requests.closed:
             return
         self._begin(now)
         self._check_held()
@@ -195,7 +195,7 @@ class Listening:
     def failed(self, request: Transcribe, now: float) -> None:
         """Record that a request gets no transcript: it took too long, or the recogniser failed."""
         utterance = self._recognitions.transcribed(request)
-        if utterance is None:
+        if utterance is None or self._requests.closed:
             return
         self._begin(now)
         self._check_held()
