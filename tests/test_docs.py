@@ -95,9 +95,14 @@ async def play(program: Block, scope: dict[str, Any], agent: Any) -> None:
 
 
 @pytest.mark.parametrize("page", GUIDES)
-async def test_snippets_run(page: str, model: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_snippets_run(
+    page: str, model: Upstream, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Agents answer an input to its end, client programs run against the last agent, the rest executes."""
-    scope: dict[str, Any] = {"__name__": "snippet"}
+    monkeypatch.chdir(tmp_path)  # for the files that snippets write
+    snippet = ModuleType("snippet")
+    monkeypatch.setitem(sys.modules, "snippet", snippet)  # frameworks look up the module of a handler
+    scope: dict[str, Any] = vars(snippet)
     agent: Any = echo
     for block in blocks(page, "python"):
         if "asyncio.run(main())" in block.text:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         TurnClosed,
         TurnFailed,
     )
-    from .app import create_app, issue_ticket, shut_down_sessions
+    from .app import create_app, issue_ticket, lifespan, shut_down_sessions
     from .guard.authentication import (
         AccessDenied,
         AccessRequest,
@@ -83,6 +83,7 @@ __all__ = [
     "create_app",
     "http_client",
     "issue_ticket",
+    "lifespan",
     "run",
     "serve",
     "shut_down_sessions",
@@ -95,7 +96,7 @@ _HOMES = {
         "Agent", "BadOutput", "EndedTurn", "History", "HistorySource", "Message", "NotAnAgent", "Output",
         "Principal", "SessionContext", "Turn", "TurnClosed", "TurnFailed",
     ),
-    "app": ("create_app", "issue_ticket", "shut_down_sessions"),
+    "app": ("create_app", "issue_ticket", "lifespan", "shut_down_sessions"),
     "guard.authentication": (
         "AccessDenied", "AccessRequest", "Authenticator", "BadAuthenticator", "BearerTokens",
         "RequestAuthenticator", "TokenAuthenticator",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager
 from contextvars import Context, copy_context
 from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any
@@ -20,31 +21,26 @@ from starlette.websockets import WebSocket
 
 from .agent import Agent, HistorySource, Principal, check_agent
 from .endpoints import conversations, http
-from .endpoints.access import access_request
 from .endpoints.asyncapi import asyncapi
 from .endpoints.call import (
     COOKIE_HEADER,
     CURSOR_HEADER,
-    HEADERS,
     SESSION_HEADER,
     TOKEN_HEADER,
     Call,
     Handler,
-    Health,
     HttpEndpoint,
-    address_of,
     denial,
-    json_answer,
 )
 from .endpoints.doors.table import DoorName, door_routes
-from .endpoints.lifespan import ShortFailures, lifespan
+from .endpoints.lifespan import LateStart, ShortFailures, Starter, agent_lifespan
 from .endpoints.openapi import openapi
 from .endpoints.page import Page, page_folder
+from .endpoints.probes import gauges, probes
 from .endpoints.websocket import answer_ticket, deny, serve_session
 from .guard.admission import TRACE_HEADERS, Admission, Refused
 from .guard.authentication import Authenticator
 from .guard.origins import allowed_origins
-from .hosting.hearing.ears import Ears
 from .hosting.registry import SessionRegistry
 from .settings import Settings
 from .stores.interface import Store
@@ -58,9 +54,6 @@ if TYPE_CHECKING:
 
 SESSION_PATH = "/v1/session"
 TICKET_PATH = "/v1/tickets"
-HEALTH_PATH = "/healthz"
-READY_PATH = "/readyz"
-METRICS_PATH = "/metrics"
 DOCUMENTS = {"/v1/openapi.json": openapi, "/v1/asyncapi.json": asyncapi}
 
 
@@ -81,8 +74,8 @@ def create_app(
     directly; under any other server they use ASGI. With the transport, the application returns when a
     session's WebSocket is attached and not when it ends, which middleware around it observes.
 
-    An agent's `startup()` and `shutdown()` are awaited in the application's lifespan. Starlette does
-    not run the lifespan of an application that is mounted in another.
+    An agent's `startup()` and `shutdown()` are awaited in the application's lifespan. An application that is
+    mounted in another needs `lifespan` for it; without, the agent starts with the first request.
 
     Args:
         agent: The agent to serve; see `bargein_server.Agent`.
@@ -112,8 +105,8 @@ def create_app(
     kept_in = store_of(store, keep_s=limits.keep_s) if isinstance(store, str) else store
     admission = Admission(limits, authenticator, origins, lambda: asyncio.get_running_loop().time())
 
-    # The registry is made on first use in the event loop, because a mounted application has no lifespan. The
-    # context of turns is taken here, because that use may be a request, whose values are of one user.
+    # The registry is made on first use in the event loop, because a mounted application may have no lifespan.
+    # The context of turns is taken here, because that use may be a request, whose values are of one user.
     context = copy_context()
 
     def sessions(of_startup: Context | None = None) -> SessionRegistry:
@@ -125,7 +118,8 @@ def create_app(
             )  # fmt: skip
         return existing
 
-    telemetry, metrics = set_up(limits, lambda: _gauges(sessions()), lambda: admission.refusals)
+    telemetry, metrics = set_up(limits, lambda: gauges(sessions()), lambda: admission.refusals)
+    starter = Starter(life, limits, sessions, context)
     app = Starlette(
         routes=_routes(
             sessions, admission, metrics, list(door_routes(doors, sessions, admission, agent_name(agent)))
@@ -133,16 +127,42 @@ def create_app(
         middleware=[
             Middleware(ShortFailures),
             *([_cors(allowed_origins(origins), bool(doors))] if origins else []),
+            Middleware(LateStart, starter=starter, refuse=lambda refused: denial(refused, admission)),
         ],
-        lifespan=lifespan(life, limits, sessions),
+        lifespan=agent_lifespan(starter),
     )
     app.state.admission = admission
+    app.state.settings = limits
+    app.state.starter = starter
     return app
 
 
 def agent_name(agent: Agent) -> str:
     """Return the name of an agent's function or class."""
     return str(getattr(agent, "__name__", type(agent).__name__))
+
+
+@asynccontextmanager
+async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    """Start, drain and stop an application that is mounted in another one.
+
+    Enter it in the lifespan of the outer application; see docs/embedding.md:
+
+        site = FastAPI(lifespan=lambda site: lifespan(chat))
+        site.mount("/chat", chat)
+
+    Entering it opens the store and awaits the agent's `startup()`. Inside, SIGTERM and SIGINT reach the
+    server of the process when the running turns have ended, or after `drain_s`. Leaving it ends all turns and
+    awaits `shutdown()`. Entering it twice is harmless.
+
+    Args:
+        app: The application of `create_app`.
+
+    Raises:
+        Exception: The error of the agent's `startup()` or `shutdown()`.
+    """
+    async with app.router.lifespan_context(app):
+        yield
 
 
 def _routes(
@@ -165,7 +185,7 @@ def _routes(
         Route(TICKET_PATH, ticket_endpoint, methods=["POST"]),
         *_http_routes(sessions, admission),
         *doors,
-        *_probes(sessions, admission, metrics),
+        *probes(sessions, admission, metrics),
         *(_document(path, make) for path, make in DOCUMENTS.items()),
         WebSocketRoute("/{path:path}", partial(_no_session_here, admission)),
     ]
@@ -225,72 +245,6 @@ def _cors(origins: Collection[str], any_header: bool) -> Middleware:
         ),
         expose_headers=("Retry-After", SESSION_HEADER, TOKEN_HEADER, CURSOR_HEADER),
     )
-
-
-def _gauges(sessions: SessionRegistry) -> dict[str, float]:
-    return {
-        "bargein_abandoned_tasks": len(sessions.abandoned),
-        "bargein_background_tasks": len(sessions.background),
-        "bargein_threads_busy": sessions.threads.busy,
-        "bargein_threads_waiting": sessions.threads.waiting,
-        "bargein_slots_taken": sessions.turn_limiter.taken,
-        "bargein_slots_waiting": sessions.turn_limiter.waiting,
-        "bargein_kept_bytes": sessions.kept_bytes,
-        "bargein_event_streams": len(sessions.streams),
-        "bargein_draining": sessions.draining,
-        **(sessions.keeper.gauges() if sessions.keeper is not None else {}),
-        **_voice_gauges(sessions.ears),
-    }
-
-
-def _voice_gauges(ears: Ears | None) -> dict[str, float]:
-    if ears is None:
-        return {}
-    return {
-        "bargein_listeners": ears.listeners,
-        "bargein_detector_behind_seconds": ears.thread.behind_s,
-        "bargein_detector_frames_dropped": ears.thread.dropped_frames,
-        "bargein_recognitions_running": ears.queue.running,
-        "bargein_recognitions_waiting": ears.queue.waiting,
-        "bargein_echoes": ears.echoes,
-    }
-
-
-def _probes(
-    sessions: Callable[[], SessionRegistry], admission: Admission, metrics: Metrics | None
-) -> list[Route]:
-    """Return the routes for orchestrators and Prometheus.
-
-    `/healthz` and `/readyz` need no authentication and change nothing. `/metrics` is served when the
-    setting `metrics` is on, to clients that may connect.
-    """
-
-    async def healthz(request: Request) -> Response:
-        return json_answer(Health("ok"))
-
-    async def readyz(request: Request) -> Response:
-        keeper = sessions().keeper
-        store = keeper.health.state.value if keeper is not None else None
-        if sessions().draining:
-            return json_answer(Health("draining", store), 503)
-        if sessions().full or admission.connections.is_full():
-            return json_answer(Health("full", store), 503)
-        # A server whose store fails serves its clients, so it stays ready.
-        return json_answer(Health("ok", store))
-
-    async def scrape(request: Request) -> Response:
-        assert metrics is not None
-        try:
-            admission.check_host(
-                request.headers, request.url.scheme, (request.scope.get("server") or ("",))[0]
-            )
-            await admission.authenticate(access_request(request), address_of(request.client))
-        except Refused as refused:
-            return denial(refused, admission)
-        return Response(metrics.text(), 200, {**HEADERS, "Content-Type": metrics.content_type})
-
-    routes = [Route(HEALTH_PATH, healthz), Route(READY_PATH, readyz)]
-    return routes if metrics is None else [*routes, Route(METRICS_PATH, scrape)]
 
 
 def _document(path: str, make: Callable[[], dict[str, Any]]) -> Route:

@@ -8,6 +8,12 @@ from starlette.requests import HTTPConnection
 
 from ..guard.authentication import AccessRequest
 
+_ASGI = {
+    "type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string", "root_path",
+    "headers", "client", "server", "extensions", "subprotocols", "app", "router", "endpoint", "path_params",
+}  # fmt: skip
+"""Keys of a scope that are of ASGI and of our own application."""
+
 
 def access_request(connection: HTTPConnection) -> AccessRequest:
     """Return the part of a request, or of a handshake, that an authenticator sees."""
@@ -18,4 +24,5 @@ def access_request(connection: HTTPConnection) -> AccessRequest:
         headers=connection.headers,
         cookies=connection.cookies,
         query_names=tuple(dict.fromkeys(name for name, _ in parse_qsl(query, keep_blank_values=True))),
+        context={name: value for name, value in connection.scope.items() if name not in _ASGI},
     )

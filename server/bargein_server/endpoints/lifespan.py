@@ -15,17 +15,30 @@ from contextvars import Context, copy_context
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.responses import Response
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from bargein_protocol.errors import RESTART
 
 from ..agent import AgentNotStarted, Contained
+from ..guard.admission import RETRY_AFTER_S, Refused
 from ..hosting.registry import SessionRegistry
 from ..hosting.stopping import Stopping, wait_until
 from ..settings import Settings
+from .probes import HEALTH_PATH, READY_PATH
+from .signals import drain_at_signals
+from .websocket import deny
 
 log = logging.getLogger("bargein.server")
 
 STORE_OPENS_S = 10.0
 """Time that a start waits for the store, which may have to bring its records to a new version."""
+
+_NO_LIFESPAN = (
+    "the application's lifespan does not run: the agent starts with the first request, and nothing drains "
+    "or stops it at the end; enter bargein_server.lifespan(app) in the lifespan of the outer application"
+)
 
 Hook = Callable[[], Coroutine[Any, Any, object]]
 
@@ -110,34 +123,164 @@ class AgentLife:
             await asyncio.wait([self._task], timeout=self._settings.cleanup_kill_s)
 
 
-def lifespan(
-    agent: object, settings: Settings, open_registry: Callable[[Context], SessionRegistry]
-) -> Lifespan[Starlette]:
-    """Return the lifespan of an application.
+class Starter:
+    """Starts and stops the agent of an application, once in each event loop that serves it.
 
     Args:
         agent: The agent.
         settings: The limits.
         open_registry: Returns the registry of the running loop; its argument is the context of turns.
+        context: Context of the agent's `startup()` when the application's lifespan does not run.
     """
 
-    @asynccontextmanager
-    async def run_agent(app: Starlette) -> AsyncIterator[None]:
-        registry = open_registry(copy_context())
-        life = AgentLife(agent, settings, registry.stopping)
+    def __init__(
+        self,
+        agent: object,
+        settings: Settings,
+        open_registry: Callable[[Context | None], SessionRegistry],
+        context: Context,
+    ) -> None:
+        self._agent = agent
+        self._settings = settings
+        self._open_registry = open_registry
+        self._context = context
+        self._registry: SessionRegistry | None = None
+        self._life: AgentLife | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._again_at = 0.0
+        self._warned = False
+
+    @property
+    def started(self) -> bool:
+        """Whether the agent has started in the running loop."""
+        registry = self._registry
+        return registry is not None and registry.loop is asyncio.get_running_loop()
+
+    async def start(self, context: Context | None = None) -> SessionRegistry:
+        """Open the store, and wait for `startup()` in the current context.
+
+        Args:
+            context: Context of the turns; None for that of the application.
+
+        Raises:
+            AgentNotStarted: It took too long, or the server was asked to stop.
+            Exception: Its error.
+        """
+        registry = self._open_registry(context)
+        life = AgentLife(self._agent, self._settings, registry.stopping)
         if registry.keeper is not None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(STORE_OPENS_S):
                     await registry.keeper.opened.wait()
         await life.start()
+        self._life, self._registry = life, registry
+        return registry
+
+    async def start_late(self) -> None:
+        """Wait for a start that the first request causes, because no lifespan runs.
+
+        Cancelling it leaves the start alone, which other requests wait for.
+
+        Raises:
+            Refused: The agent did not start; the log has the cause.
+        """
+        loop = asyncio.get_running_loop()
+        if self._starting is None or self._starting.get_loop() is not loop:
+            if loop.time() < self._again_at:
+                raise Refused(503, "the agent did not start", RETRY_AFTER_S)
+            if not self._warned:
+                log.warning(_NO_LIFESPAN)
+                self._warned = True
+            late = self._start_late()
+            self._starting = loop.create_task(late, name="late start", context=self._context.copy())
+        await asyncio.wait([self._starting])
+        if not self.started:
+            raise Refused(503, "the agent did not start", RETRY_AFTER_S)
+
+    async def _start_late(self) -> None:
         try:
-            yield
+            await self.start()
+        except Exception as error:
+            # The boundary to the author's code: the server goes on, and a later request tries again.
+            known = isinstance(error, AgentNotStarted)
+            log.error(
+                "the agent did not start: %s", error if known else "startup() failed", exc_info=not known
+            )
+            self._again_at = asyncio.get_running_loop().time() + RETRY_AFTER_S
         finally:
+            self._starting = None
+
+    async def stop(self) -> None:
+        """End the sessions, then run `shutdown()`; its error propagates."""
+        registry, life = self._registry, self._life
+        self._registry = self._life = None
+        try:
+            if registry is not None:
+                await registry.shut_down()
+        finally:
+            if life is not None:
+                await life.stop()
+
+
+def agent_lifespan(starter: Starter) -> Lifespan[Starlette]:
+    """Return the lifespan of an application, in which its agent starts, drains and stops."""
+
+    @asynccontextmanager
+    async def run_agent(app: Starlette) -> AsyncIterator[None]:
+        if starter.started:  # an outer application has entered it already
+            yield
+            return
+        registry = await starter.start(copy_context())
+
+        async def drain() -> None:
             await registry.shut_down()
-            await life.stop()
+            for host in registry:
+                if host.connection is not None:
+                    host.connection.close(RESTART)
+
+        try:
+            with drain_at_signals(drain, registry.stopping.hurried.set):
+                yield
+        finally:
+            await starter.stop()
             app.state.sessions = None
 
     return run_agent
+
+
+class LateStart:
+    """ASGI middleware that starts the agent with the first request, if no lifespan has.
+
+    Args:
+        app: The application.
+        starter: Starts the agent.
+        refuse: Returns the response for a request that cannot be served.
+    """
+
+    def __init__(self, app: ASGIApp, starter: Starter, refuse: Callable[[Refused], Response]) -> None:
+        self._app = app
+        self._starter = starter
+        self._refuse = refuse
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass everything on, requests for sessions as soon as the agent has started."""
+        if scope["type"] != "lifespan" and not self._starter.started and _is_for_sessions(scope):
+            try:
+                await self._starter.start_late()
+            except Refused as refused:
+                response = self._refuse(refused)
+                if scope["type"] == "websocket":
+                    await deny(WebSocket(scope, receive, send), response)
+                else:
+                    await response(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _is_for_sessions(scope: Scope) -> bool:
+    """Return whether a request needs the agent; the page and the probes do not."""
+    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    return path not in ("", "/", HEALTH_PATH, READY_PATH) and not path.startswith("/static/")
 
 
 class ShortFailures:

@@ -40,6 +40,8 @@ class AccessRequest(Struct, frozen=True, kw_only=True):
             way, so nothing in them may be a credential.
         credential: The bearer token of the `Authorization` header, or `auth` of the first frame or of the
             body; None without one.
+        context: Values that middleware of an outer application has put into the ASGI scope, such as `session`
+            or `user`.
     """
 
     path: str
@@ -48,6 +50,7 @@ class AccessRequest(Struct, frozen=True, kw_only=True):
     cookies: Mapping[str, str] = {}
     query_names: tuple[str, ...] = ()
     credential: str | None = None
+    context: Mapping[str, Any] = {}
 
     def __repr__(self) -> str:
         """Return path and address; the other fields have secrets, and a repr ends up in logs."""

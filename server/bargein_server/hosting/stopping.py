@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 from ..core.session import Session
 
 # Interval in which a draining server polls whether slow clients have taken their last frames.
 POLL_S = 0.05
+
+SERVER_DRAINS: ContextVar[bool] = ContextVar("SERVER_DRAINS", default=False)
+"""Whether the server of this process ends the turns itself, before it closes connections."""
 
 
 class Stopping:

@@ -29,6 +29,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from ..core.author_code import Contained
+from ..hosting.stopping import SERVER_DRAINS
 from ..hosting.upstream import TURN_STREAMS
 from ..settings import Settings
 from ..transport.movable_protocol import MovableProtocol, adopt
@@ -185,6 +186,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then announce the port."""
+        SERVER_DRAINS.set(True)
         await super().startup(sockets)
         if self.started:
             listening = sockets or [sock for server in self.servers for sock in server.sockets]
@@ -210,9 +212,10 @@ class Server(uvicorn.Server):
         await adopt(protocol, descriptor, attach)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop listening, end the turns, then let uvicorn close all connections."""
-        for server in self.servers:
-            server.close()
+        """End the turns, then let uvicorn stop listening and close all connections.
+
+        Balancers can read the readiness probe while the turns end.
+        """
         self.stuck = await self._drain()
         await super().shutdown(sockets)
         if self._flush is not None and not self.force_exit:
