@@ -15,6 +15,7 @@ from bargein_protocol import (
     AudioDelta,
     CallId,
     InputAccepted,
+    InputAudio,
     InputId,
     InputText,
     Interrupt,
@@ -22,6 +23,7 @@ from bargein_protocol import (
     Playback,
     Resume,
     Seq,
+    SessionAudio,
     SessionUpdate,
     Snapshot,
     Status,
@@ -33,15 +35,22 @@ from bargein_protocol import (
     TurnEnded,
     TurnId,
 )
+from bargein_server.core import Transcribe
 from bargein_server.core.history import Message, conversation
 from bargein_server.core.lifecycle import Stage
 from bargein_server.core.persistence import LEAP, TOOL_LOST, Persistence
 from bargein_server.core.records import Stored
+from bargein_server.core.speech.floor import Frame
+from bargein_server.core.speech.negotiation import AudioSupport
+from bargein_server.core.speech.words import Transcript
 from bargein_server.core.tool_ledger import CallRecord
-from core_driver import Talk
+from core_driver import SOUND, Talk
+from ear_driver import INPUT as FORMAT
+from ear_driver import LOUD, PIECE, QUIET
 from memory_store import Kept
 
 WALL = 1_000_000.0
+INPUT = SessionAudio(input=FORMAT, output=SOUND.output)
 
 
 class KeptTalk(Talk):
@@ -502,3 +511,47 @@ def _compare(before: KeptTalk) -> None:
         if turn_id not in lost:
             assert two.fold.folded() == one.fold.folded()
             assert conversation([two]) == conversation([one])
+
+
+def test_speech_survives_its_process() -> None:
+    """Its numbers are explained and its input is kept; the numbers of a barge-in leave no gap."""
+    talk = HearingTalk()
+    talk.attach(audio=INPUT)
+    turn = talk.ask("hello")
+    talk.emit(turn, "Well, ")
+    hear(talk, LOUD * 15)
+    answer(talk, "and why?")
+    hear(talk, QUIET * 16)
+    answer(talk, "And why?")
+    assert talk.end_of(turn).reason == "barge_in"
+    top = talk.session._sequencer.top
+    token = talk._token
+    later = HearingTalk(restored=talk.stored())
+    assert [m["content"] for m in later.messages() if m["role"] == "user"] == ["hello", "And why?"]
+    assert later.session.refusal(later.resume(token, top), later.now) is None
+
+
+class HearingTalk(KeptTalk):
+    """The same in a server that hears."""
+
+    support = AudioSupport(hears=True)
+
+
+def hear(talk: KeptTalk, probabilities: list[float]) -> None:
+    """Let the microphone send frames, and the detector find these probabilities."""
+    for probability in probabilities:
+        talk.wait(0.032)
+        talk.send(InputAudio(audio=PIECE))
+        ear = talk.session.audio.listening
+        assert ear is not None
+        ear.frames([Frame(ear.clock.position, probability)], talk.now)
+        talk.flush()
+
+
+def answer(talk: KeptTalk, text: str) -> None:
+    """Answer the newest request for words."""
+    [*_, request] = [command for command in talk.commands if isinstance(command, Transcribe)]
+    ear = talk.session.audio.listening
+    assert ear is not None
+    ear.transcribed(request, Transcript(text), talk.now)
+    talk.flush()
