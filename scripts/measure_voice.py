@@ -5,7 +5,8 @@
     .venv/bin/python scripts/measure_voice.py barge-in noise   some of it
 
 It starts a server with `--voice` on a free port, and callers on the same machine whose microphones and
-loudspeakers follow the clock. Speech is recorded (Debian's `pocketsphinx-testdata`); coughs are synthetic.
+loudspeakers follow the clock. Half of the speech is recorded (Debian's `pocketsphinx-testdata`); coughs are
+synthetic. Speech begins and ends with the first and last 5 ms that are at most 20 dB below the loudest ones.
 Times are wall-clock times: run it on a machine with nothing else to do.
 """
 
@@ -24,7 +25,7 @@ import numpy as np
 
 from bargein_server.voice.silero import SileroDetector
 from talk.caller import Caller, Format, calling
-from talk.clips import Clip, backchannels, noises, recorded
+from talk.clips import Clip, backchannels, noises, recorded, spoken
 from talk.measures import Figures, answer, backchannel, barge_in, false_starts, listening_load
 
 ROOT = Path(__file__).parent.parent
@@ -79,21 +80,21 @@ def show(title: str, figures: Figures) -> None:
 
 async def conversations(parts: set[str], voice: str) -> None:
     """Measure what needs a server."""
-    clips = [clip for clip in recorded() if clip.sound.shape[0] < 7.5 * 16_000]
+    clips = spoken()
     plain = parts & {"barge-in", "mulaw", "answers", "backchannels"}
     if plain:
         async with serving(voice) as url:
             if "barge-in" in parts:
-                show("Barge-in, ms", await call(url, barge_in, clips * 2, Format()))
+                show("Barge-in, ms", await call(url, barge_in, clips, Format()))
             if "mulaw" in parts:
                 show("Barge-in over 8 kHz μ-law, ms", await call(url, barge_in, clips, Format(8000, "mulaw")))
             if "answers" in parts:
-                show("Answers, ms", await call(url, answer, clips * 2, Format(24_000)))
+                show("Answers, ms", await call(url, answer, clips, Format(24_000)))
             if "backchannels" in parts:
                 show("Coughs, hums, okay, ms", await call(url, backchannel, backchannels(), Format()))
     if "judge" in parts:
         async with serving(voice, "--turn-judge") as url:
-            show("Answers with the turn judge, ms", await call(url, answer, clips * 2, Format(24_000)))
+            show("Answers with the turn judge, ms", await call(url, answer, clips, Format(24_000)))
 
 
 def main() -> None:

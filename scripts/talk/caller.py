@@ -101,6 +101,7 @@ class Caller:
     Attributes:
         events: Events with the time of their arrival.
         loudspeaker: Its loudspeaker.
+        played_ms: What it had played of each turn when that ended.
     """
 
     def __init__(self, socket: ClientConnection, audio: Format) -> None:
@@ -108,6 +109,7 @@ class Caller:
         self._format = audio
         self._loop = asyncio.get_running_loop()
         self.events: list[tuple[float, dict[str, Any]]] = []
+        self.played_ms: dict[str, float] = {}
         self.loudspeaker = Loudspeaker(self._loop.time)
         self._said: list[tuple[Samples, asyncio.Future[float]]] = []
         self._news = asyncio.Condition()
@@ -188,8 +190,10 @@ class Caller:
                 speaker.stop(for_good=False)
             elif kind == "turn.resumed":
                 speaker.go_on()
-            elif kind == "turn.ended" and event["status"] != "completed":
-                speaker.stop(for_good=True)
+            elif kind == "turn.ended" and event["turn_id"] == speaker.turn_id:
+                if event["status"] != "completed":
+                    speaker.stop(for_good=True)
+                self.played_ms[event["turn_id"]] = speaker.played_ms
             async with self._news:
                 self.events.append((now, event))
                 self._news.notify_all()

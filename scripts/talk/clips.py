@@ -21,7 +21,8 @@ Samples = NDArray[np.float32]
 
 RECORDED = Path("/usr/share/pocketsphinx/test/data")
 MUSIC = Path("/usr/share/asterisk/moh")
-_ONSET_DB = 35
+_ONSET_DB = 20
+_BLOCK = 80
 
 
 class Clip(Struct):
@@ -39,17 +40,18 @@ class Clip(Struct):
 
     @property
     def onset_s(self) -> float:
-        """Time of the first sample that is at most 35 dB below the peak."""
-        return float(self._loud()[0]) / RATE
+        """Time of the first block of 5 ms that is at most 20 dB below the loudest one."""
+        return float(self._loud()[0]) * _BLOCK / RATE
 
     @property
     def end_s(self) -> float:
-        """Time of the last such sample."""
-        return float(self._loud()[-1]) / RATE
+        """Time after the last such block."""
+        return float(self._loud()[-1] + 1) * _BLOCK / RATE
 
     def _loud(self) -> NDArray[np.intp]:
-        peak = float(np.abs(self.sound).max())
-        return np.flatnonzero(np.abs(self.sound) >= peak * 10 ** (-_ONSET_DB / 20))
+        blocks = self.sound[: len(self.sound) // _BLOCK * _BLOCK].reshape(-1, _BLOCK)
+        loudness = np.sqrt((blocks**2).mean(axis=1))
+        return np.flatnonzero(loudness >= loudness.max() * 10 ** (-_ONSET_DB / 20))
 
 
 def read_wav(path: Path) -> Samples:
@@ -71,6 +73,22 @@ def recorded() -> list[Clip]:
             name = name.strip(" )")
             clips.append(Clip(name, read_wav(RECORDED / folder / f"{name}.wav"), text))
     return clips
+
+
+SENTENCES = (
+    "Stop, that is not what I asked for.",
+    "What time does the next train leave?",
+    "Can you tell me more about the bridges?",
+    "No, wait a moment.",
+    "How far is it from there to the coast?",
+)
+
+
+def spoken() -> list[Clip]:
+    """Return recorded speech, and synthesised sentences of two voices."""
+    voices = ("en-us", "en-gb+f3")
+    made = [Clip(text[:12], synthesised(text, voice=voice), text) for voice in voices for text in SENTENCES]
+    return [clip for clip in recorded() if len(clip.sound) < 7.5 * RATE] + made
 
 
 def synthesised(text: str, *, voice: str = "en-us") -> Samples:

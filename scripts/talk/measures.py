@@ -55,13 +55,12 @@ async def barge_in(caller: Caller, clip: Clip, figures: Figures) -> None:
     held = await caller.event("turn.held", began, 4, turn_id=turn_id)
     stopped = speaker.silent_at
     ended = await caller.event("turn.ended", began, 6, turn_id=turn_id)
-    played = speaker.played_ms
     if held is None or ended is None or stopped is None:
         _add(figures, "barge-in missed", 1.0)
     else:
         _add(figures, "onset → last sound out", 1000 * (stopped - onset))
         _add(figures, "onset → turn.ended", 1000 * (ended - onset))
-        _check_heard(caller, turn_id, played, figures)
+        _check_heard(caller, turn_id, caller.played_ms[turn_id], figures)
     await _quiet(caller, began)
 
 

@@ -19,7 +19,9 @@ from .settings import Settings
 PREFIX = "BARGEIN_"
 """Prefix of the environment variables."""
 
-OTHER_VARIABLES = ("BARGEIN_HOST", "BARGEIN_PORT", "BARGEIN_STORE", "BARGEIN_TOKEN", "BARGEIN_WORKERS")
+OTHER_VARIABLES = (
+    "BARGEIN_HOST", "BARGEIN_PIPER_HOME", "BARGEIN_PORT", "BARGEIN_STORE", "BARGEIN_TOKEN", "BARGEIN_WORKERS",
+)  # fmt: skip
 """Environment variables of `bargein-server` that are not settings."""
 
 

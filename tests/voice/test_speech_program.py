@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bargein_server.settings_reader import OTHER_VARIABLES
 from bargein_server.voice import piper
 from bargein_server.voice.interfaces import NotInstalled, Spoken, VoiceError
 from bargein_server.voice.speech_program import SpeechProgram
@@ -104,6 +105,22 @@ async def test_a_program_that_does_not_start_says_why() -> None:
         await voice.startup()
     with pytest.raises(NotInstalled, match="cannot be run"):
         await SpeechProgram(["/nowhere/voice"], rate=1).startup()
+
+
+async def test_a_voice_that_cannot_be_started_again_fails_the_text(tmp_path: Path) -> None:
+    """It was there when the server started; the turn fails, and not the agent."""
+    async with program(tmp_path) as voice:
+        assert (await said(voice, "so"))[0].pcm == b"so"
+        (tmp_path / "voice.py").write_text("import sys; sys.exit('gone')")
+        with pytest.raises(VoiceError, match="ended with"):
+            await said(voice, "die")
+        with pytest.raises(VoiceError, match="gone"):
+            await said(voice, "next")
+
+
+def test_the_variable_of_piper_is_known() -> None:
+    """A server that is started with it does not refuse it as misspelt."""
+    assert piper.VARIABLE in OTHER_VARIABLES
 
 
 def test_piper_says_how_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

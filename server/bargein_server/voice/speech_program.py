@@ -13,6 +13,7 @@ import os
 from collections.abc import AsyncGenerator, Sequence
 from contextvars import Context
 from pathlib import Path
+from typing import NamedTuple
 
 from .interfaces import NotInstalled, Spoken, VoiceError
 
@@ -25,6 +26,16 @@ _TAIL_BYTES = 2048
 _MARKUP = str.maketrans(dict.fromkeys("*_`#|<>~^\\", " "))
 
 log = logging.getLogger("bargein.voice")
+
+
+_Answers = asyncio.Queue[Spoken | VoiceError | None]
+
+
+class _Request(NamedTuple):
+    """A text that is being spoken."""
+
+    process: asyncio.subprocess.Process
+    answers: _Answers
 
 
 class SpeechProgram:
@@ -46,7 +57,7 @@ class SpeechProgram:
         self._process: asyncio.subprocess.Process | None = None
         self._starting: asyncio.Lock | None = None
         self._watcher: asyncio.Task[None] | None = None
-        self._answers: dict[int, asyncio.Queue[Spoken | VoiceError | None]] = {}
+        self._answers: dict[int, _Request] = {}
         self._last = 0
         self._tail = b""
         self._ending = False
@@ -82,13 +93,17 @@ class SpeechProgram:
         Raises:
             VoiceError: The program failed or does not answer.
         """
-        await self.startup()
+        try:
+            await self.startup()
+        except NotInstalled as error:  # it did start once
+            raise VoiceError(str(error)) from error
         process = self._process
         assert process is not None
         assert process.stdin is not None
         self._last += 1
         number = self._last
-        answers = self._answers[number] = asyncio.Queue()
+        answers: _Answers = asyncio.Queue()
+        self._answers[number] = _Request(process, answers)
         complete = False
         try:
             self._request(process, {"id": number, "text": _speakable(text)})
@@ -148,15 +163,16 @@ class SpeechProgram:
                     self.rate, self.word_times = header["rate"], header["word_times"]
                     if not ready.done():
                         ready.set_result(None)
-                elif (answers := self._answers.get(header["id"])) is not None:
-                    _hand_over(answers, header, pcm)
+                elif (request := self._answers.get(header["id"])) is not None:
+                    _hand_over(request.answers, header, pcm)
         except (asyncio.IncompleteReadError, ValueError, KeyError):
             process.kill()  # killed in the middle of a frame, or it wrote something else
         await tail
         status = await process.wait()
         last_words = self._tail.decode(errors="replace").strip().rpartition("\n")[2]
-        for answers in self._answers.values():
-            answers.put_nowait(VoiceError(f"the voice ended with {status}"))
+        for request in self._answers.values():
+            if request.process is process:  # and not of the next one, which may have been started already
+                request.answers.put_nowait(VoiceError(f"the voice ended with {status}"))
         if not ready.done():
             ready.set_exception(NotInstalled(last_words or f"the voice ended with {status}"))
         elif not self._ending:
@@ -167,9 +183,7 @@ class SpeechProgram:
             self._tail = (self._tail + text)[-_TAIL_BYTES:]
 
 
-def _hand_over(
-    answers: asyncio.Queue[Spoken | VoiceError | None], header: dict[str, object], pcm: bytes
-) -> None:
+def _hand_over(answers: _Answers, header: dict[str, object], pcm: bytes) -> None:
     if words := header.get("words"):
         assert isinstance(words, list)
         answers.put_nowait(Spoken(pcm, tuple((int(at), int(ms)) for at, ms in words)))
