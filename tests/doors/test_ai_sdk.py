@@ -277,6 +277,23 @@ async def test_resume_without_a_turn(chat: Chats) -> None:
         assert response.json()["outcome"] == "already_ended"
 
 
+async def test_a_head_request_reads_nothing() -> None:
+    """It tells whether a turn runs, and does not drive the session."""
+    message = {"id": "u", "role": "user", "parts": [{"type": "text", "text": "count"}]}
+    async with serving(play, doors=["ai-sdk"]) as server, http(server) as plain:
+        body = json.dumps({"id": "chat-1", "messages": [message]})
+        headers = {"Content-Type": "application/json"}
+        async with plain.client.stream(
+            "POST", plain.base + "/api/chat", content=body, headers=headers
+        ) as first:
+            await anext(first.aiter_lines())
+        [host] = list(server.sessions)
+        await until(lambda: host.connection is None, "the loss")
+        assert (await plain.request("HEAD", "/api/chat/chat-1/stream")).status_code == 200
+        assert host.connection is None
+        assert (await plain.request("HEAD", "/api/chat/other/stream")).status_code == 204
+
+
 async def test_the_last_message_alone_is_enough() -> None:
     """A page may leave out what the server has."""
 

@@ -57,6 +57,8 @@ async def resume_stream(call: Call) -> Response | None:
     answer = await running_answer(call, call.request.path_params["chat_id"])
     if answer is None:
         return Response(status_code=204, headers=HEADERS)
+    if call.request.method == "HEAD":  # a stream without a reader must not count as heard
+        return Response(headers={**HEADERS, **STREAM_HEADERS})
     await _respond(call, answer)
     return None
 
