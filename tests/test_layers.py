@@ -83,7 +83,7 @@ ONLY_IN = {
     "langchain_core": {"examples", "frameworks"},
     "langgraph": {"frameworks"},
     "pydantic_ai": {"agents", "frameworks"},
-    "starlette": {"app", "endpoints", "transport", "serving"},
+    "starlette": {"app", "cluster", "endpoints", "transport", "serving"},
     "prometheus_client": {"telemetry"},
     "opentelemetry": {"telemetry"},
 }

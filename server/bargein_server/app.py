@@ -28,11 +28,10 @@ from .endpoints.call import (
     SESSION_HEADER,
     TOKEN_HEADER,
     Call,
-    Handler,
-    HttpEndpoint,
     denial,
 )
 from .endpoints.doors.table import DoorName, door_routes
+from .endpoints.endpoint import Handler, HttpEndpoint
 from .endpoints.lifespan import LateStart, ShortFailures, Starter, agent_lifespan
 from .endpoints.openapi import openapi
 from .endpoints.page import Page, page_folder
@@ -134,6 +133,7 @@ def create_app(
     app.state.admission = admission
     app.state.settings = limits
     app.state.starter = starter
+    app.state.metrics = metrics
     return app
 
 

@@ -18,6 +18,7 @@ from .guard.authentication import BadTokens, BearerTokens, tokens_of_environment
 from .guard.origins import BadOrigin
 from .launcher import BadRootPath, Launcher, NotProtected, NotStarted, print_address
 from .serving.supervisor import NotSupported, supervise
+from .serving.worker_life import worker_store
 from .sessions_command import main as sessions_main
 from .settings import Settings
 from .settings_reader import (
@@ -86,7 +87,9 @@ def _supervise(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     settings = settings_from(_given_settings(options))
     _configure_logging(options.log_level, options.log_format)
     try:
-        return supervise(options.workers, arguments, options.host, options.port, settings, os.environ)
+        return supervise(
+            options.workers, arguments, options.host, options.port, settings, os.environ, _store_url(options)
+        )
     except OSError as error:
         _not_listening(error)
 
@@ -126,7 +129,6 @@ def load_agent(target: str) -> Agent:
 def _launcher(options: argparse.Namespace, worker: Worker | None) -> Launcher:
     settings = settings_from(_given_settings(options))
     agent = _agent(options)
-    name = options.target or options.agent or DEFAULT_AGENT
     tokens = tokens_of_environment(os.environ)
     if options.tokens is not None:
         tokens |= tokens_of_file(options.tokens)
@@ -142,21 +144,16 @@ def _launcher(options: argparse.Namespace, worker: Worker | None) -> Launcher:
         name=_name(options, agent),
         uvicorn_level="info" if options.log_level == "debug" else "warning",
         announce=_log_address if options.log_format == "json" else print_address,
-        store=_store(options, name, worker),
+        store=_store_url(options) if worker is None else worker_store(_store_url(options), settings, worker),
         worker=worker,
         doors=options.door,
         voice=voice_of(options),
     )
 
 
-def _store(options: argparse.Namespace, name: str, worker: Worker | None) -> str:
-    """Return the URL of the store."""
-    if options.store is None:
-        return "none" if worker is not None else default_url(name, os.environ)
-    given: str = options.store
-    if worker is not None and given.startswith("sqlite:"):
-        raise BadStore("a file of SQLite serves one process: leave --workers or --store out")
-    return given
+def _store_url(options: argparse.Namespace) -> str:
+    name: str = options.target or options.agent or DEFAULT_AGENT
+    return options.store if options.store is not None else default_url(name, os.environ)
 
 
 def _name(options: argparse.Namespace, agent: Agent) -> str:

@@ -16,13 +16,13 @@ from typing import NoReturn
 
 from .agent import Agent, NotAnAgent
 from .app import SESSION_PATH, UnderPrefix, agent_name, create_app, request_stop, shut_down_sessions
-from .cluster.node import Node
-from .cluster.worker import Control, Worker
+from .cluster.worker import Worker
 from .endpoints.doors.table import DoorName, UnknownDoor
 from .guard.authentication import Authenticator, BadAuthenticator, BearerTokens, tokens_of_environment
 from .guard.origins import BadOrigin
 from .serving.gc_tuning import MemoryWatch, tune_gc
 from .serving.server import Server, end_tasks, exits_contained, listening_socket, run_to_end, uvicorn_config
+from .serving.worker_life import WorkerLife
 from .settings import Settings
 from .stores.interface import Store
 from .stores.urls import BadStore
@@ -124,13 +124,9 @@ class Launcher:
         )
         self._stalled_s = limits.stalled_s
         self._cleanup_s = limits.cleanup_grace_s + limits.cleanup_kill_s
-        self._used, self._sockets = False, list[socket.socket]()
-        self._worker = worker
-        self._node: Node | None = None
-        self._control: Control | None = None
-        if worker is not None:
-            self._node = self._app.state.node = Node(worker.place, self._server.adopt)
-            self._control = Control(worker, self._server.stop, self._node.leave_to)
+        self._used = False
+        self._sockets: list[socket.socket] = []
+        self._life = WorkerLife(worker, self._app, self._server) if worker is not None else None
 
     def listen(self) -> None:
         """Bind the address; `run` and `serve` do this when it was not done before.
@@ -149,12 +145,9 @@ class Launcher:
             raise type(error)(error.errno, message) from error
 
     def _listener(self) -> socket.socket:
-        worker = self._worker
-        if worker is None:
-            return listening_socket(self._host, self._config.port, self._stalled_s)
-        if worker.listener is not None:
-            return socket.socket(fileno=worker.listener)
-        return listening_socket(self._host, worker.port, self._stalled_s, shared=True)
+        if self._life is not None:
+            return self._life.listener(self._host, self._stalled_s)
+        return listening_socket(self._host, self._config.port, self._stalled_s)
 
     def run(self) -> None:
         """Serve until SIGINT, SIGTERM or SIGHUP, in an event loop of its own.
@@ -236,22 +229,12 @@ class Launcher:
 
     async def _drain(self) -> int:
         stuck = await shut_down_sessions(self._app)
-        if self._node is not None and self._control is not None:
-            await self._node.stop()
-            self._control.close()
-            self._control.clean_up()
+        if self._life is not None:
+            await self._life.end()
         return stuck
 
     def _listening(self, port: int) -> None:
-        if self._node is not None and self._control is not None:
-            try:
-                self._node.start(self._app.state.sessions, self._app.state.admission)
-            except OSError as error:  # the supervisor is gone and has removed the folder
-                log.error("the worker stops, because other workers cannot reach it: %s", error)
-                self._server.stop()
-                return
-            self._control.watch()
-        if self._worker is None or self._worker.announces:
+        if self._life is None or self._life.begin():
             self._announce(self._name, f"ws://{_url_host(self._host)}:{port}{self._path}")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bargein_server import AccessRequest, Output, Principal, Turn
-from bargein_server.cluster import node as node_module
+from bargein_server.cluster import peers
 from bargein_server.cluster.channel import Channel
 from live_server import Frame, RawClient, Serving, WireKind, ask, echo
 from raw_websocket import frame, upgraded
@@ -54,7 +54,7 @@ async def test_the_owner_serves_a_client_that_came_elsewhere(pair: Pair, wire: W
             result = await second.until("interrupt.result")
             ended = await second.receive()
             assert (result["outcome"], ended["type"]) == ("interrupted", "turn.ended")
-            await until(lambda: asked.node.handed_over[how] == 1)
+            await until(lambda: asked.node.hand_over.done[how] == 1)
             assert len(owner.sessions) == 1
             assert len(asked.sessions) == 0
 
@@ -81,7 +81,7 @@ async def test_the_claims_of_a_principal_come_along(pair: Pair, wire: WireKind, 
             assert (await second.until("session.opened"))["resumed"]
             await ask(second)
             assert (await second.until("turn.ended"))["heard"]["text"] == "ann {'plan': ['pro']}"
-            assert asked.node.handed_over[how] == 1
+            assert asked.node.hand_over.done[how] == 1
 
 
 @BOTH
@@ -96,7 +96,7 @@ async def test_connections_count_where_they_are_served(pair: Pair, wire: WireKin
             counts = (0, 1) if how == "socket" else (1, 1)
             await until(lambda: _counts(asked, owner) == counts)
         await until(lambda: _counts(asked, owner) == (0, 0))
-        assert not asked.node.pipes
+        assert not asked.node.hand_over.pipes
         host = next(iter(owner.sessions))
         await until(lambda: host.connection is None)
 
@@ -171,7 +171,7 @@ async def test_a_process_that_stands_still_loses_no_session(
     pair: Pair, wire: WireKind, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The client is asked to come again: never `unknown_session` while the owner lives."""
-    monkeypatch.setattr(node_module, "ANSWER_S", 0.2)
+    monkeypatch.setattr(peers, "ANSWER_S", 0.2)
     async with pair(asked_wire=wire) as (asked, owner):
         async with owner.connect() as first:
             session = await opened(first)
@@ -195,7 +195,7 @@ async def test_half_a_frame_is_not_lost(pair: Pair) -> None:
         async with upgraded(asked) as (reader, writer):
             whole = frame(1, b'{"type": "input.text", "id": "i1", "text": "hello"}')
             writer.write(frame(1, json.dumps(resume(session)).encode()) + whole[:10])
-            await until(lambda: asked.node.handed_over["pipe"] == 1)
+            await until(lambda: asked.node.hand_over.done["pipe"] == 1)
             writer.write(whole[10:])
             await asyncio.wait_for(_read_until(reader, b"hello|"), 10)
 
@@ -252,7 +252,7 @@ async def test_the_owner_closes_through_a_pipe_with_its_code(pair: Pair) -> None
                 await third.send(resume({**session, **again}))
                 assert (await third.until("session.opened"))["resumed"]
                 assert (await second.closed())[0] == 4409
-            await until(lambda: not asked.node.pipes)
+            await until(lambda: not asked.node.hand_over.pipes)
 
 
 async def test_an_owner_that_dies_lets_the_piped_client_come_back(pair: Pair) -> None:
@@ -263,7 +263,7 @@ async def test_an_owner_that_dies_lets_the_piped_client_come_back(pair: Pair) ->
         async with asked.connect() as second:
             await second.send(resume(session))
             await second.until("replay.done")
-            [relay] = asked.node.pipes
+            [relay] = asked.node.hand_over.pipes
             relay.link.abort()
             assert (await second.closed())[0] == 1012
 

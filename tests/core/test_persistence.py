@@ -492,7 +492,7 @@ def _compare(before: KeptTalk) -> None:
     lost = [turn.id for turn in old.values() if turn.stage is not Stage.ENDED]
     assert list(old) == list(new)
     assert after.session.metadata == before.session.metadata
-    assert after.session._requests._replies.all() == before.session._requests._replies.all()
+    assert after.session._requests.replies.all() == before.session._requests.replies.all()
     for turn_id in new:
         one, two = old[turn_id], new[turn_id]
         reports: list[Playback | None] = [

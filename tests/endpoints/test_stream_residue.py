@@ -6,7 +6,7 @@ import asyncio
 
 from starlette.routing import Route
 
-from bargein_server.endpoints.call import HttpEndpoint
+from bargein_server.endpoints.endpoint import HttpEndpoint
 from live_server import Frame, Serving, WireKind, counting, serving
 from sse_client import Http, http
 from waiting import until

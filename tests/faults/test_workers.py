@@ -17,7 +17,7 @@ from websockets.typing import Subprotocol
 
 from bargein_client import Backoff, ClientSession, SessionRestarted, connect
 from client_script import patiently
-from live_server import RawClient, ask
+from live_server import RawClient, ask, request
 from processes import ServerProcess, environment, server
 from waiting import WAIT_S, until
 
@@ -34,6 +34,11 @@ async def talk(turn):
 
 async def echo(turn):
     yield f"{os.getpid()} after {len(turn.history.messages()) // 2}"
+
+async def slow(turn):
+    yield "begin "
+    await asyncio.sleep(1.5)
+    yield "end"
 
 class Broken:
     async def startup(self):
@@ -57,10 +62,10 @@ def agents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @asynccontextmanager
 async def workers(agent: str, folder: Path, *options: str, count: int = 2) -> AsyncIterator[ServerProcess]:
     """Run a server of several workers; all of them serve when the block begins."""
-    async with server(agent, folder, "--workers", str(count), "--drain-s", "0", *options) as process:
+    async with server(agent, folder, "--workers", str(count), *(options or ("--drain-s", "0"))) as process:
         sockets = folder_of(children(process)[0])
         async with asyncio.timeout(3 * WAIT_S):
-            while len(os.listdir(sockets)) < count:
+            while sum(len(name) == 8 for name in os.listdir(sockets)) < count:
                 await asyncio.sleep(0.01)
         yield process
         if process.process.returncode is None:
@@ -149,7 +154,7 @@ async def test_a_client_comes_back_to_its_session_whichever_worker_it_meets(tmp_
 
 async def test_a_killed_worker_takes_only_its_own_sessions_along(tmp_path: Path) -> None:
     """The client of the dead worker is told at once; the other notices nothing; the worker comes back."""
-    async with workers("agents:talk", tmp_path) as process:
+    async with workers("agents:talk", tmp_path, "--drain-s", "0", "--store", "none") as process:
         async with one_session_for_each(process) as sessions:
             (doomed, lost), (other, kept) = sessions.items()
             events = lost.events()
@@ -198,8 +203,13 @@ async def run(folder: Path, *arguments: str) -> tuple[int, str]:
         sys.executable, "-m", "bargein_server", *arguments,
         cwd=folder, env=environment(), stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    async with asyncio.timeout(3 * WAIT_S):
-        _, errors = await process.communicate()
+    try:
+        async with asyncio.timeout(6 * WAIT_S):
+            _, errors = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     assert process.returncode is not None
     return process.returncode, errors.decode()
 
@@ -230,3 +240,71 @@ async def test_a_variable_gives_the_number(tmp_path: Path, monkeypatch: pytest.M
         await until(lambda: len(children(process)) == 3)
         process.process.terminate()
         await patiently(process.process.wait())
+
+
+async def test_a_killed_worker_with_a_store_loses_no_session(tmp_path: Path) -> None:
+    """The turn that ran ends as `node_lost`; the client goes on with its history at any worker."""
+    async with workers("agents:talk", tmp_path, "--store", "sqlite:///kept.db") as process:
+        async with one_session_for_each(process) as sessions:
+            (doomed, session), (other, kept) = sessions.items()
+            session_id = session.id
+            turn = session.send("story")
+            await until(lambda: turn.text.count("word") > 30)
+            story = kept.send("story")
+            await until(lambda: "word" in story.text)
+            os.kill(doomed, signal.SIGKILL)
+            end = await patiently(turn.ended())
+            assert (end.status, end.reason, session.id) == ("failed", "node_lost", session_id)
+            before = story.text.count("word")
+            await until(lambda: story.text.count("word") > before + 5)
+            assert await pid_of(session) != doomed
+            assert session.id == session_id
+            assert other in children(process)
+
+
+@pytest.mark.parametrize("store", ["none", "sqlite:///kept.db"])
+async def test_a_hangup_replaces_the_workers_and_loses_no_session(tmp_path: Path, store: str) -> None:
+    """Idle sessions go on with their history in new processes, again and again."""
+    async with workers("agents:echo", tmp_path, "--drain-s", "10", "--store", store) as process:
+        async with one_session_for_each(process) as sessions:
+            told = {session.id: session for session in sessions.values()}
+            for said in range(2, 4):
+                before = set(children(process))
+                process.process.send_signal(signal.SIGHUP)
+                async with asyncio.timeout(6 * WAIT_S):
+                    while before & set(children(process)) or len(children(process)) != 2:
+                        await asyncio.sleep(0.05)
+                for session_id, session in told.items():
+                    turn = session.send("still there?")
+                    end = await patiently(turn.ended())
+                    assert (end.status, session.id) == ("completed", session_id)
+                    pid, messages = turn.text.split(" after ")
+                    assert int(pid) in children(process)
+                    assert int(messages) >= said - 1
+
+
+async def test_a_turn_ends_before_its_session_moves(tmp_path: Path) -> None:
+    """A reload waits for it; its client hears it to its end and goes on in the new process."""
+    async with workers("agents:slow", tmp_path, "--drain-s", "10") as process:
+        async with connect(process.url, backoff=HASTY) as session:
+            turn = session.send("slowly")
+            await until(lambda: "begin" in turn.text)
+            before = set(children(process))
+            process.process.send_signal(signal.SIGHUP)
+            end = await patiently(turn.ended())
+            assert (end.status, turn.text) == ("completed", "begin end")
+            async with asyncio.timeout(6 * WAIT_S):
+                while before & set(children(process)):
+                    await asyncio.sleep(0.05)
+            again = session.send("again")
+            assert (await patiently(again.ended())).status == "completed"
+
+
+async def test_metrics_of_a_real_server_have_all_workers(tmp_path: Path) -> None:
+    """Whichever worker is scraped."""
+    async with workers("agents:talk", tmp_path, "--metrics") as process:
+        for _ in range(4):
+            status, _, text = await request(process.port, "/metrics")
+            assert status == 200
+            for number in (1, 2):
+                assert f'bargein_connections{{worker="{number}"}}'.encode() in text

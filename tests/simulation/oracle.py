@@ -132,7 +132,7 @@ class Oracle:
         needed = limits.max_queued_inputs + 2 + cleanups
         self.expect(len(table.turns) <= limits.max_history_turns + needed, "too many turns are remembered")
         self.expect(len(core._requests._early) <= bp.MAX_PENDING, "too many early interrupts")
-        self.expect(len(core._requests._replies._by_id) <= 1024, "too many answers are remembered")
+        self.expect(len(core._requests.replies._by_id) <= 1024, "too many answers are remembered")
         for turn in table.turns.values():
             queued = turn.queued_bytes
             self.expect(

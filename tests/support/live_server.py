@@ -191,7 +191,8 @@ async def serving(
         config.http, config.ws = "h11", "websockets-sansio"
     ports: list[int] = []
     server = Server(config, lambda: shut_down_sessions(app), ports.append)
-    node = app.state.node = Node(place, server.adopt) if place is not None else None
+    metrics = app.state.metrics.text if app.state.metrics is not None else None
+    node = app.state.node = Node(place, server.adopt, app, metrics) if place is not None else None
     # Not `serve()`, which takes the process's signal handlers.
     task = asyncio.create_task(
         server._serve([listener or listening_socket("127.0.0.1", 0, limits.stalled_s)])

@@ -13,6 +13,7 @@ from typing import Any
 
 from bargein_server import Agent
 from bargein_server.cluster.place import Place, new_name
+from bargein_server.stores.interface import Store
 from live_server import Serving, WireKind, counting, serving
 
 Pair = Callable[..., AbstractAsyncContextManager[tuple[Serving, Serving]]]
@@ -28,13 +29,20 @@ async def pair(
         folder: The private folder of their sockets.
         agent: The agent of both.
         asked_wire: The wire of the asked server; `asgi` has no socket to hand over.
-        options: See `serving`.
+        options: See `serving`; `store` makes a store for each.
     """
+    store: Callable[[], Store] | None = options.pop("store", None)
     async with AsyncExitStack() as stack:
         asked, owner = [
             await stack.enter_async_context(
-                serving(agent, wire, place=Place(new_name(), str(folder)), **options)
+                serving(
+                    agent,
+                    wire,
+                    place=Place(new_name(), str(folder), number, 2),
+                    store=store() if store is not None else None,
+                    **options,
+                )
             )
-            for wire in (asked_wire, "transport")
+            for number, wire in enumerate((asked_wire, "transport"))
         ]
         yield asked, owner

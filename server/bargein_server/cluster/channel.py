@@ -38,6 +38,16 @@ class Channel:
         self._passes = CAN_PASS_SOCKETS and sock.family == socket.AF_UNIX
         self._detached = False
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether the process at the other end may be on another machine."""
+        return self.sock.family != socket.AF_UNIX
+
+    @property
+    def passes_sockets(self) -> bool:
+        """Whether descriptors may go with a letter."""
+        return self._passes
+
     def close(self) -> None:
         """Close the socket, unless a transport has it."""
         if not self._detached:
@@ -74,10 +84,13 @@ class Channel:
             except BlockingIOError:
                 await _ready(self.sock, writing=True)
 
-    async def receive(self) -> tuple[int, bytes, list[int]]:
+    async def receive(self, most: int = MAX_LETTER_BYTES) -> tuple[int, bytes, list[int]]:
         """Return the kind, the payload and the descriptors of the next letter.
 
         The descriptors are the caller's. Cancelling it makes the channel useless.
+
+        Args:
+            most: Maximum size of the payload in bytes.
 
         Raises:
             BadLetter: It is too large.
@@ -86,8 +99,8 @@ class Channel:
         descriptors: list[int] = []
         try:
             size, kind = HEADER.unpack(await self._exactly(HEADER.size, descriptors))
-            if size > MAX_LETTER_BYTES:
-                raise BadLetter(f"expected at most {MAX_LETTER_BYTES} bytes, got {size}")
+            if size > most:
+                raise BadLetter(f"expected at most {most} bytes, got {size}")
             return kind, await self._exactly(size, descriptors), descriptors
         except BaseException:
             for descriptor in descriptors:

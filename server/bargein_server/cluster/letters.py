@@ -20,7 +20,9 @@ from msgspec import Struct
 
 from bargein_protocol import SessionId
 
-from ..core.principal import Principal
+from ..core.principal import Principal, id_of
+from ..core.records import Changes, Stored, decoded
+from ..guard.admission import Caller
 from ..guard.limits import RareLog
 
 rare_log = RareLog(logging.getLogger("bargein.cluster"))
@@ -71,6 +73,25 @@ class Client(Struct, frozen=True, array_like=True):
     claims: dict[str, Any] = {}
 
 
+def client_of(caller: Caller) -> Client:
+    """Return the client that this process has authenticated."""
+    principal = caller.principal
+    claims = portable_claims(principal)
+    return Client(id_of(principal), caller.known, caller.address, dict(caller.trace), claims)
+
+
+def caller_of(client: Client) -> Caller:
+    """Return the client that another process has authenticated; it proves nothing more."""
+    principal = None if client.principal is None else Principal(client.principal, client.claims)
+    caller = Caller(principal, client.known, _proves_nothing, client.address)
+    caller.trace = client.trace
+    return caller
+
+
+def _proves_nothing(credential: str) -> Principal | None:
+    return None
+
+
 class Resume(Struct, frozen=True, tag="resume"):
     """Request to serve a client that wants to resume a session.
 
@@ -83,6 +104,8 @@ class Resume(Struct, frozen=True, tag="resume"):
         socket: Whether its socket comes with this letter; otherwise the connection of the letter is a pipe.
         messages: Its messages since then: bytes, and whether each is text.
         unread: Its bytes that were not parsed, for a socket.
+        may_move: Whether the session can come to the asking process instead, which is cheaper than a pipe:
+            then the owner keeps it only while a turn runs.
     """
 
     session_id: SessionId
@@ -93,6 +116,68 @@ class Resume(Struct, frozen=True, tag="resume"):
     socket: bool
     messages: list[tuple[bytes, bool]] = msgspec.field(default_factory=list)
     unread: bytes = b""
+    may_move: bool = False
+
+
+class Forward(Struct, frozen=True, tag="forward"):
+    """Request to answer a request over HTTP.
+
+    Args:
+        session_id: The session that it is about.
+        client: The client.
+        method: The method; the other fields are those of its ASGI scope.
+        body: Its whole body.
+    """
+
+    session_id: SessionId
+    client: Client
+    method: str
+    scheme: str
+    path: str
+    raw_path: bytes
+    query: bytes
+    root_path: str
+    headers: list[tuple[bytes, bytes]]
+    peer: tuple[str, int | None] | None
+    server: tuple[str, int | None] | None
+    body: bytes
+
+
+class Scrape(Struct, frozen=True, tag="scrape"):
+    """Request for the metrics of a process."""
+
+
+class Move(Struct, frozen=True, tag="move"):
+    """Request to take a session over, from a process that ends.
+
+    Args:
+        head: The encoded `Head`.
+        seq: The last number.
+        turns: Its turns, in order: place in the history, encoded `StoredTurn`.
+        replies: Its last answers: request id, encoded answer.
+    """
+
+    head: bytes
+    seq: int
+    turns: list[tuple[int, bytes]]
+    replies: list[tuple[str, bytes]]
+
+    @classmethod
+    def of(cls, changes: Changes) -> Move:
+        """Return the request for a session without a running turn, by all of its records."""
+        assert changes.head is not None
+        turns = [(position, record) for _, position, record in changes.turns]
+        return cls(changes.head, changes.seq, turns, list(changes.replies))
+
+    def stored(self) -> Stored:
+        """Return the session.
+
+        Raises:
+            BadRecord: The other process is of another version.
+        """
+        turns = [(position, record.decode()) for position, record in self.turns]
+        replies = [(request_id, reply.decode()) for request_id, reply in self.replies]
+        return decoded(self.head, self.seq, True, turns, replies, [])
 
 
 class Locate(Struct, frozen=True, tag="locate"):
@@ -107,15 +192,17 @@ class Answer(Struct, frozen=True, omit_defaults=True):
     Args:
         mine: Whether the process owns the session, or did what was asked.
         moved_to: The process to ask instead, because it was given the session.
-        value: The answer to a question, such as a principal.
+        label: The worker's label of its metrics.
+        value: The metrics that were asked for.
     """
 
     mine: bool
     moved_to: str = ""
+    label: str = ""
     value: bytes = b""
 
 
-Request = Resume | Locate
+Request = Resume | Forward | Scrape | Move | Locate
 
 _encode = msgspec.msgpack.Encoder().encode
 _request: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)

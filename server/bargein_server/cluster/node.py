@@ -10,53 +10,48 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
 
-from msgspec.structs import replace
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bargein_protocol import JSON, MESSAGEPACK, SessionId, SessionOpen
-from bargein_protocol.errors import OVERLOADED
+from bargein_protocol import SessionId, SessionOpen
+from bargein_protocol.errors import RESTART
 
-from ..core.principal import Principal, id_of
+from ..core.records import BadRecord
 from ..guard.admission import Admission, Caller
 from ..guard.limits import RareLog
+from ..hosting.elsewhere import records_of
+from ..hosting.host import SessionHost
+from ..hosting.keeper import Keeper
 from ..hosting.registry import SessionRegistry
+from ..stores.interface import StoreError
 from ..transport.connection import Connection
-from ..transport.movable_protocol import MovableProtocol, Released
-from ..transport.peer_limits import CAN_CAP
-from ..transport.wires import TransportWire
-from .channel import CAN_PASS_SOCKETS, Channel
+from .channel import Channel
+from .forwarding import ForwardedRequest, forward_of, relay_response
+from .handover import Adopt, HandOver
 from .letters import (
     Answer,
     BadLetter,
-    Client,
+    Forward,
     Kind,
     Locate,
-    Request,
+    Move,
     Resume,
-    answer_of,
+    Scrape,
+    client_of,
     encoded,
-    portable_claims,
     request_of,
 )
-from .link import Link
-from .pipe import PipeRelay, PipeWire
-from .place import Place, name_of
+from .metrics_merge import merged
+from .peers import ANSWER_S, Peers, ask
+from .place import NAME_CHARS, OWN_PREFIX, Place
+from .proof import NotProved, check_proof
 
 log = logging.getLogger("bargein.cluster")
 rare_log = RareLog(log)
-
-ANSWER_S = 5.0
-"""Time for an answer of another process; one that stands still for longer serves nobody."""
-
-MAX_HOPS = 3
-"""Processes that are asked for one session: each may have given it to the next."""
-
-Adopt = Callable[[int, Callable[[MovableProtocol], None]], Awaitable[None]]
-"""Continue the connection of a socket, by its descriptor; the callable attaches it."""
 
 
 class Node:
@@ -65,25 +60,30 @@ class Node:
     Args:
         place: Its name and folder.
         adopt: Continues the connection of a socket.
+        app: The application, which answers forwarded requests.
+        metrics: Returns the metrics of this process; None when they are not served.
 
     Attributes:
         name: Its name.
-        handed_over: Number of clients that it has handed over, by `socket` and `pipe`.
-        pipes: Pipes to other processes that are open here.
-        moved: Sessions that it has given to another process, with the name of that.
+        peers: The other processes.
+        hand_over: Hand-over of clients; set by `start`.
     """
 
-    def __init__(self, place: Place, adopt: Adopt) -> None:
+    hand_over: HandOver
+
+    def __init__(
+        self, place: Place, adopt: Adopt, app: ASGIApp, metrics: Callable[[], bytes] | None = None
+    ) -> None:
         self.name = place.name
-        self.handed_over = {"socket": 0, "pipe": 0}
-        self.pipes: set[PipeRelay] = set()
-        self.moved: dict[SessionId, str] = {}
-        self._successor = ""
+        self.peers = Peers(place)
         self._place = place
         self._adopt = adopt
+        self._app = app
+        self._metrics = metrics
+        self._successor = ""
+        self._moves = self._forwarded = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._registry: SessionRegistry
-        self._admission: Admission
 
     def start(self, registry: SessionRegistry, admission: Admission) -> None:
         """Listen to the other processes.
@@ -91,11 +91,26 @@ class Node:
         Raises:
             OSError: The folder is gone or not private.
         """
-        self._registry, self._admission = registry, admission
+        self._registry = registry
+        if registry.keeper is not None:
+            self.peers.stored_owner = partial(_stored_owner, registry.keeper)
+        self.hand_over = HandOver(self.peers, self._adopt, registry, admission)
         self._run(self._listen(self._place.listen()))
+        self._place.take_number()
+
+    def serve_machines(self, listener: socket.socket, secret: bytes) -> None:
+        """Listen to processes of other machines as well.
+
+        Args:
+            listener: The listening socket, which is closed in the end.
+            secret: The secret of all machines.
+        """
+        self.peers.secret = secret
+        listener.setblocking(False)
+        self._run(self._listen(listener))
 
     def leave_to(self, successor: str) -> None:
-        """Let this name lead to another process when this one stops."""
+        """Give the sessions, and this name, to another process when this one stops."""
         self._successor = successor
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
@@ -119,115 +134,131 @@ class Node:
 
     def may_have(self, session_id: SessionId) -> bool:
         """Return whether another process may own a session that this one does not."""
-        owner = self._owner_of(session_id) if not self._registry.has(session_id) else ""
+        if self._registry.has(session_id):
+            return False
+        if session_id in self.peers.moving or self._registry.keeper is not None:
+            return True
+        owner = self.peers.owner_of(session_id)
         return bool(owner) and self._place.path_of(owner).exists()
-
-    def _owner_of(self, session_id: SessionId) -> str:
-        owner = self.moved.get(session_id, "") or name_of(session_id)
-        return owner if owner != self.name else ""
 
     async def take(self, connection: Connection, first: SessionOpen) -> bool:
         """Hand a client over to the owner of its session; return whether that has the client now."""
         assert first.resume is not None
         if not self.may_have(first.resume.session_id):
             return False
-        owner = self._owner_of(first.resume.session_id)
-        try:
-            for _ in range(MAX_HOPS):
-                channel = await self._dial(owner) if owner and owner != self.name else None
-                if channel is None:
-                    return False
-                try:
-                    answer = await self._offer(channel, connection, first)
-                finally:
-                    channel.close()
-                if answer.mine:
-                    return True
-                owner = answer.moved_to
-        except (OSError, TimeoutError, BadLetter) as error:
-            # Its owner lives, so its session is not lost: the client comes again.
-            rare_log.warning("a client is asked to come again: another worker gives %s", type(error).__name__)
-            connection.close(OVERLOADED)
-            return True
-        return False
+        return await self.hand_over.take(connection, first)
 
-    async def _dial(self, name: str) -> Channel | None:
-        """Return a channel to a process, None if there is none of this name."""
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        channel = Channel(sock)
-        try:
-            async with asyncio.timeout(ANSWER_S):
-                await asyncio.get_running_loop().sock_connect(sock, os.fspath(self._place.path_of(name)))
-        except (ConnectionRefusedError, FileNotFoundError):
-            channel.close()
-            return None
-        except BaseException:
-            channel.close()
-            raise
-        return channel
-
-    async def ask(self, channel: Channel, request: Request, descriptors: tuple[int, ...] = ()) -> Answer:
-        """Return the answer to a request.
+    async def forward(
+        self, session_id: SessionId, scope: Scope, receive: Receive, send: Send, caller: Caller, body: bytes
+    ) -> bool:
+        """Let the owner of a session answer a request; return False if no other process owns it.
 
         Raises:
-            BadLetter: The other process is of another version.
-            OSError: It is gone.
+            OSError: The owner is gone, or the client.
             TimeoutError: It stands still.
         """
-        async with asyncio.timeout(ANSWER_S):
-            await channel.send(encoded(Kind.REQUEST, request), descriptors)
-            kind, payload, received = await channel.receive()
-        for descriptor in received:
-            os.close(descriptor)
-        return answer_of(kind, payload)
+        request = forward_of(scope, client_of(caller), session_id, body)
+        await self.peers.settled(session_id)
+        async with aclosing(self.peers.owners(session_id)) as owners:
+            async for channel, hops in owners:
+                answer = await ask(channel, request)
+                if answer.mine:
+                    self._forwarded += 1
+                    await relay_response(channel, receive, send)
+                    return True
+                hops.append(answer.moved_to)
+        return False
 
-    async def _offer(self, channel: Channel, connection: Connection, first: SessionOpen) -> Answer:
-        """Offer a client to another process, with its socket if possible."""
-        protocol = connection.wire.protocol if isinstance(connection.wire, TransportWire) else None
-        movable = protocol if CAN_PASS_SOCKETS and isinstance(protocol, MovableProtocol) else None
-        released = movable.release() if movable is not None else None
-        if movable is None or released is None:
-            return await self._offer_pipe(channel, connection, first)
-        request = self._resume(connection, first, released)
+    async def metrics(self, own: bytes) -> bytes:
+        """Return the metrics of all processes, each sample with its worker; see `merged`."""
+        names = self._place.names()
+        texts = await asyncio.gather(*(self._scrape(name) for name in names))
+        found = [(str(self._place.number + 1), own.decode())]
+        found += [text for text in texts if text is not None]
+        return merged(sorted(found)).encode()
+
+    async def _scrape(self, name: str) -> tuple[str, str] | None:
+        channel = None
         try:
-            answer = await self.ask(channel, request, (released.descriptor,))
-        except BaseException:
-            # The other process may have the socket: two must not read it.
-            with suppress(OSError):
-                movable.transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
-            movable.drop()
-            raise
-        if answer.mine:
-            self.handed_over["socket"] += 1
-            connection.moved()
-            movable.drop()
-        else:
-            movable.keep(released)
-        return answer
+            if (channel := await self.peers.dial(name)) is not None:
+                answer = await ask(channel, Scrape())
+                return answer.label, answer.value.decode()
+        except (OSError, TimeoutError, BadLetter, UnicodeError):
+            log.warning("the metrics of a worker are missing: it stands still, or has ended")
+        finally:
+            if channel is not None:
+                channel.close()
+        return None
 
-    async def _offer_pipe(self, channel: Channel, connection: Connection, first: SessionOpen) -> Answer:
-        answer = await self.ask(channel, self._resume(connection, first, None))
-        if answer.mine and not connection.is_closing:
-            self.handed_over["pipe"] += 1
-            relay = PipeRelay(connection, self.pipes.discard)
-            self.pipes.add(relay)
-            await Link.over(channel, relay)
-        return answer
+    def gauges(self) -> Mapping[str, float]:
+        """Return the counts of this process for its metrics."""
+        done = self.hand_over.done
+        return {
+            "bargein_handed_over_sockets": done["socket"],
+            "bargein_handed_over_pipes": done["pipe"],
+            "bargein_forwarded_requests": self._forwarded,
+            "bargein_moved_sessions": self._moves,
+            "bargein_pipes": len(self.hand_over.pipes),
+        }
 
-    def _resume(self, connection: Connection, first: SessionOpen, released: Released | None) -> Resume:
-        assert first.resume is not None
-        caller = connection.caller
-        by_socket = released is not None
-        return Resume(
-            first.resume.session_id,
-            JSON.encode(replace(first, auth=None)),
-            not connection.codec.text,
-            _client(caller),
-            self._registry.loop.time() - connection.came_at,
-            by_socket,
-            list(connection.early or ()) if by_socket else [],
-            released.unread if released is not None else b"",
-        )
+    # --- moving ----------------------------------------------------------------------------------
+
+    @property
+    def has_successor(self) -> bool:
+        """Whether the sessions of this process go to another one when it stops."""
+        return bool(self._successor)
+
+    async def move(self, host: SessionHost) -> bool:
+        """Give a session without a running turn to the successor; return whether that has it.
+
+        Its client is asked to come back at once, and finds it there.
+        """
+        session_id = host.core.identity.session_id
+        if host.connection is not None:
+            host.connection.close(RESTART)
+        for follower in tuple(host.followers):
+            follower.close(RESTART)
+        if self._registry.keeper is not None:
+            return await self._release(host)
+        # From its records on nothing of the session may change here, so it is dropped in the same step.
+        move = Move.of(records_of(host))
+        self._registry.moved(host)
+        moving = self.peers.moving[session_id] = asyncio.get_running_loop().create_future()
+        try:
+            arrived = await self._arrives(move)
+            if arrived:
+                self._moves += 1
+                self.peers.moved[session_id] = self._successor
+            else:
+                self._registry.take_over(move.stored())
+            return arrived
+        finally:
+            del self.peers.moving[session_id]
+            moving.set_result(None)
+
+    async def _release(self, host: SessionHost) -> bool:
+        """Give a session to the store, where the process that its client meets claims it."""
+        session_id = host.core.identity.session_id
+        moving = self.peers.moving[session_id] = asyncio.get_running_loop().create_future()
+        try:
+            await self._registry.release(host)
+            self._moves += 1
+            return True
+        finally:
+            del self.peers.moving[session_id]
+            moving.set_result(None)
+
+    async def _arrives(self, move: Move) -> bool:
+        channel = None
+        try:
+            channel = await self.peers.dial(self._successor)
+            return channel is not None and (await ask(channel, move)).mine
+        except (OSError, TimeoutError, BadLetter) as error:
+            log.error("a session stays, because the new worker gives %s", type(error).__name__)
+            return False
+        finally:
+            if channel is not None:
+                channel.close()
 
     # --- answering -------------------------------------------------------------------------------
 
@@ -242,18 +273,19 @@ class Node:
         """Answer the request of another process."""
         descriptors: list[int] = []
         try:
-            if not channel.is_trusted:
+            if channel.is_remote:
+                async with asyncio.timeout(ANSWER_S):
+                    await check_proof(channel, self.peers.secret)
+            elif not channel.is_trusted:
                 log.warning("a process of another user is refused")
                 return
             async with asyncio.timeout(ANSWER_S):
                 kind, payload, descriptors = await channel.receive()
-            request = request_of(kind, payload)
-            if isinstance(request, Resume):
-                await self._serve_resume(channel, request, descriptors)
-            elif isinstance(request, Locate):
-                await _send_answer(channel, self._located(request.session_id))
+            await self._answer(channel, request_of(kind, payload), descriptors)
         except (OSError, TimeoutError):
             pass  # the other process is gone, or its client
+        except NotProved:
+            rare_log.warning("a machine is refused: its BARGEIN_PEER_SECRET is another one")
         except BadLetter as error:
             log.error("a request of another process cannot be read: %s", error)
         except Exception:
@@ -263,59 +295,43 @@ class Node:
                 os.close(descriptor)
             channel.close()
 
+    async def _answer(self, channel: Channel, request: object, descriptors: list[int]) -> None:
+        answer = Answer(False)
+        match request:
+            case Resume(session_id) | Forward(session_id) | Locate(session_id):
+                await self.peers.settled(session_id)
+                answer = self._located(session_id)
+            case Scrape():
+                text = self._metrics() if self._metrics is not None else b""
+                answer = Answer(True, label=str(self._place.number + 1), value=text)
+            case Move():
+                answer = Answer(self._registry.take_over(request.stored()))
+        if isinstance(request, Resume) and request.may_move and self._is_idle(request):
+            answer = Answer(False)
+        if isinstance(request, Resume) and answer.mine:
+            await self.hand_over.serve(channel, request, descriptors)
+            return
+        await channel.send(encoded(Kind.ANSWER, answer))
+        if isinstance(request, Forward) and answer.mine:
+            await ForwardedRequest(channel, request).run(self._app)
+
+    def _is_idle(self, request: Resume) -> bool:
+        host = self._registry.find(request.session_id, request.client.principal)
+        return host is None or not host.core.busy
+
     def _located(self, session_id: SessionId) -> Answer:
-        return Answer(self._registry.has(session_id), self.moved.get(session_id, ""))
-
-    async def _serve_resume(self, channel: Channel, request: Resume, descriptors: list[int]) -> None:
-        answer = self._located(request.session_id)
-        if not answer.mine:
-            await _send_answer(channel, answer)
-        elif request.socket:
-            if not descriptors:
-                raise BadLetter("expected a socket")
-            await self._adopt(descriptors.pop(0), partial(self._attach, request))
-            await _send_answer(channel, answer)
-        else:
-            await _send_answer(channel, answer)
-            wire = PipeWire(not request.binary, lambda: connection.take(opening))
-            opening = JSON.decode_client(request.opening)
-            connection = wire.receiver = self._connection(wire, request)
-            await Link.over(channel, wire)
-
-    def _attach(self, request: Resume, protocol: MovableProtocol) -> None:
-        """Attach a connection to a socket that was handed over, and give it what was read already."""
-        settings = self._registry.settings
-        if settings.max_in_flight_bytes and CAN_CAP:
-            protocol.cap_in_flight(settings.max_in_flight_bytes)
-        connection = self._connection(TransportWire(protocol, not request.binary), request)
-        protocol.connection = connection
-        connection.take(JSON.decode_client(request.opening))
-        for message, text in request.messages:
-            connection.receive(message, text)
-        if request.unread:
-            protocol.data_received(request.unread)
-
-    def _connection(self, wire: TransportWire | PipeWire, request: Resume) -> Connection:
-        client = request.client
-        principal = None if client.principal is None else Principal(client.principal, client.claims)
-        caller = Caller(principal, client.known, _proves_nothing, client.address)
-        caller.trace = client.trace
-        codec = MESSAGEPACK if request.binary else JSON
-        connection = Connection(wire, codec, self._registry, caller, request.age_s)
-        self._admission.connections.enter(client.address)
-        connection.lost.add_done_callback(lambda lost: self._admission.leave(client.address))
-        return connection
+        # A session by a client's own id may be new: it begins in the process that its id leads to.
+        own = session_id.startswith(OWN_PREFIX) and not self.peers.owner_of(session_id)
+        mine = self._registry.has(session_id) or own
+        return Answer(mine, self.peers.moved.get(session_id, ""))
 
 
-async def _send_answer(channel: Channel, answer: Answer) -> None:
-    await channel.send(encoded(Kind.ANSWER, answer))
-
-
-def _client(caller: Caller) -> Client:
-    principal = caller.principal
-    claims = portable_claims(principal)
-    return Client(id_of(principal), caller.known, caller.address, dict(caller.trace), claims)
-
-
-def _proves_nothing(credential: str) -> Principal | None:
-    return None
+async def _stored_owner(keeper: Keeper, session_id: SessionId) -> str:
+    """Return the worker that has a session according to the store; empty for one that nobody has."""
+    try:
+        found = await keeper.read(session_id)
+    except (StoreError, BadRecord):
+        return ""  # the client is answered when its session is restored
+    if found is None or found.stored.clean:
+        return ""
+    return found.fence.partition(".")[2][:NAME_CHARS]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import zlib
 from pathlib import Path
 
 from msgspec import Struct
@@ -29,16 +30,36 @@ def name_of(session_id: SessionId) -> str:
     return name if session_id.startswith(_PREFIX) and len(name) == NAME_CHARS and hexadecimal else ""
 
 
+OWN_PREFIX = "c_"
+"""Start of the ids of sessions by clients' own ids (`hosting.own_ids`)."""
+
+
+def number_of(session_id: SessionId, workers: int) -> int | None:
+    """Return the number of the worker that has a session by a client's own id, None for another session.
+
+    Such a session has no maker whose name could be in its id: every request leads to the worker of its hash.
+    """
+    if not session_id.startswith(OWN_PREFIX):
+        return None
+    return zlib.crc32(session_id.encode()) % workers
+
+
 class Place(Struct, frozen=True):
     """A worker's place.
 
     Args:
         name: Its name.
         folder: The private folder with the sockets of all workers.
+        number: Its number, from 0; the worker that takes its place has the same.
+        workers: Number of workers.
+        column: Its column in the shared counts.
     """
 
     name: str
     folder: str
+    number: int = 0
+    workers: int = 1
+    column: int = 0
 
     @property
     def path(self) -> Path:
@@ -48,6 +69,30 @@ class Place(Struct, frozen=True):
     def path_of(self, name: str) -> Path:
         """Return the socket of a worker."""
         return Path(self.folder) / name
+
+    @property
+    def counts(self) -> Path:
+        """The file with the shared counts."""
+        return Path(self.folder) / "counts"
+
+    @property
+    def tickets(self) -> Path:
+        """The folder with the tickets."""
+        return Path(self.folder) / "tickets"
+
+    def name_at(self, number: int) -> str:
+        """Return the name of the worker with a number; empty when there is none now."""
+        try:
+            return os.readlink(self._numbered(number))
+        except OSError:
+            return ""
+
+    def _numbered(self, number: int) -> Path:
+        return Path(self.folder) / f"n{number}"
+
+    def take_number(self) -> None:
+        """Let the number lead to this worker."""
+        _link(self._numbered(self.number), self.name)
 
     def names(self) -> list[str]:
         """Return the names of the other workers that have a socket of their own."""
@@ -81,7 +126,13 @@ class Place(Struct, frozen=True):
         folder = Path(self.folder)
         own = [each for each in folder.iterdir() if each.is_symlink() and os.readlink(each) == self.name]
         for each in (*own, self.path):
-            new = folder / f"{each.name}.new"
-            new.unlink(missing_ok=True)
-            new.symlink_to(successor)
-            new.replace(each)
+            if each.name != f"n{self.number}":
+                _link(each, successor)
+
+
+def _link(path: Path, target: str) -> None:
+    """Let a path lead to another one, in one step."""
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    new.symlink_to(target)
+    new.replace(path)

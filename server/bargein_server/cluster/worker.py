@@ -24,21 +24,21 @@ class Worker(Struct, frozen=True):
 
     Args:
         place: Its place among the workers.
-        number: Its number, from 0; the one that takes its place has the same.
-        workers: Number of workers.
         control: Descriptor of its line to the supervisor.
         port: The port that all workers share.
         listener: Descriptor of the socket that all workers accept from; None where each has its own.
         announces: Whether it prints the address.
+        lock: Descriptor of the lock of a store that all workers share, held while any of them lives.
+        keeps: Whether it has a store; not when another server has locked it.
     """
 
     place: Place
-    number: int
-    workers: int
     control: int
     port: int
     listener: int | None = None
     announces: bool = False
+    lock: int | None = None
+    keeps: bool = True
 
     def encoded(self) -> str:
         """Return the value of the variable."""

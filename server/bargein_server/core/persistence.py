@@ -41,7 +41,7 @@ from .records import (
     StoredTurn,
     encode,
 )
-from .requests import ReplyCache, Requests
+from .requests import Requests
 from .sequencer import Sequencer
 from .tool_ledger import CallRecord, TurnCalls
 from .turn_record import MAX_TURN_CHARS, NODE_LOST, TurnRecord
@@ -63,7 +63,6 @@ class Parts(Struct, frozen=True):
     sequencer: Sequencer
     turns: TurnScheduler
     requests: Requests
-    replies: ReplyCache
     values: SessionValues
 
 
@@ -82,10 +81,10 @@ class Persistence:
 
     __slots__ = ("_parts", "changes", "gaps", "head")
 
-    def __init__(self, changes: ChangeLog, parts: Parts, head: Head) -> None:
+    def __init__(self, changes: ChangeLog, parts: Parts) -> None:
         self._parts = parts
         self.changes = changes
-        self.head = head
+        self.head = Head(parts.identity.session_id, parts.sequencer.epoch)
         self.gaps: list[Gap] = []
 
     @property
@@ -129,7 +128,7 @@ class Persistence:
         touched = (
             list(turns.turns) if log.whole else [turn_id for turn_id in log.turns if turn_id in turns.turns]
         )
-        replies = self._parts.replies.all() if log.whole else log.replies.items()
+        replies = self._parts.requests.replies.all() if log.whole else log.replies.items()
         pieces = self._open_pieces() if log.whole else log.pieces
         changes = Changes(
             seq,
@@ -191,7 +190,7 @@ class Persistence:
         parts.identity.restore((head.token, head.previous, now + head.previous_until - wall, head.confirmed))
         parts.requests.restore(head.metadata, head.early)
         parts.values.restore(head.values)
-        parts.replies.restore(stored.replies)
+        parts.requests.replies.restore(stored.replies)
         self.head, self.gaps = head, list(head.gaps)
         pieces = [piece for piece in stored.pieces if piece.seq]
         opened = [turn for _, turn in stored.turns if turn.stage != "ended"]

@@ -140,6 +140,7 @@ class Requests:
 
     Attributes:
         metadata: The application's parameters, merged from `session.update`.
+        replies: Its answers.
         kept_bytes: Approximate size of the metadata.
         closed: Whether the session has ended for good.
         draining: Whether the server stops; then inputs are rejected.
@@ -149,7 +150,7 @@ class Requests:
 
     __slots__ = (
         "_early", "_replies", "_sequencer", "_sizes", "_tools", "_turns", "attachments", "closed", "draining",
-        "ear", "kept_bytes", "metadata",
+        "ear", "kept_bytes", "metadata", "replies",
     )  # fmt: skip
 
     def __init__(
@@ -169,7 +170,7 @@ class Requests:
         self._sequencer = sequencer
         self._turns = turns
         self._tools = tools
-        self._replies = replies
+        self._replies = self.replies = replies
         self._early: dict[InputId, Interrupt] = {}  # interrupts for inputs that have not arrived yet
 
     def early(self) -> list[Interrupt]:

@@ -41,7 +41,6 @@ from .observer import NO_OBSERVER, Observer
 from .output_pump import OutputPump
 from .outside_client import OutsideClient
 from .persistence import Parts, Persistence
-from .records import Head
 from .replay_log import ReplayLog
 from .requests import ReplyCache, Requests
 from .sequencer import HandOver, Sequencer
@@ -116,15 +115,17 @@ class Session:
         self._turn_timer = TurnTimer(self._turns, settings)
         self.values = SessionValues(changes)
         self.seed: Sequence[Message] = ()
-        self.persistence: Persistence | None = None
-        if changes is not None:
-            kept = Parts(self.identity, self._sequencer, self._turns, self._requests, replies, self.values)
-            self.persistence = Persistence(changes, kept, Head(session_id, epoch))
+        self.persistence = self.records(changes) if changes is not None else None
 
     def _begin(self, now: float) -> None:
         """Begin a step: set the time, and update the records from an open run."""
         self._turns.now = now
         self._sequencer.settle()
+
+    def records(self, changes: ChangeLog) -> Persistence:
+        """Return the records of the session, with their change log."""
+        parts = Parts(self.identity, self._sequencer, self._turns, self._requests, self.values)
+        return Persistence(changes, parts)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -146,9 +147,8 @@ class Session:
             return "bad_token"
         if resume.cursor.epoch != self._sequencer.epoch:
             return "epoch_changed"
-        if resume.cursor.seq > self._sequencer.top:
-            return "cursor_ahead"
-        known = self.persistence is None or self.persistence.explains(resume.cursor.seq)
+        seq, kept = resume.cursor.seq, self.persistence
+        known = seq <= self._sequencer.top and (kept is None or kept.explains(seq))
         return None if known else "cursor_ahead"
 
     def attach(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import msgspec
@@ -13,13 +12,14 @@ from msgspec import Struct, json
 from starlette.datastructures import Address
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from bargein_protocol import Code, Cursor, ErrorEvent, SessionId, SessionOpen, Token, errors
 from bargein_protocol.json_scan import structure_fault
 from bargein_protocol.open_values import open_value_fault
 from bargein_protocol.types import MAX_CLIENT_VALUES
 
+from ..cluster.forwarding import FORWARDED
 from ..core.identity import is_digest_of
 from ..core.records import Head
 from ..guard.admission import RETRY_AFTER_S, Admission, Caller, Refused, rare_log
@@ -27,7 +27,6 @@ from ..guard.limits import address_key
 from ..hosting.host import SessionHost
 from ..hosting.registry import SessionRegistry
 from ..hosting.restoring import Shown, admits_token
-from .access import access_request
 
 PROTOCOL_HEADER = "Bargein-Protocol"
 """Header of every response; without it a response is from a proxy."""
@@ -129,6 +128,10 @@ def local_of(scope: Scope) -> str:
     return str((scope.get("server") or ("", None))[0])
 
 
+class Forwarded(Exception):
+    """Another process has answered the request."""
+
+
 class Call:
     """One admitted request.
 
@@ -159,6 +162,9 @@ class Call:
         self._budgets = admission.budgets(caller)
         self._client = caller.owner
         self._held = 0
+        self._body: bytes | None = None
+        self._has_begun = False  # a forwarded response has
+        self._is_forwarded = FORWARDED in request.scope.get("extensions", {})
 
     async def body(self, limit: int) -> bytes:
         """Return the body, which must be JSON.
@@ -166,6 +172,11 @@ class Call:
         Raises:
             Refused: The body is not JSON, too large or too slow, or the client sends too much.
         """
+        if self._body is None:
+            self._body = await self._read_body(limit)
+        return self._body
+
+    async def _read_body(self, limit: int) -> bytes:
         request, settings = self.request, self.sessions.settings
         if "transfer-encoding" in request.headers and "content-length" in request.headers:
             # A proxy in front may find another end of the body (RFC 9112 section 6.3).
@@ -224,6 +235,36 @@ class Call:
             await asyncio.sleep(0)
             return decoded
 
+    async def forward(self, session_id: SessionId) -> None:
+        """Let another process answer, if it owns a session.
+
+        Raises:
+            Forwarded: It has answered.
+            Refused: The body is not acceptable, or the owner stands still.
+        """
+        sessions, elsewhere = self.sessions, self.sessions.elsewhere
+        if elsewhere is None or self._is_forwarded or sessions.has(session_id):
+            return
+        if not elsewhere.may_have(session_id):
+            return
+        has_body = self.request.method == "POST"
+        body = await self.body(sessions.settings.max_frame_bytes) if has_body else b""
+        self.release_body()
+        try:
+            answered = await elsewhere.forward(
+                session_id, self.request.scope, self.receive, self._send_once, self.caller, body
+            )
+        except (OSError, TimeoutError):
+            if self._has_begun:
+                raise
+            raise Refused(503, "the session's process does not answer", RETRY_AFTER_S) from None
+        if answered:
+            raise Forwarded
+
+    async def _send_once(self, message: Message) -> None:
+        self._has_begun = True
+        await self.send(message)
+
     async def restore(self) -> None:
         """Bring the session in the path back from the store, when the request has its secret.
 
@@ -231,6 +272,7 @@ class Call:
             Refused: The store fails, or there is no room.
         """
         restorer, session_id = self.sessions.restorer, SessionId(self.request.path_params["session_id"])
+        await self.forward(session_id)
         if restorer is None or not restorer.is_needed(session_id):
             return
         viewer, token = self.request.cookies.get(COOKIE), self.request.headers.get(TOKEN_HEADER)
@@ -342,47 +384,3 @@ def check(opening: SessionOpen) -> None:
     fault = open_value_fault(opening)
     if fault is not None:
         raise Refused(422, fault)
-
-
-Handler = Callable[[Call], Awaitable[Response | None]]
-
-
-class HttpEndpoint:
-    """An ASGI application for one path.
-
-    Args:
-        sessions: Returns the sessions of the running event loop.
-        admission: Decides which requests are served.
-        handler: Returns the response, or None when it has sent one itself. Before it sends anything
-            it may raise `Refused`.
-        deny: Counts a refused request and returns the response.
-    """
-
-    def __init__(
-        self,
-        sessions: Callable[[], SessionRegistry],
-        admission: Admission,
-        handler: Handler,
-        deny: Callable[[Refused, Admission], Response] = denial,
-    ) -> None:
-        self._sessions = sessions
-        self._admission = admission
-        self._handler = handler
-        self._deny = deny
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-        request = Request(scope, receive)
-        address, local = address_of(request.client), local_of(scope)
-        admission = self._admission
-        try:
-            async with admission.admit(access_request(request), request.url.scheme, address, local) as caller:
-                call = Call(request, self._sessions(), self._admission, caller, receive, send)
-                try:
-                    response = await self._handler(call)
-                    if response is not None:
-                        await response(scope, receive, send)
-                finally:
-                    call.release_body()
-        except Refused as refused:
-            await self._deny(refused, self._admission)(scope, receive, send)

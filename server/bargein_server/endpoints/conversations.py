@@ -95,6 +95,7 @@ async def list_sessions(call: Call) -> Response:
 async def list_messages(call: Call) -> Response:
     """`GET /v1/sessions/{id}/messages`: the messages of an own conversation."""
     session_id = SessionId(call.request.path_params["session_id"])
+    await call.forward(session_id)
     live = call.sessions.find(session_id, call.caller.principal) if _authenticated(call) else None
     messages: list[Message]
     if live is not None and _may(call, None):
@@ -108,6 +109,7 @@ async def list_messages(call: Call) -> Response:
 async def delete_session(call: Call) -> Response:
     """`DELETE /v1/sessions/{id}`: forget an own conversation for good."""
     session_id = SessionId(call.request.path_params["session_id"])
+    await call.forward(session_id)
     keeper = call.sessions.keeper
     live = call.sessions.find(session_id, call.caller.principal) if _authenticated(call) else None
     try:

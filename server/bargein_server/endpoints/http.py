@@ -66,6 +66,8 @@ async def _stream(call: Call, opening: SessionOpen, until: InputId | None) -> No
     if opening.resume is not None and cursor is not None:
         opening = replace(opening, resume=replace(opening.resume, cursor=cursor))
     check(opening)
+    if opening.resume is not None:
+        await call.forward(opening.resume.session_id)
     if sessions.restorer is not None:
         code = await sessions.restorer.restore_resumed(opening.resume, call.caller.principal)
         if code is not None:

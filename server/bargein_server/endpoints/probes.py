@@ -35,6 +35,7 @@ def gauges(sessions: SessionRegistry) -> dict[str, float]:
         "bargein_event_streams": len(sessions.streams),
         "bargein_draining": sessions.draining,
         **(sessions.keeper.gauges() if sessions.keeper is not None else {}),
+        **(sessions.elsewhere.gauges() if sessions.elsewhere is not None else {}),
         **_voice_gauges(sessions.ears),
     }
 
@@ -83,7 +84,10 @@ def probes(
             await admission.authenticate(access_request(request), address_of(request.client))
         except Refused as refused:
             return denial(refused, admission)
-        return Response(metrics.text(), 200, {**HEADERS, "Content-Type": metrics.content_type})
+        text, elsewhere = metrics.text(), sessions().elsewhere
+        if elsewhere is not None:
+            text = await elsewhere.metrics(text)
+        return Response(text, 200, {**HEADERS, "Content-Type": metrics.content_type})
 
     routes = [Route(HEALTH_PATH, healthz), Route(READY_PATH, readyz)]
     return routes if metrics is None else [*routes, Route(METRICS_PATH, scrape)]

@@ -142,11 +142,11 @@ class BearerTokens:
     def __init__(self, tokens: Mapping[str, str]) -> None:
         if not all(token.strip() and principal for token, principal in tokens.items()):
             raise BadTokens("a token or a principal is empty; give each principal a secret text")
-        self._principals = {_digest(token.strip()): principal for token, principal in tokens.items()}
+        self._principals = {ticket_digest(token.strip()): principal for token, principal in tokens.items()}
 
     def principal_of(self, credential: str) -> str | None:
         """Return the principal of a token, None for an unknown one."""
-        digest = _digest(credential)
+        digest = ticket_digest(credential)
         found = None
         for known, principal in self._principals.items():
             if hmac.compare_digest(known, digest):  # all are compared: the time must not depend on the token
@@ -206,6 +206,7 @@ class Tickets:
 
     def __init__(self, lifetime_s: float, most: int = 10_000, share: float = 1.0) -> None:
         self.lifetime_s = lifetime_s
+        self.share = share
         self._most = most
         self._of_one = share_of(most, share)
         self._issued: dict[bytes, tuple[Principal, float]] = {}
@@ -222,14 +223,14 @@ class Tickets:
         if len(own) >= self._of_one:
             self._drop(next(iter(own)))
         ticket = secrets.token_urlsafe(32)
-        digest = _digest(ticket)
+        digest = ticket_digest(ticket)
         self._issued[digest] = (known_as(principal), now + self.lifetime_s)
         self._by_principal.setdefault(principal, {})[digest] = None
         return ticket
 
     def redeem(self, ticket: str, now: float) -> Principal | None:
         """Return the principal of a ticket, which is then used; None if unknown."""
-        digest = _digest(ticket)
+        digest = ticket_digest(ticket)
         if digest not in self._issued:
             return None
         principal, until = self._drop(digest)
@@ -244,5 +245,6 @@ class Tickets:
         return principal, until
 
 
-def _digest(secret: str) -> bytes:
+def ticket_digest(secret: str) -> bytes:
+    """Return the hash under which a secret is kept."""
     return sha256(secret.encode("utf-8", "replace")).digest()

@@ -13,6 +13,7 @@ from time import monotonic
 
 from ..core.side_channel import SharedSnapshot
 from ..settings import share_of
+from .shared import CONNECTIONS, SharedCounts
 
 UNKNOWN_ADDRESS = "unknown"
 """Key of all clients whose address is not an IP address."""
@@ -131,12 +132,16 @@ class Connections:
     Args:
         most: Maximum number of connections.
         per_address: Maximum number of connections from one address.
+
+    Attributes:
+        shared: Counts of all workers, which then decide about an address; None in a server of one process.
     """
 
     def __init__(self, most: int, per_address: int) -> None:
         self._most = most
         self._per_address = per_address
         self._by_address: Counter[str] = Counter()
+        self.shared: SharedCounts | None = None
 
     def __len__(self) -> int:
         return self._by_address.total()
@@ -147,15 +152,22 @@ class Connections:
 
     def has_enough(self, address: str) -> bool:
         """Return whether the limit of this address is reached."""
-        return bool(address) and self._by_address[address] >= self._per_address
+        if not address:
+            return False
+        count = self._by_address[address] if self.shared is None else self.shared.total(CONNECTIONS, address)
+        return count >= self._per_address
 
     def enter(self, address: str) -> None:
         """Add a connection."""
         self._by_address[address] += 1
+        if self.shared is not None:
+            self.shared.add(CONNECTIONS, address, 1)
 
     def leave(self, address: str) -> None:
         """Remove a connection."""
         self._by_address[address] -= 1
+        if self.shared is not None:
+            self.shared.add(CONNECTIONS, address, -1)
         if not self._by_address[address]:
             del self._by_address[address]
 
@@ -221,16 +233,25 @@ class AddressRates:
     Args:
         messages_per_s: Requests per second.
         bytes_per_s: Bytes per second.
+
+    Attributes:
+        shared: Counts of all workers, over which the limit on requests holds as well; None in a server of one
+            process.
     """
 
     def __init__(self, messages_per_s: float, bytes_per_s: float) -> None:
+        self.shared: SharedCounts | None = None
         self._messages_per_s = messages_per_s
         self._bytes_per_s = bytes_per_s
         self._buckets: OrderedDict[str, tuple[TokenBucket, TokenBucket]] = OrderedDict()
 
     def take(self, address: str, now: float) -> bool:
         """Count a request; return False when it exceeds the limit."""
-        return not address or self._buckets_of(address, now)[0].take(1, now)
+        if not address:
+            return True
+        if self.shared is not None and self.shared.count_request(address) > BURST_S * self._messages_per_s:
+            return False
+        return self._buckets_of(address, now)[0].take(1, now)
 
     def take_bytes(self, address: str, size: int, now: float) -> bool:
         """Count bytes of a body; return False when they exceed the limit."""

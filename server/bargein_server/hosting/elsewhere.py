@@ -6,9 +6,17 @@ its socket or through a pipe.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from typing import Any, Protocol
 
+from msgspec.structs import replace
+
 from bargein_protocol import SessionId, SessionOpen
+
+from ..core.change_log import ChangeLog
+from ..core.records import Changes
+from .host import SessionHost
 
 
 class Elsewhere(Protocol):
@@ -36,6 +44,45 @@ class Elsewhere(Protocol):
         Returns:
             Whether another process has the client now; if not, the session is nowhere else.
         """
+        ...
+
+    async def forward(
+        self, session_id: SessionId, scope: Any, receive: Any, send: Any, caller: Any, body: bytes
+    ) -> bool:
+        """Let the owner of a session answer a request over HTTP.
+
+        Args:
+            session_id: The session that the request is about.
+            scope: The request, as ASGI; so are `receive` and `send`.
+            receive: Returns the end of the client, because the body was read.
+            send: Sends the response.
+            caller: The client, as this process has authenticated it.
+            body: The whole body.
+
+        Returns:
+            Whether another process has answered; if not, the session is nowhere else.
+
+        Raises:
+            OSError: The owner is gone, or the client.
+            TimeoutError: The owner stands still.
+        """
+        ...
+
+    async def metrics(self, own: bytes) -> bytes:
+        """Return the metrics of all processes, each sample with its worker."""
+        ...
+
+    def gauges(self) -> Mapping[str, float]:
+        """Return counts of this process for its metrics."""
+        ...
+
+    @property
+    def has_successor(self) -> bool:
+        """Whether the sessions of this process go to another one when it stops."""
+        ...
+
+    async def move(self, host: Any) -> bool:
+        """Give a session without a running turn to the successor or the store; return whether that has it."""
         ...
 
 
@@ -76,3 +123,24 @@ class ArrivalNumbers:
     def earlier(self, now: float, age_s: float) -> int:
         """Return the number of a connection that came earlier, to another process."""
         return min(self._last, int((now - age_s) * 1e9)) if self._last else self.next(now - age_s)
+
+
+def unwatched() -> ChangeLog:
+    """Return a change log that nobody reads, for a session without a store."""
+    return ChangeLog(lambda binds: None)
+
+
+def records_of(host: SessionHost) -> Changes:
+    """Return all records of a session without a store, in which no turn runs."""
+    persistence = host.core.records(unwatched())
+    persistence.head = replace(
+        persistence.head,
+        principal=host.view.principal,
+        owner=host.owner,
+        viewer=host.viewer_token.digest,
+        seed=list(host.core.seed),
+        created_at=time.time(),
+    )
+    changes = persistence.collect(host.loop.time(), time.time())
+    assert changes is not None
+    return changes

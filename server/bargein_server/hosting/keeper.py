@@ -45,6 +45,7 @@ class Keeper:
         settings: The limits.
         loop: The event loop.
         wall: Returns the time in seconds since 1970.
+        name: Name of this worker, with which the name in its fences begins; empty in a server of one process.
 
     Attributes:
         store: The store.
@@ -63,6 +64,7 @@ class Keeper:
         settings: Settings,
         loop: asyncio.AbstractEventLoop,
         wall: Callable[[], float] = time.time,
+        name: str = "",
     ) -> None:
         self.store = store
         self._wall = wall
@@ -72,10 +74,10 @@ class Keeper:
         self.opened = asyncio.Event()
         self._settings = settings
         self._loop = loop
+        self._node = f"{name}{secrets.token_hex(8 - len(name) // 2)}"
         self.membership: Membership | None = None
         if isinstance(store, SharedStore):
-            self.membership = Membership(store, settings.lease_s)
-        self._node = self.membership.name if self.membership is not None else secrets.token_hex(8)
+            self.membership = Membership(store, settings.lease_s, self._node)
         self.fenced = 0
         self.write_s = 0.0
         self._changed: dict[Lease, None] = {}
@@ -158,6 +160,11 @@ class Keeper:
             self._write_soon()
         else:
             self._tick_later()
+
+    async def release(self, lease: Lease) -> None:
+        """Give a session up, and wait until the store has all of it, for a bounded time."""
+        self.forget(lease)
+        await self.flush()
 
     def forget(self, lease: Lease) -> None:
         """Release a session that this process forgets; delete it if its client has closed it."""

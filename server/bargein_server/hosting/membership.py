@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -61,17 +60,18 @@ class Membership:
     Args:
         store: The store.
         lease_s: Time without a beat after which others may claim its sessions.
+        name: Name of this node, new at each start.
 
     Attributes:
-        name: Name of this node, new at each start.
+        name: Name of this node.
         asked: Answers requests; set before the first beat.
         claimed: Number of sessions that it has claimed, by `free`, `refused` (the owner's port) and `lease`.
         released: Number of sessions that it has released because another node asked.
         rollbacks: How often the store did not have what this node had written.
     """
 
-    def __init__(self, store: SharedStore, lease_s: float) -> None:
-        self.name = secrets.token_hex(8)
+    def __init__(self, store: SharedStore, lease_s: float, name: str) -> None:
+        self.name = name
         self.lease_s = lease_s
         self.asked: Asked | None = None
         self.claimed: Counter[str] = Counter()

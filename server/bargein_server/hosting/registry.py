@@ -23,7 +23,7 @@ from bargein_protocol import (
 
 from ..agent import Agent, attachments_taken
 from ..core.principal import Principal, id_of, known_as
-from ..core.records import Head
+from ..core.records import Head, Stored
 from ..core.replay_log import MemoryLog
 from ..core.session import Session
 from ..core.speech.negotiation import NO_EARS
@@ -34,7 +34,7 @@ from ..stores.interface import Store, StoredSession
 from ..telemetry import NO_TELEMETRY, Telemetry
 from ..turn_host import HistorySource
 from ..voice.interfaces import VoiceParts
-from .elsewhere import ArrivalNumbers, Elsewhere
+from .elsewhere import ArrivalNumbers, Elsewhere, unwatched
 from .hearing.ears import Ears
 from .host import SessionHost
 from .keeper import Keeper
@@ -135,7 +135,8 @@ class SessionRegistry:
         self._hosts = SessionPool(settings.max_sessions, settings.max_kept_bytes, settings.max_client_share)
         self.snapshots = SnapshotBudget(MAX_SNAPSHOT_BYTES)
         self._http_client: httpx2.AsyncClient | None = None
-        self.keeper = Keeper(store, settings, self.loop) if store is not None else None
+        name = elsewhere.name if elsewhere is not None else ""
+        self.keeper = Keeper(store, settings, self.loop, name=name) if store is not None else None
         self.restorer: Restorer | None = None
         if self.keeper is not None:
             self.restorer = Restorer(
@@ -301,12 +302,34 @@ class SessionRegistry:
         self._hosts.add(host)
         return host
 
+    def take_over(self, stored: Stored) -> bool:
+        """Put a session of a process that ends into memory; return whether there is room."""
+        if self._hosts.has(stored.head.session_id) or not self._make_room(stored.head.owner):
+            return False
+        self._put(stored, None)
+        return True
+
+    async def release(self, host: SessionHost) -> None:
+        """Give a session to the store, from which another process takes it."""
+        self.moved(host)
+        if self.keeper is not None and host.lease is not None:
+            await self.keeper.release(host.lease)
+
+    def moved(self, host: SessionHost) -> None:
+        """Drop a session that another process has."""
+        host.forgotten()
+        if self._hosts.remove(host):
+            host.telemetry.closed("moved")
+
     def _restored(self, found: StoredSession, lease: Lease) -> None:
-        """Put a stored session into memory, as one whose client is away."""
-        head, now = found.stored.head, self.loop.time()
+        self._put(found.stored, lease, forgot=found.forgot)
+
+    def _put(self, stored: Stored, lease: Lease | None, *, forgot: bool = False) -> None:
+        """Put a session into memory, as one whose client is away."""
+        head, now = stored.head, self.loop.time()
         host = self._host(head.session_id, JSON, known_as(head.principal), head.owner, now, lease)
-        assert host.core.persistence is not None
-        host.core.persistence.restore(found.stored, now, time.time(), forgot=found.forgot)
+        persistence = host.core.persistence or host.core.records(unwatched())
+        persistence.restore(stored, now, time.time(), forgot=forgot)
         host.viewer_token = ViewerToken(head.viewer)
         if host.history is not None:
             host.history.restored(head.seed)

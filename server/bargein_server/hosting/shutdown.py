@@ -10,17 +10,29 @@ from typing import TYPE_CHECKING, Any, Protocol
 from bargein_protocol.errors import RESTART
 
 from ..settings import Settings
+from .elsewhere import Elsewhere
 from .hearing.ears import Ears
 from .host import SessionHost
 from .keeper import Keeper
 from .ports import Closable
-from .stopping import Stopping, turns_over, wait_until
+from .stopping import POLL_S, Stopping, turns_over, wait_until
 
 if TYPE_CHECKING:
     import httpx2
 
 # Clients that a restarted server can accept per second, handshakes included.
 RECONNECTS_PER_S = 1000.0
+
+
+async def _move_idle(registry: StoppingRegistry, elsewhere: Elsewhere, deadline: float) -> None:
+    """Give each session to the next process as soon as no turn runs in it, until a deadline."""
+    while True:
+        for host in registry:
+            if not host.core.busy:
+                await elsewhere.move(host)
+        if not len(registry) or registry.loop.time() >= deadline or registry.stopping.hurried.is_set():
+            return
+        await asyncio.sleep(POLL_S)
 
 
 class StoppingRegistry(Protocol):
@@ -35,6 +47,7 @@ class StoppingRegistry(Protocol):
     streams: set[Closable]
     keeper: Keeper | None
     ears: Ears | None
+    elsewhere: Elsewhere | None
 
     def __len__(self) -> int: ...
 
@@ -59,10 +72,15 @@ async def shut_down(registry: StoppingRegistry) -> int:
     """
     registry.draining = True
     settings, stopping = registry.settings, registry.stopping
-    spread_s = max(1.0, len(registry) / RECONNECTS_PER_S)
-    for host in registry:
-        host.act(host.core.drain, random.uniform(0, spread_s))
-    await turns_over(registry, registry.loop.time() + settings.drain_s, stopping.hurried)
+    elsewhere, deadline = registry.elsewhere, registry.loop.time() + settings.drain_s
+    moves = elsewhere is not None and elsewhere.has_successor
+    if elsewhere is not None and moves:
+        await _move_idle(registry, elsewhere, deadline)
+    else:
+        spread_s = max(1.0, len(registry) / RECONNECTS_PER_S)
+        for host in registry:
+            host.act(host.core.drain, random.uniform(0, spread_s))
+        await turns_over(registry, deadline, stopping.hurried)
     for host in registry:
         host.act(host.core.shut_down)
     if registry.keeper is not None:
@@ -76,6 +94,8 @@ async def shut_down(registry: StoppingRegistry) -> int:
         await wait_until(registry.background, kill_s, stopping.hurried)
     if stopping.hurried.is_set() and (rest := {task for task in tasks if not task.done()}):
         await asyncio.wait(rest, timeout=kill_s)
+    if elsewhere is not None and moves:
+        await _move_idle(registry, elsewhere, 0.0)
     for stream in tuple(registry.streams):
         stream.close(RESTART)
     if registry.ears is not None:

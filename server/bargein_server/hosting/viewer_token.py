@@ -23,6 +23,11 @@ class ViewerToken:
     def __init__(self, digest: bytes = b"") -> None:
         self._digest = digest
 
+    @property
+    def digest(self) -> bytes:
+        """Hash of the newest secret; empty without one."""
+        return self._digest
+
     def renew(self, persistence: Persistence | None) -> str:
         """Return a new secret; the previous one becomes void.
 

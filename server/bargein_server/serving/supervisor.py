@@ -23,11 +23,14 @@ import socket
 import sys
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import IO, Any
 
 from ..cluster.place import Place, new_name
 from ..cluster.worker import VARIABLE, Worker, private_folder
+from ..guard.shared import SharedCounts
 from ..settings import Settings
+from ..stores.interface import StoreError
+from ..stores.urls import lock_of
 from .server import SHARES_PORTS, listening_socket
 
 log = logging.getLogger("bargein.server")
@@ -104,6 +107,8 @@ class Supervisor:
         stalled_s: See `listening_socket`.
         stop_s: Seconds in which all workers must have ended after a signal.
         environment: The environment of the workers.
+        lock: The lock of a store that they share, if it has one.
+        keeps: Whether they have a store.
 
     Raises:
         NotSupported: The system cannot run several workers.
@@ -119,16 +124,22 @@ class Supervisor:
         stalled_s: float,
         stop_s: float,
         environment: Mapping[str, str],
+        lock: IO[bytes] | None = None,
+        *,
+        keeps: bool = True,
     ) -> None:
+        self._lock = lock.fileno() if lock is not None else None
+        self._keeps = keeps
         if not hasattr(socket, "SCM_RIGHTS"):
             raise NotSupported
         self._workers = workers
         self._arguments = arguments
+        self._running: dict[int, Running] = {}
         self._stop_s = stop_s
         self._environment = environment
         self._listener = _reserved(host, port, stalled_s)
         self._folder = private_folder(environment)
-        self._running: dict[int, Running] = {}
+        SharedCounts.create(self._place(0).counts, 2 * workers)
         self._signals = 0
         self._stopped_by: signal.Signals | None = None
         self._stopping = asyncio.Event()
@@ -183,10 +194,12 @@ class Supervisor:
         own, theirs = socket.socketpair()
         listener = None if SHARES_PORTS else self._listener.fileno()
         worker = Worker(
-            Place(new_name(), self._folder), number, self._workers, theirs.fileno(),
+            self._place(number), theirs.fileno(),
             self._listener.getsockname()[1], listener, announces,
+            self._lock, self._keeps,
         )  # fmt: skip
-        passed = (theirs.fileno(), *(() if listener is None else (listener,)))
+        inherited = (theirs.fileno(), listener, self._lock)
+        passed = [descriptor for descriptor in inherited if descriptor is not None]
         with theirs:
             # A group of its own: Ctrl-C in a terminal reaches the supervisor alone, which passes it on.
             process = await asyncio.create_subprocess_exec(
@@ -198,6 +211,14 @@ class Supervisor:
         self._spawn(self._read(running, reader))
         return running
 
+    def _place(self, number: int) -> Place:
+        """Return the place of a new worker; its column of counts is not that of the one that it replaces."""
+        before = self._running.get(number)
+        column = 2 * number
+        if before is not None and before.worker.place.column == column:
+            column += 1
+        return Place(new_name(), self._folder, number, self._workers, column)
+
     async def _read(self, running: Running, reader: asyncio.StreamReader) -> None:
         with suppress(OSError):
             while line := await reader.readline():
@@ -205,7 +226,7 @@ class Supervisor:
                     running.set_ready(True)
                     log.info(
                         "worker %d of %d serves as process %d",
-                        running.worker.number + 1, self._workers, running.process.pid,
+                        running.worker.place.number + 1, self._workers, running.process.pid,
                     )  # fmt: skip
         running.set_ready(False)
 
@@ -218,7 +239,8 @@ class Supervisor:
             status = await running.process.wait()
             running.close()
             self._forget(running.worker.place)
-            number = running.worker.number
+            SharedCounts(running.worker.place.counts, running.worker.place.column).clear()
+            number = running.worker.place.number
             if self._running.get(number) is not running or self._stopping.is_set():
                 return
             if asyncio.get_running_loop().time() - running.began > STEADY_S:
@@ -250,10 +272,10 @@ class Supervisor:
 
     async def _replace(self, old: Running) -> bool:
         """Replace a worker by a new one; return False if that does not start."""
-        new = await self._start(old.worker.number)
+        new = await self._start(old.worker.place.number)
         if not await new.ready:
             log.error("the new worker does not start, so the old one goes on; its log has the cause")
-            self._running[old.worker.number] = old
+            self._running[old.worker.place.number] = old
             return False
         self._keep(new)
         old.retire(new.worker.place.name)
@@ -304,14 +326,26 @@ def supervise(
     port: int,
     settings: Settings,
     environment: Mapping[str, str],
+    store_url: str,
 ) -> int:
     """Run the workers of a server until a signal; return the exit status.
 
     The arguments and errors are those of `Supervisor`.
+
+    Raises:
+        BadStore: The URL names no store.
     """
+    lock, keeps = None, True
+    try:
+        lock = lock_of(store_url)
+    except StoreError as error:
+        log.error("conversations are kept in memory only: %s", error)
+        keeps = False
     cleanup_s = settings.cleanup_grace_s + 2 * settings.cleanup_kill_s
     stop_s = settings.drain_s + cleanup_s + settings.shutdown_s + LAST_S
-    return Supervisor(workers, arguments, host, port, settings.stalled_s, stop_s, environment).run()
+    return Supervisor(
+        workers, arguments, host, port, settings.stalled_s, stop_s, environment, lock, keeps=keeps
+    ).run()
 
 
 def _reserved(host: str, port: int, stalled_s: float) -> socket.socket:

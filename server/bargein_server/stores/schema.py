@@ -55,6 +55,10 @@ WHERE c.id IS NOT NULL
        AND s.writes <> json_extract(w.value, '$[2]'))
 """
 
+PIECES_OF = """
+SELECT session, turn, n FROM pieces WHERE session IN (SELECT value FROM json_each(?)) ORDER BY n
+"""
+
 ADD_SESSIONS = """
 INSERT INTO sessions (id, fence, writes, seq, clean, principal, created_at, used_at)
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),

@@ -59,6 +59,28 @@ _KINDS: dict[int, tuple[str, str]] = {
 Job = tuple[Callable[[], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop]
 
 
+def locked(path: Path) -> IO[bytes] | None:
+    """Return the locked file beside a store; None on a system without such locks.
+
+    The lock lasts until the file is closed in all processes that have inherited it.
+
+    Raises:
+        OSError: The file cannot be opened.
+        StoreError: Another server has it.
+    """
+    if not _CAN_LOCK:
+        return None
+    lock = open(f"{path}-lock", "ab")  # noqa: SIM115  # it is held for as long as the file is open
+    try:
+        flock(lock, LOCK_EX | LOCK_NB)
+    except OSError:
+        lock.close()
+        raise StoreError(
+            "locked", f"{path} is used by another server: give each server a file of its own"
+        ) from None
+    return lock
+
+
 class SqliteStore:
     """Store in one SQLite file; implements `Store`.
 
@@ -66,6 +88,7 @@ class SqliteStore:
         path: The file; it and its folder are made when they do not exist.
         synchronous: Whether a write waits until the disk has it (`full`), or the system only (`normal`).
         exclusive: Whether to lock the file against other servers; a command only reads and deletes.
+        shared: Whether other workers of this server write it as well; their supervisor holds the lock.
     """
 
     def __init__(
@@ -74,13 +97,15 @@ class SqliteStore:
         *,
         synchronous: Literal["normal", "full"] = "normal",
         exclusive: bool = True,
+        shared: bool = False,
     ) -> None:
         self.path = Path(path)
         self._synchronous = synchronous
         self._exclusive = exclusive
         self._db: sqlite3.Connection | None = None
         self._pieces: PieceRows | None = None
-        self._owned = Owned()
+        self._shared = shared
+        self._owned = Owned(shared)
         self._lock: IO[bytes] | None = None
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -105,13 +130,14 @@ class SqliteStore:
 
     async def read(self, session_id: SessionId) -> StoredSession | None:
         """Return a session."""
-        return await self._call(lambda: read(self._opened(), self._rows(), session_id))
+        return await self._call(lambda: read(self._opened(), self._fresh_rows([session_id]), session_id))
 
     async def claim(self, session_id: SessionId, expected: str, writes: int, fence: str) -> bool:
         """Change the owner of a session that is still as it was read."""
 
         def change(db: sqlite3.Connection) -> bool:
             self._owned.forget()
+            self._fresh_rows([session_id])
             statement = "UPDATE sessions SET fence = ?, clean = 0 WHERE id = ? AND fence = ? AND writes = ?"
             return db.execute(statement, (fence, session_id, expected, writes)).rowcount == 1
 
@@ -141,7 +167,7 @@ class SqliteStore:
 
         def remove(db: sqlite3.Connection) -> bool:
             db.execute("INSERT OR REPLACE INTO closed (id, at) VALUES (?, ?)", (session_id, time.time()))
-            delete_parts(db, self._rows(), [session_id])
+            delete_parts(db, self._fresh_rows([session_id]), [session_id])
             self._owned.forget()
             return db.execute("DELETE FROM sessions WHERE id = ?", (session_id,)).rowcount == 1
 
@@ -154,7 +180,7 @@ class SqliteStore:
             kept = msgspec.json.encode(list(living)).decode()
             old = "SELECT id FROM sessions WHERE used_at < ? AND id NOT IN (SELECT value FROM json_each(?))"
             found = [row[0] for row in db.execute(old, (used_before, kept))]
-            delete_parts(db, self._rows(), found)
+            delete_parts(db, self._fresh_rows(found), found)
             self._owned.forget()
             db.executemany("DELETE FROM sessions WHERE id = ?", [(each,) for each in found])
             db.execute("DELETE FROM closed WHERE at < ?", (time.time() - TOMBSTONE_S,))
@@ -205,6 +231,13 @@ class SqliteStore:
             self._pieces = PieceRows(self._opened())
         return self._pieces
 
+    def _fresh_rows(self, session_ids: Sequence[SessionId]) -> PieceRows:
+        """Return the rows of sessions that another worker may have written."""
+        rows = self._rows()
+        if self._shared:
+            rows.reload(self._opened(), session_ids)
+        return rows
+
     def _transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
         db = self._opened()
         db.execute("BEGIN IMMEDIATE")
@@ -223,8 +256,8 @@ class SqliteStore:
         self._close()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if self._exclusive:
-                self._take_lock()
+            if self._exclusive and not self._shared:
+                self._lock = locked(self.path)
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))  # conversations are private
         except OSError as error:
             raise StoreError("unavailable", f"{self.path} cannot be opened: {error.strerror}") from error
@@ -236,19 +269,6 @@ class SqliteStore:
         except BaseException:
             self._close()
             raise
-
-    def _take_lock(self) -> None:
-        if not _CAN_LOCK:
-            return
-        lock = open(f"{self.path}-lock", "ab")  # noqa: SIM115  # it is held for as long as the file is open
-        try:
-            flock(lock, LOCK_EX | LOCK_NB)
-        except OSError:
-            lock.close()
-            raise StoreError(
-                "locked", f"{self.path} is used by another server: give each server a file of its own"
-            ) from None
-        self._lock = lock
 
     def _migrate(self, db: sqlite3.Connection) -> None:
         version, kind = (

@@ -22,7 +22,8 @@ class PieceRows:
     """Rows of the pieces of every session, by turn; the table has no index.
 
     Args:
-        db: The database, of which this process is the only writer.
+        db: The database. This process is its only writer, or `reload` is called before the rows of a session
+            that was another process's are used.
     """
 
     def __init__(self, db: sqlite3.Connection) -> None:
@@ -32,6 +33,14 @@ class PieceRows:
 
     def _add(self, session_id: str, turn_id: str, n: int) -> None:
         self._rows.setdefault(session_id, {}).setdefault(turn_id, []).append(n)
+
+    def reload(self, db: sqlite3.Connection, session_ids: Sequence[SessionId]) -> None:
+        """Read the rows of sessions anew, because another process may have written them."""
+        for session_id in session_ids:
+            self._rows.pop(session_id, None)
+        given = msgspec.json.encode(list(session_ids)).decode()
+        for session_id, turn_id, n in db.execute(schema.PIECES_OF, (given,)):
+            self._add(session_id, turn_id, n)
 
     def append(self, db: sqlite3.Connection, pieces: list[tuple[SessionId, TurnId, Raw]]) -> None:
         """Add pieces to the table."""
@@ -70,10 +79,18 @@ class Owned:
     """Sessions whose owner and number of writes are known without reading them.
 
     This process is the only one that writes, apart from commands that delete, which `PRAGMA data_version`
-    shows. So a write of output alone, ten in a second for each session that speaks, needs no look-up.
+    shows. So a write of output alone, ten in a second for each session that speaks, needs no look-up. When
+    several workers write, every write is looked up and counted in the file.
+
+    Args:
+        shared: Whether other workers write.
+
+    Attributes:
+        shared: Whether other workers write.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shared: bool = False) -> None:
+        self.shared = shared
         self._known: dict[SessionId, tuple[str, int]] = {}
         self._version = -1
 
@@ -124,7 +141,7 @@ def write(db: sqlite3.Connection, rows: PieceRows, owned: Owned, writes: Sequenc
     full = [
         write
         for write, outcome in zip(writes, outcomes, strict=True)
-        if outcome is Outcome.STORED and not _is_output(write)
+        if outcome is Outcome.STORED and (owned.shared or not _is_output(write))
     ]
     if full:
         _write_full(db, rows, full)

@@ -6,10 +6,11 @@ import os
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
+from typing import IO
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from .interface import Store
-from .sqlite import SqliteStore
+from .interface import Store, StoreError
+from .sqlite import SqliteStore, locked
 
 FORMS = "sqlite:///file.db, sqlite:////absolute/path/file.db, redis://host:6379/0, or none"
 
@@ -20,7 +21,9 @@ class BadStore(ValueError):
     """The URL names no store; the message has the expected form."""
 
 
-def store_of(url: str, *, exclusive: bool = True, keep_s: float = KEEP_S) -> Store | None:
+def store_of(
+    url: str, *, exclusive: bool = True, shared: bool = False, keep_s: float = KEEP_S
+) -> Store | None:
     """Return the store of a URL, not yet open; None for `none`.
 
     Args:
@@ -28,6 +31,7 @@ def store_of(url: str, *, exclusive: bool = True, keep_s: float = KEEP_S) -> Sto
             path. `?synchronous=full` makes every write wait for the disk. `redis://…`, `rediss://…` and
             `redis+sentinel://…` name a server that many share (docs/cluster.md).
         exclusive: Whether to lock a file against other servers.
+        shared: Whether several workers of one server write a file; their supervisor locks it (`lock_of`).
         keep_s: Time after its last use for which a session is kept.
 
     Raises:
@@ -46,7 +50,29 @@ def store_of(url: str, *, exclusive: bool = True, keep_s: float = KEEP_S) -> Sto
     if synchronous not in ("normal", "full"):
         raise BadStore("expected synchronous=normal or synchronous=full in the URL of the store")
     path = Path(unquote(parts.path[1:])).expanduser()
-    return SqliteStore(path, synchronous="full" if synchronous == "full" else "normal", exclusive=exclusive)
+    return SqliteStore(
+        path,
+        synchronous="full" if synchronous == "full" else "normal",
+        exclusive=exclusive,
+        shared=shared,
+    )
+
+
+def lock_of(url: str) -> IO[bytes] | None:
+    """Return the lock of a file that workers share, for their supervisor; None for a store without one.
+
+    Raises:
+        BadStore: The URL has another form.
+        StoreError: Another server has it, or it cannot be opened.
+    """
+    store = store_of(url)
+    if not isinstance(store, SqliteStore):
+        return None
+    try:
+        store.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return locked(store.path)
+    except OSError as error:
+        raise StoreError("unavailable", f"{store.path} cannot be opened: {error.strerror}") from error
 
 
 def _redis_store(url: str, keep_s: float) -> Store:

@@ -15,6 +15,7 @@ from time import perf_counter
 from typing import Protocol
 
 from ..guard.limits import address_key
+from ..guard.shared import SOCKETS, SharedCounts
 
 SLICE_S = 1.5e-3
 """Seconds in which one address is read before others are."""
@@ -180,6 +181,9 @@ class Sockets:
         most: Maximum number of connections.
         per_address: Maximum number of connections from one address.
         proxies: Addresses and networks of trusted proxies (`*` for all), which connect for many clients.
+
+    Attributes:
+        shared: Counts of all workers, which then decide about an address; None in a server of one process.
     """
 
     def __init__(self, most: int, per_address: int, proxies: Collection[str]) -> None:
@@ -187,6 +191,7 @@ class Sockets:
         self._per_address = per_address + _reserve(per_address)
         self._every = "*" in proxies
         self._proxies = [network for text in proxies if (network := _network(text)) is not None]
+        self.shared: SharedCounts | None = None
         self._open: dict[object, ReadingShare] = {}
         self._shares: dict[str, ReadingShare] = {}
 
@@ -206,13 +211,19 @@ class Sockets:
                 self._shares[key] = share
         self._open[socket] = share
         share.sockets += 1
-        return len(self._open) <= self._most and (not key or share.sockets <= self._per_address)
+        of_address = share.sockets
+        if key and self.shared is not None:
+            self.shared.add(SOCKETS, key, 1)
+            of_address = self.shared.total(SOCKETS, key)
+        return len(self._open) <= self._most and (not key or of_address <= self._per_address)
 
     def leave(self, socket: object) -> None:
         """Remove a closed socket."""
         share = self._open.pop(socket, None)
         if share is not None:
             share.sockets -= 1
+            if share.address and self.shared is not None:
+                self.shared.add(SOCKETS, share.address, -1)
             if not share.sockets:
                 self._shares.pop(share.address, None)
 

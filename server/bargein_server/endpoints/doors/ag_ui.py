@@ -18,7 +18,8 @@ from bargein_protocol import CallId, InputText, ToolDecision, ToolOutput
 from ...core.history import Message
 from ...guard.admission import Admission, Refused
 from ...hosting.registry import SessionRegistry
-from ..call import Call, HttpEndpoint
+from ..call import Call
+from ..endpoint import HttpEndpoint
 from .ag_ui_events import Run
 from .conversation import (
     answer_calls,

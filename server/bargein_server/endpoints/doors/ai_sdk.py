@@ -17,7 +17,8 @@ from bargein_protocol import ErrorEvent, Interrupt, TurnId
 
 from ...guard.admission import Admission, Refused
 from ...hosting.registry import SessionRegistry
-from ..call import HEADERS, Call, HttpEndpoint, json_answer
+from ..call import HEADERS, Call, json_answer
+from ..endpoint import HttpEndpoint
 from .conversation import find_session, interrupt_id, last_turn, stream
 from .ui_socket import serve_chats
 from .ui_turns import Answer, answer_body, running_answer

@@ -23,7 +23,8 @@ from ...core.history import Message
 from ...guard.admission import Admission, Refused
 from ...hosting.host import SessionHost
 from ...hosting.registry import SessionRegistry
-from ..call import HEADERS, Call, HttpEndpoint, refusal_headers
+from ..call import HEADERS, Call, refusal_headers
+from ..endpoint import HttpEndpoint
 from .completion import Completion, error_body
 from .conversation import (
     answer_calls,

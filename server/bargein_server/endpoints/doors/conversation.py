@@ -34,7 +34,7 @@ from ...core.history import Message, NamedCall, calls_message, result_message
 from ...core.turn_record import TurnRecord
 from ...guard.admission import RETRY_AFTER_S, Refused
 from ...hosting.host import SessionHost
-from ...hosting.own_ids import Unavailable, seed
+from ...hosting.own_ids import Unavailable, own_session_id, seed
 from ...transport.turn_stream import ResponseWire, Translator, TurnStream
 from ..call import CURSOR_HEADER, PROTOCOL_HEADER, SESSION_HEADER, TOKEN_HEADER, Call, check
 
@@ -57,6 +57,7 @@ async def open_session(call: Call, own_id: str | None) -> SessionHost:
     try:
         if own_id is None:
             return own_ids.once(caller.principal, secrets.token_hex(16), caller.owner)
+        await call.forward(own_session_id(caller.principal, own_id))
         return await own_ids.open(caller.principal, own_id, caller.owner)
     except Unavailable as error:
         raise _unavailable(error) from None
@@ -69,6 +70,7 @@ async def find_session(call: Call, own_id: str) -> SessionHost | None:
         Refused: There is no room for it in memory.
     """
     try:
+        await call.forward(own_session_id(call.caller.principal, own_id))
         return await call.sessions.own_ids.find(call.caller.principal, own_id)
     except Unavailable as error:
         raise _unavailable(error) from None
