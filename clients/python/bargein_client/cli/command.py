@@ -10,6 +10,7 @@ import sys
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,6 +23,8 @@ from ..transports import NOT_A_URL, SESSION_PATH, session_url
 from .batch import run_batch
 from .consent import Policy
 from .oneshot import send_once
+from .screen import PlainScreen
+from .talk import TalkFailed, talk
 from .terminal import moves_cursor, one_line
 
 DEFAULT_URL = "localhost:8000"
@@ -53,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader has gone; without this the interpreter reports an error when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except MissingExtra as missing:
+    except (MissingExtra, TalkFailed) as missing:
         return _fail(str(missing))
     except BargeinError as error:
         return _fail(str(error), _hint(error, options.url))
@@ -66,7 +69,7 @@ class MissingExtra(Exception):  # named like the package's errors, without a suf
 def _command(options: argparse.Namespace) -> Coroutine[Any, Any, int]:
     url = session_url(options.url)
     token: str | None = options.token
-    policy: Policy | None = options.policy
+    policy: Policy | None = getattr(options, "policy", None)
     if token is not None and urlsplit(url).scheme == "ws" and not is_loopback(url):
         _warn(f"the token goes to {urlsplit(url).hostname} without encryption; wss:// encrypts it")
     if options.command == "batch":
@@ -79,6 +82,8 @@ def _command(options: argparse.Namespace) -> Coroutine[Any, Any, int]:
         asks = sys.stdin.isatty() and sys.stderr.isatty()
         policy = policy or ("ask" if asks else "refuse")
         return send_once(url, options.text, token=token, as_json=options.json, policy=policy)
+    if options.command == "talk":
+        return talk(url, token, PlainScreen(), options.file, options.out)
     if sys.stdin.isatty() and moves_cursor(sys.stdout) and not options.json:
         try:
             from .live_screen import chat_live
@@ -120,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
         "in order. Tools that need consent are refused unless --yes is given. Exit code 0: all completed, "
         "1: some failed, 3: all completed, but tools were refused.",
     )
+    talking = _talk_parser(commands)
     for command in (chat, send):
         command.add_argument("--json", action="store_true", help="print every event as a line of JSON")
     for command in (chat, send, batch):
@@ -134,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     batch.add_argument(
         "--concurrency", type=_positive, help="number of inputs at a time (default: the server's limit)"
     )
-    for command in (chat, batch):
+    for command in (chat, batch, talking):
         command.add_argument(
             "url", nargs="?", type=_utf8, default=DEFAULT_URL,
             help=f"the server (default: {DEFAULT_URL})",
@@ -142,6 +148,20 @@ def _parser() -> argparse.ArgumentParser:
     send.add_argument("url", type=_utf8, help="the server, such as localhost:8000 or wss://chat.example.com")
     send.add_argument("text", type=_utf8, help="the message; - for standard input")
     return parser
+
+
+def _talk_parser(commands: Any) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        "talk",
+        help="talk to an agent that listens, with microphone and loudspeaker",
+        description="Talk to an agent. Speak to interrupt it; Ctrl-C stops an answer, and leaves when there "
+        "is none. Use headphones: a terminal has no echo cancellation. With --file and --out it needs no "
+        "sound of the machine, and ends after the answer to the file.",
+    )
+    parser.add_argument("--token", type=_utf8, help="a credential; the variable BARGEIN_TOKEN is safer")
+    parser.add_argument("--file", type=Path, help="WAV file in place of the microphone")
+    parser.add_argument("--out", type=Path, help="WAV file for what the loudspeaker would play")
+    return parser  # type: ignore[no-any-return]
 
 
 def _utf8(given: str) -> str:
