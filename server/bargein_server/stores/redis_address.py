@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from msgspec import Struct
-from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection
+from redis.asyncio.connection import AbstractConnection, Connection, ConnectionPool, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
@@ -49,25 +48,9 @@ class RedisAddress(Struct, frozen=True):
         names = ",".join(f"{host}:{port}" for host, port in self.hosts)
         return f"{self.service} of the sentinels {names}" if self.service else f"Redis at {names}"
 
-    def connector(self) -> Callable[[], AbstractConnection]:
-        """Return a function that makes a connection, not yet connected."""
-        options = self._options()
-        if not self.service:
-            host, port = self.hosts[0]
-            kind = Connection if self.tls is None else SSLConnection
-            return lambda: kind(host=host, port=port, **options)
-        plain = {"socket_timeout": CONNECT_S, "socket_connect_timeout": CONNECT_S}
-        sentinel = Sentinel(self.hosts, sentinel_kwargs=plain)
-        options["ssl"] = self.tls is not None
-        pool = SentinelConnectionPool(self.service, sentinel, **options)
-
-        def make() -> AbstractConnection:
-            connection: Any = pool.make_connection()
-            connection.owned_pool = pool  # it refers to its pool weakly
-            made: AbstractConnection = connection
-            return made
-
-        return make
+    def connector(self) -> Connector:
+        """Return a maker of connections."""
+        return Connector(self, self._options())
 
     def _options(self) -> dict[str, Any]:
         options: dict[str, Any] = {
@@ -87,6 +70,39 @@ class RedisAddress(Struct, frozen=True):
             options["ssl_check_hostname"] = check == "full"
             options["ssl_min_version"] = ssl.TLSVersion.TLSv1_2
         return options
+
+
+class Connector:
+    """Maker of connections to a server, or to the primary that its sentinels name then.
+
+    Args:
+        address: The server.
+        options: Options of its connections.
+    """
+
+    def __init__(self, address: RedisAddress, options: dict[str, Any]) -> None:
+        self._sentinel: Sentinel | None = None
+        self._pool: ConnectionPool
+        if address.service:
+            plain = {"socket_timeout": CONNECT_S, "socket_connect_timeout": CONNECT_S}
+            self._sentinel = Sentinel(address.hosts, sentinel_kwargs=plain)
+            ssl = address.tls is not None
+            self._pool = SentinelConnectionPool(address.service, self._sentinel, ssl=ssl, **options)
+        else:
+            kind = Connection if address.tls is None else SSLConnection
+            host, port = address.hosts[0]
+            self._pool = ConnectionPool(connection_class=kind, host=host, port=port, **options)
+
+    def make(self) -> AbstractConnection:
+        """Return a connection that is not connected yet."""
+        made: AbstractConnection = self._pool.make_connection()
+        return made
+
+    async def close(self) -> None:
+        """Close the connections to sentinels."""
+        if self._sentinel is not None:
+            for each in self._sentinel.sentinels:
+                await each.aclose()
 
 
 def address_of(url: str) -> RedisAddress | None:

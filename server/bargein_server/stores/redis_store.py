@@ -62,9 +62,9 @@ class RedisStore:
     def __init__(self, address: RedisAddress, keep_s: float) -> None:
         self.address = address
         self._ttl_ms = int((keep_s + GRACE_S) * 1000)
-        connect, where = address.connector(), str(address)
-        self._writer = RedisLink(connect, SCRIPTS, where)
-        self._reader = RedisLink(connect, SCRIPTS, where)
+        self._connector, where = address.connector(), str(address)
+        self._writer = RedisLink(self._connector.make, SCRIPTS, where)
+        self._reader = RedisLink(self._connector.make, SCRIPTS, where)
         self._node: tuple[Node, float] | None = None
         self._sent = self._known = 0  # marks: sent so far, and the last that the store has answered
         self._rollback = self._started_at = 0.0
@@ -166,6 +166,7 @@ class RedisStore:
         """Close the connections after all calls before."""
         await self._writer.close()
         await self._reader.close()
+        await self._connector.close()
 
     # --- nodes -----------------------------------------------------------------------------------
 
