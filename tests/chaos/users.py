@@ -220,10 +220,16 @@ class User(Customer):
 
     async def until(self, client: RawClient, kind: str, **fields: Any) -> dict[str, Any]:
         """Take events until one of a kind."""
+        began = perf_counter()
         while True:
             asked = perf_counter()
             async with asyncio.timeout(HUNG_S):
                 event = await client.receive()
+            if asked - began > 2 * HUNG_S:
+                raise TimeoutError(f"waited for {kind} {fields}")
+            if event["type"] == "input.rejected":  # by a server that drains
+                self._unsent.pop(event["input_id"], None)
+                raise ConnectionAbortedError
             if any("end" not in turn for turn in self.turns.values()):
                 self._report.silences.append(perf_counter() - asked)
             self._take(event)

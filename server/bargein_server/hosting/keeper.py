@@ -23,7 +23,7 @@ from ..stores.interface import Outcome, Store, StoredSession, StoreError, Write
 from ..stores.shared import SharedStore
 from .lease import Lease
 from .membership import Membership
-from .store_health import StoreHealth, StoreLife, StoreState
+from .store_health import StoreHealth, StoreLife
 
 log = logging.getLogger("bargein.store")
 
@@ -84,6 +84,7 @@ class Keeper:
         self._compared: dict[Lease, None] = {}  # to be written, even without changes
         self._speaking: dict[Lease, None] = {}
         self._released: dict[SessionId, Write] = {}
+        self._released_from: dict[SessionId, Lease] = {}  # until the store has them
         self._deleted: dict[SessionId, None] = {}
         self._urgent = self._soon = self._stopped = False
         self._timer: asyncio.TimerHandle | None = None
@@ -176,8 +177,9 @@ class Keeper:
         if lease.persistence.changes.closed:
             if len(self._deleted) < MAX_DELETIONS:
                 self._deleted[session_id] = None
-        elif self.health.works:
+        elif self.health.works or (self.membership is not None and len(self._released) < MAX_DELETIONS):
             self._released[session_id] = self._release(lease)
+            self._released_from[session_id] = lease
         lease.uncork()
         self._urgent = True
         self._write_soon()
@@ -185,6 +187,16 @@ class Keeper:
     def _drop(self, lease: Lease) -> None:
         for leases in (self.leases, self._changed, self._compared, self._speaking):
             leases.pop(lease, None)
+
+    def is_releasing(self, session_id: SessionId) -> bool:
+        """Return whether a session was released that the store does not have yet."""
+        return session_id in self._released
+
+    def _release_whole(self, session_id: SessionId) -> None:
+        """Release a session whose records the store has lost, or may lack."""
+        lease = self._released_from[session_id]
+        lease.persistence.changes.store_all()
+        self._released[session_id] = self._release(lease)
 
     def _release(self, lease: Lease) -> Write:
         persistence, wall = lease.persistence, self._wall()
@@ -195,22 +207,13 @@ class Keeper:
 
     def gauges(self) -> dict[str, float]:
         """Return figures for metrics, by the names of the metrics."""
-        health, membership = self.health, self.membership
-        found: dict[str, float] = {
-            "bargein_store_up": health.state is StoreState.UP,
-            "bargein_store_unsaved_seconds": health.ignored_s,
-            "bargein_store_failures": health.failures,
+        own: dict[str, float] = {
             "bargein_store_writes": self.written,
-            "bargein_store_late": health.state is StoreState.LATE,
             "bargein_store_write_seconds": self.write_s,
             "bargein_store_unsaved_sessions": len(self._changed),
             "bargein_sessions_fenced": self.fenced,
         }
-        if membership is not None:
-            found["bargein_store_rollbacks"] = membership.rollbacks
-            found["bargein_sessions_claimed"] = membership.claimed.total()
-            found["bargein_sessions_moved"] = membership.released
-        return found
+        return own | self.health.gauges() | (self.membership.gauges() if self.membership is not None else {})
 
     # --- writing ---------------------------------------------------------------------------------
 
@@ -285,8 +288,13 @@ class Keeper:
             return
         self._writing = None
         self.write_s = self._loop.time() - began
-        for write in released:
-            self._released.pop(write.session_id, None)
+        for write, outcome in zip(released, outcomes[len(writes) :], strict=True):
+            if outcome is Outcome.BEHIND:
+                self._release_whole(write.session_id)
+                self._urgent = True
+            else:
+                self._released.pop(write.session_id, None)
+                self._released_from.pop(write.session_id, None)
         for session_id in deleted:
             self._deleted.pop(session_id, None)
         self.written += len(writes)
@@ -317,7 +325,11 @@ class Keeper:
     def fail(self, error: Exception) -> None:
         """Go on in memory; everything is written anew later."""
         self.health.failed(error)
-        self._released.clear()
+        if self.membership is None:
+            self._released.clear()
+            self._released_from.clear()
+        for session_id in list(self._released):
+            self._release_whole(session_id)
         for lease in self.leases:
             if lease.host is not None:
                 lease.persistence.changes.store_all()

@@ -32,6 +32,9 @@ BEAT_S = 0.1
 YOUNG_S = 1.0
 """Time after an outage in which living owners repair the store, before anybody relies on it."""
 
+SLOW_S = 0.25
+"""Time of a beat after which the store counts as one that was away."""
+
 PROBE_S = 0.5
 """Time for a connection to another node's port."""
 
@@ -88,6 +91,14 @@ class Membership:
     def _node(self) -> Node:
         return Node(self.name, msgspec.json.encode(self._address).decode())
 
+    def gauges(self) -> dict[str, float]:
+        """Return figures for metrics, by the names of the metrics."""
+        return {
+            "bargein_store_rollbacks": self.rollbacks,
+            "bargein_sessions_claimed": self.claimed.total(),
+            "bargein_sessions_moved": self.released,
+        }
+
     # --- beats -----------------------------------------------------------------------------------
 
     async def join(self) -> bool:
@@ -111,7 +122,10 @@ class Membership:
         Raises:
             StoreError: The store cannot be used.
         """
+        began = self._loop.time()
         beat = await self._store.beat(self._node, self.lease_s)
+        if self._loop.time() - began > SLOW_S:  # others may still write what was told without the store
+            self._young_until = max(self._young_until, self._loop.time() + YOUNG_S)
         if beat.young_s:
             self._young_until = max(self._young_until, self._loop.time() + beat.young_s)
         for request in beat.requests:

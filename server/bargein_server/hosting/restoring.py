@@ -181,6 +181,8 @@ class Restorer:
 
     async def _restore(self, session_id: SessionId, admits: Admits, shown: Shown) -> Code | None:
         keeper, membership = self._keeper, self._keeper.membership
+        if membership is not None and keeper.opened.is_set() and not keeper.health.works:
+            return OVERLOADED  # it may answer again, but owners have not written what it has missed
         try:
             async with asyncio.timeout(PATIENCE_S):
                 found = await keeper.read(session_id)
@@ -261,7 +263,7 @@ class Restorer:
         host = self._pool.get(request.session_id)
         if host is None or host.lease is None or not self._keeper.owns(host.lease):
             await self._keeper.flush()
-            return GONE
+            return BUSY if self._keeper.is_releasing(request.session_id) else GONE
         now, identity = self._loop.time(), host.core.identity
         current, previous, until, _ = identity.hashes()
         valid = hmac.compare_digest(request.digest, current) or (
@@ -276,4 +278,4 @@ class Restorer:
             host.connection.replaced()
         host.act(host.core.expire)
         await self._keeper.flush()
-        return RELEASED if self._keeper.health.works else BUSY
+        return BUSY if self._keeper.is_releasing(request.session_id) else RELEASED

@@ -77,6 +77,15 @@ class StoreHealth:
         """Seconds for which nobody has waited for it; 0 while it works."""
         return 0.0 if self._ignored_since is None else self._loop.time() - self._ignored_since
 
+    def gauges(self) -> dict[str, float]:
+        """Return figures for metrics, by the names of the metrics."""
+        return {
+            "bargein_store_up": self.state is StoreState.UP,
+            "bargein_store_late": self.state is StoreState.LATE,
+            "bargein_store_unsaved_seconds": self.ignored_s,
+            "bargein_store_failures": self.failures,
+        }
+
     def watch(self) -> None:
         """Wait for an answer of the store, for a bounded time."""
         self.unwatch()
