@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from bargein_protocol import SessionId
 from bargein_server import BearerTokens, Output, Turn
 from bargein_server.stores.interface import StoreError
 from bargein_server.stores.redis_store import RedisStore
+from bargein_server.stores.shared import MoveRequest
 from bargein_server.stores.urls import store_of
 from live_server import Frame, RawClient, Serving, ask, serving
 from valkey_process import ValkeyProcess, valkey
@@ -198,6 +200,24 @@ async def test_idle_sessions_are_written_anew(
                 break
             await asyncio.sleep(0.02)
         assert await stored(valkey_server, opened["session_id"], "h"), "the session was not written anew"
+
+
+async def test_a_session_is_released_whole_to_a_store_that_forgot_it(
+    servers: tuple[Serving, Serving], valkey_server: ValkeyProcess
+) -> None:
+    """Its owner has it until the store has all of it."""
+    one, two = servers
+    async with one.connect() as line, two.connect() as client:
+        opened = await open_at(line)
+        seq = await one_turn(line)
+        await valkey_server.do("FLUSHALL")
+        digest = sha256(opened["token"].encode()).digest()
+        assert one.sessions.restorer is not None
+        request = MoveRequest("n", SessionId(opened["session_id"]), "ann", digest)
+        assert await one.sessions.restorer.release(request) == "released"
+        again = await open_at(client, resume_of(opened, seq))
+        assert again["resumed"], again
+        assert (await client.until("replay.done"))["through"] == seq
 
 
 async def test_a_server_compares_before_it_refuses(
