@@ -133,10 +133,6 @@ class Keeper:
         """Return the lease of a session that cannot be claimed now, because the store cannot be written."""
         return self._add(Lease(self.changed, found.fence, found.writes))
 
-    def owns(self, lease: Lease) -> bool:
-        """Return whether this process still has a session, as far as it has been answered."""
-        return lease in self.leases
-
     async def compare(self, lease: Lease) -> None:
         """Write a session, without changes too: the answer shows whether it is another server's by now."""
         if lease in self.leases:
@@ -326,8 +322,7 @@ class Keeper:
         """Go on in memory; everything is written anew later."""
         self.health.failed(error)
         if self.membership is None:
-            self._released.clear()
-            self._released_from.clear()
+            self._released, self._released_from = {}, {}
         for session_id in list(self._released):
             self._release_whole(session_id)
         for lease in self.leases:

@@ -261,7 +261,7 @@ class Restorer:
     async def release(self, request: MoveRequest) -> str:
         """Release a session because its client has come to another node; return the answer to that."""
         host = self._pool.get(request.session_id)
-        if host is None or host.lease is None or not self._keeper.owns(host.lease):
+        if host is None or host.lease is None or host.lease not in self._keeper.leases:
             await self._keeper.flush()
             return BUSY if self._keeper.is_releasing(request.session_id) else GONE
         now, identity = self._loop.time(), host.core.identity
