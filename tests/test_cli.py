@@ -191,7 +191,8 @@ async def test_logs_as_text(hello: Path) -> None:
         assert process.stderr is not None
         async with asyncio.timeout(WAIT_S):
             text = (await process.stderr.read()).decode()
-    line = r"^INFO bargein.turn: turn.ended turn_id=\w+ .*status=failed reason=shutdown "
+    at = r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} "
+    line = at + r"INFO bargein.turn: turn.ended turn_id=\w+ .*status=failed reason=shutdown "
     assert re.search(line, text, re.MULTILINE)
 
 
@@ -543,3 +544,20 @@ async def test_debug_logs_no_credential_and_no_text(tmp_path: Path, monkeypatch:
     assert "raise ValueError(turn.text)" in log  # the place of the failure
     for secret in ("secret-bearer", ticket, "what-i-say"):
         assert secret not in log
+
+
+async def test_readiness_can_be_read_while_the_server_drains(hello: Path) -> None:
+    """On new connections, so that a balancer sees it."""
+    async with command("hello:agent", "--drain-s", "30", cwd=hello) as (process, url):
+        port = urlsplit(url).port or 0
+        async with connect(url, proxy=None) as socket:
+            client = RawClient(socket)
+            await client.send({"type": "input.text", "id": "i", "text": "x"})
+            await client.until("text.delta")
+            process.send_signal(signal.SIGTERM)
+            await client.until("goaway")
+            status, _, body = await request(port, "/readyz")
+            assert (status, json.loads(body)["status"]) == (503, "draining")
+            process.send_signal(signal.SIGTERM)  # hurries
+        async with asyncio.timeout(WAIT_S):
+            await process.wait()

@@ -382,7 +382,7 @@ def _configure_logging(level: str, form: str) -> None:
     level is `debug`. Below that, libraries log headers with credentials, and messages with what users say.
     """
     handler = logging.StreamHandler()
-    plain = logging.Formatter("%(levelname)s %(name)s: %(message)s")
+    plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter() if form == "json" else plain)
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     for name in ("bargein", "bargein_server"):

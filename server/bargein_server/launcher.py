@@ -127,6 +127,7 @@ class Launcher:
         self._used = False
         self._sockets: list[socket.socket] = []
         self._life = WorkerLife(worker, self._app, self._server) if worker is not None else None
+        self._server.listens_while_draining = worker is None  # other workers take the clients
 
     def listen(self) -> None:
         """Bind the address; `run` and `serve` do this when it was not done before.

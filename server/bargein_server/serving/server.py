@@ -162,6 +162,7 @@ class Server(uvicorn.Server):
         tick: Called ten times a second.
 
     Attributes:
+        listens_while_draining: Whether new connections are accepted until the turns have ended.
         stuck: Number of tasks that did not end. An event loop that is closed in the usual way would
             wait for them forever.
     """
@@ -177,6 +178,7 @@ class Server(uvicorn.Server):
     ) -> None:
         super().__init__(config)
         self.stuck = 0
+        self.listens_while_draining = True
         self._drain = drain
         self._announce = announce
         self._flush = flush
@@ -212,10 +214,13 @@ class Server(uvicorn.Server):
         await adopt(protocol, descriptor, attach)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the turns, then let uvicorn stop listening and close all connections.
+        """End the turns, then let uvicorn close all connections.
 
-        Balancers can read the readiness probe while the turns end.
+        Meanwhile balancers can read the readiness probe, unless others listen at the address.
         """
+        if not self.listens_while_draining:
+            for server in self.servers:
+                server.close()
         self.stuck = await self._drain()
         await super().shutdown(sockets)
         if self._flush is not None and not self.force_exit:
