@@ -30,11 +30,20 @@ _under_core = {"settings", "protocol"}
 _under_hosting = {"voice", "agent", "turn_host", "core", "guard", "stores", "telemetry"} | _under_core
 _under_transport = {"hosting"} | _under_hosting
 _under_cluster = {"transport"} | _under_transport
-_under_app = {"endpoints", "agents", "voice", "cluster", "transport", "hosting"} | _under_hosting
+_under_app = {
+    "page_configuration",
+    "endpoints",
+    "agents",
+    "voice",
+    "cluster",
+    "transport",
+    "hosting",
+} | _under_hosting
 
 ALLOWED: dict[str, set[str]] = {
     "protocol": set(),
     "settings": {"protocol"},
+    "page_configuration": set(),
     "settings_reader": {"settings"},
     "core": _under_core,
     "turn_host": {"core"} | _under_core,
@@ -50,13 +59,15 @@ ALLOWED: dict[str, set[str]] = {
     "hosting": _under_hosting,
     "transport": _under_transport,
     "cluster": _under_cluster,
-    "endpoints": {"cluster"} | _under_cluster,
+    "endpoints": {"cluster", "page_configuration"} | _under_cluster,
     "serving": {"cluster"} | _under_cluster,
     "app": _under_app,
-    "launcher": {"app", "cluster", "serving"} | _under_app - {"agents"},
+    "addresses": {"app"},
+    "launcher": {"addresses", "app", "cluster", "serving"} | _under_app - {"agents"},
     "sessions_command": {"core", "stores"} | _under_core,
     "cli": {"launcher", "serving", "server", "examples", "sessions_command", "settings_reader"} | _under_app,
-    "server": {"app", "settings_reader", "launcher", "serving", "transport"} | _under_transport,
+    "server": {"app", "page_configuration", "settings_reader", "launcher", "serving", "transport"}
+    | _under_transport,
     "client": {"protocol"},
 }
 """What each room may import, beside itself and what is installed. `server` is the package's own front."""

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     )
     from .hosting.model_calls import http_client
     from .launcher import NotProtected, NotStarted, run, serve
+    from .page_configuration import BadPage, PageConfiguration
     from .serving.gc_tuning import tune_gc
     from .serving.server import uvicorn_config
     from .settings import Settings
@@ -60,6 +61,7 @@ __all__ = [
     "Authenticator",
     "BadAuthenticator",
     "BadOutput",
+    "BadPage",
     "BargeinProtocol",
     "BearerTokens",
     "EndedTurn",
@@ -71,6 +73,7 @@ __all__ = [
     "NotProtected",
     "NotStarted",
     "Output",
+    "PageConfiguration",
     "Principal",
     "RequestAuthenticator",
     "SessionContext",
@@ -103,6 +106,7 @@ _HOMES = {
     ),
     "hosting.model_calls": ("http_client",),
     "launcher": ("NotProtected", "NotStarted", "run", "serve"),
+    "page_configuration": ("BadPage", "PageConfiguration"),
     "serving.gc_tuning": ("tune_gc",),
     "serving.server": ("uvicorn_config",),
     "settings": ("Settings",),

@@ -34,13 +34,14 @@ from .endpoints.doors.table import DoorName, door_routes
 from .endpoints.endpoint import Handler, HttpEndpoint
 from .endpoints.lifespan import LateStart, ShortFailures, Starter, agent_lifespan
 from .endpoints.openapi import openapi
-from .endpoints.page import Page, page_folder
+from .endpoints.page import Page, appearance, page_folder
 from .endpoints.probes import gauges, probes
 from .endpoints.websocket import answer_ticket, deny, serve_session
 from .guard.admission import TRACE_HEADERS, Admission, Refused
 from .guard.authentication import Authenticator
 from .guard.origins import allowed_origins
 from .hosting.registry import SessionRegistry
+from .page_configuration import PageConfiguration
 from .settings import Settings
 from .stores.interface import Store
 from .stores.urls import store_of
@@ -66,6 +67,7 @@ def create_app(
     history: HistorySource | None = None,
     doors: Collection[DoorName] = (),
     voice: VoiceParts | None = None,
+    page: PageConfiguration | None = None,
 ) -> Starlette:
     """Return a Starlette application that serves an agent.
 
@@ -88,6 +90,7 @@ def create_app(
         history: The application's own history, which seeds a session and gets its turns; None without one.
         doors: Other protocols to serve, such as `chat` for OpenAI's chat completions. See docs/doors.
         voice: Parts that make the server hear, and the agent speak; None for text alone. See docs/voice.md.
+        page: Appearance of the chat page; None for its own. See clients/web/docs/page.md.
 
     Raises:
         BadAuthenticator: `authenticator` can be called in no way.
@@ -119,10 +122,10 @@ def create_app(
 
     telemetry, metrics = set_up(limits, lambda: gauges(sessions()), lambda: admission.refusals)
     starter = Starter(life, limits, sessions, context)
+    own: list[BaseRoute] = [_look(page, authenticator is not None and kept_in is not None)]
+    own += door_routes(doors, sessions, admission, agent_name(agent))
     app = Starlette(
-        routes=_routes(
-            sessions, admission, metrics, list(door_routes(doors, sessions, admission, agent_name(agent)))
-        ),
+        routes=_routes(sessions, admission, metrics, own),
         middleware=[
             Middleware(ShortFailures),
             *([_cors(allowed_origins(origins), bool(doors))] if origins else []),
@@ -130,11 +133,14 @@ def create_app(
         ],
         lifespan=agent_lifespan(starter),
     )
-    app.state.admission = admission
-    app.state.settings = limits
-    app.state.starter = starter
-    app.state.metrics = metrics
+    app.state.admission, app.state.settings = admission, limits
+    app.state.starter, app.state.metrics = starter, metrics
     return app
+
+
+def _look(page: PageConfiguration | None, lists: bool) -> Route:
+    """Return the route of the page's appearance."""
+    return Route("/page.json", appearance(page or PageConfiguration(), lists))
 
 
 def agent_name(agent: Agent) -> str:
@@ -169,7 +175,7 @@ def _routes(
     sessions: Callable[[], SessionRegistry],
     admission: Admission,
     metrics: Metrics | None,
-    doors: Sequence[BaseRoute],
+    own: Sequence[BaseRoute],
 ) -> list[BaseRoute]:
     async def session_endpoint(websocket: WebSocket) -> None:
         await serve_session(websocket, sessions(), admission)
@@ -184,7 +190,7 @@ def _routes(
         WebSocketRoute(SESSION_PATH, session_endpoint),
         Route(TICKET_PATH, ticket_endpoint, methods=["POST"]),
         *_http_routes(sessions, admission),
-        *doors,
+        *own,
         *probes(sessions, admission, metrics),
         *(_document(path, make) for path, make in DOCUMENTS.items()),
         WebSocketRoute("/{path:path}", partial(_no_session_here, admission)),
@@ -209,6 +215,7 @@ def _http_routes(sessions: Callable[[], SessionRegistry], admission: Admission) 
         ("/v1/batch", ("POST",), http.answer_batch),
         ("/v1/sessions", ("GET", "POST"), _sessions),
         ("/v1/sessions/{session_id}", ("DELETE",), conversations.delete_session),
+        ("/v1/sessions/{session_id}/token", ("POST",), conversations.issue_token),
         ("/v1/sessions/{session_id}/messages", ("GET",), conversations.list_messages),
         ("/v1/sessions/{session_id}/interrupt", ("POST",), http.interrupt_turn),
         ("/v1/sessions/{session_id}/events", ("GET", "POST"), http.session_events),

@@ -17,6 +17,7 @@ from .endpoints.doors.table import DOORS
 from .guard.authentication import BadTokens, BearerTokens, tokens_of_environment, tokens_of_file
 from .guard.origins import BadOrigin
 from .launcher import BadRootPath, Launcher, NotProtected, NotStarted, print_address
+from .page_configuration import BadPage, add_page_option, page_of
 from .serving.supervisor import NotSupported, supervise
 from .serving.worker_life import worker_store
 from .sessions_command import main as sessions_main
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         launcher = _launcher(options, worker)
     except (
         NotSupported, SettingsError, NotAnAgent, NotProtected, NotInstalled, AgentNotFound,
-        BadTokens, BadOrigin, BadRootPath, BadStore, VoiceOptionError,
+        BadTokens, BadOrigin, BadRootPath, BadPage, BadStore, VoiceOptionError,
     ) as error:  # fmt: skip
         parser.error(str(error))
     _configure_logging(options.log_level, options.log_format)
@@ -148,6 +149,7 @@ def _launcher(options: argparse.Namespace, worker: Worker | None) -> Launcher:
         worker=worker,
         doors=options.door,
         voice=voice_of(options),
+        page=page_of(options),
     )
 
 
@@ -264,13 +266,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--door", action="append", default=[], choices=tuple(DOORS), help="protocol to add")
     add_voice_options(parser)
+    add_page_option(parser)
     logs = parser.add_argument_group("Logs")
-    logs.add_argument(
-        "--log-level",
-        default="info",
-        choices=("debug", "info", "warning", "error"),
-        help="default: %(default)s",
-    )
+    levels = ("debug", "info", "warning", "error")
+    logs.add_argument("--log-level", default="info", choices=levels, help="default: %(default)s")
     logs.add_argument("--log-format", default="text", choices=("text", "json"), help="default: %(default)s")
     _add_settings(parser)
     return parser

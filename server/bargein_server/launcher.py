@@ -6,20 +6,22 @@ import asyncio
 import errno
 import logging
 import os
-import re
 import socket
 import sys
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from ipaddress import ip_address
 from typing import NoReturn
 
+from .addresses import BadRootPath as BadRootPath
+from .addresses import checked_root_path, is_loopback, url_host
+from .addresses import print_address as print_address
 from .agent import Agent, NotAnAgent
 from .app import SESSION_PATH, UnderPrefix, agent_name, create_app, request_stop, shut_down_sessions
 from .cluster.worker import Worker
 from .endpoints.doors.table import DoorName, UnknownDoor
 from .guard.authentication import Authenticator, BadAuthenticator, BearerTokens, tokens_of_environment
 from .guard.origins import BadOrigin
+from .page_configuration import PageConfiguration
 from .serving.gc_tuning import MemoryWatch, tune_gc
 from .serving.server import Server, end_tasks, exits_contained, listening_socket, run_to_end, uvicorn_config
 from .serving.worker_life import WorkerLife
@@ -40,10 +42,6 @@ class NotProtected(ValueError):
             f"{host} can be reached from other machines, so clients need a credential: set BARGEIN_TOKEN, "
             "give --tokens FILE or authenticator=…, or let all in with --insecure or insecure=True"
         )
-
-
-class BadRootPath(ValueError):
-    """A root path is none; the message has the expected form."""
 
 
 class NotStarted(RuntimeError):
@@ -72,6 +70,7 @@ class Launcher:
         worker: The worker that this process is, when a supervisor has started it.
         doors: Other protocols to serve, as for `create_app`.
         voice: Parts that make the server hear, and the agent speak; None for text alone.
+        page: Appearance of the chat page; None for its own.
 
     Raises:
         BadAuthenticator: `authenticator` can be called in no way.
@@ -99,18 +98,18 @@ class Launcher:
         worker: Worker | None = None,
         doors: Collection[DoorName] = (),
         voice: VoiceParts | None = None,
+        page: PageConfiguration | None = None,
     ) -> None:
-        if authenticator is None and not insecure and not _is_loopback(host):
+        if authenticator is None and not insecure and not is_loopback(host):
             raise NotProtected(host)
-        limits = settings if settings is not None else Settings()
+        limits, name = settings or Settings(), agent_name(agent) if name is None else name
         flush = export() if limits.traces else None
         self._app = create_app(
-            agent, limits, authenticator=authenticator, origins=origins, store=store, doors=doors, voice=voice
-        )
-        self._name = name if name is not None else agent_name(agent)
-        self._announce = announce if announce is not None else print_address
-        self._host = host
-        prefix = _checked_root_path(root_path)
+            agent, limits, authenticator=authenticator, origins=origins, store=store, doors=doors,
+            voice=voice, page=page,
+        )  # fmt: skip
+        self._name, self._announce, self._host = name, announce or print_address, host
+        prefix = checked_root_path(root_path)
         self._path = prefix + SESSION_PATH
         served = UnderPrefix(self._app, prefix) if prefix else self._app
         self._config = uvicorn_config(served, limits, host, port, uvicorn_level)
@@ -236,7 +235,7 @@ class Launcher:
 
     def _listening(self, port: int) -> None:
         if self._life is None or self._life.begin():
-            self._announce(self._name, f"ws://{_url_host(self._host)}:{port}{self._path}")
+            self._announce(self._name, f"ws://{url_host(self._host)}:{port}{self._path}")
 
 
 def run(
@@ -252,6 +251,7 @@ def run(
     store: str | Store | None = None,
     doors: Collection[DoorName] = (),
     voice: VoiceParts | None = None,
+    page: PageConfiguration | None = None,
 ) -> None:
     """Serve an agent until SIGINT or SIGTERM, as `bargein-server` does.
 
@@ -276,6 +276,7 @@ def run(
             memory only. `BARGEIN_STORE` has no effect here.
         doors: Other protocols to serve, such as `chat` for OpenAI's chat completions. See docs/doors.
         voice: Parts that make the server hear, and the agent speak; None for text alone. See docs/voice.md.
+        page: Appearance of the chat page; None for its own.
 
     Raises:
         SystemExit: With status 2 for wrong arguments, 3 when the server does not start.
@@ -283,7 +284,7 @@ def run(
     try:
         launcher = Launcher(
             agent, host, port, settings, _authenticator(authenticator), origins,
-            insecure=insecure, root_path=root_path, store=store, doors=doors, voice=voice,
+            insecure=insecure, root_path=root_path, store=store, doors=doors, voice=voice, page=page,
         )  # fmt: skip
     except (
         BadAuthenticator, BadOrigin, BadRootPath, BadStore, NotAnAgent, NotInstalled, NotProtected,
@@ -313,6 +314,7 @@ async def serve(
     store: str | Store | None = None,
     doors: Collection[DoorName] = (),
     voice: VoiceParts | None = None,
+    page: PageConfiguration | None = None,
 ) -> None:
     """Serve an agent until SIGINT, SIGTERM or cancellation.
 
@@ -333,21 +335,8 @@ async def serve(
     """
     await Launcher(
         agent, host, port, settings, _authenticator(authenticator), origins,
-        insecure=insecure, root_path=root_path, store=store, doors=doors, voice=voice,
+        insecure=insecure, root_path=root_path, store=store, doors=doors, voice=voice, page=page,
     ).serve()  # fmt: skip
-
-
-def print_address(name: str, url: str) -> None:
-    """Print the address of an agent and the ways to use it."""
-    page = url.replace("ws://", "http://", 1).removesuffix(SESSION_PATH)
-    try:
-        print(f"bargein serves {name} at {url}", flush=True)
-        print(f"talk to it:  bargein chat {url}", flush=True)
-        print(f"or open      {page}/", flush=True)
-    except OSError:  # nobody reads the output, as behind `| head -1`; the server serves on
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())  # what the agent prints would fail too
-        os.close(null)
 
 
 def _authenticator(given: Authenticator | None) -> Authenticator | None:
@@ -359,26 +348,3 @@ def _authenticator(given: Authenticator | None) -> Authenticator | None:
 def _exit(status: int, message: str) -> NoReturn:
     print(f"bargein: {message}", file=sys.stderr)
     sys.exit(status)
-
-
-_ROOT_PATH = re.compile(r"((/[A-Za-z0-9._~-]{1,128}){1,16})?")
-
-
-def _checked_root_path(given: str) -> str:
-    path = given.removesuffix("/")
-    if _ROOT_PATH.fullmatch(path) is None:
-        raise BadRootPath(f"expected a root path such as /chat, got {given!r}")
-    return path
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _url_host(host: str) -> str:
-    if host in ("127.0.0.1", "0.0.0.0", "::", "::1"):
-        return "localhost"
-    return f"[{host}]" if ":" in host else host

@@ -59,9 +59,16 @@ async def test_every_scene_can_be_used_by_everybody(
 
     async with serving(demo) as server, person(browser, server.port, size=size, scheme=scheme) as chat:
         await look("1-welcome")
+        await chat.page.click("#open-settings")
+        await look("1-settings")
+        await chat.page.keyboard.press("Escape")
         turn = await chat.say("Show me the format, please")
         await chat.ended(turn, "completed")
         await look("2-format")
+        await chat.page.click("#toggle-conversations")
+        await chat.page.locator(".conversation").first.wait_for()
+        await look("2-conversations")
+        await chat.page.click("#close-conversations")
         turn = await chat.say("Tell me a story")
         await chat.speaking(turn, 120)
         await turn.locator("summary").click()
@@ -90,7 +97,7 @@ async def test_a_keyboard_is_enough(browser: Browser) -> None:
     """From the message field, Tab goes around through everything in order."""
     async with serving(demo) as server, person(browser, server.port) as chat:
         names = []
-        for _ in range(11):
+        for _ in range(13):
             await chat.page.keyboard.press("Tab")
             names.append(
                 await chat.page.evaluate("document.activeElement.id || document.activeElement.tagName")
@@ -99,7 +106,8 @@ async def test_a_keyboard_is_enough(browser: Browser) -> None:
                 break
         # One Tab after the last button leaves the page; whether there is a voice or an ear is the browser's.
         assert [name for name in names if name not in ("BODY", "toggle-reading", "toggle-listening")] == [
-            "send", "A", "restart", "toggle-inspector", "scroller", "BUTTON", "BUTTON", "message",
+            "send", "A", "toggle-conversations", "restart", "open-settings", "toggle-inspector", "scroller",
+            "BUTTON", "BUTTON", "message",
         ]  # fmt: skip
         await chat.page.focus("#toggle-inspector")
         await chat.page.keyboard.press("Enter")

@@ -27,7 +27,7 @@ async def test_an_answer_is_asked_for_again(browser: Browser) -> None:
         old = await second.element_handle()
         await second.get_by_role("button", name="Regenerate").click()
         await old.wait_for_element_state("hidden")
-        await chat.page.wait_for_function("document.querySelectorAll('.turn').length === 2")
+        await chat.page.wait_for_function("() => document.querySelectorAll('.turn').length === 2")
         assert await answer(chat, chat.turns.nth(1)) == "two after 2"
         assert await chat.page.get_by_role("button", name="Regenerate").count() == 1
         await chat.page.reload()
@@ -52,7 +52,7 @@ async def test_the_last_message_is_edited(browser: Browser) -> None:
         await field.fill("better")
         await field.press("Enter")
         await chat.page.locator(".turn .user", has_text="better").wait_for()
-        await chat.page.wait_for_function("document.querySelectorAll('.turn').length === 1")
+        await chat.page.wait_for_function("() => document.querySelectorAll('.turn').length === 1")
         assert await answer(chat, chat.turns.first) == "better after 0"
         assert chat.faults == []
 

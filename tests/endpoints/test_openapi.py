@@ -21,7 +21,7 @@ from sse_client import http
 
 DOCUMENT: dict[str, Any] = openapi()
 TOKENS = BearerTokens({"secret": "tester"})
-FOR_PEOPLE = ("/", "/static/{path:path}")
+FOR_PEOPLE = ("/", "/static/{path:path}", "/page.json")
 HOOKS = Path(__file__).parents[1] / "support" / "fuzzing.py"
 FUZZ_S = 110.0
 """How long schemathesis may take at most; on a quiet machine it needs a tenth of it."""

@@ -17,7 +17,16 @@ from typing import Any, Literal
 from msgspec import msgpack
 from websockets.asyncio.client import ClientConnection, connect
 
-from bargein_server import Agent, Authenticator, HistorySource, Output, Settings, Turn, create_app
+from bargein_server import (
+    Agent,
+    Authenticator,
+    HistorySource,
+    Output,
+    PageConfiguration,
+    Settings,
+    Turn,
+    create_app,
+)
 from bargein_server.app import SESSION_PATH, shut_down_sessions
 from bargein_server.cluster.node import Node
 from bargein_server.cluster.place import Place
@@ -158,6 +167,7 @@ async def serving(
     place: Place | None = None,
     doors: Collection[Any] = (),
     voice: VoiceParts | None = None,
+    page: PageConfiguration | None = None,
     **settings: Any,
 ) -> AsyncIterator[Serving]:
     """Serve an agent in this event loop until the block ends.
@@ -173,6 +183,7 @@ async def serving(
         place: Its place among other servers that share the sessions.
         doors: Other protocols to serve.
         voice: Parts that make it hear and speak.
+        page: Appearance of the chat page.
         settings: The limits.
     """
     limits = Settings(**{"drain_s": 0.0, **settings})
@@ -185,6 +196,7 @@ async def serving(
         history=history,
         doors=doors,
         voice=voice,
+        page=page,
     )
     config = uvicorn_config(app, limits, "127.0.0.1", 0, "critical")
     if wire == "asgi":

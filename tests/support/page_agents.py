@@ -145,4 +145,4 @@ async def counter(turn: Turn) -> AsyncIterator[Output]:
     if turn.text == "legal":
         async with turn.uninterruptible():
             yield ", protected"
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(3)

@@ -38,7 +38,11 @@ ONLY_PYTHON = {
     "events": {"client.reconnecting"},  # a `state` event in JavaScript
 }  # fmt: skip
 ONLY_JAVASCRIPT = {
-    "session": {"on", "resumeState"},  # listeners are JavaScript's idiom; a reload is a page's concern
+    "session": {
+        "leave",
+        "on",
+        "resumeState",
+    },  # listeners are JavaScript's idiom; a reload is a page's concern
     "turn": {"on"},
     "connect": {"WebSocket", "onEvent", "onSession", "resume", "ticket"},
 }

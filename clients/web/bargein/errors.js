@@ -20,6 +20,8 @@
  * @module
  */
 
+import { codeNamed } from "./codes.js";
+
 /** @import { Code } from "./codes.js" */
 
 /** Base class of all errors of this library. */
@@ -117,3 +119,11 @@ export class TooLarge extends BargeinError {
 
 /** The server broke the protocol: a gap in the numbers, or an event out of place. */
 export class ServerViolation extends BargeinError {}
+
+/** Returns the error for an input that the server refused. @param {import("./types.js").AnyEvent} event */
+export function rejected(event) {
+  const code = codeNamed(event.code);
+  const retryable = event.retryable ?? code?.action === "retry";
+  const why = event.message ?? code?.reason ?? "the server refused the input";
+  return new InputRejected(event.code, why, retryable, event.retry_after_ms ?? null);
+}

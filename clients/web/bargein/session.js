@@ -5,9 +5,8 @@
 /** @import { Inbox } from "./inbox.js" */
 /** @import { TrackedTurn } from "./tracked_turn.js" */
 
-import { codeNamed } from "./codes.js";
 import { Emitter } from "./emitter.js";
-import { BargeinError, InputRejected, InterruptRefused, RewindRefused, SessionClosed, SessionReplaced } from "./errors.js";
+import { BargeinError, InterruptRefused, rejected, RewindRefused, SessionClosed, SessionReplaced } from "./errors.js";
 import { SharedResult } from "./event_reader.js";
 import { isRendered } from "./kinds.js";
 import { Microphone } from "./microphone.js";
@@ -217,6 +216,14 @@ export class ClientSession {
   }
 
   /**
+   * Closes the connection and leaves the session on the server, where `connect(url, {resume})` continues it: take
+   * `resumeState()` before. A running turn goes on for as long as the server waits for an absent client.
+   */
+  leave() {
+    if (this.#error === null && !this.#reconnector.closing) this.#reconnector.stop(new SessionClosed("the session was left"));
+  }
+
+  /**
    * Ends the session for good: its turn is interrupted, and the session cannot be resumed. While the connection is
    * down, the server cannot be notified; it ends a running turn after a while.
    */
@@ -386,12 +393,4 @@ export class ClientSession {
     if (error.constructor === SessionClosed) this.#over.resolve(undefined);
     else this.#over.reject(error);
   }
-}
-
-/** @param {AnyEvent} event */
-function rejected(event) {
-  const code = codeNamed(event.code);
-  const retryable = event.retryable ?? code?.action === "retry";
-  const why = event.message ?? code?.reason ?? "the server refused the input";
-  return new InputRejected(event.code, why, retryable, event.retry_after_ms ?? null);
 }

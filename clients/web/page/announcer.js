@@ -5,6 +5,7 @@
  */
 
 import { el } from "./dom.js";
+import { spoken } from "./text/markdown.js";
 
 /** The shortest time between two announcements of an answer, in milliseconds. */
 const PAUSE_MS = 2500;
@@ -25,8 +26,9 @@ export class Announcer {
 
   /** Announces a text now. @param {string} words */
   say(words) {
-    if (words.trim() === "") return;
-    const all = words.length <= MOST_SAID ? words : `${words.slice(0, MOST_SAID)}… The rest is on the page.`;
+    const said = spoken(words);
+    if (said === "") return;
+    const all = said.length <= MOST_SAID ? said : `${said.slice(0, MOST_SAID)}… The rest is on the page.`;
     this.region.append(el("p", {}, all));
     while (this.region.children.length > 4) this.region.firstChild?.remove();
   }

@@ -5,7 +5,7 @@
  */
 
 import { byId, el, say } from "./dom.js";
-import { closing, unreachable } from "./words.js";
+import { closing, interruption, unreachable } from "./words.js";
 
 /** @import { ConnectionState } from "../bargein/types.js" */
 
@@ -42,7 +42,7 @@ export class Banner {
         return this.hide();
       case "reconnecting":
         this.#word.textContent = "Reconnecting";
-        return this.#countDown(connection.retryAt);
+        return this.#countDown(connection.retryAt, connection.code);
       case "replaced":
         this.#word.textContent = "Elsewhere";
         return this.tell("This conversation goes on in another tab or window.", ["Take over here", this.acts.takeOver]);
@@ -61,7 +61,7 @@ export class Banner {
     clearInterval(this.#clock);
     this.#badge.dataset.state = "closed";
     this.#word.textContent = code === null ? "Not connected" : "Closed";
-    if (code === "unauthorized") this.#askToken();
+    if (code === "unauthorized" || code === "wrong_token") this.#askToken(code);
     else if (code === null) this.tell(unreachable(why), ["Try again", this.acts.retry]);
     else this.tell(closing(code), ["Try again", this.acts.retry], ["New conversation", this.acts.restart]);
   }
@@ -84,10 +84,10 @@ export class Banner {
     this.#said = words;
   }
 
-  /** @param {number} retryAt */
-  #countDown(retryAt) {
+  /** @param {number} retryAt @param {string} code */
+  #countDown(retryAt, code) {
     const offline = navigator.onLine === false;
-    const words = offline ? "You are offline. Waiting for the network." : "The connection is lost.";
+    const words = offline ? "You are offline. The conversation goes on when the network is back." : interruption(code);
     if (this.#said !== words) this.tell(words);
     if (offline) return;
     const left = el("span", { class: "countdown", "aria-hidden": "true" });
@@ -101,14 +101,15 @@ export class Banner {
     this.#clock = setInterval(tick, 250);
   }
 
-  #askToken() {
+  /** @param {string} code */
+  #askToken(code) {
     const field = el("input", { type: "password", autocomplete: "off", "aria-label": "Token", placeholder: "Token" });
-    const form = el("form", {}, field, el("button", { type: "submit", class: "primary" }, "Enter"));
+    const form = el("form", {}, field, el("button", { type: "submit", class: "primary" }, "Log in"));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       if (field.value !== "") this.acts.login(field.value);
     });
-    this.tell(closing("unauthorized"));
+    this.tell(closing(code));
     this.#bar.append(form);
     field.focus();
   }

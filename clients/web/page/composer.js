@@ -13,7 +13,7 @@ export class Composer {
   #stop = /** @type {HTMLButtonElement} */ (byId("stop"));
   #hint = byId("hint");
 
-  /** @param {{send(text: string): boolean, stop(): void}} owner `send` tells whether the text was taken. */
+  /** @param {{send(text: string): boolean, hasFiles(): boolean, stop(): void}} owner `send` returns whether the text was taken. */
   constructor(owner) {
     this.owner = owner;
     this.#form.addEventListener("submit", (event) => {
@@ -71,7 +71,7 @@ export class Composer {
 
   #submit() {
     const text = this.#field.value.trim();
-    if (text === "" || this.#send.disabled || !this.owner.send(text)) return;
+    if ((text === "" && !this.owner.hasFiles()) || this.#send.disabled || !this.owner.send(text)) return;
     this.text = "";
     this.focus();
   }

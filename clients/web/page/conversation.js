@@ -7,6 +7,7 @@
 
 import { countCharacters, InputRejected } from "../bargein/index.js";
 import { Exchanges } from "./exchanges.js";
+import { attached } from "./files.js";
 import { Frames } from "./frames.js";
 import { TurnView } from "./turn_view.js";
 import { failure, outcome } from "./words.js";
@@ -15,6 +16,7 @@ import { failure, outcome } from "./words.js";
 /** @import { ClientSession, ClientTurn } from "../bargein/index.js" */
 /** @import { Announcer } from "./announcer.js" */
 /** @import { Exchange } from "./exchanges.js" */
+/** @import { Chosen } from "./files.js" */
 /** @import { Journal } from "./store.js" */
 /** @import { Cut, Desk, Ended, When } from "./types.js" */
 
@@ -54,7 +56,7 @@ export class Conversation {
     this.speakers = speakers;
     this.changed = changed;
     this.onCut = onCut;
-    this.#exchanges = new Exchanges(log, (input) => new TurnView(input, this.frames, this));
+    this.#exchanges = new Exchanges(log, (journal) => new TurnView(journal, this.frames, this));
     this.frames = new Frames(() => {
       const view = this.speaking?.view;
       if (view !== undefined) announcer.follow(view.mainLane);
@@ -77,6 +79,11 @@ export class Conversation {
     return this.#exchanges.journals;
   }
 
+  /** The exchanges as texts, for a file. */
+  get exported() {
+    return this.#exchanges.exported;
+  }
+
   /** Uses this session from now on. @param {ClientSession} session */
   use(session) {
     this.#session = session;
@@ -91,7 +98,7 @@ export class Conversation {
   /** Shows exchanges of an earlier page. @param {Journal[]} journals */
   restore(journals) {
     for (const journal of journals) {
-      const exchange = this.#exchanges.add(journal.input, journal.inputId, journal);
+      const exchange = this.#exchanges.add(journal.input, journal.inputId, [], journal);
       for (const event of journal.events) this.#show(exchange, event, "restored");
     }
   }
@@ -106,9 +113,9 @@ export class Conversation {
 
   // --- actions of the user ---------------------------------------------------------------------------
 
-  /** Sends a message, which interrupts a running answer. Returns false when it could not be sent. @param {string} text */
-  send(text) {
-    return this.#ask(text) !== null;
+  /** Sends a message, which interrupts a running answer. Returns false when it could not be sent. @param {string} text @param {Chosen[]} [files] */
+  send(text, files = []) {
+    return this.#ask(text, files) !== null;
   }
 
   /**
@@ -125,20 +132,21 @@ export class Conversation {
     const dropped = this.#exchanges.since(exchange);
     if (exchange.turnId === null) {
       // An input that the server refused is in no history; one without an answer yet cannot be named.
-      if (!view.isRefused || this.#ask(text) === null) return false;
+      if (!view.isRefused || this.#ask(text, exchange.files) === null) return false;
       this.#exchanges.remove((one) => dropped.includes(one));
       return true;
     }
-    if (this.#ask(text, exchange.turnId) === null) return false;
+    if (this.#ask(text, exchange.files, exchange.turnId) === null) return false;
     for (const one of dropped) one.view.element.hidden = true;
     return true;
   }
 
   /**
    * @param {string} text
+   * @param {Chosen[]} files
    * @param {string | null} turnId A turn that the input replaces.
    */
-  #ask(text, turnId = null) {
+  #ask(text, files, turnId = null) {
     const session = this.#session;
     if (session === null) return null;
     const current = session.current;
@@ -148,12 +156,12 @@ export class Conversation {
     let turn;
     try {
       if (turnId !== null) session.rewind(turnId).catch(() => this.#notRewound());
-      turn = session.send(text);
+      turn = session.send(text, { attachments: attached(files) });
     } catch {
       if (cut !== null) cut.exchange.view.thaw();
       return null;
     }
-    const exchange = this.#exchanges.of(turn.id, turn.inputId) ?? this.#exchanges.add(text, turn.inputId);
+    const exchange = this.#exchanges.of(turn.id, turn.inputId) ?? this.#exchanges.add(text, turn.inputId, files);
     exchange.view.element.scrollIntoView({ block: "end" });
     if (cut !== null) this.#thawUnlessReplaced(turn, cut.exchange);
     this.changed();

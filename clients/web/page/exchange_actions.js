@@ -33,7 +33,8 @@ export class ExchangeActions {
   offer() {
     const hasText = this.view.mainLane.said.trim() !== "";
     this.#copy.hidden = !hasText;
-    this.#again.hidden = this.view.input === null || this.view.isRefused || this.view.ended?.status === "failed";
+    this.#again.hidden = this.view.input === null || this.view.isRefused || !this.view.hasContent || this.view.ended?.status === "failed";
+    this.#edit.hidden = !this.view.hasContent;
     this.ofAnswer.hidden = this.#copy.hidden && this.#again.hidden;
   }
 

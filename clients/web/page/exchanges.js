@@ -6,6 +6,7 @@
 
 import { Journal } from "./store.js";
 
+/** @import { Chosen } from "./files.js" */
 /** @import { TurnView } from "./turn_view.js" */
 
 const MOST_EXCHANGES = 200;
@@ -16,6 +17,7 @@ const MOST_EXCHANGES = 200;
  * @property {Journal} journal
  * @property {string | null} inputId
  * @property {string | null} turnId
+ * @property {Chosen[]} files The files of the message, as long as this page has their content.
  * @property {boolean} spared Its interrupt has to wait: what comes of it is to be heard to the end.
  */
 
@@ -23,7 +25,7 @@ export class Exchanges {
   /** @type {Exchange[]} */
   #all = [];
 
-  /** @param {HTMLElement} log @param {(input: string | null) => TurnView} newView */
+  /** @param {HTMLElement} log @param {(journal: Journal) => TurnView} newView */
   constructor(log, newView) {
     this.log = log;
     this.newView = newView;
@@ -31,6 +33,12 @@ export class Exchanges {
 
   get journals() {
     return this.#all.map((exchange) => exchange.journal);
+  }
+
+  get exported() {
+    return this.#all.map(({ view, turnId }) => ({
+      input: view.input, text: view.mainLane.said, status: view.ended?.status ?? null, turnId,
+    }));
   }
 
   /** @param {string | null | undefined} turnId @param {string | null} inputId */
@@ -51,10 +59,11 @@ export class Exchanges {
     return this.#all.slice(this.#all.indexOf(exchange));
   }
 
-  /** @param {string | null} input @param {string | null} inputId @param {Journal} [journal] */
-  add(input, inputId, journal = new Journal(input, inputId)) {
+  /** @param {string | null} input @param {string | null} inputId @param {Chosen[]} [files] @param {Journal} [journal] */
+  add(input, inputId, files = [], journal = new Journal(input, inputId, files)) {
     /** @type {Exchange} */
-    const exchange = { view: this.newView(input), journal, inputId, turnId: null, spared: false };
+    const exchange = { view: this.newView(journal), journal, inputId, turnId: null, spared: false, files };
+    exchange.view.hasContent = files.length === journal.files.length;
     this.#all.push(exchange);
     this.log.append(exchange.view.element);
     if (this.#all.length > MOST_EXCHANGES) this.#all.shift()?.view.element.remove();

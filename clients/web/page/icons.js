@@ -30,15 +30,31 @@ const PATHS = {
   microphone: "M12 3a3 3 0 0 0-3 3v6a3 3 0 0 0 6 0V6a3 3 0 0 0-3-3z M6 12a6 6 0 0 0 12 0 M12 18v3",
   inspector: "M4 6h16 M4 12h10 M4 18h13",
   plus: "M12 5v14 M5 12h14",
+  menu: "M4 6h16v12H4z M9 6v12",
+  bin: "M5 7h14 M10 4h4 M7 7l1 13h8l1-13 M10 11v5 M14 11v5",
+  clip: "M19 11l-7.5 7.5a4.5 4.5 0 0 1-6.4-6.4L13 4.3a3 3 0 0 1 4.2 4.2l-7.8 7.8a1.5 1.5 0 0 1-2.1-2.1L14 7.5",
+  info: "M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18z M12 11v5 M12 8h.01",
+  settings: "M4 7h9 M17 7h3 M15 5a2 2 0 1 0 0 4 2 2 0 0 0 0-4z M4 17h3 M11 17h9 M9 15a2 2 0 1 0 0 4 2 2 0 0 0 0-4z",
   question: "M9 9a3 3 0 1 1 4 3c-1 .5-1 1-1 2 M12 17h.01 M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18z",
 };
 
+/** One emoji, whole: with its variation, skin tone and joined parts. */
+const EMOJI = /^(?:\p{Extended_Pictographic}|\p{Regional_Indicator}{2}|[#*0-9]\uFE0F\u20E3)[\p{Emoji_Modifier}\p{Extended_Pictographic}\u200D\uFE0F]*$/u;
+
 /**
- * Returns an icon; an unknown name gives a dot. Hidden from screen readers, which read the text beside it.
+ * Returns an icon by its name, or an emoji as it is; anything else gives a dot. Hidden from screen readers, which read
+ * the text beside it.
  *
  * @param {string} name
  */
 export function icon(name) {
+  if (PATHS[name] === undefined && name.length <= 32 && EMOJI.test(name)) {
+    const sign = document.createElement("span");
+    sign.className = "icon emoji";
+    sign.ariaHidden = "true";
+    sign.textContent = name;
+    return sign;
+  }
   const path = svg("path", { d: PATHS[name] ?? "M12 12h.01" });
   return svg("svg", { viewBox: "0 0 24 24", class: "icon", "aria-hidden": "true" }, path);
 }

@@ -59,7 +59,7 @@ export class Listening {
     recogniser.onerror = (/** @type {any} */ { error }) => {
       if (error === "no-speech" || error === "aborted") return;
       this.#end();
-      this.owner.failed(error === "not-allowed" ? "The browser does not let this page listen." : "Listening does not work here.");
+      this.owner.failed(unheard(error));
       this.owner.changed();
     };
     // Browsers stop after a while, although the user has not turned speech input off.
@@ -99,4 +99,14 @@ export class Listening {
       if (event.results[i].isFinal) this.owner.send(text);
     }
   }
+}
+
+/** Returns the text for a failure of speech recognition. @param {string} error */
+function unheard(error) {
+  if (error === "not-allowed" || error === "service-not-allowed") {
+    return "The browser does not let this page use the microphone. Allow it beside the address, or type instead.";
+  }
+  if (error === "audio-capture") return "There is no microphone. Connect one, or type instead.";
+  if (error === "network") return "Speech recognition needs a network connection. Try again later, or type instead.";
+  return "Speech recognition does not work in this browser. Type instead.";
 }

@@ -4,24 +4,29 @@
  * @module
  */
 
-import { connect, ConnectError, SessionClosed } from "../bargein/index.js";
 import { Announcer } from "./announcer.js";
 import { Banner } from "./banner.js";
+import { apply, branding } from "./branding.js";
 import { Composer } from "./composer.js";
+import { Connection } from "./connection.js";
 import { Conversation } from "./conversation.js";
+import * as file from "./conversations/export.js";
+import { removeAll } from "./conversations/stored.js";
+import { Switcher } from "./conversations/switcher.js";
 import { byId } from "./dom.js";
+import { Files } from "./files.js";
 import { placeIcons } from "./icons.js";
 import { Inspector } from "./inspector.js";
 import { canListen, Listening } from "./listening.js";
-import { INPUT, Microphone } from "./microphone.js";
-import { listenForCopies } from "./text/code.js";
+import { Microphone } from "./microphone.js";
 import { canRead, Reading } from "./reading.js";
+import { Settings } from "./settings.js";
 import { Sound } from "./sound.js";
 import { forget, Journal, keep, kept } from "./store.js";
 import { Tabs } from "./tabs.js";
+import { listenForCopies } from "./text/code.js";
 
-/** @import { ConnectionState, ResumeState } from "../bargein/types.js" */
-/** @import { ClientSession } from "../bargein/index.js" */
+/** @import { ResumeState } from "../bargein/types.js" */
 
 const NEAR_END_PX = 60;
 
@@ -36,13 +41,9 @@ const announcer = new Announcer(byId("announcer"));
 const CANNOT_HEAR =
   "This server does not listen, so your browser turns speech into text. Its maker may receive the sound.";
 
-/** @type {ClientSession | null} */
-let session = null;
-/** Resume state of a session that is no longer open. @type {ResumeState | null} */
-let left = null;
-/** @type {string | undefined} */
-let token;
 let isPinned = true;
+/** Whether nothing is to be stored any more. */
+let isLeaving = false;
 let lastTop = 0;
 
 const sound = new Sound({ report: (turnId, report) => conversation.tellPlayed(turnId, report), changed });
@@ -77,12 +78,36 @@ const inspector = new Inspector(conversation.frames, keepEnd);
 const composer = new Composer({
   send: (text) => {
     isPinned = true;
-    return conversation.send(text);
+    if (!conversation.send(text, files.chosen)) return false;
+    files.clear();
+    save();
+    return true;
   },
+  hasFiles: () => files.chosen.length > 0,
   stop: () => conversation.stop(),
 });
-const banner = new Banner({ takeOver, retry: () => reopen(left, conversation.journals), restart, login });
-const tabs = new Tabs(() => (session === null ? null : keeping()));
+const files = new Files({ tell: (words) => banner.tell(words, ["OK", () => banner.hide()]) });
+const banner = new Banner({ takeOver, retry: () => reopen(connection.left, conversation.journals), restart, login });
+const connection = new Connection({ conversation, inspector, banner, microphone, changed, save });
+const switcher = new Switcher({
+  connection,
+  keeping,
+  display: (resume, journals, draft) => {
+    forget();
+    composer.text = draft;
+    isPinned = true;
+    reopen(resume, journals);
+    composer.focus();
+  },
+  tell: (words) => banner.tell(words, ["OK", () => banner.hide()]),
+});
+const settings = new Settings({
+  sound: (on) => sound.turn(on),
+  save: (form) => file.save(form, switcher.title, conversation.exported),
+  logOut,
+  isLoggedIn: () => connection.credential !== undefined,
+});
+const tabs = new Tabs(() => (connection.session === null ? null : keeping()));
 
 /** Scrolls to the end of the conversation, unless the user has scrolled up. */
 function keepEnd() {
@@ -93,7 +118,8 @@ function changed() {
   composer.speaking = conversation.isSpeaking;
   soundButton.hidden = !sound.isWanted;
   soundButton.setAttribute("aria-pressed", String(sound.isOn && sound.isAllowed));
-  composer.able = session !== null;
+  composer.able = connection.session !== null;
+  files.limits = connection.session?.limits ?? null;
   readingButton.hidden = !reading.isAble;
   readingButton.setAttribute("aria-pressed", String(reading.isOn));
   listeningButton.hidden = !canListen && !hears();
@@ -104,7 +130,7 @@ function changed() {
 
 /** Whether the server listens, as far as is known. */
 function hears() {
-  return session?.audio?.input != null || microphone.isOn;
+  return connection.session?.audio?.input != null || microphone.isOn;
 }
 
 function toggleListening() {
@@ -113,91 +139,51 @@ function toggleListening() {
   listening.turn(!listening.isOn);
 }
 
-/** @param {ConnectionState} state */
-function connectionChanged(state) {
-  banner.show(state);
-  if (state.name === "replaced" || state.name === "closed") end();
-  else if (state.name !== "connecting") save();
-}
-
-/** Drops a session that is over; its resume state serves to take it over again. */
-function end() {
-  session = null;
-  microphone.use(null);
-  changed();
-}
-
-/** @param {ResumeState | null} resume */
-async function open(resume) {
-  left = resume;
-  banner.show({ name: "connecting" });
-  /** @type {ClientSession | null} */
-  let mine = null;
-  try {
-    await connect("v1/session", {
-      resume,
-      client: { name: "bargein-page" },
-      audio: { input: INPUT, output: { encoding: "pcm16", rate: 24_000 } },
-      ...(token === undefined ? {} : { token }),
-      onSession: (made) => {
-        session = mine = made;
-        made.on("event", (event) => inspector.add("down", event));
-        made.on("sent", (event) => inspector.add("up", event));
-        // A session that was replaced by a new conversation still changes its state.
-        made.on("state", (state) => made === session && connectionChanged(state));
-        made.on("client.restarted", () => {
-          banner.tell("The server has lost this conversation. You can continue with a new one.", ["OK", () => banner.hide()]);
-        });
-        conversation.use(made);
-        microphone.use(made);
-      },
-    });
-  } catch (error) {
-    if (mine !== session && session !== null) return;
-    end();
-    // The end of an open session was shown by a change of its state.
-    if (error instanceof ConnectError) banner.closed(error.code?.name ?? null, error.why);
-    else if (!(error instanceof SessionClosed)) banner.closed(null);
-  }
-}
-
 /** @param {ResumeState | null} resume @param {Journal[]} journals */
 function reopen(resume, journals) {
   conversation.clear();
   conversation.restore(journals);
-  open(resume);
+  connection.open(resume);
+  changed();
 }
 
 /** Takes the conversation over from another tab. */
 async function takeOver() {
+  const { left } = connection;
   const other = left === null ? null : await tabs.ask(left.session_id);
   const journals = other?.turns.map((turn) => Object.assign(new Journal(turn.input, turn.inputId), turn));
   reopen(other?.resume ?? left, journals ?? conversation.journals);
 }
 
 function restart() {
-  session?.close().catch(() => {});
-  session = null;
-  forget();
-  conversation.clear();
-  open(null);
-  composer.focus();
+  switcher.begin();
 }
 
 /** @param {string} given */
 function login(given) {
-  token = given;
-  reopen(left, conversation.journals);
+  connection.use(given);
+  reopen(connection.left, conversation.journals);
+}
+
+/** Forgets the credential, and the conversations that it opened. */
+function logOut() {
+  connection.use(undefined);
+  removeAll();
+  forget();
+  isLeaving = true;
+  location.reload();
 }
 
 /** Returns the state that continues this tab: the session and the display at the same moment. */
 function keeping() {
-  left = session?.resumeState() ?? left;
-  return { resume: left, turns: conversation.journals, draft: composer.text };
+  return { resume: connection.resumeState(), turns: conversation.journals, draft: composer.text };
 }
 
 function save() {
-  keep(keeping());
+  if (isLeaving) return;
+  const state = keeping();
+  keep(state);
+  switcher.save(state);
 }
 
 scroller.addEventListener("scroll", () => {
@@ -241,5 +227,11 @@ if (before !== null) {
   composer.text = before.draft;
   conversation.restore(before.turns);
 }
-open(before?.resume ?? null);
+sound.isOn = settings.sound;
+switcher.shownId = before !== null && before.turns.length > 0 ? (before.resume?.session_id ?? null) : null;
+branding().then((found) => {
+  if (found !== null) apply(found);
+  switcher.start(found?.lists ?? false);
+});
+connection.open(before?.resume ?? null);
 composer.focus();

@@ -50,6 +50,8 @@ export class Steps {
       case "progress":
         this.#progress(event);
         return true;
+      case "data":
+        return event.name === "log" && this.#log(event.value);
       case "step.ended":
         this.#finishThought();
         return true;
@@ -92,9 +94,18 @@ export class Steps {
   /** @param {string} kind @param {string} text */
   #add(kind, text) {
     this.#finishThought();
-    const words = el("div", {}, text);
+    const words = el("div", { dir: "auto" }, text);
     this.#append(el("li", { class: "step" }, icon(kind), words));
     return words;
+  }
+
+  /** Adds a line of the agent's log: a text, or an object with `message` and `level`. @param {unknown} value */
+  #log(value) {
+    const { message, level = "info" } = /** @type {any} */ (typeof value === "string" ? { message: value } : (value ?? {}));
+    if (typeof message !== "string" || message === "") return false;
+    const isProblem = ["warning", "warn", "error", "critical"].includes(String(level).toLowerCase());
+    this.#add(isProblem ? "warning" : "info", message).className = "log-line";
+    return true;
   }
 
   #finishThought() {

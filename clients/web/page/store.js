@@ -7,6 +7,7 @@
  * @module
  */
 
+/** @import { Shown } from "./files.js" */
 /** @import { ResumeState, TurnEvent } from "../bargein/types.js" */
 
 const KEY = "bargein.page.v1";
@@ -23,8 +24,10 @@ const MOST_EVENTS = 4000;
 
 /** The events of one exchange. */
 export class Journal {
-  /** @param {string | null} input @param {string | null} inputId */
-  constructor(input, inputId) {
+  /** @param {string | null} input @param {string | null} inputId @param {Shown[]} [files] */
+  constructor(input, inputId, files = []) {
+    /** The files of the message, without their content. */
+    this.files = files.map(({ name, mediaType, thumb }) => ({ name, mediaType, thumb }));
     this.input = input;
     this.inputId = inputId;
     /** @type {TurnEvent[]} */

@@ -6,11 +6,13 @@
 
 import { el } from "./dom.js";
 import { ExchangeActions } from "./exchange_actions.js";
+import { fileList } from "./files.js";
 import { icon } from "./icons.js";
 import { LaneView } from "./lane_view.js";
 import { inWords, outcome, place, refusal } from "./words.js";
 
 /** @import { FullTurnState, TurnEvent } from "../bargein/types.js" */
+/** @import { Journal } from "./store.js" */
 /** @import { Frames } from "./frames.js" */
 /** @import { Desk, Ended, Output, When } from "./types.js" */
 
@@ -28,12 +30,14 @@ export class TurnView {
   #hasSpoken = false;
 
   /**
-   * @param {string | null} input What the user said, where that is known.
+   * @param {Journal} journal The user's message, where that is known, and its files.
    * @param {Frames} frames
    * @param {Desk} desk
    */
-  constructor(input, frames, desk) {
+  constructor({ input, files = [] }, frames, desk) {
     this.input = input;
+    /** Whether the page has the content of the message's files, to send it again. */
+    this.hasContent = files.length === 0;
     this.frames = frames;
     this.desk = desk;
     this.mainLane = new LaneView(desk);
@@ -42,7 +46,8 @@ export class TurnView {
     /** Whether the server refused the input. */
     this.isRefused = false;
     const said = el("span", { dir: "auto" }, input ?? "");
-    const user = el("div", { class: "user" }, el("span", { class: "sr-only" }, "You said: "), said, this.#confirmed);
+    const shown = files.length === 0 ? null : fileList(files);
+    const user = el("div", { class: "user" }, shown, el("span", { class: "sr-only" }, "You said: "), said, this.#confirmed);
     this.#actions = new ExchangeActions(this, user, desk);
     this.#answer.append(this.#skeleton, this.mainLane.element, this.#suggestions, this.#outcome, this.#actions.ofAnswer);
     const ofUser = input === null ? [] : [user, this.#actions.ofInput];
@@ -73,6 +78,7 @@ export class TurnView {
         break;
       case "data":
         if (event.name === "suggestions") this.#suggest(event.value);
+        else if (event.name === "log") this.#hear(event, when);
         break;
       default:
         if ("source" in event || isOutput(event)) this.#hear(/** @type {Output} */ (event), when);

@@ -33,23 +33,25 @@ const REFUSALS = {
   shutting_down: "The server is shutting down. Send this again when it is back.",
   session_lost: "The server lost this conversation before it received the message. Send it again.",
   at_capacity: "The server has no room for this now. Wait a moment and send it again, or start a new conversation.",
+  unsupported_attachment: "The agent takes no files of this type. Send the message without them.",
   too_large: "This message is too long. Send it in parts.",
 };
 
 /** @type {Record<string, string>} */
 const CLOSES = {
-  unauthorized: "This server asks for a token.",
+  unauthorized: "This server asks for a token. Enter the one that you were given.",
+  wrong_token: "This token is not accepted. Check it, and enter it again.",
   forbidden: "This server does not accept pages from this address. To allow it, start it with --origin and the address.",
-  closed: "The conversation is closed.",
-  session_lost: "The server lost this conversation.",
+  closed: "The conversation is closed. Begin a new one.",
+  session_lost: "The server lost this conversation. Begin a new one.",
   overloaded: "The server is full. Try again in a moment.",
   share_used: "You have too many conversations or requests open on this server. Close one, or try again in a moment.",
   flooded: "This browser sent too much at once. Try again in a moment.",
   internal: "The server failed. Try again in a moment.",
   restart: "The server restarts. Try again in a moment.",
-  going_away: "The connection could not be restored.",
-  abnormal: "The connection could not be restored.",
-  no_status: "The connection could not be restored.",
+  going_away: "The connection could not be restored. Check the network, and try again.",
+  abnormal: "The connection could not be restored. Check the network, and try again.",
+  no_status: "The connection could not be restored. Check the network, and try again.",
 };
 
 /** Returns the text for a failed turn. @param {string} reason */
@@ -65,6 +67,13 @@ export function refusal(code) {
 /** Returns the text for a connection that is over. @param {string} code */
 export function closing(code) {
   return CLOSES[code] ?? "The connection was refused. Try again in a moment.";
+}
+
+/** Returns the text for a connection that is being restored. @param {string} code */
+export function interruption(code) {
+  if (code === "restart" || code === "going_away") return "The server restarts. The conversation goes on when it is back.";
+  if (code === "overloaded") return "The server is full. The conversation goes on when there is room.";
+  return "The connection is lost. The conversation goes on when it is back.";
 }
 
 /** Returns the text for a connection that could not be made. @param {string} why */

@@ -189,7 +189,7 @@ def conversation(turns: Iterable[TurnRecord], mark: str | None = INTERRUPTED) ->
     return [
         message
         for turn in turns
-        if turn.stage is not Stage.QUEUED and turn.fold.started
+        if turn.stage is not Stage.QUEUED and turn.fold.started and not turn.fold.dropped
         for message in exchange_messages(turn, mark)
     ]
 

@@ -85,6 +85,12 @@ class Identity:
             audio=audio,
         )
 
+    def grant(self, token: Token, now: float) -> None:
+        """Replace the token for the session's owner; the one before stays valid for a while."""
+        self._previous, self._previous_until = self._current, now + OVERLAP_S
+        self._current = _digest(token)
+        self.confirmed = False
+
     def confirm(self) -> None:
         """Record that the client has the current token; the previous one is void."""
         self._previous = b""

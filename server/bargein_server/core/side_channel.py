@@ -16,6 +16,7 @@ from bargein_protocol import (
     Codec,
     Cursor,
     InputId,
+    InputText,
     ReplayDone,
     Seq,
     ServerEvent,
@@ -179,6 +180,14 @@ class SideChannel:
         """Return the conversation so far, in the shape of chat completions."""
         self._sequencer.settle()
         return conversation(self._turns.turns.values())
+
+    def inputs(self) -> list[InputText]:
+        """Return the inputs of the conversation so far, in the order of their turns."""
+        return [
+            turn.input
+            for turn in self._turns.turns.values()
+            if not turn.fold.dropped and (turn.fold.started or turn.stage is not Stage.ENDED)
+        ]
 
     def follow(self, codec: Codec, cursor: Cursor | None) -> Follower | None:
         """Return a follower of the session.

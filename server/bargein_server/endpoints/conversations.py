@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from typing import Any
 
@@ -63,6 +64,36 @@ class Messages(Struct, frozen=True, kw_only=True):
     messages: list[dict[str, Any]]
 
 
+class ConversationInput(Struct, frozen=True, kw_only=True):
+    """An input of a conversation.
+
+    Args:
+        input_id: Its id, as in the events of its turn.
+        text: The user's text.
+        files: Names of its attachments, or their media types without a name.
+    """
+
+    input_id: str
+    text: str
+    files: list[str]
+
+
+class SessionToken(Struct, frozen=True, kw_only=True):
+    """Token that resumes an own conversation.
+
+    Args:
+        session_id: The id of its session.
+        token: The token, for `resume` in `session.open`.
+        epoch: The epoch of the cursor, whose number 0 stands before the first event.
+        inputs: The user's inputs, which no event repeats.
+    """
+
+    session_id: str
+    token: str
+    epoch: str
+    inputs: list[ConversationInput]
+
+
 async def list_sessions(call: Call) -> Response:
     """`GET /v1/sessions`: the client's own conversations."""
     principal = _principal(call)
@@ -104,6 +135,31 @@ async def list_messages(call: Call) -> Response:
         found = await _found(call, session_id)
         messages = conversation(stored_turns(found.stored))
     return json_answer(Messages(session_id=session_id, messages=messages))
+
+
+async def issue_token(call: Call) -> Response:
+    """`POST /v1/sessions/{id}/token`: a token for an own conversation, such as one of another device."""
+    principal, session_id = _principal(call), SessionId(call.request.path_params["session_id"])
+    restorer = call.sessions.restorer
+    if restorer is not None and await restorer.restore(session_id, lambda head: head.principal == principal):
+        raise Refused(503, "the session cannot be restored now", RETRY_AFTER_S)
+    live = call.sessions.find(session_id, principal)
+    if live is None:
+        raise Refused(404, "no such session")
+    core, token = live.core, Token(secrets.token_urlsafe(32))
+    core.identity.grant(token, call.sessions.loop.time())
+    if core.persistence is not None:
+        core.persistence.changes.touch_head()
+    inputs = [
+        ConversationInput(
+            input_id=each.id,
+            text=each.text,
+            files=[file.name or file.media_type for file in each.attachments or ()],
+        )
+        for each in core.side_channel.inputs()
+    ]
+    epoch = core.side_channel.cursor.epoch
+    return json_answer(SessionToken(session_id=session_id, token=token, epoch=epoch, inputs=inputs))
 
 
 async def delete_session(call: Call) -> Response:

@@ -28,7 +28,7 @@ from bargein_protocol import (
 )
 
 from .call import COOKIE, COOKIE_HEADER, TOKEN_HEADER, Health, Ticket
-from .conversations import MAX_LISTED, Conversations, Messages
+from .conversations import MAX_LISTED, Conversations, Messages, SessionToken
 
 Schema = dict[str, Any]
 
@@ -156,6 +156,12 @@ ROUTES = (
         "Read the messages of an own conversation.",
         (Answer(200, "The messages.", Messages), *_refused(*_LET_IN, 404)),
         None, ("session_id",), OWN,
+    ),
+    Route(
+        "/v1/sessions/{session_id}/token", "post", "issueSessionToken",
+        "Return a token that resumes an own conversation, such as one of another device.",
+        (Answer(200, "The token, and the user's inputs.", SessionToken), *_refused(*_LET_IN, 404)),
+        None, ("session_id",), (("bearer",),),
     ),
     Route(
         "/v1/sessions/{session_id}", "delete", "deleteSession", "Forget an own conversation for good.",

@@ -1,4 +1,4 @@
-"""`GET /` and `GET /static/…`: the chat page, for browsers.
+"""`GET /`, `GET /static/…` and `GET /page.json`: the chat page, for browsers.
 
 The page consists of static files, which are inside this package in a wheel and in `clients/web` in a
 checkout. They are read once and served from memory, compressed where the browser accepts it. The content
@@ -8,12 +8,16 @@ security policy allows no inline script or style, no other origin, and no string
 from __future__ import annotations
 
 import gzip
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
+from msgspec import Struct, json
 from starlette.requests import Request
 from starlette.responses import Response
+
+from ..page_configuration import PageConfiguration
 
 POLICY = "; ".join(
     [
@@ -51,6 +55,48 @@ TYPES = {
 
 FOLDERS = ("page", "bargein", "vendor")
 """The parts of `clients/web` that a browser needs."""
+
+
+class Appearance(Struct, frozen=True, kw_only=True):
+    """Appearance of the page, for its script.
+
+    Args:
+        title: Name of the application.
+        greeting: Heading of an empty conversation.
+        examples: Prompts that a click sends.
+        accent: Colour of buttons and links; None for the page's own.
+        logo: A data URL; None for the page's own.
+        lists: Whether the server lists the conversations of authenticated users.
+    """
+
+    title: str
+    greeting: str
+    examples: tuple[str, ...]
+    accent: str | None
+    logo: str | None
+    lists: bool
+
+
+def appearance(page: PageConfiguration, lists: bool) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    """Return the endpoint of `/page.json`.
+
+    Raises:
+        BadPage: The logo cannot be read.
+    """
+    shown = Appearance(
+        title=page.title,
+        greeting=page.greeting,
+        examples=page.examples,
+        accent=page.accent,
+        logo=page.logo_url(),
+        lists=lists,
+    )
+    asset = Asset(json.encode(shown), "application/json")
+
+    async def answer(request: Request) -> Response:
+        return asset.answer(request.headers)
+
+    return answer
 
 
 class Asset:

@@ -61,6 +61,16 @@ export function markdown(text) {
   return fragment;
 }
 
+/** Returns Markdown without its signs, for speech: also a part of a text, in which a sign may lack its end. @param {string} text */
+export function spoken(text) {
+  const lines = [];
+  for (const token of reader.parse(text, {})) {
+    if (token.type === "inline") lines.push((token.children ?? []).map((child) => (child.type.endsWith("break") ? "\n" : child.content)).join(""));
+    else if (token.content !== "") lines.push(token.content);
+  }
+  return lines.join("\n").replace(/\*{2,}|~~|`+/g, "").trim();
+}
+
 /** Returns the index of the token that opens the last block. @param {Token[]} tokens */
 function lastBlock(tokens) {
   for (let index = tokens.length - 1; index >= 0; index--) {
