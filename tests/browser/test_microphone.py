@@ -1,0 +1,183 @@
+"""The page's microphone, with a server that hears and speaks by fakes.
+
+The microphone is a tone that the test turns on and off; its way through the page, the socket and the
+server is the real one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, Locator
+
+from bargein_server import Turn
+from bargein_server.voice.interfaces import Transcript
+from chat_page import ChatPage
+from fake_voice import FakeVoice, fake_parts
+from live_server import serving
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+TONE = """
+navigator.mediaDevices.getUserMedia = async (wanted) => {
+    window.wanted = wanted.audio;
+    const context = new AudioContext();
+    const tone = new OscillatorNode(context, { frequency: 300 });
+    const gain = new GainNode(context, { gain: 0 });
+    const made = context.createMediaStreamDestination();
+    tone.connect(gain).connect(made);
+    tone.start();
+    window.speak = (loud) => { gain.gain.value = loud ? 0.5 : 0; };
+    window.unplug = () => made.stream.getTracks()[0].dispatchEvent(new Event("ended"));
+    return made.stream;
+};
+"""
+REFUSED = """
+navigator.mediaDevices.getUserMedia = async () => { throw new DOMException("no", "NAME"); };
+"""
+
+
+class Listener:
+    """Recogniser that hears the texts of a list, one for each utterance; the last one for ever."""
+
+    def __init__(self, *texts: str) -> None:
+        self.texts = list(texts)
+
+    async def transcribe(self, sound: Any, *, quick: bool = False) -> Transcript:
+        """Return the next text; a quick answer only looks at it."""
+        text = self.texts[0] if quick or len(self.texts) == 1 else self.texts.pop(0)
+        return Transcript(text, 0.0 if text else 0.95)
+
+
+async def talker(turn: Turn) -> AsyncIterator[str]:
+    """Talk for long to "talk", and repeat everything else."""
+    yield "word " * 60 if turn.text == "talk" else f"You said {turn.text}."
+
+
+class Voice:
+    """A person who speaks to the page."""
+
+    def __init__(self, chat: ChatPage) -> None:
+        self.chat = chat
+        self.page = chat.page
+
+    async def turn_on(self) -> None:
+        """Press the microphone."""
+        await self.page.click("#toggle-listening")
+        await self.page.wait_for_function("() => window.speak !== undefined")
+
+    async def speak(self, loud: bool) -> None:
+        """Begin or end to speak."""
+        await self.page.evaluate("loud => window.speak(loud)", loud)
+
+    async def say(self) -> None:
+        """Speak until the server hears it."""
+        await self.speak(True)
+        await self.state("You are speaking")
+        await self.page.wait_for_timeout(600)
+        await self.speak(False)
+
+    async def state(self, words: str) -> None:
+        """Wait until the bar shows who has the floor."""
+        await self.page.locator("#voice-state", has_text=words).wait_for()
+
+    def turn(self, number: int) -> Locator:
+        """Return an exchange."""
+        return self.chat.turns.nth(number)
+
+    async def told(self, words: str) -> None:
+        """Wait for a sentence of the banner."""
+        await self.page.locator("#banner", has_text=words).wait_for()
+
+
+@asynccontextmanager
+async def speaking(browser: Browser, *texts: str, script: str = TONE) -> AsyncIterator[Voice]:
+    """Open the page of a server that hears these texts."""
+    parts = fake_parts(voice=FakeVoice(24_000), recogniser=Listener(*texts))
+    async with serving(talker, voice=parts) as server:
+        context = await browser.new_context(viewport={"width": 900, "height": 800})
+        await context.add_init_script(script)
+        try:
+            yield Voice(await ChatPage(await context.new_page(), server.port).open())
+        finally:
+            await context.close()
+
+
+async def test_a_conversation(browser: Browser) -> None:
+    """What was said is shown as the user's message, and the answer is spoken and shown."""
+    async with speaking(browser, "hello") as voice:
+        await voice.turn_on()
+        await voice.state("Listening")
+        wanted = await voice.page.evaluate("window.wanted")
+        assert wanted["echoCancellation"] is True
+        await voice.say()
+        await voice.chat.ended(voice.turn(0), "completed")
+        assert "hello" in (await voice.turn(0).locator(".user").text_content() or "")
+        assert "You said hello." in (await voice.turn(0).text_content() or "")
+        await voice.page.click("#toggle-listening")
+        assert await voice.page.locator("#voice").is_hidden()
+        assert voice.chat.faults == []
+
+
+async def test_a_barge_in(browser: Browser) -> None:
+    """The answer falls silent and is cut; what was played and what was heard agree."""
+    async with speaking(browser, "talk", "stop") as voice:
+        await voice.turn_on()
+        await voice.say()
+        await voice.state("Speak to interrupt")
+        played = r"() => /[1-9]\d* were played/.test(document.querySelector('.turn').dataset.sound)"
+        await voice.page.wait_for_function(played)
+        await voice.speak(True)
+        await voice.chat.ended(voice.turn(0), "interrupted")
+        await voice.speak(False)
+        assert await voice.turn(0).locator(".cut").count() == 1
+        await voice.chat.ended(voice.turn(1), "completed")
+        assert "You said stop." in (await voice.turn(1).text_content() or "")
+        assert voice.chat.faults == []
+
+
+async def test_talking_while_a_key_is_held(browser: Browser) -> None:
+    """The microphone is on only as long as the key is down."""
+    async with speaking(browser, "hello") as voice:
+        await voice.page.keyboard.down("Control")
+        await voice.page.keyboard.down("Space")
+        await voice.page.wait_for_function("() => window.speak !== undefined")
+        await voice.state("Speak, then release the key")
+        await voice.speak(True)
+        await voice.state("You are speaking")
+        await voice.page.wait_for_timeout(600)
+        await voice.page.keyboard.up("Space")
+        await voice.page.keyboard.up("Control")
+        await voice.chat.ended(voice.turn(0), "completed")
+        assert await voice.page.locator("#voice").is_hidden()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("NotAllowedError", "Allow it in the address bar"),
+        ("NotFoundError", "There is no microphone"),
+        ("NotReadableError", "Another program uses the microphone"),
+        ("AbortError", "could not be opened"),
+    ],
+)
+async def test_a_microphone_that_is_not_given(browser: Browser, name: str, words: str) -> None:
+    """Its cause and the way on are said, and typing works."""
+    async with speaking(browser, "hello", script=REFUSED.replace("NAME", name)) as voice:
+        await voice.page.click("#toggle-listening")
+        await voice.told(words)
+        assert await voice.page.get_attribute("#toggle-listening", "aria-pressed") == "false"
+        await voice.chat.ended(await voice.chat.say("typed"), "completed")
+
+
+async def test_a_microphone_that_is_unplugged(browser: Browser) -> None:
+    """It is off, and the page says so."""
+    async with speaking(browser, "hello") as voice:
+        await voice.turn_on()
+        await voice.state("Listening")
+        await voice.page.evaluate("window.unplug()")
+        await voice.told("was disconnected")
+        assert await voice.page.locator("#voice").is_hidden()
