@@ -30,8 +30,9 @@ A setting is given in one of three ways. A flag takes precedence over its variab
 
 Durations are seconds, sizes are bytes; the largest values are 10^9 seconds and 2^31 of everything else.
 `bargein-server` refuses to start with a value out of bounds, and with an unknown variable that begins with
-`BARGEIN_`. Four more variables are not settings: `BARGEIN_HOST` and `BARGEIN_PORT`, the address to listen
-on, `BARGEIN_TOKEN`, a token that clients need, and `BARGEIN_WORKERS`, the number of processes.
+`BARGEIN_`. More variables are not settings: `BARGEIN_HOST` and `BARGEIN_PORT`, the address to listen on,
+`BARGEIN_TOKEN`, a token that clients need, `BARGEIN_WORKERS`, the number of processes, and
+`BARGEIN_PEER_SECRET`, the secret of machines that reach each other.
 """
 
 

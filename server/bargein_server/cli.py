@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from . import __version__
 from .agent import Agent, NotAnAgent
+from .cluster.machine import PEER_HELP, BadPeer, machine_of
 from .cluster.worker import Worker, worker_of
 from .endpoints.doors.table import DOORS
 from .guard.authentication import BadTokens, BearerTokens, tokens_of_environment, tokens_of_file
@@ -59,11 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if options.workers > 1 and options.door:
             raise SettingsError("sessions of doors are in one process: leave --workers or --door out")
-        if options.workers > 1 and worker is None:
+        if (options.workers > 1 or options.peer is not None) and worker is None:
+            machine_of(options.peer, _store_url(options), os.environ)
             sys.exit(_supervise(options, given))
         launcher = _launcher(options, worker)
     except (
-        NotSupported, SettingsError, NotAnAgent, NotProtected, NotInstalled, AgentNotFound,
+        NotSupported, BadPeer, SettingsError, NotAnAgent, NotProtected, NotInstalled, AgentNotFound,
         BadTokens, BadOrigin, BadRootPath, BadPage, BadStore, VoiceOptionError,
     ) as error:  # fmt: skip
         parser.error(str(error))
@@ -147,6 +149,7 @@ def _launcher(options: argparse.Namespace, worker: Worker | None) -> Launcher:
         announce=_log_address if options.log_format == "json" else print_address,
         store=_store_url(options) if worker is None else worker_store(_store_url(options), settings, worker),
         worker=worker,
+        machine=machine_of(options.peer, _store_url(options), os.environ),
         doors=options.door,
         voice=voice_of(options),
         page=page_of(options),
@@ -246,6 +249,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="number of processes that share the port, each on one core (BARGEIN_WORKERS; default: 1)",
     )
+    parser.add_argument("--peer", metavar="HOST:PORT", help=PEER_HELP)
     parser.add_argument("--version", action="version", version=f"bargein-server {__version__}")
     access = parser.add_argument_group("Access")
     access.add_argument(

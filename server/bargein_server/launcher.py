@@ -17,6 +17,7 @@ from .addresses import checked_root_path, is_loopback, url_host
 from .addresses import print_address as print_address
 from .agent import Agent, NotAnAgent
 from .app import SESSION_PATH, UnderPrefix, agent_name, create_app, request_stop, shut_down_sessions
+from .cluster.machine import Machine
 from .cluster.worker import Worker
 from .endpoints.doors.table import DoorName, UnknownDoor
 from .guard.authentication import Authenticator, BadAuthenticator, BearerTokens, tokens_of_environment
@@ -68,6 +69,7 @@ class Launcher:
         announce: Called with the name and the WebSocket URL when the server listens; None to print them.
         store: Where conversations are kept when the process ends; None for memory only.
         worker: The worker that this process is, when a supervisor has started it.
+        machine: Where other machines reach it; None without them.
         doors: Other protocols to serve, as for `create_app`.
         voice: Parts that make the server hear, and the agent speak; None for text alone.
         page: Appearance of the chat page; None for its own.
@@ -96,6 +98,7 @@ class Launcher:
         announce: Callable[[str, str], None] | None = None,
         store: str | Store | None = None,
         worker: Worker | None = None,
+        machine: Machine | None = None,
         doors: Collection[DoorName] = (),
         voice: VoiceParts | None = None,
         page: PageConfiguration | None = None,
@@ -125,8 +128,8 @@ class Launcher:
         self._cleanup_s = limits.cleanup_grace_s + limits.cleanup_kill_s
         self._used = False
         self._sockets: list[socket.socket] = []
-        self._life = WorkerLife(worker, self._app, self._server) if worker is not None else None
         self._server.listens_while_draining = worker is None  # other workers take the clients
+        self._life = WorkerLife(worker, self._app, self._server, machine) if worker is not None else None
 
     def listen(self) -> None:
         """Bind the address; `run` and `serve` do this when it was not done before.

@@ -20,7 +20,8 @@ PREFIX = "BARGEIN_"
 """Prefix of the environment variables."""
 
 OTHER_VARIABLES = (
-    "BARGEIN_HOST", "BARGEIN_PIPER_HOME", "BARGEIN_PORT", "BARGEIN_STORE", "BARGEIN_TOKEN", "BARGEIN_WORKERS",
+    "BARGEIN_HOST", "BARGEIN_PEER_SECRET", "BARGEIN_PIPER_HOME", "BARGEIN_PORT", "BARGEIN_STORE",
+    "BARGEIN_TOKEN", "BARGEIN_WORKERS",
 )  # fmt: skip
 """Environment variables of `bargein-server` that are not settings."""
 

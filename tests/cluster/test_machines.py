@@ -12,6 +12,7 @@ import pytest
 from bargein_protocol import SessionId
 from bargein_server.cluster.channel import Channel
 from bargein_server.cluster.letters import HEADER, Kind, letter
+from bargein_server.cluster.machine import BadPeer, machine_of
 from bargein_server.cluster.proof import NotProved, check_proof, prove
 from live_server import Frame, RawClient, Serving, ask
 from two_processes import Pair
@@ -41,7 +42,7 @@ async def machines(
     async with pair() as (asked, owner):
         listener = socket.create_server(("127.0.0.1", 0))
         address = f"tcp:127.0.0.1:{listener.getsockname()[1]}"
-        owner.node.serve_machines(listener, theirs)
+        owner.node.serve_machines(listener, theirs, "")
         asked.node.peers.secret = secret
 
         async def stored_owner(session_id: SessionId) -> str:
@@ -51,6 +52,36 @@ async def machines(
         asked.node.may_have = lambda session_id: True  # type: ignore[method-assign]
         asked.node.peers.stored_owner = stored_owner
         yield asked, owner
+
+
+STORE = "redis://store.internal"
+WITH_SECRET = {"BARGEIN_PEER_SECRET": "0123456789abcdef"}
+
+
+def test_each_worker_has_an_address_of_its_own() -> None:
+    """Two for each number, because the worker that takes its place serves before it ends."""
+    machine = machine_of("10.0.0.5:9000", STORE, WITH_SECRET)
+    assert machine is not None
+    assert [machine.address_at(column) for column in (0, 3)] == ["10.0.0.5:9000", "10.0.0.5:9003"]
+    assert machine_of(None, STORE, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("peer", "store", "environment", "message"),
+    [
+        ("10.0.0.5", STORE, WITH_SECRET, "expected --peer HOST:PORT"),
+        ("10.0.0.5:99999", STORE, WITH_SECRET, "expected --peer HOST:PORT"),
+        ("10.0.0.5:9000", "sqlite:///kept.db", WITH_SECRET, "give --store redis"),
+        ("10.0.0.5:9000", STORE, {}, "set BARGEIN_PEER_SECRET"),
+        ("10.0.0.5:9000", STORE, {"BARGEIN_PEER_SECRET": "short"}, "at least 16 random characters"),
+    ],
+)
+def test_a_wrong_peer_says_what_is_wrong(
+    peer: str, store: str, environment: dict[str, str], message: str
+) -> None:
+    """In one sentence with the remedy, before anything is started."""
+    with pytest.raises(BadPeer, match=message):
+        machine_of(peer, store, environment)
 
 
 async def test_a_turn_goes_on_through_a_pipe_between_machines(pair: Pair) -> None:

@@ -46,7 +46,7 @@ from .letters import (
     request_of,
 )
 from .metrics_merge import merged
-from .peers import ANSWER_S, Peers, ask
+from .peers import ANSWER_S, TCP, Peers, ask
 from .place import NAME_CHARS, OWN_PREFIX, Place
 from .proof import NotProved, check_proof
 
@@ -93,19 +93,23 @@ class Node:
         """
         self._registry = registry
         if registry.keeper is not None:
-            self.peers.stored_owner = partial(_stored_owner, registry.keeper)
+            self.peers.stored_owner = partial(_stored_owner, registry.keeper, self._place)
         self.hand_over = HandOver(self.peers, self._adopt, registry, admission)
         self._run(self._listen(self._place.listen()))
         self._place.take_number()
 
-    def serve_machines(self, listener: socket.socket, secret: bytes) -> None:
+    def serve_machines(self, listener: socket.socket, secret: bytes, address: str) -> None:
         """Listen to processes of other machines as well.
 
         Args:
             listener: The listening socket, which is closed in the end.
             secret: The secret of all machines.
+            address: Where they reach it, `HOST:PORT`; they find it in the store.
         """
         self.peers.secret = secret
+        keeper = self._registry.keeper
+        if keeper is not None and keeper.membership is not None:
+            keeper.membership.peer = address
         listener.setblocking(False)
         self._run(self._listen(listener))
 
@@ -326,7 +330,7 @@ class Node:
         return Answer(mine, self.peers.moved.get(session_id, ""))
 
 
-async def _stored_owner(keeper: Keeper, session_id: SessionId) -> str:
+async def _stored_owner(keeper: Keeper, place: Place, session_id: SessionId) -> str:
     """Return the worker that has a session according to the store; empty for one that nobody has."""
     try:
         found = await keeper.read(session_id)
@@ -334,4 +338,8 @@ async def _stored_owner(keeper: Keeper, session_id: SessionId) -> str:
         return ""  # the client is answered when its session is restored
     if found is None or found.stored.clean:
         return ""
-    return found.fence.partition(".")[2][:NAME_CHARS]
+    owner = found.fence.partition(".")[2]
+    if place.path_of(owner[:NAME_CHARS]).exists():
+        return owner[:NAME_CHARS]
+    peer = await keeper.membership.peer_of(owner) if keeper.membership is not None else ""
+    return f"{TCP}{peer}" if peer else ""

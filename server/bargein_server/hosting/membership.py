@@ -20,6 +20,7 @@ from pathlib import Path
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ..stores.interface import StoredSession, StoreError
 from ..stores.shared import MoveRequest, Node, SharedStore
@@ -51,10 +52,12 @@ class Address(Struct, frozen=True):
     Args:
         machine: Name of its machine and network, since the machine's start; empty where that is not known.
         port: Its port on the loopback.
+        peer: Where processes of other machines reach it, `HOST:PORT`; empty when they do not.
     """
 
     machine: str = ""
     port: int = 0
+    peer: str = ""
 
 
 class Membership:
@@ -67,6 +70,7 @@ class Membership:
 
     Attributes:
         name: Name of this node.
+        peer: Where processes of other machines reach it, `HOST:PORT`; empty when they do not.
         asked: Answers requests; set before the first beat.
         claimed: Number of sessions that it has claimed, by `free`, `refused` (the owner's port) and `lease`.
         released: Number of sessions that it has released because another node asked.
@@ -75,6 +79,7 @@ class Membership:
 
     def __init__(self, store: SharedStore, lease_s: float, name: str) -> None:
         self.name = name
+        self.peer = ""
         self.lease_s = lease_s
         self.asked: Asked | None = None
         self.claimed: Counter[str] = Counter()
@@ -89,7 +94,8 @@ class Membership:
 
     @property
     def _node(self) -> Node:
-        return Node(self.name, msgspec.json.encode(self._address).decode())
+        address = replace(self._address, peer=self.peer)
+        return Node(self.name, msgspec.json.encode(address).decode())
 
     def gauges(self) -> dict[str, float]:
         """Return figures for metrics, by the names of the metrics."""
@@ -152,6 +158,14 @@ class Membership:
             await self._store.leave(self._node)
         if self._listener is not None:
             self._listener.close()
+
+    async def peer_of(self, name: str) -> str:
+        """Return where a node of another machine is reached; empty when it is dead or not reached."""
+        try:
+            node, _ = await self.find(name)
+            return msgspec.json.decode(node.address, type=Address).peer if node is not None else ""
+        except (StoreError, msgspec.MsgspecError):
+            return ""
 
     # --- others ----------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from starlette.applications import Starlette
 
+from ..cluster.machine import Machine
 from ..cluster.node import Node
 from ..cluster.worker import Control, Worker
 from ..guard.shared import SharedCounts
@@ -36,9 +37,13 @@ class WorkerLife:
         worker: The worker that this process is.
         app: The application.
         server: The server.
+        machine: Where other machines reach it; None without them.
     """
 
-    def __init__(self, worker: Worker, app: Starlette, server: Server) -> None:
+    def __init__(
+        self, worker: Worker, app: Starlette, server: Server, machine: Machine | None = None
+    ) -> None:
+        self._machine = machine
         metrics = app.state.metrics
         self._worker = worker
         self._app = app
@@ -63,12 +68,28 @@ class WorkerLife:
             share(state.admission, counts, place.tickets)
             cast(Any, self._server.config.http).sockets.shared = counts
             self._node.start(state.sessions, state.admission)
+            self._serve_machines()
         except OSError as error:  # the supervisor is gone and has removed the folder
             log.error("the worker stops, because other workers cannot reach it: %s", error)
             self._server.stop()
             return False
         self._control.watch()
         return self._worker.announces
+
+    def _serve_machines(self) -> None:
+        machine, column = self._machine, self._worker.place.column
+        if machine is None:
+            return
+        address = machine.address_at(column)
+        try:
+            listener = socket.create_server((machine.host, machine.port + column))
+        except OSError as error:
+            log.error(
+                "other machines cannot reach this one at %s, so turns that run stay where they are: %s",
+                address, error.strerror,
+            )  # fmt: skip
+            return
+        self._node.serve_machines(listener, machine.secret, address)
 
     async def end(self) -> None:
         """Leave the other workers, after the sessions have ended or moved."""
