@@ -146,3 +146,13 @@ async def counter(turn: Turn) -> AsyncIterator[Output]:
         async with turn.uninterruptible():
             yield ", protected"
             await asyncio.sleep(3)
+
+
+async def narrator(turn: Turn) -> AsyncIterator[Output]:
+    """Report activity with emoji, lines of a log, and an answer with signs of Markdown."""
+    yield turn.status("Packing", "\U0001f9f3")
+    yield turn.status("Reading", "eye")
+    yield turn.status("Guessing", "no such icon")
+    yield turn.data("log", "cache is cold")
+    yield turn.data("log", {"message": "slow answer", "level": "warning"})
+    yield "# Title\n\nSome **bold** words, `code`, and a [link](https://safe.example/).\n\n- [x] done\n"

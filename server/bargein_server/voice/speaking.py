@@ -52,6 +52,7 @@ class Speaking:
         self.agent: Agent = agent
         self.voice: Voice = voice
         self.__name__: str = getattr(agent, "__name__", type(agent).__name__)
+        self.takes_attachments: object = getattr(agent, "takes_attachments", None)
         self._ahead_s = ahead_s
         self._language = language
         self._ms_per_char = DEFAULT_MS_PER_CHAR
