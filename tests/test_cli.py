@@ -561,3 +561,38 @@ async def test_readiness_can_be_read_while_the_server_drains(hello: Path) -> Non
             process.send_signal(signal.SIGTERM)  # hurries
         async with asyncio.timeout(WAIT_S):
             await process.wait()
+
+
+SITE = """
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from bargein_server import create_app, lifespan
+from hello import agent
+
+chat = create_app(agent)
+site = Starlette(routes=[Mount("/chat", chat)], lifespan=lambda site: lifespan(chat))
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "cause"),
+    [
+        (SITE, ["--hold-s", "1"], "--hold-s"),
+        (SITE, ["--origin", "https://a.example"], "--origin"),
+        (SITE, ["--host", "0.0.0.0"], "clients need a credential"),
+        ("from starlette.applications import Starlette\nsite = Starlette()", [], "none of create_app()"),
+    ],
+)
+async def test_an_application_decides_about_its_settings(
+    hello: Path, source: str, options: list[str], cause: str
+) -> None:
+    """Options that would have no effect are refused, and so are applications without ours."""
+    (hello / "site_of_ours.py").write_text(source)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bargein_server", "site_of_ours:site", *options,
+        cwd=hello, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(3 * WAIT_S):
+        _, error = await process.communicate()
+    assert process.returncode == 2
+    assert cause in error.decode()

@@ -65,7 +65,9 @@ ALLOWED: dict[str, set[str]] = {
     "addresses": {"app"},
     "launcher": {"addresses", "app", "cluster", "serving"} | _under_app - {"agents"},
     "sessions_command": {"core", "stores"} | _under_core,
-    "cli": {"launcher", "serving", "server", "examples", "sessions_command", "settings_reader"} | _under_app,
+    "options": {"settings_reader", "telemetry"} | _under_core,
+    "cli": {"options", "launcher", "serving", "server", "examples", "sessions_command", "settings_reader"}
+    | _under_app,
     "server": {"app", "page_configuration", "settings_reader", "launcher", "serving", "transport"}
     | _under_transport,
     "client": {"protocol"},

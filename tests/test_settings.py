@@ -7,7 +7,7 @@ import math
 import pytest
 from msgspec import NODEFAULT, structs
 
-from bargein_server.cli import settings_from_environment
+from bargein_server.options import settings_from_environment
 from bargein_server.settings import Settings
 from bargein_server.settings_reader import (
     SETTINGS,

@@ -15,9 +15,12 @@ class BadRootPath(ValueError):
 
 
 def print_address(name: str, url: str) -> None:
-    """Print the address of an agent and the ways to use it."""
+    """Print the address of an agent, or of an application, and the ways to use it."""
     page = url.replace("ws://", "http://", 1).removesuffix(SESSION_PATH)
     try:
+        if not url.endswith(SESSION_PATH):  # the chats of an application are at paths of its own
+            print(f"bargein serves {name} at {page}", flush=True)
+            return
         print(f"bargein serves {name} at {url}", flush=True)
         print(f"talk to it:  bargein chat {url}", flush=True)
         print(f"or open      {page}/", flush=True)

@@ -36,6 +36,7 @@ from .endpoints.lifespan import LateStart, ShortFailures, Starter, agent_lifespa
 from .endpoints.openapi import openapi
 from .endpoints.page import Page, appearance, page_folder
 from .endpoints.probes import gauges, probes
+from .endpoints.sites import remember
 from .endpoints.websocket import answer_ticket, deny, serve_session
 from .guard.admission import TRACE_HEADERS, Admission, Refused
 from .guard.authentication import Authenticator
@@ -135,6 +136,7 @@ def create_app(
     )
     app.state.admission, app.state.settings = admission, limits
     app.state.starter, app.state.metrics = starter, metrics
+    remember(app)
     return app
 
 

@@ -7,7 +7,7 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from . import __version__
@@ -15,25 +15,23 @@ from .agent import Agent, NotAnAgent
 from .cluster.machine import PEER_HELP, BadPeer, machine_of
 from .cluster.worker import Worker, worker_of
 from .endpoints.doors.table import DOORS
+from .endpoints.sites import NotASite, Site, is_application
 from .guard.authentication import BadTokens, BearerTokens, tokens_of_environment, tokens_of_file
 from .guard.origins import BadOrigin
 from .launcher import BadRootPath, Launcher, NotProtected, NotStarted, print_address
+from .options import add_settings, configure_logging, given_settings
 from .page_configuration import BadPage, add_page_option, page_of
 from .serving.supervisor import NotSupported, supervise
 from .serving.worker_life import worker_store
 from .sessions_command import main as sessions_main
-from .settings import Settings
 from .settings_reader import (
-    OTHER_VARIABLES,
-    PREFIX,
     SETTINGS,
-    Setting,
     SettingsError,
     did_you_mean,
     settings_from,
 )
 from .stores.urls import BadStore, default_url
-from .telemetry.logs import JsonFormatter, Line
+from .telemetry.logs import Line
 from .telemetry.setup import NotInstalled
 from .voice.options import VoiceOptionError, add_voice_options, voice_of
 
@@ -66,10 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         launcher = _launcher(options, worker)
     except (
         NotSupported, BadPeer, SettingsError, NotAnAgent, NotProtected, NotInstalled, AgentNotFound,
-        BadTokens, BadOrigin, BadRootPath, BadPage, BadStore, VoiceOptionError,
+        BadTokens, BadOrigin, BadRootPath, BadPage, BadStore, NotASite, VoiceOptionError,
     ) as error:  # fmt: skip
         parser.error(str(error))
-    _configure_logging(options.log_level, options.log_format)
+    configure_logging(options.log_level, options.log_format)
     try:
         launcher.listen()
     except OSError as error:
@@ -87,8 +85,8 @@ def _not_listening(error: OSError) -> NoReturn:
 
 def _supervise(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Run several workers until a signal; return the exit status."""
-    settings = settings_from(_given_settings(options))
-    _configure_logging(options.log_level, options.log_format)
+    settings = settings_from(given_settings(options))
+    configure_logging(options.log_level, options.log_format)
     try:
         return supervise(
             options.workers, arguments, options.host, options.port, settings, os.environ, _store_url(options)
@@ -130,8 +128,10 @@ def load_agent(target: str) -> Agent:
 
 
 def _launcher(options: argparse.Namespace, worker: Worker | None) -> Launcher:
-    settings = settings_from(_given_settings(options))
+    settings = settings_from(given_settings(options))
     agent = _agent(options)
+    if is_application(agent):
+        return _site_launcher(agent, options)
     tokens = tokens_of_environment(os.environ)
     if options.tokens is not None:
         tokens |= tokens_of_file(options.tokens)
@@ -159,6 +159,32 @@ def _launcher(options: argparse.Namespace, worker: Worker | None) -> Launcher:
 def _store_url(options: argparse.Namespace) -> str:
     name: str = options.target or options.agent or DEFAULT_AGENT
     return options.store if options.store is not None else default_url(name, os.environ)
+
+
+def _site_launcher(found: Any, options: argparse.Namespace) -> Launcher:
+    """Return the launcher of an application of others.
+
+    Raises:
+        NotASite: It contains none of ours, or options are given that its code decides.
+    """
+    given = [
+        f"--{name}" for name in ("tokens", "origin", "door", "mcp", "page", "peer") if getattr(options, name)
+    ]
+    given += [SETTINGS[name].flag for name in given_settings(options)]
+    given += ["BARGEIN_TOKEN"] if tokens_of_environment(os.environ) else []
+    if given:
+        raise NotASite(
+            f"{options.target} is an application: its create_app() decides about {', '.join(given)}"
+        )
+    if options.workers > 1:
+        raise NotASite("--workers needs a module:agent; run several servers of an application instead")
+    site = Site(found)
+    return Launcher(
+        site, options.host, options.port, site.settings, insecure=options.insecure,
+        root_path=options.root_path, name=options.target,
+        uvicorn_level="info" if options.log_level == "debug" else "warning",
+        announce=_log_address if options.log_format == "json" else print_address,
+    )  # fmt: skip
 
 
 def _name(options: argparse.Namespace, agent: Agent) -> str:
@@ -275,12 +301,17 @@ def _parser() -> argparse.ArgumentParser:
     levels = ("debug", "info", "warning", "error")
     logs.add_argument("--log-level", default="info", choices=levels, help="default: %(default)s")
     logs.add_argument("--log-format", default="text", choices=("text", "json"), help="default: %(default)s")
-    _add_settings(parser)
+    add_settings(parser)
     return parser
 
 
 def _add_agent(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("target", nargs="?", metavar="module:agent", help="an async generator function")
+    parser.add_argument(
+        "target",
+        nargs="?",
+        metavar="module:agent",
+        help="an async generator function, or an ASGI application",
+    )
     parser.add_argument("--agent", choices=AGENTS, help=f"a built-in agent (default: {DEFAULT_AGENT})")
     parser.add_argument(
         "--model",
@@ -316,29 +347,6 @@ def _add_address(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    groups: dict[str, argparse._ArgumentGroup] = {}
-    for name, setting in SETTINGS.items():
-        if setting.group not in groups:
-            groups[setting.group] = parser.add_argument_group(setting.group)
-        group, dest = groups[setting.group], f"setting_{name}"
-        if isinstance(setting.default, bool):
-            group.add_argument(
-                setting.flag, dest=dest, action=argparse.BooleanOptionalAction, help=_help(setting)
-            )
-        else:
-            metavar = "|".join(setting.choices) or ("SECONDS" if setting.unit == "seconds" else "N")
-            group.add_argument(setting.flag, dest=dest, metavar=metavar, help=_help(setting))
-
-
-def _help(setting: Setting) -> str:
-    if isinstance(setting.default, bool):
-        return setting.description
-    unit = f"{setting.unit}, " if setting.unit else ""
-    default = setting.default if setting.choices else f"{setting.default:.10g}"
-    return f"{setting.description} ({unit}default: {default})".replace("%", "%%")
-
-
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"expected 0 to 65535, got {text!r}")
@@ -349,44 +357,3 @@ def _workers(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) <= MAX_WORKERS:
         raise argparse.ArgumentTypeError(f"expected 1 to {MAX_WORKERS}, got {text!r}")
     return int(text)
-
-
-def settings_from_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings that environment variables contain, by name.
-
-    Raises:
-        SettingsError: A variable begins with `BARGEIN_` and is unknown.
-    """
-    names = {setting.variable: name for name, setting in SETTINGS.items()}
-    given = {}
-    for variable, value in environment.items():
-        if variable in names:
-            given[names[variable]] = value
-        elif variable.startswith(PREFIX) and variable not in OTHER_VARIABLES:
-            others = [known.removeprefix(PREFIX) for known in (*names, *OTHER_VARIABLES)]
-            nearest = did_you_mean(variable.removeprefix(PREFIX), others, PREFIX)
-            raise SettingsError(f"unknown environment variable {variable}{nearest}")
-    return given
-
-
-def _given_settings(options: argparse.Namespace) -> dict[str, str]:
-    given = settings_from_environment(os.environ)
-    for name in Settings.__struct_fields__:
-        value = getattr(options, f"setting_{name}")
-        if value is not None:
-            given[name] = str(value).lower() if isinstance(value, bool) else value
-    return given
-
-
-def _configure_logging(level: str, form: str) -> None:
-    """Configure the root logger.
-
-    Our own records are logged at `level`, those of others at WARNING, and those of uvicorn at INFO if the
-    level is `debug`. Below that, libraries log headers with credentials, and messages with what users say.
-    """
-    handler = logging.StreamHandler()
-    plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-    handler.setFormatter(JsonFormatter() if form == "json" else plain)
-    logging.basicConfig(handlers=[handler], level=logging.WARNING)
-    for name in ("bargein", "bargein_server"):
-        logging.getLogger(name).setLevel(level.upper())

@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .addresses import BadRootPath as BadRootPath
 from .addresses import checked_root_path, is_loopback, url_host
@@ -20,6 +20,7 @@ from .app import SESSION_PATH, UnderPrefix, agent_name, create_app, request_stop
 from .cluster.machine import Machine
 from .cluster.worker import Worker
 from .endpoints.doors.table import DoorName, UnknownDoor
+from .endpoints.sites import Site
 from .guard.authentication import Authenticator, BadAuthenticator, BearerTokens, tokens_of_environment
 from .guard.origins import BadOrigin
 from .page_configuration import PageConfiguration
@@ -56,7 +57,7 @@ class Launcher:
     """One server in this process, from its listening socket to its end.
 
     Args:
-        agent: The agent to serve.
+        agent: The agent to serve, or a site that contains applications of `create_app`.
         host: The address to listen on.
         port: The port to listen on; 0 for a free one.
         settings: Limits, timeouts and switches.
@@ -84,7 +85,7 @@ class Launcher:
 
     def __init__(
         self,
-        agent: Agent,
+        agent: Agent | Site,
         host: str = "127.0.0.1",
         port: int = 8000,
         settings: Settings | None = None,
@@ -103,26 +104,28 @@ class Launcher:
         voice: VoiceParts | None = None,
         page: PageConfiguration | None = None,
     ) -> None:
-        if authenticator is None and not insecure and not is_loopback(host):
+        site = agent if isinstance(agent, Site) else None
+        protected = authenticator is not None or (site is not None and site.authenticates)
+        if not protected and not insecure and not is_loopback(host):
             raise NotProtected(host)
-        limits, name = settings or Settings(), agent_name(agent) if name is None else name
+        limits = settings or Settings()
         flush = export() if limits.traces else None
-        self._app = create_app(
-            agent, limits, authenticator=authenticator, origins=origins, store=store, doors=doors,
-            voice=voice, page=page,
-        )  # fmt: skip
-        self._name, self._announce, self._host = name, announce or print_address, host
+        if isinstance(agent, Site):
+            self._chats = agent.chats
+        else:
+            self._chats = (create_app(
+                agent, limits, authenticator=authenticator, origins=origins, store=store, doors=doors,
+                voice=voice, page=page,
+            ),)  # fmt: skip
+        self._app, self._announce, self._host = self._chats[0], announce or print_address, host
+        self._name = name or (agent_name(agent) if not isinstance(agent, Site) else "the application")
         prefix = checked_root_path(root_path)
-        self._path = prefix + SESSION_PATH
-        served = UnderPrefix(self._app, prefix) if prefix else self._app
+        self._path = prefix + (SESSION_PATH if site is None else "/")
+        served: Any = self._app if site is None else site.app
+        served = UnderPrefix(served, prefix) if prefix else served
         self._config = uvicorn_config(served, limits, host, port, uvicorn_level)
         self._server = Server(
-            self._config,
-            self._drain,
-            self._listening,
-            flush,
-            lambda urgent: request_stop(self._app, urgent=urgent),
-            MemoryWatch().check,
+            self._config, self._drain, self._listening, flush, self._request_stop, MemoryWatch().check
         )
         self._stalled_s = limits.stalled_s
         self._cleanup_s = limits.cleanup_grace_s + limits.cleanup_kill_s
@@ -230,8 +233,12 @@ class Launcher:
         if not self._server.started:
             raise NotStarted("the server did not start; the log has the cause")
 
+    def _request_stop(self, urgent: bool) -> None:
+        for chat in self._chats:
+            request_stop(chat, urgent=urgent)
+
     async def _drain(self) -> int:
-        stuck = await shut_down_sessions(self._app)
+        stuck = sum(await asyncio.gather(*map(shut_down_sessions, self._chats)))
         if self._life is not None:
             await self._life.end()
         return stuck

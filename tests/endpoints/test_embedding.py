@@ -20,6 +20,7 @@ BY_DAY = {
     ("starlette_site", "gunicorn"),
     ("litestar_site", "granian"),
     ("django_site", "hypercorn"),
+    ("fastapi_site", "bargein-server"),
 }
 
 PAIRS = [

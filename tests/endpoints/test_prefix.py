@@ -6,8 +6,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from bargein_server import create_app
+from bargein_server.addresses import BadRootPath
 from bargein_server.app import UnderPrefix
-from bargein_server.launcher import BadRootPath, Launcher
+from bargein_server.launcher import Launcher
 from live_server import echo
 
 

@@ -25,6 +25,7 @@ from waiting import WAIT_S
 FRAMEWORKS = ("fastapi_site", "starlette_site", "litestar_site", "django_site")
 
 COMMANDS = {
+    "bargein-server": "-m bargein_server {site}:site --port {port}",
     "uvicorn": "-m uvicorn {site}:site --port {port}",
     "gunicorn": "-m gunicorn {site}:site -k uvicorn_worker.UvicornWorker -b 127.0.0.1:{port}",
     "hypercorn": "-m hypercorn {site}:site --workers 0 --bind 127.0.0.1:{port}",

@@ -31,7 +31,7 @@ _RESTARTS_S = 2.0
 """Time after a start in which the event loop may set its wakeup descriptor again: granian runs uvloop once to
 start and again to serve, and each run sets it."""
 
-_CHECK_S = 0.02
+_CHECK_S = 0.001
 
 Handler = Callable[[int, FrameType | None], Any]
 
