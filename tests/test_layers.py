@@ -66,7 +66,16 @@ ALLOWED: dict[str, set[str]] = {
     "launcher": {"addresses", "app", "cluster", "serving"} | _under_app - {"agents"},
     "sessions_command": {"core", "stores"} | _under_core,
     "options": {"settings_reader", "telemetry"} | _under_core,
-    "cli": {"options", "launcher", "serving", "server", "examples", "sessions_command", "settings_reader"}
+    "cli": {
+        "addresses",
+        "options",
+        "launcher",
+        "serving",
+        "server",
+        "examples",
+        "sessions_command",
+        "settings_reader",
+    }
     | _under_app,
     "server": {"app", "page_configuration", "settings_reader", "launcher", "serving", "transport"}
     | _under_transport,

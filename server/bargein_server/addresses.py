@@ -9,6 +9,9 @@ from ipaddress import ip_address
 
 from .app import SESSION_PATH
 
+UNIX = "unix:"
+"""Start of an address that is a Unix socket; its path follows."""
+
 
 class BadRootPath(ValueError):
     """A root path is none; the message has the expected form."""
@@ -47,6 +50,8 @@ def checked_root_path(given: str) -> str:
 
 def is_loopback(host: str) -> bool:
     """Return whether only this machine reaches an address."""
+    if host.startswith(UNIX):
+        return True
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -58,3 +63,11 @@ def url_host(host: str) -> str:
     if host in ("127.0.0.1", "0.0.0.0", "::", "::1"):
         return "localhost"
     return f"[{host}]" if ":" in host else host
+
+
+def proxies_of(host: str) -> str | None:
+    """Return the proxies whose headers are believed; None for the choice of uvicorn.
+
+    Only a proxy on this machine connects to a Unix socket, and its clients have no other address.
+    """
+    return "*" if host.startswith(UNIX) and "FORWARDED_ALLOW_IPS" not in os.environ else None

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from . import __version__
+from .addresses import UNIX
 from .agent import Agent, NotAnAgent
 from .cluster.machine import PEER_HELP, BadPeer, machine_of
 from .cluster.worker import Worker, worker_of
@@ -58,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if options.workers > 1 and options.door:
             raise SettingsError("sessions of doors are in one process: leave --workers or --door out")
+        if options.workers > 1 and options.host.startswith(UNIX):
+            raise SettingsError("workers share a port, not a Unix socket: leave --workers or --uds out")
         if (options.workers > 1 or options.peer is not None) and worker is None:
             machine_of(options.peer, _store_url(options), os.environ)
             sys.exit(_supervise(options, given))
@@ -338,6 +341,13 @@ def _add_address(parser: argparse.ArgumentParser) -> None:
         type=_port,
         default=os.environ.get("BARGEIN_PORT", "8000"),
         help="port to listen on, 0 for a free one (BARGEIN_PORT; default: %(default)s)",
+    )
+    parser.add_argument(
+        "--uds",
+        dest="host",
+        type=UNIX.__add__,
+        metavar="PATH",
+        help="Unix socket to listen on in place of an address, for a proxy on this machine",
     )
     parser.add_argument(
         "--root-path",

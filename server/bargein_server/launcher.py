@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any, NoReturn
 
+from .addresses import UNIX, checked_root_path, is_loopback, proxies_of, url_host
 from .addresses import BadRootPath as BadRootPath
-from .addresses import checked_root_path, is_loopback, url_host
 from .addresses import print_address as print_address
 from .agent import Agent, NotAnAgent
 from .app import SESSION_PATH, UnderPrefix, agent_name, create_app, request_stop, shut_down_sessions
@@ -26,6 +26,7 @@ from .guard.origins import BadOrigin
 from .page_configuration import PageConfiguration
 from .serving.gc_tuning import MemoryWatch, tune_gc
 from .serving.server import Server, end_tasks, exits_contained, listening_socket, run_to_end, uvicorn_config
+from .serving.unix_socket import remove_socket, unix_socket
 from .serving.worker_life import WorkerLife
 from .settings import Settings
 from .stores.interface import Store
@@ -123,14 +124,14 @@ class Launcher:
         self._path = prefix + (SESSION_PATH if site is None else "/")
         served: Any = self._app if site is None else site.app
         served = UnderPrefix(served, prefix) if prefix else served
-        self._config = uvicorn_config(served, limits, host, port, uvicorn_level)
+        self._unix = host.removeprefix(UNIX) if host.startswith(UNIX) else None
+        self._config = uvicorn_config(served, limits, host, port, uvicorn_level, proxies_of(host))
         self._server = Server(
             self._config, self._drain, self._listening, flush, self._request_stop, MemoryWatch().check
         )
         self._stalled_s = limits.stalled_s
         self._cleanup_s = limits.cleanup_grace_s + limits.cleanup_kill_s
-        self._used = False
-        self._sockets: list[socket.socket] = []
+        self._used, self._sockets = False, list[socket.socket]()
         self._server.listens_while_draining = worker is None  # other workers take the clients
         self._life = WorkerLife(worker, self._app, self._server, machine) if worker is not None else None
 
@@ -145,14 +146,19 @@ class Launcher:
         try:
             self._sockets.append(self._listener())
         except OSError as error:
-            message = f"cannot listen on {self._host}:{self._config.port}: {error.strerror}"
+            where = self._host if self._unix is not None else f"{self._host}:{self._config.port}"
+            message = f"cannot listen on {where}: {error.strerror}"
             if error.errno == errno.EADDRINUSE:
-                message += "; is another server running there? Give port 0 for a free one, or another port"
+                message += "; is another server running there?"
+                if self._unix is None:
+                    message += " Give port 0 for a free one, or another port"
             raise type(error)(error.errno, message) from error
 
     def _listener(self) -> socket.socket:
         if self._life is not None:
             return self._life.listener(self._host, self._stalled_s)
+        if self._unix is not None:
+            return unix_socket(self._unix)
         return listening_socket(self._host, self._config.port, self._stalled_s)
 
     def run(self) -> None:
@@ -223,6 +229,7 @@ class Launcher:
         finally:
             for listener in self._sockets:  # uvicorn does not close them when it did not start
                 listener.close()
+            self._remove_socket()
 
     def _use(self) -> None:
         if self._used:
@@ -241,10 +248,17 @@ class Launcher:
         stuck = sum(await asyncio.gather(*map(shut_down_sessions, self._chats)))
         if self._life is not None:
             await self._life.end()
+        self._remove_socket()  # here, because uvicorn raises the signal again when it has stopped
         return stuck
 
+    def _remove_socket(self) -> None:
+        if self._unix is not None and self._sockets:
+            remove_socket(self._unix)
+
     def _listening(self, port: int) -> None:
-        if self._life is None or self._life.begin():
+        if self._unix is not None:
+            self._announce(self._name, self._host)
+        elif self._life is None or self._life.begin():
             self._announce(self._name, f"ws://{url_host(self._host)}:{port}{self._path}")
 
 
@@ -273,7 +287,7 @@ def run(
 
     Args:
         agent: The agent to serve.
-        host: The address to listen on.
+        host: The address to listen on; `unix:` and a path for a Unix socket.
         port: The port to listen on; 0 for a free one.
         settings: Limits, timeouts and switches; None for the defaults.
         authenticator: Authenticates clients: an async function of an `AccessRequest`, or an object such as

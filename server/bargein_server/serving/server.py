@@ -95,8 +95,18 @@ KILLING = 3
 """Number of the signal that kills the process."""
 
 
-def uvicorn_config(app: ASGIApp, settings: Settings, host: str, port: int, log_level: str) -> uvicorn.Config:
+def uvicorn_config(
+    app: ASGIApp, settings: Settings, host: str, port: int, log_level: str, proxies: str | None = None
+) -> uvicorn.Config:
     """Return the configuration of uvicorn that is benchmarked.
+
+    Args:
+        app: The application.
+        settings: The limits.
+        host: The address.
+        port: The port.
+        log_level: The level of uvicorn's log.
+        proxies: Addresses of proxies whose headers are believed; None for `FORWARDED_ALLOW_IPS`.
 
     Compression is off. For the frame of a token it takes three times the CPU time and the memory and saves
     no bytes, and frames that go directly to the transport cannot be compressed.
@@ -133,13 +143,14 @@ def uvicorn_config(app: ASGIApp, settings: Settings, host: str, port: int, log_l
         log_config=None,  # uvicorn logs through the handlers of the process
         access_log=False,
         server_header=False,
+        forwarded_allow_ips=proxies,
     )
     logging.getLogger("uvicorn.error").addFilter(invalid_requests)
-    proxies = config.forwarded_allow_ips
+    believed = config.forwarded_allow_ips
     http.sockets = websocket.sockets = Sockets(
         settings.max_connections,
         settings.max_connections_per_address,
-        proxies.split(",") if isinstance(proxies, str) else proxies,
+        believed.split(",") if isinstance(believed, str) else believed,
     )
     return config
 
@@ -192,7 +203,8 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             listening = sockets or [sock for server in self.servers for sock in server.sockets]
-            self._announce(listening[0].getsockname()[1])
+            name = listening[0].getsockname()
+            self._announce(0 if isinstance(name, str) else name[1])
 
     async def on_tick(self, counter: int) -> bool:
         """Return whether the server must stop."""
