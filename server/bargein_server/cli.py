@@ -22,6 +22,7 @@ from .guard.origins import BadOrigin
 from .launcher import BadRootPath, Launcher, NotProtected, NotStarted, print_address
 from .options import add_settings, configure_logging, given_settings
 from .page_configuration import BadPage, add_page_option, page_of
+from .serving.reloading import serve_reloading
 from .serving.supervisor import NotSupported, supervise
 from .serving.worker_life import worker_store
 from .sessions_command import main as sessions_main
@@ -57,6 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(given)
     worker = worker_of(os.environ)
     try:
+        if options.reload:
+            if options.workers > 1:
+                raise SettingsError("--reload is for development: leave --workers or --reload out")
+            return serve_reloading(_serve_again, [each for each in given if each != "--reload"])
         if options.workers > 1 and options.door:
             raise SettingsError("sessions of doors are in one process: leave --workers or --door out")
         if options.workers > 1 and options.host.startswith(UNIX):
@@ -79,6 +84,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         launcher.run()
     except NotStarted:
         sys.exit(3)
+
+
+def _serve_again(arguments: Sequence[str], sockets: object) -> None:
+    """Serve in a process of `serve_reloading`."""
+    main(arguments)
 
 
 def _not_listening(error: OSError) -> NoReturn:
@@ -277,6 +287,9 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get("BARGEIN_WORKERS", "1"),
         metavar="N",
         help="number of processes that share the port, each on one core (BARGEIN_WORKERS; default: 1)",
+    )
+    parser.add_argument(
+        "--reload", action="store_true", help="start again when a Python file below this folder changes"
     )
     parser.add_argument("--peer", metavar="HOST:PORT", help=PEER_HELP)
     parser.add_argument("--version", action="version", version=f"bargein-server {__version__}")

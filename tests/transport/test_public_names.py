@@ -24,6 +24,7 @@ IMPORTED = {
     "uvicorn.config": {"Config"},
     "uvicorn.protocols.http.h11_impl": {"H11Protocol"},
     "uvicorn.server": {"ServerState"},
+    "uvicorn.supervisors": {"ChangeReload"},
     "websockets.datastructures": {"Headers"},
     "websockets.extensions.permessage_deflate": {"ServerPerMessageDeflateFactory"},
     "websockets.frames": {"Close", "CloseCode", "Frame", "Opcode"},
