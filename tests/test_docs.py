@@ -118,7 +118,7 @@ async def test_snippets_run(
             vars(module).update(scope)
             monkeypatch.setitem(sys.modules, name, module)
     for command in commands(page):
-        for target in re.findall(r"bargein-server(?!.* --model).* (\w[\w.]*):(\w+)", command):
+        for target in re.findall(r"bargein-server(?!.* --model).* ([a-zA-Z_][\w.]*):([a-zA-Z_]\w*)", command):
             assert is_agent(getattr(import_module(target[0]), target[1])), command
     for value in scope.values():
         if isinstance(value, AsyncOpenAI):  # made at module level: its connections belong to this loop

@@ -26,7 +26,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the script of the page."""
     file = tmp_path_factory.mktemp("page") / "app.js"
     subprocess.run(
-        ["node", "node_modules/esbuild/bin/esbuild", "use_chat.jsx", "--bundle", "--jsx=automatic",
+        ["node_modules/.bin/esbuild", "use_chat.jsx", "--bundle", "--jsx=automatic",
          "--log-level=error", f"--outfile={file}"],
         cwd=FOLDER, check=True,
     )  # fmt: skip

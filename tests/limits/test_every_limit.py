@@ -17,6 +17,12 @@ ELSEWHERE = {
     "max_overlapping_cleanups": "contract/test_cleanup_order.py::test_how_many_cleanups_overlap_is_a_setting",
     "keep_s": "endpoints/test_kept_conversations.py::test_sessions_are_kept_for_keep_s",
     "store_wait_s": "endpoints/test_kept_conversations.py::test_nobody_waits_for_a_store_that_is_late",
+    "lease_s": "endpoints/test_shared_store.py::test_a_session_of_a_dead_node_is_claimed",
+    "authenticator_s": "endpoints/test_users.py::test_an_authenticator_that_fails_lets_clients_try_again",
+    "max_listeners": "voice/test_server.py::test_a_full_server_takes_no_more_ears",
+    "max_recognitions": "hosting/test_hearing.py::test_few_recognitions_run_and_some_wait",
+    "recognition_s": "voice/test_server.py::test_without_words_the_held_turn_goes_on",
+    "speak_ahead_s": "voice/test_speaking.py::test_sound_is_sent_a_little_ahead_of_the_player",
     "store_flush_s": "endpoints/test_kept_conversations.py::test_output_is_written_after_store_flush_s",
 }
 CHOICES = {"on_busy", "cleanup", "stream_closed", "close_model_calls", "metrics", "traces"}
