@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 
 import pytest
@@ -61,17 +62,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.foreign)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> None:
-    """Freeze all that is alive before the first test of a file.
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Freeze all that is alive before the first test of a file, and leave logging as it was.
 
     Each run of the garbage collector would otherwise visit all that was imported and collected, and all
     that earlier files left behind; tests that collect after every step took ten times as long.
+
+    Commands configure logging for their process, and so do frameworks. Tests that count records would
+    depend on which tests ran before.
     """
     if _frozen_for.get("file") != item.path:
         _frozen_for["file"] = item.path
         gc.collect()
         gc.freeze()
+    loggers = [logging.getLogger(name) for name in ("", "bargein", "bargein_server")]
+    before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
+    try:
+        return (yield)
+    finally:
+        for logger, level, handlers in before:
+            logger.setLevel(level)
+            logger.handlers[:] = handlers
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -67,7 +67,7 @@ def test_what_is_missing_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert _run("--store", url, "list") == 1
     assert "there is no store" in capsys.readouterr().err
     assert not (tmp_path / "none.db").exists()
-    assert _run("--store", "redis://x", "list") == 1
+    assert _run("--store", "mysql://x", "list") == 1
     assert "sqlite:///file.db" in capsys.readouterr().err
     assert _run("list") == 1  # the tests' environment says none
     assert "--store" in capsys.readouterr().err

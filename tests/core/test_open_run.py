@@ -34,6 +34,7 @@ from bargein_protocol import (
     Usage,
 )
 from bargein_protocol.errors import BAD_EVENT
+from bargein_server.core.change_log import ChangeLog
 from bargein_server.core.output_pump import OutputPump
 from bargein_server.core.session import Session
 from bargein_server.core.side_channel import SideChannel
@@ -159,6 +160,11 @@ HARMLESS: dict[str, tuple[str, Use]] = {
     "Session.seed": ("messages before the session", lambda s: s.session.seed),
     "Session.values": ("the author's values are no output", lambda s: s.session.values),
     "Session.persistence": ("records are made on request", lambda s: s.session.persistence),
+    "Session.records": (
+        "records are made on request",
+        lambda s: s.session.records(ChangeLog(lambda binds: None)),
+    ),
+    "SideChannel.inputs": ("texts of the client", lambda s: s.session.side_channel.inputs()),
     "SideChannel.is_over": (
         "a run neither begins nor ends a turn",
         lambda s: s.session.side_channel.is_over(InputId("asked")),

@@ -180,7 +180,7 @@ async def test_a_session_that_another_server_has_taken_leaves_this_one(
         store.go_on.set()
         await client.send(opening)
         await client.until("session.opened")
-        store.data[SessionId(opening["resume"]["session_id"])].fence = "another"
+        store.data[SessionId(opening["resume"]["session_id"])].fence = "9.another"  # higher: it came later
         await client.send({"type": "input.text", "id": "i2", "text": "more"})
         assert (await client.closed())[0] == 1012
     assert [record.getMessage() for record in caplog.records if "taken over" in record.getMessage()] == [

@@ -203,7 +203,7 @@ TWO_CALLS = [
 SHIPPED = [
     Scene("demo", as_it_is(demo), "what?"),
     Scene("demo, legal", as_it_is(demo), "legal", protects=True),
-    Scene("demo, fail", as_it_is(demo), "fail"),
+    Scene("demo, fail", as_it_is(demo), "fail", never_suspends=True),
     Scene("demo, team", as_it_is(demo), "team"),
     Scene("trip", as_it_is(trip_planner), "Plan a trip to Oslo"),
     Scene("openai", played(_openai, [WORDS])),
