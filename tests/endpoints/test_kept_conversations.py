@@ -7,6 +7,7 @@ import json
 import logging
 import threading
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -313,6 +314,38 @@ async def test_the_server_goes_on_in_memory_and_writes_everything_later(
         faulty.error = None
         await until(lambda: len(faulty.data[opened["session_id"]].turns) == 2, "the turns in the store")
         assert (await _health(server))[1]["store"] == "up"
+
+
+async def test_a_store_that_opens_and_fails_with_each_write_is_named_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried less and less often, and works again when it has answered a write."""
+    monkeypatch.setattr("bargein_server.hosting.store_health.RETRY_S", 0.01)
+    calls: list[float] = []
+    broken = True
+
+    def before(call: str) -> None:
+        if call == "write" and broken:
+            calls.append(asyncio.get_running_loop().time())
+            raise ValueError("a fault of the store")
+
+    data: Data = {}
+    async with serving(echo, store=MemoryStore(data, before)) as server, server.connect() as client:
+        with caplog.at_level(logging.INFO, "bargein.store"):
+            opened = await _open(client)
+            await ask(client, "one")
+            await client.until("turn.ended")
+            await until(lambda: len(calls) > 4, "a few attempts")
+            broken = False
+            await until(lambda: opened["session_id"] in data, "the session in the store")
+            await until(lambda: "the store works again" in caplog.messages, "the line in the log")
+        assert caplog.messages == [
+            "the store failed",
+            "conversations are kept in memory only: it raised ValueError",
+            "the store works again",
+        ]
+        waits = [later - earlier for earlier, later in pairwise(calls)]
+        assert all(wait >= 0.009 * 2**number for number, wait in enumerate(waits))
 
 
 async def test_a_file_that_cannot_be_opened_stops_nobody(tmp_path: Path) -> None:

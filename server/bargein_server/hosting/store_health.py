@@ -48,7 +48,7 @@ class StoreHealth:
 
     Attributes:
         state: State of the store.
-        error: Its last error; None while it works.
+        error: Its last error; None once a write was answered after it.
         failures: Number of its errors.
     """
 
@@ -113,24 +113,27 @@ class StoreHealth:
     def answered(self) -> None:
         """Record that a write was answered."""
         self.unwatch()
+        if self.error is not None:
+            self.error = None
+            log.info("the store works again")
         if self.state is StoreState.LATE:
             self.state, self._ignored_since = StoreState.UP, None
             log.info("the store is fast again")
 
     def opened(self) -> None:
-        """Record that the store is open."""
+        """Record that the store is open; its last error stands until it has answered a write."""
         self.unwatch()
-        if self.error is not None:
-            log.info("the store works again")
-        self.state, self.error, self._ignored_since = StoreState.UP, None, None
+        self.state, self._ignored_since = StoreState.UP, None
 
     def failed(self, error: Exception) -> None:
         """Record an error; each kind is logged once until the store works again."""
         self.unwatch()
+        cause = None
         if not isinstance(error, StoreError):
-            log.error("the store failed", exc_info=error)
-            error = StoreError("unavailable", f"it raised {type(error).__name__}")
+            cause, error = error, StoreError("unavailable", f"it raised {type(error).__name__}")
         if self.error is None or self.error.kind != error.kind:
+            if cause is not None:
+                log.error("the store failed", exc_info=cause)
             log.error("conversations are kept in memory only: %s", error)
         self.failures += 1
         self.error = error
@@ -189,7 +192,7 @@ class StoreLife:
         first_s, most_s = (
             (RETRY_S, MAX_RETRY_S) if membership is None else (SHARED_RETRY_S, MAX_SHARED_RETRY_S)
         )
-        delay_s = first_s
+        loop, delay_s = asyncio.get_running_loop(), first_s
         while True:
             try:
                 await keeper.store.open()
@@ -198,10 +201,12 @@ class StoreLife:
             except Exception as error:
                 keeper.fail(error)
             else:
-                delay_s = first_s
                 self.broken.clear()
                 keeper.works_now()
+                since = loop.time()
                 await asyncio.gather(self._sweep(), self._beat())
+                if loop.time() - since > most_s:  # not one that opens and fails with each write
+                    delay_s = first_s
             keeper.opened.set()
             await asyncio.sleep(delay_s)
             delay_s = min(2 * delay_s, most_s)
