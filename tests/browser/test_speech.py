@@ -154,5 +154,5 @@ async def test_an_ear_that_is_refused_says_so(browser: Browser) -> None:
     async with serving(chatter) as server, listener(browser, server.port) as chat:
         await chat.page.click("#toggle-listening")
         await chat.page.evaluate("ear.onerror({ error: 'not-allowed' })")
-        await chat.page.locator("#banner", has_text="does not let this page listen").wait_for()
+        await chat.page.locator("#banner", has_text="does not let this page use the microphone").wait_for()
         assert await chat.page.get_attribute("#toggle-listening", "aria-pressed") == "false"

@@ -23,7 +23,7 @@ import bargein_protocol as bp
 from bargein_client import ConnectError, EventsDropped, EventsLost, SessionRestarted, TurnSnapshot, connect
 from bargein_client.session import ClientSession
 from bargein_client.turn import ClientTurn
-from bargein_server import Output, Settings, Turn, create_app
+from bargein_server import Output, Settings, Turn, create_app, lifespan
 from bargein_server.hosting.registry import SessionRegistry
 from bargein_server.serving.server import uvicorn_config
 from client_script import Surroundings, patiently
@@ -144,7 +144,7 @@ class Bench:
     def __init__(self, loop: MemoryLoop) -> None:
         self.loop = loop
         settings = Settings(no_output_s=1000)  # in silence, time passes
-        app = create_app(agent, settings)
+        self.app = app = create_app(agent, settings)
         self.sessions = app.state.sessions = SessionRegistry(agent, settings)
         config = uvicorn_config(app, settings, "127.0.0.1", 8000, "critical")
         config.load()
@@ -202,10 +202,11 @@ async def cut_everywhere(direction: Direction, how: How, first: int = 0, last: i
     loop = asyncio.get_running_loop()
     assert isinstance(loop, MemoryLoop)
     bench = Bench(loop)
-    whole, carried = await uncut(bench)
-    for after in range(first, carried[direction] if last is None else last):
-        broken = await bench.run(Cut(direction, after, how))
-        assert broken == whole, f"cut after byte {after} of {direction}"
+    async with lifespan(bench.app):
+        whole, carried = await uncut(bench)
+        for after in range(first, carried[direction] if last is None else last):
+            broken = await bench.run(Cut(direction, after, how))
+            assert broken == whole, f"cut after byte {after} of {direction}"
     await bench.quiet()
     return carried[direction]
 
@@ -234,17 +235,18 @@ async def cut_twice(step: int) -> int:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, MemoryLoop)
     bench = Bench(loop)
-    whole, carried = await uncut(bench)
-    places: list[tuple[Direction, int]] = [
-        (direction, after) for direction, size in carried.items() for after in range(0, size, step)
-    ]
-    ways: tuple[How, ...] = ("fin", "rst", "silence")
-    runs = 0
-    for first in places:
-        for second in places:
-            one, other = Cut(*first, ways[runs % 3]), Cut(*second, ways[runs // 3 % 3])
-            assert await bench.run(one, other) == whole, f"{one}, then {other}"
-            runs += 1
+    async with lifespan(bench.app):
+        whole, carried = await uncut(bench)
+        places: list[tuple[Direction, int]] = [
+            (direction, after) for direction, size in carried.items() for after in range(0, size, step)
+        ]
+        ways: tuple[How, ...] = ("fin", "rst", "silence")
+        runs = 0
+        for first in places:
+            for second in places:
+                one, other = Cut(*first, ways[runs % 3]), Cut(*second, ways[runs // 3 % 3])
+                assert await bench.run(one, other) == whole, f"{one}, then {other}"
+                runs += 1
     await bench.quiet()
     return runs
 
