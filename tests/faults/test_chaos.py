@@ -24,6 +24,6 @@ async def test_users_lose_nothing_while_everything_is_killed() -> None:
 @pytest.mark.timeout(300)
 async def test_users_survive_each_fault_again_and_again(kind: str) -> None:
     """The same with one kind of fault."""
-    report, _ = await run(seed=kind, seconds=60, nodes=3, users=20, pause_s=1.0, kinds=[kind], quiet=True)
+    report, _ = await run(seed=kind, seconds=12, nodes=2, users=6, pause_s=1.0, kinds=[kind], quiet=True)
     assert not report.wrong, report.wrong
     assert not report.lost
