@@ -11,7 +11,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from bargein_server import BearerTokens, Output, Turn
+from bargein_server import AccessRequest, BearerTokens, Output, Turn
 from bargein_server.agents.chat_completions import OpenAIAgent
 from bargein_server.agents.tools import tool
 from door_agent import play
@@ -19,6 +19,7 @@ from live_server import serving
 from model_server import Upstream
 from realtime_client import Talk, realtime, talking, text_of
 from scripted_model import Model, call, say
+from sse_client import http
 from waiting import until
 
 SLOW = {"type": "audio/pcm", "rate": 16000}
@@ -401,3 +402,24 @@ async def test_binary_frames_are_refused() -> None:
             await client.send(b"{}")
             with pytest.raises(Exception, match="4"):
                 await client.recv()
+
+
+async def test_an_async_authenticator() -> None:
+    """It is asked with the key; a wrong one is refused, and no connection stays counted."""
+
+    async def check(request: AccessRequest) -> str | None:
+        return "ann" if request.credential == "secret" else None
+
+    async with serving(play, doors=["realtime"], authenticator=check) as server:
+        async with talking(server, "secret") as talk:
+            assert text_of(await talk.ask("hello")) == "You said hello."
+        with pytest.raises(InvalidStatus):
+            async with talking(server, "wrong"):
+                pass
+
+
+async def test_the_body_of_a_key_is_bounded() -> None:
+    """A stranger cannot fill the memory."""
+    async with serving(play, doors=["realtime"]) as server, http(server) as client:
+        body = {"session": {"type": "realtime", "instructions": "x" * 20_000}}
+        assert (await client.post("/v1/realtime/client_secrets", body)).status_code == 413

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from msgspec import Struct, ValidationError, json
+from msgspec import DecodeError, Struct, json
+from msgspec.structs import replace
 from starlette.datastructures import Headers
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
@@ -22,7 +22,9 @@ from ....hosting.registry import SessionRegistry
 from ....transport.peer_limits import CAN_CAP
 from ....transport.websocket_protocol import EXTENSION, BargeinProtocol
 from ....transport.wires import AsgiWire, TransportWire
-from ...call import HEADERS, address_of, local_of, refusal_headers
+from ...access import access_request
+from ...call import HEADERS, Call, address_of, local_of, refusal_headers
+from ...endpoint import HttpEndpoint
 from ...websocket import deny
 from ..completion import error_body
 from ..conversation import MAX_OWN_ID_CHARS
@@ -32,6 +34,9 @@ REALTIME_PATH, SECRETS_PATH = "/v1/realtime", "/v1/realtime/client_secrets"
 SUBPROTOCOL = "realtime"
 KEY_ITEM = "openai-insecure-api-key."
 EPHEMERAL = "ek_"
+
+MAX_PATCH_BYTES = 16 * 1024
+"""Size of a configuration that comes with a key."""
 
 MAX_PATCHES = 1000
 """Keys with a configuration of their own that are remembered; the oldest lose it."""
@@ -76,19 +81,18 @@ class RealtimeDoor:
         self._agent = agent
         self._patches: dict[str, dict[str, Any]] = {}
 
-    async def issue(self, request: Request) -> Response:
-        """Answer with a key for a browser, or 401."""
-        admission = self._admission
+    async def issue(self, call: Call) -> Response:
+        """Answer with a key for a browser.
+
+        Raises:
+            Refused: The client is unknown, or the body is not valid.
+        """
+        call.check_known()
+        admission, principal = self._admission, call.caller.principal
         try:
-            principal = admission.bearer(request.headers, address_of(request.client))
-            if principal is None and admission.has_authenticator:
-                raise Refused(401, "a bearer token is needed")
-            body = await request.body()
-            asked = json.decode(body, type=SecretRequest) if body else SecretRequest()
-        except Refused as refused:
-            return _error(refused, admission)
-        except ValidationError:
-            return _error(Refused(400, "expected a JSON object with session"), admission)
+            asked = json.decode(await call.body(MAX_PATCH_BYTES), type=SecretRequest)
+        except DecodeError:
+            raise Refused(400, "expected a JSON object with session") from None
         value = EPHEMERAL + (
             admission.tickets.issue(principal, asyncio.get_running_loop().time())
             if principal is not None
@@ -108,20 +112,28 @@ class RealtimeDoor:
         address, sessions = address_of(websocket.client), self._sessions()
         offered: list[str] = websocket.scope.get("subprotocols", [])
         key = _key(websocket.headers, offered)
-        entered = False
         try:
             caller = self._enter(websocket, address)
-            entered = True
-            if not caller.authenticate(key.removeprefix(EPHEMERAL) if key is not None else None):
-                raise Refused(401, "the key is missing, wrong, used or too old")
-            host = await self._host(websocket, caller, sessions)
         except Refused as refused:
-            if entered:
-                self._admission.leave(address)
             await deny(websocket, _error(refused, self._admission))
             return
-        patch = self._patches.pop(key, None) if key is not None else None
-        await self._run(websocket, sessions, caller, host, patch)
+        admitted = False
+        try:
+            request = access_request(websocket)
+            headers = {name: value for name, value in request.headers.items() if name != "authorization"}
+            await self._admission.identify(caller, replace(request, headers=headers))
+            if not await caller.identify(key.removeprefix(EPHEMERAL) if key is not None else None):
+                raise Refused(401, "the key is missing, wrong, used or too old")
+            host = await self._host(websocket, caller, sessions)
+            admitted = True
+        except Refused as refused:
+            await deny(websocket, _error(refused, self._admission))
+        finally:
+            if not admitted:  # also when the client leaves meanwhile
+                self._admission.leave(address)
+        if admitted:
+            patch = self._patches.pop(key, None) if key is not None else None
+            await self._run(websocket, sessions, caller, host, patch)
 
     def _enter(self, websocket: WebSocket, address: str) -> Caller:
         """Admit a connection; its key is checked afterwards, because it may be one for a browser."""
@@ -183,7 +195,7 @@ def routes(sessions: Callable[[], SessionRegistry], admission: Admission, agent:
     """Yield the routes of the door."""
     door = RealtimeDoor(sessions, admission, agent)
     yield WebSocketRoute(REALTIME_PATH, door.serve)
-    yield Route(SECRETS_PATH, door.issue, methods=["POST"])
+    yield Route(SECRETS_PATH, HttpEndpoint(sessions, admission, door.issue, _error), methods=["POST"])
 
 
 def _key(headers: Headers, offered: list[str]) -> str | None:
