@@ -243,4 +243,4 @@ async def test_memory_of_an_agents_cycles_is_bounded(tmp_path: Path) -> None:
         for number in range(500):
             await client.send({"type": "input.text", "id": f"i{number}", "text": "x"})
             await client.until("turn.ended")
-        assert resident_bytes(str(process.process.pid)) - before < 4 * GROWTH_BYTES
+        assert resident_bytes(str(process.process.pid)) - before < 250 * MIB  # it looks 10 times a second
