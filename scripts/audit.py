@@ -1,4 +1,4 @@
-"""Report known vulnerabilities of the pinned dependencies, of Python and of JavaScript.
+"""Report known vulnerabilities of pinned Python and npm packages.
 
     .venv/bin/python scripts/audit.py
 
@@ -89,7 +89,7 @@ def audit_web(folder: Path) -> list[str]:
 
 
 def _json_of(command: list[str], folder: Path) -> dict[str, Any]:
-    """Return the report of a tool, which exits with 1 for findings and for errors."""
+    """Return a tool's report; it exits with 1 for findings and errors alike."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     try:
         done = subprocess.run(

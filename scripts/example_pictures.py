@@ -44,7 +44,7 @@ def chunk(delta: dict[str, Any], finish: str | None = None) -> str:
 
 
 async def completion(reply: str | tuple[str, dict[str, Any]], call_id: str) -> AsyncIterator[str]:
-    """Yield a reply word by word: a text, or the name and the arguments of a tool call."""
+    """Yield a reply by words: a text, or a tool call's name and arguments."""
     if isinstance(reply, str):
         for word in reply.split(" "):
             yield chunk({"content": f"{word} "})
@@ -58,7 +58,7 @@ async def completion(reply: str | tuple[str, dict[str, Any]], call_id: str) -> A
 
 
 async def complete(request: Request) -> StreamingResponse:
-    """Answer a request for a completion with the reply of the example's script."""
+    """Answer a completion request with the reply of the example's script."""
     messages = (await request.json())["messages"]
     reply = REPLIES[request.path_params["example"]](messages)
     return StreamingResponse(completion(reply, f"call_{len(messages)}"), media_type="text/event-stream")

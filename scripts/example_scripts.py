@@ -1,4 +1,4 @@
-"""Replies of the scripted model of `example_pictures.py`: a function of the messages for each example."""
+"""Replies of the scripted model of `example_pictures.py`, by example."""
 
 from __future__ import annotations
 

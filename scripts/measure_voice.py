@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measure voice: barge-in, answers, coughs, noise, heard text, and listening sessions of a core.
+"""Measure voice: barge-in, answers, coughs, noise, heard text, load.
 
     .venv/bin/python scripts/measure_voice.py                  all of it, about 8 minutes
     .venv/bin/python scripts/measure_voice.py barge-in noise   some of it
@@ -79,7 +79,7 @@ def show(title: str, figures: Figures) -> None:
 
 
 async def conversations(parts: set[str], voice: str) -> None:
-    """Measure what needs a server."""
+    """Measure the rows that need a server."""
     clips = spoken()
     plain = parts & {"barge-in", "mulaw", "answers", "backchannels"}
     if plain:

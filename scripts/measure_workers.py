@@ -1,4 +1,4 @@
-"""Compare a server of two workers with one of a single worker, under more load than one core carries.
+"""Compare two workers with one, under more load than a core carries.
 
     .venv/bin/python scripts/measure_workers.py --rounds 5 --seconds 6
 
@@ -74,7 +74,7 @@ def frame(text: str) -> bytes:
 
 
 def generate(load: Load) -> Found:
-    """Open sessions, ask for an endless turn in each, and count the tokens of a time."""
+    """Ask for an endless turn in each session, and count tokens for a time."""
     asked = json.dumps({"type": "input.text", "id": "i", "text": f"1000000 tokens at {load.rate}/s"})
     found = selectors.DefaultSelector()
     for _ in range(load.sessions):

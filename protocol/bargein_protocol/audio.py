@@ -1,4 +1,4 @@
-"""Formats of audio, and the detection of turns in speech, as a session negotiates them."""
+"""Formats of audio and detection of turns, as a session negotiates them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class AudioFormat(Struct, frozen=True, kw_only=True):
         return ENCODINGS.get(self.encoding, 0)
 
     def bytes_of(self, ms: int) -> int:
-        """Return the size of a sound of `ms` milliseconds, in bytes of whole samples."""
+        """Return the bytes of `ms` milliseconds of sound, in whole samples."""
         return self.rate * ms // 1000 * self.sample_bytes
 
 
@@ -62,7 +62,7 @@ class TurnDetection(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class SessionAudio(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Audio of a session, as the client asks for it and as the server grants it.
+    """Audio of a session: the client's wishes, and the server's grant.
 
     Args:
         input: Format of `input.audio`; None when the client sends none, or the server takes none.

@@ -59,7 +59,7 @@ class InputText(Event, frozen=True, kw_only=True, tag="input.text"):
 
 
 class InputAudio(Event, frozen=True, kw_only=True, tag="input.audio"):
-    """A piece of speech, at most a second, in the format of `session.opened.audio.input`."""
+    """A piece of speech of at most a second, in the granted input format."""
 
     audio: Audio
 

@@ -180,7 +180,7 @@ class _StructCodec:
         return None
 
     def _unknown(self, header: _Header) -> UnknownEvent | None:
-        """Return an event of unknown type, None when its number or its type is invalid."""
+        """Return an event of unknown type; None when number or type is invalid."""
         if header.type.startswith(_OF_CLIENTS):
             return None
         try:

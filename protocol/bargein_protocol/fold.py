@@ -86,7 +86,7 @@ class LaneFold(Struct, gc=False, eq=False):
         return dict(self._called_in)
 
     def restore_steps(self, called_in: dict[CallId, int]) -> None:
-        """Set what `steps_of_calls` returned."""
+        """Set the answer of `steps_of_calls`."""
         self._called_in = dict(called_in)
 
     def folded(self) -> LaneState:

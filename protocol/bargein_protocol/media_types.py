@@ -15,7 +15,7 @@ _TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/(?:\*|[a-z0-9][a-z0-9!#$&^_.+-]*
 
 
 class BadMediaType(ValueError):
-    """`takes_attachments` of an agent is no list of media types; the message has the expected form."""
+    """`takes_attachments` is no list of media types; the message has the form."""
 
 
 def media_types(declared: object) -> tuple[str, ...]:
@@ -43,7 +43,7 @@ def media_types(declared: object) -> tuple[str, ...]:
 
 
 def are_taken(attachments: Iterable[Attachment], taken: Sequence[str]) -> bool:
-    """Return whether all attachments have one of these media types, of which `*` ends are open."""
+    """Return whether all attachments have one of these types (`*` is open)."""
     return all(
         _TYPE.fullmatch(one.media_type) is not None
         and "*" not in one.media_type

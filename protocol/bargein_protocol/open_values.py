@@ -1,4 +1,4 @@
-"""Values for the application, which the protocol does not describe: their depth, number and types."""
+"""Values for the application, not described: depth, number and types."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events from the server about the user's speech. They are numbered and belong to no turn."""
+"""Numbered events from the server about the user's speech, of no turn."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Parts of `measure_voice.py`: clips, a microphone, a loudspeaker, and the measurements."""
+"""Parts of `measure_voice.py`: clips, devices, and the measurements."""

@@ -1,4 +1,4 @@
-"""Agent of the measurements: a long answer to "talk", a short one to everything else."""
+"""Agent of the measurements: long for "talk", short for all else."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STORY = (
 
 
 async def talker(turn: Turn) -> AsyncIterator[str]:
-    """Tell a story, or answer in two words."""
+    """Give a long story, or a short answer."""
     if turn.text == "talk":
         for word in (STORY * 2).split():
             yield f"{word} "

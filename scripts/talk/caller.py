@@ -1,4 +1,4 @@
-"""A caller: a microphone in real time, and a loudspeaker that plays to the sample and reports."""
+"""A caller: a microphone in real time, and a loudspeaker that reports."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Loudspeaker:
 
     @property
     def played_ms(self) -> float:
-        """What was played of the turn."""
+        """Played part of the turn."""
         now = self._clock()
         if not self.held:
             self._played_ms = min(self.given_ms, self._played_ms + 1000 * (now - self._at))
@@ -122,7 +122,7 @@ class Caller:
             group.create_task(self._report())
 
     async def say(self, sound: Samples) -> float:
-        """Say something into the microphone; return the time of its first sample."""
+        """Play a clip into the microphone; return the time of its first sample."""
         began: asyncio.Future[float] = self._loop.create_future()
         self._said.append((sound, began))
         return await began
@@ -132,7 +132,7 @@ class Caller:
         await self._put({"type": "input.text", "id": f"i{self._loop.time()}", "text": text})
 
     async def event(self, kind: str, after: float, within_s: float, **fields: Any) -> float | None:
-        """Return the time of the first event of a kind after a time; None if there is none."""
+        """Return the time of the next event of a kind; None without one."""
 
         def found() -> float | None:
             for at, event in self.events:

@@ -1,4 +1,4 @@
-"""Sound for measurements: recorded speech, synthetic coughs and noises, at 16 kHz."""
+"""Sound for measurements: recorded speech, coughs and noises, at 16 kHz."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Clip(Struct):
 
     @property
     def onset_s(self) -> float:
-        """Time of the first block of 5 ms that is at most 20 dB below the loudest one."""
+        """Time of the first 5 ms within 20 dB of the loudest ones."""
         return float(self._loud()[0]) * _BLOCK / RATE
 
     @property
@@ -64,7 +64,7 @@ def read_wav(path: Path) -> Samples:
 
 
 def recorded() -> list[Clip]:
-    """Return recorded speech: cards that are read out, and sentences of a book."""
+    """Return recorded speech: cards read out, and sentences of a book."""
     clips = []
     for folder, transcripts in (("cards", "cards.transcription"), ("librivox", "transcription")):
         for line in (RECORDED / folder / transcripts).read_text("utf-8").splitlines():
@@ -92,7 +92,7 @@ def spoken() -> list[Clip]:
 
 
 def synthesised(text: str, *, voice: str = "en-us") -> Samples:
-    """Return what espeak-ng says; phonemes stand in double square brackets."""
+    """Return espeak-ng's sound; phonemes stand in double square brackets."""
     program = shutil.which("espeak-ng")
     assert program is not None, "espeak-ng is not installed: apt-get install espeak-ng"
     with tempfile.NamedTemporaryFile(suffix=".wav") as file:
@@ -124,7 +124,7 @@ def cough(rng: np.random.Generator) -> Samples:
 
 
 def noises(seconds: float) -> Iterator[tuple[str, Samples]]:
-    """Yield noises at -30 dBFS: white, pink and brown noise, clicks, and music where there is some."""
+    """Yield noises at -30 dBFS: white, pink, brown, clicks, and any music."""
     rng = np.random.default_rng(7)
     count = int(seconds * RATE)
     white = rng.normal(0, 1, count)

@@ -30,7 +30,7 @@ def _add(figures: Figures, name: str, ms: float | None) -> None:
 
 
 async def _talking(caller: Caller) -> tuple[float, str]:
-    """Let the agent talk; return the time, and the turn, once it has been heard for a while."""
+    """Let the agent talk for a while; return the time, and the turn."""
     loop = asyncio.get_running_loop()
     at = loop.time()
     await caller.ask("talk")
@@ -40,14 +40,14 @@ async def _talking(caller: Caller) -> tuple[float, str]:
 
 
 async def _quiet(caller: Caller, after: float) -> None:
-    """Wait until the answer to what was said has ended, and say nothing for a second."""
+    """Wait for the end of the answer, and then a second."""
     ended = await caller.event("turn.ended", after, 15, status="completed")
     assert ended is not None, "no answer"
     await asyncio.sleep(0.8)
 
 
 async def barge_in(caller: Caller, clip: Clip, figures: Figures) -> None:
-    """Speak while the agent speaks."""
+    """Talk while the agent talks."""
     _, turn_id = await _talking(caller)
     speaker = caller.loudspeaker
     began = await caller.say(clip.sound)
@@ -65,7 +65,7 @@ async def barge_in(caller: Caller, clip: Clip, figures: Figures) -> None:
 
 
 def _check_heard(caller: Caller, turn_id: str, played_ms: float, figures: Figures) -> None:
-    """Compare what the server says was heard with what was played."""
+    """Compare the server's heard text with the played sound."""
     spans, heard = [], None
     for _, event in caller.events:
         if event.get("turn_id") == turn_id:
@@ -82,7 +82,7 @@ def _check_heard(caller: Caller, turn_id: str, played_ms: float, figures: Figure
 
 
 async def answer(caller: Caller, clip: Clip, figures: Figures) -> None:
-    """Speak while nobody speaks, and wait for the answer."""
+    """Talk into silence, and wait for the answer."""
     began = await caller.say(clip.sound)
     end = began + clip.end_s
     started = await caller.event("speech.started", began, 5)
@@ -96,7 +96,7 @@ async def answer(caller: Caller, clip: Clip, figures: Figures) -> None:
 
 
 async def backchannel(caller: Caller, clip: Clip, figures: Figures) -> None:
-    """Cough or agree while the agent speaks; it goes on."""
+    """Cough or agree while the agent talks; it goes on."""
     _, turn_id = await _talking(caller)
     began = await caller.say(clip.sound)
     held = await caller.event("turn.held", began, 1.5, turn_id=turn_id)
@@ -152,7 +152,7 @@ class _Owner:
 
 
 def listening_load(make: Callable[[], Detector], sessions: int, sound: Samples, seconds: float) -> Figures:
-    """Let sessions speak at once, each 20 ms a piece in real time; return decisions and load.
+    """Let sessions talk at once in real time; return decisions and load.
 
     The piece that completes a frame is the last before its result, so the decision's delay is the time from
     that piece to the result.

@@ -18,7 +18,7 @@ class BadRootPath(ValueError):
 
 
 def print_address(name: str, url: str) -> None:
-    """Print the address of an agent, or of an application, and the ways to use it."""
+    """Print the address of an agent or application, and the ways to use it."""
     page = url.replace("ws://", "http://", 1).removesuffix(SESSION_PATH)
     try:
         if not url.endswith(SESSION_PATH):  # the chats of an application are at paths of its own
@@ -66,7 +66,7 @@ def url_host(host: str) -> str:
 
 
 def proxies_of(host: str) -> str | None:
-    """Return the proxies whose headers are believed; None for the choice of uvicorn.
+    """Return the proxies whose headers are believed; None: uvicorn's choice.
 
     Only a proxy on this machine connects to a Unix socket, and its clients have no other address.
     """

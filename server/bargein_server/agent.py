@@ -141,7 +141,7 @@ class Turn:
 
     @property
     def audio(self) -> AudioFormat | None:
-        """Format of the `AudioDelta` that the client takes; None when it takes none.
+        """Format of `AudioDelta` for the client; None when it takes no audio.
 
         Make no sound then: an `AudioDelta` is dropped.
         """
@@ -226,7 +226,7 @@ class Turn:
         return self._host.spawn(work, outlive)
 
     def cut_short(self, reason: str) -> None:
-        """Report that the model ended its answer early, although the turn completes.
+        """Report an answer that the model ended early; the turn completes.
 
         `turn.ended` then has this reason in place of `completed`, and history marks the answer. None of it
         counts when the turn is interrupted or fails. The last call wins.
@@ -316,7 +316,7 @@ def _without_partial(agent: object) -> Any:
 
 
 def _returns_constants(function: Any) -> bool:
-    """Return whether a function has no `return` with another value than a constant."""
+    """Return whether each `return` of a function has a constant or no value."""
     before = ""
     for instruction in dis.get_instructions(function):
         if instruction.opname == "RETURN_VALUE" and not before.startswith("LOAD_CONST"):

@@ -226,7 +226,7 @@ def _http_routes(sessions: Callable[[], SessionRegistry], admission: Admission) 
 
 
 async def _sessions(call: Call) -> Response | None:
-    """One route for both methods answers a wrong method with a complete `Allow` header."""
+    """One route for both methods, so that `Allow` is complete."""
     if call.request.method == "POST":
         await http.open_session(call)
         return None

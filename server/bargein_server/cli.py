@@ -201,7 +201,7 @@ def _site_launcher(found: Any, options: argparse.Namespace) -> Launcher:
 
 
 def _name(options: argparse.Namespace, agent: Agent) -> str:
-    """Return the name to print: the built-in agent for other servers' models with its model."""
+    """Return the name to print; a built-in model agent has its model's name."""
     name: str = options.target or options.agent or DEFAULT_AGENT
     return f"{name} ({getattr(agent, 'model', '')})" if options.agent == "openai" else name
 

@@ -21,7 +21,7 @@ _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
 class BadPage(ValueError):
-    """A page cannot look as asked; the message has the cause and the expected form."""
+    """An invalid page configuration; the message has cause and form."""
 
 
 class PageConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

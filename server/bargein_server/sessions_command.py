@@ -26,7 +26,7 @@ from .stores.urls import BadStore, default_url, store_of
 
 
 class NoConversation(ValueError):
-    """There is no such conversation, or no store; the message says which."""
+    """No such conversation, or no store; the message has which."""
 
 
 def main(arguments: Sequence[str], default_agent: str) -> int:

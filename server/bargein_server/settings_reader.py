@@ -1,4 +1,4 @@
-"""Settings from names and text, as the command line and the environment give them.
+"""Settings from the names and texts of command line and environment.
 
 Each setting is also an environment variable, `BARGEIN_` and its name in capitals, and a flag of
 `bargein-server`, its name with dashes.

@@ -1,4 +1,4 @@
-"""What a turn needs of its host: the interfaces behind the methods of `Turn`."""
+"""Needs of a turn at its host: the interfaces behind `Turn`'s methods."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ class TurnHost(Protocol):
 
     @property
     def played_ms(self) -> int | None:
-        """Audio of the turn that the client reported as played, in milliseconds; None without a report."""
+        """Milliseconds of the turn's audio played by report; None without one."""
         ...
 
     def add_usage(self, input_tokens: int, output_tokens: int) -> None:

@@ -1,4 +1,4 @@
-"""Answers of the server: futures of interrupts and rewinds, errors of inputs."""
+"""Answers of the server: futures of interrupts and rewinds, errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class PendingAnswer(Generic[T]):
-    """Answer to a request that was sent: an awaitable that need not be awaited."""
+    """Answer to a sent request: an awaitable that need not be awaited."""
 
     def __init__(self, future: asyncio.Future[T | BargeinError]) -> None:
         self._future = future
@@ -33,19 +33,19 @@ class Answers:
         self._rewinds: dict[str, asyncio.Future[bp.SessionRewound | BargeinError]] = {}
 
     def to_interrupt(self, request_id: str) -> asyncio.Future[bp.InterruptResult | BargeinError]:
-        """Return the future of an interrupt: its result, an `InterruptRefused` or what `finish` got."""
+        """Return an interrupt's future: result, refusal or `finish`'s result."""
         answer: asyncio.Future[bp.InterruptResult | BargeinError] = asyncio.Future()
         self._interrupts[request_id] = answer
         return answer
 
     def to_rewind(self, request_id: str) -> asyncio.Future[bp.SessionRewound | BargeinError]:
-        """Return the future of a rewind: its event, a `RewindRefused` or what `finish` got."""
+        """Return a rewind's future: event, refusal or `finish`'s result."""
         answer: asyncio.Future[bp.SessionRewound | BargeinError] = asyncio.Future()
         self._rewinds[request_id] = answer
         return answer
 
     def settle(self, request_id: str, outcome: Outcome) -> bool:
-        """Set the result of a request; return False when it is the answer to none under this id."""
+        """Set a request's result; False when the id has no request."""
         if isinstance(outcome, (bp.InterruptResult, bp.ErrorEvent)) and request_id in self._interrupts:
             answer = self._interrupts.pop(request_id)
             if isinstance(outcome, bp.ErrorEvent):

@@ -136,7 +136,7 @@ class ClientCore:
         self.turns.withhold(turn, event.id)
 
     def rewind(self, event: SessionRewind) -> None:
-        """Drop a turn and all later ones; the output of those that run is withheld from now on.
+        """Drop a turn and later ones, and withhold their output from now on.
 
         Raises:
             TooManyPending: Too many requests wait for an answer.

@@ -1,4 +1,4 @@
-"""Input audio of a session: the user's speech, in pieces that the server takes."""
+"""Input audio of a session: the user's speech, in acceptable pieces."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class AudioInput:
 
     @property
     def format(self) -> bp.AudioFormat | None:
-        """Format of the sound that may be sent now; None when the server takes none."""
+        """Format of the sound that may be sent now; None without any."""
         granted = self.granted.input if self.granted is not None else None
         return granted if self.asked is not None and granted == self.asked.input else None
 
@@ -121,7 +121,7 @@ class Microphone:
 
     @property
     def detects(self) -> bool:
-        """Whether the server detects the end of speech; otherwise `commit` ends it."""
+        """Whether the server detects the end of speech; else `commit` does."""
         granted = self._session._audio.granted
         detection = granted.turn_detection if granted is not None else None
         return detection is None or detection.type == "server"

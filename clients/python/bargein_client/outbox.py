@@ -58,7 +58,7 @@ _MAX_TOOLS = 64
 
 
 def copied(value: T) -> T:
-    """Return a copy of a JSON value, which later changes of the original do not reach.
+    """Return a copy of a JSON value, apart from later changes.
 
     Raises:
         TypeError: The value cannot be encoded as JSON or MessagePack.

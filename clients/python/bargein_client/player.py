@@ -1,4 +1,4 @@
-"""Player of a session's audio: samples for a loudspeaker, and reports of those that were played."""
+"""Player of a session's audio: samples, and reports of those played."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Account:
 
 
 class AudioPlayer:
-    """Gives the audio of turns to a loudspeaker, and counts what it took.
+    """Gives turns' audio to a loudspeaker, and counts the samples taken.
 
         player = AudioPlayer(session.audio.output)
         task = asyncio.create_task(player.run(session))
@@ -75,7 +75,7 @@ class AudioPlayer:
             return 0 if account is None else self._ms(account)
 
     def read(self, samples: int) -> bytes:
-        """Return the next samples for the loudspeaker, silence where there is nothing to play.
+        """Return the loudspeaker's next samples, silence when none are there.
 
         It may be called from any thread, and never waits for anything but another call of this object.
         """

@@ -131,7 +131,7 @@ class ClientSession:
 
     @property
     def audio(self) -> bp.SessionAudio | None:
-        """Audio that the server grants on the current connection; None without any."""
+        """Audio that the server grants on this connection; None without any."""
         return self._core.audio.granted
 
     @property
@@ -142,7 +142,7 @@ class ClientSession:
     async def interrupt(
         self, *, reason: str | None = None, played: bp.Played | None = None, force: bool = False
     ) -> bp.InterruptResult | None:
-        """Interrupt the current turn, see `ClientTurn.interrupt`; return None without one."""
+        """Interrupt the current turn (`ClientTurn.interrupt`); None without one."""
         turn = self.current
         return await turn.interrupt(reason=reason, played=played, force=force) if turn is not None else None
 
@@ -279,7 +279,7 @@ class ClientSession:
         return turn
 
     def _is_delivered(self, turn_id: bp.TurnId) -> bool:
-        """Return whether output of a turn is delivered now; may be called from any thread."""
+        """Return whether a turn's output is delivered now; from any thread."""
         tracked = self._core.turns.by_id(turn_id)
         return tracked is None or tracked.delivery.is_delivered
 

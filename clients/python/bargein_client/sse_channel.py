@@ -83,7 +83,7 @@ class EventStreamParser:
         self._line += rest
 
     def _without_start(self, chunk: bytes) -> bytes:
-        """Return bytes without the byte order mark of the stream, b"" until that is known."""
+        """Return bytes without the stream's byte order mark; b"" at first."""
         if not self._at_start:
             return chunk
         self._line += chunk
@@ -278,7 +278,7 @@ async def connect_sse_channel(
 
 
 async def _skip(answer: httpx2.Response) -> None:
-    """Read a short body, so that the connection can be used again, and nothing of a long one."""
+    """Read a short body, to reuse the connection; nothing of a long one."""
     length = 0
     async for chunk in answer.aiter_raw():
         length += len(chunk)

@@ -148,7 +148,7 @@ export interface ClientInfo {
   version?: string;
 }
 /**
- * Audio of a session, as the client asks for it and as the server grants it.
+ * Audio of a session: the client's wishes, and the server's grant.
  */
 export interface SessionAudio {
   input?: AudioFormat | null;
@@ -174,7 +174,7 @@ export interface TurnDetection {
   interrupt?: boolean;
 }
 /**
- * A piece of speech, at most a second, in the format of `session.opened.audio.input`.
+ * A piece of speech of at most a second, in the granted input format.
  */
 export interface InputAudio {
   type: "input.audio";

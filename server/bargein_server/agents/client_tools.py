@@ -1,4 +1,4 @@
-"""Tools and instructions that a client brings: metadata `tools` and `instructions`.
+"""Tools and instructions of a client: metadata `tools`, `instructions`.
 
 The metadata of the input counts before that of the session. A tool runs in the client, which answers its
 `tool.running` with `tool.output`.

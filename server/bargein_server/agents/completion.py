@@ -134,7 +134,7 @@ class Completion:
 
     @property
     def cut_by(self) -> str | None:
-        """Reason for which the model ended before its answer did; None when it was done."""
+        """Reason for an answer that ended early; None for a complete one."""
         if self._refused:
             return "refusal"
         return _CUTS.get((self.finish_reason or "").lower())
@@ -169,7 +169,7 @@ class Completion:
                 raise StreamCut("the server gave the answer up")
 
     def finish(self) -> Iterator[Output]:
-        """Yield what was held back until the end of the stream."""
+        """Yield the part that was held back until the end of the stream."""
         for call in self._calls:
             call.arguments.append(call.joiner.finish())
         yield from self._thought(self._thought_joiner.finish())
@@ -299,7 +299,7 @@ _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def _readable(text: str) -> str:
-    """Return arguments without escapes of half surrogate pairs, which strict readers refuse."""
+    """Return arguments without escapes of half surrogate pairs."""
     if not _SURROGATE_ESCAPE.search(text):
         return text
     try:

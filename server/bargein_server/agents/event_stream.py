@@ -32,7 +32,7 @@ class StreamSilent(StreamCut):
 
 
 class ServerReported(StreamCut):
-    """The server reported an error within its stream; the message is the server's."""
+    """The server reported an error in its stream; the message is its own."""
 
 
 class Body(Protocol):

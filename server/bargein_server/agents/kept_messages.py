@@ -1,4 +1,4 @@
-"""Parts of assistant messages that a model's server wants back as it sent them.
+"""Parts of assistant messages that a model's server wants back unchanged.
 
 History holds what every server understands: text, tool calls, results. Reasoning models want more with
 their tool calls: DeepSeek and Kimi refuse a request without the `reasoning_content` that belonged to a
@@ -69,7 +69,7 @@ class _Session:
 
 
 class KeptMessages:
-    """What servers sent with the tool calls of an agent's sessions."""
+    """Extra parts of servers' tool calls, for the sessions of an agent."""
 
     def __init__(self) -> None:
         self._sessions: WeakKeyDictionary[Any, _Session] = WeakKeyDictionary()
@@ -148,7 +148,7 @@ _STANDARD |= {"tool_calls", "tool_call_id", "function", "arguments"}
 
 
 def _fields_of(message: Mapping[str, Any]) -> set[str]:
-    """Return the names of a message's fields that history does not know."""
+    """Return the names of a message's fields that are not part of history."""
     names = set(message)
     for made in message.get("tool_calls", ()):
         names |= set(made) | set(made["function"])

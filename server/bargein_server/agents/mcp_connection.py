@@ -156,7 +156,7 @@ class Connection:
                 await self._list(client)
 
     async def _follow(self, client: Client) -> None:
-        """Follow changes of the list at servers that report them only to those who ask."""
+        """Follow changes of the list at servers that need a subscription for it."""
         tools = client.server_capabilities.tools
         if client.protocol_version < "2026" or tools is None or not tools.list_changed:
             return

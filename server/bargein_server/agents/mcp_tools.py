@@ -1,4 +1,4 @@
-"""Tools of MCP servers: `tools=[mcp("npx -y some-server"), mcp("https://example.com/mcp")]`.
+"""Tools of MCP servers, such as `tools=[mcp("npx -y some-server")]`.
 
 The tools of a server are listed when the agent starts, and again when the server reports a change. Calls
 are those of the tool loop: in parallel, bounded, cancelled by an interrupt, entered in the ledger.
@@ -90,7 +90,7 @@ class McpServer:
             await self._connected()
 
     async def refresh(self) -> None:
-        """Do `startup` if that was never done, as in an application without a lifespan."""
+        """Do `startup` if it was not done, as in an application without lifespan."""
         if not self._tried:
             await self.startup()
 
@@ -305,7 +305,7 @@ async def _output(result: mcp_types.CallToolResult, emit: Emit) -> Any:
 
 
 def _block(block: mcp_types.ContentBlock) -> dict[str, Any]:
-    """Return a block of a result for the model: text as it is, bytes as their kind and size."""
+    """Return a block of a result for the model; bytes as kind and size."""
     if isinstance(block, mcp_types.TextContent):
         return {"type": "text", "text": block.text}
     if isinstance(block, (mcp_types.ImageContent, mcp_types.AudioContent)):

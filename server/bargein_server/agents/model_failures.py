@@ -1,4 +1,4 @@
-"""Failures between the server and a model: which there are, and what the log says of them.
+"""Failures between the server and a model: their kinds, and log lines.
 
 The log names the model, the host, the status and the server's message, and the remedy where there is
 one. It never contains the key, and nothing of what was said: servers quote both.
@@ -96,7 +96,7 @@ def may_pass_at_once(failure: BaseException) -> bool:
 
 
 def is_too_long(failure: openai.APIStatusError) -> bool:
-    """Return whether a server refused a request because the model's context is too short for it."""
+    """Return whether a request was refused as too long for the model."""
     if failure.code in _TOO_LONG or failure.type in _TOO_LONG or failure.status_code == 413:
         return True
     return failure.status_code in (400, 422) and _SAYS_TOO_LONG.search(complaint(failure)) is not None
@@ -175,7 +175,7 @@ _RUN = 3
 
 
 def _without(message: str, key: str, said: Iterable[Mapping[str, Any]]) -> str:
-    """Return a server's message without the key and without what was said."""
+    """Return a server's message without the key and the conversation's text."""
     if len(key) > 3:
         message = message.replace(key, "[key]")
     message = _KEY_LIKE.sub("[key]", message)[: 2 * _MAX_MESSAGE]

@@ -17,7 +17,7 @@ _LONE = re.compile("[\ud800-\udfff]")
 
 
 def string(value: Any) -> str:
-    """Return a text without halves of surrogate pairs, empty for any other value."""
+    """Return a text without half surrogate pairs; empty for other values."""
     return _LONE.sub("\ufffd", value) if isinstance(value, str) else ""
 
 
@@ -86,7 +86,7 @@ def _is_flat(item: Any) -> bool:
 
 
 def arguments(value: Any) -> str:
-    """Return a piece of a call's arguments as JSON text; an object is a whole one."""
+    """Return a piece of a call's arguments as JSON text; an object is whole."""
     if isinstance(value, str):
         return value
     return "" if value is None else json.dumps(value)
@@ -119,7 +119,7 @@ class SurrogateJoiner:
 
 
 def cleaned(value: Any) -> Any:
-    """Return a JSON value whose texts and names have no halves of surrogate pairs."""
+    """Return a JSON value without half surrogate pairs in texts and names."""
     if isinstance(value, str):
         return SurrogateJoiner().feed(value + "\0")[:-1] if _LONE.search(value) else value
     if isinstance(value, list):

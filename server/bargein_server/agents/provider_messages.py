@@ -1,4 +1,4 @@
-"""Requests of the chat-completions API as requests to the models of Pydantic AI."""
+"""Chat-completions requests as requests to the models of Pydantic AI."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def model_messages(messages: Sequence[Message], kept: Sequence[ModelResponse] = 
 
 
 def _user_content(content: str | list[dict[str, Any]]) -> str | list[UserContent]:
-    """Return the content of a user's message, with its files as Pydantic AI takes them."""
+    """Return a user's content, with files in the form of Pydantic AI."""
     if isinstance(content, str):
         return content
     parts: list[UserContent] = []

@@ -1,4 +1,4 @@
-"""Agent for the models of several providers: `anthropic:claude-…`, `google:gemini-…`, `openai:gpt-…`.
+"""Agent for several providers: `anthropic:claude-…`, `google:gemini-…`.
 
 The APIs of Anthropic and Google are spoken by the models of Pydantic AI
 (server/docs/decisions/model-library.md). Their streams and errors are translated to those of the
@@ -42,7 +42,7 @@ _SPAN_NAMES = {"google": "gcp.gemini"}
 
 
 class ModelAgent(OpenAIAgent):
-    """Agent for a model of OpenAI, Anthropic or Google, or of any other provider.
+    """Agent for a model of OpenAI, Anthropic, Google or another provider.
 
     A model of OpenAI, or of a server with its API, is called exactly as by `OpenAIAgent`. The streams of
     all models are closed when the turn ends (contract 6).
@@ -154,7 +154,7 @@ def _split(model: str) -> tuple[str, str]:
 
 
 def _import_provider(provider: str) -> None:
-    """Import the packages of a provider now: it takes seconds, which a turn must not."""
+    """Import a provider's packages now: seconds, which no turn should take."""
     try:
         import_module(".provider_streams", __package__)
         if provider:

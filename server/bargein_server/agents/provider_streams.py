@@ -1,4 +1,4 @@
-"""Models of Pydantic AI, and their streams and errors as those of the chat-completions API."""
+"""Streams and errors of Pydantic AI's models in chat-completions form."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ class ProviderStream:
 
 
 def _delta(event: ModelResponseStreamEvent) -> dict[str, Any] | None:
-    """Return the delta of an event; None for events without a part of the answer."""
+    """Return the delta of an event; None for events without answer parts."""
     if isinstance(event, PartStartEvent):
         part: Any = event.part
         if isinstance(part, ToolCallPart):
@@ -212,7 +212,7 @@ _MISREAD = (AgentRunError, UserError, ValueError, TypeError, LookupError, Attrib
 
 @contextmanager
 def _openai_errors(url: str) -> Iterator[None]:
-    """Raise the errors of Pydantic AI as those of the SDK of OpenAI, with status, headers and cause."""
+    """Raise errors of Pydantic AI as those of OpenAI's SDK."""
     try:
         yield
     except ModelHTTPError as error:
@@ -248,7 +248,7 @@ def _status_error(error: ModelHTTPError, url: str) -> openai.APIStatusError:
 
 
 def _raise_connection_error(error: BaseException, url: str) -> NoReturn:
-    """Raise a failed connection, with a full pool as its direct cause if there was one."""
+    """Raise a failed connection, with a full pool as its direct cause."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, httpx2.PoolTimeout):
         cause = cause.__cause__

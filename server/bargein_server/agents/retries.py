@@ -1,4 +1,4 @@
-"""Retries of a request to a model, before its first token, and statuses meanwhile.
+"""Retries of a model request before its first token, with statuses.
 
 A later failure is not retried: a second answer would begin in the middle of the first. The wait that a
 server names is respected. If it names more than a minute, there is no retry.

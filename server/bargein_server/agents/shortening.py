@@ -1,4 +1,4 @@
-"""Messages of one turn's requests, made shorter when the model's context is too short."""
+"""Messages of a turn, shortened when the model's context is too short."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MARK = "\n[shortened: {} characters left out]"
 
 
 class Prompt:
-    """Messages of a turn: the system prompt, the history, and the steps of the turn itself.
+    """Messages of a turn: system prompt, history, and the turn's own steps.
 
     Args:
         turn: The turn.
@@ -72,7 +72,7 @@ class Prompt:
         return False
 
     def _shorten_results(self) -> bool:
-        """Halve the results, the oldest first, and the newest only when no other can give way."""
+        """Halve the results, oldest first; the newest only when no other is left."""
         results = self._results()
         total = sum(len(result["content"]) for result in results)
         excess = total - total // 2

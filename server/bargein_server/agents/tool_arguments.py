@@ -1,4 +1,4 @@
-"""Arguments of tool calls: decoded and coerced to the types of a tool's parameters.
+"""Arguments of tool calls, coerced to the types of a tool's parameters.
 
 Models write `"5"` or `5.0` for an integer, `"true"` for a boolean, `null` for an optional parameter, and
 sometimes JSON inside a string. Such a call is understood instead of refused: a refusal costs a model call,
@@ -64,7 +64,7 @@ def _decode(text: str) -> Any:
 
 
 def coerce(value: Any, kind: inspect.Type) -> Any:
-    """Return a JSON value in the form that a type wants; unchanged if it has no such form.
+    """Return a JSON value in the form of a type; unchanged without such form.
 
     Args:
         value: The value; it is not changed.
@@ -138,7 +138,7 @@ def _nullable(kind: inspect.Type) -> bool:
 
 
 def _coerce_union(value: Any, kinds: Sequence[inspect.Type]) -> Any:
-    """Return the value for the first type that holds it as it is, else in another form."""
+    """Return the value for the first type that holds it, else converted."""
     if any(_holds(value, kind) for kind in kinds):
         kinds = [kind for kind in kinds if _holds(value, kind)]
     for kind in kinds:

@@ -1,4 +1,4 @@
-"""Tools of an agent: its own, and those of sources that change, such as MCP servers."""
+"""Tools of an agent: its own, and those of changing sources such as MCP."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MAX_NAME = 64
 
 
 class RemoteTool(Protocol):
-    """Tool of a source, which may have to be called by another name for the model."""
+    """Tool of a source; the model may call it by another name."""
 
     @property
     def remote_name(self) -> str:
@@ -54,7 +54,7 @@ class ToolSource(Protocol):
 
 
 class Toolset(Mapping[str, Tool]):
-    """Tools by name; those of sources get names that model APIs accept and that differ.
+    """Tools by name; those of sources get distinct names that APIs accept.
 
     The agent's own tools keep their names. A tool of a source whose name is taken gets the source's prefix,
     and a number if that is taken too.

@@ -1,1 +1,1 @@
-"""Internal: the processes of one server, which hand clients over to the owners of their sessions."""
+"""Internal: processes of one server, which hand clients to the owners."""

@@ -60,7 +60,7 @@ class Channel:
 
     @property
     def is_trusted(self) -> bool:
-        """Whether the process at the other end belongs to the same user, as far as the system says."""
+        """Whether the process at the other end belongs to the same user."""
         if not hasattr(socket, "SO_PEERCRED"):  # macOS: the folder's permissions alone
             return True
         credentials = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))

@@ -65,7 +65,7 @@ def _address(found: Any) -> tuple[str, int | None] | None:
 
 
 async def relay_response(channel: Channel, receive: Receive, send: Send) -> None:
-    """Send the client the response that comes on a channel; end both when one is gone.
+    """Send the client a channel's response; end both when one is gone.
 
     Raises:
         OSError: The other process is gone before the response was complete.

@@ -58,7 +58,7 @@ class HandOver:
     # --- the process that was asked ----------------------------------------------------------------
 
     async def take(self, connection: Connection, first: SessionOpen) -> bool:
-        """Hand a client over to the owner of its session; return whether that has the client now."""
+        """Hand a client over to its session's owner; return whether that has it."""
         assert first.resume is not None
         try:
             async with aclosing(self._peers.owners(first.resume.session_id)) as owners:
@@ -153,7 +153,7 @@ class HandOver:
         await Link.over(channel, wire)
 
     def _attach(self, request: Resume, protocol: MovableProtocol) -> None:
-        """Attach a connection to a socket that was handed over, and give it what was read already."""
+        """Attach a connection to a handed-over socket and the bytes read already."""
         settings = self._registry.settings
         if settings.max_in_flight_bytes and CAN_CAP:
             protocol.cap_in_flight(settings.max_in_flight_bytes)

@@ -1,4 +1,4 @@
-"""Letters: what two processes of a server say to each other.
+"""Letters: messages between two processes of a server.
 
 A letter is a header, its size and kind, and a payload. The first letter of a connection is a request, the
 answer follows, and if the answer is `mine`, the connection may go on as a pipe.
@@ -56,7 +56,7 @@ class Kind(IntEnum):
 
 
 class Client(Struct, frozen=True, array_like=True):
-    """The client at the end of a connection, as the asking process has authenticated it.
+    """The client of a connection, as the asking process authenticated it.
 
     Args:
         principal: Id of the principal; None without authentication.
@@ -81,7 +81,7 @@ def client_of(caller: Caller) -> Client:
 
 
 def caller_of(client: Client) -> Caller:
-    """Return the client that another process has authenticated; it proves nothing more."""
+    """Return the client that another process authenticated, and no more."""
     principal = None if client.principal is None else Principal(client.principal, client.claims)
     caller = Caller(principal, client.known, _proves_nothing, client.address)
     caller.trace = client.trace
@@ -164,7 +164,7 @@ class Move(Struct, frozen=True, tag="move"):
 
     @classmethod
     def of(cls, changes: Changes) -> Move:
-        """Return the request for a session without a running turn, by all of its records."""
+        """Return the request for an idle session, with all of its records."""
         assert changes.head is not None
         turns = [(position, record) for _, position, record in changes.turns]
         return cls(changes.head, changes.seq, turns, list(changes.replies))
@@ -214,7 +214,7 @@ class BadLetter(Exception):
 
 
 def portable_claims(principal: Principal | None) -> dict[str, Any]:
-    """Return the claims that a letter can contain: numbers, texts, bytes, lists and mappings of them."""
+    """Return claims that a letter can contain: numbers, texts, bytes, nested."""
     portable = {}
     for name, value in (principal.claims if principal is not None else {}).items():
         try:

@@ -1,4 +1,4 @@
-"""Machine: where the processes of other machines reach a server, and the secret that they share."""
+"""Machine: the address for processes of other machines, and the secret."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ class Node:
         self._run(self._listen(listener))
 
     def leave_to(self, successor: str) -> None:
-        """Give the sessions, and this name, to another process when this one stops."""
+        """Give the sessions and this name to another process at the end."""
         self._successor = successor
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
@@ -146,7 +146,7 @@ class Node:
         return bool(owner) and self._place.path_of(owner).exists()
 
     async def take(self, connection: Connection, first: SessionOpen) -> bool:
-        """Hand a client over to the owner of its session; return whether that has the client now."""
+        """Hand a client over to its session's owner; return whether that has it."""
         assert first.resume is not None
         if not self.may_have(first.resume.session_id):
             return False
@@ -155,7 +155,7 @@ class Node:
     async def forward(
         self, session_id: SessionId, scope: Scope, receive: Receive, send: Send, caller: Caller, body: bytes
     ) -> bool:
-        """Let the owner of a session answer a request; return False if no other process owns it.
+        """Let a session's owner answer a request; False if this is the owner.
 
         Raises:
             OSError: The owner is gone, or the client.
@@ -174,7 +174,7 @@ class Node:
         return False
 
     async def metrics(self, own: bytes) -> bytes:
-        """Return the metrics of all processes, each sample with its worker; see `merged`."""
+        """Return the metrics of all processes, each sample with its worker."""
         names = self._place.names()
         texts = await asyncio.gather(*(self._scrape(name) for name in names))
         found = [(str(self._place.number + 1), own.decode())]
@@ -213,7 +213,7 @@ class Node:
         return bool(self._successor)
 
     async def move(self, host: SessionHost) -> bool:
-        """Give a session without a running turn to the successor; return whether that has it.
+        """Give an idle session to the successor; return whether that has it.
 
         Its client is asked to come back at once, and finds it there.
         """
@@ -241,7 +241,7 @@ class Node:
             moving.set_result(None)
 
     async def _release(self, host: SessionHost) -> bool:
-        """Give a session to the store, where the process that its client meets claims it."""
+        """Give a session to the store, for the process that its client meets."""
         session_id = host.core.identity.session_id
         moving = self.peers.moving[session_id] = asyncio.get_running_loop().create_future()
         try:
@@ -331,7 +331,7 @@ class Node:
 
 
 async def _stored_owner(keeper: Keeper, place: Place, session_id: SessionId) -> str:
-    """Return the worker that has a session according to the store; empty for one that nobody has."""
+    """Return a session's worker according to the store; empty without one."""
     try:
         found = await keeper.read(session_id)
     except (StoreError, BadRecord):

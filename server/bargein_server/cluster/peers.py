@@ -47,7 +47,7 @@ class Peers:
         self.moving: dict[SessionId, asyncio.Future[None]] = {}
 
     def owner_of(self, session_id: SessionId) -> str:
-        """Return the name of the process to ask for a session; empty for this one, or an unknown one."""
+        """Return the process to ask for a session; empty for this or an unknown."""
         owner = self.moved.get(session_id, "") or name_of(session_id)
         if not owner and (number := number_of(session_id, self.place.workers)) is not None:
             owner = self.place.name_at(number)
@@ -62,7 +62,7 @@ class Peers:
             await asyncio.wait([moving])
 
     async def owners(self, session_id: SessionId) -> AsyncGenerator[tuple[Channel, list[str]], None]:
-        """Yield a channel to each process that may own a session, and a list for the ones that it names.
+        """Yield channels to possible owners of a session, and a list for hints.
 
         First the one that the id names, then those that have been given it, last the one that has it in the
         store. Channels are closed, unless they were detached.
@@ -89,7 +89,7 @@ class Peers:
                     channel.close()
 
     async def _dial_machine(self, address: str) -> Channel | None:
-        """Return a channel to a process of another machine, None if nobody listens there."""
+        """Return a channel to another machine's process; None if its port is shut."""
         host, _, port = address.rpartition(":")
         async with asyncio.timeout(ANSWER_S):
             try:

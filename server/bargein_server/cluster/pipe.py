@@ -155,7 +155,7 @@ class PipeRelay:
     # --- the link's side -------------------------------------------------------------------------
 
     def link_made(self) -> None:
-        """Pass on what the client has sent so far."""
+        """Pass the client's bytes on, as far as they have come."""
         self._client.relay_to(self)
 
     def take(self, kind: int, payload: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Place of a process among the workers of one machine: its name and the folder of their sockets."""
+"""Place of a process among a machine's workers: its name and folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def new_name() -> str:
 
 
 def name_of(session_id: SessionId) -> str:
-    """Return the name of the process that made a session; empty for an id of another form."""
+    """Return the process that made a session; empty for other forms of ids."""
     name = session_id.removeprefix(_PREFIX)[:NAME_CHARS]
     hexadecimal = all(char in "0123456789abcdef" for char in name)
     return name if session_id.startswith(_PREFIX) and len(name) == NAME_CHARS and hexadecimal else ""
@@ -35,7 +35,7 @@ OWN_PREFIX = "c_"
 
 
 def number_of(session_id: SessionId, workers: int) -> int | None:
-    """Return the number of the worker that has a session by a client's own id, None for another session.
+    """Return the worker for a session of a client's own id, else None.
 
     Such a session has no maker whose name could be in its id: every request leads to the worker of its hash.
     """
@@ -81,7 +81,7 @@ class Place(Struct, frozen=True):
         return Path(self.folder) / "tickets"
 
     def name_at(self, number: int) -> str:
-        """Return the name of the worker with a number; empty when there is none now."""
+        """Return the name of the worker with a number; empty without one."""
         try:
             return os.readlink(self._numbered(number))
         except OSError:
@@ -122,7 +122,7 @@ class Place(Struct, frozen=True):
         return listener
 
     def leave_to(self, successor: str) -> None:
-        """Let the name lead to another worker, together with the names that lead to this one."""
+        """Let the name, and all that lead to it, lead to another worker."""
         folder = Path(self.folder)
         own = [each for each in folder.iterdir() if each.is_symlink() and os.readlink(each) == self.name]
         for each in (*own, self.path):

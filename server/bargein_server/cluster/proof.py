@@ -24,7 +24,7 @@ class NotProved(Exception):
 
 
 async def prove(channel: Channel, secret: bytes) -> None:
-    """Prove the secret to the process at the other end, and let it prove the secret.
+    """Prove the secret to the other process, and have it proven in return.
 
     Raises:
         NotProved: It does not have the secret.
@@ -40,7 +40,7 @@ async def prove(channel: Channel, secret: bytes) -> None:
 
 
 async def check_proof(channel: Channel, secret: bytes) -> None:
-    """Let the process at the other end prove the secret, before it may ask for anything.
+    """Have the other process prove the secret, before it may ask anything.
 
     Raises:
         NotProved: It does not have the secret.

@@ -1,4 +1,4 @@
-"""Worker: one of the processes that a supervisor has started, and its line to the supervisor."""
+"""Worker: a process of a supervisor, and its line to the supervisor."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Worker(Struct, frozen=True):
 
 
 def worker_of(environment: Mapping[str, str]) -> Worker | None:
-    """Return the worker that this process is, None in a process that no supervisor has started."""
+    """Return this process as a worker; None without a supervisor."""
     given = environment.get(VARIABLE)
     return msgspec.json.decode(given, type=Worker) if given is not None else None
 
@@ -70,7 +70,7 @@ class Control:
         self._sock.setblocking(False)
 
     def watch(self) -> None:
-        """Report that the worker serves, and read the line from now on, in the running loop."""
+        """Report that the worker serves, and read its line in the running loop."""
         asyncio.get_running_loop().add_reader(self._sock, self._read)
         with suppress(OSError):
             self._sock.send(b"ready\n")
@@ -101,13 +101,13 @@ class Control:
             self._sock.close()
 
     def clean_up(self) -> None:
-        """Remove the folder, if the supervisor that would do it is gone and this is the last worker."""
+        """Remove the folder, if this is the last worker and has no supervisor."""
         if self._orphaned and not self._worker.place.names():
             shutil.rmtree(self._worker.place.folder, ignore_errors=True)
 
 
 def private_folder(environment: Mapping[str, str]) -> str:
-    """Return a new folder for the sockets of workers, which only this user can enter."""
+    """Return a new folder for the workers' sockets, open to this user only."""
     parent = environment.get("XDG_RUNTIME_DIR", "")
     usable = os.path.isabs(parent) and os.access(parent, os.W_OK) and len(parent) < 60
     return tempfile.mkdtemp(prefix="bargein-", dir=parent if usable else None)

@@ -46,7 +46,7 @@ class Expire(Struct, frozen=True):
 
 
 class StartListening(Struct, frozen=True):
-    """Make a fresh ear for the session's input audio, in place of an earlier one.
+    """Make a fresh ear for the session's input audio.
 
     Positions of sound are in samples of the audio clock (`floor.CLOCK_RATE`).
 
@@ -78,7 +78,7 @@ class TakeAudio(Struct, frozen=True):
 
 
 class ReportFrames(Struct, frozen=True):
-    """Send the results for all sound up to now, silent frames too, because a commit waits for them."""
+    """Send the results for all sound so far, also silence: a commit waits."""
 
 
 class Transcribe(Struct, frozen=True):
@@ -103,7 +103,7 @@ class Transcribe(Struct, frozen=True):
 
 
 class Judge(Struct, frozen=True):
-    """Judge whether an utterance is complete; the answer goes to `Listening.judged`."""
+    """Judge whether an utterance is complete; see `Listening.judged`."""
 
     request: int
     utterance: int

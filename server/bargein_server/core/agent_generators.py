@@ -73,7 +73,7 @@ class AdaptedGenerator(AsyncGenerator[Any, None]):
         traceback: TracebackType | None = None,
         /,
     ) -> Any:
-        """Raise an error where the iterator stands, or close it and raise the error here."""
+        """Raise an error in the iterator; or close it, and raise the error here."""
         if hasattr(self._iterator, "athrow"):
             return await self._iterator.athrow(error)
         await self.aclose()

@@ -46,7 +46,7 @@ class AuthorExit(RuntimeError):
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """Yield the exceptions of nested groups; an exception alone is its own leaf."""
+    """Yield the exceptions of nested groups, or the exception itself."""
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
             yield from leaves(inner)

@@ -1,4 +1,4 @@
-"""Change log of a session: what a store does not have yet, and what of it binds.
+"""Change log of a session: changes not yet stored, and those that bind.
 
 What *binds* is stored before a client learns of it: its token, an accepted or queued input, a rewind, and an
 end that no interrupt asked for. Until then the session is *corked*: the sequencer hands nothing over, except
@@ -183,7 +183,7 @@ class ChangeLog:
         self.dropped, self.ended, self.pieces, self.replies = [], [], [], {}
 
     def take_pieces(self) -> list[Piece]:
-        """Return and forget the output, because a write takes it, and there is nothing else."""
+        """Return the output and forget it: a write takes it, and only it is left."""
         pieces, self.pieces = self.pieces, []
         self._noted = False
         return pieces
@@ -195,7 +195,7 @@ class ChangeLog:
         self.note()
 
     def stored(self, mark: int) -> bool:
-        """Record that the changes up to a mark are stored; return whether that uncorks."""
+        """Record that changes to a mark are stored; return whether that uncorks."""
         self.kept = max(self.kept, mark)
         if not self.corked or self.kept < self.mark:
             return False

@@ -42,7 +42,7 @@ class HeardPosition(Struct, gc=False):  # numbers alone: the garbage collector n
 
     @classmethod
     def of(cls, taken: Seq, seq: int | None, audio_ms: int | None, chars: int | None) -> HeardPosition:
-        """Return a position from what was taken and reported."""
+        """Return a position from the numbers taken and reported."""
         reported = not (seq is None and audio_ms is None and chars is None)
         return cls(taken, reported, seq, audio_ms, chars)
 

@@ -185,7 +185,7 @@ def _exchanges(messages: Sequence[Message]) -> list[list[Message]]:
 
 
 def conversation(turns: Iterable[TurnRecord], mark: str | None = INTERRUPTED) -> list[Message]:
-    """Return the messages of turns whose agents ran, as for `History.messages`."""
+    """Return the messages of turns that ran, as `History.messages` does."""
     return [
         message
         for turn in turns

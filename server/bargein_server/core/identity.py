@@ -86,7 +86,7 @@ class Identity:
         )
 
     def grant(self, token: Token, now: float) -> None:
-        """Replace the token for the session's owner; the one before stays valid for a while."""
+        """Replace the owner's token; the one before stays valid for a while."""
         self._previous, self._previous_until = self._current, now + OVERLAP_S
         self._current = _digest(token)
         self.confirmed = False
@@ -97,11 +97,11 @@ class Identity:
         self.confirmed = True
 
     def hashes(self) -> tuple[bytes, bytes, float, bool]:
-        """Return the newest hash, the previous one, its end, and whether it is void."""
+        """Return the newest hash, the previous one with its end, and validity."""
         return self._current, self._previous, self._previous_until, self.confirmed
 
     def restore(self, hashes: tuple[bytes, bytes, float, bool]) -> None:
-        """Set what `hashes` returned."""
+        """Set the values of `hashes`."""
         self._current, self._previous, self._previous_until, self.confirmed = hashes
 
     def is_current(self, token: Token) -> bool:
@@ -118,7 +118,7 @@ class Identity:
 
 
 def is_digest_of(secret: str, digest: bytes) -> bool:
-    """Return whether a stored hash is that of a secret; False for an empty hash."""
+    """Return whether a hash is that of a secret; False for an empty one."""
     return bool(digest) and hmac.compare_digest(sha256(secret.encode("utf-8", "replace")).digest(), digest)
 
 
@@ -127,7 +127,7 @@ def _digest(token: Token) -> bytes:
 
 
 def limits_of(settings: Settings, attachments: Sequence[str]) -> Limits:
-    """Return the limits that a client is told with its session."""
+    """Return the limits that a client gets with its session."""
     return Limits(
         frame_bytes=settings.max_frame_bytes,
         pending=MAX_PENDING,

@@ -1,4 +1,4 @@
-"""Persistence of a session: its changes as records, and a session from its records.
+"""Persistence of a session: changes to records, and back.
 
 A process that dies leaves numbers that it gave and that no store has. So the next process leaps ahead in
 the same epoch (`LEAP`), and what stands between is a *gap*: a cursor inside is granted when a turn was open,
@@ -94,7 +94,7 @@ class Persistence:
 
     @property
     def awaits_results(self) -> bool:
-        """Whether a tool goes on after its turn, whose result another process would not get."""
+        """Whether a tool of an ended turn runs, whose result would be lost."""
         return any(
             call.result is None and (call.background or call.accept_late)
             for turn in self._parts.turns.turns.values()
@@ -216,12 +216,12 @@ class Persistence:
                 parts.turns.end(turn, NODE_LOST)
 
     def explains(self, seq: Seq) -> bool:
-        """Return whether a client may have a cursor, because the records explain it."""
+        """Return whether the records explain a client's cursor."""
         return not any(gap.last < seq < gap.first and not gap.explained for gap in self.gaps)
 
 
 def stored_turns(stored: Stored) -> list[TurnRecord]:
-    """Return the turns of a stored session that nobody continues."""
+    """Return the turns of a stored session that no process continues."""
     return [
         _turn_of(record, [piece for piece in stored.pieces if piece.turn_id == record.turn_id])
         for _, record in stored.turns
@@ -345,7 +345,7 @@ def _add(fold: TurnFold, piece: Piece) -> None:
 
 
 def _lose_tools(turn: TurnRecord) -> bool:
-    """Give calls whose process is lost a result; return whether there were any."""
+    """Give calls of a lost process a result; return whether there were any."""
     lost = [call for call in turn.calls.begun if call.result is None] if turn.calls is not None else []
     ended = turn.stage is Stage.ENDED
     lost = [call for call in lost if not ended or call.background or call.accept_late]

@@ -41,7 +41,7 @@ def plain_text(text: str) -> str:
 
 
 def plain_value(value: object, *, any_object: bool = False, cut: bool = False) -> Any:
-    """Return a JSON value that is equal to a value, made of exact built-in types.
+    """Return an equal JSON value of exact built-in types.
 
     Models (`model_dump`), objects with `__json__`, arrays (`tolist`), dataclasses, attrs classes, structs,
     sets, bytes (base64), dates and enumerations have a form of their own.

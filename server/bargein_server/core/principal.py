@@ -56,7 +56,7 @@ def known_as(principal_id: None) -> None: ...
 
 
 def known_as(principal_id: str | None) -> Principal | None:
-    """Return the principal of an id, without claims; a principal is returned as it is."""
+    """Return the principal of an id without claims; a principal unchanged."""
     if principal_id is None or isinstance(principal_id, Principal):
         return principal_id
     return Principal(principal_id)

@@ -77,7 +77,7 @@ class LaneRecord(Struct, omit_defaults=True):
 
 
 class HeardRecord(Struct, array_like=True, omit_defaults=True):
-    """A heard position: the last number taken, and what the client has reported."""
+    """Heard position: the last number taken, and the client's report."""
 
     taken: Seq = NO_SEQ
     seq: int | None = None
@@ -124,7 +124,7 @@ class StoredTurn(Struct, omit_defaults=True):
 
 
 class Gap(Struct, frozen=True, array_like=True):
-    """Numbers that a lost process may have given and nobody knows any more.
+    """Numbers that a lost process may have given, and without any record.
 
     Args:
         last: The last number that was stored.

@@ -198,7 +198,7 @@ class Requests:
         self._sequencer.answer(ErrorEvent(code=code.name, message=detail, ref_id=ref_id, retryable=retryable))
 
     def ask(self, event: InputText) -> None:
-        """Ask for a turn with an input of a client, or with its transcribed speech."""
+        """Ask for a turn with a client's input or its transcribed speech."""
         if (answer_before := self._replies.again(event.id)) is not None:
             self._answer_again(event.id, answer_before, InputAnswer)
             return

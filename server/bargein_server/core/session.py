@@ -134,7 +134,7 @@ class Session:
 
     @property
     def kept_bytes(self) -> int:
-        """Approximate size of what it keeps in memory: log, history, inputs that wait, metadata."""
+        """Approximate memory of log, history, waiting inputs and metadata."""
         return sum(part.kept_bytes for part in (self._sequencer, self._turns, self._requests, self.outside))
 
     # --- connections -----------------------------------------------------------------------------
@@ -377,7 +377,7 @@ class Session:
             turns.commands.append(Expire())
 
     def model_works(self, turn_id: TurnId, until: float) -> None:
-        """Record until when a turn's model counts as at work, by its newest bytes; before `tick`."""
+        """Record until when a turn's model counts as at work; before `tick`."""
         if (turn := self._turns.turns.get(turn_id)) is not None:
             turn.model_until = until
 

@@ -182,7 +182,7 @@ class SideChannel:
         return conversation(self._turns.turns.values())
 
     def inputs(self) -> list[InputText]:
-        """Return the inputs of the conversation so far, in the order of their turns."""
+        """Return the conversation's inputs so far, in the order of their turns."""
         return [
             turn.input
             for turn in self._turns.turns.values()

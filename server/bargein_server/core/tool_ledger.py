@@ -147,7 +147,7 @@ class TurnCalls:
         return call_id in self._begun
 
     def report(self, event: ToolCall | ToolRunning | ToolResult) -> None:
-        """Record what a frame reports before it is written."""
+        """Record the report of a frame before it is written."""
         call = self._begun.get(event.call_id) or self._reported.get(event.call_id)
         if call is None:
             call = CallRecord(event.call_id, "", {}, event.source, runs=False)
@@ -348,7 +348,7 @@ class ToolLedger:
             turn.calls.stop_expecting(call_id)
 
     def awaited(self) -> Mapping[CallId, type[Answer]]:
-        """Return the current turn's calls that wait for the client, with the type of the answer."""
+        """Return the calls that wait for the client, with the answer's type."""
         turn = self._turns.current
         return {} if turn is None or turn.calls is None else turn.calls.awaited
 

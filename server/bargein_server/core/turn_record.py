@@ -166,7 +166,7 @@ class TurnRecord(Struct, gc=False, eq=False):
         self.fold = TurnFold(self.id, self.input.id, MAX_TURN_CHARS)
 
     def put_aside(self) -> None:
-        """Encode the input's metadata: as objects it may take twenty times as much memory."""
+        """Encode the input's metadata: objects take twenty times the memory."""
         if self.input.metadata is not None:
             self._metadata = marshal.dumps(self.input.metadata)
             self.input = replace(self.input, metadata=None)
@@ -195,12 +195,12 @@ class TurnRecord(Struct, gc=False, eq=False):
 
     @property
     def input_bytes(self) -> int:
-        """Size of the input while it waits: of its text, its encoded metadata and its files."""
+        """Memory of the waiting input: text, encoded metadata and files."""
         size = sys.getsizeof(self.input.text) + len(self._metadata)
         return size + attached_bytes(self.input) if self.input.attachments else size
 
     def forget_files(self) -> bool:
-        """Drop the content of an ended turn's files, if any; their names and types stay."""
+        """Drop the content of an ended turn's files; names and types stay."""
         if not attached_bytes(self.input):
             return False
         files = [replace(one, data=b"") for one in self.input.attachments or ()]
@@ -382,7 +382,7 @@ def _fits(before: str, after: str) -> bool:
 
 
 def first_to_shrink(turns: Sequence[TurnRecord]) -> TurnRecord | None:
-    """Return the turn that gives way when a history is too long: files do before exchanges."""
+    """Return the turn that gives way in a full history: files first."""
     return next((turn for turn in turns if attached_bytes(turn.input)), turns[0] if turns else None)
 
 

@@ -1,4 +1,4 @@
-"""Times of a session's current turn: pauses, missing output, its whole length, the wait for a permit."""
+"""Times of the current turn: pauses, silence, length, wait for a permit."""
 
 from __future__ import annotations
 

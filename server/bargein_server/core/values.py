@@ -1,4 +1,4 @@
-"""Values of an agent's author that belong to a session and outlive the process with it."""
+"""An author's values of a session, which outlive the process with it."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ _ASGI = {
 
 
 def access_request(connection: HTTPConnection) -> AccessRequest:
-    """Return the part of a request, or of a handshake, that an authenticator sees."""
+    """Return the part of a request or handshake that authenticators see."""
     query = connection.scope.get("query_string", b"").decode("latin-1")
     return AccessRequest(
         path=connection.url.path,

@@ -266,7 +266,7 @@ class Call:
         await self.send(message)
 
     async def restore(self) -> None:
-        """Bring the session in the path back from the store, when the request has its secret.
+        """Restore the path's session from the store, for the right secret.
 
         Raises:
             Refused: The store fails, or there is no room.

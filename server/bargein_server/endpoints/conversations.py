@@ -1,4 +1,4 @@
-"""Endpoints for an application's list of conversations: list, read, delete."""
+"""Endpoints for a list of conversations: list, read, delete."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ async def list_messages(call: Call) -> Response:
 
 
 async def issue_token(call: Call) -> Response:
-    """`POST /v1/sessions/{id}/token`: a token for an own conversation, such as one of another device."""
+    """`POST /v1/sessions/{id}/token`: a token for an own conversation."""
     principal, session_id = _principal(call), SessionId(call.request.path_params["session_id"])
     restorer = call.sessions.restorer
     if restorer is not None and await restorer.restore(session_id, lambda head: head.principal == principal):
@@ -196,7 +196,7 @@ def _principal(call: Call) -> str:
 
 
 def _may(call: Call, head: Head | None) -> bool:
-    """Return whether the client may read a conversation: it is its own, by principal or by token."""
+    """Return whether the client may read a conversation, by user or token."""
     if call.caller.principal is not None:
         return head is None or head.principal == call.caller.principal
     token = call.request.headers.get(TOKEN_HEADER)

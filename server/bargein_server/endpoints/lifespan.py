@@ -124,7 +124,7 @@ class AgentLife:
 
 
 class Starter:
-    """Starts and stops the agent of an application, once in each event loop that serves it.
+    """Starts and stops an application's agent, once in each event loop.
 
     Args:
         agent: The agent.
@@ -177,7 +177,7 @@ class Starter:
         return registry
 
     async def start_late(self) -> None:
-        """Wait for a start that the first request causes, because no lifespan runs.
+        """Wait for the start by a first request, because no lifespan runs.
 
         Cancelling it leaves the start alone, which other requests wait for.
 
@@ -223,7 +223,7 @@ class Starter:
 
 
 def agent_lifespan(starter: Starter) -> Lifespan[Starlette]:
-    """Return the lifespan of an application, in which its agent starts, drains and stops."""
+    """Return the lifespan in which an application's agent starts and stops."""
 
     @asynccontextmanager
     async def run_agent(app: Starlette) -> AsyncIterator[None]:
@@ -249,7 +249,7 @@ def agent_lifespan(starter: Starter) -> Lifespan[Starlette]:
 
 
 class LateStart:
-    """ASGI middleware that starts the agent with the first request, if no lifespan has.
+    """ASGI middleware that starts the agent at the first request, if need be.
 
     Args:
         app: The application.
@@ -263,7 +263,7 @@ class LateStart:
         self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass everything on, requests for sessions as soon as the agent has started."""
+        """Pass all on; requests for sessions wait for the agent's start."""
         if scope["type"] != "lifespan" and not self._starter.started and _is_for_sessions(scope):
             try:
                 await self._starter.start_late()
@@ -278,7 +278,7 @@ class LateStart:
 
 
 def _is_for_sessions(scope: Scope) -> bool:
-    """Return whether a request needs the agent; the page and the probes do not."""
+    """Return whether a request needs the agent, as page and probes do not."""
     path: str = scope["path"].removeprefix(scope.get("root_path", ""))
     return path not in ("", "/", HEALTH_PATH, READY_PATH) and not path.startswith("/static/")
 

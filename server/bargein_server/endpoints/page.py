@@ -1,4 +1,4 @@
-"""`GET /`, `GET /static/…` and `GET /page.json`: the chat page, for browsers.
+"""`GET /`, `GET /static/…` and `GET /page.json`: the chat page.
 
 The page consists of static files, which are inside this package in a wheel and in `clients/web` in a
 checkout. They are read once and served from memory, compressed where the browser accepts it. The content

@@ -144,7 +144,7 @@ class SignalGate:
 
 @contextmanager
 def drain_at_signals(drain: Callable[[], Awaitable[object]], hurry: Callable[[], object]) -> Iterator[None]:
-    """Let the turns end before the server of this process gets a signal to stop.
+    """Let the turns end before this process's server gets a stop signal.
 
     Nothing happens under a server that drains itself, in a thread, or without handlers of a server.
     """

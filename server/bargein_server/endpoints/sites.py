@@ -16,7 +16,7 @@ _MADE: WeakSet[Starlette] = WeakSet()
 
 
 class NotASite(ValueError):
-    """An ASGI application does not contain one of ours, or is not protected; the message has the remedy."""
+    """An ASGI application lacks one of ours, or protection; with the remedy."""
 
 
 class Site:
@@ -42,7 +42,7 @@ class Site:
 
     @property
     def settings(self) -> Settings:
-        """Settings of a mounted application, whose limits hold for connections of the whole site."""
+        """Settings of a mounted application, with limits for the whole site."""
         settings: Settings = self.chats[0].state.settings
         return settings
 
@@ -58,7 +58,7 @@ def remember(app: Starlette) -> None:
 
 
 def is_application(found: Any) -> bool:
-    """Return whether an object is called as an ASGI application: with scope, receive and send."""
+    """Return whether an object is called with scope, receive and send."""
     if inspect.isclass(found) or not callable(found):
         return False
     try:

@@ -69,7 +69,7 @@ async def serve_session(websocket: WebSocket, sessions: SessionRegistry, admissi
 
 
 async def deny(websocket: WebSocket, response: Response) -> None:
-    """Refuse a handshake with a response, or with 403 on a server that can send no other."""
+    """Refuse a handshake with a response, or with 403 where none can be sent."""
     if "websocket.http.response" in websocket.scope.get("extensions", {}):
         await websocket.send_denial_response(response)
     else:

@@ -1,4 +1,4 @@
-"""Example agents, each a complete program; the guide `server/docs/examples.md` has their order.
+"""Example agents, each a complete program; see `server/docs/examples.md`.
 
 bargein-server bargein_server.examples.support:agent
 """

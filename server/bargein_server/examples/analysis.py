@@ -85,7 +85,7 @@ class Figures:
 
 
 class Report(NamedTuple):
-    """Figures of the rows so far; none when only the number of rows is reported."""
+    """Figures of the rows so far; none when only their number is reported."""
 
     rows: int
     figures: dict[Key, dict[str, float]]
@@ -97,7 +97,7 @@ class BadTable(Exception):
 
 
 def compute(file: TextIO, text: str, push: Push[Report]) -> None:
-    """Read a table and push reports, in a thread; `StreamClosed` ends it after an interrupt."""
+    """Read a table in a thread and push reports; `StreamClosed` ends it."""
     with file:
         reader = csv.reader(file)
         header = [name.strip() for name in next(reader, [])]
@@ -132,7 +132,7 @@ def _number(row: list[str], index: int) -> float | None:
 
 
 def table_of(turn: Turn) -> tuple[str, Callable[[], TextIO], str]:
-    """Return the question, the function that opens the table, and the table's name."""
+    """Return the question, a function to open the table, and its name."""
     question, _, pasted = turn.text.partition("\n")
     sent = (turn.input.metadata or {}).get("csv")
     if isinstance(sent, str):

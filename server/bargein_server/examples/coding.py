@@ -1,4 +1,4 @@
-"""Code that is checked while it is written: the model is cut at the first line that cannot be Python.
+"""Code that is checked while the model writes it, and cut at an error.
 
     bargein-server bargein_server.examples.coding:agent
 
@@ -104,7 +104,7 @@ class Checker:
 
 
 def fault_in(source: str, lines_before: int = 0) -> str | None:
-    """Return the syntax error in a text, None if it is a beginning of a program."""
+    """Return the syntax error in a text; None for a program's beginning."""
     if source.endswith("\\"):
         return None  # the line goes on; `codeop` takes that for an error
     try:
@@ -130,7 +130,7 @@ def is_statement(source: str) -> bool:
 
 
 def report(program: str) -> str:
-    """Return a sentence about a program: its definitions, and imports that are not installed."""
+    """Return a sentence on a program: definitions, and missing imports."""
     tree = ast.parse(program)
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     names = [f"`{node.name}`" for node in tree.body if isinstance(node, kinds)]

@@ -1,4 +1,4 @@
-"""Agent as courses on LangChain write it: an executor over forced tool calls, streamed through a queue.
+"""Agent as LangChain courses write it: an executor, and a queue to read.
 
     bargein-server bargein_server.examples.course:assistant
 
@@ -49,7 +49,7 @@ async def exponentiate(x: float, y: float) -> float:
 
 
 async def final_answer(answer: str, tools_used: list[str]) -> dict[str, Any]:
-    """Give the final answer to the user, in natural language, with the names of the tools used."""
+    """Give the final answer to the user, with the names of the tools used."""
     return {"answer": answer, "tools_used": tools_used}
 
 
@@ -67,11 +67,11 @@ def tools() -> dict[str, BaseTool]:
 
 @cache
 def queue_handler() -> Any:
-    """Return the class of the callback handler; LangChain is imported when it is needed."""
+    """Return the class of the callback handler, with a late import."""
     from langchain_core.callbacks import AsyncCallbackHandler
 
     class QueueCallbackHandler(AsyncCallbackHandler):
-        """Handler whose iterator yields the chunks of a model, outside the executor."""
+        """Handler whose iterator yields a model's chunks outside the executor."""
 
         def __init__(self, queue: asyncio.Queue[Any]) -> None:
             self.queue = queue

@@ -1,4 +1,4 @@
-"""Long document: an outline, then section by section, with progress; "go on" continues it.
+"""Long document: an outline, then sections with progress, to be resumed.
 
     bargein-server bargein_server.examples.document:agent
 

@@ -1,4 +1,4 @@
-"""Index of Python's standard library: names, kinds and summaries, read from its source.
+"""Index of Python's standard library: names, kinds and summaries.
 
 Nothing of the library is imported or executed, apart from modules that are compiled into the interpreter.
 """
@@ -49,7 +49,7 @@ class Library:
         self._sorted = [self._lower[index] for index in self._order]
 
     def complete(self, typed: str, limit: int = 8) -> list[Entry]:
-        """Return the best entries for what was typed so far.
+        """Return the best entries for the letters typed so far.
 
         First come names that begin with it, short ones before long ones; then names with a part that
         begins with it; then names that contain it.
@@ -69,7 +69,7 @@ class Library:
 
 @cache
 def library() -> Library:
-    """Return the index; the first call takes some seconds, so make it in a thread."""
+    """Return the index; call it in a thread, since at first it takes seconds."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return Library([entry for file in _files() for entry in _read(file)] + list(_built_in()))

@@ -35,7 +35,7 @@ MISSING = (
 
 
 class Place:
-    """Where the model is: in the environment, or a process of ours that all examples share.
+    """Address of the model: the environment's, or our own shared process.
 
     Attributes:
         arguments: Those of `OpenAIAgent` that lead to the model; None before the start.
@@ -86,7 +86,7 @@ class Place:
 
 
 def _of_environment() -> dict[str, Any] | None:
-    """Return the arguments of `OpenAIAgent` from the environment, None without any."""
+    """Return `OpenAIAgent`'s arguments from the environment; None without."""
     url, key = os.environ.get("OPENAI_BASE_URL"), os.environ.get("OPENAI_API_KEY")
     if not url and not key:
         return None
@@ -137,13 +137,13 @@ class Model:
                 yield output
 
     def aside(self, turn: Turn, messages: list[Message]) -> AsyncGenerator[Output, None]:
-        """Answer these messages instead of the conversation, in the lane of `turn`."""
+        """Answer these messages, not the conversation, in the lane of `turn`."""
         other = turn.in_lane(turn.source)
         other.history = _Messages(messages)
         return self(other)
 
     async def text(self, turn: Turn, question: str) -> str:
-        """Return the whole answer to a question that is no part of the conversation."""
+        """Return the whole answer to a question outside of the conversation."""
         text = ""
         async with aclosing(self.aside(turn, [{"role": "user", "content": question}])) as outputs:
             async for output in outputs:

@@ -1,4 +1,4 @@
-"""Research: several readers search different sources at the same time, then their findings are merged.
+"""Research: readers search sources in parallel; their findings are merged.
 
     bargein-server bargein_server.examples.research:agent
 
@@ -67,7 +67,7 @@ def standard_library() -> Iterator[Passage]:
 
 
 def packages() -> Iterator[Passage]:
-    """Yield the descriptions of the installed packages, paragraph by paragraph."""
+    """Yield the descriptions of installed packages, by paragraphs."""
     for package in distributions():
         about = package.metadata
         name, summary = about["Name"], (about.get_all("Summary") or [""])[0]
@@ -88,7 +88,7 @@ def folder() -> Iterator[Passage]:
 
 
 def search(source: Callable[[], Iterable[Passage]], question: str, push: Push[int]) -> list[Passage]:
-    """Return the best passages of a source, ranked by TF-IDF; push how many were read.
+    """Return a source's best passages by TF-IDF; push how many were read.
 
     It runs in a thread. After an interrupt the next push raises, which ends it.
     """

@@ -1,4 +1,4 @@
-"""Support desk: orders in a database, refunds that ask, and a booking that is not cut.
+"""Support desk: orders, refunds with consent, and an uncut booking.
 
     bargein-server bargein_server.examples.support:agent
 
@@ -37,7 +37,7 @@ INSERT OR IGNORE INTO orders VALUES
 
 
 class Orders:
-    """Database of orders; each method is one transaction and may run in any thread.
+    """Database of orders; each method is a transaction, in any thread.
 
     Args:
         path: The SQLite file, or `:memory:`.
@@ -122,13 +122,13 @@ def _customer(turn: Turn) -> str:
 
 @tool
 def list_orders(turn: Turn) -> dict[str, Any]:
-    """Return today's date, and all orders of the customer with number, article, price and state."""
+    """Return today's date, and the customer's orders with article and price."""
     return {"today": date.today(), "orders": orders().of(_customer(turn))}
 
 
 @tool(confirm=True, on_interrupt="finish", timeout_s=20)
 def refund(turn: Turn, number: str) -> dict[str, Any]:
-    """Pay back a delivered order. The customer is asked for consent by the program, not by you.
+    """Pay back a delivered order; the program asks the customer for consent.
 
     Args:
         turn: The turn.

@@ -45,7 +45,7 @@ class Text:
         self._told: list[tuple[str, str]] = []
 
     def begin(self, turn: Turn) -> list[tuple[str, str]]:
-        """Settle what the last turn has achieved; return the list of pairs that this turn sends.
+        """Settle the last turn's result; return the pairs that this turn sends.
 
         Sentences count as translated if the history has their whole translation. It is done here and not
         in a `finally` of the last turn, because that may still be running.
@@ -69,7 +69,7 @@ class Text:
         self.rest += gap + piece
 
     async def read(self) -> AsyncIterator[str]:
-        """Yield the rest; its last sentence ends after a pause, unless it ends in a full stop."""
+        """Yield the rest; an unfinished last sentence ends after a pause."""
         yield self.rest
         if not _WHOLE.search(self.rest):
             await asyncio.sleep(PAUSE_S)
@@ -77,7 +77,7 @@ class Text:
 
 @with_model
 async def agent(turn: Turn) -> AsyncGenerator[Output, None]:
-    """Translate what is left of the text, and the input."""
+    """Translate the rest of the text, and the input."""
     text: Text = turn.session.state.setdefault("text", Text())
     told = text.begin(turn)
     text.add(turn.text)
@@ -94,7 +94,7 @@ async def agent(turn: Turn) -> AsyncGenerator[Output, None]:
 
 
 async def _translated(turn: Turn, language: str, sentence: str) -> tuple[str, str]:
-    """Return a sentence with its translation, which ends in the same white space."""
+    """Return a sentence with its translation and the same white space."""
     space = sentence[len(sentence.rstrip()) :] or " "
     translation = await model.text(turn, f"Translate into {language}:\n{sentence.strip()}")
     return sentence, " ".join(translation.split()) + space

@@ -1,4 +1,4 @@
-"""Typeahead: every keystroke is an input, and interrupts the answer to the one before.
+"""Typeahead: each keystroke is an input, and cuts the answer before it.
 
     bargein-server bargein_server.examples.typeahead:agent
 
@@ -25,7 +25,7 @@ NEW_WORD_S = 3.0
 
 
 async def agent(turn: Turn) -> AsyncGenerator[Output, None]:
-    """Complete what was typed so far."""
+    """Complete the letters typed so far."""
     rate = _rate(turn)
     yield turn.data("rate", rate)
     if not turn.session.state.get("ready"):
@@ -50,7 +50,7 @@ async def agent(turn: Turn) -> AsyncGenerator[Output, None]:
 
 
 def _rate(turn: Turn) -> dict[str, Any]:
-    """Count this input; return the number of inputs since the last pause and their rate."""
+    """Count this input; return the number since the last pause and the rate."""
     now = asyncio.get_running_loop().time()
     times: list[float] = turn.session.state.setdefault("times", [])
     if times and now - times[-1] > NEW_WORD_S:

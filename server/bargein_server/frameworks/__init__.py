@@ -1,4 +1,4 @@
-"""Agents of other frameworks as agents of this server, and histories in their forms.
+"""Agents of other frameworks, and histories in their forms.
 
     agent = langgraph_agent(create_agent(model, tools))     # LangChain, LangGraph
     agent = agents_sdk_agent(Agent(name="…", tools=tools))  # OpenAI Agents SDK

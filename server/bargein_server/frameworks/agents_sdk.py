@@ -238,7 +238,7 @@ def _hooks_class() -> Any:
 
 
 def _record_agent(agent: Any, seen: set[int]) -> None:
-    """Make the function tools of an agent and of its handoffs record their calls."""
+    """Make the function tools of an agent and its handoffs record calls."""
     from agents import FunctionTool
 
     if id(agent) in seen:
@@ -257,7 +257,7 @@ def _is_recorded(tool: Any) -> bool:
 
 
 def _recorded(invoke: Any) -> Any:
-    """Return an invoker that records the call; it stays an instance of the SDK's own class."""
+    """Return an invoker that records the call, of the SDK's own class."""
     if not hasattr(invoke, "__dict__") or hasattr(invoke, "__code__") or hasattr(invoke, "__func__"):
 
         @wraps(invoke)

@@ -1,4 +1,4 @@
-"""Graphs of LangGraph, and so the agents of LangChain's `create_agent`, as agents of this server.
+"""LangGraph's graphs, and agents of `create_agent`, as agents here.
 
 The graph is used as it is; only the tools in its `ToolNode`s are replaced by copies that record their calls.
 The history is the server's: a checkpointer, which consent needs, keeps the graph's other state, and its
@@ -152,7 +152,7 @@ class _GraphAgent:
 
     @asynccontextmanager
     async def _in_order(self, turn: Turn) -> AsyncGenerator[None, None]:
-        """Wait for the cleanup of the session's last turn, whose checkpoints would be the newest."""
+        """Wait for the last turn's cleanup, whose checkpoints would be newest."""
         if not self._graph.checkpointer:
             yield
             return
@@ -231,7 +231,7 @@ class _Reader:
 
 
 class _Consent:
-    """The user's consent to what a graph was interrupted for.
+    """The user's consent to the calls at which a graph was interrupted.
 
     Args:
         recorder: The turn's tool calls.
@@ -271,7 +271,7 @@ class _Consent:
             self._answers[interrupt.id] = self._answer(interrupt, decisions[interrupt.id])
 
     def _actions(self, interrupt: Interrupt) -> Iterator[tuple[str, Mapping[str, Any], str | None]]:
-        """Yield name, arguments and, if it is known, the id of each call that an interrupt is about."""
+        """Yield name, arguments and any id of each call of an interrupt."""
         value = interrupt.value
         if _is_request(value):
             for action in value["action_requests"]:

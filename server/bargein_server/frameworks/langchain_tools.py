@@ -34,7 +34,7 @@ def pauses() -> tuple[type[BaseException], ...]:
 
 
 def record_tools(graph: Any) -> Collection[str]:
-    """Replace the tools of a graph by recorded copies; return the names of its tool nodes.
+    """Replace a graph's tools by recorded copies; return its tool nodes.
 
     The nodes of subgraphs are included. A tool that a node calls by itself must be wrapped with
     `recorded_tool` where the graph is made.
@@ -53,7 +53,7 @@ def record_tools(graph: Any) -> Collection[str]:
 
 
 def recorded_tool(tool: BaseTool) -> BaseTool:
-    """Return a copy of a tool that records its calls in the turn that it runs in.
+    """Return a copy of a tool that records its calls in their turn.
 
     A plain tool runs in a thread of the session. Outside a turn of `langgraph_agent` the copy works as the
     original. For graphs without a `ToolNode`; in one, tools are recorded anyway.
@@ -150,7 +150,7 @@ def result_of(result: Any, call_id: str) -> Any:
 
 
 def gate(recorder: ToolRecorder) -> BaseCallbackHandler:
-    """Return a callback handler that lets no tool begin after the turn's end, in any thread."""
+    """Return a handler that lets no tool begin after the turn, in any thread."""
     return cast("BaseCallbackHandler", _gate_class()(recorder))
 
 

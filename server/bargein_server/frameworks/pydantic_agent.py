@@ -239,7 +239,7 @@ _RUNNING: ContextVar[str | None] = ContextVar("bargein_running_tool", default=No
 
 
 class SessionExecutor(Executor):
-    """Executor for blocking tools: threads of the session, where none begins after the turn's end.
+    """Executor for blocking tools: session threads that end with the turn.
 
     Args:
         recorder: The turn's tool calls.

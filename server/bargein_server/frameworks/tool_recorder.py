@@ -99,7 +99,7 @@ class ToolRecorder:
             yield ToolCall(call_id=call_id, name=name)
 
     def add_arguments(self, stream: Hashable, piece: str) -> Iterator[Output]:
-        """Yield the output for a piece of a call's arguments: a delta, or text of the final answer."""
+        """Yield the output for a piece of arguments: a delta, or answer text."""
         call = self._streams.get(stream)
         if call is None or not piece or call.written:
             return
@@ -116,7 +116,7 @@ class ToolRecorder:
     def add_call(
         self, given_id: str | None, name: str, arguments: str | Mapping[str, Any]
     ) -> Iterator[Output]:
-        """Yield the outputs for a call that arrived as a whole, unless it was streamed before."""
+        """Yield the outputs for a whole call, unless it was streamed before."""
         if given_id and given_id in self._calls:
             self.end_arguments(given_id)
             return
@@ -294,7 +294,7 @@ class ToolRecorder:
     # --- results ---------------------------------------------------------------------------------
 
     def add_result(self, given_id: str, output: Any, error: str | None = None) -> Iterator[Output]:
-        """Yield the result that the framework gives to the model, unless it was reported before.
+        """Yield the result for the model, unless it was reported before.
 
         Args:
             given_id: The framework's id.

@@ -1,4 +1,4 @@
-"""One tool call that a model wrote, the question whether it may run, and results that can be sent."""
+"""One tool call that a model wrote, its permission, and its result."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def sendable(value: Any) -> Any:
 
 
 def _clean(value: Any) -> Any:
-    """Return builtins without halves of surrogate pairs, which models write and JSON cannot hold."""
+    """Return builtins without half surrogate pairs, which JSON cannot hold."""
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-8", "replace").decode()
     if isinstance(value, dict):

@@ -88,11 +88,11 @@ class Caller:
         return self.known
 
     def must_wait(self, credential: str | None) -> bool:
-        """Check a credential as `authenticate` does; return whether it takes an `identify` instead."""
+        """Check a credential; return whether it takes an `identify` instead."""
         return not self.authenticate(credential) and self._identify is not None and credential is not None
 
     async def identify(self, credential: str | None) -> bool:
-        """Check the credential of the first frame, and wait for it; return `known`.
+        """Check the credential of the first frame, and wait; return `known`.
 
         Cancelling it leaves the client unknown.
 
@@ -105,7 +105,7 @@ class Caller:
         return self.known
 
     async def refusal(self, credential: str | None) -> Code | None:
-        """Check the credential of the first frame as `identify` does; return the code of a refusal."""
+        """Identify by the first frame's credential; return a refusal's code."""
         try:
             return None if await self.identify(credential) else UNAUTHORIZED
         except Refused as refused:
@@ -183,7 +183,7 @@ class Admission:
 
     @property
     def has_authenticator(self) -> bool:
-        """Whether clients must prove who they are."""
+        """Whether clients need a credential."""
         return self._authenticator is not None
 
     def enter(
@@ -228,7 +228,7 @@ class Admission:
     async def admit(
         self, request: AccessRequest, scheme: str, address: str, local: str
     ) -> AsyncIterator[Caller]:
-        """Admit a request for the duration of the block; see `enter` and `identify`."""
+        """Admit a request while the block runs; see `enter` and `identify`."""
         caller = self.enter(request.headers, scheme, (), address, local)
         try:
             if not self.rates.take(address, self._clock()):
@@ -265,7 +265,7 @@ class Admission:
         return principal
 
     async def identify(self, caller: Caller, request: AccessRequest) -> None:
-        """Ask an async authenticator for the principal of a caller; do nothing without one.
+        """Ask an async authenticator for a caller's principal, if there is one.
 
         Cancelling it cancels the authenticator, and leaves the caller unknown.
 
@@ -299,7 +299,7 @@ class Admission:
 
     @staticmethod
     def _bearer_token(headers: Mapping[str, str]) -> str | None:
-        """Return the bearer token, empty for another scheme; None without a credential."""
+        """Return the bearer token; empty for another scheme, None without one."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if not token:
             return None

@@ -53,7 +53,7 @@ class AccessRequest(Struct, frozen=True, kw_only=True):
     context: Mapping[str, Any] = {}
 
     def __repr__(self) -> str:
-        """Return path and address; the other fields have secrets, and a repr ends up in logs."""
+        """Return path and address only: a repr ends up in logs."""
         return f"AccessRequest(path={self.path!r}, address={self.address!r})"
 
 
@@ -75,7 +75,7 @@ class AccessDenied(Exception):
 
 @runtime_checkable
 class TokenAuthenticator(Protocol):
-    """Maps credentials to principals, without waiting and without the rest of the request."""
+    """Maps credentials to principals, without waiting or the whole request."""
 
     def principal_of(self, credential: str) -> str | None:
         """Return the principal of a credential, None for an unknown one.
@@ -89,7 +89,7 @@ class RequestAuthenticator(Protocol):
     """An async function, or an object that is called like one."""
 
     def __call__(self, request: AccessRequest, /) -> Awaitable[str | None]:
-        """Return the principal of a request, a `Principal` or a text; None without a valid credential.
+        """Return a request's principal or its id; None without a valid credential.
 
         It is awaited for each WebSocket handshake and each HTTP request, again for a first frame or a body
         with a credential of its own, and so on each resume. It is cancelled after `authenticator_s`, and
@@ -106,7 +106,7 @@ Authenticator = RequestAuthenticator | TokenAuthenticator
 
 
 class BadAuthenticator(ValueError):
-    """An authenticator can be called in no way; the message has the expected forms."""
+    """An authenticator cannot be called; the message has the expected forms."""
 
 
 def check_authenticator(authenticator: Any) -> None:

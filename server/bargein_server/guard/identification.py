@@ -21,7 +21,7 @@ _MAX_REASON_CHARS = 120
 
 
 def principal_of_token(authenticator: TokenAuthenticator, credential: str) -> Principal | None:
-    """Return the principal of a credential; an authenticator that fails refuses it."""
+    """Return a credential's principal; a failing authenticator refuses it."""
     try:
         found: object = authenticator.principal_of(credential)
     except (Exception, SystemExit) as error:
@@ -62,7 +62,7 @@ class Identification:
         self._running: set[asyncio.Task[object]] = set()
 
     async def principal_of(self, request: AccessRequest) -> Principal | None:
-        """Return the principal of a request, None for one without a valid credential.
+        """Return a request's principal; None without a valid credential.
 
         Cancelling it cancels the authenticator.
 
@@ -127,6 +127,6 @@ class Identification:
 
 
 def _take_error(task: asyncio.Task[object]) -> None:
-    """Take the late error of a task, so that asyncio does not log it with its text."""
+    """Take a task's late error, so that asyncio does not log its text."""
     if not task.cancelled():
         task.exception()

@@ -19,7 +19,7 @@ class BadOrigin(ValueError):
 
 
 def allowed_origins(origins: Collection[str]) -> frozenset[str]:
-    """Return origins in the form in which browsers send them (RFC 6454 section 6.2).
+    """Return origins in the form of browsers (RFC 6454 section 6.2).
 
     Raises:
         BadOrigin: One is not an origin.

@@ -80,7 +80,7 @@ class SharedCounts:
         )
 
     def count_request(self, address: str) -> int:
-        """Count a request; return the number in the current window over all workers."""
+        """Count a request; return the window's number over all workers."""
         words, window = self._words, int(self._clock() / WINDOW_S) & 0xFFFFFFFF
         totals = []
         for cell in self._cells(address):

@@ -72,7 +72,7 @@ class TicketFiles(Tickets):
 
 
 def _encoded(principal: Principal, until: float) -> bytes:
-    """Return the content of a file; claims that have no form in it are left out."""
+    """Return a file's content, without claims of unknown form."""
     claims = {}
     for name, value in principal.claims.items():
         with suppress(TypeError, ValueError, OverflowError):

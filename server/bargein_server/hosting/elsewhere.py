@@ -82,7 +82,7 @@ class Elsewhere(Protocol):
         ...
 
     async def move(self, host: Any) -> bool:
-        """Give a session without a running turn to the successor or the store; return whether that has it."""
+        """Give an idle session to the successor or the store; whether it has it."""
         ...
 
 
@@ -126,7 +126,7 @@ class ArrivalNumbers:
 
 
 def unwatched() -> ChangeLog:
-    """Return a change log that nobody reads, for a session without a store."""
+    """Return a change log without a reader, for a session without a store."""
     return ChangeLog(lambda binds: None)
 
 

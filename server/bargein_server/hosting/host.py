@@ -370,7 +370,7 @@ class SessionHost:
         self.act(self.core.tick)
 
     def taken(self, deleted: bool) -> None:
-        """End the session, because another server has it, or somebody has deleted it."""
+        """End the session: another server has it, or it was deleted."""
         if self.connection is not None:
             self.connection.close(CLOSED if deleted else RESTART)
         self.act(self.core.receive, SessionClose())

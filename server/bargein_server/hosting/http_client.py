@@ -1,4 +1,4 @@
-"""HTTP clients of agents: `httpx2.AsyncClient`s whose requests end with their turn.
+"""HTTP clients of agents, whose requests end with their turn.
 
 Every request goes through `AsyncClient.send`, so only that method is overridden in `TurnClient`; proxies,
 limits, mounts and TLS are configured as in any other client. See `turn_requests` for the way in which a
@@ -66,7 +66,7 @@ class TurnClient(httpx2.AsyncClient):
 
 
 class ModuleClient(httpx2.AsyncClient):
-    """HTTP client without connections: each request uses the client of its server.
+    """HTTP client without connections: requests use their server's client.
 
     Outside a server each event loop has one client for all instances. Closing an instance closes that
     client, and has no effect in a server; the next request works in both cases.
@@ -116,7 +116,7 @@ _OUTSIDE: WeakKeyDictionary[asyncio.AbstractEventLoop, TurnClient] = WeakKeyDict
 
 @cache
 def _tls_context() -> ssl.SSLContext:
-    """Return the TLS context of all clients; reading the certificates takes 20 ms."""
+    """Return the TLS context of all clients; it takes 20 ms to read."""
     return httpx2.create_ssl_context()
 
 

@@ -1,4 +1,4 @@
-"""Keeper: writes what the sessions of a server change to its store.
+"""Keeper: writes changes of a server's sessions to its store.
 
 Binding changes are written at the end of the loop's iteration, those of all sessions in one batch, and the
 next batch when that is answered. Output is written with them, and otherwise every `store_flush_s`.
@@ -130,11 +130,11 @@ class Keeper:
         return self._add(Lease(self.changed, fence, found.writes))
 
     def adopt(self, found: StoredSession) -> Lease:
-        """Return the lease of a session that cannot be claimed now, because the store cannot be written."""
+        """Return the lease of a session that a failing store cannot claim."""
         return self._add(Lease(self.changed, found.fence, found.writes))
 
     async def compare(self, lease: Lease) -> None:
-        """Write a session, without changes too: the answer shows whether it is another server's by now."""
+        """Write a session, changed or not, to learn whether it is still ours."""
         if lease in self.leases:
             self._compare([lease])
             await self.flush()
@@ -159,12 +159,12 @@ class Keeper:
             self._tick_later()
 
     async def release(self, lease: Lease) -> None:
-        """Give a session up, and wait until the store has all of it, for a bounded time."""
+        """Give a session up, and wait until it is stored, for a bounded time."""
         self.forget(lease)
         await self.flush()
 
     def forget(self, lease: Lease) -> None:
-        """Release a session that this process forgets; delete it if its client has closed it."""
+        """Release a session forgotten here; delete one that its client closed."""
         if lease not in self.leases:
             return
         self._drop(lease)
@@ -237,7 +237,7 @@ class Keeper:
             self._begin(dict(self._changed))
 
     def _begin(self, leases: dict[Lease, None]) -> None:
-        """Start a write of sessions, of those that were released, and of deletions."""
+        """Start a write of sessions, released ones and deletions."""
         self._urgent = False
         self._changed.clear()
         wall, whole = self._wall(), 0

@@ -77,7 +77,7 @@ class Lease:
         )
 
     def uncork(self, mark: int | None = None) -> None:
-        """Record that changes up to a mark, or all, are stored; let its frames go if that was awaited."""
+        """Record stored changes up to a mark or all; let awaited frames go."""
         changes = self.persistence.changes
         uncorked = changes.stored(changes.mark if mark is None else mark)
         waiters, self._waiters = self._waiters, []
@@ -89,12 +89,12 @@ class Lease:
             self.host.flush()
 
     def uncork_silently(self) -> None:
-        """Record that nobody waits for the store, in a step whose frames are written anyway."""
+        """Record that no frame waits for the store, in a step that writes anyway."""
         changes = self.persistence.changes
         changes.stored(changes.mark)
 
     async def stored(self) -> None:
-        """Wait until everything up to now is stored, or nobody waits for the store any more."""
+        """Wait until all is stored, or until no frame waits for the store."""
         changes = self.persistence.changes
         changes.bind()
         mark = changes.mark

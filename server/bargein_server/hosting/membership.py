@@ -108,7 +108,7 @@ class Membership:
     # --- beats -----------------------------------------------------------------------------------
 
     async def join(self) -> bool:
-        """Beat for the first time after the store was opened; return whether it has forgotten something.
+        """Beat once after the store opened; return whether it forgot something.
 
         Raises:
             StoreError: The store cannot be used.
@@ -160,7 +160,7 @@ class Membership:
             self._listener.close()
 
     async def peer_of(self, name: str) -> str:
-        """Return where a node of another machine is reached; empty when it is dead or not reached."""
+        """Return the address of another machine's node; empty when it is dead."""
         try:
             node, _ = await self.find(name)
             return msgspec.json.decode(node.address, type=Address).peer if node is not None else ""
@@ -171,7 +171,7 @@ class Membership:
 
     @property
     def is_young(self) -> bool:
-        """Whether the store may lack what living owners have."""
+        """Whether the store may lack records of living owners."""
         return self._loop.time() < self._young_until
 
     async def settled(self) -> None:
@@ -180,12 +180,12 @@ class Membership:
             await asyncio.sleep(left)
 
     def owner_of(self, found: StoredSession) -> str | None:
-        """Return the node that owns a stored session, None when it was released or this node's own."""
+        """Return the node that owns a stored session; None when it is free."""
         name = found.fence.partition(".")[2]
         return None if found.stored.clean or name == self.name else name
 
     async def find(self, name: str) -> tuple[Node | None, str]:
-        """Return a node that lives, or None and why it counts as dead: `lease` or `refused`.
+        """Return a living node, or None with the reason: `lease` or `refused`.
 
         Raises:
             StoreError: The store cannot be read.
@@ -196,7 +196,7 @@ class Membership:
         return (None, "refused") if await _refuses(node.address) else (node, "")
 
     async def ask(self, node: Node, request: MoveRequest, wait_s: float) -> str | None:
-        """Ask a node for a session; return its answer, None when there is none in time.
+        """Ask a node for a session; return its answer, None without one in time.
 
         Raises:
             StoreError: The store cannot be used.
@@ -211,7 +211,7 @@ class Membership:
 
 
 def _machine() -> str:
-    """Return a name for this machine's loopback, the same for all processes that share it."""
+    """Return this machine's loopback name, shared by all its processes."""
     if sys.platform != "linux":
         return ""
     try:
@@ -226,7 +226,7 @@ async def _hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 async def _refuses(encoded: str) -> bool:
-    """Return whether nobody listens at a node's port on this machine: the node has died."""
+    """Return whether a node's port on this machine is shut: it has died."""
     try:
         address = msgspec.json.decode(encoded, type=Address)
     except (msgspec.MsgspecError, UnicodeError):

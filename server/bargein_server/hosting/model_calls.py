@@ -1,4 +1,4 @@
-"""Model calls of all HTTP clients in a process, closed with their turn (contract 6).
+"""Model calls of a process's HTTP clients, closed with their turn.
 
 Agents and frameworks make clients of their own, often when a module is imported. `close_model_calls` wraps
 `AsyncClient.send` of httpx2 and httpx, once per process and whenever they are imported. In the context of a
@@ -131,7 +131,7 @@ def _report_late() -> None:
 
 
 class _ImportWatch(MetaPathFinder):
-    """Import hook that wraps the clients of a library when it has been imported."""
+    """Import hook that wraps a library's clients once it is imported."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

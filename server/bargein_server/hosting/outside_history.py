@@ -1,4 +1,4 @@
-"""History outside: conversations that an application loads from and saves to its own database."""
+"""Conversations that an application keeps in its own database."""
 
 from __future__ import annotations
 
@@ -67,12 +67,12 @@ class SessionHistory:
         self.loaded = False
 
     def restored(self, seed: Sequence[Message]) -> None:
-        """Take what an earlier process has loaded."""
+        """Take the conversation that an earlier process loaded."""
         self._host.core.seed = seed
         self.loaded = True
 
     async def load(self) -> None:
-        """Load the conversation before the session; an error of the application propagates.
+        """Load the conversation before the session; errors propagate.
 
         Raises:
             TypeError: The application returned something other than messages.

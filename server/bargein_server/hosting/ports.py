@@ -222,7 +222,7 @@ class HostRegistry(Protocol):
         ...
 
     def weigh(self, host: Any) -> None:
-        """Count what a session keeps in memory."""
+        """Count a session's memory."""
         ...
 
     def forget(self, host: Any) -> None:

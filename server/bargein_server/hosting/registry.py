@@ -152,7 +152,7 @@ class SessionRegistry:
 
     @property
     def kept_bytes(self) -> int:
-        """Approximate size of what all sessions keep in memory."""
+        """Approximate memory of all sessions."""
         return self._hosts.kept.held
 
     @property
@@ -232,7 +232,7 @@ class SessionRegistry:
         self.weigh(host)
 
     def weigh(self, host: SessionHost) -> None:
-        """Count what a session keeps, and let idle sessions make room for it."""
+        """Count a session's memory, and let idle sessions make room for it."""
         if not self._hosts.weigh(host):
             self.may_keep(host.owner)
 
@@ -303,7 +303,7 @@ class SessionRegistry:
         return host
 
     def take_over(self, stored: Stored) -> bool:
-        """Put a session of a process that ends into memory; return whether there is room."""
+        """Put a session of an ending process into memory; whether there is room."""
         if self._hosts.has(stored.head.session_id) or not self._make_room(stored.head.owner):
             return False
         self._put(stored, None)
@@ -387,5 +387,5 @@ class SessionRegistry:
         return client
 
     async def shut_down(self) -> int:
-        """Stop in order; return the number of turn tasks that have not ended (`shutdown`)."""
+        """Stop in order; return the number of turn tasks that still run."""
         return await shut_down(self)

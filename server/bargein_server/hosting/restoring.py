@@ -1,4 +1,4 @@
-"""Restoring: sessions that another process has left in the store, or must release.
+"""Restoring: sessions that another process stored or must release.
 
 A session comes back when its client does, with its principal and its token. What ran in the earlier process
 has failed by then (`Persistence.restore`).
@@ -77,7 +77,7 @@ class Shown(Struct, frozen=True):
     own_id: bool = False
 
     def request(self, session_id: SessionId) -> MoveRequest | None:
-        """Return the request to release a session, None without a token: then it stays."""
+        """Return the request to release a session; None without a token."""
         if self.token is None and not self.own_id:
             return None
         digest = b"" if self.token is None else sha256(self.token.encode("utf-8", "replace")).digest()
@@ -101,7 +101,7 @@ class Search(Enum):
 
 
 class Restorer:
-    """Restores the stored sessions of one server, and releases those that other nodes ask for.
+    """Restores a server's stored sessions, and releases those asked for.
 
     Args:
         keeper: The keeper of the server's sessions.
@@ -135,7 +135,7 @@ class Restorer:
     def is_needed(
         self, session_id: SessionId, resume: Resume | None = None, principal: str | None = None
     ) -> bool:
-        """Return whether a session is not in memory, so that the store may have it.
+        """Return whether a session may be in the store and is not in memory.
 
         In a store that many servers share, it may also have a newer one than memory, which shows when this
         server would refuse the client.
@@ -148,14 +148,14 @@ class Restorer:
         return host.view.principal != principal or host.core.refusal(resume, self._loop.time()) is not None
 
     async def restore_resumed(self, resume: Resume | None, principal: str | None) -> Code | None:
-        """Put the session that a client wants to resume into memory, as `restore` does."""
+        """Put the session that a client resumes into memory, as `restore` does."""
         if resume is None or not self.is_needed(resume.session_id, resume, principal):
             return None
         admits = partial(admits_token, resume.token, principal, self._wall())
         return await self.restore(resume.session_id, admits, Shown(principal, resume.token))
 
     async def restore(self, session_id: SessionId, admits: Admits, shown: Shown = NOTHING) -> Code | None:
-        """Put a stored session into memory, if there is one and it admits the client.
+        """Put a stored session into memory, if it exists and admits the client.
 
         Cancelling it leaves the session where it is.
 
@@ -223,7 +223,7 @@ class Restorer:
     async def _search(
         self, session_id: SessionId, found: StoredSession | None, membership: Membership, shown: Shown
     ) -> tuple[StoredSession | None, Search]:
-        """Find out whether a session may be claimed; return its records as they are then.
+        """Find whether a session may be claimed; return its records as of then.
 
         Raises:
             StoreError: The store cannot be used.
@@ -259,7 +259,7 @@ class Restorer:
                 return found, Search.CLAIM
 
     async def release(self, request: MoveRequest) -> str:
-        """Release a session because its client has come to another node; return the answer to that."""
+        """Release a session whose client is at another node; return the answer."""
         host = self._pool.get(request.session_id)
         if host is None or host.lease is None or host.lease not in self._keeper.leases:
             await self._keeper.flush()

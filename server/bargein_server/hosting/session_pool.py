@@ -85,7 +85,7 @@ class SessionPool:
             self._away_of.setdefault(host.owner, {})[host] = None
 
     def weigh(self, host: SessionHost) -> bool:
-        """Count what a session keeps now; return whether its client may keep more."""
+        """Count a session's memory; return whether its client may keep more."""
         if host.core.identity.session_id in self._hosts:
             size = host.core.kept_bytes
             self.kept.add(host.owner, size - host.kept_bytes)

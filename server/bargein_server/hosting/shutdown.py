@@ -25,7 +25,7 @@ RECONNECTS_PER_S = 1000.0
 
 
 async def _move_idle(registry: StoppingRegistry, elsewhere: Elsewhere, deadline: float) -> None:
-    """Give each session to the next process as soon as no turn runs in it, until a deadline."""
+    """Give each idle session to the next process, until a deadline."""
     while True:
         for host in registry:
             if not host.core.busy:
@@ -36,7 +36,7 @@ async def _move_idle(registry: StoppingRegistry, elsewhere: Elsewhere, deadline:
 
 
 class StoppingRegistry(Protocol):
-    """The parts of the session registry that its shutdown uses; see `SessionRegistry`."""
+    """The parts of the session registry that its shutdown uses."""
 
     draining: bool
     settings: Settings

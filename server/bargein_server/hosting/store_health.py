@@ -1,4 +1,4 @@
-"""Health of a server's store, and its life: opened, swept, and beaten if it is shared, until it fails."""
+"""Health and life of a store: opened, swept, beaten, until it fails."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ class StoreHealth:
 
     @property
     def is_ignored(self) -> bool:
-        """Whether nobody waits for it."""
+        """Whether no frame waits for it."""
         return self._ignored_since is not None
 
     @property
     def ignored_s(self) -> float:
-        """Seconds for which nobody has waited for it; 0 while it works."""
+        """Seconds since frames stopped waiting for it; 0 while it works."""
         return 0.0 if self._ignored_since is None else self._loop.time() - self._ignored_since
 
     def gauges(self) -> dict[str, float]:
@@ -121,7 +121,7 @@ class StoreHealth:
             log.info("the store is fast again")
 
     def opened(self) -> None:
-        """Record that the store is open; its last error stands until it has answered a write."""
+        """Record that the store is open; an error stands until a write succeeds."""
         self.unwatch()
         self.state, self._ignored_since = StoreState.UP, None
 

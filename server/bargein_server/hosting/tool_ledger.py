@@ -109,7 +109,7 @@ class TurnToolLedger:
             await self._store_begin(host.lease, call_id)
 
     async def _store_begin(self, lease: Lease, call_id: CallId) -> None:
-        """Wait until a call is stored: a call that may have taken effect is never forgotten."""
+        """Wait until a call is stored: one with an effect is never forgotten."""
         try:
             await lease.stored()
             if self._stopped:

@@ -11,7 +11,7 @@ from bargein_protocol import TurnId
 
 
 def turn_ids() -> Callable[[], TurnId]:
-    """Return a source of ids that no other session, and no other process, gives out.
+    """Return a source of ids, unique over sessions and processes.
 
     The prefix keeps the turns of two sessions apart for a client that had to begin a fresh one.
     """

@@ -42,7 +42,7 @@ ANSWER_S = 2.0
 
 
 def invalid_requests(record: logging.LogRecord) -> bool:
-    """Return whether a record of uvicorn is logged: each stranger's bad request is one, without a cause."""
+    """Return whether a uvicorn record is logged; bare bad requests are not."""
     if record.msg != "Invalid HTTP request received.":
         return True
     log.warning("a request is answered with 400, because it is no HTTP; a proxy or a scanner may send TLS")
@@ -178,7 +178,7 @@ class BoundedHttpProtocol(H11Protocol):
         super().handle_websocket_upgrade(event)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse bytes that are not HTTP; close if the response has begun (uvicorn)."""
+        """Refuse bytes that are not HTTP; close if the response has begun."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             super().send_400_response(msg)
         else:

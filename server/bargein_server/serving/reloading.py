@@ -1,4 +1,4 @@
-"""Restart of the server whenever a file of the program changes, for development."""
+"""Restart of the server when a program's file changes (development)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from uvicorn.supervisors import ChangeReload
 
 
 def serve_reloading(serve: Callable[..., None], arguments: Sequence[str]) -> None:
-    """Run a server in a process of its own until a signal; start another when a file changes.
+    """Run a server as a process until a signal, anew when a file changes.
 
     Python files below the current folder are watched. Turns that run are cut at once unless
     `BARGEIN_DRAIN_S` is set; with a store, clients resume their sessions.

@@ -213,7 +213,7 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def adopt(self, descriptor: int, attach: Callable[[MovableProtocol], None]) -> None:
-        """Continue the connection of a socket that another process has handed over.
+        """Continue the connection of a socket that another process gave away.
 
         Args:
             descriptor: The socket's descriptor, which is closed if this fails.
@@ -275,7 +275,7 @@ class Server(uvicorn.Server):
 def contained_task(
     loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T] | Generator[Any, None, T], **options: Any
 ) -> asyncio.Task[T]:
-    """Make a task; if the code of a turn asked for it, exits are contained in it (a task factory).
+    """Make a task; exits of a turn's tasks are contained (a task factory).
 
     The turn is known by its context, and records the task (`hosting.stray_tasks`). A task with a context of
     its own is the server's, or it leaves the turn on purpose.
@@ -290,7 +290,7 @@ def contained_task(
 
 @contextmanager
 def exits_contained() -> Iterator[None]:
-    """Use `contained_task` on the running loop, unless the loop has a task factory already."""
+    """Use `contained_task` on the running loop, unless it has a factory."""
     loop = asyncio.get_running_loop()
     if loop.get_task_factory() is not None:
         yield

@@ -1,4 +1,4 @@
-"""Supervisor: the process that starts the workers of a server, and starts them again.
+"""Supervisor: the process that starts a server's workers, and restarts.
 
 Each worker is a fresh interpreter with the arguments of this one. The supervisor serves nobody: it holds the
 port, waits, and passes signals on.
@@ -212,7 +212,7 @@ class Supervisor:
         return running
 
     def _place(self, number: int) -> Place:
-        """Return the place of a new worker; its column of counts is not that of the one that it replaces."""
+        """Return the place of a new worker, with a column of counts of its own."""
         before = self._running.get(number)
         column = 2 * number
         if before is not None and before.worker.place.column == column:
@@ -234,7 +234,7 @@ class Supervisor:
         self._spawn(self._watch(running))
 
     async def _watch(self, running: Running, delay_s: float = FIRST_DELAY_S) -> None:
-        """Start a worker again whenever it ends, unless another one has taken its place."""
+        """Start a worker again whenever it ends, unless it was replaced."""
         while True:
             status = await running.process.wait()
             running.close()

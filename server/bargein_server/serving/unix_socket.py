@@ -13,7 +13,7 @@ _MODE = 0o666
 
 
 def unix_socket(path: str) -> socket.socket:
-    """Return a bound Unix socket; one that a dead server has left at its path is replaced.
+    """Return a bound Unix socket, in place of one that a dead server left.
 
     Args:
         path: Path of the socket.
@@ -41,7 +41,7 @@ def remove_socket(path: str) -> None:
 
 
 def _is_left(path: str) -> bool:
-    """Return whether a socket is at a path that nobody listens on."""
+    """Return whether a path has a socket without a listener."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             return False

@@ -1,4 +1,4 @@
-"""Life of a server as one of several workers: its socket, its place among the others, its end."""
+"""Life of a server as one of several workers: socket, place, end."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class WorkerLife:
         self._control = Control(worker, server.stop, self._node.leave_to)
 
     def listener(self, host: str, stalled_s: float) -> socket.socket:
-        """Return a bound socket of the port that all workers share; see `listening_socket`."""
+        """Return a bound socket of the workers' port; see `listening_socket`."""
         if self._worker.listener is not None:
             return socket.socket(fileno=self._worker.listener)
         return listening_socket(host, self._worker.port, stalled_s, shared=True)

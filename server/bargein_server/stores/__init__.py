@@ -1,1 +1,1 @@
-"""Stores: conversations that outlive the process. Internal; `create_app(store=…)` opens one."""
+"""Stores: conversations that outlive the process. Internal."""

@@ -1,4 +1,4 @@
-"""Interface of a store: what `SqliteStore` implements, and a store of many machines can.
+"""Interface of a store, as `SqliteStore` and `RedisStore` have it.
 
 A session has one owner, a process. The store is the owner's notebook: the owner writes behind what happens
 in memory, and only a process that takes the session over reads. Each write carries the owner's *fence* and
@@ -47,7 +47,7 @@ class Outcome(Enum):
 
 
 class Write(Struct, frozen=True):
-    """One session's part of a batch, which takes effect completely or not at all.
+    """One session's part of a batch, which is applied whole or not at all.
 
     Args:
         session_id: The session.
@@ -109,7 +109,7 @@ class Summary(Struct, frozen=True, kw_only=True):
 
 
 class Store(Protocol):
-    """Keeper of sessions. Calls take effect in the order in which they are made.
+    """Keeper of sessions; calls take effect in order.
 
     Every method raises `StoreError` when the store cannot be used. Cancelling a call does not undo it.
     """

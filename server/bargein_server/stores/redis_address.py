@@ -1,4 +1,4 @@
-"""Addresses of Redis and Valkey servers: their URLs, and connections to them."""
+"""Addresses of Redis and Valkey: their URLs, and connections to them."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class RedisAddress(Struct, frozen=True):
 
 
 class Connector:
-    """Maker of connections to a server, or to the primary that its sentinels name then.
+    """Maker of connections to a server, or to its sentinels' primary.
 
     Args:
         address: The server.

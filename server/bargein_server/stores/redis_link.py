@@ -134,7 +134,7 @@ class RedisLink:
 
 @asynccontextmanager
 async def _patience() -> AsyncIterator[None]:
-    """Bound the time of a call, without the time in which this process itself stood still.
+    """Bound a call's time, without the time in which this process stood still.
 
     The answers that wait in the socket then are read first.
     """

@@ -1,4 +1,4 @@
-"""Records of sessions as arguments and answers of the Redis store's scripts."""
+"""Records of sessions as arguments and answers of the Redis scripts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def keys_of(prefix: str, session_id: SessionId) -> tuple[str, str, str, str, str
 
 
 def uses(write: Write) -> bool:
-    """Return whether a write changes when the session was last used; output alone does not."""
+    """Return whether a write counts as use of the session; output does not."""
     return write.released or write.changes.head is not None or bool(write.changes.turns)
 
 
@@ -105,7 +105,7 @@ _titled = msgspec.json.Decoder(_Titled)
 
 
 def summaries(session_ids: list[SessionId], answers: list[Any]) -> Iterator[Summary]:
-    """Return the summaries of the sessions that are there, from answers to `SUMMARY`."""
+    """Return summaries of existing sessions from answers to `SUMMARY`."""
     for session_id, answer in zip(session_ids, answers, strict=True):
         if answer:
             principal, created_at, used_at, turns, record = answer

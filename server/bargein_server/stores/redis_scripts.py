@@ -23,7 +23,7 @@ class Script(Struct, frozen=True):
 
     @property
     def digest(self) -> str:
-        """Its SHA-1, which `EVALSHA` takes."""
+        """SHA-1 of the script, for `EVALSHA`."""
         return sha1(self.text.encode()).hexdigest()
 
 

@@ -220,7 +220,7 @@ class RedisStore:
         return self._sent, command
 
     def _beaten(self, mark: int, answer: Any) -> float:
-        """Take the answer to a beat; return the seconds until the store is no longer young."""
+        """Take a beat's answer; return the seconds until the store is not young."""
         forgot, rollback, now, asked = answer
         self._known = mark
         self._forgot = self._forgot or bool(forgot)
@@ -255,7 +255,7 @@ class RedisStore:
     # --- the server's configuration ----------------------------------------------------------------
 
     def _check(self, info: str) -> float:
-        """Refuse a server that forgets at random; warn of one that forgets when it ends.
+        """Refuse a server that evicts at random; warn of one without persistence.
 
         Returns:
             The seconds for which it has run.

@@ -30,7 +30,7 @@ class Node(Struct, frozen=True):
 
 
 class MoveRequest(Struct, frozen=True):
-    """Request to the owner of a session to release it, because its client came to another node.
+    """Request to a session's owner to release it: its client is elsewhere.
 
     Args:
         number: Name of the request, for its answer.
@@ -66,7 +66,7 @@ class Beat(Struct, frozen=True):
 
 @runtime_checkable
 class SharedStore(Store, Protocol):
-    """Store of many servers; every method raises `StoreError` when it cannot be used."""
+    """Store of many servers; methods raise `StoreError` when it is unusable."""
 
     async def beat(self, node: Node, lease_s: float) -> Beat:
         """Renew the lease of a node.

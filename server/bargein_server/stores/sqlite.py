@@ -60,7 +60,7 @@ Job = tuple[Callable[[], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop]
 
 
 def locked(path: Path) -> IO[bytes] | None:
-    """Return the locked file beside a store; None on a system without such locks.
+    """Return the locked file beside a store; None where locks are missing.
 
     The lock lasts until the file is closed in all processes that have inherited it.
 

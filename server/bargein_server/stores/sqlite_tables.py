@@ -35,7 +35,7 @@ class PieceRows:
         self._rows.setdefault(session_id, {}).setdefault(turn_id, []).append(n)
 
     def reload(self, db: sqlite3.Connection, session_ids: Sequence[SessionId]) -> None:
-        """Read the rows of sessions anew, because another process may have written them."""
+        """Read the rows of sessions anew: another process may have written them."""
         for session_id in session_ids:
             self._rows.pop(session_id, None)
         given = msgspec.json.encode(list(session_ids)).decode()
@@ -76,7 +76,7 @@ def _run(db: sqlite3.Connection, statement: str, rows: list[Any]) -> None:
 
 
 class Owned:
-    """Sessions whose owner and number of writes are known without reading them.
+    """Sessions with owner and number of writes cached.
 
     This process is the only one that writes, apart from commands that delete, which `PRAGMA data_version`
     shows. So a write of output alone, ten in a second for each session that speaks, needs no look-up. When
@@ -113,7 +113,7 @@ class Owned:
             self._known[write.session_id] = (write.fence, write.follows + 1)
 
     def forget(self) -> None:
-        """Forget everything, because a transaction failed or sessions were deleted."""
+        """Forget all: a transaction failed, or sessions were deleted."""
         self._known.clear()
 
 

@@ -59,7 +59,7 @@ def store_of(
 
 
 def lock_of(url: str) -> IO[bytes] | None:
-    """Return the lock of a file that workers share, for their supervisor; None for a store without one.
+    """Return the lock of a workers' file, for their supervisor, or None.
 
     Raises:
         BadStore: The URL has another form.

@@ -193,7 +193,7 @@ class Connection:
         self._attach(first, event)
 
     def _must_search(self, first: SessionOpen) -> bool:
-        """Return whether the session to resume may be in another process or in the store."""
+        """Return whether the session may be in another process or the store."""
         if (resume := first.resume) is None:
             return False
         if self._restorer is not None:
@@ -201,7 +201,7 @@ class Connection:
         return self._elsewhere is not None and self._elsewhere.may_have(resume.session_id)
 
     async def _prepare(self, first: SessionOpen, event: ClientEvent) -> None:
-        """Authenticate, and find the session; frames that come meanwhile wait in order."""
+        """Authenticate, and find the session; frames wait in order meanwhile."""
         try:
             refused = await self.caller.refusal(first.auth)
             if refused is None and not self._closing and self._must_search(first):
@@ -222,7 +222,7 @@ class Connection:
             self.close(INTERNAL)
 
     def _pass_on(self, frame: bytes, text: bool) -> None:
-        """Keep a message until the session is found, or give it to the session's process."""
+        """Keep a message until the session is found, or give it to its process."""
         now = self._registry.loop.time()
         held = 0 if self.caller.known else sum(len(early) for early, _ in self.early or ()) + len(frame)
         fits = held <= self._max_frame_bytes

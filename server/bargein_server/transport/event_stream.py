@@ -312,7 +312,7 @@ class FollowerConnection:
         self._write()
 
     def drive(self) -> bool:
-        """Return False: what it reads does not count as heard."""
+        """Return False: reading does not count as heard."""
         return False
 
     def _report_sent(self) -> None:

@@ -41,7 +41,7 @@ def compression() -> ServerPerMessageDeflateFactory:
 
 
 def replace_odd_bytes(headers: Headers) -> None:
-    """Replace what is beyond ASCII in the fields of the handshake itself.
+    """Replace characters beyond ASCII in the handshake's own fields.
 
     websockets before 17 cannot encode it, neither to check a key nor in the answer that refuses it, and
     would answer 500.

@@ -1,4 +1,4 @@
-"""WebSocket protocol whose connection can be handed over to another process.
+"""WebSocket protocol whose connection another process can take over.
 
 The kernel gives both processes the socket. This one stops reading, the other one makes a protocol that needs
 no handshake, and takes the bytes that this one has read and not parsed.
@@ -53,7 +53,7 @@ class MovableProtocol(BargeinProtocol):
     # --- the process that has the socket -----------------------------------------------------------
 
     def release(self) -> Released | None:
-        """Stop reading and return the socket, None if it cannot be handed over now.
+        """Stop reading and return the socket; None if it cannot be given now.
 
         It cannot in the middle of a frame or a message, with bytes that wait to be sent, and with TLS, whose
         state is in this process.
@@ -86,7 +86,7 @@ class MovableProtocol(BargeinProtocol):
         self.read_on()
 
     def drop(self) -> None:
-        """Forget the socket, which the other process has; the client notices nothing."""
+        """Forget the socket, which the other process has, without a close."""
         self._closing = True
         self.transport.abort()  # closes the descriptor and sends nothing: another process has it open
 
@@ -103,7 +103,7 @@ class MovableProtocol(BargeinProtocol):
         self.attach_adopted = attach
 
     def connection_made(self, transport: BaseTransport) -> None:
-        """Take the transport over; attach the connection of an adopted socket (asyncio)."""
+        """Take the transport over; attach an adopted socket's connection."""
         attach, self.attach_adopted = self.attach_adopted, None
         if attach is None:
             super().connection_made(transport)
@@ -120,7 +120,7 @@ class MovableProtocol(BargeinProtocol):
 async def adopt(
     protocol: MovableProtocol, descriptor: int, attach: Callable[[MovableProtocol], None]
 ) -> None:
-    """Continue the connection of a socket that another process has handed over.
+    """Continue the connection of a socket that another process gave away.
 
     Args:
         protocol: A new protocol.

@@ -69,7 +69,7 @@ class ReadingShare:
             self.renew_soon()
 
     def wait(self, connection: Readable) -> None:
-        """Let a connection read on in a later iteration, after those that wait already."""
+        """Let a connection read on in a later iteration, after waiting ones."""
         self._waiting.setdefault(connection)
         self.renew_soon()
 
@@ -165,7 +165,7 @@ class Unread:
                 self._size = max(self._size // 2, LEAST_BYTES)
 
     def drop(self, connection: Readable) -> None:
-        """Forget the bytes: the connection is closed, or another protocol has the socket."""
+        """Forget the bytes: the socket is closed, or of another protocol."""
         if self.data is not None:
             self.share.unread -= len(self.data)
             self.data = None
@@ -228,7 +228,7 @@ class Sockets:
                 self._shares.pop(share.address, None)
 
     def share(self, socket: object) -> ReadingShare:
-        """Return the share of an open socket; a new one for a socket that is not counted."""
+        """Return the share of an open socket; a new one for an uncounted socket."""
         return self._open.get(socket) or ReadingShare()
 
     def _is_proxy(self, address: str | None) -> bool:

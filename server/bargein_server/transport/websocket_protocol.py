@@ -173,7 +173,7 @@ class BargeinProtocol(asyncio.Protocol):
             self._regulate()
 
     def read_on(self) -> None:
-        """Resume reading: a new slice has begun, or the application has taken its messages."""
+        """Resume reading: a new slice began, or the messages were taken."""
         self._unread.read(self)
         self._regulate()
 

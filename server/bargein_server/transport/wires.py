@@ -1,4 +1,4 @@
-"""Wires: what a connection writes to.
+"""Wires: the writing end of a connection.
 
 Under uvicorn frames go directly to the transport (`TransportWire`). A frame has a header that was prepared
 for its size (RFC 6455 section 5.2). Frames of a peer are parsed by `websockets`.

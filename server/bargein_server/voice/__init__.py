@@ -1,4 +1,4 @@
-"""Voice: detectors of speech, recognisers, synthesisers, and the operator that makes an agent speak.
+"""Voice: detectors, recognisers, synthesisers, and `speaking`.
 
     from bargein_server import run
     from bargein_server.voice.local import local_voice

@@ -201,7 +201,7 @@ class HostedRecogniser:
 
 
 async def _check(response: httpx2.Response) -> None:
-    """Raise `VoiceError` for a status that is no success, without the server's text."""
+    """Raise `VoiceError` for a failed status, without the server's text."""
     if not response.is_success:
         await response.aread()
         raise VoiceError(f"the server answered with status {response.status_code}")

@@ -1,4 +1,4 @@
-"""The four interfaces of voice: detector, recogniser, turn judge, synthesiser.
+"""The four interfaces: detector, recogniser, turn judge, synthesiser.
 
 Sound for detectors, recognisers and judges is an array of float32 samples from -1 to 1, mono, at `RATE`.
 Sound of synthesisers is PCM16 little-endian mono at the rate of the synthesiser.
@@ -27,7 +27,7 @@ RATE = 16_000
 
 
 class NotInstalled(Exception):
-    """A package, a program or a model is missing; the message has the command to install it."""
+    """A package, program or model is missing; with the command to install it."""
 
 
 class VoiceError(Exception):
@@ -134,7 +134,7 @@ class Voice(Protocol):
 
 
 class VoiceParts(Struct, frozen=True):
-    """Parts that make a server hear and speak; see `local.local_parts` for those on this machine.
+    """Parts of a server with voice; see `local.local_parts` for local ones.
 
     Args:
         detector: Finds speech.

@@ -1,4 +1,4 @@
-"""Parts of voice that run on this machine, without a key and without a network."""
+"""Parts of voice on this machine, without a key and without a network."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from .speaking import speaking
 
 
 def spoken_by(agent: Agent, parts: VoiceParts, ahead_s: float) -> Agent:
-    """Return the agent with the voice of the parts; the agent itself when they have none."""
+    """Return the agent with the parts' voice; itself when they have none."""
     return agent if parts.voice is None else speaking(agent, parts.voice, ahead_s, language=parts.language)
 
 

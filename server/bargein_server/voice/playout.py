@@ -1,4 +1,4 @@
-"""Position of the loudspeaker in a turn's sound, as far as the server can know it."""
+"""Position of the loudspeaker in a turn's sound, as a server estimates it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _REST_MS = 30.0
 
 
 class Playout:
-    """Sound that was sent, and an estimate of what was played.
+    """Sound that was sent, and an estimate of the played part.
 
     With reports of the client the position is the last report, extended by the clock for a quarter of a
     second. So a client that pauses its player stops the sound that is sent, too; after 2.5 s it counts as

@@ -34,7 +34,7 @@ class _State:
 
 
 class SileroDetector:
-    """Detector with Silero VAD (MIT), about 0.1 ms of a processor for a frame of 32 ms.
+    """Detector with Silero VAD (MIT): 0.1 ms of a processor per 32 ms frame.
 
     The model is loaded here, in about 20 ms.
 
@@ -72,7 +72,7 @@ class SileroDetector:
         )
 
     def speech(self, frames: Sequence[tuple[object, Samples]]) -> list[float]:
-        """Return the probability of speech in each frame; the states are changed in place."""
+        """Return each frame's probability of speech; states change in place."""
         numpy = self._numpy
         count = len(frames)
         sound = numpy.empty((count, _CONTEXT_SAMPLES + FRAME_SAMPLES), dtype=numpy.float32)

@@ -1,4 +1,4 @@
-"""Judge of turns with Smart Turn 3.2, which listens to the prosody of the last eight seconds."""
+"""Judge of turns with Smart Turn 3.2, by the last eight seconds' prosody."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def decoded(audio: bytes, encoding: Encoding) -> Samples:
 
 
 def encoded(sound: Samples, encoding: Encoding = "pcm16") -> bytes:
-    """Return samples as encoded mono sound; louder ones than full scale are clipped."""
+    """Return samples as encoded mono sound, clipped at full scale."""
     import numpy
 
     linear = numpy.clip(numpy.rint(sound * _FULL_SCALE), -_FULL_SCALE, _FULL_SCALE - 1).astype("<i2")
@@ -82,7 +82,7 @@ def _mulaw_encoder() -> NDArray[np.uint8]:
 
 
 class Resampler:
-    """Stream of mono sound at another rate, with the filter `sinc_fastest` of libsamplerate.
+    """Stream of mono sound at another rate, by libsamplerate.
 
     Args:
         before: Samples per second of the input.
@@ -102,7 +102,7 @@ class Resampler:
             self._stream = samplerate.Resampler("sinc_fastest", channels=1)
 
     def resampled(self, sound: Samples, *, last: bool = False) -> Samples:
-        """Return the sound that is complete now; 20 ms of it take about 0.05 ms of a processor.
+        """Return the complete sound; 20 ms cost 0.05 ms of a processor.
 
         Args:
             sound: The next samples.

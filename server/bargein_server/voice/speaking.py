@@ -1,4 +1,4 @@
-"""`speaking`: an operator that makes an agent speak.
+"""`speaking`: an operator that gives an agent a voice.
 
     agent = speaking(my_agent, EspeakVoice())
 
@@ -35,7 +35,7 @@ _PIECE_S = 0.1
 
 
 class Speaking:
-    """Agent that speaks the text of another one; made by `speaking`.
+    """Agent with a voice for the text of another one; made by `speaking`.
 
     Args:
         agent: The agent.
@@ -89,7 +89,7 @@ class Speaking:
                 yield output
 
     async def _passing(self, turn: Turn, text: SpeechText) -> AsyncGenerator[Output, None]:
-        """Yield what the agent does not say, and put what it says into `text`."""
+        """Yield all but the agent's text, and put the text into `text`."""
         inner = copy.copy(turn)
         inner._host = cast(TurnHost, _SpeakingHost(turn._host, text))
         try:
@@ -158,7 +158,7 @@ class Speaking:
     async def _paced(
         self, spans: AsyncGenerator[WordSpan | Mark, None], playout: Playout, wanted: AudioFormat
     ) -> AsyncGenerator[Output, None]:
-        """Yield the sound of the words when their time has come; return when all was played."""
+        """Yield the sound of the words at their time; return when all was played."""
         samples = 0
         async with aclosing(spans):
             async for span in spans:
@@ -181,7 +181,7 @@ class Speaking:
 
 
 def speaking(agent: Agent, voice: Voice, ahead_s: float = AHEAD_S, *, language: str = "en") -> Speaking:
-    """Return an agent that speaks the text of another one.
+    """Return an agent that gives another one's text a voice.
 
     A client that takes no audio gets the text, as without the operator, and nothing is synthesised for it.
     An interrupt cuts the sound and counts the words that were heard. A hold stops it; at most `ahead_s` and
@@ -203,7 +203,7 @@ def speaking(agent: Agent, voice: Voice, ahead_s: float = AHEAD_S, *, language: 
 
 
 class _SpeakingHost:
-    """Host of the inner agent: its emitted text is spoken, its sections end with their sound."""
+    """Host of the inner agent: its text becomes sound, sections included."""
 
     def __init__(self, host: TurnHost, text: SpeechText) -> None:
         self._host = host
@@ -230,7 +230,7 @@ class _SpeakingHost:
 
 
 def _said(output: Output | None) -> str | None:
-    """Return the text of an output of the main lane; None for any other output."""
+    """Return the text of an output of the main lane; None for others."""
     if isinstance(output, str):
         return output
     return output.text if isinstance(output, TextDelta) and not output.source else None

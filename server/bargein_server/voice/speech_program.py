@@ -1,4 +1,4 @@
-"""Synthesiser that runs as a program of its own, see `programs/synthesiser.py`.
+"""Synthesiser in a program of its own, `programs/synthesiser.py`.
 
 The program starts on first use, answers one request after the other, and is started anew after it has died.
 It ends with this process, however that ends.
@@ -32,7 +32,7 @@ _Answers = asyncio.Queue[Spoken | VoiceError | None]
 
 
 class _Request(NamedTuple):
-    """A text that is being spoken."""
+    """A text that is being synthesised."""
 
     process: asyncio.subprocess.Process
     answers: _Answers
@@ -80,7 +80,7 @@ class SpeechProgram:
                 await self._start()
 
     async def shutdown(self) -> None:
-        """End the program; texts that are being spoken fail."""
+        """End the program; unfinished texts fail."""
         self._ending = True
         if self._process is not None and self._process.returncode is None:
             self._process.kill()

@@ -1,4 +1,4 @@
-"""Text of an agent on its way to the voice: pieces go in, sentences come out."""
+"""Text of an agent for the voice: pieces go in, sentences come out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of models that packages contain, found without an import of the packages.
+"""Model files in packages, found without importing the packages.
 
 The packages with the weights are installed with `--no-deps` beside `bargein[voice]`: their own
 dependencies, such as PyTorch, are not needed.

@@ -104,7 +104,7 @@ class WhisperRecogniser:
 
 
 class _Model:
-    """The loaded model; its methods may be called in several threads at a time."""
+    """The loaded model; several threads may call it at a time."""
 
     def __init__(self, folder: Path, language: str | None, workers: int) -> None:
         # No request to a hub, whatever the libraries think of it.
@@ -155,7 +155,7 @@ class _Model:
         return Transcript(words_of(self._tokenizer.decode(found.sequences_ids[0])), found.no_speech_prob)
 
     def _prompt(self, encoded: Any) -> list[int]:
-        """Return the first tokens; an English model has none for language and task."""
+        """Return the first tokens; an English model has no language and task."""
         names = ["<|startoftranscript|>", "<|notimestamps|>"]
         if self._network.is_multilingual:
             language = f"<|{self._language}|>" if self._language is not None else None

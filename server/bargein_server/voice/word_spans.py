@@ -1,4 +1,4 @@
-"""Cuts the sound of a sentence at words, so that an interrupt counts exactly the words that were heard.
+"""Cuts a sentence's sound at words, so that heard text is exact.
 
 A span has the text of its word with the white space *before* it. The heard text of a span that is cut short
 ends at a space, so the rest of a word that was not finished is not heard.

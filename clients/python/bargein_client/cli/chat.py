@@ -168,7 +168,7 @@ class Chat:
             self._ask(again)
 
     def press_break(self) -> None:
-        """Handle Ctrl-C: stop a running turn; leave when pressed again soon, with no message in between.
+        """Handle Ctrl-C: stop a running turn, or leave when pressed again soon.
 
         Without a running turn the first one does not leave either, because the answer may have ended
         just before the key was pressed.

@@ -1,4 +1,4 @@
-"""Tool calls that wait for this client: consent, and tools that run in the client."""
+"""Tool calls that wait for this client: consent, and client tools."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class Consent:
         self._show_first()
 
     def give_up(self) -> None:
-        """Refuse the calls that wait, and later ones, because the user cannot answer any more."""
+        """Refuse waiting and later calls: the user cannot answer any more."""
         self._policy = "refuse"
         for question in self.asked:
             self._refuse(question)
@@ -175,7 +175,7 @@ class Consent:
                 self._session.send_tool_decision(question.call_id, allow=allow)
 
     def _show_first(self) -> None:
-        """Show the oldest question, one at a time: an answer belongs to the last one on the screen."""
+        """Show the oldest question, one at a time: answers are for the last."""
         first = self.asked[0] if self.asked else None
         if first is not None and first != self._shown:
             word = "shall" if first.here else "may"

@@ -29,7 +29,7 @@ class Piece(NamedTuple):
 
 
 class LaneOrder:
-    """Shows the output of one lane at a time, so that none is cut in mid-sentence.
+    """Shows one lane's output at a time, so that sentences are not mixed.
 
     The lane that is shown gives way to the one that has waited longest: at the end of a line, at the end of
     a sentence after `PATIENCE` pieces of others, and anywhere after `LONGEST_WAIT`. A line of its own

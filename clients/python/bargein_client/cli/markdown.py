@@ -91,7 +91,7 @@ class MarkdownText:
         return lines
 
     def _complete_blocks(self) -> Iterator[tuple[str, str]]:
-        """Yield the type and the source of all blocks but the last, and remove them."""
+        """Yield and remove all blocks but the last, with types and sources."""
         lines = [f"{line}\n" for line in self._rest.split("\n")]
         tokens = self._tokens(self._rest)
         if not tokens:
@@ -118,7 +118,7 @@ class MarkdownText:
 
 
 def _starts(tokens: Sequence[Token]) -> Iterator[tuple[str, int]]:
-    """Yield the type and the first line of each block, with the items of lists as blocks."""
+    """Yield each block's type and first line, with list items as blocks."""
     kind = ""
     for token in tokens:
         assert token.map is not None
@@ -162,7 +162,7 @@ def _rendered(parser: MarkdownIt, source: str, columns: int, *, colourful: bool)
 
 
 def _trimmed(line: str) -> str:
-    """Return a line without the spaces that fill it, and with the end of its style."""
+    """Return a line without filling spaces, and with its style's end."""
     trimmed = _TRAILING.sub("", line)
     return f"{trimmed}\x1b[0m" if "\x1b" in trimmed else trimmed
 
@@ -187,7 +187,7 @@ class _PlainCodeBlock(CodeBlock):
 
 
 class _SafeMarkdown(Markdown):
-    """Markdown with safe text, its own line breaks, and links that show where they lead."""
+    """Markdown with safe text, own line breaks, and visible link targets."""
 
     elements = Markdown.elements | {
         "heading_open": _LeftHeading,
@@ -201,7 +201,7 @@ class _SafeMarkdown(Markdown):
 
 
 def _safe(tokens: Sequence[Token]) -> Iterator[Token]:
-    """Yield the tokens with safe text: character references may name control characters."""
+    """Yield the tokens with safe text, also of character references."""
     for token in tokens:
         token.content = neutralise(token.content)
         token.info = neutralise(token.info)

@@ -23,7 +23,7 @@ SLOW_AFTER_S = 2.0
 
 @asynccontextmanager
 async def connected(url: str, token: str | None) -> AsyncIterator[ClientSession]:
-    """Open a session; report at a terminal that the server takes long to answer."""
+    """Open a session; report at a terminal when the server is slow."""
 
     def report() -> None:
         if sys.stderr.isatty():

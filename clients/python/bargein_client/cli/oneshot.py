@@ -72,7 +72,7 @@ async def send_once(
 
 
 def terminal_screen() -> PlainScreen:
-    """Return a screen that renders Markdown where the terminal and the installed packages can."""
+    """Return a screen, with Markdown where terminal and packages can."""
     if is_colourful(sys.stdout):
         with suppress(ModuleNotFoundError):
             from .rich_screen import RichScreen
@@ -90,7 +90,7 @@ def _read_message() -> str:
 
 
 class Answers:
-    """Answers of the user to questions about tools; standard input is read from the first question on.
+    """Answers to questions about tools, by the user or standard input.
 
     Args:
         consent: The questions.

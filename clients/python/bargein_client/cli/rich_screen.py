@@ -1,4 +1,4 @@
-"""Plain output for terminals, with answers rendered as Markdown while they grow."""
+"""Plain output for terminals, with answers as Markdown while they grow."""
 
 from __future__ import annotations
 

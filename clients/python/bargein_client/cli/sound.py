@@ -1,4 +1,4 @@
-"""Sound of `bargein talk`: the machine's microphone and loudspeaker, or WAV files."""
+"""Sound of `bargein talk`: microphone and loudspeaker, or WAV files."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class FileSound:
             self._file.setframerate(out_rate)
 
     async def run(self, is_quiet: Callable[[], bool]) -> None:
-        """Send the file and write what is played; end some time after the last answer."""
+        """Send the file and write the played sound; end after the last answer."""
         loop = asyncio.get_running_loop()
         began, quiet_for, waited, at = loop.time(), 0.0, 0.0, 0
         for number in range(1, 1 << 62):

@@ -1,4 +1,4 @@
-"""Conversation by voice: `bargein talk`, with the sound of the machine or of files."""
+"""Conversation by voice: `bargein talk`, with devices or files."""
 
 from __future__ import annotations
 
@@ -54,19 +54,19 @@ class Talk:
 
     @property
     def quiet(self) -> bool:
-        """Whether nobody speaks, and no answer is on its way."""
+        """Whether all are silent, and no answer is on its way."""
         sounds = self._player is not None and self._player.playing is not None
         return not (self.speaking or sounds or self._session.current is not None)
 
     @property
     def floor(self) -> str:
-        """Who speaks: `you`, `agent`, or nobody."""
+        """Holder of the floor: `you`, `agent`, or empty."""
         if self.speaking:
             return "you speak"
         return "listening" if self.quiet else "speak to interrupt"
 
     def press_break(self) -> None:
-        """Handle Ctrl-C: stop the answer; leave when pressed again soon, or when there is none."""
+        """Handle Ctrl-C: stop the answer; leave without one or at the second."""
         now = asyncio.get_running_loop().time()
         again, self._pressed_at = now - self._pressed_at < LEAVE_WITHIN_S, now
         turn = self._session.current
@@ -111,7 +111,7 @@ class Talk:
 
 
 async def talk(url: str, token: str | None, screen: Screen, source: Path | None, sink: Path | None) -> int:
-    """Talk to an agent until the user leaves, or the file is over; return the exit code.
+    """Talk to an agent until the end or the file's end; return the exit code.
 
     Args:
         url: URL of the server.
@@ -170,7 +170,7 @@ async def _converse(
 
 
 async def _show_levels(conversation: Talk, sound: Sound, screen: Screen) -> None:
-    """Show the microphone's level and who speaks, where the terminal has a place for it."""
+    """Show the microphone's level and the floor, where there is a place."""
     if not moves_cursor(sys.stderr):
         await asyncio.Event().wait()
     while True:

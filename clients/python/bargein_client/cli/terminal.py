@@ -47,7 +47,7 @@ def neutralise(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return safe text for a notice: the text of a peer cannot begin a line of its own."""
+    """Return safe text for a notice, on one line."""
     return " ".join(neutralise(text).splitlines())
 
 

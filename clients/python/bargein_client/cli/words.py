@@ -1,4 +1,4 @@
-"""Words for ends of turns, refusals and tools; codes stay in parentheses, for searches and reports."""
+"""Words for ends, refusals and tools; codes stay, for searches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Audio clock of a session: counts the received sound, and limits its rate."""
+"""Audio clock of a session: counts received sound, and limits its rate."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class AudioClock:
         return None
 
     def take(self, audio: bytes, now: float) -> bool:
-        """Count a piece of audio; return False when it came faster than it can be said."""
+        """Count a piece of audio; return False when it came too fast."""
         assert self._format is not None
         before = self.position
         self._received += len(audio) // self._format.sample_bytes

@@ -1,4 +1,4 @@
-"""Floor of a session: decides from the user's speech whether a turn goes on.
+"""Floor of a session: decides from speech whether a turn goes on.
 
 The decisions are one table, `ROWS`: (state, fact) → (next state, decisions). Facts are counted from the
 probabilities of speech, frame by frame; verdicts on the words come from outside. Its clock is the
@@ -180,7 +180,7 @@ class Rules(Struct, frozen=True):
 
 
 def rules_of(settings: Settings, asked: TurnDetection) -> Rules:
-    """Return the rules of a session by the server's settings and the client's wishes."""
+    """Return a session's rules, from the settings and the client's wishes."""
     threshold = THRESHOLD if asked.threshold is None else asked.threshold
     silence = _samples(settings.speech_silence_s, asked.silence_ms, 10_000)
     return Rules(

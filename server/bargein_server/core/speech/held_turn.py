@@ -54,7 +54,7 @@ class HeldTurn:
             self._turns.resume(turn)
 
     def end(self, turn_id: TurnId | None) -> None:
-        """End a turn by barge-in, now or after its section; one that has ended stays as it is."""
+        """End a turn by barge-in, now or after its section, if it still runs."""
         turn, self.id = self._open(turn_id), None
         if turn is None:
             return
@@ -66,7 +66,7 @@ class HeldTurn:
             self._turns.start_next()
 
     def news(self) -> Fact | None:
-        """Return what has become of the held turn by itself; None while it is held."""
+        """Return how the held turn ended by itself; None while it is held."""
         if self.id is None:
             return None
         turn = self._open(self.id)

@@ -23,7 +23,7 @@ class SpokenInputs:
         self._requests = requests
 
     def conclude(self, utterance: Utterance, rules: Rules) -> None:
-        """Number the transcript of an utterance, and ask for a turn with its words.
+        """Number the transcript of an utterance, and ask for a turn with it.
 
         A cough asks for none, and neither do words that only agree with the turn that they overlap.
         """

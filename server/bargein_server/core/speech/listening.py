@@ -1,4 +1,4 @@
-"""Ear of a session: input audio, the user's speech, its transcript, and the inputs that it becomes."""
+"""Ear of a session: from input audio to speech, transcripts and inputs."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class Listening:
         self._turns.commands.append(StartListening(audio_format, at, rules.detect))
 
     def stop(self, now: float) -> None:
-        """Stop listening, because the client is gone; speech that is not over is dropped."""
+        """Stop listening, because the client is gone; drop unfinished speech."""
         if self.format is None:
             return
         self._begin(now)
@@ -193,7 +193,7 @@ class Listening:
         self._settled()
 
     def failed(self, request: Transcribe, now: float) -> None:
-        """Record that a request gets no transcript: it took too long, or the recogniser failed."""
+        """Record that a request gets no transcript: too late, or a failure."""
         utterance = self._recognitions.transcribed(request)
         if utterance is None or self._requests.closed:
             return
@@ -360,7 +360,7 @@ class Listening:
                 self._decide(Fact.STOP)
 
     def _request(self, utterance: Utterance, *, quick: bool) -> None:
-        """Ask for the transcript of an utterance up to now, in place of an earlier request."""
+        """Ask for the transcript of an utterance so far, in place of the last."""
         floor = self.floor
         end = self.clock.position if floor is None else floor.position
         if not quick:

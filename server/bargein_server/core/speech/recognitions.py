@@ -72,11 +72,11 @@ class Recognitions:
         return request.request in (self._quick if request.quick else self._full)
 
     def transcribed(self, request: Transcribe) -> Utterance | None:
-        """Return the utterance of an answered request, None when the answer does not count."""
+        """Return the utterance of an answer; None when the answer does not count."""
         return (self._quick if request.quick else self._full).pop(request.request, None)
 
     def judged(self, request: Judge) -> Utterance | None:
-        """Return the utterance of an answered request, None when the answer does not count."""
+        """Return the utterance of an answer; None when the answer does not count."""
         return self._judged.pop(request.request, None)
 
     def stop(self, utterance: Utterance, *, dropped: bool) -> list[Command]:

@@ -1,4 +1,4 @@
-"""Audio of a session: what was negotiated, and its ear."""
+"""Audio of a session: its negotiated formats, and its ear."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class AudioOfSession:
         return None if self.granted.answer is None else self.granted.answer.output
 
     def open(self, asked: SessionAudio | None, now: float) -> SessionAudio | None:
-        """Negotiate the audio of a connection, and begin to listen; return the answer."""
+        """Negotiate the audio of a connection and begin to listen; the answer."""
         self.close(now)
         granted = negotiate_audio(asked, self._support, self._settings)
         answer = granted.answer
@@ -76,7 +76,7 @@ class AudioOfSession:
         return answer
 
     def report_full(self) -> None:
-        """Send an error when the connection got no place among the sessions that are heard."""
+        """Send an error when the connection got no place among the ears."""
         if self._is_full:
             self._parts.requests.error(AT_CAPACITY, "the server listens to no more sessions", None)
 
@@ -86,5 +86,5 @@ class AudioOfSession:
             self.listening.stop(now)
 
     def wants(self, output: AgentOutput) -> bool:
-        """Return whether the client takes an output: one without audio gets no `audio.delta`."""
+        """Return whether the client takes an output, such as `audio.delta`."""
         return type(output) is not AudioDelta or self.output is not None

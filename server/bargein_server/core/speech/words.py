@@ -1,4 +1,4 @@
-"""Words of the user: whether a transcript is speech, and whether it is only agreement."""
+"""Words of the user: whether they are speech, or only agreement."""
 
 from __future__ import annotations
 

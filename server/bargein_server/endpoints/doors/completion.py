@@ -95,7 +95,7 @@ class Completion(TurnTranslator):
             yield self._delta({"reasoning_content": event.text})
 
     def confirm(self, event: ToolConfirm, waits: bool) -> Iterator[bytes]:
-        """Refuse a call that needs consent, because nobody can be asked."""
+        """Refuse a call that needs consent: there is no way to ask."""
         if waits:
             decision = ToolDecision(call_id=event.call_id, allow=False)
             self._host.loop.call_soon(answer_calls, self._host, [decision])

@@ -187,7 +187,7 @@ class TurnTranslator:
 
 
 def given_arguments(call: Call) -> Any:
-    """Return the arguments of a call: complete ones, or what the model wrote."""
+    """Return the complete arguments of a call, or the model's text of them."""
     if call.given is not None:
         return call.given
     try:

@@ -13,7 +13,7 @@ from ..call import Call
 
 
 class _Ended:
-    """A `Wire` that reports its end and drops what is written.
+    """A `Wire` that reports its end and drops the frames.
 
     Attributes:
         ended: Done when it was closed.
@@ -25,7 +25,7 @@ class _Ended:
         self.ended = loop.create_future()
 
     def write(self, frames: Sequence[bytes]) -> None:
-        """Drop the pieces: the translator has what the response needs."""
+        """Drop the pieces: the translator has all that the response needs."""
 
     def close(self, code: Code) -> None:
         """Report the end."""

@@ -1,4 +1,4 @@
-"""Ears of a server: sound of clients on its way to the detector of speech and the recogniser. Internal.
+"""Ears of a server: from clients' sound to detector and recogniser.
 
 The event loop only passes bytes on. One thread decodes and resamples them, keeps the recent sound of each
 session, and asks the detector about one frame of every session at a time. Its results come back to the loop

@@ -1,4 +1,4 @@
-"""Thread that decodes the sound of all sessions and runs the detector of speech, in batches.
+"""Thread that decodes all sessions' sound and runs the detector.
 
 A frame of each session at a time and in order, as many sessions in one call as have one. A thread for each
 session, or a job for each frame, would fall behind at a hundred sessions; the event loop would be late.
@@ -49,7 +49,7 @@ class Owner(Protocol):
         ...
 
     def was_cancelled(self, request: int) -> bool:
-        """Return whether a request was cancelled before its sound came; asked once."""
+        """Return whether a request was cancelled before its sound; ask once."""
         ...
 
     def answered(self, command: Transcribe | Judge, answer: Transcript | float) -> None:
@@ -62,7 +62,7 @@ class Owner(Protocol):
 
 
 class Ear:
-    """Ear of one connection: all but `attentive` and `closed` belongs to the thread.
+    """Ear of one connection, the thread's but for `attentive` and `closed`.
 
     Args:
         owner: Gets the results.
@@ -186,7 +186,7 @@ class DetectorThread:
         return Ear(owner, audio_format, at, state, release or 0.0)
 
     def close(self, ear: Ear) -> None:
-        """Drop an ear and what waits of it; transcriptions that were asked for come."""
+        """Drop an ear and its waiting sound; transcriptions still come."""
         if not ear.closed:
             ear.closed = True
             self.ears -= 1
@@ -230,7 +230,7 @@ class DetectorThread:
                 self._round()
 
     def _take_inbox(self) -> bool:
-        """Take what has come; return False when the thread is to end."""
+        """Take the waiting sound; return False when the thread is to end."""
         for _ in range(len(self._inbox)):
             item = self._inbox.popleft()
             if item is None:
@@ -276,7 +276,7 @@ class DetectorThread:
                 self._heard(ear, end, probability)
 
     def _is_silent(self, ear: Ear, frame: Samples) -> bool:
-        """Return whether a session has been so silent, for so long, that no detector is needed."""
+        """Return whether a session was silent so long that it needs no detector."""
         if float(frame.dot(frame)) / len(frame) > _QUIET_POWER:
             if ear.quiet_frames * self._frame_s > _QUIET_S:
                 ear.state = self._detector.open()  # the old one is of another time
@@ -286,7 +286,7 @@ class DetectorThread:
         return ear.quiet_frames * self._frame_s > _QUIET_S
 
     def _heard(self, ear: Ear, end: int, probability: float) -> None:
-        """Report a frame, unless it is one more of silence; the floor knows those by their absence."""
+        """Report a frame, unless it is further silence, which the floor infers."""
         ear.unreported += 1
         if ear.closed:
             return

@@ -1,4 +1,4 @@
-"""Ears of all sessions of a server: the detector's thread, the recogniser, and their limits."""
+"""Ears of all sessions: the detector's thread, the recogniser, limits."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Ears:
     # --- places ----------------------------------------------------------------------------------
 
     def _admit(self) -> bool:
-        """Take a place for a session; False when there is none, or the thread is behind."""
+        """Take a place for a session; False without one, or when it lags."""
         if self._places >= self._settings.max_listeners or self.thread.behind_s > BEHIND_S:
             log.warning(
                 "sessions are not listened to, because there are too many: raise --max-listeners if "

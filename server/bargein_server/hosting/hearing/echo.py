@@ -1,4 +1,4 @@
-"""Whether the microphone hears the agent's own voice, by comparison with the sound that was sent.
+"""Whether the microphone has the agent's voice, from the sound sent.
 
 Clients cancel echo, and not all of them well. The check compares how loudness moves in eight bands, which a
 loudspeaker and a room change little. It runs only when speech has just begun while a turn sounds.
@@ -56,11 +56,11 @@ class EchoCheck:
             self._size -= len(self._sent.popleft())
 
     def is_echo(self, microphone: Samples) -> bool:
-        """Return whether the sound of the microphone is the sound that was sent, at any delay."""
+        """Return whether the microphone's sound is the sent one, at any delay."""
         return self.likeness(microphone) >= ALIKE
 
     def likeness(self, microphone: Samples) -> float:
-        """Return the highest correlation of both sounds over all delays, from -1 to 1; 0 if one is short."""
+        """Return the highest correlation over all delays, -1 to 1; 0 if short."""
         import numpy
         from numpy.lib.stride_tricks import sliding_window_view
 

@@ -1,4 +1,4 @@
-"""Places for transcriptions and judgements: few run, some wait, the rest fail immediately."""
+"""Places for transcriptions and judgements; a full queue fails at once."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class HearingHost(Protocol):
 
 
 class ServerEars(Protocol):
-    """The parts of a server's ears that the ear of a session uses; see `ears.Ears`."""
+    """The parts of a server's ears that a session's ear uses."""
 
     thread: DetectorThread
     echoes: int
@@ -129,7 +129,7 @@ class SessionEar:
         self._echo.sent(audio)
 
     def _is_echo(self, start: int, end: int) -> bool:
-        """Return whether the microphone hears the agent; asked when its turn is about to be held."""
+        """Return whether the microphone has the agent's voice; before a hold."""
         if self._ear is None or self._echo is None:
             return False
         is_echo = self._echo.is_echo(self._ear.ring.cut(end - MICROPHONE, end))
@@ -164,7 +164,7 @@ class SessionEar:
             self._host.act(listening.transcribed, command, answer)
 
     def failed(self, command: Transcribe | Judge) -> None:
-        """Record that a command gets no answer; without a judgement the silence decides."""
+        """Record that a command gets no answer; then silence decides."""
         self._asked.discard(command.request)
         listening = self._host.core.audio.listening
         if listening is not None and isinstance(command, Transcribe):

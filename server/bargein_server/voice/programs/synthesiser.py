@@ -1,4 +1,4 @@
-"""Program that synthesises speech with espeak-ng or piper, until its standard input ends.
+"""Program that synthesises speech until its standard input ends.
 
 `speech_program` starts it by path. It imports nothing of bargein, and bargein imports nothing of it: both
 synthesisers are free software under the GPL, and this program alone uses them.
@@ -60,7 +60,7 @@ _CALLBACK = ctypes.CFUNCTYPE(
 
 
 class Espeak:
-    """libespeak-ng, which reports the words while it speaks."""
+    """libespeak-ng, which reports words while it synthesises."""
 
     word_times = True
 
@@ -79,7 +79,7 @@ class Espeak:
         library.espeak_SetSynthCallback(self._callback)
 
     def say(self, text: str, emit: Emit) -> None:
-        """Speak a text."""
+        """Synthesise a text."""
         encoded = text.encode("utf-8", "replace") + b"\0"
         self._emit, self._failed = emit, None
         # The size is a size_t: as an int the library reads garbage beyond it and says nothing.
@@ -108,7 +108,7 @@ class Espeak:
 
 
 class Piper:
-    """piper, a sentence at a time; the times of words come from the times of their phonemes."""
+    """piper, by sentences; times of words from times of phonemes."""
 
     word_times = True
 
@@ -122,7 +122,7 @@ class Piper:
             pass
 
     def say(self, text: str, emit: Emit) -> None:
-        """Speak a text."""
+        """Synthesise a text."""
         starts, before_ms = _words_of(text), 0.0
         for chunk in self._voice.synthesize(text, syn_config=self._config, include_alignments=True):
             groups = self._groups(chunk, before_ms)

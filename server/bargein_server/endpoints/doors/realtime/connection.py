@@ -1,4 +1,4 @@
-"""Connection of a Realtime client: frames to and from a dialogue, which drives a bargein session."""
+"""Connection of a Realtime client: frames to and from its dialogue."""
 
 from __future__ import annotations
 
@@ -130,11 +130,11 @@ class RealtimeConnection(Connection):
 
     @property
     def hears(self) -> bool:
-        """Whether the server listens and speaks."""
+        """Whether the server takes and sends sound."""
         return self._registry.ears is not None
 
     def negotiate(self, asked: SessionAudio) -> SessionAudio | None:
-        """Set the audio of the session; return what is granted."""
+        """Set the audio of the session; return the granted one."""
         host = self._host
         return None if host is None else host.act(host.core.audio.open, asked)
 
@@ -180,7 +180,7 @@ class RealtimeConnection(Connection):
 
 
 class _Aside:
-    """Translator of a turn outside of the conversation; its pieces are written by the response."""
+    """Translator of a turn outside of the conversation, for its response."""
 
     heartbeat = b""
 
@@ -202,7 +202,7 @@ class _Aside:
 
 
 class _PartWire:
-    """Wire of a stream that shares its socket; its end ends the session that was made for it."""
+    """Wire of a stream on a shared socket; its end ends its own session."""
 
     def __init__(self, below: Wire, host: SessionHost) -> None:
         self._below = below

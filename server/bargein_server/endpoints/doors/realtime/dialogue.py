@@ -1,4 +1,4 @@
-"""A Realtime session: client events to a bargein session, and its events back. No I/O.
+"""A Realtime session: client events to a bargein session and back. No I/O.
 
 The conversation of the protocol is a list of items, which its client edits at will. The one of bargein is a
 list of turns with what was heard. New user messages become the input of the next turn; a deleted user message
@@ -104,7 +104,7 @@ class Dialogue:
         }
 
     def start(self, patch: JsonMap | None = None) -> None:
-        """Send `session.created`, after a configuration that came with the client's key."""
+        """Send `session.created`, after the configuration of the client's key."""
         if self._port.hears:
             self.session = merged(self.session, SPEAKING)
         self._configure(patch or {})
@@ -138,7 +138,7 @@ class Dialogue:
         self._publish()
 
     def _publish(self) -> None:
-        """Give instructions, system messages and tools to the agent, as metadata of the session."""
+        """Give instructions, system messages and tools to the agent as metadata."""
         said = [text_of(item) for item in self.items if item.get("role") == "system"]
         texts = [str(self.session["instructions"] or ""), *said]
         metadata = {
@@ -300,7 +300,7 @@ class Dialogue:
         return {**self.session, **chosen}
 
     def _respond_aside(self, options: Mapping[str, Any]) -> None:
-        """Respond outside of the conversation, from the items that the client names."""
+        """Respond outside of the conversation, from the client's named items."""
         given = options.get("input")
         if given is None:
             chosen = list(self.items)
@@ -345,7 +345,7 @@ class Dialogue:
     # --- sound -----------------------------------------------------------------------------------
 
     def _said(self, item_id: str, input_id: InputId | None) -> None:
-        """Take what was said: the input of a turn that begins by itself, or of the next response."""
+        """Take a transcript: the input of an own turn, or of the next response."""
         if input_id is None:
             self._unasked.append(item_id)
             return

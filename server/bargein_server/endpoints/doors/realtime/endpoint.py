@@ -136,7 +136,7 @@ class RealtimeDoor:
             await self._run(websocket, sessions, caller, host, patch)
 
     def _enter(self, websocket: WebSocket, address: str) -> Caller:
-        """Admit a connection; its key is checked afterwards, because it may be one for a browser."""
+        """Admit a connection before its key, which may be one for a browser."""
         headers = {name: value for name, value in websocket.headers.items() if name != "authorization"}
         local = local_of(websocket.scope)
         return self._admission.enter(headers, websocket.url.scheme, [], address, local)
@@ -144,7 +144,7 @@ class RealtimeDoor:
     async def _host(
         self, websocket: WebSocket, caller: Caller, sessions: SessionRegistry
     ) -> SessionHost | None:
-        """Return the session of the client's own id of a conversation, None without one."""
+        """Return the session of the client's own conversation id, else None."""
         own_id = websocket.query_params.get("conversation")
         if sessions.draining:
             raise Refused(503, "the server is shutting down")

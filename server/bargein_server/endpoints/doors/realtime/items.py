@@ -53,7 +53,7 @@ class Items:
         return None
 
     def add(self, item: JsonMap, previous_id: str | None = None) -> str | None:
-        """Insert an item after another; return the id of the item before it, None at the front.
+        """Insert an item after another; return the one before, None at the front.
 
         Args:
             item: The item, with a new id.

@@ -1,4 +1,4 @@
-"""Checks of what a Realtime client sends, and its items as messages."""
+"""Checks of a Realtime client's events, and its items as messages."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def text_of(item: Mapping[str, Any]) -> str:
 
 
 def messages_of(items: Iterable[Mapping[str, Any]]) -> list[Message]:
-    """Return items as messages of chat completions; system messages are left out.
+    """Return items as chat-completions messages, without system messages.
 
     User messages at the end stay, one after the other.
     """

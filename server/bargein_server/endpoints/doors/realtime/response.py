@@ -87,7 +87,7 @@ class Response:
             )
 
     def _part(self) -> JsonMap:
-        """Open a message, unless one is open; return the fields that name its part."""
+        """Open a message unless one is open; return the fields of its part."""
         if self._open is None:
             self._open = self.message_id = new_id("item")
             self._text = ""

@@ -1,4 +1,4 @@
-"""Objects of OpenAI's Realtime protocol: session, items, responses, errors.
+"""Objects of OpenAI's Realtime protocol: session, items, responses.
 
 Source: the types of `openai.types.realtime`, and the fields that its clients need in practice.
 """
@@ -71,7 +71,7 @@ def default_session(session_id: str, model: str) -> JsonMap:
 
 
 def merged(session: Mapping[str, Any], patch: Mapping[str, Any]) -> JsonMap:
-    """Return a configuration with a patch: objects are merged at every depth, null replaces."""
+    """Return a configuration with a patch merged at every depth."""
     result = dict(session)
     for name, value in patch.items():
         before = result.get(name)

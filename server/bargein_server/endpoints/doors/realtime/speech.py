@@ -1,4 +1,4 @@
-"""Sound of a Realtime session: its configuration, the client's buffer, and what was said in it."""
+"""Sound of a Realtime session: configuration, buffer and transcripts."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ _EAGERNESS_MS = {"low": 1000, "medium": 500, "auto": 500, "high": 300}
 
 
 class Ears(Protocol):
-    """The part of the connection that hears."""
+    """The part of the connection for the user's sound."""
 
     @property
     def hears(self) -> bool:
-        """Whether the server listens and speaks."""
+        """Whether the server takes and sends sound."""
         ...
 
     def act(self, event: ClientEvent) -> None:
@@ -48,7 +48,7 @@ class Ears(Protocol):
         ...
 
     def negotiate(self, asked: SessionAudio) -> SessionAudio | None:
-        """Set the audio of the session; return what is granted."""
+        """Set the audio of the session; return the granted one."""
         ...
 
 
@@ -89,7 +89,7 @@ class Speech:
     # --- configuration ---------------------------------------------------------------------------
 
     def configure(self, session: JsonMap) -> None:
-        """Negotiate the sound of a configuration, and write into it what is granted.
+        """Negotiate the sound of a configuration, and write the grant into it.
 
         Raises:
             BadRequest: Its format is not supported.
@@ -215,7 +215,7 @@ def _format(given: Mapping[str, Any]) -> AudioFormat:
 
 
 def _detection(given: Any) -> TurnDetection:
-    """Return the detection of a configuration; without one the client commits its sound itself."""
+    """Return the detection of a configuration; without one, commits decide."""
     if not isinstance(given, Mapping):
         return TurnDetection(type="none")
     create = given.get("create_response", True) is not False

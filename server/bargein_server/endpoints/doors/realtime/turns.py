@@ -1,4 +1,4 @@
-"""Turns of a session as responses: which events belong to the open response, and which wait for the next.
+"""Turns of a session as responses: events of this one, and of the next.
 
 A turn that needs its client is one turn of bargein and several responses: the first ends with the call, and
 the next begins with `response.create`. Events between the two wait here.
@@ -73,7 +73,7 @@ class RunningTurn:
 
     @property
     def approved(self) -> bool:
-        """Whether nothing that waits for the client is left, and no `response.create` will come for it."""
+        """Whether no call waits for the client, and no `response.create` comes."""
         return bool(self._approvals) and not self._waiting
 
     def waits_for(self, call_id: str) -> bool:
@@ -92,7 +92,7 @@ class RunningTurn:
         self._waiting.discard(CallId(call_id))
 
     def go_on(self, response: Response) -> None:
-        """Write the events that waited, and those that follow, to a further response."""
+        """Write the waiting events, and later ones, to a further response."""
         self.response = response
         self._asked = False
         self._approvals.clear()
