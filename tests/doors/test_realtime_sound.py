@@ -10,43 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bargein_server import Turn
-from bargein_server.voice.interfaces import Transcript, VoiceParts
-from bargein_server.voice.sound import encoded
-from fake_voice import FakeVoice, fake_parts
 from realtime_client import Talk, realtime, text_of
-
-RATE = 24_000
-
-
-class Listener:
-    """Recogniser that hears the texts of a list, one for each utterance."""
-
-    def __init__(self, *texts: str) -> None:
-        self.texts = list(texts)
-
-    async def transcribe(self, sound: Any, *, quick: bool = False) -> Transcript:
-        """Return the next text; a quick answer only looks at it."""
-        text = self.texts[0] if quick or len(self.texts) == 1 else self.texts.pop(0)
-        return Transcript(text, 0.0 if text else 0.95)
-
-
-async def talker(turn: Turn) -> AsyncIterator[str]:
-    """Talk for long to "talk", and repeat everything else."""
-    yield "word " * 25 if turn.text == "talk" else f"You said {turn.text}."
-
-
-def sound(ms: int, loud: bool, rate: int = RATE) -> np.ndarray[Any, Any]:
-    """Return a tone, or silence."""
-    times = np.arange(rate * ms // 1000) / rate
-    return (np.sin(2 * np.pi * 300 * times) * (0.5 if loud else 0)).astype(np.float32)
+from realtime_sound import RATE, in_pieces, listening, sound, talker
 
 
 @asynccontextmanager
 async def hearing(*texts: str, **session: Any) -> AsyncIterator[Talk]:
     """Serve an agent that hears and speaks."""
-    parts: VoiceParts = fake_parts(voice=FakeVoice(), recogniser=Listener(*texts))
-    async with realtime(talker, voice=parts) as talk:
+    async with realtime(talker, voice=listening(*texts)) as talk:
         created = talk.events[0]["session"]
         assert created["output_modalities"] == ["audio"]
         assert created["audio"]["input"]["turn_detection"]["type"] == "server_vad"
@@ -59,10 +30,7 @@ async def hearing(*texts: str, **session: Any) -> AsyncIterator[Talk]:
 
 async def say(talk: Talk, *pieces: np.ndarray[Any, Any]) -> None:
     """Send sound in pieces of 40 ms."""
-    data = encoded(np.concatenate(pieces))
-    step = RATE * 40 // 1000 * 2
-    for start in range(0, len(data), step):
-        audio = base64.b64encode(data[start : start + step]).decode()
+    for audio in in_pieces(*pieces):
         await talk.connection.input_audio_buffer.append(audio=audio)
 
 
