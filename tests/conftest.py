@@ -12,6 +12,7 @@ import asyncio
 import gc
 import logging
 import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
@@ -24,6 +25,10 @@ from virtual_time import VirtualTimeLoop
 
 # The servers that tests start as processes keep nothing in the user's folders.
 os.environ["BARGEIN_STORE"] = "none"
+
+# A server leaves a signal alone that it was started with as ignored; tests may run under `nohup`.
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 

@@ -197,8 +197,7 @@ async def test_an_exit_that_leaves_the_loop_of_a_program_ends_the_turns_first(tm
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 async def test_a_signal_ends_the_turns_first(tmp_path: Path, name: str) -> None:
     """Also the one that a closed terminal sends, unless it was ignored from the start."""
-    prepare = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)"
-    async with started(tmp_path, prepare) as process, talking(process) as client:
+    async with started(tmp_path) as process, talking(process) as client:
         process.process.send_signal(getattr(signal, name))
         assert (await client.until("turn.ended"))["reason"] == "shutdown"
         assert (await client.closed())[0] == 1012
