@@ -137,6 +137,7 @@ NEEDS = {
     "tests/endpoints/test_local_model.py": ("model",),
     "tests/endpoints/test_residue.py": ("proc",),
     "tests/endpoints/test_tool_loop.py": ("proc",),
+    "tests/other_frameworks/test_environments.py": ("index",),
     "tests/test_installation.py": ("index",),
     "tests/examples/test_course.py": ("frameworks",),
     "tests/faults/test_crowd.py": ("files", "proc"),

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from model_server import Call
 
@@ -77,9 +77,8 @@ class StrictModel:
 
     def __call__(self, request: Call) -> None:
         """Answer a request up to its first pause."""
-        responses = request.path.endswith("/responses")
         try:
-            said = read_items(request.body["input"]) if responses else read_messages(request.body["messages"])
+            said = self.read(request)
         except Refusal as refusal:
             self.refusals.append(str(refusal))
             error = {"message": str(refusal), "type": "invalid_request_error", "param": None, "code": None}
@@ -89,8 +88,18 @@ class StrictModel:
         self.heard.append(said)
         self.bodies.append(request.body)
         self.answered.append(request)
-        answer = (ResponseAnswer if responses else ChatAnswer)(request, len(self.heard))
-        self._go_on(_play(answer, step))
+        self._go_on(_play(self.answer(request), step))
+
+    def read(self, request: Call) -> list[Said]:
+        """Return what a request says."""
+        if request.path.endswith("/responses"):
+            return read_items(request.body["input"])
+        return read_messages(request.body["messages"])
+
+    def answer(self, request: Call) -> ModelAnswer:
+        """Return the answer to an accepted request."""
+        kind = ResponseAnswer if request.path.endswith("/responses") else ChatAnswer
+        return kind(request, len(self.heard))
 
     def resume(self) -> None:
         """Continue all paused streams."""
@@ -103,7 +112,7 @@ class StrictModel:
             self._paused.append(stream)
 
 
-def _play(answer: ChatAnswer | ResponseAnswer, step: Sequence[Part]) -> Iterator[None]:
+def _play(answer: ModelAnswer, step: Sequence[Part]) -> Iterator[None]:
     """Send a step; yields at each pause."""
     if step[:1] == [PAUSE]:
         yield  # before the head
@@ -132,6 +141,18 @@ def _play(answer: ChatAnswer | ResponseAnswer, step: Sequence[Part]) -> Iterator
 def _words(text: str) -> list[str]:
     words = text.split(" ")
     return [word + " " for word in words[:-1]] + words[-1:]
+
+
+class ModelAnswer(Protocol):
+    """Answer in the form of one API."""
+
+    def begin(self) -> None: ...
+    def think(self, text: str) -> None: ...
+    def add_text(self, text: str) -> None: ...
+    def begin_call(self, name: str) -> None: ...
+    def add_arguments(self, piece: str) -> None: ...
+    def end_call(self, arguments: str) -> None: ...
+    def end(self) -> None: ...
 
 
 class ChatAnswer:
