@@ -68,8 +68,10 @@ class SessionAudio(Struct, frozen=True, kw_only=True, omit_defaults=True):
         input: Format of `input.audio`; None when the client sends none, or the server takes none.
         output: Format of `audio.delta`; None when the client gets none.
         turn_detection: Detection of turns in the input.
+        language: Language of the user's speech as a BCP 47 tag; None for the server's.
     """
 
     input: AudioFormat | None = None
     output: AudioFormat | None = None
     turn_detection: TurnDetection | None = None
+    language: Name | None = None

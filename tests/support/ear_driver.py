@@ -48,7 +48,10 @@ class Spoken(Talk):
 
     def __init__(self, *, judges: bool = False, support: AudioSupport | None = None, **fields: Any) -> None:
         given = {name: fields.pop(name) for name in TurnDetection.__struct_fields__ if name in fields}
-        self.asked = SessionAudio(input=INPUT, output=SOUND.output, turn_detection=TurnDetection(**given))
+        language, detection = fields.pop("language", None), TurnDetection(**given)
+        self.asked = SessionAudio(
+            input=INPUT, output=SOUND.output, turn_detection=detection, language=language
+        )
         self.support = support or AudioSupport(hears=True, judges=judges)
         super().__init__(**fields)
 

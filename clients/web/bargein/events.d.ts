@@ -154,6 +154,7 @@ export interface SessionAudio {
   input?: AudioFormat | null;
   output?: AudioFormat | null;
   turn_detection?: TurnDetection | null;
+  language?: string | null;
 }
 /**
  * Format of mono audio.

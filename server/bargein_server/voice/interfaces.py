@@ -141,7 +141,7 @@ class VoiceParts(Struct, frozen=True):
         recogniser: Turns it into text.
         voice: Speaks the agent's text; None for an agent that makes its own sound, or none.
         judge: Judges whether the user has finished; None to wait for silence alone.
-        language: A BCP 47 tag of the agent's text, for the end of sentences.
+        language: A BCP 47 tag of the conversation: for the end of sentences, and for words of agreement.
     """
 
     detector: Detector

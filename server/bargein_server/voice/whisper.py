@@ -141,7 +141,7 @@ class _Model:
         features = self._features(sound)[:, :frames]
         padded = numpy.pad(features, ((0, 0), (0, frames - features.shape[1]))).astype(numpy.float32)
         encoded = self._network.encode(self._array(numpy.ascontiguousarray(padded[None])))
-        prompt = self._prompt(encoded)
+        prompt, language = self._prompt(encoded)
         limit = min(int(duration_s * _TOKENS_PER_S) + _SPARE_TOKENS, _MAX_TOKENS)
         found = self._network.generate(
             encoded,
@@ -152,18 +152,24 @@ class _Model:
             no_repeat_ngram_size=3 if frames < _WHOLE_FRAMES else 0,
             return_no_speech_prob=True,
         )[0]
-        return Transcript(words_of(self._tokenizer.decode(found.sequences_ids[0])), found.no_speech_prob)
+        text = words_of(self._tokenizer.decode(found.sequences_ids[0]))
+        return Transcript(text, found.no_speech_prob, language)
 
-    def _prompt(self, encoded: Any) -> list[int]:
-        """Return the first tokens; an English model has no language and task."""
+    def _prompt(self, encoded: Any) -> tuple[list[int], str]:
+        """Return the first tokens, and the language if it was detected.
+
+        An English model has no tokens for language and task.
+        """
+        detected = ""
         names = ["<|startoftranscript|>", "<|notimestamps|>"]
         if self._network.is_multilingual:
-            language = f"<|{self._language}|>" if self._language is not None else None
-            names[1:1] = [language or self._network.detect_language(encoded)[0][0][0], "<|transcribe|>"]
+            if self._language is None:
+                detected = self._network.detect_language(encoded)[0][0][0].strip("<|>")
+            names[1:1] = [f"<|{self._language or detected}|>", "<|transcribe|>"]
         tokens = [self._tokenizer.token_to_id(name) for name in names]
         if None in tokens:
             raise ValueError(f"the model has no token {names[tokens.index(None)]}")
-        return tokens
+        return tokens, detected
 
 
 def words_of(text: str) -> str:

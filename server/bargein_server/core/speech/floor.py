@@ -164,6 +164,7 @@ class Rules(Struct, frozen=True):
         utterance: Length at which speech is cut.
         create_turn: Whether the end of the speech asks for a turn.
         interrupt: Whether speech holds and ends turns.
+        language: Language of the speech as a BCP 47 tag; empty for English.
     """
 
     detect: bool = True
@@ -177,9 +178,10 @@ class Rules(Struct, frozen=True):
     utterance: int = 60_000 * SAMPLES_PER_MS
     create_turn: bool = True
     interrupt: bool = True
+    language: str = ""
 
 
-def rules_of(settings: Settings, asked: TurnDetection) -> Rules:
+def rules_of(settings: Settings, asked: TurnDetection, language: str = "") -> Rules:
     """Return a session's rules, from the settings and the client's wishes."""
     threshold = THRESHOLD if asked.threshold is None else asked.threshold
     silence = _samples(settings.speech_silence_s, asked.silence_ms, 10_000)
@@ -195,6 +197,7 @@ def rules_of(settings: Settings, asked: TurnDetection) -> Rules:
         utterance=_samples(settings.utterance_s),
         create_turn=asked.create_turn,
         interrupt=asked.interrupt,
+        language=language,
     )
 
 

@@ -34,7 +34,7 @@ class SpokenInputs:
                 self._requests.reject(input_id, NO_SPEECH)
             return
         if input_id is None:
-            is_agreement = utterance.turn is not None and is_backchannel(transcript)
+            is_agreement = utterance.turn is not None and is_backchannel(transcript, rules.language)
             if is_agreement or not rules.create_turn:
                 self._sequencer.number(TranscriptDone(text=text))
                 return

@@ -330,7 +330,7 @@ class Listening:
         """Let the words of an utterance decide on the turn that it held."""
         if self.floor is None or utterance.turn is None:
             return
-        is_meant = is_speech(transcript) and not is_backchannel(transcript)
+        is_meant = is_speech(transcript) and not is_backchannel(transcript, self._rules.language)
         if utterance is self._utterance or utterance is self._awaited:
             self._decide(Fact.WORDS if is_meant else Fact.NOT_MEANT)
         elif is_meant and self._held.id == utterance.turn:  # newer speech has the floor meanwhile

@@ -29,6 +29,7 @@ class AudioSupport(Struct, frozen=True):
         hears: Whether it takes input audio.
         judges: Whether it has a judge of complete utterances.
         output_rate: Rate of the output for a client that asks for one that does not exist.
+        language: Language of the speech of a client that names none, as a BCP 47 tag.
         admit: Takes a place among the sessions that are heard; returns False when there is none. A place is
             released by `StopListening`.
     """
@@ -36,6 +37,7 @@ class AudioSupport(Struct, frozen=True):
     hears: bool = False
     judges: bool = False
     output_rate: int = OUTPUT_RATE
+    language: str = "en"
     admit: Callable[[], bool] = always
 
 
@@ -71,7 +73,7 @@ def negotiate_audio(asked: SessionAudio | None, support: AudioSupport, settings:
     if asked.input is None or not support.hears:
         return Granted(None if output is None else SessionAudio(output=output))
     taken = _taken(asked.input)
-    rules = rules_of(settings, asked.turn_detection or TurnDetection())
+    rules = rules_of(settings, asked.turn_detection or TurnDetection(), asked.language or support.language)
     detection = TurnDetection(
         type="server" if rules.detect else "none",
         silence_ms=rules.silence // SAMPLES_PER_MS,
@@ -80,7 +82,7 @@ def negotiate_audio(asked: SessionAudio | None, support: AudioSupport, settings:
         create_turn=rules.create_turn,
         interrupt=rules.interrupt,
     )
-    answer = SessionAudio(input=taken, output=output, turn_detection=detection)
+    answer = SessionAudio(input=taken, output=output, turn_detection=detection, language=asked.language)
     return Granted(answer, rules if taken == asked.input else None)
 
 

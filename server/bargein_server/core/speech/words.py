@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-MAX_NO_SPEECH = 0.75
-MAX_BACKCHANNEL = 3
-"""Words of the longest backchannel."""
+from .backchannels import is_agreement, normalised
 
-BACKCHANNELS = frozenset({
-    "ah", "aha", "alright", "cool", "good", "great", "hm", "hmm", "hmmm", "huh", "i", "mhm", "mm", "mmhm",
-    "mmm", "nice", "oh", "ok", "okay", "right", "see", "sure", "true", "uh", "uhhuh", "uhuh", "um", "wow",
-    "yeah", "yep", "yes", "yup",
-})  # fmt: skip
-"""Words that show that the user listens. "No", "stop" and "wait" are not among them."""
+MAX_NO_SPEECH = 0.75
 
 
 class Transcript(Struct, frozen=True):
@@ -22,23 +15,24 @@ class Transcript(Struct, frozen=True):
     Args:
         text: The words; empty for none.
         no_speech: The recogniser's probability that the sound is no speech.
+        language: The recognised language as a BCP 47 tag; empty when the recogniser does not detect it.
     """
 
     text: str = ""
     no_speech: float = 0.0
-
-
-def _words(text: str) -> list[str]:
-    kept = "".join(char for char in text.casefold() if char.isalnum() or char.isspace())
-    return kept.split()
+    language: str = ""
 
 
 def is_speech(transcript: Transcript) -> bool:
     """Return whether a sound was words, and not a cough or a hum."""
-    return transcript.no_speech <= MAX_NO_SPEECH and bool(_words(transcript.text))
+    return transcript.no_speech <= MAX_NO_SPEECH and bool(normalised(transcript.text))
 
 
-def is_backchannel(transcript: Transcript) -> bool:
-    """Return whether words only show that the user listens."""
-    words = _words(transcript.text)
-    return len(words) <= MAX_BACKCHANNEL and all(word in BACKCHANNELS for word in words)
+def is_backchannel(transcript: Transcript, language: str = "") -> bool:
+    """Return whether words only show that the user listens.
+
+    Args:
+        transcript: The words.
+        language: Language of the session as a BCP 47 tag; the recognised one counts before it.
+    """
+    return is_agreement(transcript.text, transcript.language or language)

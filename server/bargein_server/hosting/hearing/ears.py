@@ -59,7 +59,7 @@ class Ears:
         self._lots: dict[Ear, list[Heard]] = {}
         self._places = 0
         rate = parts.voice.rate if parts.voice is not None else OUTPUT_RATE
-        self.support = AudioSupport(True, parts.judge is not None, rate, self._admit)
+        self.support = AudioSupport(True, parts.judge is not None, rate, parts.language, self._admit)
 
     # --- places ----------------------------------------------------------------------------------
 

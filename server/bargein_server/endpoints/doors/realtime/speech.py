@@ -22,6 +22,7 @@ from bargein_protocol import (
     TurnDetection,
 )
 from bargein_protocol.audio import MAX_AUDIO_MS
+from bargein_protocol.types import MAX_NAME_CHARS
 
 from .items import Items
 from .requests import BadRequest
@@ -107,6 +108,7 @@ class Speech:
             input=form,
             output=_format(taken["format"]) if speaks else None,
             turn_detection=_detection(given["turn_detection"]),
+            language=_language(given.get("transcription")),
         )
         if asked != self._asked:
             self._asked, self._granted = asked, self._ears.negotiate(asked)
@@ -242,3 +244,9 @@ def _milliseconds(given: Mapping[str, Any], name: str) -> int | None:
 def _threshold(given: Mapping[str, Any]) -> float | None:
     value = given.get("threshold")
     return float(value) if isinstance(value, (int, float)) and 0 <= value <= 1 else None
+
+
+def _language(transcription: object) -> str | None:
+    """Return the language that a client names for its transcripts, None without one."""
+    language = transcription.get("language") if isinstance(transcription, Mapping) else None
+    return language[:MAX_NAME_CHARS] if isinstance(language, str) and language else None
