@@ -119,6 +119,18 @@ class FakeRecogniser:
         return Transcript("", 0.95) if text == COUGH else Transcript(text, 0.0 if text else 0.9)
 
 
+class Reader:
+    """Recogniser that reads the texts of a list, one for each utterance; the last one again and again."""
+
+    def __init__(self, *texts: str) -> None:
+        self.texts = list(texts)
+
+    async def transcribe(self, sound: Samples, *, quick: bool = False) -> Transcript:
+        """Return the next text; a quick answer only looks at it."""
+        text = self.texts[0] if quick or len(self.texts) == 1 else self.texts.pop(0)
+        return Transcript(text, 0.0 if text else 0.95)
+
+
 class FakeVoice:
     """Voice that takes 100 ms for each word, whose sound has the number of the word in each sample.
 

@@ -32,11 +32,13 @@ def voice_of(options: argparse.Namespace) -> VoiceParts | None:
     """Return the parts that the options name; None without voice.
 
     Raises:
-        VoiceOptionError: A part is missing, or there is a judge and nothing to judge.
+        VoiceOptionError: A part is missing, or a judge or phone calls have nothing to hear.
     """
     if options.voice is None:
         if options.turn_judge:
             raise VoiceOptionError("--turn-judge judges what users say: give --voice as well")
+        if "twilio" in options.door:
+            raise VoiceOptionError("--door twilio takes phone calls: give --voice as well")
         return None
     from .local import local_parts
 

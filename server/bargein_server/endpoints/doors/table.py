@@ -11,12 +11,13 @@ from ...guard.admission import Admission
 from ...hosting.registry import SessionRegistry
 from . import ag_ui, ai_sdk, chat
 from .realtime import endpoint as realtime
+from .twilio import endpoint as twilio
 
-DoorName = Literal["chat", "ai-sdk", "ag-ui", "realtime"]
+DoorName = Literal["chat", "ai-sdk", "ag-ui", "realtime", "twilio"]
 """Name of another protocol that a server speaks.
 
 `chat` is for OpenAI's chat completions, `ai-sdk` for Vercel's AI SDK, `ag-ui` for AG-UI, `realtime` for
-OpenAI's Realtime API.
+OpenAI's Realtime API, `twilio` for phone calls over Twilio Media Streams.
 """
 
 DOORS: dict[str, Callable[[Callable[[], SessionRegistry], Admission, str], Iterator[BaseRoute]]] = {
@@ -24,6 +25,7 @@ DOORS: dict[str, Callable[[Callable[[], SessionRegistry], Admission, str], Itera
     "ai-sdk": ai_sdk.routes,
     "ag-ui": ag_ui.routes,
     "realtime": realtime.routes,
+    "twilio": twilio.routes,
 }
 
 

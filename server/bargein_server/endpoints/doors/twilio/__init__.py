@@ -1,0 +1,1 @@
+"""Door for phone calls over Twilio Media Streams. Internal."""
