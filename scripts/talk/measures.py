@@ -150,6 +150,9 @@ class _Owner:
     def failed(self, command: Any) -> None:
         """Take nothing."""
 
+    def partly(self, command: Any, text: str) -> None:
+        """Take nothing."""
+
 
 def listening_load(make: Callable[[], Detector], sessions: int, sound: Samples, seconds: float) -> Figures:
     """Let sessions talk at once in real time; return decisions and load.

@@ -349,6 +349,10 @@ class Settings(Struct, frozen=True, kw_only=True):
         PositiveSeconds,
         _about(SPEECH, "Silence that ends the user's speech, unless the client asks for another one."),
     ] = 0.5
+    speech_partial_s: Annotated[
+        Seconds,
+        _about(SPEECH, "Speech between two partial transcripts while the user speaks; 0 for none."),
+    ] = 0.7
     speech_prefix_s: Annotated[
         Seconds, _about(SPEECH, "Sound before the start of the speech that is transcribed as well.")
     ] = 0.3

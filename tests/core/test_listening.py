@@ -19,7 +19,6 @@ from bargein_protocol import (
     SessionClose,
     SpeechStarted,
     SpeechStopped,
-    TranscriptDelta,
     TranscriptDone,
     TurnEnded,
     TurnHold,
@@ -349,16 +348,6 @@ def test_an_incomplete_utterance_has_its_silence() -> None:
     talk.understand("Why are")
     talk.judge(0.2)
     assert not talk.of(SpeechStopped)
-
-
-def test_pieces_of_a_transcript_are_told() -> None:
-    """Where the recogniser has them."""
-    talk = Spoken()
-    talk.hear(LOUD * 20 + QUIET * 7)
-    request = talk.asked_for(Transcribe)[-1]
-    talk.ear.transcribing(request, "Why", talk.now)
-    talk.flush()
-    assert [piece.text for piece in talk.of(TranscriptDelta)] == ["Why"]
 
 
 @pytest.mark.parametrize("frames", [LOUD * 15, LOUD * 20 + QUIET * 16])

@@ -38,6 +38,8 @@ class Owner:
 
     def failed(self, command: Transcribe | Judge) -> None: ...
 
+    def partly(self, command: Transcribe, text: str) -> None: ...
+
 
 class Running:
     """A detector's thread whose results a test awaits."""
@@ -289,3 +291,20 @@ async def test_a_place_that_was_given_to_a_cancelled_one_is_passed_on() -> None:
     await asyncio.gather(waiting, return_exceptions=True)
     assert queue.running == 0
     await run()
+
+
+async def test_spare_work_never_waits_and_nothing_waits_for_it() -> None:
+    """It is refused while a place is taken, and it takes none."""
+    queue = RecognitionQueue(2)
+    async with queue.spare():
+        with pytest.raises(QueueFull):
+            async with queue.spare():
+                pass
+        async with queue.place(first=True), queue.place(first=False):
+            assert queue.running == 2
+    async with queue.place(first=False):
+        with pytest.raises(QueueFull):
+            async with queue.spare():
+                pass
+    async with queue.spare():
+        pass

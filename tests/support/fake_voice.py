@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -129,6 +129,51 @@ class Reader:
         """Return the next text; a quick answer only looks at it."""
         text = self.texts[0] if quick or len(self.texts) == 1 else self.texts.pop(0)
         return Transcript(text, 0.0 if text else 0.95)
+
+
+class FakeDictation:
+    """Dictation that knows what is said: the first half of its text while the user speaks.
+
+    Attributes:
+        closed: Whether it was closed.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.closed = False
+        self._text = text
+
+    async def partial(self, sound: Samples) -> str:
+        """Return the first half."""
+        return self._text[: len(self._text) // 2]
+
+    async def transcribe(self, sound: Samples, report: Callable[[str], None]) -> Transcript:
+        """Report all but the last character, and return the text."""
+        report(self._text[:-1])
+        return Transcript(self._text)
+
+    def close(self) -> None:
+        """Remember it."""
+        assert not self.closed
+        self.closed = True
+
+
+class FakeStreaming(Reader):
+    """Recogniser whose dictations have one text.
+
+    Attributes:
+        dictations: The dictations so far.
+    """
+
+    partials = True
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.dictations: list[FakeDictation] = []
+
+    def open(self) -> FakeDictation:
+        """Return a new dictation."""
+        self.dictations.append(FakeDictation(self.texts[0]))
+        return self.dictations[-1]
 
 
 class FakeVoice:

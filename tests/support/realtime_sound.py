@@ -12,29 +12,17 @@ from typing import Any
 import numpy as np
 
 from bargein_server import Turn
-from bargein_server.voice.interfaces import Transcript, VoiceParts
+from bargein_server.voice.interfaces import VoiceParts
 from bargein_server.voice.sound import encoded
-from fake_voice import FakeVoice, fake_parts
+from fake_voice import FakeVoice, Reader, fake_parts
 
 RATE = 24_000
 PIECE_MS = 40
 
 
-class Listener:
-    """Recogniser that hears the texts of a list, one for each utterance."""
-
-    def __init__(self, *texts: str) -> None:
-        self.texts = list(texts)
-
-    async def transcribe(self, sound: Any, *, quick: bool = False) -> Transcript:
-        """Return the next text; a quick answer only looks at it."""
-        text = self.texts[0] if quick or len(self.texts) == 1 else self.texts.pop(0)
-        return Transcript(text, 0.0 if text else 0.95)
-
-
 def listening(*texts: str) -> VoiceParts:
     """Return the parts of a server that hears these texts and speaks."""
-    return fake_parts(voice=FakeVoice(), recogniser=Listener(*texts))
+    return fake_parts(voice=FakeVoice(), recogniser=Reader(*texts))
 
 
 async def talker(turn: Turn) -> AsyncIterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import wave
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -28,6 +29,8 @@ class Server:
         asked: What it was asked.
         closed: Set when a client closed a stream.
         status: Status of its answers.
+        stream: Stream of events with which it transcribes; None for JSON.
+        hangs: Whether that stream never ends.
     """
 
     def __init__(self) -> None:
@@ -35,6 +38,8 @@ class Server:
         self.asked: list[dict[str, object]] = []
         self.closed = asyncio.Event()
         self.status = 200
+        self.stream: bytes | None = None
+        self.hangs = False
         self.answer: object = {"text": " Hello. ", "segments": [{"no_speech_prob": 0.2}]}
 
     def app(self) -> Starlette:
@@ -64,7 +69,17 @@ class Server:
     async def _transcriptions(self, request: Request) -> Response:
         body = await request.body()
         self.asked.append({"body": body, "authorization": request.headers.get("authorization")})
+        if self.stream is not None:
+            return StreamingResponse(self._words(self.stream), media_type="text/event-stream")
         return JSONResponse(self.answer, self.status)
+
+    async def _words(self, stream: bytes) -> AsyncIterator[bytes]:
+        try:
+            yield stream
+            if self.hangs:
+                await asyncio.sleep(60)
+        finally:
+            self.closed.set()
 
 
 @pytest.fixture
@@ -139,3 +154,72 @@ async def test_errors_have_the_status_and_nothing_else(server: Server) -> None:
     with pytest.raises(VoiceError, match="ConnectError"):
         await anext(voice.say("Hello."))
     await voice.shutdown()
+
+
+def events(*sent: dict[str, object]) -> bytes:
+    """Return a stream of events."""
+    return b"".join(b"data: " + json.dumps(each).encode() + b"\n\n" for each in sent)
+
+
+async def test_a_streaming_recogniser_reports_words(server: Server) -> None:
+    """As they come; a quick answer does not stream."""
+    deltas: list[dict[str, object]] = [
+        {"type": "transcript.text.delta", "delta": word} for word in ("Why", " are", " you")
+    ]
+    server.stream = events(*deltas, {"type": "transcript.text.done", "text": "Why are you? "})
+    recogniser = HostedRecogniser("gpt-4o-transcribe", base_url=server.url, api_key="k", stream=True)
+    reported: list[str] = []
+    dictation = recogniser.open()
+    assert await dictation.partial(SOUND) == ""
+    assert await dictation.transcribe(SOUND, reported.append) == Transcript("Why are you?")
+    assert reported == ["Why", "Why are", "Why are you"]
+    body = server.asked[0]["body"]
+    assert isinstance(body, bytes)
+    assert b'name="stream"\r\n\r\ntrue' in body
+    server.stream = None
+    assert (await dictation.transcribe(SOUND, reported.append)).text == "Hello."
+    assert (await recogniser.transcribe(SOUND)).text == "Hello."
+    assert b'name="stream"' not in server.asked[-1]["body"]  # type: ignore[operator]
+    dictation.close()
+    await recogniser.shutdown()
+    with pytest.raises(ValueError, match="json"):
+        HostedRecogniser("m", response_format="verbose_json", stream=True)
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"", b"data: {\n\n", b"data: [1]\n\n", events({"type": "transcript.text.delta"}),
+        events({"type": "error", "error": {"message": "the user's text"}}),
+        events({"type": "transcript.text.delta", "delta": "x" * 70_000}),
+    ],
+)  # fmt: skip
+async def test_a_stream_without_an_end_is_an_error(server: Server, stream: bytes) -> None:
+    """It may break, fail, or never stop."""
+    server.stream = stream
+    recogniser = HostedRecogniser("m", base_url=server.url, api_key="k", stream=True)
+    with pytest.raises(VoiceError) as raised:
+        await recogniser.open().transcribe(SOUND, lambda text: None)
+    assert "user" not in str(raised.value)
+    await recogniser.shutdown()
+
+
+async def test_a_cancelled_transcription_closes_its_request(server: Server) -> None:
+    """The words are not wanted any more."""
+    server.stream = events({"type": "transcript.text.delta", "delta": "Why"})
+    server.hangs = True
+    recogniser = HostedRecogniser("m", base_url=server.url, api_key="k", stream=True)
+    heard = asyncio.Event()
+    task = asyncio.create_task(recogniser.open().transcribe(SOUND, lambda text: heard.set()))
+    await asyncio.wait_for(heard.wait(), 5)
+    task.cancel()
+    await asyncio.wait_for(server.closed.wait(), 5)
+    await recogniser.shutdown()
+
+
+async def test_the_recognised_language(server: Server) -> None:
+    """`verbose_json` names it in English."""
+    server.answer = {"text": "Ja.", "language": "german", "segments": []}
+    recogniser = HostedRecogniser("m", base_url=server.url, api_key="k", response_format="verbose_json")
+    assert await recogniser.transcribe(SOUND) == Transcript("Ja.", 0.0, "de")
+    await recogniser.shutdown()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bargein_server.voice.espeak import EspeakVoice
-from bargein_server.voice.interfaces import NotInstalled, Spoken
+from bargein_server.voice.interfaces import RATE, NotInstalled, Spoken
 from bargein_server.voice.silero import FRAME_SAMPLES, SileroDetector
 from bargein_server.voice.smart_turn import SmartTurnJudge
 from bargein_server.voice.weights import require, weights
@@ -106,6 +106,20 @@ async def test_a_transcription_that_was_cancelled_before_a_thread_was_free_is_le
         task.cancel()
     last = asyncio.create_task(whisper.transcribe(sound))
     assert (await first).text == (await last).text
+    await whisper.shutdown()
+
+
+async def test_whisper_reads_speech_that_goes_on() -> None:
+    """Each text begins with the one before, and the words are those of the transcript."""
+    whisper = WhisperRecogniser()
+    sound, dictation, texts = clip("cards/005"), whisper.open(), [""]
+    for end in range(RATE, len(sound) + RATE // 2, RATE // 2):
+        texts.append(await dictation.partial(sound[:end]))
+        assert texts[-1].startswith(texts[-2])
+    whole = await dictation.transcribe(sound, lambda text: None)
+    assert len(texts[-1].split()) >= len(whole.text.split()) // 2
+    assert texts[-1].split()[0].strip(".,").lower() == whole.text.split()[0].strip(".,").lower()
+    dictation.close()
     await whisper.shutdown()
 
 

@@ -20,6 +20,7 @@ from fake_voice import (
     WORD_MS,
     FakeDetector,
     FakeRecogniser,
+    FakeStreaming,
     FakeVoice,
     babble,
     fake_parts,
@@ -260,3 +261,23 @@ async def test_the_agents_own_voice_does_not_hold_it() -> None:
         ears = served.sessions.ears
         assert ears is not None
         assert ears.echoes >= 1
+
+
+async def test_words_come_while_they_are_said() -> None:
+    """Pieces that append, the whole at the end; dictations are closed with their session."""
+    recogniser = FakeStreaming("hello there")
+    async with hearing(fake_parts(recogniser=recogniser), speech_partial_s=0.3) as (_, line):
+        for _ in range(2):
+            await line.say(silence(200), spoken("", 900), silence(100))
+            events = await line.until("transcript.delta")
+            assert kinds(events)[-2:] == ["speech.started", "transcript.delta"]
+            assert events[-1]["text"] == "hello"
+            await line.say(silence(800))
+            events = await line.until("turn.ended")
+            texts = [event["text"] for event in events if event["type"] == "transcript.delta"]
+            assert texts == [" ther"]
+            [done] = [event["text"] for event in events if event["type"] == "transcript.done"]
+            assert done == "hello there"
+        assert len(recogniser.dictations) == 2
+        await line.client.socket.close()
+        await until(lambda: all(each.closed for each in recogniser.dictations), "the dictations' end")

@@ -85,7 +85,8 @@ class Transcribe(Struct, frozen=True):
     """Transcribe a part of the input audio.
 
     The host copies the sound in this step. It answers with `Listening.transcribed`, or `Listening.failed`
-    after at most `recognition_s`, and may send `Listening.transcribing` before.
+    after at most `recognition_s`, and may report the words so far to `Listening.partials` before. A partial
+    request is answered with `Partials.answered` or `Partials.failed`.
 
     Args:
         request: Id of the request, unique in the session.
@@ -93,6 +94,7 @@ class Transcribe(Struct, frozen=True):
         start: Position of its first sample; the prefix is included. Sound that was dropped is left out.
         end: Position after its last sample.
         quick: Whether only the kind of the words counts: the user may be coughing, or agreeing.
+        partial: Whether the speech goes on, and only the words so far are wanted, if there is time.
     """
 
     request: int
@@ -100,6 +102,7 @@ class Transcribe(Struct, frozen=True):
     start: int
     end: int
     quick: bool
+    partial: bool = False
 
 
 class Judge(Struct, frozen=True):

@@ -10,8 +10,10 @@ from __future__ import annotations
 import io
 import os
 import wave
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING, Any, Literal
+
+from msgspec import json
 
 from .interfaces import RATE, Spoken, Transcript, VoiceError
 from .sound import encoded
@@ -24,6 +26,16 @@ if TYPE_CHECKING:
 
 OPENAI_URL = "https://api.openai.com/v1"
 HTTP_REMEDY = 'pip install "bargein[http]"'
+
+MAX_TEXT_CHARS = 64 * 1024
+"""Longest transcript."""
+
+_LANGUAGES = {
+    "arabic": "ar", "chinese": "zh", "dutch": "nl", "english": "en", "french": "fr", "german": "de",
+    "hindi": "hi", "italian": "it", "japanese": "ja", "korean": "ko", "polish": "pl", "portuguese": "pt",
+    "russian": "ru", "spanish": "es", "swedish": "sv", "turkish": "tr", "ukrainian": "uk",
+}  # fmt: skip
+"""Tags of the languages that `verbose_json` names in English."""
 
 _CONNECT_S = 5.0
 _SILENCE_S = 10.0
@@ -149,9 +161,15 @@ class HostedRecogniser:
         response_format: `verbose_json`, for Whisper's models, also has the probability that the sound was
             no speech.
         client: An HTTP client of the caller, who closes it; None for one of its own.
+        stream: Whether the words come one after the other as they are recognised, as `gpt-4o-transcribe`
+            can. `transcript.delta` then precedes the transcript.
+
+    Attributes:
+        partials: False: the words come when the user pauses.
 
     Raises:
         NotInstalled: `httpx2` is missing.
+        ValueError: `stream` is asked for with `verbose_json`, which has no streams.
     """
 
     def __init__(
@@ -163,8 +181,13 @@ class HostedRecogniser:
         api_key: str | None = None,
         response_format: Literal["json", "verbose_json"] = "json",
         client: httpx2.AsyncClient | None = None,
+        stream: bool = False,
     ) -> None:
+        if stream and response_format != "json":
+            raise ValueError("expected response_format to be json for stream=True")
+        self.partials: bool = False
         self._fields = {"model": model, "response_format": response_format}
+        self._stream = stream
         if language is not None:
             self._fields["language"] = language
         self._server = _Server(base_url, api_key, client)
@@ -183,21 +206,98 @@ class HostedRecogniser:
         Raises:
             VoiceError: The server cannot be reached, answers with an error, or does not answer in 10 s.
         """
+        return await self.transcribed(sound, None)
+
+    def open(self) -> HostedDictation:
+        """Return the dictation of a new utterance."""
+        return HostedDictation(self)
+
+    async def transcribed(self, sound: Samples, report: Callable[[str], None] | None) -> Transcript:
+        """Return the text of an utterance, and report it while it comes.
+
+        Args:
+            sound: The utterance.
+            report: Called with the words so far; None to wait for the whole.
+
+        Raises:
+            VoiceError: As for `transcribe`.
+        """
         import httpx2
 
+        streams = self._stream and report is not None
+        fields = {**self._fields, "stream": "true"} if streams else self._fields
         file = ("speech.wav", wav(sound), "audio/wav")
-        request = self._server.request("/audio/transcriptions", data=self._fields, files={"file": file})
+        request = self._server.request("/audio/transcriptions", data=fields, files={"file": file})
         try:
-            response = await self._server.client().send(request)
-            await _check(response)
-            answer = response.json()
-            text, segments = answer["text"], answer.get("segments") or ()
-            no_speech = min((float(segment.get("no_speech_prob", 0)) for segment in segments), default=0.0)
+            response = await self._server.client().send(request, stream=True)
+            try:
+                await _check(response)
+                if report is not None and "text/event-stream" in response.headers.get("content-type", ""):
+                    return await _streamed(response, report)
+                await response.aread()
+                return _whole(response.json())
+            finally:
+                await response.aclose()
         except httpx2.HTTPError as error:
             raise VoiceError(f"the recogniser's server failed: {type(error).__name__}") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise VoiceError("the recogniser's server sent no transcript") from error
-        return Transcript(str(text).strip(), no_speech)
+
+
+class HostedDictation:
+    """Transcription of one utterance by a `HostedRecogniser`.
+
+    Args:
+        recogniser: The recogniser.
+    """
+
+    def __init__(self, recogniser: HostedRecogniser) -> None:
+        self._recogniser = recogniser
+
+    async def partial(self, sound: Samples) -> str:
+        """Return nothing: the words come when the user pauses."""
+        return ""
+
+    async def transcribe(self, sound: Samples, report: Callable[[str], None]) -> Transcript:
+        """Return the text of the utterance; cancelling it closes the request.
+
+        Args:
+            sound: The utterance.
+            report: Called with the words so far, if the recogniser streams.
+
+        Raises:
+            VoiceError: As for `HostedRecogniser.transcribe`.
+        """
+        return await self._recogniser.transcribed(sound, report)
+
+    def close(self) -> None:
+        """Do nothing: a request ends with its call."""
+
+
+def _whole(answer: Any) -> Transcript:
+    """Return the transcript of a JSON answer."""
+    text, segments = answer["text"], answer.get("segments") or ()
+    no_speech = min((float(segment.get("no_speech_prob", 0)) for segment in segments), default=0.0)
+    return Transcript(str(text).strip(), no_speech, _LANGUAGES.get(str(answer.get("language")).lower(), ""))
+
+
+async def _streamed(response: httpx2.Response, report: Callable[[str], None]) -> Transcript:
+    """Return the transcript of a stream of events, and report its words."""
+    text = ""
+    async for line in response.aiter_lines():
+        if not line.startswith("data:") or (data := line[5:].strip()) == "[DONE]":
+            continue
+        event = json.decode(data.encode())
+        if event.get("type") == "transcript.text.delta":
+            text += str(event["delta"])
+            if len(text) > MAX_TEXT_CHARS:
+                raise VoiceError("the recogniser's server sends no end of the transcript")
+            report(text.lstrip())
+        elif event.get("type") == "transcript.text.done":
+            return Transcript(str(event["text"]).strip())
+        elif event.get("type") == "error":
+            raise VoiceError("the recogniser's server reported an error")
+    raise VoiceError("the recogniser's server ended the transcript early")
 
 
 async def _check(response: httpx2.Response) -> None:

@@ -8,7 +8,7 @@ An implementation may have async methods `startup()` and `shutdown()`, which the
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
@@ -78,6 +78,58 @@ class Recogniser(Protocol):
         ...
 
 
+class Dictation(Protocol):
+    """Transcription of one utterance by a recogniser that gives words before its end."""
+
+    async def partial(self, sound: Samples) -> str:
+        """Return the words so far that are certain, while the user speaks.
+
+        Each text begins with the one before. A cancel means that the words are not wanted any more. It is
+        called now and then, when there is time, and never twice at a time.
+
+        Args:
+            sound: The utterance up to now, from its beginning.
+
+        Raises:
+            VoiceError: The recogniser failed.
+        """
+        ...
+
+    async def transcribe(self, sound: Samples, report: Callable[[str], None]) -> Transcript:
+        """Return the text of the utterance, as `Recogniser.transcribe` does.
+
+        It is called in a pause, again when the user goes on, and possibly beside a cancelled call.
+
+        Args:
+            sound: The utterance, with some silence before it.
+            report: Called with the words so far that are certain; may be left out.
+
+        Raises:
+            VoiceError: The recogniser failed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Drop the dictation; nothing of it is wanted any more."""
+        ...
+
+
+class StreamingRecogniser(Recogniser, Protocol):
+    """Recogniser with a dictation for each utterance.
+
+    `transcribe` is still used for quick answers.
+
+    Attributes:
+        partials: Whether its dictations give words while the user speaks.
+    """
+
+    partials: bool
+
+    def open(self) -> Dictation:
+        """Return the dictation of a new utterance."""
+        ...
+
+
 class TurnJudge(Protocol):
     """Judge of whether a user has finished, by the sound of the last words."""
 
@@ -138,7 +190,7 @@ class VoiceParts(Struct, frozen=True):
 
     Args:
         detector: Finds speech.
-        recogniser: Turns it into text.
+        recogniser: Turns it into text; a `StreamingRecogniser` also before the end of an utterance.
         voice: Speaks the agent's text; None for an agent that makes its own sound, or none.
         judge: Judges whether the user has finished; None to wait for silence alone.
         language: A BCP 47 tag of the conversation: for the end of sentences, and for words of agreement.

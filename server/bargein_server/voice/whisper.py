@@ -12,10 +12,14 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..core.speech.words import is_speech
+from .agreement import Agreement
 from .interfaces import RATE, NotInstalled, Transcript, VoiceError
 from .weights import EXTRA, require, weights
 
@@ -48,6 +52,9 @@ class WhisperRecogniser:
         language: Code of the language, such as `en`, for a multilingual model; None to detect it.
         workers: Transcriptions that run at the same time, each in one thread.
 
+    Attributes:
+        partials: True: its dictations give words while the user speaks.
+
     Raises:
         NotInstalled: A package or the model is missing.
     """
@@ -65,7 +72,10 @@ class WhisperRecogniser:
         self._language = language
         self._workers = workers
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="whisper")
+        self._spare = ThreadPoolExecutor(1, thread_name_prefix="whisper partial")
+        self.partials: bool = True
         self._model: _Model | None = None
+        self._loading = threading.Lock()
 
     async def startup(self) -> None:
         """Load the model in a thread."""
@@ -74,6 +84,7 @@ class WhisperRecogniser:
     async def shutdown(self) -> None:
         """Stop the threads; a transcription that runs is not waited for."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._spare.shutdown(wait=False, cancel_futures=True)
 
     async def transcribe(self, sound: Samples, *, quick: bool = False) -> Transcript:
         """Return the text of an utterance.
@@ -88,19 +99,78 @@ class WhisperRecogniser:
         Raises:
             VoiceError: The model failed.
         """
+        return await self._run(self._threads, sound, quick)
+
+    async def _run(self, threads: ThreadPoolExecutor, sound: Samples, quick: bool) -> Transcript:
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._threads, self._transcribe, sound, quick)
+            return await loop.run_in_executor(threads, self._transcribe, sound, quick)
         except (RuntimeError, ValueError, MemoryError) as error:
             raise VoiceError(f"Whisper failed: {type(error).__name__}") from error
 
+    def open(self) -> WhisperDictation:
+        """Return the dictation of a new utterance."""
+        return WhisperDictation(self)
+
+    async def read_so_far(self, sound: Samples) -> Transcript:
+        """Return the text of an utterance that goes on, read in a thread of its own.
+
+        Transcriptions never wait for it.
+
+        Raises:
+            VoiceError: The model failed.
+        """
+        return await self._run(self._spare, sound, False)
+
     def _loaded(self) -> _Model:
-        if self._model is None:
-            self._model = _Model(self._folder, self._language, self._workers)
-        return self._model
+        with self._loading:
+            if self._model is None:
+                self._model = _Model(self._folder, self._language, self._workers + 1)
+            return self._model
 
     def _transcribe(self, sound: Samples, quick: bool) -> Transcript:
         return self._loaded().transcribe(sound, WINDOWS_S[0] if quick else None)
+
+
+class WhisperDictation:
+    """Transcription of one utterance: the growing sound is read again and again.
+
+    Words are certain when two readings agree on them.
+
+    Args:
+        recogniser: The recogniser.
+    """
+
+    def __init__(self, recogniser: WhisperRecogniser) -> None:
+        self._recogniser = recogniser
+        self._agreement = Agreement()
+
+    async def partial(self, sound: Samples) -> str:
+        """Return the words so far that are certain.
+
+        Args:
+            sound: The utterance up to now.
+
+        Raises:
+            VoiceError: The model failed.
+        """
+        read = await self._recogniser.read_so_far(sound)
+        return self._agreement.add(read.text if is_speech(read) else "")
+
+    async def transcribe(self, sound: Samples, report: Callable[[str], None]) -> Transcript:
+        """Return the text of the utterance.
+
+        Args:
+            sound: The utterance.
+            report: Not called: the transcript comes as a whole.
+
+        Raises:
+            VoiceError: The model failed.
+        """
+        return await self._recogniser.transcribe(sound)
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to release."""
 
 
 class _Model:

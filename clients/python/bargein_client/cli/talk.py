@@ -23,6 +23,8 @@ from .words import failed, interrupted
 
 OUTPUT_RATE = 24_000
 LEAVE_WITHIN_S = 2.0
+SHOWN_CHARS = 60
+"""Last characters of the words so far that fit beside the level."""
 BAR = "▁▂▃▄▅▆▇█"
 BAR_S = 0.1
 
@@ -50,6 +52,7 @@ class Talk:
         self._pressed_at = float("-inf")
         self._tasks: set[asyncio.Task[Any]] = set()
         self.speaking = False
+        self._so_far = ""
         self.left = asyncio.Event()
 
     @property
@@ -60,9 +63,9 @@ class Talk:
 
     @property
     def floor(self) -> str:
-        """Holder of the floor: `you`, `agent`, or empty."""
+        """Holder of the floor, with the user's words so far where the server has them."""
         if self.speaking:
-            return "you speak"
+            return f"you: {self._so_far[-SHOWN_CHARS:]}" if self._so_far else "you speak"
         return "listening" if self.quiet else "speak to interrupt"
 
     def press_break(self) -> None:
@@ -81,6 +84,9 @@ class Talk:
         async for event in self._session.events():
             if isinstance(event, (bp.SpeechStarted, bp.SpeechStopped)):
                 self.speaking = isinstance(event, bp.SpeechStarted)
+                self._so_far = ""
+            elif isinstance(event, bp.TranscriptDelta):
+                self._so_far += event.text
             elif isinstance(event, bp.TranscriptDone):
                 if event.text:
                     self._screen.line("note", f"you: {event.text}")

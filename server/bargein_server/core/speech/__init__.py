@@ -11,7 +11,7 @@ The host sends the client's audio through a detector of speech and a recogniser.
     ReportFrames        send the results that are missing, also of silence; otherwise silence may be left out
       → frames()
     Transcribe          copy a part of the ring, and recognise it
-      → transcribing()    a piece of the words, optional
+      → partials          the words so far, optional, and all that a partial request wants
       → transcribed()     the words
       → failed()          there will be none: late, or the recogniser failed
     Judge               only with a judge

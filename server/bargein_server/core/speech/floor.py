@@ -165,6 +165,7 @@ class Rules(Struct, frozen=True):
         create_turn: Whether the end of the speech asks for a turn.
         interrupt: Whether speech holds and ends turns.
         language: Language of the speech as a BCP 47 tag; empty for English.
+        partial: Speech between two partial transcripts; 0 for none.
     """
 
     detect: bool = True
@@ -179,6 +180,7 @@ class Rules(Struct, frozen=True):
     create_turn: bool = True
     interrupt: bool = True
     language: str = ""
+    partial: int = 0
 
 
 def rules_of(settings: Settings, asked: TurnDetection, language: str = "") -> Rules:
@@ -198,6 +200,7 @@ def rules_of(settings: Settings, asked: TurnDetection, language: str = "") -> Ru
         create_turn=asked.create_turn,
         interrupt=asked.interrupt,
         language=language,
+        partial=_samples(settings.speech_partial_s),
     )
 
 

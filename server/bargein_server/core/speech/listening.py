@@ -12,7 +12,6 @@ from bargein_protocol import (
     InputId,
     SpeechStarted,
     SpeechStopped,
-    TranscriptDelta,
     TurnId,
 )
 from bargein_protocol.errors import BAD_EVENT, FLOODED, NO_SPEECH, UNSUPPORTED, UPSTREAM
@@ -38,6 +37,7 @@ from .floor import (
 )
 from .held_turn import HeldTurn
 from .inputs import SpokenInputs
+from .partials import Partials
 from .recognitions import Recognitions, Utterance
 from .words import Transcript, is_backchannel, is_speech
 
@@ -53,13 +53,14 @@ COMPLETE = 0.5
 class Listening:
     """Ear of one session.
 
-    The host calls `frames`, `transcribing`, `transcribed`, `failed` and `judged` through `SessionHost.act`:
-    the time comes last, and frames and commands are drained afterwards.
+    The host calls `frames`, `transcribed`, `failed` and `judged` through `SessionHost.act`: the time comes
+    last, and frames and commands are drained afterwards.
 
     Attributes:
         clock: The audio clock.
         floor: The floor; None while nothing is detected.
         format: Format of the input; None while no client sends audio.
+        partials: Words of speech that goes on.
         is_echo: Set by the host: returns whether the microphone's sound between two positions is the
             agent's own voice. It is called when a turn is about to be held, and must return within 1 ms.
     """
@@ -88,6 +89,7 @@ class Listening:
         self._numbers = 0
         self._utterance: Utterance | None = None
         self._recognitions = Recognitions()
+        self.partials = Partials(sequencer, turns, output, self._recognitions)
         self._inputs = SpokenInputs(sequencer, requests)
         self._awaited: Utterance | None = None
         self._held = HeldTurn(sequencer, turns)
@@ -98,7 +100,7 @@ class Listening:
     def start(self, audio_format: AudioFormat, rules: Rules, now: float) -> None:
         """Begin to listen to a client that has just attached."""
         self.stop(now)
-        self.format, self._rules = audio_format, rules
+        self.format, self._rules, self.partials.every = audio_format, rules, rules.partial
         self.clock.start(audio_format, now)
         at = self._from = self.clock.position
         self.floor = Floor(rules, at) if rules.detect else None
@@ -164,14 +166,8 @@ class Listening:
                 self._decide(fact)
             if self._commits:
                 self._carry_out_commits(floor)
+        self._turns.commands += self.partials.due(self._utterance, floor)
         self._settled()
-
-    def transcribing(self, request: Transcribe, text: str, now: float) -> None:
-        """Take a piece of the words of a request whose transcript follows."""
-        if text and not request.quick and self._recognitions.waits(request):
-            self._begin(now)
-            self._sequencer.number(TranscriptDelta(text=text))
-            self._settled()
 
     def transcribed(self, request: Transcribe, transcript: Transcript, now: float) -> None:
         """Take the transcript that a request asked for."""

@@ -30,6 +30,7 @@ class AudioSupport(Struct, frozen=True):
         judges: Whether it has a judge of complete utterances.
         output_rate: Rate of the output for a client that asks for one that does not exist.
         language: Language of the speech of a client that names none, as a BCP 47 tag.
+        partials: Whether it has a recogniser for speech that goes on.
         admit: Takes a place among the sessions that are heard; returns False when there is none. A place is
             released by `StopListening`.
     """
@@ -38,6 +39,7 @@ class AudioSupport(Struct, frozen=True):
     judges: bool = False
     output_rate: int = OUTPUT_RATE
     language: str = "en"
+    partials: bool = False
     admit: Callable[[], bool] = always
 
 
@@ -82,6 +84,7 @@ def negotiate_audio(asked: SessionAudio | None, support: AudioSupport, settings:
         create_turn=rules.create_turn,
         interrupt=rules.interrupt,
     )
+    rules = rules if support.partials else replace(rules, partial=0)
     answer = SessionAudio(input=taken, output=output, turn_detection=detection, language=asked.language)
     return Granted(answer, rules if taken == asked.input else None)
 

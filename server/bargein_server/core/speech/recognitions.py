@@ -23,6 +23,8 @@ class Utterance(Struct):
         transcript: The transcript of all speech up to `covered`; None while a request for it waits.
         quick: The transcript that tells words from coughs.
         complete: Whether the judge takes it for complete.
+        shown: Words that the client has got while the transcript was not complete.
+        partial_at: Speech in samples after which the words so far were asked for last.
     """
 
     number: int
@@ -34,6 +36,8 @@ class Utterance(Struct):
     transcript: Transcript | None = None
     quick: Transcript | None = None
     complete: bool = False
+    shown: str = ""
+    partial_at: int = 0
 
 
 class Recognitions:
@@ -42,18 +46,19 @@ class Recognitions:
     An answer counts only for the newest request of its kind for an utterance, and only once.
     """
 
-    __slots__ = ("_full", "_ids", "_judged", "_quick")
+    __slots__ = ("_full", "_ids", "_judged", "_partial", "_quick")
 
     def __init__(self) -> None:
         self._ids = 0
         self._full: dict[int, Utterance] = {}
         self._quick: dict[int, Utterance] = {}
         self._judged: dict[int, Utterance] = {}
+        self._partial: dict[int, Utterance] = {}
 
     def transcribe(self, utterance: Utterance, end: int, *, quick: bool) -> list[Command]:
         """Return the commands for the transcript of an utterance up to a position."""
         table = self._quick if quick else self._full
-        commands = self._cancel(table, utterance)
+        commands = self._cancel(table, utterance) + self._cancel(self._partial, utterance)
         self._ids += 1
         table[self._ids] = utterance
         if not quick:
@@ -67,13 +72,26 @@ class Recognitions:
         self._judged[self._ids] = utterance
         return [*commands, Judge(self._ids, utterance.number, utterance.start, end)]
 
-    def waits(self, request: Transcribe) -> bool:
-        """Return whether a request has no answer yet."""
-        return request.request in (self._quick if request.quick else self._full)
+    def partial(self, utterance: Utterance, end: int) -> Command:
+        """Return the command for the words so far of an utterance."""
+        self._ids += 1
+        self._partial[self._ids] = utterance
+        return Transcribe(self._ids, utterance.number, utterance.start, end, False, True)
+
+    def has_partial(self, utterance: Utterance) -> bool:
+        """Return whether the words so far of an utterance were asked for, without an answer."""
+        return any(other is utterance for other in self._partial.values())
+
+    def asked_by(self, request: Transcribe) -> Utterance | None:
+        """Return the utterance of a request without an answer, None for any other request."""
+        return self._table(request).get(request.request)
 
     def transcribed(self, request: Transcribe) -> Utterance | None:
         """Return the utterance of an answer; None when the answer does not count."""
-        return (self._quick if request.quick else self._full).pop(request.request, None)
+        return self._table(request).pop(request.request, None)
+
+    def _table(self, request: Transcribe) -> dict[int, Utterance]:
+        return self._partial if request.partial else self._quick if request.quick else self._full
 
     def judged(self, request: Judge) -> Utterance | None:
         """Return the utterance of an answer; None when the answer does not count."""
@@ -81,7 +99,11 @@ class Recognitions:
 
     def stop(self, utterance: Utterance, *, dropped: bool) -> list[Command]:
         """Cancel the requests that an utterance which is over does not need."""
-        commands = self._cancel(self._quick, utterance) + self._cancel(self._judged, utterance)
+        commands = [
+            command
+            for table in (self._quick, self._judged, self._partial)
+            for command in self._cancel(table, utterance)
+        ]
         return commands + self._cancel(self._full, utterance) if dropped else commands
 
     def has_commit(self, input_id: InputId) -> bool:

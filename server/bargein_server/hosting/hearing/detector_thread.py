@@ -60,6 +60,10 @@ class Owner(Protocol):
         """Record that a command gets no answer."""
         ...
 
+    def partly(self, command: Transcribe, text: str) -> None:
+        """Take the words so far of a command whose answer follows."""
+        ...
+
 
 class Ear:
     """Ear of one connection, the thread's but for `attentive` and `closed`.

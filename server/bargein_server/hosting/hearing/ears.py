@@ -16,6 +16,7 @@ from ...settings import Settings
 from ...telemetry import NO_TELEMETRY, Telemetry
 from ...voice.interfaces import VoiceError, VoiceParts
 from .detector_thread import BEHIND_S, Cut, DetectorThread, Ear, Heard, Owner
+from .dictations import Dictations
 from .recognition_queue import QueueFull, RecognitionQueue
 from .session_ear import HearingHost, SessionEar
 
@@ -59,7 +60,10 @@ class Ears:
         self._lots: dict[Ear, list[Heard]] = {}
         self._places = 0
         rate = parts.voice.rate if parts.voice is not None else OUTPUT_RATE
-        self.support = AudioSupport(True, parts.judge is not None, rate, parts.language, self._admit)
+        self._dictations = Dictations(parts.recogniser)
+        self.support = AudioSupport(
+            True, parts.judge is not None, rate, parts.language, self._dictations.partial, self._admit
+        )
 
     # --- places ----------------------------------------------------------------------------------
 
@@ -77,6 +81,10 @@ class Ears:
     def release(self) -> None:
         """Release the place of a session."""
         self._places -= 1
+
+    def forget(self, ear: Owner) -> None:
+        """Drop the dictations of a session that is not listened to any more."""
+        self._dictations.forget(ear)
 
     def ear_of(self, host: HearingHost) -> SessionEar:
         """Return the ear of a session."""
@@ -130,13 +138,14 @@ class Ears:
 
     async def _recognise(self, ear: Owner, cut: Cut) -> None:
         command = cut.command
-        kind = "judge" if isinstance(command, Judge) else "quick" if command.quick else "whole"
+        kind = _kind(command)
         began, result, cause = perf_counter(), "done", ""
         answer: Transcript | float | None = None
         try:
             async with asyncio.timeout(self._settings.recognition_s):
-                async with self.queue.place(first=kind != "whole"):
-                    answer = await self._ask(command, cut.sound)
+                place = self.queue.spare() if kind == "partial" else self.queue.place(first=kind != "whole")
+                async with place:
+                    answer = await self._ask(ear, command, cut.sound)
         except asyncio.CancelledError:
             result = "cancelled"
             raise
@@ -149,15 +158,24 @@ class Ears:
         finally:
             self._telemetry.recognised(kind, result, perf_counter() - began)
         if answer is None:
+            if kind == "partial":
+                ear.failed(command)  # the next one may succeed; the transcript comes anyway
+                return
             log.warning("a recognition of speech failed: %s", cause)
             ear.failed(command)
         else:
             ear.answered(command, answer)
 
-    async def _ask(self, command: Transcribe | Judge, sound: Any) -> Transcript | float:
+    async def _ask(self, ear: Owner, command: Transcribe | Judge, sound: Any) -> Transcript | float:
         if isinstance(command, Judge):
             assert self._parts.judge is not None
             return await self._parts.judge.complete(sound)
+        if not command.quick:
+            dictation = self._dictations.of(ear, command.utterance)
+            if dictation is not None and command.partial:
+                return Transcript(await dictation.partial(sound))
+            if dictation is not None:
+                return await dictation.transcribe(sound, lambda text: ear.partly(command, text))
         return await self._parts.recogniser.transcribe(sound, quick=command.quick)
 
     # --- the life of the server ------------------------------------------------------------------
@@ -169,3 +187,11 @@ class Ears:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._dictations.close()
+
+
+def _kind(command: Transcribe | Judge) -> str:
+    """Return the kind of a recognition, as metrics name it."""
+    if isinstance(command, Judge):
+        return "judge"
+    return "partial" if command.partial else "quick" if command.quick else "whole"

@@ -27,6 +27,7 @@ class RecognitionQueue:
     def __init__(self, places: int) -> None:
         self.running = 0
         self._places = places
+        self._spare = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     @property
@@ -63,6 +64,23 @@ class RecognitionQueue:
             yield
         finally:
             self._leave()
+
+    @asynccontextmanager
+    async def spare(self) -> AsyncIterator[None]:
+        """Work beside the places, while nothing needs them.
+
+        At most one of two processors works on it, and nothing ever waits for it.
+
+        Raises:
+            QueueFull: Somebody needs the processors.
+        """
+        if self.running or self._waiting or self._spare >= max(1, self._places // 2):
+            raise QueueFull
+        self._spare += 1
+        try:
+            yield
+        finally:
+            self._spare -= 1
 
     def _leave(self) -> None:
         while self._waiting:

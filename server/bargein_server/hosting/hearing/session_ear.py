@@ -48,6 +48,10 @@ class ServerEars(Protocol):
         """Release the place of a session."""
         ...
 
+    def forget(self, ear: Owner) -> None:
+        """Drop the dictations of a session."""
+        ...
+
     def cancel(self, ear: Owner, request: int) -> bool:
         """Cancel a recognition; return False if it has not begun."""
         ...
@@ -115,6 +119,7 @@ class SessionEar:
         if self._ear is not None:
             self._ears.thread.close(self._ear)
             self._ears.release()
+            self._ears.forget(self)
             self._ear = None
 
     def spoke(self, audio: bytes) -> None:
@@ -161,11 +166,20 @@ class SessionEar:
             self._host.act(listening.judged, command, answer)
         else:
             assert isinstance(answer, Transcript)
-            self._host.act(listening.transcribed, command, answer)
+            if command.partial:
+                self._host.act(listening.partials.answered, command, answer.text)
+            else:
+                self._host.act(listening.transcribed, command, answer)
+
+    def partly(self, command: Transcribe, text: str) -> None:
+        """Pass words on whose transcript follows."""
+        listening = self._host.core.audio.listening
+        if listening is not None and not self.was_cancelled(command.request):
+            self._host.act(listening.partials.answered, command, text)
 
     def failed(self, command: Transcribe | Judge) -> None:
         """Record that a command gets no answer; then silence decides."""
         self._asked.discard(command.request)
         listening = self._host.core.audio.listening
         if listening is not None and isinstance(command, Transcribe):
-            self._host.act(listening.failed, command)
+            self._host.act(listening.partials.failed if command.partial else listening.failed, command)
