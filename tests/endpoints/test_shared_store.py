@@ -220,6 +220,21 @@ async def test_a_session_is_released_whole_to_a_store_that_forgot_it(
         assert (await client.until("replay.done"))["through"] == seq
 
 
+async def test_an_old_request_takes_no_session_from_a_newer_connection(
+    servers: tuple[Serving, Serving],
+) -> None:
+    """The owner stood still meanwhile, and the client has come to it."""
+    one, _ = servers
+    async with one.connect() as line:
+        opened = await open_at(line)
+        await one_turn(line)
+        digest = sha256(opened["token"].encode()).digest()
+        assert one.sessions.restorer is not None
+        request = MoveRequest("n", SessionId(opened["session_id"]), "ann", digest, age_s=60.0)
+        assert await one.sessions.restorer.release(request) == "busy"
+        await one_turn(line, "i2")
+
+
 async def test_a_server_compares_before_it_refuses(
     servers: tuple[Serving, Serving], valkey_server: ValkeyProcess
 ) -> None:

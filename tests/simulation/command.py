@@ -6,10 +6,12 @@ import argparse
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count, islice
 
 from msgspec import Struct
 
+from .cluster.world import ClusterResult, simulate_cluster
 from .crashing import crash_at_every_call
 from .world import Result, simulate
 
@@ -25,18 +27,32 @@ class _Totals(Struct):
     numbered: int = 0
     steps: int = 0
     seconds: float = 0.0
+    faults: int = 0
+    resumed: int = 0
+    lost: int = 0
 
-    def add(self, result: Result) -> None:
+    def add(self, result: Result | ClusterResult) -> None:
         self.seeds += 1
         self.events += result.events
-        self.numbered += result.numbered
-        self.steps += result.steps
         self.seconds += result.seconds
+        if isinstance(result, Result):
+            self.numbered += result.numbered
+            self.steps += result.steps
+        else:
+            self.faults += sum(result.faults.values())
+            self.resumed += result.resumed
+            self.lost += result.lost
 
     def line(self, took_s: float) -> str:
+        more = (
+            f"{self.faults:,} faults, {self.resumed:,} resumes, {self.lost:,} sessions lost to two faults "
+            "at a time, and told"
+            if self.faults
+            else f"{self.numbered:,} numbered, {self.steps:,} steps"
+        )
         return (
-            f"{self.seeds:,} seeds, {self.events:,} events received by clients ({self.numbered:,} numbered), "
-            f"{self.steps:,} steps, {self.seconds / 3600:,.0f} h of virtual time "
+            f"{self.seeds:,} seeds, {self.events:,} events received by clients ({more}), "
+            f"{self.seconds / 3600:,.0f} h of virtual time "
             f"in {took_s:,.0f} s: {self.events / took_s:,.0f} events/s"
         )
 
@@ -49,27 +65,35 @@ def _seeds(first: int, number: int | None) -> Iterator[range]:
         yield range(start, start + CHUNK if end is None else min(start + CHUNK, end))
 
 
-def _simulate_all(seeds: range) -> list[Result]:
-    return [simulate(str(seed)) for seed in seeds]
+AnyResult = Result | ClusterResult
 
 
-def _results(jobs: int, chunks: Iterator[range]) -> Iterator[Result]:
+def _simulate_all(cluster: bool, seeds: range) -> list[AnyResult]:
+    return [_simulate(cluster, str(seed)) for seed in seeds]
+
+
+def _simulate(cluster: bool, seed: str, print_line: Callable[[str], None] | None = None) -> AnyResult:
+    return simulate_cluster(seed, print_line) if cluster else simulate(seed, print_line)
+
+
+def _results(jobs: int, chunks: Iterator[range], cluster: bool) -> Iterator[AnyResult]:
+    run = partial(_simulate_all, cluster)
     if jobs == 1:
         for chunk in chunks:
-            yield from _simulate_all(chunk)
+            yield from run(chunk)
         return
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
         # A few at a time: `imap` would read an endless iterator to its end.
         while batch := list(islice(chunks, jobs * 8)):
-            for results in pool.imap_unordered(_simulate_all, batch):
+            for results in pool.imap_unordered(run, batch):
                 yield from results
 
 
-def _run_many(options: argparse.Namespace, report: Callable[[str], None]) -> Result | None:
+def _run_many(options: argparse.Namespace, report: Callable[[str], None]) -> AnyResult | None:
     """Run seeds until one fails, all are done, or there were enough events; returns what failed."""
     totals, began, told = _Totals(), time.perf_counter(), time.perf_counter()
     number = None if options.events else options.seeds
-    for result in _results(options.jobs, _seeds(options.first, number)):
+    for result in _results(options.jobs, _seeds(options.first, number), options.cluster):
         totals.add(result)
         if result.fault is not None:
             return result
@@ -83,9 +107,9 @@ def _run_many(options: argparse.Namespace, report: Callable[[str], None]) -> Res
     return None
 
 
-def _show(seed: str, last: int | None, report: Callable[[str], None]) -> Result:
+def _show(cluster: bool, seed: str, last: int | None, report: Callable[[str], None]) -> AnyResult:
     lines: list[str] = []
-    result = simulate(seed, lines.append)
+    result = _simulate(cluster, seed, lines.append)
     for line in lines[-last:] if last else lines:
         report(line)
     report(f"seed {seed}: {result.fault or 'no fault'}; hash {result.digest}, {result.events} events")
@@ -121,20 +145,26 @@ def main() -> int:
     parser.add_argument("--seed", help="run this one alone")
     parser.add_argument("--trace", action="store_true", help="and print all that happens in it")
     parser.add_argument(
+        "--cluster",
+        action="store_true",
+        help="several servers that share a store, and faults of them and of the store",
+    )
+    parser.add_argument(
         "--crashes", action="store_true", help="end the server at every call of its store instead"
     )
     options = parser.parse_args()
     if options.crashes:
         return _crash(options, lambda line: print(line, flush=True))
     if options.seed is not None:
-        result = _show(options.seed, None if options.trace else 1, print)
+        result = _show(options.cluster, options.seed, None if options.trace else 1, print)
         return 1 if result.fault else 0
     failed = _run_many(options, lambda line: print(line, flush=True))
     if failed is None:
         return 0
     print(f"seed {failed.seed} failed; its last steps, run again:", flush=True)
-    again = _show(failed.seed, 40, print)
+    again = _show(options.cluster, failed.seed, 40, print)
     if again.digest != failed.digest:
         print("and it went another way this time: the simulation depends on something beside the seed")
-    print(f"all of them: scripts/simulate --seed {failed.seed} --trace")
+    kind = "--cluster " if options.cluster else ""
+    print(f"all of them: scripts/simulate {kind}--seed {failed.seed} --trace")
     return 1

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from bargein_protocol import SessionId
 from bargein_server.core.records import VERSION, BadRecord
@@ -19,6 +20,7 @@ from bargein_server.stores.urls import store_of
 from store_suite import *  # noqa: F403  # the tests
 from store_suite import S1, T1, MakeStore, first, later, opened, piece, turn
 from valkey_process import ValkeyProcess, valkey
+from waiting import WAIT_S
 
 pytestmark = pytest.mark.needs("valkey")
 
@@ -148,16 +150,33 @@ async def test_requests_reach_their_node_once(server: ValkeyProcess) -> None:
     one, two = store_at(server.url), store_at(server.url)
     await one.open()
     await two.open()
-    request = MoveRequest("n1", S1, "ann", b"\x00digest")
+    request = MoveRequest("n1", S1, "ann", b"\x00digest", 3.0)
     await one.ask("b", request)
     assert (await one.beat(A, 5.0)).requests == []
-    assert (await two.beat(B, 5.0)).requests == [request]
+    await asyncio.sleep(0.05)
+    [came] = (await two.beat(B, 5.0)).requests
+    assert replace(came, age_s=3.0) == request
+    assert 3.05 <= came.age_s < 3.0 + WAIT_S  # the time in the mailbox counts
     assert (await two.beat(B, 5.0)).requests == []
     assert await one.answered("n1") is None
     await two.answer("n1", "released")
     assert await one.answered("n1") == "released"
     await one.close()
     await two.close()
+
+
+async def test_times_of_the_store_ascend(server: ValkeyProcess) -> None:
+    """Also across the start of a second, whose microseconds have few digits."""
+    store = store_at(server.url)
+    await store.open()
+    key, times = "bargein:{nodes}:asked:a", list[float]()
+    end = asyncio.get_running_loop().time() + 1.05
+    while asyncio.get_running_loop().time() < end:
+        await store.ask("a", MoveRequest("1", S1, None, b""))
+        times.append(float((await server.do("LPOP", key)).partition(b" ")[0]))
+    assert times == sorted(times)
+    assert times[-1] - times[0] < 1.2
+    await store.close()
 
 
 async def until_settled(store: RedisStore, node: Node) -> None:

@@ -56,6 +56,7 @@ class Keeper:
         membership: Membership among the servers that share the store; None in a store of one server.
         fenced: Number of sessions that another server has taken.
         write_s: Time of the last batch of writes, in seconds.
+        stopping: Whether the server stops, so that it gets no session any more.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class Keeper:
         self._released: dict[SessionId, Write] = {}
         self._released_from: dict[SessionId, Lease] = {}  # until the store has them
         self._deleted: dict[SessionId, None] = {}
-        self._urgent = self._soon = self._stopped = False
+        self._urgent = self._soon = self.stopping = False
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
         self._store_life = StoreLife(self)
@@ -118,14 +119,14 @@ class Keeper:
         return await self.store.read(session_id)
 
     async def claim(self, session_id: SessionId, found: StoredSession) -> Lease | None:
-        """Become the owner of a session; None when another process was faster.
+        """Become the owner of a session; None when another process was faster, or this one stops.
 
         Raises:
             StoreError: The store cannot be written now.
         """
         counter = found.fence.partition(".")[0]
         fence = f"{int(counter) + 1 if counter.isdecimal() else 1}.{self._node}"
-        if not await self.store.claim(session_id, found.fence, found.writes, fence):
+        if not await self.store.claim(session_id, found.fence, found.writes, fence) or self.stopping:
             return None
         return self._add(Lease(self.changed, fence, found.writes))
 
@@ -146,11 +147,10 @@ class Keeper:
 
     def changed(self, lease: Lease, binds: bool) -> None:
         """Record that a session has something to write."""
-        if self._stopped or lease not in self.leases or (binds and self.health.is_ignored):
-            if binds:
-                lease.uncork_silently()
-            if self._stopped or lease not in self.leases:
-                return
+        if binds and (lease not in self.leases or self.health.is_ignored):
+            lease.uncork_silently()
+        if lease not in self.leases:
+            return
         self._changed[lease] = None
         if binds:
             self._urgent = True
@@ -203,7 +203,7 @@ class Keeper:
 
     def gauges(self) -> dict[str, float]:
         """Return figures for metrics, by the names of the metrics."""
-        own: dict[str, float] = {
+        own = {
             "bargein_store_writes": self.written,
             "bargein_store_write_seconds": self.write_s,
             "bargein_store_unsaved_sessions": len(self._changed),
@@ -219,7 +219,7 @@ class Keeper:
 
     def _tick(self) -> None:
         self._timer = None
-        if not self.health.works or self._stopped:
+        if not self.health.works or self.stopping:
             return
         if self._writing is None:
             self._begin({**self._changed, **self._speaking})
@@ -382,10 +382,10 @@ class Keeper:
 
     async def stop(self) -> None:
         """Release all sessions and close the store."""
+        self.stopping = True  # a session that is claimed from now on would be told, and not stored
         for lease in list(self.leases):
             self.forget(lease)
         await self.flush()
-        self._stopped = True
         if self.membership is not None:
             await self.membership.leave()
         if self._timer is not None:

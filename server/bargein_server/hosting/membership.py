@@ -31,7 +31,13 @@ BEAT_S = 0.1
 """Interval of the beats."""
 
 YOUNG_S = 1.0
-"""Time after an outage in which living owners repair the store, before anybody relies on it."""
+"""Time in which living owners repair a store that was late, before anybody relies on it."""
+
+AWAY_S = 2.5
+"""The same after an outage: an owner may be in an attempt to connect, which ends after 2 s."""
+
+FIRST_S = 3 * BEAT_S
+"""Time after a node's first beat in which living owners notice a store that has just forgotten something."""
 
 SLOW_S = 0.25
 """Time of a beat after which the store counts as one that was away."""
@@ -89,7 +95,8 @@ class Membership:
         self._address = Address()
         self._loop = asyncio.get_running_loop()
         self._young_until = 0.0
-        self._joined = False
+        self._beaten_at = self._loop.time()
+        self._joined = self._left = False
         self._answers: set[asyncio.Task[None]] = set()
 
     @property
@@ -108,7 +115,7 @@ class Membership:
     # --- beats -----------------------------------------------------------------------------------
 
     async def join(self) -> bool:
-        """Beat once after the store opened; return whether it forgot something.
+        """Beat once after the store opened; return the same as `beat`.
 
         Raises:
             StoreError: The store cannot be used.
@@ -117,19 +124,25 @@ class Membership:
             self._listener = await asyncio.start_server(_hang_up, "127.0.0.1", 0)
             self._address = Address(machine, self._listener.sockets[0].getsockname()[1])
         forgot = await self.beat()
-        if self._joined:  # the store was away, and may have gone back
-            self._young_until = max(self._young_until, self._loop.time() + YOUNG_S)
+        # The store was away, and may have gone back. A new node leaves the others the time to notice that.
+        young_s = AWAY_S if self._joined else FIRST_S
+        self._young_until = max(self._young_until, self._loop.time() + young_s)
         self._joined = True
         return forgot
 
     async def beat(self) -> bool:
-        """Renew the lease; return whether the store has forgotten something.
+        """Renew the lease; return whether this node's sessions may not be stored as they are.
+
+        The store has forgotten something, or the lease was over, so that others may have claimed them.
 
         Raises:
             StoreError: The store cannot be used.
         """
+        if self._left:  # its mark is gone: that would look as if the store had forgotten it
+            return False
         began = self._loop.time()
         beat = await self._store.beat(self._node, self.lease_s)
+        late, self._beaten_at = began - self._beaten_at > self.lease_s, self._loop.time()
         if self._loop.time() - began > SLOW_S:  # others may still write what was told without the store
             self._young_until = max(self._young_until, self._loop.time() + YOUNG_S)
         if beat.young_s:
@@ -141,7 +154,7 @@ class Membership:
         if beat.forgot:
             self.rollbacks += 1
             log.warning("the store has forgotten something: this server writes its sessions anew")
-        return beat.forgot
+        return beat.forgot or late
 
     async def _answer(self, request: MoveRequest) -> None:
         if self.asked is not None:
@@ -152,6 +165,7 @@ class Membership:
 
     async def leave(self) -> None:
         """End the lease, after all sessions were released."""
+        self._left = True
         for task in tuple(self._answers):
             task.cancel()
         with suppress(StoreError):

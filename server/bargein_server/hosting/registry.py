@@ -184,13 +184,14 @@ class SessionRegistry:
             owner: The client whose share a fresh session uses (`Caller.owner`).
 
         Returns:
-            None when a fresh session is needed and there are too many, or when a newer connection has
-            driven the session already; then this connection was closed.
+            None when a fresh session is needed and there are too many or the store is closed, or when a
+            newer connection has driven the session already; then this connection was closed.
         """
         now = self.loop.time()
         host, refused = self.resumable(event.resume, principal, now)
         if host is None:
-            if not self._make_room(owner):
+            stopping = self.keeper is not None and self.keeper.stopping
+            if stopping or not self._make_room(owner):
                 return None
             # The name of the process leads other processes to the session.
             name = self.elsewhere.name if self.elsewhere is not None else ""

@@ -70,18 +70,21 @@ class Shown(Struct, frozen=True):
         principal: The authenticated client; None without authentication.
         token: The session's token; None if the client has shown something else.
         own_id: Whether it has shown its own id of the session, of which the session's id is a hash.
+        came_at: When its connection came, on the event loop's clock; None for one that has just come.
     """
 
     principal: str | None = None
     token: Token | None = None
     own_id: bool = False
+    came_at: float | None = None
 
-    def request(self, session_id: SessionId) -> MoveRequest | None:
+    def request(self, session_id: SessionId, now: float) -> MoveRequest | None:
         """Return the request to release a session; None without a token."""
         if self.token is None and not self.own_id:
             return None
         digest = b"" if self.token is None else sha256(self.token.encode("utf-8", "replace")).digest()
-        return MoveRequest(secrets.token_hex(8), session_id, id_of(self.principal), digest)
+        age_s = 0.0 if self.came_at is None else now - self.came_at
+        return MoveRequest(secrets.token_hex(8), session_id, id_of(self.principal), digest, age_s)
 
 
 NOTHING = Shown()
@@ -147,12 +150,14 @@ class Restorer:
             return False
         return host.view.principal != principal or host.core.refusal(resume, self._loop.time()) is not None
 
-    async def restore_resumed(self, resume: Resume | None, principal: str | None) -> Code | None:
+    async def restore_resumed(
+        self, resume: Resume | None, principal: str | None, came_at: float | None = None
+    ) -> Code | None:
         """Put the session that a client resumes into memory, as `restore` does."""
         if resume is None or not self.is_needed(resume.session_id, resume, principal):
             return None
         admits = partial(admits_token, resume.token, principal, self._wall())
-        return await self.restore(resume.session_id, admits, Shown(principal, resume.token))
+        return await self.restore(resume.session_id, admits, Shown(principal, resume.token, came_at=came_at))
 
     async def restore(self, session_id: SessionId, admits: Admits, shown: Shown = NOTHING) -> Code | None:
         """Put a stored session into memory, if it exists and admits the client.
@@ -244,7 +249,7 @@ class Restorer:
             if node is None:
                 membership.claimed[why] += 1
                 return found, Search.CLAIM
-            request = shown.request(session_id)
+            request = shown.request(session_id, self._loop.time())
             if request is None:
                 return found, Search.LATER
             answer, before = await membership.ask(node, request, ASK_S), found
@@ -275,6 +280,8 @@ class Restorer:
         if host.core.busy or host.tasks() or host.lease.persistence.awaits_results:
             return BUSY
         if host.connection is not None:
+            if (now - request.age_s) * 1e9 < host.newest:  # the client has come here since
+                return BUSY
             host.connection.replaced()
         host.act(host.core.expire)
         await self._keeper.flush()

@@ -7,11 +7,13 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from bargein_protocol import SessionId
 
 from ..core.records import VERSION, BadRecord, decoded
 from .interface import StoredSession, StoreError, Summary, Write
+from .shared import MoveRequest
 
 
 def keys_of(prefix: str, session_id: SessionId) -> tuple[str, str, str, str, str]:
@@ -91,6 +93,18 @@ def stored_session(answer: Any, rollback: float = 0.0) -> StoredSession | None:
 def _split(row: bytes) -> tuple[str, str]:
     first, _, rest = row.decode().partition("\n")
     return first, rest
+
+
+def request_of(row: bytes, now: float) -> MoveRequest:
+    """Return a request of a mailbox, older by the time for which it was there.
+
+    Args:
+        row: The request, as `ASK` has put it there.
+        now: The time of the store in seconds since 1970.
+    """
+    put_at, _, encoded = row.partition(b" ")
+    request = msgspec.json.decode(encoded, type=MoveRequest)
+    return replace(request, age_s=request.age_s + max(0.0, now - float(put_at)))
 
 
 class _Asked(Struct):

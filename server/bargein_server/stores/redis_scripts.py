@@ -31,8 +31,16 @@ _COUNTER = """
 local function counter(fence) return tonumber(string.match(fence, '^%d+')) or 0 end
 """
 
+_NOW = """
+local function now()
+    local time = redis.call('TIME')
+    return string.format('%d.%06d', time[1], time[2])
+end
+"""
+
 WRITE = Script(
     _COUNTER
+    + _NOW
     + """
 local fence, follows, whole, ttl = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4]
 local has = redis.call('HMGET', KEYS[1], 'f', 'w')
@@ -46,8 +54,7 @@ elseif not whole and has[2] ~= follows then
     return 'behind'
 end
 if whole then redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4]) end
-local now = redis.call('TIME')
-local meta = {'w', tostring(tonumber(follows) + 1), 'n', ARGV[5], 'k', now[1] .. '.' .. now[2]}
+local meta = {'w', tostring(tonumber(follows) + 1), 'n', ARGV[5], 'k', now()}
 local at = 6
 local function take()
     local first = at + 1
@@ -164,25 +171,26 @@ return 1
 """Put a session into the lists of all sessions and of its principal."""
 
 BEAT = Script(
-    """
+    _NOW
+    + """
 local known, mark = tonumber(ARGV[1]), ARGV[2]
 local forgot = known > 0 and (tonumber(redis.call('GET', KEYS[2]) or '0') < known)
-local now = redis.call('TIME')
 redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
 redis.call('SET', KEYS[2], mark, 'PX', ARGV[5])
-if forgot then redis.call('SET', KEYS[3], now[1] .. '.' .. now[2], 'PX', ARGV[6]) end
+if forgot then redis.call('SET', KEYS[3], now(), 'PX', ARGV[6]) end
 local asked = redis.call('LRANGE', KEYS[4], 0, -1)
 if #asked > 0 then redis.call('DEL', KEYS[4]) end
-return {forgot and 1 or 0, redis.call('GET', KEYS[3]) or '', now[1] .. '.' .. now[2], asked}
+return {forgot and 1 or 0, redis.call('GET', KEYS[3]) or '', now(), asked}
 """
 )
 """Renew the lease of a node; compare its mark, which shows a store that has forgotten; take its requests."""
 
 ASK = Script(
-    """
-redis.call('RPUSH', KEYS[1], ARGV[1])
+    _NOW
+    + """
+redis.call('RPUSH', KEYS[1], now() .. ' ' .. ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1
 """
 )
-"""Put a request into the mailbox of a node."""
+"""Put a request into the mailbox of a node, behind the time and a space."""

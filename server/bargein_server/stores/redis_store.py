@@ -15,15 +15,13 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
-import msgspec
-
 from bargein_protocol import SessionId
 
 from . import redis_scripts as scripts
 from .interface import Outcome, StoredSession, StoreError, Summary, Write
 from .redis_address import RedisAddress
 from .redis_link import Command, RedisLink, call_of
-from .redis_rows import arguments, keys_of, stored_session, summaries, uses
+from .redis_rows import arguments, keys_of, request_of, stored_session, summaries, uses
 from .shared import Beat, MoveRequest, Node
 
 log = logging.getLogger("bargein.store")
@@ -224,7 +222,7 @@ class RedisStore:
         forgot, rollback, now, asked = answer
         self._known = mark
         self._forgot = self._forgot or bool(forgot)
-        self._requests += [msgspec.json.decode(each, type=MoveRequest) for each in asked]
+        self._requests += [request_of(each, float(now)) for each in asked]
         self._rollback = float(rollback) if rollback else 0.0
         young_s = max(self._rollback - float(now), self._started_at - time.monotonic()) + YOUNG_S
         return max(0.0, young_s)

@@ -38,12 +38,15 @@ class MoveRequest(Struct, frozen=True):
         principal: The authenticated client; None without authentication.
         digest: SHA-256 of the token that the client has shown; empty if it has shown its own id of the
             session instead.
+        age_s: Seconds since the client came, also when it is answered; 0 for a client that may always have
+            the session.
     """
 
     number: str
     session_id: SessionId
     principal: str | None
     digest: bytes
+    age_s: float = 0.0
 
     def encoded(self) -> bytes:
         """Return it as JSON."""

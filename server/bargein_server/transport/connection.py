@@ -90,9 +90,8 @@ class Connection:
     ) -> None:
         self.lost = registry.loop.create_future()
         now = registry.loop.time()
-        arrivals = registry.arrivals
-        self.number = arrivals.next(now) if age_s is None else arrivals.earlier(now, age_s)
-        self.came_at = now
+        self.number = registry.arrivals.next(now) if age_s is None else registry.arrivals.earlier(now, age_s)
+        self.came_at = now - (age_s or 0.0)
         self.wire = wire
         self.codec = codec
         self._registry = registry
@@ -208,7 +207,8 @@ class Connection:
                 if self._elsewhere is not None and await self._elsewhere.take(self, first):
                     return
                 if self._restorer is not None:
-                    refused = await self._restorer.restore_resumed(first.resume, self.caller.principal)
+                    who = self.caller.principal
+                    refused = await self._restorer.restore_resumed(first.resume, who, self.came_at)
             early, self.early = self.early or [], None
             if refused is not None:
                 self.close(refused)

@@ -1,0 +1,76 @@
+"""Membership of a server among the nodes that share its store."""
+
+from __future__ import annotations
+
+import asyncio
+
+from bargein_protocol import SessionId
+from bargein_server.hosting.keeper import Keeper
+from bargein_server.hosting.membership import FIRST_S, Membership
+from bargein_server.settings import Settings
+from bargein_server.stores.redis_address import RedisAddress
+from bargein_server.stores.redis_store import RedisStore
+from modelled_store import modelled
+from redis_model import RedisModel
+from store_suite import S1, first
+
+
+def store_on(model: RedisModel) -> RedisStore:
+    """Return a store on a model."""
+    return modelled(RedisStore(RedisAddress((("model", 1),)), 1000.0), model)
+
+
+async def joined(store: RedisStore, name: str, lease_s: float = 5.0) -> Membership:
+    """Return a membership after its first beat."""
+    await store.open()
+    membership = Membership(store, lease_s, name)
+    await membership.join()
+    return membership
+
+
+async def test_a_node_that_has_left_beats_no_more() -> None:
+    """Its mark is gone, which would look to all nodes as if the store had forgotten it."""
+    model = RedisModel(asyncio.get_running_loop().time)
+    one, two = store_on(model), store_on(model)
+    leaving, staying = await joined(one, "a"), await joined(two, "b")
+    await leaving.leave()
+    assert not await leaving.beat()
+    assert await staying.find("a") == (None, "lease")
+    assert (await two.beat(staying._node, 5.0)).young_s == 0.0
+    await staying.leave()
+
+
+async def test_a_node_whose_lease_was_over_compares_its_sessions() -> None:
+    """Others may have claimed them while it stood still."""
+    model = RedisModel(asyncio.get_running_loop().time)
+    membership = await joined(store_on(model), "a", 0.05)
+    assert not await membership.beat()
+    await asyncio.sleep(0.06)
+    assert await membership.beat()
+    assert not await membership.beat()
+    await membership.leave()
+
+
+async def test_a_new_node_relies_on_nothing_until_others_have_beaten() -> None:
+    """The store may have been emptied a moment ago, and only those who were there notice that."""
+    model = RedisModel(asyncio.get_running_loop().time)
+    membership = await joined(store_on(model), "a")
+    assert membership.is_young
+    began = asyncio.get_running_loop().time()
+    await membership.settled()
+    assert asyncio.get_running_loop().time() - began > FIRST_S / 2
+    await membership.leave()
+
+
+async def test_a_server_that_stops_claims_nothing() -> None:
+    """Its client would be told of a session that is not stored any more."""
+    model = RedisModel(asyncio.get_running_loop().time)
+    store = store_on(model)
+    keeper = Keeper(store, Settings(), asyncio.get_running_loop())
+    await keeper.opened.wait()
+    await store.write([first()])
+    found = await keeper.read(SessionId(S1))
+    assert found is not None
+    await keeper.stop()
+    assert await keeper.claim(SessionId(S1), found) is None
+    assert not keeper.leases

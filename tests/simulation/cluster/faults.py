@@ -1,0 +1,190 @@
+"""Faults of the nodes and of the store, several at a time, drawn from a seed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .node import SimulatedNode
+    from .world import ClusterWorld
+
+REPAIR_S = 3.0
+"""Time after the store was away or forgot in which its owners have written everything anew."""
+
+FAULTS_S = 60.0
+"""Time after which faults end, so that every client can finish."""
+
+NODE_FAULTS = ("kill", "vanish", "stand", "deploy")
+STORE_FAULTS = (
+    "store_down", "store_vanishes", "store_stands", "store_slow", "roll_back", "roll_back_behind_a_proxy",
+    "flush", "break_lines", "cut_off",
+)  # fmt: skip
+
+
+class Faults:
+    """Faults of a world.
+
+    Args:
+        world: The world.
+
+    Attributes:
+        counts: Number of faults by kind.
+    """
+
+    def __init__(self, world: ClusterWorld) -> None:
+        self.counts: dict[str, int] = {}
+        self._world = world
+        self._chance = world.chance_of("faults")
+        self._running: set[asyncio.Task[Any]] = set()
+        self._copies: list[Any] = []
+
+    async def run(self, kinds: list[str], pause_s: float) -> None:
+        """Make faults for a time, or until this is cancelled; then wait until all are repaired."""
+        world, chance = self._world, self._chance
+        until = world.loop.time() + FAULTS_S
+        try:
+            while kinds and world.loop.time() < until:
+                await asyncio.sleep(chance.uniform(0.1, 2.0) * pause_s)
+                if chance.random() < 0.5:
+                    self._copies = [*self._copies[-3:], world.store.model.copy()]
+                kind = chance.choice(kinds)
+                self.counts[kind] = self.counts.get(kind, 0) + 1
+                world.trace.note("fault", kind)
+                make: Callable[[], Coroutine[Any, Any, None]] = getattr(self, kind)
+                task = world.loop.create_task(self._make(make))
+                self._running.add(task)
+                task.add_done_callback(self._running.discard)
+        finally:
+            if self._running:
+                await asyncio.wait(set(self._running))
+
+    async def _make(self, make: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        world = self._world
+        world.wrong += 1
+        try:
+            await make()
+        finally:
+            world.wrong -= 1
+            world.note_repair()
+
+    def _node(self) -> SimulatedNode | None:
+        nodes = [node for node in self._world.nodes if not (node.over or node.leaving)]
+        return self._chance.choice(nodes) if nodes else None
+
+    async def kill(self, silent: bool = False) -> None:
+        """Kill a node; another one takes its place."""
+        if (node := self._node()) is not None:
+            self._world.node_fails(node)
+            node.die(silent)
+            await asyncio.sleep(self._chance.choice([0.0, 0.5, 3.0]))
+            self._world.start_node(node.slot)
+
+    async def vanish(self) -> None:
+        """Kill a node without a word to its clients."""
+        await self.kill(silent=True)
+
+    async def stand(self) -> None:
+        """Let a node stand still, for longer than its lease or shorter."""
+        if (node := self._node()) is not None and not self._world.loop.stands(node):
+            self._world.node_fails(node)
+            node.stand_still()
+            await asyncio.sleep(self._chance.choice([0.05, 0.5, 2.0, 6.0]))
+            node.go_on()
+
+    async def deploy(self) -> None:
+        """End a node in order; another one follows."""
+        if (node := self._node()) is not None:
+            self._world.node_fails(node)
+            await node.stop()
+            self._world.start_node(node.slot)
+
+    async def store_down(self) -> None:
+        """End the store, and start it again with what it had."""
+        store = self._world.store
+        if store.up:
+            with self._world.store_is_away():
+                store.stop()
+                await asyncio.sleep(self._chance.choice([0.01, 0.5, 4.0]))
+                store.start()
+
+    async def store_stands(self) -> None:
+        """Let the store stand still."""
+        store = self._world.store
+        if store.up and not store.stands:
+            with self._world.store_is_away():
+                store.stand_still()
+                await asyncio.sleep(self._chance.choice([0.1, 1.0, 4.0]))
+                store.go_on()
+
+    async def store_vanishes(self) -> None:
+        """Let nothing reach the store for a while."""
+        store = self._world.store
+        if not store.unreachable:
+            with self._world.store_is_away():
+                store.unreachable = True
+                await asyncio.sleep(self._chance.choice([0.1, 1.0, 4.0]))
+                store.unreachable = False
+
+    async def store_slow(self) -> None:
+        """Let the store be slow for a while."""
+        store = self._world.store
+        with self._world.store_is_away():
+            store.slow_s = self._chance.choice([0.1, 0.6])
+            await asyncio.sleep(self._chance.uniform(0.5, 3))
+            store.slow_s = 0.0
+
+    def _is_down(self) -> bool:
+        return not self._world.store.up
+
+    async def roll_back(self, behind_a_proxy: bool = False) -> None:
+        """Let the store forget its last moments, or more."""
+        world, store = self._world, self._world.store
+        if not store.up:
+            return
+        copy = store.model.copy()
+        if self._copies and self._chance.random() < 0.4:
+            copy = self._copies.pop(self._chance.randrange(len(self._copies)))
+        await asyncio.sleep(self._chance.choice([0.01, 0.1, 1.0]))
+        if self._is_down():
+            return
+        with world.store_is_away():
+            if not behind_a_proxy:
+                store.stop()
+                await asyncio.sleep(self._chance.choice([0.0, 0.5]))
+            store.model.restore(copy)
+            world.store_forgets()
+            if not behind_a_proxy:
+                store.start()
+
+    async def roll_back_behind_a_proxy(self) -> None:
+        """Let the store forget while connections stay, as a failover behind a proxy."""
+        await self.roll_back(behind_a_proxy=True)
+
+    async def flush(self) -> None:
+        """Let the store forget everything."""
+        with self._world.store_is_away():
+            self._world.store.model.flush()
+            self._world.store_forgets()
+
+    async def break_lines(self) -> None:
+        """Let connections to the store break, before a call takes effect or before its answer."""
+        store = self._world.store
+        with self._world.store_is_away():
+            store.breaks = self._chance.choice([0.02, 0.3])
+            await asyncio.sleep(self._chance.uniform(0.1, 2))
+            store.breaks = 0.0
+
+    async def cut_off(self) -> None:
+        """Cut one node off from the store."""
+        if (node := self._node()) is not None:
+            with self._world.store_is_away():
+                self._world.node_fails(node)
+                self._world.store.cut_off.add(node)
+                self._world.lately_cut_off.add(node)
+                await asyncio.sleep(self._chance.choice([0.3, 2.0, 6.0]))
+                self._world.store.cut_off.discard(node)
+        await asyncio.sleep(REPAIR_S)
+        if node is not None and node not in self._world.store.cut_off:
+            self._world.lately_cut_off.discard(node)

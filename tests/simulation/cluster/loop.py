@@ -1,0 +1,104 @@
+"""An event loop for several nodes, of which each can stand still, or die, while the others go on.
+
+A node runs in a context of its own, which every task, timer and callback of it inherits. The callbacks of a
+node that stands still are held back, and run in their order when it goes on. A node that dies stands still
+for good; its callbacks run after the run is over, when nothing that they do has an effect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from asyncio import Handle
+from collections.abc import Callable
+from contextvars import Context, ContextVar
+from typing import Any, TypeVar, TypeVarTuple
+
+from ..loop import SimulatedLoop, _Task
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class Standing:
+    """The part of a node that the loop uses: its context, and the tasks that it has started.
+
+    Attributes:
+        tasks: Its tasks that have not ended.
+    """
+
+    def __init__(self) -> None:
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self._context = Context()
+        self._context.run(NODE.set, self)
+
+    def context(self) -> Context:
+        """Return a copy of its context."""
+        return self._context.copy()
+
+    def enter(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Call something as this node."""
+        return self._context.copy().run(function, *args)
+
+
+NODE: ContextVar[Standing | None] = ContextVar("node", default=None)
+
+
+class NodeLoop(SimulatedLoop):
+    """See the module."""
+
+    def __init__(self, chance: random.Random) -> None:
+        super().__init__(chance)
+        self._held: dict[Standing, list[Handle]] = {}
+        self._nothing = Handle(int, (), self, self._outside)
+        self._nothing.cancel()
+        self.set_task_factory(_task_of_node)
+
+    def stands(self, node: Standing) -> bool:
+        """Return whether a node stands still."""
+        return node in self._held
+
+    def stand_still(self, node: Standing) -> None:
+        """Hold a node's callbacks back from now on, also those that are due in this very iteration."""
+        if node in self._held:
+            return
+        held = self._held[node] = []
+        for index, handle in enumerate(self._ready):
+            if _node_of(handle) is node:
+                held.append(handle)
+                self._ready[index] = self._nothing
+
+    def go_on(self, node: Standing) -> None:
+        """Let a node go on."""
+        self._ready.extend(self._held.pop(node, ()))
+
+    def _call_soon(self, callback: Any, args: Any, context: Any) -> Handle:
+        handle: Handle = super()._call_soon(callback, args, context)  # type: ignore[misc]
+        if self._held and (held := self._held.get(_node_of(handle))) is not None:  # type: ignore[arg-type]
+            held.append(self._ready.pop())
+        return handle
+
+    def _collect_timers(self) -> None:
+        before = len(self._ready)
+        super()._collect_timers()
+        if self._held:
+            due = [self._ready.pop() for _ in range(len(self._ready) - before)]
+            for handle in reversed(due):
+                held = self._held.get(_node_of(handle))  # type: ignore[arg-type]
+                (self._ready if held is None else held).append(handle)
+
+
+def _node_of(handle: Handle) -> Standing | None:
+    node: Standing | None = handle._context.get(NODE)  # type: ignore[attr-defined]
+    return node
+
+
+def _task_of_node(
+    loop: Any, work: Any, *, context: Context | None = None, **options: Any
+) -> asyncio.Task[Any]:
+    task: asyncio.Task[Any] = _Task(work, loop=loop, context=context, **options)
+    node = NODE.get() if context is None else context.get(NODE)
+    if node is not None:
+        node.tasks.add(task)
+        task.add_done_callback(node.tasks.discard)
+    return task

@@ -1,0 +1,41 @@
+"""Runs of several nodes that share a store: nobody is left waiting or lied to."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from simulation.cluster.faults import NODE_FAULTS, STORE_FAULTS
+from simulation.cluster.world import simulate_cluster
+
+SEEDS = 120
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, 20))
+def test_nothing_is_lost_unless_two_faults_come_together(first: int) -> None:
+    """Whatever nodes, the store and clients do; `scripts/simulate --cluster` runs as many as wanted."""
+    for seed in range(first, first + 20):
+        result = simulate_cluster(str(seed))
+        assert result.fault is None, f"scripts/simulate --cluster --seed {seed} --trace"
+
+
+def test_a_seed_decides_everything() -> None:
+    """The same seed gives the same run."""
+    for seed in ("3", "17"):
+        assert simulate_cluster(seed) == simulate_cluster(seed)
+
+
+def test_runs_meet_what_they_are_for() -> None:
+    """A few seeds have every kind of fault, moves, takeovers with a snapshot, and sessions that are lost."""
+    faults: Counter[str] = Counter()
+    resumed = snapshots = lost = events = 0
+    for seed in range(20):
+        result = simulate_cluster(str(seed))
+        faults.update(result.faults)
+        resumed, snapshots = resumed + result.resumed, snapshots + result.snapshots
+        lost, events = lost + result.lost, events + result.events
+    assert set(faults) == {*NODE_FAULTS, *STORE_FAULTS}
+    assert min(resumed, snapshots) > 100
+    assert lost
+    assert events > 10_000
