@@ -29,7 +29,7 @@ async def joined(store: RedisStore, name: str, lease_s: float = 5.0) -> Membersh
 
 
 async def test_a_node_that_has_left_beats_no_more() -> None:
-    """Its mark is gone, which would look to all nodes as if the store had forgotten it."""
+    """Without its mark it would look as if the store had forgotten."""
     model = RedisModel(asyncio.get_running_loop().time)
     one, two = store_on(model), store_on(model)
     leaving, staying = await joined(one, "a"), await joined(two, "b")
@@ -52,7 +52,7 @@ async def test_a_node_whose_lease_was_over_compares_its_sessions() -> None:
 
 
 async def test_a_new_node_relies_on_nothing_until_others_have_beaten() -> None:
-    """The store may have been emptied a moment ago, and only those who were there notice that."""
+    """Only those notice that the store was emptied who were there before."""
     model = RedisModel(asyncio.get_running_loop().time)
     membership = await joined(store_on(model), "a")
     assert membership.is_young

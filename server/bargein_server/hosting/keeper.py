@@ -119,7 +119,7 @@ class Keeper:
         return await self.store.read(session_id)
 
     async def claim(self, session_id: SessionId, found: StoredSession) -> Lease | None:
-        """Become the owner of a session; None when another process was faster, or this one stops.
+        """Become a session's owner; None if another was faster or this one stops.
 
         Raises:
             StoreError: The store cannot be written now.

@@ -131,7 +131,7 @@ class Membership:
         return forgot
 
     async def beat(self) -> bool:
-        """Renew the lease; return whether this node's sessions may not be stored as they are.
+        """Renew the lease; return whether sessions may not be stored as they are.
 
         The store has forgotten something, or the lease was over, so that others may have claimed them.
 

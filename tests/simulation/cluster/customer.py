@@ -1,4 +1,4 @@
-"""A client that comes to any node, and holds all that it is told against what must hold.
+"""A client that comes to any node, and checks all that it is told.
 
 - Numbers are contiguous, or a snapshot takes their place; the same number never means two things.
 - A turn has one end, and nothing follows it; an input has one turn, an interrupt one answer.
@@ -221,7 +221,7 @@ class Customer:
     # --- the end -----------------------------------------------------------------------------------
 
     async def _check_all(self) -> bool:
-        """Wait for every end, and hold the history against what was told; False for a lost session."""
+        """Wait for every end, and check the history; False for a lost session."""
         life = self._lives
         for input_id in list(self._texts):
             await self._until(input_id)

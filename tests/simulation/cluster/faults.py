@@ -1,4 +1,4 @@
-"""Faults of the nodes and of the store, several at a time, drawn from a seed."""
+"""Faults of nodes and of the store, several at a time, from a seed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Faults:
         self._copies: list[Any] = []
 
     async def run(self, kinds: list[str], pause_s: float) -> None:
-        """Make faults for a time, or until this is cancelled; then wait until all are repaired."""
+        """Make faults for a time or until cancelled; wait for their repair."""
         world, chance = self._world, self._chance
         until = world.loop.time() + FAULTS_S
         try:
@@ -159,7 +159,7 @@ class Faults:
                 store.start()
 
     async def roll_back_behind_a_proxy(self) -> None:
-        """Let the store forget while connections stay, as a failover behind a proxy."""
+        """Let the store forget while connections stay, as behind a proxy."""
         await self.roll_back(behind_a_proxy=True)
 
     async def flush(self) -> None:
@@ -169,7 +169,7 @@ class Faults:
             self._world.store_forgets()
 
     async def break_lines(self) -> None:
-        """Let connections to the store break, before a call takes effect or before its answer."""
+        """Let connections to the store break, before or after an effect."""
         store = self._world.store
         with self._world.store_is_away():
             store.breaks = self._chance.choice([0.02, 0.3])

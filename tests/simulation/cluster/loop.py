@@ -1,4 +1,4 @@
-"""An event loop for several nodes, of which each can stand still, or die, while the others go on.
+"""An event loop for several nodes, each of which can stand still or die.
 
 A node runs in a context of its own, which every task, timer and callback of it inherits. The callbacks of a
 node that stands still are held back, and run in their order when it goes on. A node that dies stands still
@@ -21,7 +21,7 @@ Ts = TypeVarTuple("Ts")
 
 
 class Standing:
-    """The part of a node that the loop uses: its context, and the tasks that it has started.
+    """The part of a node that the loop uses: its context and its tasks.
 
     Attributes:
         tasks: Its tasks that have not ended.
@@ -59,7 +59,7 @@ class NodeLoop(SimulatedLoop):
         return node in self._held
 
     def stand_still(self, node: Standing) -> None:
-        """Hold a node's callbacks back from now on, also those that are due in this very iteration."""
+        """Hold a node's callbacks back, also those of this very iteration."""
         if node in self._held:
             return
         held = self._held[node] = []

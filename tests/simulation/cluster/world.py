@@ -1,4 +1,4 @@
-"""One run: nodes that share a store, clients that come to any of them, and faults, all from one seed."""
+"""One run from a seed: nodes that share a store, their clients, and faults."""
 
 from __future__ import annotations
 
