@@ -67,6 +67,8 @@ limits: --max-errors N, --max-stale N, --max-failed N, and --max-TIME-QUANTILE-m
 {", ".join(TIMES)} and QUANTILE one of {", ".join(QUANTILES)}.
 When one is missed, or there is nothing to hold against it, the exit code is 1.
 
+With --voice as an argument, callers speak: see --voice --help.
+
 example: scripts/load_test.py ws://127.0.0.1:8000/v1/session --max-interrupt-p99-ms 50 --max-stale 0
 """
 
@@ -85,7 +87,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     add("--json", type=Path, metavar="FILE", help="write the figures")
     add("--picture", type=Path, metavar="FILE", help="draw the distribution of the times, as SVG")
     for name in limit_names():
-        add(f"--max-{name}", type=_number, dest=f"limit {name}", help=argparse.SUPPRESS)
+        add(f"--max-{name}", type=number, dest=f"limit {name}", help=argparse.SUPPRESS)
     values = vars(parser.parse_args(arguments))
     limits = {name: value for name in limit_names() if (value := values.pop(f"limit {name}")) is not None}
     headers = dict(values.pop("headers") or ())
@@ -104,57 +106,63 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
     def measure(name: str, kind: Callable[[str], float], default: float, unit: str, text: str) -> None:
         add(name, type=kind, default=default, metavar=unit, help=f"{text} (%(default)s)")
 
-    add("url", type=_url, help="ws://HOST:PORT/v1/session")
-    measure("--sessions", _positive, 100, "N", "users at a time")
-    measure("--ramp-s", _number, 5.0, "S", "seconds until all users have arrived")
-    measure("--duration-s", _number, 30.0, "S", "seconds after the ramp")
-    measure("--turn-every-s", _above_zero, 4.0, "S", "seconds between the inputs of a user")
+    add("url", type=url, help="ws://HOST:PORT/v1/session")
+    measure("--sessions", positive, 100, "N", "users at a time")
+    measure("--ramp-s", number, 5.0, "S", "seconds until all users have arrived")
+    measure("--duration-s", number, 30.0, "S", "seconds after the ramp")
+    measure("--turn-every-s", above_zero, 4.0, "S", "seconds between the inputs of a user")
     add("--text", action="append", dest="texts", help=f"text of an input; may be repeated ({DEFAULT_TEXTS})")
-    measure("--barge-in", _share, 0.5, "SHARE", "share of interrupted turns")
-    measure("--barge-in-s", _number, 2.0, "S", "latest interrupt, in seconds after the input")
-    measure("--slow", _share, 0.0, "SHARE", "share of users who read slowly")
-    measure("--slow-s", _above_zero, 1.0, "S", "seconds for which they stop")
-    measure("--drops", _share, 0.0, "SHARE", "share of turns that lose the connection")
-    measure("--patience-s", _above_zero, 10.0, "S", "seconds after which a turn counts as hung")
+    measure("--barge-in", share, 0.5, "SHARE", "share of interrupted turns")
+    measure("--barge-in-s", number, 2.0, "S", "latest interrupt, in seconds after the input")
+    measure("--slow", share, 0.0, "SHARE", "share of users who read slowly")
+    measure("--slow-s", above_zero, 1.0, "S", "seconds for which they stop")
+    measure("--drops", share, 0.0, "SHARE", "share of turns that lose the connection")
+    measure("--patience-s", above_zero, 10.0, "S", "seconds after which a turn counts as hung")
     add("--codec", choices=("json", "msgpack"), default="json")
-    header = "header of the handshake"
-    add("--header", action="append", type=_header, dest="headers", metavar="NAME:VALUE", help=header)
+    words = "header of the handshake"
+    add("--header", action="append", type=header, dest="headers", metavar="NAME:VALUE", help=words)
     add("--seed", type=int, default=1, help="seed of the random numbers (%(default)s)")
 
 
-def _url(text: str) -> str:
+def url(text: str) -> str:
+    """Return the address of a server, or raise ArgumentTypeError."""
     if not re.match(r"wss?://[^/]", text):
         raise argparse.ArgumentTypeError(f"expected ws:// or wss://, got {text!r}")
     return text
 
 
-def _number(text: str) -> float:
+def number(text: str) -> float:
+    """Return a number of 0 or more, or raise ArgumentTypeError."""
     value = float(text)
     if not 0 <= value < 1e9:
         raise argparse.ArgumentTypeError(f"expected 0 or more, got {text}")
     return value
 
 
-def _above_zero(text: str) -> float:
-    if _number(text) == 0:
+def above_zero(text: str) -> float:
+    """Return a number above 0, or raise ArgumentTypeError."""
+    if number(text) == 0:
         raise argparse.ArgumentTypeError("expected more than 0")
     return float(text)
 
 
-def _share(text: str) -> float:
-    if _number(text) > 1:
+def share(text: str) -> float:
+    """Return a share from 0 to 1, or raise ArgumentTypeError."""
+    if number(text) > 1:
         raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, got {text}")
     return float(text)
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """Return a whole number of 1 or more, or raise ArgumentTypeError."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
     return value
 
 
-def _header(text: str) -> tuple[str, str]:
+def header(text: str) -> tuple[str, str]:
+    """Return the name and the value of a header, or raise ArgumentTypeError."""
     name, colon, value = text.partition(":")
     if not colon or not name:
         raise argparse.ArgumentTypeError(f"expected NAME:VALUE, got {text!r}")

@@ -6,12 +6,13 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import numpy as np
 from msgspec import Struct
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 from bargein_server.voice.interfaces import RATE
 from bargein_server.voice.sound import Encoding, Resampler, encoded
@@ -21,6 +22,7 @@ from .clips import Samples
 PIECE_S = 0.02
 QUANTUM_S = 128 / 48_000
 _REPORT_S = 0.1
+_LATE_S = 1.0
 
 
 class Format(Struct, frozen=True):
@@ -33,6 +35,11 @@ class Format(Struct, frozen=True):
 
     rate: int = 16_000
     encoding: Encoding = "pcm16"
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of a sample."""
+        return 1 if self.encoding == "mulaw" else 2
 
 
 class Loudspeaker:
@@ -95,31 +102,109 @@ class Loudspeaker:
         self.held, self.silent_at = False, None
 
 
+class LineLost(Exception):
+    """The server closed the connection, or refused to resume the session."""
+
+
 class Caller:
-    """A caller of a server.
+    """A caller of a server: one session, over one connection after the other.
+
+    Args:
+        url: Where sessions are.
+        audio: Format of both directions.
+        seed: Seed of the noise of its microphone.
 
     Attributes:
-        events: Events with the time of their arrival.
+        events: Events with the time of their arrival; all but numbers that were delivered before.
+        format: Format of both directions.
         loudspeaker: Its loudspeaker.
         played_ms: What it had played of each turn when that ended.
+        sent: Samples that its microphone sent over the session's life, in its own rate.
+        on_event: Called with each event, in order.
     """
 
-    def __init__(self, socket: ClientConnection, audio: Format) -> None:
-        self._socket = socket
-        self._format = audio
-        self._loop = asyncio.get_running_loop()
+    def __init__(self, url: str, audio: Format, seed: int = 1) -> None:
+        self.format = audio
         self.events: list[tuple[float, dict[str, Any]]] = []
         self.played_ms: dict[str, float] = {}
+        self._loop = asyncio.get_running_loop()
         self.loudspeaker = Loudspeaker(self._loop.time)
+        self.sent = 0
+        self.on_event: Callable[[dict[str, Any]], None] = lambda event: None
+        self._url = url
+        self._seed = seed
+        self._line: ClientConnection | None = None
+        self._muted = False
+        self._session: dict[str, Any] = {}
+        self._cursor = 0
+        self._asked = 0
         self._said: list[tuple[Samples, asyncio.Future[float]]] = []
         self._news = asyncio.Condition()
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection."""
+        return self._line is not None
+
     async def run(self) -> None:
-        """Send, receive and report until cancelled."""
+        """Send, receive and report until cancelled.
+
+        Raises:
+            LineLost: The server ended the session.
+        """
         async with asyncio.TaskGroup() as group:
             group.create_task(self._send())
             group.create_task(self._receive())
             group.create_task(self._report())
+
+    async def open(self) -> None:
+        """Connect, and resume the session if there is one.
+
+        Raises:
+            LineLost: The server does not listen, or does not resume the session.
+        """
+        line = await connect(self._url, subprotocols=["bargein.v1.json"], compression=None, max_size=2**24)  # type: ignore[list-item]
+        audio = {"encoding": self.format.encoding, "rate": self.format.rate}
+        wanted: dict[str, Any] = {"type": "session.open", "audio": {"input": audio, "output": audio}}
+        if known := self._session:
+            cursor = {"epoch": known["epoch"], "seq": self._cursor}
+            wanted["resume"] = {"session_id": known["session_id"], "token": known["token"], "cursor": cursor}
+        await line.send(json.dumps(wanted))
+        opened = json.loads(await line.recv())
+        if opened.get("audio", {}).get("input") != audio:
+            raise LineLost("the server does not listen")
+        if known and not opened["resumed"]:
+            raise LineLost(f"the session was not resumed: {opened.get('reason')}")
+        self._session, self._line = opened, line
+
+    async def drop(self, away_s: float) -> None:
+        """Lose the connection, and resume the session after a while.
+
+        Both sides agree on the sound that was sent before: the connection is cut when a `pong` has come,
+        and the microphone says nothing in between.
+        """
+        line, self._muted = self._line, True
+        assert line is not None
+        try:
+            mark = f"p{self._loop.time()}"
+            at = self._loop.time()
+            await self._put({"type": "ping", "id": mark})
+            await self.event("pong", at - 1, 5, id=mark)
+            self._line = None
+            line.transport.abort()
+            await asyncio.sleep(away_s)
+            await self.open()
+        finally:
+            self._muted = False
+
+    async def close(self) -> None:
+        """End the session."""
+        line, self._muted = self._line, True
+        if line is not None:
+            with suppress(LineLost):
+                await self._put({"type": "session.close"})
+            self._line = None
+            await line.close()
 
     async def say(self, sound: Samples) -> float:
         """Play a clip into the microphone; return the time of its first sample."""
@@ -127,9 +212,11 @@ class Caller:
         self._said.append((sound, began))
         return await began
 
-    async def ask(self, text: str) -> None:
-        """Ask by text."""
-        await self._put({"type": "input.text", "id": f"i{self._loop.time()}", "text": text})
+    async def ask(self, text: str) -> str:
+        """Ask by text; return the id of the input."""
+        self._asked += 1
+        await self._put({"type": "input.text", "id": f"i{self._asked}", "text": text})
+        return f"i{self._asked}"
 
     async def event(self, kind: str, after: float, within_s: float, **fields: Any) -> float | None:
         """Return the time of the next event of a kind; None without one."""
@@ -151,16 +238,24 @@ class Caller:
         return at
 
     async def _put(self, event: dict[str, Any]) -> None:
-        await self._socket.send(json.dumps(event))
+        line = self._line
+        if line is not None:
+            try:
+                await line.send(json.dumps(event))
+            except ConnectionClosed as error:
+                if line is self._line:
+                    raise LineLost(f"the server closed the connection: {error}") from error
 
     async def _send(self) -> None:
-        rng = np.random.default_rng(1)
+        rng = np.random.default_rng(self._seed)
         piece = int(RATE * PIECE_S)
-        resampler = Resampler(RATE, self._format.rate)
+        resampler = Resampler(RATE, self.format.rate)
         due = self._loop.time()
         while True:
             due += PIECE_S
             await asyncio.sleep(max(0.0, due - self._loop.time()))
+            if self._loop.time() - due > _LATE_S:
+                due = self._loop.time()  # a microphone whose program stalls loses sound
             sound = rng.normal(0, 10 ** (-65 / 20), piece).astype(np.float32)
             if self._said:
                 said, began = self._said[0]
@@ -173,30 +268,44 @@ class Caller:
                     self._said[0] = (rest, began)
                 else:
                     del self._said[0]
-            audio = encoded(resampler.resampled(sound), self._format.encoding)
-            if audio:
+            audio = encoded(resampler.resampled(sound), self.format.encoding)
+            if audio and self._line is not None and not self._muted:
+                self.sent += len(audio) // self.format.sample_bytes
                 await self._put({"type": "input.audio", "audio": base64.b64encode(audio).decode()})
 
     async def _receive(self) -> None:
-        async for message in self._socket:
-            event = json.loads(message)
-            now = self._loop.time()
-            speaker, kind = self.loudspeaker, event["type"]
-            if kind == "turn.started":
-                speaker.start(event["turn_id"])
-            elif kind == "audio.delta" and event["turn_id"] == speaker.turn_id:
-                speaker.play(event["duration_ms"])
-            elif kind == "turn.held":
-                speaker.stop(for_good=False)
-            elif kind == "turn.resumed":
-                speaker.go_on()
-            elif kind == "turn.ended" and event["turn_id"] == speaker.turn_id:
-                if event["status"] != "completed":
-                    speaker.stop(for_good=True)
-                self.played_ms[event["turn_id"]] = speaker.played_ms
-            async with self._news:
-                self.events.append((now, event))
-                self._news.notify_all()
+        while True:
+            line = self._line
+            if line is None:
+                await asyncio.sleep(0.005)
+                continue
+            try:
+                async for message in line:
+                    await self._take(json.loads(message))
+            except ConnectionClosed:
+                pass
+            if line is self._line:
+                raise LineLost(f"the server closed the connection: {line.close_code} {line.close_reason}")
+
+    async def _take(self, event: dict[str, Any]) -> None:
+        now, speaker, kind = self._loop.time(), self.loudspeaker, event["type"]
+        self._cursor = event.get("seq", self._cursor)
+        if kind == "turn.started":
+            speaker.start(event["turn_id"])
+        elif kind == "audio.delta" and event["turn_id"] == speaker.turn_id:
+            speaker.play(event["duration_ms"])
+        elif kind == "turn.held":
+            speaker.stop(for_good=False)
+        elif kind == "turn.resumed":
+            speaker.go_on()
+        elif kind == "turn.ended" and event["turn_id"] == speaker.turn_id:
+            if event["status"] != "completed":
+                speaker.stop(for_good=True)
+            self.played_ms[event["turn_id"]] = speaker.played_ms
+        self.on_event(event)
+        async with self._news:
+            self.events.append((now, event))
+            self._news.notify_all()
 
     async def _report(self) -> None:
         reported = (-1.0, "")
@@ -204,25 +313,37 @@ class Caller:
             await asyncio.sleep(_REPORT_S)
             speaker = self.loudspeaker
             report = (speaker.played_ms, speaker.turn_id)
-            if speaker.turn_id and report != reported:
+            if speaker.turn_id and report != reported and self._line is not None:
                 reported = report
                 played = int(speaker.played_ms)
                 await self._put({"type": "playback", "turn_id": speaker.turn_id, "audio_ms": played})
 
 
 @asynccontextmanager
-async def calling(url: str, audio: Format) -> AsyncIterator[Caller]:
+async def calling(url: str, audio: Format, seed: int = 1) -> AsyncIterator[Caller]:
     """Call a server."""
-    async with connect(url, subprotocols=["bargein.v1.json"], compression=None, max_size=2**24) as socket:  # type: ignore[list-item]
-        fmt = {"encoding": audio.encoding, "rate": audio.rate}
-        wanted = {"type": "session.open", "audio": {"input": fmt, "output": fmt}}
-        await socket.send(json.dumps(wanted))
-        opened = json.loads(await socket.recv())
-        assert opened.get("audio", {}).get("input") == fmt, f"the server does not listen: {opened}"
-        caller = Caller(socket, audio)
-        running = asyncio.create_task(caller.run())
-        try:
-            yield caller
-        finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+    caller = Caller(url, audio, seed)
+    await caller.open()
+    running = asyncio.create_task(caller.run())
+    using = asyncio.current_task()
+    assert using is not None
+    # A line that the server ends must not leave its user waiting for events.
+    running.add_done_callback(lambda task: None if task.cancelled() else using.cancel())
+    try:
+        yield caller
+    except asyncio.CancelledError:
+        if running.done() and not running.cancelled() and (error := running.exception()) is not None:
+            using.uncancel()
+            raise LineLost(str(_first(error))) from error
+        raise
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await caller.close()
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return the first error of a group."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

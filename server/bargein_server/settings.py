@@ -335,7 +335,11 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     speech_start_s: Annotated[
         PositiveSeconds,
-        _about(SPEECH, "Sound that must be speech, without a break, before the user counts as speaking."),
+        _about(
+            SPEECH,
+            "Sound that must be speech, without a break, before the user counts as speaking; a frame that is "
+            "certainly speech counts twice.",
+        ),
     ] = 0.064
     speech_sure_s: Annotated[
         PositiveSeconds,

@@ -10,6 +10,7 @@ from bargein_protocol import TurnDetection
 from bargein_server.core.speech.floor import (
     FRAME_SAMPLES,
     ROWS,
+    SAMPLES_PER_MS,
     Decision,
     Fact,
     Floor,
@@ -21,7 +22,7 @@ from bargein_server.settings import Settings
 from golden_vectors import QUICK
 
 FRAME_MS = 32
-LOUD, QUIET = [0.9], [0.0]
+LOUD, QUIET, CERTAIN = [0.8], [0.0], [0.9]
 
 
 class Conversation:
@@ -69,6 +70,23 @@ def test_two_frames_are_an_onset() -> None:
     heard = Conversation().hear(QUIET * 10 + LOUD * 2)
     assert heard.decisions == [(12 * FRAME_MS, Decision.START)]
     assert heard.floor.onset == 10 * FRAME_SAMPLES
+
+
+def test_a_certain_frame_is_an_onset() -> None:
+    """The voice falls silent 32 ms earlier; a frame that is loud and not certain waits for the next one."""
+    heard = Conversation(sounds=True).hear(QUIET * 10 + CERTAIN)
+    assert heard.decisions == [(11 * FRAME_MS, Decision.START), (11 * FRAME_MS, Decision.HOLD)]
+    assert Conversation().hear(QUIET + [0.84] + QUIET * 5).order == []
+    assert Conversation(start=96 * SAMPLES_PER_MS).hear(CERTAIN * 2).at(Decision.START) == [64]
+
+
+def test_frames_that_are_hardly_likely_are_no_onset() -> None:
+    """Music has many of those; two in succession have to be likely in the mean."""
+    assert Conversation().hear([0.6] * 50).order == []
+    assert Conversation().hear([*QUIET, 0.6, 0.8]).at(Decision.START) == [96]
+    assert Conversation().hear([0.8, 0.4, 0.8] + QUIET * 5).order == []
+    rules = rules_of(Settings(), TurnDetection(threshold=0.8))
+    assert [round(rules.likely, 2), round(rules.certain, 2)] == [0.87, 0.94]
 
 
 def test_a_sounding_turn_is_held_in_the_same_frame() -> None:

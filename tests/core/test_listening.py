@@ -97,7 +97,7 @@ def test_another_format_is_named_and_nothing_is_taken(asked: AudioFormat, grante
 
 def test_a_server_that_hears_enough_says_so() -> None:
     """The session opens without input, and learns why."""
-    talk = Spoken(support=AudioSupport(hears=True, admit=lambda: False))
+    talk = Spoken(support=AudioSupport(hears=True, admit=lambda again: False))
     granted = talk.opened().audio
     assert granted is not None
     assert granted.input is None

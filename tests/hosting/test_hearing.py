@@ -15,12 +15,14 @@ import pytest
 from bargein_protocol import AudioFormat
 from bargein_server.core import Judge, Transcribe
 from bargein_server.hosting.hearing.detector_thread import BEHIND_S, Cut, DetectorThread, Ear, Heard
+from bargein_server.hosting.hearing.ears import Ears
 from bargein_server.hosting.hearing.echo import EchoCheck
 from bargein_server.hosting.hearing.recognition_queue import QueueFull, RecognitionQueue
 from bargein_server.hosting.hearing.sound_ring import SoundRing
+from bargein_server.settings import Settings
 from bargein_server.voice.interfaces import RATE
 from bargein_server.voice.sound import decoded, encoded
-from fake_voice import FRAME, FakeDetector, babble, silence, spoken, words_in
+from fake_voice import FRAME, SPEECH, FakeDetector, babble, fake_parts, silence, spoken, words_in
 
 PCM = AudioFormat(encoding="pcm16", rate=RATE)
 FRAME_MS = FRAME * 1000 // RATE
@@ -88,7 +90,7 @@ def test_frames_come_in_order_at_their_positions() -> None:
         ear = it.open()
         for start in range(0, len(sound), 300):
             it.thread.take(ear, sound[start : start + 300], 0)
-        assert it.heard(ear, 3) == [(FRAME, 0.0), (2 * FRAME, 1.0), (3 * FRAME, 1.0)]
+        assert it.heard(ear, 3) == [(FRAME, 0.0), (2 * FRAME, SPEECH), (3 * FRAME, SPEECH)]
 
 
 def test_a_batch_has_each_session_once() -> None:
@@ -102,7 +104,7 @@ def test_a_batch_has_each_session_once() -> None:
         gate.set()
         results = it.results(9)[1:]
         assert max(detector.batches) == 2
-        for ear, probability in ((loud, 1.0), (quiet, 0.0)):
+        for ear, probability in ((loud, SPEECH), (quiet, 0.0)):
             mine = [each for each in results if isinstance(each, Heard) and each.ear is ear]
             assert [(each.end, each.probability) for each in mine] == [
                 (FRAME * number, probability) for number in (1, 2, 3, 4)
@@ -140,6 +142,15 @@ def test_a_thread_that_is_behind_drops_silence_and_never_speech() -> None:
         assert len(it.heard(speaking, 1 + 40)) == 40
         assert it.thread.dropped_frames == 39
         assert it.thread.behind_s > BEHIND_S
+        time.sleep(0.3)  # without sound there is no round that would say that it is over
+        assert it.thread.behind_s == 0
+
+
+async def test_a_session_comes_back_to_a_thread_that_is_behind() -> None:
+    """Its user is in the middle of a call; only new ones are refused."""
+    ears = Ears(fake_parts(), Settings(max_listeners=2), asyncio.get_running_loop())
+    ears.thread._awake, ears.thread._behind_s = True, 2 * BEHIND_S
+    assert [ears.support.admit(again) for again in (False, True, True, True)] == [False, True, True, False]
 
 
 def test_quiet_sessions_report_four_times_a_second() -> None:
@@ -147,7 +158,12 @@ def test_quiet_sessions_report_four_times_a_second() -> None:
     with running() as it:
         ear = it.open(attentive=False)
         it.thread.take(ear, silence(1000) + spoken("a", 2 * FRAME_MS), 0)
-        assert it.heard(ear, 4) == [(8 * FRAME, 0.0), (16 * FRAME, 0.0), (24 * FRAME, 0.0), (32 * FRAME, 1.0)]
+        assert it.heard(ear, 4) == [
+            (8 * FRAME, 0.0),
+            (16 * FRAME, 0.0),
+            (24 * FRAME, 0.0),
+            (32 * FRAME, SPEECH),
+        ]
         assert ear.attentive
 
 
@@ -174,7 +190,7 @@ def test_an_hour_of_silence_asks_no_detector() -> None:
         assert len(detector.batches) == int(2.0 * RATE / FRAME)
         assert {probability for _, probability in results} == {0.0}
         it.thread.take(ear, spoken("hello", 100), 0)
-        assert it.heard(ear, 3)[-1][1] == 1.0
+        assert it.heard(ear, 3)[-1][1] == SPEECH
         assert len(ear.ring) <= RATE
 
 
@@ -188,7 +204,7 @@ def test_a_failing_detector_hears_nothing_and_the_thread_lives() -> None:
         assert it.heard(ear, 1) == [(FRAME, 0.0)]
         detector.failing = False
         it.thread.take(ear, spoken("a", FRAME_MS), 0)
-        assert it.heard(ear, 1) == [(2 * FRAME, 1.0)]
+        assert it.heard(ear, 1) == [(2 * FRAME, SPEECH)]
 
 
 def test_sound_is_cut_behind_what_came_before() -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 COUGH, HUM, FIRST_PHRASE = 1, 2, 3
 RATE = 16_000
 PIECE_MS = 20
-LOUD, SILENT = 0.9, 0.02
+LOUD, SILENT = 0.8, 0.02
 RECOGNITION_S = 5.0
 """The longest time that a recogniser has."""
 
@@ -88,7 +88,7 @@ class SimulatedEars:
         self.slow_s = chance.choice([0.0, 0.05, 0.4, 3.0])
         self.fails = chance.choice([0.0, 0.0, 0.2])
 
-    def _admit(self) -> bool:
+    def _admit(self, again: bool) -> bool:
         if self.places == 0:
             return False
         self.places -= 1

@@ -31,7 +31,7 @@ from core_driver import SOUND, Talk
 
 R = TypeVar("R", Transcribe, Judge)
 
-LOUD, QUIET = [0.9], [0.0]
+LOUD, QUIET = [0.8], [0.0]
 FRAME_S = FRAME_SAMPLES / 16_000
 PIECE = bytes(2 * FRAME_SAMPLES)
 INPUT = AudioFormat(rate=16_000)

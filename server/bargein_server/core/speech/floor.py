@@ -27,6 +27,9 @@ FRAME_SAMPLES = 512
 
 THRESHOLD = 0.5
 HYSTERESIS = 0.15
+LIKELY, CERTAIN = 0.35, 0.7
+"""Shares of the way from the threshold to 1: two frames begin speech if they reach the first one in the
+mean, a single one if it reaches the second."""
 ENOUGH = 450 * SAMPLES_PER_MS
 """Speech after which its words are asked for."""
 SHORT_PAUSE = 96 * SAMPLES_PER_MS
@@ -156,6 +159,8 @@ class Rules(Struct, frozen=True):
         detect: Whether the server detects speech; otherwise the client commits it.
         threshold: Probability from which a frame begins speech.
         release: Probability from which a frame continues it.
+        certain: Probability from which a frame counts twice for an onset.
+        likely: Mean of two frames from which they are an onset.
         start: Speech without a break that counts as an onset.
         sure: Speech that is meant, whatever the words are.
         pause: Silence after which the transcript is asked for.
@@ -171,6 +176,8 @@ class Rules(Struct, frozen=True):
     detect: bool = True
     threshold: float = THRESHOLD
     release: float = THRESHOLD - HYSTERESIS
+    certain: float = THRESHOLD + CERTAIN * (1 - THRESHOLD)
+    likely: float = THRESHOLD + LIKELY * (1 - THRESHOLD)
     start: int = 64 * SAMPLES_PER_MS
     sure: int = 900 * SAMPLES_PER_MS
     pause: int = 200 * SAMPLES_PER_MS
@@ -191,6 +198,8 @@ def rules_of(settings: Settings, asked: TurnDetection, language: str = "") -> Ru
         detect=asked.type == "server",
         threshold=threshold,
         release=max(threshold - HYSTERESIS, min(threshold, 0.01)),
+        certain=threshold + CERTAIN * (1 - threshold),
+        likely=threshold + LIKELY * (1 - threshold),
         start=_samples(settings.speech_start_s),
         sure=_samples(settings.speech_sure_s),
         pause=min(_samples(settings.speech_judge_s), silence),
@@ -228,8 +237,8 @@ class Floor:
     """
 
     __slots__ = (
-        "_asked", "_asked_at", "_echo_at", "_held_at", "_paused", "_quiet", "_run", "echoes", "last_voiced",
-        "onset", "position", "rules", "state", "voiced",
+        "_asked", "_asked_at", "_before", "_counted", "_echo_at", "_held_at", "_paused", "_quiet", "_run",
+        "echoes", "last_voiced", "onset", "position", "rules", "state", "voiced",
     )  # fmt: skip
 
     def __init__(self, rules: Rules, position: int = 0) -> None:
@@ -242,7 +251,8 @@ class Floor:
 
     def _forget(self, position: int) -> None:
         self.onset = self.last_voiced = position
-        self.voiced = self._run = self._quiet = 0
+        self.voiced = self._run = self._counted = self._quiet = 0
+        self._before = 0.0
         self._asked = self._paused = False
         self._asked_at = 0
         self._echo_at = 0
@@ -279,8 +289,7 @@ class Floor:
         is_voiced = probability >= (rules.release if was_voiced else rules.threshold)
         self.position = end
         if not self.speaking:
-            self._run = self._run + length if is_voiced and not gap else length if is_voiced else 0
-            if self._run < rules.start:
+            if not self._is_onset(probability, length, follows=not gap):
                 return self._late()
             return self._begin(end, sounds, is_echo)
         if is_voiced:
@@ -291,6 +300,23 @@ class Floor:
         else:
             self._quiet += length + gap
         return self._facts(end, sounds)
+
+    def _is_onset(self, probability: float, length: int, *, follows: bool) -> bool:
+        """Return whether a frame, with those before it, is the start of speech.
+
+        One frame that is certain says more than two that are hardly likely: music has many of those.
+        """
+        rules, before = self.rules, self._before if follows else 0.0
+        self._before = probability
+        if probability < rules.threshold:
+            self._run = self._counted = 0
+            return False
+        if not follows:
+            self._run = self._counted = 0
+        is_certain = probability >= rules.certain
+        self._run += length
+        self._counted += 2 * length if is_certain else length
+        return self._counted >= rules.start and (is_certain or before + probability >= 2 * rules.likely)
 
     def _begin(self, end: int, sounds: Callable[[], bool], is_echo: Callable[[int, int], bool]) -> list[Fact]:
         start = end - self._run
@@ -347,5 +373,5 @@ class Floor:
         elif fact is Fact.LATE:
             self.unanswered()
         if not self.speaking and before is not self.state:
-            self._run = 0
+            self._run = self._counted = 0
         return decisions

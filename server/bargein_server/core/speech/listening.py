@@ -348,12 +348,13 @@ class Listening:
         seen = floor.position + UNSEEN
         due = [input_id for input_id, end in self._commits.items() if seen >= end]
         for input_id in due:
-            del self._commits[input_id]
+            end = self._commits.pop(input_id)
             if self._utterance is None:
                 self._requests.reject(input_id, NO_SPEECH)
             else:
                 self._utterance.input_id = input_id
                 self._decide(Fact.STOP)
+            self._from = max(self._from, end)  # the rest of it begins no new speech
 
     def _request(self, utterance: Utterance, *, quick: bool) -> None:
         """Ask for the transcript of an utterance so far, in place of the last."""

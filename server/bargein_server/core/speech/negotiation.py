@@ -17,7 +17,7 @@ OUTPUT_RATE = 24_000
 MIN_RATE, MAX_RATE = RATES[0], RATES[-1]
 
 
-def always() -> bool:
+def always(again: bool) -> bool:
     """Return True."""
     return True
 
@@ -31,8 +31,8 @@ class AudioSupport(Struct, frozen=True):
         output_rate: Rate of the output for a client that asks for one that does not exist.
         language: Language of the speech of a client that names none, as a BCP 47 tag.
         partials: Whether it has a recogniser for speech that goes on.
-        admit: Takes a place among the sessions that are heard; returns False when there is none. A place is
-            released by `StopListening`.
+        admit: Takes a place among the sessions that are heard; returns False when there is none. It is
+            called with True for a session that had one before. A place is released by `StopListening`.
     """
 
     hears: bool = False
@@ -40,7 +40,7 @@ class AudioSupport(Struct, frozen=True):
     output_rate: int = OUTPUT_RATE
     language: str = "en"
     partials: bool = False
-    admit: Callable[[], bool] = always
+    admit: Callable[[bool], bool] = always
 
 
 NO_EARS = AudioSupport()

@@ -60,7 +60,7 @@ class AudioOfSession:
         self.close(now)
         granted = negotiate_audio(asked, self._support, self._settings)
         answer = granted.answer
-        self._is_full = granted.rules is not None and not self._support.admit()
+        self._is_full = granted.rules is not None and not self._support.admit(self.listening is not None)
         if self._is_full:
             output = None if answer is None else answer.output
             answer = None if output is None else SessionAudio(output=output)

@@ -162,14 +162,13 @@ class DetectorThread:
     Attributes:
         results: Results in order, taken by the event loop.
         dropped_frames: Frames that were not looked at, because the thread was behind.
-        behind_s: Longest time that a frame of the last round had waited, in seconds.
         ears: Number of ears.
     """
 
     def __init__(self, detector: Detector, deliver: Callable[[], None]) -> None:
         self.results: deque[Heard | Cut] = deque()
         self.dropped_frames = 0
-        self.behind_s = 0.0
+        self._behind_s = self._round_at = 0.0
         self.ears = 0
         self._detector = detector
         self._deliver = deliver
@@ -179,6 +178,12 @@ class DetectorThread:
         self._wake = threading.Event()
         self._awake = False
         self._thread: threading.Thread | None = None
+
+    @property
+    def behind_s(self) -> float:
+        """Longest time that a frame of the last round had waited, in seconds; 0 when that is long ago."""
+        is_idle = not self._awake and time.perf_counter() - self._round_at > _REPORT_S
+        return 0.0 if is_idle else self._behind_s
 
     def open(self, owner: Owner, audio_format: AudioFormat, at: int, release: float | None) -> Ear:
         """Return a new ear; None as `release` makes one without detection."""
@@ -268,7 +273,7 @@ class DetectorThread:
                 self._heard(ear, end, 0.0)
             else:
                 batch.append((ear, end, frame))
-        self.behind_s = now - oldest
+        self._behind_s, self._round_at = now - oldest, now
         for start in range(0, len(batch), MAX_BATCH):
             part = batch[start : start + MAX_BATCH]
             try:

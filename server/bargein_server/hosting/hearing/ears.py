@@ -67,9 +67,13 @@ class Ears:
 
     # --- places ----------------------------------------------------------------------------------
 
-    def _admit(self) -> bool:
-        """Take a place for a session; False without one, or when it lags."""
-        if self._places >= self._settings.max_listeners or self.thread.behind_s > BEHIND_S:
+    def _admit(self, again: bool) -> bool:
+        """Take a place for a session; False without one, or when it lags.
+
+        A session that was listened to before comes back also while the thread lags: its user talks.
+        """
+        is_behind = self.thread.behind_s > BEHIND_S and not again
+        if self._places >= self._settings.max_listeners or is_behind:
             log.warning(
                 "sessions are not listened to, because there are too many: raise --max-listeners if "
                 "bargein_detector_behind_seconds stays small"
