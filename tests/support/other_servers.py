@@ -53,7 +53,7 @@ COMMANDS = {
     "uvicorn": "-m uvicorn service:app --port {port}",
     "gunicorn + uvicorn": "-m gunicorn service:app -k uvicorn_worker.UvicornWorker -b 127.0.0.1:{port}",
     "gunicorn": "-m gunicorn service:app -k asgi -b 127.0.0.1:{port} --graceful-timeout 2",
-    "hypercorn": "-m hypercorn service:app --bind 127.0.0.1:{port}",
+    "hypercorn": "-m hypercorn service:app --bind 127.0.0.1:{port} --workers 0",
     "daphne": "-m daphne service:app -p {port}",
     "granian": "-m granian service:app --interface asgi --port {port}",
 }
