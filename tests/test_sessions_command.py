@@ -32,7 +32,7 @@ async def _fill(url: str) -> tuple[str, str]:
     return ids[0], ids[1]
 
 
-async def test_it_lists_shows_exports_and_deletes(
+async def test_it_lists_shows_exports_names_and_deletes(
     tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     """What a user says cannot control the terminal."""
@@ -56,6 +56,9 @@ async def test_it_lists_shows_exports_and_deletes(
     exported = json.loads((await run("export", ann))[1])
     assert (exported["principal"], exported["metadata"]) == ("ann", {"language": "en"})
     assert [message["role"] for message in exported["messages"]] == ["user", "assistant"]
+    assert (await run("rename", ann, " The\n red one "))[0] == 0
+    assert (await run("list", "--principal", "ann"))[1].rstrip().endswith("1 turns  The red one")
+    assert (await run("rename", "s_nobody", "x"))[0] == 1
     assert (await run("delete", ann))[0] == 0
     assert (await run("delete", ann))[0] == 1
     assert len((await run("list"))[1].splitlines()) == 1

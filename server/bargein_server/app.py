@@ -216,7 +216,7 @@ def _http_routes(sessions: Callable[[], SessionRegistry], admission: Admission) 
         ("/v1/turns", ("POST",), http.start_turn),
         ("/v1/batch", ("POST",), http.answer_batch),
         ("/v1/sessions", ("GET", "POST"), _sessions),
-        ("/v1/sessions/{session_id}", ("DELETE",), conversations.delete_session),
+        ("/v1/sessions/{session_id}", ("DELETE", "PATCH"), conversations.change_session),
         ("/v1/sessions/{session_id}/token", ("POST",), conversations.issue_token),
         ("/v1/sessions/{session_id}/messages", ("GET",), conversations.list_messages),
         ("/v1/sessions/{session_id}/interrupt", ("POST",), http.interrupt_turn),
@@ -242,7 +242,7 @@ def _cors(origins: Collection[str], any_header: bool) -> Middleware:
         CORSMiddleware,
         allow_origins=tuple(origins),
         allow_credentials="*" not in origins,
-        allow_methods=("GET", "POST", "DELETE"),
+        allow_methods=("GET", "POST", "PATCH", "DELETE"),
         allow_headers=(
             "Authorization",
             "Content-Type",

@@ -20,7 +20,7 @@ from bargein_protocol import SessionId
 from .core.history import conversation
 from .core.persistence import stored_turns
 from .core.records import BadRecord
-from .stores.interface import Store, StoredSession, StoreError, Summary
+from .stores.interface import MAX_TITLE_CHARS, Store, StoredSession, StoreError, Summary
 from .stores.sqlite import SqliteStore
 from .stores.urls import BadStore, default_url, store_of
 
@@ -55,7 +55,8 @@ def main(arguments: Sequence[str], default_agent: str) -> int:
 
 def _parser(default_agent: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="bargein-server sessions", description="List, show, export and delete stored conversations."
+        prog="bargein-server sessions",
+        description="List, show, export, name, delete stored conversations.",
     )
     parser.add_argument("--store", metavar="URL", help="the store (BARGEIN_STORE; default: the agent's file)")
     parser.add_argument(
@@ -70,6 +71,9 @@ def _parser(default_agent: str) -> argparse.ArgumentParser:
     listing.add_argument("--limit", type=int, default=50, help="maximum number (default: %(default)s)")
     for name, text in (("show", "print a conversation"), ("export", "print a conversation as JSON")):
         commands.add_parser(name, help=text).add_argument("session_id")
+    naming = commands.add_parser("rename", help="name a conversation")
+    naming.add_argument("session_id")
+    naming.add_argument("title", help="the name; an empty one takes it away")
     commands.add_parser("delete", help="forget conversations for good").add_argument("session_id", nargs="+")
     return parser
 
@@ -85,6 +89,10 @@ async def _run(store: Store, options: argparse.Namespace) -> None:
             _show(await _read(store, options.session_id))
         elif options.command == "export":
             sys.stdout.buffer.write(_exported(await _read(store, options.session_id)) + b"\n")
+        elif options.command == "rename":
+            name = " ".join(options.title.split())[:MAX_TITLE_CHARS]
+            if not await store.rename(SessionId(options.session_id), name or None):
+                raise NoConversation(f"no such conversation: {options.session_id}")
         else:
             missing = [each for each in options.session_id if not await store.delete(SessionId(each))]
             if missing:

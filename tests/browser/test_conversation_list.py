@@ -83,7 +83,7 @@ async def test_the_displayed_conversation_is_deleted(browser: Browser) -> None:
 
 
 async def test_stored_conversations_of_a_user(browser: Browser, tmp_path: Path) -> None:
-    """Another browser of the user lists them, opens one with its messages, and goes on with it."""
+    """Another browser of the user lists them with their names, opens one, and goes on with it."""
     tokens = BearerTokens({"a": "ann", "b": "bob"})
     store = f"sqlite:///{tmp_path}/kept.db"
     async with serving(counter, authenticator=tokens, store=store) as server:
@@ -94,7 +94,7 @@ async def test_stored_conversations_of_a_user(browser: Browser, tmp_path: Path) 
             await login(chat, token)
             await chat.page.click("#toggle-conversations")
             if number == 1:
-                assert await titles(chat, 1) == ["hello from ann"]
+                assert await titles(chat, 1) == ["A greeting"]
                 await chat.page.locator(".conversation .open").click()
                 await chat.page.locator(".turn .user", has_text="hello from ann").wait_for()
                 await chat.ended(chat.turns.first, "completed")
@@ -103,6 +103,14 @@ async def test_stored_conversations_of_a_user(browser: Browser, tmp_path: Path) 
                 assert await turn.locator(".text").text_content() == "again after 2"
             elif number == 0:
                 await chat.ended(await chat.say("hello from ann"), "completed")
+                await chat.page.get_by_role("button", name="Rename hello from ann").click()
+                await chat.page.get_by_label("Title", exact=True).fill("A greeting")
+                async with chat.page.expect_response(
+                    lambda answer: answer.request.method == "PATCH"
+                ) as named:
+                    await chat.page.keyboard.press("Enter")
+                assert (await named.value).status == 204
+                await chat.page.locator(".conversation .title", has_text="A greeting").wait_for()
             else:
                 await chat.page.locator("#no-conversations", has_text="appear here").wait_for()
             await context.close()

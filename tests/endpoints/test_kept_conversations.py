@@ -189,6 +189,61 @@ async def test_clients_list_read_and_delete_their_own(tmp_path: Path) -> None:
             assert not (await _open(client, auth="a", resume=_resume(opened, seq)))["resumed"]
 
 
+async def _named(server: Serving, session_id: str, body: Any, **headers: Any) -> int:
+    path, headers = f"/v1/sessions/{session_id}", {"Content-Type": "application/json", **headers}
+    status, _, answer = await server.request(path, "PATCH", json.dumps(body).encode(), **headers)
+    assert (answer == b"") is (status == 204)
+    return status
+
+
+async def test_users_name_their_own(tmp_path: Path) -> None:
+    """While it is in use, and after a restart; the names of others are none of their business."""
+    url, users = f"sqlite:///{tmp_path}/kept.db", BearerTokens({"a": "ann", "b": "bob"})
+    ann: dict[str, Any] = {"Authorization": "Bearer a"}
+    bob: dict[str, Any] = {"Authorization": "Bearer b"}
+
+    async def title(server: Serving) -> tuple[str, bool]:
+        [listed] = json.loads((await server.request("/v1/sessions", **ann))[2])["sessions"]
+        return listed["title"], listed["named"]
+
+    async with serving(echo, store=url, authenticator=users) as server, server.connect() as client:
+        session_id = (await _open(client, auth="a"))["session_id"]
+        await ask(client, "hello")
+        await client.until("turn.ended")
+        assert await _named(server, session_id, {"title": " Trip  to\nŁódź "}, **ann) == 204
+        await ask(client, "more", "i2")
+        await client.until("turn.ended")
+        assert await title(server) == ("Trip to Łódź", True)
+    async with serving(echo, store=url, authenticator=users) as server:
+        assert await title(server) == ("Trip to Łódź", True)
+        assert await _named(server, session_id, {"title": "mine"}, **bob) == 404
+        assert await _named(server, session_id, {"title": "mine"}) == 401
+        assert await _named(server, "s_nobody", {"title": "mine"}, **ann) == 404
+        evil = {**ann, "Origin": "https://evil.example"}
+        assert await _named(server, session_id, {"title": "mine"}, **evil) == 403
+        for wrong in ({"title": "x" * 121}, {"title": 5}, {}, [], {"title": ["x"]}):
+            assert await _named(server, session_id, wrong, **ann) == 422
+        assert await title(server) == ("Trip to Łódź", True)
+        assert await _named(server, session_id, {"title": "x" * 120}, **ann) == 204
+        assert await _named(server, session_id, {"title": None}, **ann) == 204
+        assert await title(server) == ("hello", False)
+
+
+async def test_a_name_needs_a_store_and_without_users_the_token(tmp_path: Path) -> None:
+    """The session's token is proof as it is for reading and deleting."""
+    async with serving(echo) as server, server.connect() as client:
+        opened = await _open(client)
+        headers: dict[str, Any] = {"Bargein-Session-Token": opened["token"]}
+        assert await _named(server, opened["session_id"], {"title": "x"}, **headers) == 404
+    async with serving(echo, store=f"sqlite:///{tmp_path}/kept.db") as server, server.connect() as client:
+        opened = await _open(client)
+        headers = {"Bargein-Session-Token": opened["token"]}
+        assert await _named(server, opened["session_id"], {"title": "x"}, **headers) == 204
+        wrong: dict[str, Any] = {"Bargein-Session-Token": "wrong"}
+        assert await _named(server, opened["session_id"], {"title": "x"}, **wrong) == 404
+        assert await _named(server, opened["session_id"], {"title": "x"}) == 401
+
+
 async def test_deleting_a_session_in_use_closes_it(tmp_path: Path) -> None:
     """Its turn ends, and nothing of it comes back."""
     url = f"sqlite:///{tmp_path}/kept.db"

@@ -24,6 +24,7 @@ class Kept:
         self.fence, self.writes = write.fence, 0
         self.principal, self.created_at, self.used_at = write.principal, write.created_at, write.used_at
         self.clean = False
+        self.name: str | None = None
         self.head = b""
         self.seq = 0
         self.turns: dict[TurnId, tuple[int, bytes]] = {}
@@ -162,6 +163,14 @@ class MemoryStore:
         found.sort(key=lambda pair: -pair[1].used_at)
         return [_summary(session_id, kept) for session_id, kept in found[:limit]]
 
+    async def rename(self, session_id: SessionId, name: str | None) -> bool:
+        """Name a session."""
+        self._check("rename")
+        kept = self.data.get(session_id) if session_id else None
+        if kept is not None:
+            kept.name = name
+        return kept is not None
+
     async def delete(self, session_id: SessionId) -> bool:
         """Forget a session."""
         self._check("delete")
@@ -189,10 +198,12 @@ class MemoryStore:
 
 def _summary(session_id: SessionId, kept: Kept) -> Summary:
     turns = kept.stored().turns
+    first = turns[0][1].input.text[:120] if turns else ""
     return Summary(
         session_id=session_id,
         principal=kept.principal,
-        title=turns[0][1].input.text[:120] if turns else "",
+        title=first if kept.name is None else kept.name,
+        named=kept.name is not None,
         turns=len(turns),
         created_at=kept.created_at,
         used_at=kept.used_at,

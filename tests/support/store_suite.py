@@ -265,6 +265,29 @@ async def test_lists_are_of_one_principal_and_in_order(make_store: MakeStore) ->
     await store.close()
 
 
+async def test_a_name_stays_whatever_the_owner_writes(make_store: MakeStore) -> None:
+    """Until it is taken away, or the session is forgotten."""
+    store = await opened(make_store)
+    assert not await store.rename(S1, "Trip")
+    await store.write([first(principal="ann", turns=[(T1, 1, turn(text="why?"))])])
+    [listed] = await store.sessions("ann")
+    assert (listed.title, listed.named) == ("why?", False)
+    assert await store.rename(S1, "Trip — Łódź")
+    await store.write([later(1, head=head(principal="ann"))])
+    await store.write([first(principal="ann", turns=[(T1, 1, turn(text="why?"))])])
+    await store.close()
+    store = await opened(make_store)
+    [listed] = await store.sessions("ann")
+    assert (listed.title, listed.named, listed.turns) == ("Trip — Łódź", True, 1)
+    assert await store.rename(S1, None)
+    [listed] = await store.sessions("ann")
+    assert (listed.title, listed.named) == ("why?", False)
+    await store.rename(S1, "secret")
+    await store.delete(S1)
+    assert not await store.rename(S1, "secret")
+    await store.close()
+
+
 async def test_old_sessions_are_forgotten_unless_they_are_in_use(make_store: MakeStore) -> None:
     """By the time of their last use."""
     store = await opened(make_store)

@@ -1,12 +1,12 @@
-"""Endpoints for a list of conversations: list, read, delete."""
+"""Endpoints for a list of conversations: list, read, rename, delete."""
 
 from __future__ import annotations
 
 import secrets
 import time
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 from starlette.responses import Response
 
 from bargein_protocol import SessionClose, SessionId, Token
@@ -16,7 +16,7 @@ from ..core.persistence import stored_turns
 from ..core.records import BadRecord, Head
 from ..guard.admission import RETRY_AFTER_S, Refused
 from ..hosting.restoring import admits_token
-from ..stores.interface import StoredSession, StoreError
+from ..stores.interface import MAX_TITLE_CHARS, StoredSession, StoreError
 from .call import HEADERS, TOKEN_HEADER, Call, json_answer
 
 MAX_LISTED = 100
@@ -27,7 +27,8 @@ class ConversationSummary(Struct, frozen=True, kw_only=True):
 
     Args:
         session_id: The id of its session.
-        title: The start of its first input; empty without one.
+        title: Its name, or the start of its first input; empty without either.
+        named: Whether it was named with `PATCH /v1/sessions/{id}`.
         turns: Number of its turns.
         created_at_ms: Time of its start, in milliseconds since 1970.
         used_at_ms: Time of its last use, in milliseconds since 1970.
@@ -35,6 +36,7 @@ class ConversationSummary(Struct, frozen=True, kw_only=True):
 
     session_id: str
     title: str
+    named: bool
     turns: int
     created_at_ms: int
     used_at_ms: int
@@ -50,6 +52,16 @@ class Conversations(Struct, frozen=True, kw_only=True):
 
     sessions: list[ConversationSummary]
     before: int | None = None
+
+
+class ConversationChange(Struct, frozen=True, kw_only=True):
+    """Change of a conversation.
+
+    Args:
+        title: Its new name, of at most 120 characters; null to take the name away.
+    """
+
+    title: Annotated[str, Meta(max_length=MAX_TITLE_CHARS)] | None
 
 
 class Messages(Struct, frozen=True, kw_only=True):
@@ -112,6 +124,7 @@ async def list_sessions(call: Call) -> Response:
         ConversationSummary(
             session_id=each.session_id,
             title=each.title,
+            named=each.named,
             turns=each.turns,
             created_at_ms=int(each.created_at * 1000),
             used_at_ms=int(each.used_at * 1000),
@@ -160,6 +173,35 @@ async def issue_token(call: Call) -> Response:
     ]
     epoch = core.side_channel.cursor.epoch
     return json_answer(SessionToken(session_id=session_id, token=token, epoch=epoch, inputs=inputs))
+
+
+async def change_session(call: Call) -> Response | None:
+    """`/v1/sessions/{id}`, for both methods.
+
+    One route answers a wrong method with a complete `Allow` header.
+    """
+    return await (rename_session if call.request.method == "PATCH" else delete_session)(call)
+
+
+async def rename_session(call: Call) -> Response:
+    """`PATCH /v1/sessions/{id}`: name an own conversation, for all of its user's browsers."""
+    session_id = SessionId(call.request.path_params["session_id"])
+    await call.forward(session_id)
+    call.check_known()
+    change = await call.decoded(ConversationChange)
+    keeper = call.sessions.keeper
+    live = call.sessions.find(session_id, call.caller.principal)
+    try:
+        if live is None or not _may(call, None):
+            await _found(call, session_id)
+        if keeper is None:
+            raise Refused(404, "the server keeps no conversations: it has no store")
+        name = " ".join((change.title or "").split())
+        if not await keeper.store.rename(session_id, name or None):
+            raise Refused(503, "the store does not have the session yet", RETRY_AFTER_S)
+    except StoreError:
+        raise Refused(503, "the store cannot be written now", RETRY_AFTER_S) from None
+    return Response(status_code=204, headers=HEADERS)
 
 
 async def delete_session(call: Call) -> Response:

@@ -28,7 +28,7 @@ from bargein_protocol import (
 )
 
 from .call import COOKIE, COOKIE_HEADER, TOKEN_HEADER, Health, Ticket
-from .conversations import MAX_LISTED, Conversations, Messages, SessionToken
+from .conversations import MAX_LISTED, ConversationChange, Conversations, Messages, SessionToken
 
 Schema = dict[str, Any]
 
@@ -162,6 +162,11 @@ ROUTES = (
         "Return a token that resumes an own conversation, such as one of another device.",
         (Answer(200, "The token, and the user's inputs.", SessionToken), *_refused(*_LET_IN, 404)),
         None, ("session_id",), (("bearer",),),
+    ),
+    Route(
+        "/v1/sessions/{session_id}", "patch", "renameSession", "Name an own conversation.",
+        (Answer(204, "Named.", None), *_refused(*_LET_IN, *_BODY, 404)),
+        ConversationChange, ("session_id",), OWN,
     ),
     Route(
         "/v1/sessions/{session_id}", "delete", "deleteSession", "Forget an own conversation for good.",

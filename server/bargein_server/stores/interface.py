@@ -18,6 +18,9 @@ from bargein_protocol import SessionId
 
 from ..core.records import Changes, Stored
 
+MAX_TITLE_CHARS = 120
+"""Characters of a conversation's title in lists."""
+
 
 class StoreError(Exception):
     """The store cannot be used now; the message has the cause and the remedy.
@@ -94,7 +97,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     Args:
         session_id: Its id.
         principal: The authenticated client; None without authentication.
-        title: The start of its first input.
+        title: Its name, or the start of its first input.
+        named: Whether somebody has named it.
         turns: Number of its turns.
         created_at: Time of its start, in seconds since 1970.
         used_at: Time of its last use, in seconds since 1970.
@@ -103,6 +107,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     session_id: SessionId
     principal: str | None
     title: str
+    named: bool = False
     turns: int
     created_at: float
     used_at: float
@@ -160,6 +165,15 @@ class Store(Protocol):
             every: Those of all principals instead.
             limit: Maximum number.
             before: Only those that were last used before this time, in seconds since 1970.
+        """
+        ...
+
+    async def rename(self, session_id: SessionId, name: str | None) -> bool:
+        """Name a session; return whether it was there. Writes of its owner leave the name as it is.
+
+        Args:
+            session_id: The session.
+            name: The name; None to take it away.
         """
         ...
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from bargein_protocol import SessionId
 
 from ..core.records import VERSION, BadRecord, decoded
-from .interface import StoredSession, StoreError, Summary, Write
+from .interface import MAX_TITLE_CHARS, StoredSession, StoreError, Summary, Write
 from .shared import MoveRequest
 
 
@@ -122,11 +122,13 @@ def summaries(session_ids: list[SessionId], answers: list[Any]) -> Iterator[Summ
     """Return summaries of existing sessions from answers to `SUMMARY`."""
     for session_id, answer in zip(session_ids, answers, strict=True):
         if answer:
-            principal, created_at, used_at, turns, record = answer
+            principal, created_at, used_at, turns, record, name = answer
+            first = _titled.decode(record).input.text[:MAX_TITLE_CHARS] if record else ""
             yield Summary(
                 session_id=session_id,
                 principal=principal.decode()[1:] if principal[:1] == b"=" else None,
-                title=_titled.decode(record).input.text[:120] if record else "",
+                title=name.decode() if name else first,
+                named=bool(name),
                 turns=int(turns),
                 created_at=float(created_at),
                 used_at=float(used_at),

@@ -3,7 +3,7 @@
 All keys of a session have one hash tag, so a script stays in one slot. A session has:
 
 - `{id}:m`, a hash: fence, number of writes, last number, clean, principal, created, used, head, version of
-  the records, time of the last write by the clock of the store;
+  the records, time of the last write by the clock of the store, name;
 - `{id}:t`, a hash: each turn's place in the history and its record;
 - `{id}:a`, a list: the last answers; `{id}:w`, a list: output of the turn that runs;
 - `{id}:x`: set for a while after the session was deleted.
@@ -53,8 +53,12 @@ elseif has[1] ~= fence then
 elseif not whole and has[2] ~= follows then
     return 'behind'
 end
-if whole then redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4]) end
 local meta = {'w', tostring(tonumber(follows) + 1), 'n', ARGV[5], 'k', now()}
+local named = false
+if whole then
+    named = redis.call('HGET', KEYS[1], 'y')
+    redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
+end
 local at = 6
 local function take()
     local first = at + 1
@@ -64,6 +68,7 @@ end
 local from, to = take()
 for i = from, to do meta[#meta + 1] = ARGV[i] end
 redis.call('HSET', KEYS[1], 'f', fence, unpack(meta))
+if named then redis.call('HSET', KEYS[1], 'y', named) end
 from, to = take()
 for i = from, to, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
 from, to = take()
@@ -121,6 +126,15 @@ return 1
 )
 """Change the owner of a session that is as it was read."""
 
+RENAME = Script(
+    """
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+if ARGV[1] == '' then redis.call('HDEL', KEYS[1], 'y') else redis.call('HSET', KEYS[1], 'y', ARGV[1]) end
+return 1
+"""
+)
+"""Name a session that is there; an empty name takes it away."""
+
 DELETE = Script(
     """
 local meta = redis.call('HMGET', KEYS[1], 'p', 'f', 'u')
@@ -145,7 +159,7 @@ return 1
 
 SUMMARY = Script(
     """
-local meta = redis.call('HMGET', KEYS[1], 'f', 'p', 'b', 'u')
+local meta = redis.call('HMGET', KEYS[1], 'f', 'p', 'b', 'u', 'y')
 if not meta[1] then return false end
 local first, turns = nil, redis.call('HVALS', KEYS[2])
 local record = ''
@@ -154,7 +168,7 @@ for _, value in ipairs(turns) do
     place = tonumber(place)
     if not first or place < first then first, record = place, text end
 end
-return {meta[2] or '', meta[3], meta[4], #turns, record}
+return {meta[2] or '', meta[3], meta[4], #turns, record, meta[5]}
 """
 )
 """Return what a list shows of a session."""

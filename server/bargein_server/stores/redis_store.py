@@ -28,7 +28,7 @@ log = logging.getLogger("bargein.store")
 
 SCRIPTS = (
     scripts.WRITE, scripts.READ, scripts.CLAIM, scripts.DELETE, scripts.TOUCH, scripts.SUMMARY, scripts.USE,
-    scripts.BEAT, scripts.ASK,
+    scripts.BEAT, scripts.ASK, scripts.RENAME,
 )  # fmt: skip
 
 TOMBSTONE_S = 3600.0
@@ -124,6 +124,11 @@ class RedisStore:
             calls = [call_of(scripts.SUMMARY, self._keys(each)) for each in ids]
             found += summaries(ids, await self._reader.call(calls))
         return found[:limit]
+
+    async def rename(self, session_id: SessionId, name: str | None) -> bool:
+        """Name a session."""
+        [answer] = await self._writer.call([call_of(scripts.RENAME, self._keys(session_id), name or "")])
+        return bool(answer)
 
     async def delete(self, session_id: SessionId) -> bool:
         """Forget a session for good."""

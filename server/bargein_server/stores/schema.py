@@ -31,7 +31,9 @@ CREATE TABLE closed (id TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 # Pieces have no index: those of all sessions are appended to the same few pages, which a commit writes. With
 # an index by session each commit would write a page for each session, five times the processor time.
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1,)
+_VERSION_2 = "ALTER TABLE sessions ADD COLUMN name TEXT;"
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2)
 """Scripts; the one at index n brings version n to version n + 1."""
 
 # Each statement gets one JSON array, and so runs as one step of SQLite, without the interpreter's lock: rows
@@ -127,7 +129,7 @@ LIST = """
 SELECT s.id, s.principal, s.created_at, s.used_at,
     coalesce((SELECT substr(json_extract(record, '$.input.text'), 1, 120) FROM turns
               WHERE session = s.id ORDER BY position LIMIT 1), ''),
-    (SELECT count(*) FROM turns WHERE session = s.id)
+    (SELECT count(*) FROM turns WHERE session = s.id), s.name
 FROM sessions s WHERE {whose} AND s.used_at < ? ORDER BY s.used_at DESC LIMIT ?
 """
 

@@ -155,12 +155,19 @@ class SqliteStore:
             return [
                 Summary(
                     session_id=SessionId(row[0]), principal=row[1], created_at=row[2], used_at=row[3],
-                    title=row[4], turns=row[5],
+                    title=row[4] if row[6] is None else row[6], named=row[6] is not None, turns=row[5],
                 )
                 for row in rows
             ]  # fmt: skip
 
         return await self._call(select)
+
+    async def rename(self, session_id: SessionId, name: str | None) -> bool:
+        """Name a session."""
+        statement = "UPDATE sessions SET name = ? WHERE id = ?"
+        return await self._call(
+            lambda: self._transaction(lambda db: db.execute(statement, (name, session_id)).rowcount == 1)
+        )
 
     async def delete(self, session_id: SessionId) -> bool:
         """Forget a session for good."""

@@ -1,5 +1,5 @@
 /**
- * Conversations that the server has stored for the user: its list, a token for one of them, and their deletion.
+ * Conversations that the server has stored for the user: its list, a token for one of them, their names and their deletion.
  *
  * @module
  */
@@ -10,6 +10,7 @@
  * @typedef {object} Listed
  * @property {string} session_id
  * @property {string} title
+ * @property {boolean} named Whether the user chose the title.
  * @property {number} turns
  * @property {number} used_at_ms
  */
@@ -33,7 +34,7 @@ export class ServerConversations {
 
   /** Returns the state that continues a stored conversation; null when the server refuses it. @param {string} id @returns {Promise<Opened | null>} */
   async open(id) {
-    const answer = await this.#fetch(`v1/sessions/${encodeURIComponent(id)}/token`, { method: "POST" });
+    const answer = await this.#fetch(`${path(id)}/token`, { method: "POST" });
     if (!answer?.ok) return null;
     const { session_id, token, epoch, inputs } = await answer.json();
     const resume = {
@@ -42,11 +43,18 @@ export class ServerConversations {
     return { resume, inputs };
   }
 
+  /** Names a conversation; returns whether the server has the name. @param {string} id @param {string} title */
+  async rename(id, title) {
+    const headers = { "Content-Type": "application/json" };
+    const answer = await this.#fetch(path(id), { method: "PATCH", headers, body: JSON.stringify({ title }) });
+    return answer?.ok === true;
+  }
+
   /** Deletes a conversation; returns whether the server has it no longer. @param {string} id @param {string} [token] */
   async remove(id, token) {
     /** @type {Record<string, string>} */
     const headers = token === undefined ? {} : { "Bargein-Session-Token": token };
-    const answer = await this.#fetch(`v1/sessions/${encodeURIComponent(id)}`, { method: "DELETE", headers });
+    const answer = await this.#fetch(path(id), { method: "DELETE", headers });
     return answer !== null && (answer.ok || answer.status === 404);
   }
 
@@ -60,4 +68,9 @@ export class ServerConversations {
       return null; // no network: the list shows the conversations of this browser
     }
   }
+}
+
+/** @param {string} id */
+function path(id) {
+  return `v1/sessions/${encodeURIComponent(id)}`;
 }

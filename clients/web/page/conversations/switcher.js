@@ -41,10 +41,7 @@ export class Switcher {
     this.#server = new ServerConversations(() => connection.credential);
     this.#list = new ConversationList({
       open: (id) => this.#open(id),
-      rename: (id, title) => {
-        stored.rename(id, title);
-        this.refresh();
-      },
+      rename: (id, title) => this.#rename(id, title),
       remove: (id) => this.#remove(id),
       shown: () => this.refresh(),
     });
@@ -90,11 +87,13 @@ export class Switcher {
     if (listed === null) return;
     this.#listed = new Set(listed.map((each) => each.session_id));
     const known = new Map(own.map((entry) => [entry.id, entry]));
-    for (const { session_id: id, title: its, turns, used_at_ms: usedAt } of listed) {
+    for (const { session_id: id, title: its, named: isNamed, turns, used_at_ms: usedAt } of listed) {
       const entry = known.get(id);
       if (turns === 0 && entry === undefined) continue; // opened, and nothing was said
       const title = its || (entry?.title ?? "");
-      known.set(id, entry?.isNamed ? { ...entry, usedAt } : { id, title: title.slice(0, MOST_TITLE), isNamed: false, usedAt });
+      const isOwn = entry?.isNamed && !isNamed; // the server had no store when it was named
+      known.set(id, isOwn ? { ...entry, usedAt } : { id, title: isNamed ? its : title.slice(0, MOST_TITLE), isNamed, usedAt });
+      if (isNamed && entry !== undefined && entry.title !== its) stored.rename(id, its); // in another browser
     }
     this.#list.show([...known.values()].sort((a, b) => b.usedAt - a.usedAt), this.shownId);
   }
@@ -126,6 +125,15 @@ export class Switcher {
   #show(id, resume, journals, draft) {
     this.shownId = id;
     this.display(resume, journals, draft);
+    this.refresh();
+  }
+
+  /** @param {string} id @param {string} title */
+  async #rename(id, title) {
+    if (this.isListing && !this.#listed.has(id)) await this.refresh(); // it began after the list was read
+    // Without a user the names of this browser are the only ones.
+    if (!this.#listed.has(id) || (await this.#server.rename(id, title))) stored.rename(id, title);
+    else this.tell("The title could not be stored. Try again in a moment.");
     this.refresh();
   }
 
