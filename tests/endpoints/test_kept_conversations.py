@@ -221,7 +221,8 @@ async def test_users_name_their_own(tmp_path: Path) -> None:
         assert await _named(server, "s_nobody", {"title": "mine"}, **ann) == 404
         evil = {**ann, "Origin": "https://evil.example"}
         assert await _named(server, session_id, {"title": "mine"}, **evil) == 403
-        for wrong in ({"title": "x" * 121}, {"title": 5}, {}, [], {"title": ["x"]}):
+        bodies: tuple[Any, ...] = ({"title": "x" * 121}, {"title": 5}, {}, [], {"title": ["x"]})
+        for wrong in bodies:
             assert await _named(server, session_id, wrong, **ann) == 422
         assert await title(server) == ("Trip to Łódź", True)
         assert await _named(server, session_id, {"title": "x" * 120}, **ann) == 204
