@@ -63,11 +63,13 @@ class BatchInput(Struct, frozen=True, kw_only=True, omit_defaults=True):
         text: The user's text.
         id: An id for the result; it need not be unique.
         metadata: Parameters for the agent.
+        attachments: As in `input.text`.
     """
 
     text: UserText
     id: Label = ""
     metadata: JsonObject | None = None
+    attachments: Annotated[list[Attachment], Meta(max_length=MAX_ATTACHMENTS)] | None = None
 
 
 class BatchRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -164,7 +164,7 @@ async def test_what_the_user_does_after_the_end_is_told(server: ScriptedServer) 
         await person.line.answer()
         await person.line.send(*confirm(3))
         await until(lambda: any("/yes" in line for line in person.paper.lines))
-        turn = person.chat._turns[-1]
+        turn = person.chat._sent[-1].turn
         await person.line.close(4409)
         await asyncio.wait([running])
         assert str(running.exception()) == over
@@ -251,6 +251,6 @@ async def test_commands_of_the_chat(server: ScriptedServer) -> None:
     async with chatting(server) as person:
         person.chat.send("/help")
         commands = {line.split()[0] for line in person.paper.lines if line.startswith("/")}
-        assert commands == {"/again", "/edit", "/undo", "/quit"}
+        assert commands == {"/again", "/attach", "/edit", "/undo", "/quit"}
         person.chat.send("/quit")
         assert person.left == 1

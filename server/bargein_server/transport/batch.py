@@ -191,7 +191,9 @@ class Batch:
         connection = BatchConnection(self._registry, self._caller, allow_tools=self._allow_tools)
         left = self._until - self._registry.loop.time()
         try:
-            question = InputText(id=_INPUT, text=item.text, metadata=item.metadata)
+            question = InputText(
+                id=_INPUT, text=item.text, metadata=item.metadata, attachments=item.attachments
+            )
             connection.take(SessionOpen(pending=[question]))
             await asyncio.wait([connection.ended], timeout=min(left, self._item_s))
             in_time = connection.ended.done()

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bargein_protocol import Attachment
 
 from ..errors import BargeinError, InputRejected, RequestRefused, SessionClosed, TooLarge, TooManyPending
 from ..session import ClientSession
 from ..turn import ClientTurn
 from .consent import REFUSED_EXIT_CODE, Consent, Policy
+from .files import check_number, read_file
 from .lines import read_lines
 from .notices import Notices, connected
 from .oneshot import on_sigint, print_event
@@ -27,10 +31,18 @@ MAX_TURNS = 1000
 HELP = (
     "/again  answer my last message again",
     "/edit TEXT  put TEXT in the place of my last message",
+    "/attach FILE  add a file, such as an image, to my next message",
     "/undo  take my last message and its answer back",
     "/quit  leave",
     "Enter or Ctrl-C interrupts an answer, Ctrl-C twice leaves",
 )
+
+
+class _Sent(NamedTuple):
+    """A message, with its files, which `/again` sends again."""
+
+    turn: ClientTurn
+    files: Sequence[Attachment]
 
 
 class Chat:
@@ -63,7 +75,8 @@ class Chat:
         self.consent = Consent(session, screen, policy)
         self._as_json = as_json
         self._prefill = prefill
-        self._turns: deque[ClientTurn] = deque(maxlen=MAX_TURNS)
+        self._sent: deque[_Sent] = deque(maxlen=MAX_TURNS)
+        self._files: list[Attachment] = []
         self._session = session
         self._screen = screen
         self._leave = leave
@@ -112,27 +125,43 @@ class Chat:
             self._leave()
         elif word in ("/again", "/edit", "/undo"):
             self._take_back(word, rest.strip())
+        elif word == "/attach":
+            self._attach(rest.strip())
         else:
-            self._ask(text)
+            files, self._files = self._files, []
+            self._ask(text, files)
 
-    def _ask(self, text: str) -> None:
+    def _attach(self, name: str) -> None:
+        try:
+            if not Path(name).expanduser().is_file():  # a pipe could stop the conversation
+                raise BargeinError(f"there is no file {name}" if name else "expected a file: /attach FILE")
+            check_number(len(self._files) + 1)
+            file = read_file(name)
+        except BargeinError as error:
+            self.refused = True
+            self._screen.line("mark", str(error))
+            return
+        self._files.append(file)
+        self._screen.line("note", f"{file.name} ({file.media_type}) goes with your next message")
+
+    def _ask(self, text: str, files: Sequence[Attachment]) -> None:
         if self.busy and self._view is not None:
             self._view.cut()
         self._screen.gap()
         self._pressed_at = float("-inf")  # the next press stops this turn
         self._screen.line("user", f"> {text}")
         try:
-            turn = self._session.send(text, on_busy="interrupt")
+            turn = self._session.send(text, on_busy="interrupt", attachments=files)
         except (SessionClosed, TooLarge, TooManyPending) as error:
             self.refused = True
             self._screen.line("mark", str(error))
             return
-        self._turns.append(turn)
-        self._shown = self._spawn(self._show(turn, text, self._shown))
+        self._sent.append(_Sent(turn, files))
+        self._shown = self._spawn(self._show(turn, text, files, self._shown))
 
     def _take_back(self, word: str, text: str) -> None:
         """Rewind the last turn, and ask again for it."""
-        turn = self._turns[-1] if self._turns else None
+        turn, files = self._sent[-1] if self._sent else (None, ())
         if turn is None or turn.input is None:
             self._screen.line("mark", "there is no message to take back")
         elif word == "/edit" and not text and self._prefill is not None:
@@ -143,9 +172,9 @@ class Chat:
             if self.busy and self._view is not None:
                 self._view.cut()
             again = {"/again": turn.input, "/edit": text}.get(word)
-            self._rewinding = self._spawn(self._rewind(turn, again))
+            self._rewinding = self._spawn(self._rewind(turn, again, files))
 
-    async def _rewind(self, turn: ClientTurn, again: str | None) -> None:
+    async def _rewind(self, turn: ClientTurn, again: str | None, files: Sequence[Attachment]) -> None:
         try:
             turn_id = (await turn.accepted()).turn_id
             rewound = await self._session.rewind(turn_id)
@@ -159,13 +188,13 @@ class Chat:
             self._screen.line("mark", str(error))
             return
         gone = {turn.id, *(rewound.turns if rewound is not None else ())}
-        left = [kept for kept in self._turns if kept.id not in gone]
-        self._turns.clear()
-        self._turns.extend(left)
+        left = [kept for kept in self._sent if kept.turn.id not in gone]
+        self._sent.clear()
+        self._sent.extend(left)
         if again is None:
             self._screen.line("note", f"taken back: {turn.input}")
         else:
-            self._ask(again)
+            self._ask(again, files)
 
     def press_break(self) -> None:
         """Handle Ctrl-C: stop a running turn, or leave when pressed again soon.
@@ -200,7 +229,9 @@ class Chat:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _show(self, turn: ClientTurn, text: str, before: asyncio.Task[None] | None) -> None:
+    async def _show(
+        self, turn: ClientTurn, text: str, files: Sequence[Attachment], before: asyncio.Task[None] | None
+    ) -> None:
         if before is not None:
             if self._session.state.name == "open":
                 self._screen.status("waiting")  # the server may take long to end the turn before
@@ -214,8 +245,8 @@ class Chat:
                 if error.code != "session_lost":
                     raise
                 # A lost session applies nothing of an unanswered request, so it may be sent again.
-                turn = self._session.send(text, on_busy="interrupt")
-                self._turns.append(turn)
+                turn = self._session.send(text, on_busy="interrupt", attachments=files)
+                self._sent.append(_Sent(turn, files))
             async for event in turn:
                 if not self._as_json:
                     self._view.show(event)

@@ -81,7 +81,9 @@ def _command(options: argparse.Namespace) -> Coroutine[Any, Any, int]:
     if options.command == "send":
         asks = sys.stdin.isatty() and sys.stderr.isatty()
         policy = policy or ("ask" if asks else "refuse")
-        return send_once(url, options.text, token=token, as_json=options.json, policy=policy)
+        return send_once(
+            url, options.text, token=token, as_json=options.json, policy=policy, files=options.attach
+        )
     if options.command == "talk":
         return talk(url, token, PlainScreen(), options.file, options.out)
     if sys.stdin.isatty() and moves_cursor(sys.stdout) and not options.json:
@@ -109,21 +111,14 @@ def _parser() -> argparse.ArgumentParser:
         "next message, and Ctrl-C stops it. Ctrl-C twice within two seconds leaves. Lines from a pipe are "
         "answered one by one. A tool that needs consent is asked about at a terminal and refused elsewhere.",
     )
-    send = commands.add_parser(
-        "send",
-        help="send one message and print the answer",
-        description="Send one message. The answer goes to standard output, everything else to standard "
-        "error. A tool that needs consent is asked about at a terminal and refused elsewhere. Exit code 0: "
-        "completed, 1: failed, 3: completed, but a tool was refused because there was no terminal to ask, "
-        "130: interrupted.",
-    )
+    send = _send_parser(commands)
     batch = commands.add_parser(
         "batch",
         help="send the lines of a file and print the answers",
         description="Send the inputs of a file, several at a time. A line of the file is a message, or a "
-        "JSON object with `text`, `id` and `metadata`. Standard output gets a line of JSON for each input, "
-        "in order. Tools that need consent are refused unless --yes is given. Exit code 0: all completed, "
-        "1: some failed, 3: all completed, but tools were refused.",
+        "JSON object with `text`, `id`, `metadata` and `attachments`. Standard output gets a line of JSON "
+        "for each input, in order. Tools that need consent are refused unless --yes is given. Exit code 0: "
+        "all completed, 1: some failed, 3: all completed, but tools were refused.",
     )
     talking = _talk_parser(commands)
     for command in (chat, send):
@@ -145,9 +140,27 @@ def _parser() -> argparse.ArgumentParser:
             "url", nargs="?", type=_utf8, default=DEFAULT_URL,
             help=f"the server (default: {DEFAULT_URL})",
         )  # fmt: skip
-    send.add_argument("url", type=_utf8, help="the server, such as localhost:8000 or wss://chat.example.com")
-    send.add_argument("text", type=_utf8, help="the message; - for standard input")
     return parser
+
+
+def _send_parser(commands: Any) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        "send",
+        help="send one message and print the answer",
+        description="Send one message. The answer goes to standard output, everything else to standard "
+        "error. A tool that needs consent is asked about at a terminal and refused elsewhere. Exit code 0: "
+        "completed, 1: failed, 3: completed, but a tool was refused because there was no terminal to ask, "
+        "130: interrupted.",
+    )
+    parser.add_argument(
+        "--attach", type=_utf8, action="append", default=[], metavar="FILE",
+        help="a file for the agent, such as an image; may be given several times",
+    )  # fmt: skip
+    parser.add_argument(
+        "url", type=_utf8, help="the server, such as localhost:8000 or wss://chat.example.com"
+    )
+    parser.add_argument("text", type=_utf8, help="the message; - for standard input")
+    return parser  # type: ignore[no-any-return]
 
 
 def _talk_parser(commands: Any) -> argparse.ArgumentParser:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -17,6 +17,7 @@ from ..event_reader import EventStream
 from ..events import SessionEvent
 from ..turn import ClientTurn
 from .consent import REFUSED_EXIT_CODE, Consent, Policy
+from .files import read_files
 from .lines import read_lines
 from .notices import Notices, connected
 from .screen import PlainScreen
@@ -29,7 +30,13 @@ _encode = msgspec.json.Encoder().encode
 
 
 async def send_once(
-    url: str, text: str, *, token: str | None, as_json: bool, policy: Policy = "refuse"
+    url: str,
+    text: str,
+    *,
+    token: str | None,
+    as_json: bool,
+    policy: Policy = "refuse",
+    files: Sequence[str] = (),
 ) -> int:
     """Send one message and print the answer.
 
@@ -41,19 +48,21 @@ async def send_once(
         token: A credential.
         as_json: Whether to print events in place of the answer.
         policy: Answer to tool calls that wait for this client.
+        files: Names of files that go with the message.
 
     Returns:
         0 when the turn completed, 1 when it failed, 3 when it completed but tools were refused because there
         was no terminal to ask, 130 when it was interrupted.
 
     Raises:
-        BargeinError: There is no turn, or its end is unknown.
+        BargeinError: There is no turn, or its end is unknown; or a file cannot be read.
     """
+    attachments = await read_files(files)
     if text == "-":
         text = await asyncio.to_thread(_read_message)
     async with connected(url, token) as session:
         stream = session.events()
-        turn = session.send(text)
+        turn = session.send(text, attachments=attachments)
         breaker = Breaker(turn)
         screen = terminal_screen()
         consent = Consent(session, screen, policy, commands=False)

@@ -36,6 +36,7 @@ _REFUSED = {
     "queue_full": "too many messages are waiting",
     "shutting_down": "the server is shutting down",
     "session_lost": "the server lost this conversation before it received the message",
+    "unsupported_attachment": "the agent does not take such a file",
     "at_capacity": "the server has no room for this now",
     "unknown_turn": "the server has forgotten that message",
 }
