@@ -133,9 +133,8 @@ def test_the_type_follows_from_the_name(tmp_path: Path, name: str, media_type: s
     (tmp_path / name).write_bytes(b"x")
     file = read_file(str(tmp_path / name))
     assert media_type is None or file.media_type == media_type
-    assert bp.JSON.decode_client(
-        bp.JSON.encode(bp.InputText(id=bp.InputId("i"), text="", attachments=[file]))
-    )
+    event = bp.InputText(id=bp.InputId("i"), text="", attachments=[file])
+    assert bp.JSON.decode_client(bp.JSON.encode(event)) == event
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
