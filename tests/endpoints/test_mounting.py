@@ -82,6 +82,7 @@ def test_no_turn_sees_the_user_of_a_request(make: Callable[[], Starlette]) -> No
     """Neither of its own nor of the first one, in whose request the sessions begin to exist."""
     heard = []
     with TestClient(make()) as client:
+        client.get("/readyz", headers={"user": "eve"})
         for user in ("ann", "bob", "cat", "dan"):
             with client.websocket_connect("/v1/session", headers={"user": user}) as socket:
                 socket.send_json({"type": "input.text", "id": "i", "text": "hello"})
