@@ -23,7 +23,7 @@ TESTS = Path(__file__).parents[1]
 ROOT = TESTS.parent
 
 # Far beyond what the tests of one mutant take: each has a timeout of its own.
-PATIENCE_S = 300.0
+PATIENCE_S = 540.0
 
 
 class Mutant(Struct, frozen=True, forbid_unknown_fields=True):
