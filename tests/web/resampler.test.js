@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Resampler } from "../../clients/web/page/resampler.js";
+import { Resampler } from "../../clients/web/bargein/audio/resampler.js";
 
 /** Returns the level of a tone after the change of its rate, in decibels, and the number of samples. */
 function passed(from, hertz) {

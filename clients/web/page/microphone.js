@@ -5,46 +5,38 @@
  * @module
  */
 
+import { AudioRecorder, RecorderError } from "../bargein/audio/recorder.js";
+
 /** @import { SessionEvents } from "../bargein/types.js" */
 /** @import { ClientSession } from "../bargein/index.js" */
 
 /** Format of the sound that is sent: speech needs no more. */
 export const INPUT = { encoding: "pcm16", rate: 16_000 };
 
+/** @import { RecorderFault } from "../bargein/audio/index.js" */
+
 /** Where the level is shown, in decibels below full scale. */
 const QUIETEST_DB = -60;
 
-/** What browsers say when they give no microphone. @type {Record<string, string>} */
-const REFUSALS = {
-  NotAllowedError: "This page may not use the microphone. Allow it in the address bar, then press the microphone again.",
-  SecurityError: "This page may not use the microphone. Allow it in the address bar, then press the microphone again.",
-  NotFoundError: "There is no microphone. Connect one, then press the microphone again.",
-  OverconstrainedError: "There is no microphone. Connect one, then press the microphone again.",
-  NotReadableError: "Another program uses the microphone. Close it, then press the microphone again.",
+/** @type {Record<RecorderFault, string>} */
+const FAULTS = {
+  insecure: "Browsers give the microphone only to pages on https:// or on localhost.",
+  denied: "This page may not use the microphone. Allow it in the address bar, then press the microphone again.",
+  missing: "There is no microphone. Connect one, then press the microphone again.",
+  busy: "Another program uses the microphone. Close it, then press the microphone again.",
+  failed: "The microphone could not be opened.",
 };
 const UNPLUGGED = "The microphone was disconnected. Connect it, then press the microphone again.";
-const INSECURE = "Browsers give the microphone only to pages on https:// or on localhost.";
 const FULL = "The server listens to as many people as it can. Type, or try again in a minute.";
-
-/** Whether the browser can give a microphone to this page. */
-const isSecure = typeof navigator.mediaDevices?.getUserMedia === "function";
-
-/**
- * The sound of a running capture.
- *
- * @typedef {object} Capture
- * @property {MediaStream} stream
- * @property {AudioContext} context
- */
 
 export class Microphone {
   /** @type {ClientSession | null} */
   #session = null;
-  /** @type {Promise<Capture | null> | null} */
-  #capture = null;
+  #recorder;
   /** Whether it is on only as long as the key is held. */
   #isHeld = false;
   #isSpeaking = false;
+  #isOn = false;
 
   /**
    * @param {object} owner
@@ -64,6 +56,11 @@ export class Microphone {
     this.level = level;
     this.state = state;
     this.words = words;
+    this.#recorder = new AudioRecorder({
+      rate: INPUT.rate,
+      onSound: (sound, peak) => this.#recorded(sound, peak),
+      onEnded: () => this.#fail(UNPLUGGED),
+    });
   }
 
   /** Whether the server hears. */
@@ -72,7 +69,7 @@ export class Microphone {
   }
 
   get isOn() {
-    return this.#capture !== null;
+    return this.#isOn;
   }
 
   /** Uses this session from now on; null for none. @param {ClientSession | null} session */
@@ -86,8 +83,9 @@ export class Microphone {
   /** Turns the microphone on or off; to be called from a click or a key. @param {boolean} on */
   turn(on) {
     if (on === this.isOn) return;
+    this.#isOn = on;
     if (on) {
-      this.#capture = this.#open();
+      this.#open();
       this.owner.started();
     } else {
       this.#close();
@@ -125,55 +123,31 @@ export class Microphone {
     }
   }
 
-  /** @returns {Promise<Capture | null>} */
   async #open() {
-    if (!isSecure) return this.#fail(INSECURE);
-    if (this.#session !== null && !this.isAble) return this.#fail(FULL);
-    let stream;
     try {
-      const audio = { echoCancellation: true, noiseSuppression: true, autoGainControl: true, channelCount: 1 };
-      stream = await navigator.mediaDevices.getUserMedia({ audio });
+      if (this.#session !== null && !this.isAble && AudioRecorder.isPossible) return this.#fail(FULL);
+      await this.#recorder.start();
     } catch (error) {
-      const name = error instanceof DOMException ? error.name : "";
-      return this.#fail(REFUSALS[name] ?? "The microphone could not be opened.");
+      this.#fail(FAULTS[error instanceof RecorderError ? error.fault : "failed"]);
     }
-    // The context's own rate: not every browser connects a microphone to a context of another one.
-    const context = new AudioContext({ latencyHint: "interactive" });
-    for (const track of stream.getAudioTracks()) track.addEventListener("ended", () => this.#fail(UNPLUGGED));
-    await context.audioWorklet.addModule(new URL("recorder.worklet.js", import.meta.url));
-    const node = new AudioWorkletNode(context, "bargein-recorder", {
-      numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit", processorOptions: { rate: INPUT.rate },
-    });
-    node.port.onmessage = ({ data }) => this.#recorded(data);
-    context.createMediaStreamSource(stream).connect(node);
-    context.resume().catch(() => {});
-    return { stream, context };
   }
 
   #close() {
     this.#isSpeaking = false;
-    const closing = this.#capture;
-    this.#capture = null;
     this.words.textContent = "";
-    closing?.then((capture) => {
-      if (capture === null) return;
-      for (const track of capture.stream.getTracks()) track.stop();
-      capture.context.close().catch(() => {});
-    });
+    this.#recorder.stop();
   }
 
-  /** @param {string} words @returns {null} */
+  /** @param {string} words */
   #fail(words) {
-    if (this.#capture === null) return null;
+    if (!this.#isOn) return;
     this.#isHeld = false;
     this.turn(false);
     this.owner.failed(words);
-    return null;
   }
 
-  /** @param {{sound: Int16Array, peak: number}} recorded */
-  #recorded({ sound, peak }) {
-    if (this.#capture === null) return;
+  /** @param {Int16Array} sound @param {number} peak */
+  #recorded(sound, peak) {
     const db = peak > 0 ? 20 * Math.log10(peak) : QUIETEST_DB;
     this.level.style.setProperty("--level", String(Math.max(0, 1 - db / QUIETEST_DB)));
     try {
