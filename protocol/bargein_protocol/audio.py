@@ -11,7 +11,7 @@ from .types import Milliseconds, Name
 MAX_RATE = 384_000
 RATES = (8_000, 16_000, 24_000, 48_000)
 """Rates of speech that every server with ears takes, in samples per second."""
-ENCODINGS = {"pcm16": 2, "mulaw": 1}
+ENCODINGS = {"pcm16": 2, "mulaw": 1, "alaw": 1}
 """Bytes of a sample by encoding."""
 MAX_AUDIO_MS = 1000
 """Longest sound of one `input.audio`, in milliseconds."""
@@ -24,7 +24,7 @@ class AudioFormat(Struct, frozen=True, kw_only=True):
     """Format of mono audio.
 
     Args:
-        encoding: `pcm16`, little-endian, or `mulaw` (G.711).
+        encoding: `pcm16`, little-endian, or `mulaw` or `alaw` (G.711).
         rate: Samples per second.
     """
 

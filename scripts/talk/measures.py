@@ -150,6 +150,9 @@ class _Owner:
     def failed(self, command: Any) -> None:
         """Take nothing."""
 
+    def heard(self, utterance: int, sound: Any) -> None:
+        """Take nothing."""
+
     def partly(self, command: Any, text: str) -> None:
         """Take nothing."""
 

@@ -155,6 +155,14 @@ class Turn:
         """
         return self._host.played_ms
 
+    @property
+    def sound(self) -> bytes | None:
+        """Sound of the user's words, PCM16 mono at 16 kHz; None for an input that was typed.
+
+        Only agents with an attribute `hears` that is True get it. Read it before the next input is spoken.
+        """
+        return self._host.sound
+
     def status(self, message: str, icon: str | None = None) -> Status:
         """Return a status to yield: the agent's activity, in a few words."""
         return Status(message=message, icon=icon)
@@ -262,7 +270,10 @@ Agent = Callable[[Turn], AsyncIterator[Output]]
 """An async generator function, a method, or an instance whose `__call__` is one.
 
 Any function that returns an async iterator is an agent as well, and so is a coroutine function that returns
-one. An agent may have async methods `startup()` and `shutdown()`, which the server awaits.
+one. An agent with an attribute `hears` that is True gets the sound of what users say as `turn.sound`, and
+speaks itself.
+
+An agent may have async methods `startup()` and `shutdown()`, which the server awaits.
 
 Inputs with files are refused, unless the agent has an attribute `takes_attachments`: the media types that it
 takes, such as `("image/png", "application/pdf")` or `("image/*",)`, or True for all files.
@@ -295,6 +306,11 @@ def check_agent(agent: object) -> None:
         raise NotAnAgent(f"expected an async generator, but {function.__name__}() has no yield")
     if inspect.isgeneratorfunction(function):
         raise NotAnAgent(f"expected an async generator: write `async def {function.__name__}`")
+
+
+def hears(agent: object) -> bool:
+    """Return whether an agent takes the sound of what users say."""
+    return bool(getattr(_without_partial(agent), "hears", False))
 
 
 def attachments_taken(agent: object) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ from .voice.options import VoiceOptionError, add_voice_options, voice_of
 
 log = logging.getLogger("bargein.server")
 
-AGENTS = ("demo", "tone", "model", "openai", "local")
+AGENTS = ("demo", "tone", "model", "openai", "local", "realtime")
 DEFAULT_AGENT = "demo"
 
 MAX_WORKERS = 64
@@ -213,8 +213,8 @@ def _log_address(name: str, url: str) -> None:
 def _agent(options: argparse.Namespace) -> Agent:
     if options.target is not None and options.agent is not None:
         raise AgentNotFound(f"expected {options.target} or --agent {options.agent}, not both")
-    if options.mcp and options.agent not in ("model", "openai"):
-        raise AgentNotFound("--mcp gives tools to --agent model or --agent openai")
+    if options.mcp and options.agent not in ("model", "openai", "realtime"):
+        raise AgentNotFound("--mcp gives tools to --agent model, --agent openai or --agent realtime")
     if options.target is not None:
         return load_agent(options.target)
     if (options.agent or DEFAULT_AGENT) == "demo":
@@ -228,6 +228,8 @@ def _agent(options: argparse.Namespace) -> Agent:
     try:
         if options.agent == "openai":
             return _openai_agent(options.model, options.mcp, bool(options.door))
+        if options.agent == "realtime":
+            return _realtime_agent(options.model, options.mcp)
         if options.agent == "model":
             return _model_agent(options.model, options.mcp, bool(options.door))
         from .agents.local import LocalAgent
@@ -260,6 +262,14 @@ def _model_agent(model: str | None, servers: Sequence[str], doors: bool) -> Agen
             "--agent model needs a model: give --model PROVIDER:NAME, such as openai:gpt-5-mini"
         )
     return ModelAgent(model=model, tools=_mcp_tools(servers), client_tools=doors, client_instructions=doors)
+
+
+def _realtime_agent(model: str | None, servers: Sequence[str]) -> Agent:
+    from .speech_models.realtime import RealtimeAgent
+
+    if not os.environ.get("OPENAI_API_KEY") and not os.environ.get("OPENAI_BASE_URL"):
+        raise AgentNotFound("--agent realtime needs OPENAI_API_KEY, or OPENAI_BASE_URL for another server")
+    return RealtimeAgent(model or "gpt-realtime", tools=_mcp_tools(servers))
 
 
 def _mcp_tools(servers: Sequence[str]) -> list[Any]:

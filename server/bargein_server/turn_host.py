@@ -175,6 +175,11 @@ class TurnHost(Protocol):
         """Milliseconds of the turn's audio played by report; None without one."""
         ...
 
+    @property
+    def sound(self) -> bytes | None:
+        """Sound of the input, PCM16 mono at 16 kHz; None without it."""
+        ...
+
     def add_usage(self, input_tokens: int, output_tokens: int) -> None:
         """Add to the turn's usage."""
         ...

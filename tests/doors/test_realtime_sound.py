@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bargein_server.voice.sound import Encoding, decoded, encoded
 from realtime_client import Talk, realtime, text_of
 from realtime_sound import RATE, in_pieces, listening, sound, talker
 
@@ -130,3 +131,21 @@ async def test_sound_that_is_none() -> None:
         assert (await talk.error())["param"] == "audio"
         await talk.connection.input_audio_buffer.clear()
         await talk.until("input_audio_buffer.cleared")
+
+
+@pytest.mark.parametrize(("kind", "encoding"), [("audio/pcmu", "mulaw"), ("audio/pcma", "alaw")])
+async def test_the_encodings_of_telephones(kind: str, encoding: Encoding) -> None:
+    """Heard and spoken at 8 kHz, a byte a sample."""
+    audio = {"input": {"format": {"type": kind}}, "output": {"format": {"type": kind}}}
+    async with hearing("hello", audio=audio) as talk:
+        told = np.concatenate([sound(500, False, 8000), sound(700, True, 8000), sound(900, False, 8000)])
+        data = encoded(told, encoding)
+        for start in range(0, len(data), 320):
+            piece = base64.b64encode(data[start : start + 320]).decode()
+            await talk.connection.input_audio_buffer.append(audio=piece)
+        done = (await talk.until("response.done"))["response"]
+        assert text_of(done) == "You said hello."
+        deltas = [event["delta"] for event in talk.events if event["type"] == "response.output_audio.delta"]
+        heard = decoded(b"".join(map(base64.b64decode, deltas)), encoding)
+        assert len(heard) / 8000 == pytest.approx(0.3, abs=0.02)
+        assert 0.02 <= float(np.abs(heard).max()) <= 0.05  # the level of the voice

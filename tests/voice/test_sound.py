@@ -1,4 +1,4 @@
-"""μ-law by tables, and other rates as a stream."""
+"""μ-law and A-law by tables, and other rates as a stream."""
 
 from __future__ import annotations
 
@@ -25,6 +25,20 @@ def test_mulaw_of_every_sample_comes_back_close() -> None:
 def test_codes_are_those_of_the_standard(linear: int, code: int) -> None:
     """Reference values of G.711."""
     assert encoded(np.array([linear / 32768], dtype=np.float32), "mulaw") == bytes([code])
+
+
+@pytest.mark.parametrize(
+    ("linear", "code"),
+    [(0, 0xD5), (-1, 0x55), (32767, 0xAA), (-32768, 0x2A), (1000, 0xFA), (-1000, 0x7A), (256, 0xC5)],
+)
+def test_codes_of_a_law(linear: int, code: int) -> None:
+    """Reference values of G.711; each code is stable, and close to its sample."""
+    assert encoded(np.array([linear / 32768], dtype=np.float32), "alaw") == bytes([code])
+    codes = bytes(range(256))
+    assert encoded(decoded(codes, "alaw"), "alaw") == codes
+    every = np.arange(-32768, 32768, dtype="<i2")
+    back = np.rint(decoded(encoded(decoded(every.tobytes(), "pcm16"), "alaw"), "alaw") * 32768).astype(int)
+    assert np.all(np.abs(back - every) <= np.maximum(np.abs(every.astype(int)) / 16, 16))
 
 
 def test_pcm_is_kept_bit_by_bit_and_clipped() -> None:

@@ -12,7 +12,7 @@ const PIECE_MS = 20;
 /** Sound that waits for a slow connection; more is dropped, because late speech misleads the server. */
 const MAX_QUEUED_MS = 2000;
 /** Bytes of a sample by encoding. @type {Record<string, number>} */
-const SAMPLE_BYTES = { pcm16: 2, mulaw: 1 };
+const SAMPLE_BYTES = { pcm16: 2, mulaw: 1, alaw: 1 };
 
 /** Input audio on the current channel, without I/O. */
 export class AudioInput {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from bargein_protocol import AudioFormat, Code, ToolDecision, ToolOutput, TurnId
+from bargein_protocol import AudioFormat, Code, InputId, ToolDecision, ToolOutput, TurnId
 
 
 class StartTurn(Struct, frozen=True):
@@ -114,6 +114,13 @@ class Judge(Struct, frozen=True):
     end: int
 
 
+class SpokenInput(Struct, frozen=True):
+    """An utterance became an input; an agent that hears gets its sound."""
+
+    input_id: InputId
+    utterance: int
+
+
 class CancelRecognition(Struct, frozen=True):
     """The answer to a `Transcribe` or a `Judge` is not needed any more."""
 
@@ -121,7 +128,14 @@ class CancelRecognition(Struct, frozen=True):
 
 
 Recognition = (
-    StartListening | StopListening | TakeAudio | ReportFrames | Transcribe | Judge | CancelRecognition
+    StartListening
+    | StopListening
+    | TakeAudio
+    | ReportFrames
+    | Transcribe
+    | Judge
+    | SpokenInput
+    | CancelRecognition
 )
 """Commands for the session's ear."""
 

@@ -21,6 +21,7 @@ from ..core.session import Session
 from ..settings import Settings
 from ..telemetry import SessionTelemetry
 from .hearing.ears import Ears
+from .hearing.session_ear import SessionEar
 from .lease import Lease
 from .outside_history import OutsideHistory, SessionHistory
 from .pacing import FlushScheduler, TimeSlicer
@@ -123,6 +124,11 @@ class RunnerHost(Protocol):
     @property
     def lease(self) -> Lease | None:
         """The session's hold on the store, if any."""
+        ...
+
+    @property
+    def ear(self) -> SessionEar | None:
+        """Its ear; None where the server does not hear."""
         ...
 
     @property

@@ -35,7 +35,7 @@ from ..telemetry import NO_TELEMETRY, Telemetry
 from ..turn_host import HistorySource
 from ..voice.interfaces import VoiceParts
 from .elsewhere import ArrivalNumbers, Elsewhere, unwatched
-from .hearing.ears import Ears
+from .hearing.ears import ears_of
 from .host import SessionHost
 from .keeper import Keeper
 from .lease import Lease
@@ -127,7 +127,7 @@ class SessionRegistry:
         self.draining = False
         self.stopping = Stopping()
         self.threads = AuthorThreads(self.loop, settings)
-        self.ears = Ears(voice, settings, self.loop, telemetry) if voice is not None else None
+        self.ears = ears_of(voice, agent, settings, self.loop, telemetry)
         self.streams: set[Closable] = set()
         self.large_bodies = asyncio.Lock()
         self.arrivals = ArrivalNumbers()

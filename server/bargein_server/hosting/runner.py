@@ -305,6 +305,12 @@ class Runner:
         turn = self._host.core.turn(self._id)
         return turn.heard_position.reports(turn.fold.main_lane)[1]
 
+    @property
+    def sound(self) -> bytes | None:
+        """Sound of the input."""
+        ear = self._host.ear
+        return None if ear is None else ear.sound_of(self._host.core.turn(self._id).input.id)
+
     def add_usage(self, input_tokens: int, output_tokens: int) -> None:
         """Add to the turn's usage."""
         check_loop(self._host.loop, "turn.add_usage()")

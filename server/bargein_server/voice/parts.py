@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from ..agent import Agent, AgentNotStarted
+from ..agent import Agent, AgentNotStarted, hears
 from .interfaces import NotInstalled, VoiceError, VoiceParts
 from .speaking import speaking
 
 
 def spoken_by(agent: Agent, parts: VoiceParts, ahead_s: float) -> Agent:
-    """Return the agent with the parts' voice; itself when they have none."""
-    return agent if parts.voice is None else speaking(agent, parts.voice, ahead_s, language=parts.language)
+    """Return the agent with the voice of the parts.
+
+    It is the agent itself when they have none, and when it hears: it speaks itself.
+    """
+    if parts.voice is None or hears(agent):
+        return agent
+    return speaking(agent, parts.voice, ahead_s, language=parts.language)
 
 
 class VoiceLife:

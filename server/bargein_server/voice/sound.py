@@ -1,4 +1,4 @@
-"""Sound as bytes and arrays: PCM16, μ-law, and other rates.
+"""Sound as bytes and arrays: PCM16, μ-law, A-law, and other rates.
 
 A `Resampler` is a stream with a delay of 1 to 3 ms. `soxr` streams with 10 to 85 ms, and linear interpolation
 mirrors what is above half of the new rate into the band of speech.
@@ -17,11 +17,16 @@ if TYPE_CHECKING:
 
     from .interfaces import Samples
 
-Encoding = Literal["pcm16", "mulaw"]
+Encoding = Literal["pcm16", "mulaw", "alaw"]
 
 _BIAS = 33
 _CLIP = 8158
 _FULL_SCALE = 32768
+
+
+def encoding_named(name: str) -> Encoding:
+    """Return the encoding of a format that was granted."""
+    return name if name in ("mulaw", "alaw") else "pcm16"  # type: ignore[return-value]  # of the three
 
 
 def bytes_per_sample(encoding: Encoding) -> int:
@@ -33,13 +38,14 @@ def decoded(audio: bytes, encoding: Encoding) -> Samples:
     """Return the samples of encoded mono sound.
 
     Args:
-        audio: PCM16 little-endian of even length, or μ-law (G.711).
+        audio: PCM16 little-endian of even length, or μ-law or A-law (G.711).
         encoding: Its encoding.
     """
     import numpy
 
-    if encoding == "mulaw":
-        linear = _mulaw_decoder()[numpy.frombuffer(audio, dtype=numpy.uint8)]
+    if encoding != "pcm16":
+        decoder = _mulaw_decoder() if encoding == "mulaw" else _alaw_decoder()
+        linear = decoder[numpy.frombuffer(audio, dtype=numpy.uint8)]
     else:
         linear = numpy.frombuffer(audio, dtype="<i2")
     return linear.astype(numpy.float32) / numpy.float32(_FULL_SCALE)
@@ -50,8 +56,9 @@ def encoded(sound: Samples, encoding: Encoding = "pcm16") -> bytes:
     import numpy
 
     linear = numpy.clip(numpy.rint(sound * _FULL_SCALE), -_FULL_SCALE, _FULL_SCALE - 1).astype("<i2")
-    if encoding == "mulaw":
-        return _mulaw_encoder()[linear.view(numpy.uint16)].tobytes()
+    if encoding != "pcm16":
+        encoder = _mulaw_encoder() if encoding == "mulaw" else _alaw_encoder()
+        return encoder[linear.view(numpy.uint16)].tobytes()
     return linear.tobytes()
 
 
@@ -79,6 +86,31 @@ def _mulaw_encoder() -> NDArray[np.uint8]:
     code = sign | (exponent << 4) | ((size >> (exponent + 1)) & 15)
     inverted: NDArray[np.uint8] = ~code.astype(numpy.uint8)
     return inverted
+
+
+@cache
+def _alaw_decoder() -> NDArray[np.int16]:
+    """Return the linear value of each code of A-law."""
+    import numpy
+
+    code = numpy.arange(256) ^ 0x55
+    exponent, mantissa = (code >> 4) & 7, (code & 15) << 4
+    size = numpy.where(exponent == 0, mantissa + 8, (mantissa + 0x108) << numpy.maximum(exponent - 1, 0))
+    linear: NDArray[np.int16] = numpy.where(code & 0x80, size, -size).astype(numpy.int16)
+    return linear
+
+
+@cache
+def _alaw_encoder() -> NDArray[np.uint8]:
+    """Return the code of A-law for each PCM16 value, as an unsigned number."""
+    import numpy
+
+    linear = numpy.arange(65536, dtype=numpy.uint16).view(numpy.int16).astype(int) >> 3
+    size = numpy.where(linear >= 0, linear, -linear - 1)
+    exponent = numpy.clip(numpy.floor(numpy.log2(numpy.maximum(size, 1))).astype(int) - 4, 0, 7)
+    code = (exponent << 4) | ((size >> numpy.maximum(exponent, 1)) & 15)
+    masked: NDArray[np.uint8] = (code ^ numpy.where(linear >= 0, 0xD5, 0x55)).astype(numpy.uint8)
+    return masked
 
 
 class Resampler:

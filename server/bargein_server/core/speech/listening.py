@@ -90,7 +90,7 @@ class Listening:
         self._utterance: Utterance | None = None
         self._recognitions = Recognitions()
         self.partials = Partials(sequencer, turns, output, self._recognitions)
-        self._inputs = SpokenInputs(sequencer, requests)
+        self._inputs = SpokenInputs(sequencer, requests, turns)
         self._awaited: Utterance | None = None
         self._held = HeldTurn(sequencer, turns)
         self._commits: dict[InputId, int] = {}  # of sound that the detector has not seen yet, by its end

@@ -22,7 +22,7 @@ from ...core import Judge, Transcribe
 from ...core.speech.words import Transcript
 from ...guard.limits import RareLog
 from ...voice.interfaces import RATE, Detector
-from ...voice.sound import Encoding, Resampler, decoded
+from ...voice.sound import Resampler, decoded, encoding_named
 from .sound_ring import SoundRing
 
 if TYPE_CHECKING:
@@ -58,6 +58,10 @@ class Owner(Protocol):
 
     def failed(self, command: Transcribe | Judge) -> None:
         """Record that a command gets no answer."""
+        ...
+
+    def heard(self, utterance: int, sound: Samples) -> None:
+        """Keep the sound of an utterance."""
         ...
 
     def partly(self, command: Transcribe, text: str) -> None:
@@ -96,7 +100,7 @@ class Ear:
         self.quiet_frames = 0
         self.unreported = 0
         self.reports_all = False
-        self._encoding: Encoding = "mulaw" if audio_format.encoding == "mulaw" else "pcm16"
+        self._encoding = encoding_named(audio_format.encoding)
         self._resampler = Resampler(audio_format.rate, RATE)
 
     def take(self, audio: bytes, keep_from: int, came_at: float, frame_samples: int) -> None:

@@ -8,6 +8,7 @@ import os
 from time import perf_counter
 from typing import Any
 
+from ...agent import Agent, hears
 from ...core import Judge, Transcribe
 from ...core.speech.negotiation import OUTPUT_RATE, AudioSupport
 from ...core.speech.words import Transcript
@@ -34,12 +35,14 @@ class Ears:
         settings: The limits.
         loop: The event loop.
         telemetry: Telemetry of the server.
+        keeps_sound: Whether the agent hears.
 
     Attributes:
         thread: The detector's thread.
         queue: Places for recognitions.
         support: What sessions negotiate with.
         echoes: Onsets of speech that were the agent's own voice.
+        keeps_sound: Whether the sound of inputs is kept for the agent.
     """
 
     def __init__(
@@ -48,10 +51,13 @@ class Ears:
         settings: Settings,
         loop: asyncio.AbstractEventLoop,
         telemetry: Telemetry = NO_TELEMETRY,
+        *,
+        keeps_sound: bool = False,
     ) -> None:
         self.thread = DetectorThread(parts.detector, self._deliver)
         self.queue = RecognitionQueue(settings.max_recognitions or os.cpu_count() or 1)
         self.echoes = 0
+        self.keeps_sound = keeps_sound
         self._parts = parts
         self._settings = settings
         self._loop = loop
@@ -131,6 +137,8 @@ class Ears:
         key = (id(ear), cut.command.request)
         if ear.was_cancelled(cut.command.request):
             return
+        if self.keeps_sound and isinstance(cut.command, Transcribe) and _kind(cut.command) == "whole":
+            ear.heard(cut.command.utterance, cut.sound)
         task = self._loop.create_task(self._recognise(ear, cut), name="recognition")
         self._tasks[key] = task
         task.add_done_callback(lambda _: self._tasks.pop(key, None))
@@ -199,3 +207,16 @@ def _kind(command: Transcribe | Judge) -> str:
     if isinstance(command, Judge):
         return "judge"
     return "partial" if command.partial else "quick" if command.quick else "whole"
+
+
+def ears_of(
+    parts: VoiceParts | None,
+    agent: Agent,
+    settings: Settings,
+    loop: asyncio.AbstractEventLoop,
+    telemetry: Telemetry,
+) -> Ears | None:
+    """Return the ears of a server; None without parts of voice."""
+    if parts is None:
+        return None
+    return Ears(parts, settings, loop, telemetry, keeps_sound=hears(agent))

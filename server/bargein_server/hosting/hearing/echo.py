@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bargein_protocol import AudioFormat
 
 from ...voice.interfaces import RATE
-from ...voice.sound import Encoding, decoded
+from ...voice.sound import decoded, encoding_named
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +43,7 @@ class EchoCheck:
 
     def __init__(self, audio_format: AudioFormat) -> None:
         self._format = audio_format
-        self._encoding: Encoding = "mulaw" if audio_format.encoding == "mulaw" else "pcm16"
+        self._encoding = encoding_named(audio_format.encoding)
         self._sent: deque[bytes] = deque()
         self._size = 0
         self._most = audio_format.bytes_of(int(SENT_S * 1000))

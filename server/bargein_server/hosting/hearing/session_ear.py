@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, TypeVarTuple
 
-from bargein_protocol import AudioFormat
+from bargein_protocol import AudioFormat, InputId
 
 from ...core import (
     CancelRecognition,
     Judge,
     Recognition,
     ReportFrames,
+    SpokenInput,
     StartListening,
     StopListening,
     TakeAudio,
@@ -21,11 +22,24 @@ from ...core.session import Session
 from ...core.speech.floor import CLOCK_RATE, Frame, State
 from ...core.speech.listening import Listening
 from ...core.speech.words import Transcript
+from ...voice.sound import encoded
 from .detector_thread import DetectorThread, Ear, Heard, Owner
 from .echo import MICROPHONE, EchoCheck
 
+if TYPE_CHECKING:
+    from ...voice.interfaces import Samples
+
+KEPT_SOUNDS = 2
+"""Utterances whose sound is kept; a turn reads it as it begins."""
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+
+def drop_oldest(kept: dict[Any, Samples]) -> None:
+    """Keep the newest sounds."""
+    while len(kept) > KEPT_SOUNDS:
+        del kept[next(iter(kept))]
 
 
 class HearingHost(Protocol):
@@ -71,6 +85,8 @@ class SessionEar:
         self._ear: Ear | None = None
         self._asked: set[int] = set()
         self._echo: EchoCheck | None = None
+        self._utterances: dict[int, Samples] = {}
+        self._sounds: dict[InputId, Samples] = {}
 
     def carry_out(self, command: Recognition) -> None:
         """Carry out a command of the core."""
@@ -90,6 +106,10 @@ class SessionEar:
             case CancelRecognition(request):
                 self._asked.discard(request)
                 self._ears.cancel(self, request)
+            case SpokenInput(input_id, utterance):
+                if utterance in self._utterances:
+                    self._sounds[input_id] = self._utterances.pop(utterance)
+                    drop_oldest(self._sounds)
             case StartListening(audio_format, at, detect):
                 self._start(audio_format, at, detect)
             case StopListening():
@@ -154,6 +174,17 @@ class SessionEar:
     def was_cancelled(self, request: int) -> bool:
         """Return whether a request was cancelled before its sound came."""
         return request not in self._asked
+
+    def heard(self, utterance: int, sound: Samples) -> None:
+        """Keep the sound of an utterance, for an agent that hears; a later part of it replaces it."""
+        self._utterances.pop(utterance, None)
+        self._utterances[utterance] = sound
+        drop_oldest(self._utterances)
+
+    def sound_of(self, input_id: InputId) -> bytes | None:
+        """Return the sound of an input, PCM16 mono at 16 kHz; None for one that was not spoken."""
+        sound = self._sounds.get(input_id)
+        return None if sound is None else encoded(sound)
 
     def answered(self, command: Transcribe | Judge, answer: Transcript | float) -> None:
         """Pass an answer on to the core."""

@@ -31,6 +31,7 @@ from .shapes import COMPLETED, JsonMap, new_id
 _FORMATS = {
     "audio/pcm": AudioFormat(encoding="pcm16", rate=24_000),
     "audio/pcmu": AudioFormat(encoding="mulaw", rate=8_000),
+    "audio/pcma": AudioFormat(encoding="alaw", rate=8_000),
 }
 _EAGERNESS_MS = {"low": 1000, "medium": 500, "auto": 500, "high": 300}
 """Silence that ends the speech, by the eagerness of `semantic_vad`."""

@@ -1,0 +1,1 @@
+"""Agents for models that hear and speak themselves."""
