@@ -98,7 +98,6 @@ ONLY_IN = {
     "openai": {"agents"},
     "xllamacpp": {"agents"},
     "ctranslate2": {"voice"},
-    "faster_whisper": {"voice"},
     "onnxruntime": {"voice"},
     "piper": {"voice"},
     "samplerate": {"voice"},

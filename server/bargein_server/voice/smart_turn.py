@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from .interfaces import RATE, VoiceError
+from .mel import LogMel
 from .weights import require, weights
 
 if TYPE_CHECKING:
@@ -23,16 +24,16 @@ class SmartTurnJudge:
     `startup` loads the model in a thread; without it the first call does.
 
     Raises:
-        NotInstalled: onnxruntime, faster-whisper or the model is missing; the model is in the package
+        NotInstalled: onnxruntime or the model is missing; the model is in the package
             `pipecat-ai`, which is not imported.
     """
 
     def __init__(self) -> None:
-        require("faster_whisper", "numpy", "onnxruntime")
+        require("numpy", "onnxruntime")
         self._path = weights("pipecat-ai", _FILE)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="smart-turn")
         self._model: Any = None
-        self._features: Any = None
+        self._features: LogMel | None = None
 
     async def startup(self) -> None:
         """Load the model."""
@@ -60,11 +61,10 @@ class SmartTurnJudge:
         if self._model is not None:
             return
         import onnxruntime
-        from faster_whisper.feature_extractor import FeatureExtractor
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self._features = FeatureExtractor(chunk_length=8)
+        self._features = LogMel(80)
         self._model = onnxruntime.InferenceSession(
             str(self._path), sess_options=options, providers=["CPUExecutionProvider"]
         )
@@ -73,6 +73,7 @@ class SmartTurnJudge:
         import numpy
 
         self._load()
+        assert self._features is not None
         window = numpy.zeros(_WINDOW, dtype=numpy.float32)
         sound = sound[-_WINDOW:]
         if len(sound):

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.speech.words import is_speech
 from .agreement import Agreement
 from .interfaces import RATE, NotInstalled, Transcript, VoiceError
+from .mel import LogMel
 from .weights import EXTRA, require, weights
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class WhisperRecogniser:
     def __init__(
         self, folder: str | Path | None = None, *, language: str | None = "en", workers: int = 1
     ) -> None:
-        require("ctranslate2", "faster_whisper", "numpy", "tokenizers")
+        require("ctranslate2", "numpy", "tokenizers")
         self._folder = Path(folder) if folder is not None else _tiny()
         for name in ("model.bin", "tokenizer.json"):
             if not (self._folder / name).is_file():
@@ -187,7 +188,6 @@ class _Model:
         import ctranslate2
         import numpy
         import tokenizers
-        from faster_whisper.feature_extractor import FeatureExtractor
 
         self._numpy = numpy
         self._array = ctranslate2.StorageView.from_array
@@ -195,7 +195,7 @@ class _Model:
             str(folder), device="cpu", compute_type="int8", inter_threads=workers, intra_threads=1
         )
         self._tokenizer: Any = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._features = FeatureExtractor(feature_size=self._network.n_mels)
+        self._features = LogMel(self._network.n_mels)
         self._language = language
 
     def transcribe(self, sound: Samples, longest_s: float | None) -> Transcript:
