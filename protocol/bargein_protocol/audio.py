@@ -69,9 +69,11 @@ class SessionAudio(Struct, frozen=True, kw_only=True, omit_defaults=True):
         output: Format of `audio.delta`; None when the client gets none.
         turn_detection: Detection of turns in the input.
         language: Language of the user's speech as a BCP 47 tag; None for the server's.
+        at_ms: Position of the audio clock at which the input begins, of the server alone; None for 0.
     """
 
     input: AudioFormat | None = None
     output: AudioFormat | None = None
     turn_detection: TurnDetection | None = None
     language: Name | None = None
+    at_ms: Milliseconds | None = None

@@ -17,6 +17,7 @@ from bargein_protocol import (
     InputText,
     SessionAudio,
     SessionClose,
+    Snapshot,
     SpeechStarted,
     SpeechStopped,
     TranscriptDone,
@@ -540,11 +541,17 @@ def test_a_commit_that_was_lost_gets_its_answer_on_the_next_line() -> None:
 
 
 def test_the_clock_goes_on_at_another_rate() -> None:
-    """It counts milliseconds, not samples of the input."""
+    """It counts milliseconds, not samples of the input; the client learns where it stands."""
     talk = Spoken()
+    fresh = talk.opened().audio
+    assert fresh is not None
+    assert fresh.at_ms is None
     talk.hear(QUIET * 10)
     talk.detach()
     talk.attach(0, audio=SessionAudio(input=AudioFormat(encoding="mulaw", rate=8_000)))
+    resumed = talk.opened().audio
+    assert resumed is not None
+    assert resumed.at_ms == 320
     talk.send(InputAudio(audio=bytes(8 * 64)))
     assert talk.ear.clock.position == 10 * 512 + 64 * 16
     [*_, piece] = [command for command in talk.commands if isinstance(command, TakeAudio)]
@@ -582,3 +589,18 @@ def test_an_agent_makes_no_sound_for_a_client_without_audio() -> None:
     assert talk.emit(turn, AudioDelta(audio=b"\0\0", start_ms=0, duration_ms=1, text="x"), "text")
     assert "audio.delta" not in talk.types()
     assert "text.delta" in talk.types()
+
+
+def test_a_minute_of_sound_leaves_room_for_words() -> None:
+    """The replay log is bounded, sound included; a client that was away gets all words."""
+    talk = Spoken()
+    turn = talk.ask()
+    for second in range(60):
+        audio = AudioDelta(audio=bytes(48_000), start_ms=1000 * second, duration_ms=1000, text=f"w{second} ")
+        talk.emit(turn, audio)
+    assert talk.session.kept_bytes < 1.5 * 1024 * 1024
+    talk.detach()
+    talk.attach(0, audio=talk.asked)
+    [*_, snapshot] = talk.of(Snapshot)
+    words = [span.text for span in snapshot.turns[-1].lanes[""].audio]
+    assert words == [f"w{second} " for second in range(60)]

@@ -531,6 +531,21 @@ def test_speech_survives_its_process() -> None:
     assert later.session.refusal(later.resume(token, top), later.now) is None
 
 
+def test_the_audio_clock_begins_again_in_a_restored_session() -> None:
+    """No server remembers the sound before, and the client learns it."""
+    talk = HearingTalk()
+    token = talk.attach(audio=INPUT)
+    hear(talk, QUIET * 10)
+    top = talk.session._sequencer.top
+    later = HearingTalk(restored=talk.stored())
+    later._token = token
+    later.attach(top, audio=INPUT)
+    opened = later.opened()
+    assert opened.resumed
+    assert opened.audio is not None
+    assert (opened.audio.input, opened.audio.at_ms) == (INPUT.input, None)
+
+
 class HearingTalk(KeptTalk):
     """The same in a server that hears."""
 

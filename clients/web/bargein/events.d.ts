@@ -155,6 +155,7 @@ export interface SessionAudio {
   output?: AudioFormat | null;
   turn_detection?: TurnDetection | null;
   language?: string | null;
+  at_ms?: number | null;
 }
 /**
  * Format of mono audio.

@@ -44,7 +44,7 @@ export const EVENTS = {
 export const OBJECTS = {
   "SessionOpened": {"session_id":[0,["string",1,64]],"token":[0,["string",1,256]],"epoch":[0,["string",1,64]],"resumed":[0,["boolean"]],"reason":[2,["string",0,128]],"turn_id":[2,["string",1,64]],"heartbeat_ms":[0,["integer",0,9007199254740991]],"limits":[0,["object","Limits"]],"audio":[2,["object","SessionAudio"]]},
   "Limits": {"frame_bytes":[0,["integer",0,9007199254740991]],"pending":[0,["integer",0,9007199254740991]],"queued":[0,["integer",0,9007199254740991]],"attachments":[1,["list",64,["string",1,128]]]},
-  "SessionAudio": {"input":[2,["object","AudioFormat"]],"output":[2,["object","AudioFormat"]],"turn_detection":[2,["object","TurnDetection"]],"language":[2,["string",1,128]]},
+  "SessionAudio": {"input":[2,["object","AudioFormat"]],"output":[2,["object","AudioFormat"]],"turn_detection":[2,["object","TurnDetection"]],"language":[2,["string",1,128]],"at_ms":[2,["integer",0,9007199254740991]]},
   "AudioFormat": {"encoding":[1,["string",1,128]],"rate":[0,["integer",1,384000]]},
   "TurnDetection": {"silence_ms":[2,["integer",0,9007199254740991]],"threshold":[2,["number",0,1]],"prefix_ms":[2,["integer",0,9007199254740991]],"create_turn":[1,["boolean"]],"interrupt":[1,["boolean"]]},
   "ReplayDone": {"through":[0,["integer",0,9007199254740991]]},

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from bargein_protocol import AgentOutput, AudioDelta, AudioFormat, SessionAudio
 from bargein_protocol.errors import AT_CAPACITY
 
@@ -13,6 +15,7 @@ from ..output_pump import OutputPump
 from ..requests import Requests
 from ..sequencer import Sequencer
 from ..turn_scheduler import TurnScheduler
+from .floor import SAMPLES_PER_MS
 from .listening import Listening
 from .negotiation import NO_AUDIO, AudioSupport, Granted, negotiate_audio
 
@@ -73,6 +76,7 @@ class AudioOfSession:
                     parts.sequencer, parts.turns, parts.requests, parts.liveness, parts.output, judges
                 )
             self.listening.start(answer.input, granted.rules, now)
+            answer = replace(answer, at_ms=self.listening.clock.position // SAMPLES_PER_MS or None)
         return answer
 
     def report_full(self) -> None:
