@@ -14,9 +14,8 @@ import pytest
 from playwright.async_api import Browser, Locator
 
 from bargein_server import Turn
-from bargein_server.voice.interfaces import Transcript
 from chat_page import ChatPage
-from fake_voice import FakeVoice, fake_parts
+from fake_voice import FakeStreaming, FakeVoice, Reader, fake_parts
 from live_server import serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -38,18 +37,6 @@ navigator.mediaDevices.getUserMedia = async (wanted) => {
 REFUSED = """
 navigator.mediaDevices.getUserMedia = async () => { throw new DOMException("no", "NAME"); };
 """
-
-
-class Listener:
-    """Recogniser that hears the texts of a list, one for each utterance; the last one for ever."""
-
-    def __init__(self, *texts: str) -> None:
-        self.texts = list(texts)
-
-    async def transcribe(self, sound: Any, *, quick: bool = False) -> Transcript:
-        """Return the next text; a quick answer only looks at it."""
-        text = self.texts[0] if quick or len(self.texts) == 1 else self.texts.pop(0)
-        return Transcript(text, 0.0 if text else 0.95)
 
 
 async def talker(turn: Turn) -> AsyncIterator[str]:
@@ -94,10 +81,12 @@ class Voice:
 
 
 @asynccontextmanager
-async def speaking(browser: Browser, *texts: str, script: str = TONE) -> AsyncIterator[Voice]:
+async def speaking(
+    browser: Browser, *texts: str, script: str = TONE, recogniser: Reader | None = None, **settings: Any
+) -> AsyncIterator[Voice]:
     """Open the page of a server that hears these texts."""
-    parts = fake_parts(voice=FakeVoice(24_000), recogniser=Listener(*texts))
-    async with serving(talker, voice=parts) as server:
+    parts = fake_parts(voice=FakeVoice(24_000), recogniser=recogniser or Reader(*texts))
+    async with serving(talker, voice=parts, **settings) as server:
         context = await browser.new_context(viewport={"width": 900, "height": 800})
         await context.add_init_script(script)
         try:
@@ -153,6 +142,19 @@ async def test_talking_while_a_key_is_held(browser: Browser) -> None:
         await voice.page.keyboard.up("Control")
         await voice.chat.ended(voice.turn(0), "completed")
         assert await voice.page.locator("#voice").is_hidden()
+
+
+async def test_words_are_shown_while_they_are_said(browser: Browser) -> None:
+    """As far as the recogniser is sure; they leave with the message that they become."""
+    recogniser = FakeStreaming("What time is it in Lisbon? Tell me now.")
+    async with speaking(browser, recogniser=recogniser, speech_partial_s=0.3) as voice:
+        await voice.turn_on()
+        await voice.speak(True)
+        await voice.page.locator("#voice-words", has_text="What time is it in").wait_for()
+        await voice.state("You are speaking")
+        await voice.speak(False)
+        await voice.chat.ended(voice.turn(0), "completed")
+        assert await voice.page.locator("#voice-words").text_content() == ""
 
 
 @pytest.mark.parametrize(

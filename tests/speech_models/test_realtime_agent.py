@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -131,6 +132,23 @@ async def test_a_barge_in_cancels_and_truncates() -> None:
         assert text_of(await line.until("turn.ended")) == "Yes."
         assert upstream.connections == 1
         assert upstream.items() == [("user", "talk"), ("user", "again")]
+
+
+async def test_a_cut_after_the_model_has_finished() -> None:
+    """Sound is made faster than it is played: there is nothing to cancel, and late errors harm nothing."""
+    async with realtime_upstream() as upstream, calling(upstream) as line:
+        upstream.answers += [Answer("word " * 9 + "end", ms=3000), Answer("Yes.", ms=300)]
+        await line.ask("talk")
+        await sounding(line, 500)
+        await until(lambda: upstream.done == 1, "the model's end")
+        await line.ask("again", "i2")
+        error = {"code": "item_truncate_invalid", "event_id": "cut_1", "message": "text"}
+        for socket in upstream.open:
+            await socket.send(json.dumps({"type": "error", "error": error}))
+        events = await line.until("turn.ended", status="completed")
+        assert text_of(events).endswith("Yes.")
+        assert upstream.of("response.cancel") == []
+        assert len(upstream.of("conversation.item.truncate")) == 1
 
 
 async def test_a_cut_before_the_first_sound() -> None:

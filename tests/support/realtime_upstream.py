@@ -52,6 +52,7 @@ class RealtimeUpstream:
         open: Connections that are open.
         heard: Sound that was committed, as PCM16 at 24 kHz.
         headers: Headers of the newest handshake.
+        done: Number of responses that are over.
     """
 
     def __init__(self) -> None:
@@ -62,6 +63,7 @@ class RealtimeUpstream:
         self.open: set[ServerConnection] = set()
         self.heard: list[bytes] = []
         self.headers: Any = {}
+        self.done = 0
         self._ids = count(1)
 
     def of(self, kind: str) -> list[dict[str, Any]]:
@@ -136,6 +138,7 @@ class RealtimeUpstream:
         except asyncio.CancelledError:
             response["status"], usage = "cancelled", {}
         await self._send(socket, "response.done", response={**response, "usage": usage})
+        self.done += 1
 
     async def _speak(self, socket: ServerConnection, answer: Answer, common: dict[str, Any]) -> None:
         """Send the words before their sound, and faster than it is played."""

@@ -168,7 +168,7 @@ class RealtimeAgent:
                 text = plain_text(message.get("content") or "")
                 if message["role"] in ("user", "assistant") and text:
                     await upstream.add_text(message["role"], text)
-        upstream.forget_errors()
+        upstream.forget()
         sound = turn.sound
         if sound:
             await upstream.add_sound([piece async for piece in _in_pieces(sound)], turn.text)

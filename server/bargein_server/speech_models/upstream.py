@@ -25,6 +25,9 @@ MAX_WAITING = 4096
 APPEND_BYTES = 2 * RATE // 5
 """Sound of one `append`: 200 ms."""
 
+CUT = "cut_"
+"""Beginning of the ids of events that cut a response."""
+
 JsonMap = dict[str, Any]
 
 
@@ -47,6 +50,7 @@ class Upstream:
         self.asked: list[str] = []
         self.lost = False
         self._socket = socket
+        self._responding = False
         self._events: asyncio.Queue[JsonMap | None] = asyncio.Queue(MAX_WAITING)
         self._reading = asyncio.get_running_loop().create_task(self._read(), name="read realtime upstream")
 
@@ -111,12 +115,13 @@ class Upstream:
             UpstreamFailed: The upstream failed, fell silent, or refused.
         """
         metadata = {"bargein": secrets.token_hex(8)}
+        self._responding = True
         await self.send({"type": "response.create", "response": {**options, "metadata": metadata}})
         response_id: object = None
         while True:
             event = await self._next()
             kind, response = event.get("type"), event.get("response")
-            if kind == "error":
+            if kind == "error" and not _is_of_cut(event):
                 raise UpstreamFailed(f"the model refused: {_code(event)}")
             if kind == "response.created" and isinstance(response, dict):
                 # A server that echoes no metadata runs one response at a time.
@@ -144,15 +149,20 @@ class Upstream:
     async def cut(self, item_id: str | None, heard_ms: int) -> None:
         """Cancel the response, and truncate its sound to what was heard; never raises.
 
+        A response that is complete at the upstream, although it still sounds, is only truncated.
+
         Args:
             item_id: The message that sounded; None without one.
             heard_ms: Its sound that was heard, in milliseconds.
         """
-        events: list[JsonMap] = [{"type": "response.cancel"}]
+        events: list[JsonMap] = []
+        if self._responding:
+            events.append({"type": "response.cancel", "event_id": CUT + secrets.token_hex(8)})
         if item_id is not None:
             events.append(
                 {
                     "type": "conversation.item.truncate",
+                    "event_id": CUT + secrets.token_hex(8),
                     "item_id": item_id,
                     "content_index": 0,
                     "audio_end_ms": heard_ms,
@@ -164,11 +174,10 @@ class Upstream:
         except (UpstreamFailed, TimeoutError, OSError):
             self.abort()
 
-    def forget_errors(self) -> None:
-        """Drop what waits from before: answers to a cancel that came too late."""
-        kept = [event for event in self._drain() if event is None]
-        for event in kept:
-            self._events.put_nowait(event)
+    def forget(self) -> None:
+        """Drop the events of earlier responses that wait; the end of the connection stays."""
+        if None in self._drain():
+            self._events.put_nowait(None)
 
     def _drain(self) -> list[JsonMap | None]:
         waiting = []
@@ -195,6 +204,8 @@ class Upstream:
                     event = json.decode(text, type=dict[str, Any])
                 except DecodeError:
                     break
+                if event.get("type") == "response.done":
+                    self._responding = False
                 await self._events.put(event)
         except (ConnectionClosed, OSError):
             pass
@@ -203,6 +214,15 @@ class Upstream:
             if self._events.full():
                 self._drain()
             self._events.put_nowait(None)
+
+
+def _is_of_cut(event: JsonMap) -> bool:
+    """Return whether an error answers a cancel or a truncation, which may come too late."""
+    error = event.get("error")
+    if not isinstance(error, dict):
+        return False
+    late = error.get("code") == "response_cancel_not_active"
+    return late or str(error.get("event_id")).startswith(CUT)
 
 
 def _code(event: JsonMap) -> str:

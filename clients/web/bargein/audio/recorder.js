@@ -103,6 +103,14 @@ export class AudioRecorder {
     } catch (error) {
       throw new RecorderError(FAULTS[error instanceof DOMException ? error.name : ""] ?? "failed");
     }
+    const isCurrent = () => number === this.#number;
+    for (const track of stream.getAudioTracks()) {
+      track.addEventListener("ended", () => {
+        if (!isCurrent()) return;
+        this.stop();
+        this.#onEnded();
+      });
+    }
     // The context's own rate: not every browser connects a microphone to a context of another one.
     const context = new AudioContext({ latencyHint: "interactive" });
     const capture = { stream, context };
@@ -111,14 +119,6 @@ export class AudioRecorder {
     } catch {
       release(capture);
       throw new RecorderError("failed");
-    }
-    const isCurrent = () => number === this.#number;
-    for (const track of stream.getAudioTracks()) {
-      track.addEventListener("ended", () => {
-        if (!isCurrent()) return;
-        this.stop();
-        this.#onEnded();
-      });
     }
     const node = new AudioWorkletNode(context, "bargein-recorder", {
       numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit", processorOptions: { rate: this.rate },
