@@ -37,6 +37,24 @@ async def test_announcements_have_no_signs_of_markdown(browser: Browser) -> None
         assert not set("*`#") & set(told)
 
 
+async def test_a_window_at_400_percent_is_enough(browser: Browser) -> None:
+    """Of a window of 1280 x 1024, more than half is conversation, and every action can be reached."""
+    async with serving(narrator) as server, person(browser, server.port, size=(320, 256)) as chat:
+        await chat.ended(await chat.say("go"), "completed")
+        page = chat.page
+        room = await page.evaluate("document.querySelector('#scroller').clientHeight / innerHeight")
+        assert room > 0.5
+        await page.fill("#message", "a long message of many words " * 20)
+        assert await page.evaluate("document.querySelector('#scroller').clientHeight / innerHeight") > 0.3
+        assert await page.evaluate("document.querySelector('#send').getBoundingClientRect().bottom") <= 256
+        await page.fill("#message", "")
+        for opener in ("#toggle-conversations", "#open-settings"):
+            await page.click(opener)
+            await page.keyboard.press("Escape")
+        assert await page.evaluate("document.documentElement.scrollWidth") <= 320
+        assert await page.evaluate("document.documentElement.scrollHeight") <= 256
+
+
 async def test_a_very_narrow_screen_is_enough(browser: Browser) -> None:
     """320 pixels, as at 400 % zoom: nothing is cut off, and headings have an order."""
     async with serving(narrator) as server, person(browser, server.port, size=(320, 480)) as chat:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sqlite3
 import threading
 from collections.abc import AsyncIterator
 from itertools import pairwise
@@ -314,12 +315,35 @@ async def test_lists_are_bounded(tmp_path: Path) -> None:
     async with serving(echo, store=f"sqlite:///{tmp_path}/kept.db", authenticator=users) as server:
         for _ in range(3):
             await _one_turn(server, auth="a")
-            await asyncio.sleep(0.002)  # the page continues by the time of the last use, in milliseconds
         page = json.loads((await server.request("/v1/sessions?limit=2", **ann))[2])
         rest = json.loads((await server.request(f"/v1/sessions?limit=2&before={page['before']}", **ann))[2])
         assert (len(page["sessions"]), len(rest["sessions"]), rest.get("before")) == (2, 1, None)
-        for query in ("limit=0", "limit=101", "limit=x", "before=-1"):
+        for query in (
+            "limit=0",
+            "limit=101",
+            "limit=x",
+            "before=-1",
+            "before=5",
+            "before=1e9~s",
+            "before=~s_1",
+        ):
             assert (await server.request(f"/v1/sessions?{query}", **ann))[0] == 422
+
+
+async def test_a_damaged_conversation_hides_no_other(tmp_path: Path) -> None:
+    """It is listed without a title, and is unknown to whoever wants to read it."""
+    users, path = BearerTokens({"a": "ann"}), tmp_path / "kept.db"
+    ann: dict[str, Any] = {"Authorization": "Bearer a"}
+    async with serving(echo, store=f"sqlite:///{path}", authenticator=users) as server:
+        ids = [(await _one_turn(server, auth="a"))[0]["session_id"] for _ in range(2)]
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE turns SET record = '{damaged' WHERE session = ?", (ids[0],))
+    db.close()
+    async with serving(echo, store=f"sqlite:///{path}", authenticator=users) as server:
+        listed = json.loads((await server.request("/v1/sessions", **ann))[2])["sessions"]
+        assert {each["session_id"]: each["title"] for each in listed} == {ids[0]: "", ids[1]: "hello"}
+        assert (await server.request(f"/v1/sessions/{ids[0]}/messages", **ann))[0] == 404
+        assert (await server.request(f"/v1/sessions/{ids[1]}/messages", **ann))[0] == 200
 
 
 async def test_without_a_store_nothing_is_listed() -> None:

@@ -136,9 +136,42 @@ async def test_the_front_of_it_is_dropped_first() -> None:
         assert contents == ["2 " * 8, "2 " * 8, "now"]
 
 
-async def test_something_else_than_messages_fails_the_turn(caplog: pytest.LogCaptureFixture) -> None:
-    """The log names what was expected."""
-    async with serving(echo, history=Database([{"content": "who?"}])) as server, server.connect() as client:
+@pytest.mark.parametrize(
+    ("loaded", "said"),
+    [
+        ([{"content": "no role"}], "to return messages with a role"),
+        ([1, None], "to return messages with a role"),
+        (None, "to return a list of messages, got NoneType"),
+        ({"role": "user"}, "to return a list of messages, got dict"),
+        ("hello", "to return a list of messages, got str"),
+    ],
+)
+async def test_something_else_than_messages_fails_the_turn(
+    loaded: Any, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says what was expected."""
+    database = Database()
+    database.before = loaded
+    async with serving(echo, history=database) as server, server.connect() as client:
         await ask(client, "hello")
-        assert (await client.until("turn.ended"))["reason"] == "agent_error"
-    assert "expected load() to return messages with a role" in caplog.text
+        ended = await client.until("turn.ended")
+    assert (ended["status"], ended["reason"]) == ("failed", "agent_error")
+    assert f"expected load() {said}" in caplog.text
+
+
+@pytest.mark.parametrize("leaving", [SystemExit(3), asyncio.CancelledError(), KeyboardInterrupt()])
+async def test_a_save_that_wants_to_leave_is_an_error_of_one_turn(
+    leaving: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It ends no server and no conversation, and the log names the turn."""
+
+    class Leaving(Database):
+        async def save(self, session: SessionContext, turn: EndedTurn) -> None:
+            raise leaving
+
+    async with serving(echo, history=Leaving()) as server, server.connect() as client:
+        await ask(client, "hello")
+        ended = await client.until("turn.ended")
+        await ask(client, "again", "i2")
+        assert (await client.until("turn.ended"))["status"] == "completed"
+        await until(lambda: f"turn {ended['turn_id']} was not saved" in caplog.text)

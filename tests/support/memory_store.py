@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from bargein_protocol import SessionId, TurnId
 from bargein_server.core.records import Changes, Stored, decoded
-from bargein_server.stores.interface import Outcome, StoredSession, StoreError, Summary, Write
+from bargein_server.stores.interface import ListPlace, Outcome, StoredSession, StoreError, Summary, Write
 
 
 class Kept:
@@ -149,7 +149,12 @@ class MemoryStore:
         return True
 
     async def sessions(
-        self, principal: str | None, *, every: bool = False, limit: int = 100, before: float | None = None
+        self,
+        principal: str | None,
+        *,
+        every: bool = False,
+        limit: int = 100,
+        before: ListPlace | None = None,
     ) -> list[Summary]:
         """Return sessions."""
         self._check("sessions")
@@ -158,9 +163,9 @@ class MemoryStore:
             for session_id, kept in self.data.items()
             if session_id
             and (every or kept.principal == principal)
-            and (before is None or kept.used_at < before)
+            and (before is None or (kept.used_at, session_id) < before)
         ]
-        found.sort(key=lambda pair: -pair[1].used_at)
+        found.sort(key=lambda pair: (pair[1].used_at, pair[0]), reverse=True)
         return [_summary(session_id, kept) for session_id, kept in found[:limit]]
 
     async def rename(self, session_id: SessionId, name: str | None) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from bargein_protocol import Epoch, InputAccepted, InputId, InputText, Seq, SessionId, TurnId
 from bargein_server.core.records import Changes, Head, Piece, StoredTurn, encode
-from bargein_server.stores.interface import Outcome, Store, Write
+from bargein_server.stores.interface import ListPlace, Outcome, Store, Write
 
 MakeStore = Callable[[], Store]
 
@@ -259,9 +259,26 @@ async def test_lists_are_of_one_principal_and_in_order(make_store: MakeStore) ->
     found = await store.sessions("ann", limit=3)
     assert [each.session_id for each in found] == ["s_4", "s_3", "s_2"]
     assert (found[0].title, found[0].turns, found[0].created_at) == ("why?", 1, 5.0)
-    assert [each.session_id for each in await store.sessions("ann", before=102.0)] == ["s_1", "s_0"]
+    assert [each.session_id for each in await store.sessions("ann", before=(102.0, SessionId("s_2")))] == [
+        "s_1",
+        "s_0",
+    ]
     assert [each.session_id for each in await store.sessions(None)] == ["s_nobody"]
     assert len(await store.sessions(None, every=True)) == 7
+    await store.close()
+
+
+async def test_sessions_of_one_moment_are_listed_once(make_store: MakeStore) -> None:
+    """As a server that stops releases many in one batch."""
+    store = await opened(make_store)
+    ids = [SessionId(f"s_{number}") for number in range(7)]
+    await store.write([first(each, "ann", 100.0, turns=[(T1, 1, turn())]) for each in ids])
+    listed: list[SessionId] = []
+    before: ListPlace | None = None
+    while page := await store.sessions("ann", limit=3, before=before):
+        listed += [each.session_id for each in page]
+        before = (page[-1].used_at, page[-1].session_id)
+    assert listed == ids[::-1]
     await store.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from typing import Annotated, Any
@@ -16,10 +17,13 @@ from ..core.persistence import stored_turns
 from ..core.records import BadRecord, Head
 from ..guard.admission import RETRY_AFTER_S, Refused
 from ..hosting.restoring import admits_token
-from ..stores.interface import MAX_TITLE_CHARS, StoredSession, StoreError
+from ..stores.interface import MAX_TITLE_CHARS, ListPlace, StoredSession, StoreError, Summary
 from .call import HEADERS, TOKEN_HEADER, Call, json_answer
 
 MAX_LISTED = 100
+
+CURSOR = r"[0-9]{1,15}(\.[0-9]{1,20})?~[A-Za-z0-9_.-]{1,256}"
+"""Form of `before`: the time of the last use in seconds since 1970, and the id, of the last one listed."""
 
 
 class ConversationSummary(Struct, frozen=True, kw_only=True):
@@ -47,11 +51,11 @@ class Conversations(Struct, frozen=True, kw_only=True):
 
     Args:
         sessions: The conversations, the last used first.
-        before: Value of `before` that returns the next ones; null after the last.
+        before: Value of the parameter `before` that returns the next ones; null after the last.
     """
 
     sessions: list[ConversationSummary]
-    before: int | None = None
+    before: str | None = None
 
 
 class ConversationChange(Struct, frozen=True, kw_only=True):
@@ -111,13 +115,11 @@ async def list_sessions(call: Call) -> Response:
     principal = _principal(call)
     if call.sessions.keeper is None:
         raise Refused(404, "the server keeps no conversations: it has no store")
-    limit, before = _number(call, "limit", MAX_LISTED), _number(call, "before", None)
-    if limit is None or not 0 < limit <= MAX_LISTED:
+    limit, before = _number(call, "limit", MAX_LISTED), _position(call)
+    if not 0 < limit <= MAX_LISTED:
         raise Refused(422, f"expected a limit from 1 to {MAX_LISTED}")
     try:
-        found = await call.sessions.keeper.store.sessions(
-            principal, limit=limit, before=None if before is None else before / 1000
-        )
+        found = await call.sessions.keeper.store.sessions(principal, limit=limit, before=before)
     except StoreError:
         raise Refused(503, "the store cannot be read now", RETRY_AFTER_S) from None
     listed = [
@@ -132,7 +134,7 @@ async def list_sessions(call: Call) -> Response:
         for each in found
     ]
     return json_answer(
-        Conversations(sessions=listed, before=listed[-1].used_at_ms if len(listed) == limit else None)
+        Conversations(sessions=listed, before=_cursor(found[-1]) if len(found) == limit else None)
     )
 
 
@@ -257,14 +259,30 @@ async def _found(call: Call, session_id: SessionId) -> StoredSession:
         raise unknown
     try:
         found = await keeper.read(session_id)
-    except (StoreError, BadRecord):
+    except BadRecord:
+        raise unknown from None  # as for a resume; the log has it
+    except StoreError:
         raise Refused(503, "the store cannot be read now", RETRY_AFTER_S) from None
     if found is None or not _may(call, found.stored.head):
         raise unknown
     return found
 
 
-def _number(call: Call, name: str, default: int | None) -> int | None:
+def _cursor(last: Summary) -> str:
+    return f"{last.used_at!r}~{last.session_id}"
+
+
+def _position(call: Call) -> ListPlace | None:
+    given = call.request.query_params.get("before")
+    if given is None:
+        return None
+    if re.fullmatch(CURSOR, given) is None:
+        raise Refused(422, "expected `before` of an earlier answer")
+    used_at, _, session_id = given.partition("~")
+    return float(used_at), SessionId(session_id)
+
+
+def _number(call: Call, name: str, default: int) -> int:
     given = call.request.query_params.get(name)
     if given is None:
         return default

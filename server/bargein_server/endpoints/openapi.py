@@ -28,7 +28,7 @@ from bargein_protocol import (
 )
 
 from .call import COOKIE, COOKIE_HEADER, TOKEN_HEADER, Health, Ticket
-from .conversations import MAX_LISTED, ConversationChange, Conversations, Messages, SessionToken
+from .conversations import CURSOR, MAX_LISTED, ConversationChange, Conversations, Messages, SessionToken
 
 Schema = dict[str, Any]
 
@@ -304,8 +304,8 @@ _PARAMETERS: dict[str, Schema] = {
     },
     "before": {
         "name": "before", "in": "query",
-        "description": "Only conversations last used before this time, in milliseconds since 1970.",
-        "schema": {"type": "integer", "minimum": 0},
+        "description": "Only conversations that follow: `before` of an earlier answer.",
+        "schema": {"type": "string", "pattern": f"^{CURSOR}$"},
     },
     "from": {
         "name": "from", "in": "query", "description": "Start of the stream without `Last-Event-ID`.",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, cast
 
 from msgspec.structs import replace
 
 from bargein_protocol import TurnId
 
-from ..core.author_code import Contained
+from ..core.author_code import EXITS, Contained
 from ..core.history import Message, exchange_messages
 from ..core.session import Session
 from ..turn_host import EndedTurn, HistorySource, SessionContext
@@ -78,9 +78,12 @@ class SessionHistory:
             TypeError: The application returned something other than messages.
         """
         core = self._host.core
-        messages = list(await self._outside.source.load(self._host.view))
+        loaded = cast("object", await self._outside.source.load(self._host.view))
+        if not isinstance(loaded, Iterable) or isinstance(loaded, (str, bytes, dict)):
+            raise TypeError(f"expected load() to return a list of messages, got {type(loaded).__name__}")
+        messages: list[Any] = list(loaded)
         for message in messages:
-            if not isinstance(message.get("role"), str):
+            if not isinstance(message, dict) or not isinstance(message.get("role"), str):
                 raise TypeError("expected load() to return messages with a role, as for chat completions")
         core.seed, self.loaded = messages, True
         if core.persistence is not None:
@@ -105,6 +108,10 @@ class SessionHistory:
             await asyncio.wait([before])
         try:
             await self._outside.source.save(self._host.view, turn)
-        except Exception:
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+            log.exception("turn %s was not saved", turn.turn_id)  # a client of the database was cancelled
+        except (Exception, *EXITS):
             # The boundary to the application: its conversation goes on.
             log.exception("turn %s was not saved", turn.turn_id)

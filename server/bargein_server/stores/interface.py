@@ -91,6 +91,10 @@ class StoredSession(Struct, frozen=True):
     forgot: bool = False
 
 
+ListPlace = tuple[float, SessionId]
+"""Place in a list of sessions: time of the last use, in seconds since 1970, and id."""
+
+
 class Summary(Struct, frozen=True, kw_only=True):
     """A stored session in a list.
 
@@ -156,7 +160,12 @@ class Store(Protocol):
         ...
 
     async def sessions(
-        self, principal: str | None, *, every: bool = False, limit: int = 100, before: float | None = None
+        self,
+        principal: str | None,
+        *,
+        every: bool = False,
+        limit: int = 100,
+        before: ListPlace | None = None,
     ) -> list[Summary]:
         """Return sessions, the last used first.
 
@@ -164,7 +173,7 @@ class Store(Protocol):
             principal: Whose sessions.
             every: Those of all principals instead.
             limit: Maximum number.
-            before: Only those that were last used before this time, in seconds since 1970.
+            before: Only those that follow this place; sessions may have been used at the same time.
         """
         ...
 

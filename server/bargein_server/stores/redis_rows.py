@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -123,7 +124,10 @@ def summaries(session_ids: list[SessionId], answers: list[Any]) -> Iterator[Summ
     for session_id, answer in zip(session_ids, answers, strict=True):
         if answer:
             principal, created_at, used_at, turns, record, name = answer
-            first = _titled.decode(record).input.text[:MAX_TITLE_CHARS] if record else ""
+            first = ""
+            if record:
+                with suppress(msgspec.MsgspecError):  # a damaged record; the session is listed all the same
+                    first = _titled.decode(record).input.text[:MAX_TITLE_CHARS]
             yield Summary(
                 session_id=session_id,
                 principal=principal.decode()[1:] if principal[:1] == b"=" else None,

@@ -18,7 +18,7 @@ from typing import Any
 from bargein_protocol import SessionId
 
 from . import redis_scripts as scripts
-from .interface import Outcome, StoredSession, StoreError, Summary, Write
+from .interface import ListPlace, Outcome, StoredSession, StoreError, Summary, Write
 from .redis_address import RedisAddress
 from .redis_link import Command, RedisLink, call_of
 from .redis_rows import arguments, keys_of, request_of, stored_session, summaries, uses
@@ -106,11 +106,16 @@ class RedisStore:
         return bool(answer)
 
     async def sessions(
-        self, principal: str | None, *, every: bool = False, limit: int = 100, before: float | None = None
+        self,
+        principal: str | None,
+        *,
+        every: bool = False,
+        limit: int = 100,
+        before: ListPlace | None = None,
     ) -> list[Summary]:
         """Return sessions, the last used first."""
         key = self._list("all") if every else self._list_of(principal)
-        until = f"({before!r}" if before is not None else "+inf"
+        until = repr(before[0]) if before is not None else "+inf"
         found: list[Summary] = []
         at = 0
         while len(found) < limit:
@@ -122,7 +127,8 @@ class RedisStore:
             at += len(names)
             ids = [SessionId(name.decode()) for name in names]
             calls = [call_of(scripts.SUMMARY, self._keys(each)) for each in ids]
-            found += summaries(ids, await self._reader.call(calls))
+            listed = summaries(ids, await self._reader.call(calls))
+            found += [each for each in listed if before is None or (each.used_at, each.session_id) < before]
         return found[:limit]
 
     async def rename(self, session_id: SessionId, name: str | None) -> bool:

@@ -127,10 +127,10 @@ PARTS = ("heads", "turns", "replies")
 
 LIST = """
 SELECT s.id, s.principal, s.created_at, s.used_at,
-    coalesce((SELECT substr(json_extract(record, '$.input.text'), 1, 120) FROM turns
-              WHERE session = s.id ORDER BY position LIMIT 1), ''),
+    coalesce((SELECT CASE WHEN json_valid(record) THEN substr(json_extract(record, '$.input.text'), 1, 120)
+              END FROM turns WHERE session = s.id ORDER BY position LIMIT 1), ''),
     (SELECT count(*) FROM turns WHERE session = s.id), s.name
-FROM sessions s WHERE {whose} AND s.used_at < ? ORDER BY s.used_at DESC LIMIT ?
+FROM sessions s WHERE {whose} AND (s.used_at, s.id) < (?, ?) ORDER BY s.used_at DESC, s.id DESC LIMIT ?
 """
 
 TRIM_REPLIES = """

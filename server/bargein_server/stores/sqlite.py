@@ -27,7 +27,7 @@ import msgspec
 from bargein_protocol import SessionId
 
 from . import schema
-from .interface import Outcome, StoredSession, StoreError, Summary, Write
+from .interface import ListPlace, Outcome, StoredSession, StoreError, Summary, Write
 from .sqlite_tables import REMEMBERED_REPLIES, Owned, PieceRows, delete_parts, read, write
 
 try:
@@ -144,14 +144,19 @@ class SqliteStore:
         return await self._call(lambda: self._transaction(change))
 
     async def sessions(
-        self, principal: str | None, *, every: bool = False, limit: int = 100, before: float | None = None
+        self,
+        principal: str | None,
+        *,
+        every: bool = False,
+        limit: int = 100,
+        before: ListPlace | None = None,
     ) -> list[Summary]:
         """Return sessions, the last used first."""
-        until = before if before is not None else sys.float_info.max
+        until = before if before is not None else (sys.float_info.max, "")
 
         def select() -> list[Summary]:
             statement = schema.LIST.format(whose="(? IS NULL OR 1)" if every else "s.principal IS ?")
-            rows = self._opened().execute(statement, (principal, until, limit)).fetchall()
+            rows = self._opened().execute(statement, (principal, *until, limit)).fetchall()
             return [
                 Summary(
                     session_id=SessionId(row[0]), principal=row[1], created_at=row[2], used_at=row[3],
