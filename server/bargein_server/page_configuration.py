@@ -19,6 +19,9 @@ LOGO_TYPES = {".svg": "image/svg+xml", ".png": "image/png", ".webp": "image/webp
 
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
+_ADDRESS = re.compile(r"(/(?![/\\\\])|https?://[^\s/\\\\])[!-\[\]-~]{0,2000}")
+"""A path of this origin, or a web address; never a script."""
+
 
 class BadPage(ValueError):
     """An invalid page configuration; the message has cause and form."""
@@ -35,6 +38,8 @@ class PageConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
             lightened where its text would be hard to read.
         logo: Path of a picture beside the title: SVG, PNG, WebP or JPEG, at most 64 KiB. None for the
             page's own.
+        login: Address of the application's own login, a path such as `/login` or an `https` URL. The page
+            links to it where it would ask for a token. None for a server whose users have tokens.
 
     Raises:
         BadPage: A value is out of bounds, or the logo cannot be read.
@@ -45,6 +50,7 @@ class PageConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     examples: tuple[str, ...] = ("What can you do?", "Tell me a story")
     accent: str | None = None
     logo: str | None = None
+    login: str | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -55,6 +61,8 @@ class PageConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
                 raise BadPage(f"expected texts of 1 to {MAX_CHARS} characters, got {len(text)}")
         if self.accent is not None and not _COLOUR.fullmatch(self.accent):
             raise BadPage(f"expected an accent such as #3450c8, got {self.accent!r}")
+        if self.login is not None and not _ADDRESS.fullmatch(self.login):
+            raise BadPage(f"expected a login such as /login or https://example.com/login, got {self.login!r}")
         if self.logo is not None:
             self.logo_url()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.async_api import Browser
 
-from bargein_server import BearerTokens
+from bargein_server import AccessRequest, BearerTokens, PageConfiguration, Principal
 from chat_page import ChatPage, person
 from live_server import serving
 from page_agents import chatter
@@ -38,6 +38,30 @@ async def test_a_token_is_asked_for(browser: Browser) -> None:
             assert "short" in (await turn.locator(".text").text_content() or "")
         finally:
             await page.close()
+
+
+async def test_an_application_with_a_login_of_its_own(browser: Browser) -> None:
+    """A link to it in place of a question for a token; after the login the page connects."""
+
+    async def by_cookie(request: AccessRequest) -> Principal | None:
+        return Principal("ann") if request.cookies.get("login") == "secret" else None
+
+    look = PageConfiguration(login="/login")
+    async with serving(chatter, authenticator=by_cookie, page=look) as server:
+        context = await browser.new_context()
+        try:
+            chat = ChatPage(await context.new_page(), server.port)
+            await chat.page.goto(chat.origin)
+            await chat.state("closed")
+            link = chat.page.locator("#banner").get_by_role("link", name="Log in")
+            assert await link.get_attribute("href") == "/login"
+            assert await chat.page.get_by_label("Token").count() == 0
+            await context.add_cookies([{"name": "login", "value": "secret", "url": chat.origin}])
+            await chat.page.get_by_role("button", name="Try again").click()
+            await chat.connected()
+            assert await link.count() == 0 or await link.is_hidden()
+        finally:
+            await context.close()
 
 
 async def test_a_full_server_says_so(browser: Browser) -> None:

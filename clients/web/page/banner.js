@@ -15,6 +15,9 @@ export class Banner {
   #bar = byId("banner");
   /** @type {ReturnType<typeof setInterval> | undefined} */
   #clock;
+  /** Address of the application's own login, in place of a token. @type {string | null} */
+  #loginUrl = null;
+  #wantsLogin = false;
   /** Hidden from screen readers, which would announce the countdown every second. */
   #said = "";
 
@@ -29,9 +32,16 @@ export class Banner {
     this.acts = acts;
   }
 
+  /** The application's own login; a bar that asks for a token already links to it. @param {string | null} url */
+  set loginUrl(url) {
+    this.#loginUrl = url;
+    if (this.#wantsLogin && url !== null) this.#linkLogin(url);
+  }
+
   /** @param {ConnectionState} connection */
   show(connection) {
     clearInterval(this.#clock);
+    this.#wantsLogin = false;
     this.#badge.dataset.state = connection.name;
     switch (connection.name) {
       case "open":
@@ -61,7 +71,9 @@ export class Banner {
     clearInterval(this.#clock);
     this.#badge.dataset.state = "closed";
     this.#word.textContent = code === null ? "Not connected" : "Closed";
-    if (code === "unauthorized" || code === "wrong_token") this.#askToken(code);
+    this.#wantsLogin = code === "unauthorized" || code === "wrong_token";
+    if (this.#wantsLogin && this.#loginUrl !== null) this.#linkLogin(this.#loginUrl);
+    else if (code === "unauthorized" || code === "wrong_token") this.#askToken(code);
     else if (code === null) this.tell(unreachable(why), ["Try again", this.acts.retry]);
     else this.tell(closing(code), ["Try again", this.acts.retry], ["New conversation", this.acts.restart]);
   }
@@ -99,6 +111,12 @@ export class Banner {
     };
     tick();
     this.#clock = setInterval(tick, 250);
+  }
+
+  /** @param {string} url */
+  #linkLogin(url) {
+    this.tell("You are not logged in. Log in, and come back.", ["Try again", this.acts.retry]);
+    this.#bar.append(el("a", { href: url }, "Log in"));
   }
 
   /** @param {string} code */

@@ -13,6 +13,7 @@ import { byId, el, say } from "./dom.js";
  * @property {string[]} examples
  * @property {string | null} accent As `#rrggbb`.
  * @property {string | null} logo A data URL.
+ * @property {string | null} login Address of the application's own login.
  * @property {boolean} lists Whether the server lists the conversations of authenticated users.
  */
 

@@ -231,6 +231,7 @@ sound.isOn = settings.sound;
 switcher.shownId = before !== null && before.turns.length > 0 ? (before.resume?.session_id ?? null) : null;
 branding().then((found) => {
   if (found !== null) apply(found);
+  banner.loginUrl = found?.login ?? null;
   switcher.start(found?.lists ?? false);
 });
 connection.open(before?.resume ?? null);

@@ -66,6 +66,7 @@ class Appearance(Struct, frozen=True, kw_only=True):
         examples: Prompts that a click sends.
         accent: Colour of buttons and links; None for the page's own.
         logo: A data URL; None for the page's own.
+        login: Address of the application's own login; None without one.
         lists: Whether the server lists the conversations of authenticated users.
     """
 
@@ -74,6 +75,7 @@ class Appearance(Struct, frozen=True, kw_only=True):
     examples: tuple[str, ...]
     accent: str | None
     logo: str | None
+    login: str | None
     lists: bool
 
 
@@ -89,6 +91,7 @@ def appearance(page: PageConfiguration, lists: bool) -> Callable[[Request], Coro
         examples=page.examples,
         accent=page.accent,
         logo=page.logo_url(),
+        login=page.login,
         lists=lists,
     )
     asset = Asset(json.encode(shown), "application/json")
