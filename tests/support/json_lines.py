@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ WAIT_S = 60.0
 
 
 class JsonLines:
-    """A program of Node.js that runs."""
+    """A program that runs."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
@@ -46,10 +47,17 @@ class JsonLines:
 
 
 @contextmanager
-def json_lines(script: Path) -> Iterator[JsonLines]:
-    """Run a script of Node.js beside its `node_modules` until the block ends."""
+def json_lines(script: Path, python: Path | None = None) -> Iterator[JsonLines]:
+    """Run a script until the block ends.
+
+    Args:
+        script: A script of Node.js beside its `node_modules`, or one that uses `json_answers`.
+        python: Its Python; None for Node.js.
+    """
+    command = ["node", "--no-warnings"] if python is None else [str(python), "-W", "ignore"]
     process = subprocess.Popen(
-        ["node", "--no-warnings", script.name], cwd=script.parent, text=True,
+        [*command, script.name], cwd=script.parent, text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), "LOGURU_LEVEL": "ERROR"},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:

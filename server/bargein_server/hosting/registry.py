@@ -78,6 +78,7 @@ class SessionRegistry:
         flush_scheduler: Spreads the writes of many sessions.
         turn_limiter: Limit on the running turns of all sessions.
         threads: Threads for blocking functions of authors.
+        attachments: Media types of the files that the agent takes.
         ears: Ears of the server; None for one that does not hear.
         streams: Open event streams, which the registry closes when the server stops.
         context: Original of every turn's context.
@@ -105,7 +106,7 @@ class SessionRegistry:
         elsewhere: Elsewhere | None = None,
         voice: VoiceParts | None = None,
     ) -> None:
-        self.agent, self._attachments = agent, attachments_taken(agent)
+        self.agent, self.attachments = agent, attachments_taken(agent)
         self.settings = settings
         self.telemetry = telemetry
         self.loop = asyncio.get_running_loop()
@@ -362,7 +363,7 @@ class SessionRegistry:
             telemetry,
             lease.changed if lease is not None else None,
             self.ears.support if self.ears is not None else NO_EARS,
-            attachments=self._attachments,
+            attachments=self.attachments,
         )
         if self.draining:
             core.shut_down(now)  # rejects inputs with `shutting_down`, as every session does

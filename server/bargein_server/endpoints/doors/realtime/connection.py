@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 from msgspec import json
 
 from bargein_protocol import (
     MESSAGEPACK,
+    Attachment,
     ClientEvent,
     Code,
     InputText,
@@ -25,6 +26,7 @@ from bargein_protocol import (
 )
 from bargein_protocol.errors import CLOSED, FLOODED, INTERNAL, TOO_BIG, WRONG_CODEC
 from bargein_protocol.json_scan import structure_fault
+from bargein_protocol.media_types import are_taken
 
 from ....core.history import Message
 from ....guard.admission import Caller
@@ -34,6 +36,7 @@ from ....hosting.ports import Wire
 from ....hosting.registry import SessionRegistry
 from ....transport.connection import Connection
 from ....transport.turn_stream import EventWire, TurnStream
+from ..conversation import bounded
 from .dialogue import Dialogue
 from .shapes import JsonMap, error_object
 from .turns import RunningTurn
@@ -63,6 +66,7 @@ class RealtimeConnection(Connection):
         self._model = model
         self._patch = patch
         self._dialogue: Dialogue | None = None
+        self._known: list[str] = []
 
     def open(self, host: SessionHost | None) -> None:
         """Open a session and send `session.created`.
@@ -76,6 +80,8 @@ class RealtimeConnection(Connection):
         else:
             self._stop_open_timer()
             self._host = host
+            before = [*host.core.seed, *host.core.side_channel.messages()]
+            self._known = [str(each["content"]) for each in before if each["role"] == "user"]
             after = Seq(host.core.side_channel.cursor.seq)
             self._registry.own_ids.drive(host, self, MESSAGEPACK, after, self.caller.trace)
         if host is not None and not self._closing:
@@ -138,10 +144,22 @@ class RealtimeConnection(Connection):
         host = self._host
         return None if host is None else host.act(host.core.audio.open, asked)
 
-    def seed(self, messages: list[Message]) -> None:
-        """Set the messages before the first turn."""
-        if self._host is not None:
-            seed(self._host, messages)
+    def takes(self, images: Sequence[Attachment]) -> bool:
+        """Return whether the agent takes images of these types."""
+        return are_taken(images, self._registry.attachments)
+
+    def known(self) -> list[str]:
+        """Return the user's texts that the session had before this connection."""
+        return self._known
+
+    def seed(self, messages: Sequence[Message]) -> None:
+        """Set the messages before the first turn; more than a history may have are left out."""
+        host, registry = self._host, self._registry
+        if host is None or registry.history is not None or not registry.may_keep(host.owner):
+            return
+        limits = registry.settings
+        seed(host, bounded(messages, limits.max_history_turns, limits.max_history_chars))
+        registry.weigh(host)
 
     def aside(self, messages: list[Message], question: InputText, turn: RunningTurn) -> None:
         """Ask in a session of its own, whose events go to `turn`."""
@@ -151,7 +169,8 @@ class RealtimeConnection(Connection):
         except Unavailable:
             turn.response.fail("overload", "the server is full; try again")
             return
-        seed(host, messages)
+        limits = registry.settings
+        seed(host, bounded(messages, limits.max_history_turns, limits.max_history_chars))
         host.act(host.core.side_channel.request, question)
         start = host.core.outside.start_of(question.id)
         if start is None:

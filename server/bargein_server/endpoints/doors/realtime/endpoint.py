@@ -28,7 +28,9 @@ from ...endpoint import HttpEndpoint
 from ...websocket import deny
 from ..completion import error_body
 from ..conversation import MAX_OWN_ID_CHARS
+from .configuration import first_session, patched
 from .connection import RealtimeConnection
+from .requests import BadRequest
 
 REALTIME_PATH, SECRETS_PATH = "/v1/realtime", "/v1/realtime/client_secrets"
 SUBPROTOCOL = "realtime"
@@ -93,6 +95,12 @@ class RealtimeDoor:
             asked = json.decode(await call.body(MAX_PATCH_BYTES), type=SecretRequest)
         except DecodeError:
             raise Refused(400, "expected a JSON object with session") from None
+        try:
+            session = patched(
+                first_session("", self._agent, call.sessions.ears is not None), asked.session or {}
+            )
+        except BadRequest as error:
+            raise Refused(400, f"{error.param}: {error}") from None
         value = EPHEMERAL + (
             admission.tickets.issue(principal, asyncio.get_running_loop().time())
             if principal is not None
@@ -102,9 +110,8 @@ class RealtimeDoor:
             self._patches[value] = asked.session
             if len(self._patches) > MAX_PATCHES:
                 del self._patches[next(iter(self._patches))]
-        session = {"type": "realtime", "object": "realtime.session", "id": "", "model": self._agent}
         expires_at = int(time.time() + admission.tickets.lifetime_s)
-        answer = Secret(value, expires_at, {**session, **(asked.session or {})})
+        answer = Secret(value, expires_at, session)
         return Response(json.encode(answer), media_type="application/json")
 
     async def serve(self, websocket: WebSocket) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from msgspec import json
+
 from .shapes import JsonMap
 
 MAX_ITEMS = 2000
+MAX_BYTES = 4 * 1024 * 1024
 """Older items are forgotten; what the model gets is the history of the session, not this list."""
 
 
@@ -20,6 +23,11 @@ class Items:
 
     def __init__(self) -> None:
         self._items: dict[str, JsonMap] = {}
+        self._sizes: dict[str, int] = {}
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._items)
 
     def __contains__(self, item_id: str) -> bool:
         return item_id in self._items
@@ -77,9 +85,19 @@ class Items:
                 if item_id == previous_id:
                     order[item["id"]] = item
             self._items = order
-        if len(self._items) > MAX_ITEMS:
-            del self._items[next(iter(self._items))]
+        self._weigh(item)
+        while len(self._items) > MAX_ITEMS or (self._bytes > MAX_BYTES and len(self._items) > 1):
+            self._remove(next(each for each in self._items if each != item["id"]))
         return previous
+
+    def _weigh(self, item: JsonMap) -> None:
+        size = len(json.encode(item))
+        self._bytes += size - self._sizes.get(item["id"], 0)
+        self._sizes[item["id"]] = size
+
+    def _remove(self, item_id: str) -> None:
+        del self._items[item_id]
+        self._bytes -= self._sizes.pop(item_id)
 
     def remove(self, item_id: str) -> None:
         """Remove an item.
@@ -88,11 +106,12 @@ class Items:
             NoSuchItem: There is none.
         """
         self.get(item_id)
-        del self._items[item_id]
+        self._remove(item_id)
 
     def update(self, item_id: str, **fields: Any) -> JsonMap | None:
         """Replace fields of an item; return it, or None when it was removed."""
         item = self._items.get(item_id)
         if item is not None:
             item = self._items[item_id] = {**item, **fields}
+            self._weigh(item)
         return item

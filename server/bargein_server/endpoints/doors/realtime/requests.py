@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from base64 import b64decode
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from bargein_protocol import Attachment
+from bargein_protocol.types import MAX_ATTACHMENTS
+
 from ....core.history import Message
 from ..conversation import valid_messages
-from .shapes import COMPLETED, FORMATS, PCM, JsonMap, new_id, part_text
+from .shapes import COMPLETED, JsonMap, new_id, part_text
 
 MAX_ID_CHARS = 256
+
+_IMAGE = re.compile(r"data:image/[a-z0-9.+-]{1,60};base64,")
 
 
 class BadRequest(Exception):
@@ -24,45 +31,6 @@ class BadRequest(Exception):
         super().__init__(message)
         self.code = code
         self.param = param
-
-
-def checked_session(patch: Any) -> JsonMap:
-    """Return a patch of the session's configuration.
-
-    Raises:
-        BadRequest: It is no object, or a part has another type.
-    """
-    if not isinstance(patch, dict):
-        raise BadRequest("invalid_value", "expected session as an object", "session")
-    checked = dict(patch)
-    if checked.get("tools") is not None and not isinstance(checked["tools"], list):
-        raise BadRequest("invalid_value", "expected tools as a list", "session.tools")
-    checked["tools"] = checked.get("tools", ...)
-    if checked["tools"] is ...:
-        del checked["tools"]
-    elif checked["tools"] is None:
-        checked["tools"] = []
-    if not isinstance(checked.get("instructions") or "", str):
-        raise BadRequest("invalid_value", "expected instructions as a text", "session.instructions")
-    audio = checked.pop("audio", None)
-    if isinstance(audio, dict):
-        checked["audio"] = {
-            side: _with_format(audio[side])
-            for side in ("input", "output")
-            if isinstance(audio.get(side), dict)
-        }
-    return checked
-
-
-def _with_format(side: JsonMap) -> JsonMap:
-    """Return one side of the audio; PCM has one rate, 24 kHz."""
-    given = side.get("format")
-    if given is None:
-        return {name: value for name, value in side.items() if name != "format"}
-    kind = given.get("type") if isinstance(given, dict) else None
-    if kind not in FORMATS:
-        raise BadRequest("invalid_value", f"expected a format of {', '.join(FORMATS)}", "session.audio")
-    return {**side, "format": PCM if kind == "audio/pcm" else {"type": kind}}
 
 
 def checked_item(item: Any) -> JsonMap:
@@ -85,7 +53,11 @@ def checked_item(item: Any) -> JsonMap:
     if kind == "function_call_output":
         return {**base, **_texts(item, "call_id", "output")}
     if kind == "mcp_approval_response":
-        answer = {"approve": item.get("approve") is True, "reason": item.get("reason")}
+        reason = item.get("reason")
+        answer = {
+            "approve": item.get("approve") is True,
+            "reason": reason if isinstance(reason, str) else None,
+        }
         return {"id": base["id"], "type": kind, **_texts(item, "approval_request_id"), **answer}
     raise BadRequest("invalid_value", f"items of the type {str(kind)[:60]!r} are not supported", "item.type")
 
@@ -98,15 +70,46 @@ def _role(item: JsonMap) -> str:
 
 
 def _content(item: JsonMap) -> list[JsonMap]:
+    """Return the parts of a message, with the types that its role has."""
     content = item.get("content")
     if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
         raise BadRequest("invalid_value", "expected content as a list of parts", "item.content")
-    for part in content:
-        if part.get("type") == "input_image":
-            raise BadRequest("invalid_value", "images are not supported here", "item.content")
-        if part.get("type") == "input_audio" and not part.get("transcript"):
+    prefix = "output_" if item["role"] == "assistant" else "input_"
+    return [_part(part, prefix) for part in content]
+
+
+def _part(part: JsonMap, prefix: str) -> JsonMap:
+    kind = str(part.get("type")).removeprefix("input_").removeprefix("output_")
+    if kind == "text":
+        return {"type": prefix + "text", **_texts(part, "text")}
+    if kind == "audio":
+        if not part.get("transcript"):
             raise BadRequest("invalid_value", "sound without a transcript is not supported", "item.content")
-    return [{name: value for name, value in part.items() if name != "audio"} for part in content]
+        return {"type": prefix + "audio", **_texts(part, "transcript")}
+    if kind != "image" or prefix != "input_":
+        raise BadRequest("invalid_value", "expected parts of text, audio or image", "item.content")
+    if not _IMAGE.match(str(part.get("image_url"))):
+        raise BadRequest("invalid_value", "expected image_url as data:image/…;base64,…", "item.content")
+    detail = part["detail"] if part.get("detail") in ("low", "high") else "auto"
+    return {"type": "input_image", "image_url": part["image_url"], "detail": detail}
+
+
+def images_of(items: Iterable[Mapping[str, Any]]) -> list[Attachment]:
+    """Return the images of messages, the last ones if they are too many.
+
+    Raises:
+        BadRequest: One is not in base64.
+    """
+    images: list[Attachment] = []
+    for item in items:
+        for part in item.get("content") or ():
+            if part.get("type") == "input_image":
+                kind, _, data = str(part["image_url"]).removeprefix("data:").partition(";base64,")
+                try:
+                    images.append(Attachment(media_type=kind, data=b64decode(data, validate=True)))
+                except ValueError:
+                    raise BadRequest("invalid_value", "expected an image in base64", "item.content") from None
+    return images[-MAX_ATTACHMENTS:]
 
 
 def _texts(item: JsonMap, *names: str) -> JsonMap:

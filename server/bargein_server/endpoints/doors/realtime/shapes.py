@@ -19,25 +19,6 @@ FORMATS = ("audio/pcm", "audio/pcmu", "audio/pcma")
 IN_PROGRESS, COMPLETED, INCOMPLETE = "in_progress", "completed", "incomplete"
 
 
-SPEAKING: JsonMap = {
-    "output_modalities": ["audio"],
-    "audio": {
-        "input": {
-            "turn_detection": {
-                "type": "server_vad",
-                "threshold": 0.5,
-                "prefix_padding_ms": 300,
-                "silence_duration_ms": 500,
-                "idle_timeout_ms": None,
-                "create_response": True,
-                "interrupt_response": True,
-            }
-        }
-    },
-}
-"""Configuration of a fresh session on a server that hears."""
-
-
 def new_id(prefix: str) -> str:
     """Return a new id, such as `item_…`."""
     return f"{prefix}_{secrets.token_hex(10)}"
@@ -68,18 +49,6 @@ def default_session(session_id: str, model: str) -> JsonMap:
         "include": None,
         "expires_at": 0,
     }
-
-
-def merged(session: Mapping[str, Any], patch: Mapping[str, Any]) -> JsonMap:
-    """Return a configuration with a patch merged at every depth."""
-    result = dict(session)
-    for name, value in patch.items():
-        before = result.get(name)
-        if isinstance(value, Mapping) and isinstance(before, Mapping) and name != "format":
-            result[name] = merged(before, value)
-        else:
-            result[name] = value
-    return result
 
 
 def part_text(content: Any) -> str:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 from bargein_protocol import (
     AudioFormat,
     ClientEvent,
     InputAudio,
     InputClear,
-    InputId,
     ServerEvent,
     SessionAudio,
     SpeechStarted,
@@ -24,6 +23,7 @@ from bargein_protocol import (
 from bargein_protocol.audio import MAX_AUDIO_MS
 from bargein_protocol.types import MAX_NAME_CHARS
 
+from .asking import Asking
 from .items import Items
 from .requests import BadRequest
 from .shapes import COMPLETED, JsonMap, new_id
@@ -61,11 +61,7 @@ class Speech:
         ears: The connection.
         items: The items of the conversation.
         emit: Sends an event: its type, and its fields by name.
-        said: Called with the id of an item that holds the user's words, and the input that they become; None
-            when the client is to ask for a response itself.
-
-    Attributes:
-        pending: Whether the client has committed sound that no response has answered.
+        asking: Makes turns of the user's words.
     """
 
     def __init__(
@@ -73,12 +69,12 @@ class Speech:
         ears: Ears,
         items: Items,
         emit: Callable[..., None],
-        said: Callable[[str, InputId | None], None],
+        asking: Asking,
     ) -> None:
         self._ears = ears
         self._items = items
         self._emit = emit
-        self._said = said
+        self._asking = asking
         self._item_id = new_id("item")
         self._buffered = 0
         self._transcribes = False
@@ -86,7 +82,6 @@ class Speech:
         self._granted: SessionAudio | None = None
         self._piece_bytes = _FORMATS["audio/pcm"].bytes_of(MAX_AUDIO_MS)
         self._committed: str | None = None  # the item of a commit whose words are not known yet
-        self.pending = False
 
     # --- configuration ---------------------------------------------------------------------------
 
@@ -103,11 +98,11 @@ class Speech:
             return
         speaks = session["output_modalities"] != ["text"]
         session["output_modalities"] = ["audio"] if speaks else ["text"]
-        form = _format(given["format"])
+        form = _FORMATS[given["format"]["type"]]
         self._piece_bytes = form.bytes_of(MAX_AUDIO_MS)
         asked = SessionAudio(
             input=form,
-            output=_format(taken["format"]) if speaks else None,
+            output=_FORMATS[taken["format"]["type"]] if speaks else None,
             turn_detection=_detection(given["turn_detection"]),
             language=_language(given.get("transcription")),
         )
@@ -141,7 +136,7 @@ class Speech:
             text = "the buffer is empty" if self._ears.hears else "this server does not listen: send text"
             raise BadRequest("input_audio_buffer_commit_empty", text)
         self._buffered = 0
-        self.pending = True
+        self._asking.committed = True
         self._add_item(None)
 
     def clear(self) -> None:
@@ -188,7 +183,7 @@ class Speech:
                 usage={"type": "duration", "seconds": 0},
             )
         if committed is None:
-            self._said(item_id, event.input_id)
+            self._asking.said(item_id, event.input_id)
 
     def _add_item(self, transcript: str | None) -> str:
         """Add the item of the user's words; return its id."""
@@ -210,44 +205,21 @@ class Speech:
         return item_id
 
 
-def _format(given: Mapping[str, Any]) -> AudioFormat:
-    kind = given.get("type")
-    if kind not in _FORMATS:
-        raise BadRequest("invalid_value", f"expected a format of {', '.join(_FORMATS)}", "session.audio")
-    return _FORMATS[kind]
-
-
-def _detection(given: Any) -> TurnDetection:
+def _detection(given: JsonMap | None) -> TurnDetection:
     """Return the detection of a configuration; without one, commits decide."""
-    if not isinstance(given, Mapping):
+    if given is None:
         return TurnDetection(type="none")
-    create = given.get("create_response", True) is not False
-    interrupt = given.get("interrupt_response", True) is not False
-    if given.get("type") == "semantic_vad":
-        silence_ms: Any = _EAGERNESS_MS.get(str(given.get("eagerness")), 500)
-        return TurnDetection(
-            silence_ms=silence_ms, create_turn=create is not False, interrupt=interrupt is not False
-        )
+    semantic = given["type"] == "semantic_vad"
     return TurnDetection(
-        silence_ms=_milliseconds(given, "silence_duration_ms"),
-        prefix_ms=_milliseconds(given, "prefix_padding_ms"),
-        threshold=_threshold(given),
-        create_turn=create,
-        interrupt=interrupt,
+        silence_ms=_EAGERNESS_MS[given["eagerness"]] if semantic else given["silence_duration_ms"],
+        prefix_ms=None if semantic else given["prefix_padding_ms"],
+        threshold=None if semantic else given["threshold"],
+        create_turn=given["create_response"],
+        interrupt=given["interrupt_response"],
     )
 
 
-def _milliseconds(given: Mapping[str, Any], name: str) -> int | None:
-    value = given.get(name)
-    return value if type(value) is int and value >= 0 else None
-
-
-def _threshold(given: Mapping[str, Any]) -> float | None:
-    value = given.get("threshold")
-    return float(value) if isinstance(value, (int, float)) and 0 <= value <= 1 else None
-
-
-def _language(transcription: object) -> str | None:
+def _language(transcription: JsonMap | None) -> str | None:
     """Return the language that a client names for its transcripts, None without one."""
-    language = transcription.get("language") if isinstance(transcription, Mapping) else None
-    return language[:MAX_NAME_CHARS] if isinstance(language, str) and language else None
+    language = (transcription or {}).get("language")
+    return language[:MAX_NAME_CHARS] if language else None
