@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,12 +12,13 @@ from bargein_server import BearerTokens, Output, Turn
 from bargein_server.cli import main
 from bargein_server.endpoints.call import CURSOR_HEADER, SESSION_HEADER, TOKEN_HEADER
 from door_agent import play
+from door_clients import DOORS, ID, client_of
 from live_server import serving
+from realtime_client import talking
 from sse_client import Http, http
 from waiting import until
 
 ALL = ["chat", "ai-sdk", "ag-ui"]
-ID = "5f0c8c5e-8f0f-4b0e-9d3c-2a8f2f1d7a55"
 
 
 def said(*texts: str) -> list[dict[str, Any]]:
@@ -71,6 +73,52 @@ async def test_a_conversation_goes_on_through_other_doors() -> None:
             await own.send({"type": "input.text", "id": "i", "text": "and by a socket"})
             await own.until("turn.ended")
         assert len(server.sessions) == 1
+
+
+@pytest.mark.parametrize("second", DOORS)
+@pytest.mark.parametrize("first", DOORS)
+async def test_every_pair_of_doors(first: str, second: str) -> None:
+    """A conversation goes on through another door, is followed by an event stream, and goes on natively."""
+    async with serving(play, doors=list(DOORS)) as server, http(server) as plain:
+        begins, goes_on = client_of(first, server, plain), client_of(second, server, plain)
+        await begins.ask("look")
+        await begins.lose()
+        given = {name.lower(): value for name, value in begins.headers.items()}
+        session, token = given[SESSION_HEADER.lower()], given[TOKEN_HEADER.lower()]
+        goes_on.messages = begins.messages
+        events = f"/v1/sessions/{session}/events"
+        async with plain.stream(events, headers={TOKEN_HEADER: token}) as follower:
+            await follower.until("replay.done")
+            history = await goes_on.history()
+            ended = await follower.until("turn.ended", status="completed")
+            assert json.loads(ended["heard"]["text"]) == history
+        assert [message["role"] for message in history] == ["user", "assistant", "tool", "assistant"]
+        await goes_on.lose()
+        epoch, _, seq = given[CURSOR_HEADER.lower()].rpartition(".")
+        resume = {"session_id": session, "token": token, "cursor": {"epoch": epoch, "seq": int(seq)}}
+        async with server.connect() as own:
+            await own.send({"type": "session.open", "resume": resume})
+            await own.until("replay.done")
+            assert [frame["type"] for frame in own.frames].count("turn.ended") == 2
+            await own.send({"type": "input.text", "id": "i", "text": "recall"})
+            last = json.loads((await own.until("turn.ended"))["heard"]["text"])
+        assert [each["content"] for each in last if each["role"] == "user"] == ["look", "recall"]
+        assert len(server.sessions) == 1
+
+
+async def test_realtime_conversations_are_listed(tmp_path: Path) -> None:
+    """The page of the same user lists a conversation that began by the Realtime protocol, and reads it."""
+    tokens = BearerTokens({"a": "ann", "b": "bob"})
+    store = f"sqlite:///{tmp_path / 'kept.db'}"
+    async with serving(play, doors=["realtime"], authenticator=tokens, store=store) as server:
+        async with talking(server, "a", conversation=ID) as talk:
+            await talk.ask("hello")
+        async with http(server) as client:
+            for token, number in (("a", 1), ("b", 0)):
+                listed = await client.request(
+                    "GET", "/v1/sessions", None, {"Authorization": f"Bearer {token}"}
+                )
+                assert [each["title"] for each in listed.json()["sessions"]] == ["hello"] * number
 
 
 async def test_a_door_beside_a_socket() -> None:

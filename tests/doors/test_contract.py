@@ -8,127 +8,25 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from time import perf_counter
-from typing import Any
 
 import pytest
 
 from bargein_server import Output, Turn
-from door_agent import play
-from live_server import Serving, WireKind, serving
-from sse_client import Http, http
-from valid_history import check_valid
+from bargein_server.agents.chat_completions import OpenAIAgent
+from door_agent import count, play
+from door_clients import DOORS, ID, Reader, RealtimeClient, client_of, talking
+from live_server import WireKind, serving
+from model_server import Upstream
+from realtime_client import realtime
+from realtime_client import text_of as text_of_response
+from realtime_sound import in_pieces, listening, sound, talker
+from sse_client import http
 from waiting import WAIT_S, until
 
-ID = "5f0c8c5e-8f0f-4b0e-9d3c-2a8f2f1d7a55"
-DOORS = ("chat", "ai-sdk", "ag-ui")
-END = {"chat": "[DONE]", "ai-sdk": "[DONE]", "ag-ui": "RUN_FINISHED"}
-
-
-class Reader:
-    """A client's view of one turn.
-
-    Attributes:
-        text: The text so far.
-        events: All events so far.
-        over: Whether the stream has ended.
-    """
-
-    def __init__(self) -> None:
-        self.text = ""
-        self.events: list[dict[str, Any]] = []
-        self.done = 0
-        self.over = False
-
-    async def read(self, lines: AsyncIterator[str]) -> None:
-        """Read a stream to its end."""
-        async for line in lines:
-            if line == "data: [DONE]":
-                self.done += 1
-            elif line.startswith("data: "):
-                assert not self.done, "an event after the end"
-                event = json.loads(line.removeprefix("data: "))
-                self.events.append(event)
-                self.text += text_of(event)
-        self.over = True
-
-
-def text_of(event: dict[str, Any]) -> str:
-    """Return the text in an event of any door."""
-    if "choices" in event:
-        return "".join(choice["delta"].get("content") or "" for choice in event["choices"])
-    return str(event["delta"]) if event.get("type") in ("text-delta", "TEXT_MESSAGE_CONTENT") else ""
-
-
-class Client:
-    """A client of one door, with one conversation."""
-
-    def __init__(self, door: str, server: Serving, plain: Http) -> None:
-        self.door = door
-        self.server = server
-        self.plain = plain
-        self.messages: list[dict[str, Any]] = []
-
-    def _request(self) -> tuple[str, dict[str, Any], dict[str, str]]:
-        if self.door == "chat":
-            return (
-                "/v1/chat/completions",
-                {"stream": True, "messages": self.messages},
-                {"X-Conversation-Id": ID},
-            )
-        if self.door == "ai-sdk":
-            parts = [{**each, "parts": [{"type": "text", "text": each["content"]}]} for each in self.messages]
-            return "/api/chat", {"id": ID, "messages": parts}, {}
-        body = {"threadId": ID, "runId": "r", "protocolVersion": "1.0", "messages": self.messages}
-        return "/v1/ag-ui", body, {}
-
-    @asynccontextmanager
-    async def asked(self, text: str) -> AsyncIterator[Reader]:
-        """Send a message and read its answer beside the block, which may leave early."""
-        self.messages.append({"id": f"m{len(self.messages)}", "role": "user", "content": text})
-        path, body, headers = self._request()
-        reader = Reader()
-        async with self.plain.client.stream(
-            "POST", self.plain.base + path, json=body, headers=headers
-        ) as response:
-            assert response.status_code == 200
-            task = asyncio.create_task(reader.read(response.aiter_lines()))
-            try:
-                yield reader
-            finally:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-        self.messages.append({"id": f"m{len(self.messages)}", "role": "assistant", "content": reader.text})
-
-    async def ask(self, text: str) -> Reader:
-        """Send a message and read its whole answer."""
-        async with self.asked(text) as reader:
-            await until(lambda: reader.over, "the end of the answer")
-        return reader
-
-    async def history(self) -> list[dict[str, Any]]:
-        """Return the history that the agent has."""
-        found: list[dict[str, Any]] = json.loads((await self.ask("recall")).text)
-        check_valid([*found, {"role": "user", "content": "recall"}], "recall")
-        return found
-
-    async def interrupt(self) -> None:
-        """Interrupt in the way of the door, beside closing the request."""
-        if self.door == "ai-sdk":
-            await self.plain.post(f"/api/chat/{ID}/stop", {})
-
-    @property
-    def busy(self) -> bool:
-        """Whether a turn runs."""
-        return any(host.core.busy for host in self.server.sessions)
-
-
-@asynccontextmanager
-async def talking(door: str, wire: WireKind = "transport", agent: Any = play) -> AsyncIterator[Client]:
-    """Serve an agent, and return a client of a door."""
-    async with serving(agent, wire, doors=[door]) as server, http(server) as plain:
-        yield Client(door, server, plain)
+STOPS = ("ai-sdk", "realtime")
+"""Doors with an interrupt of their own, beside the end of a request."""
+ENDS = {"chat": [], "ai-sdk": ["finish"], "ag-ui": ["RUN_FINISHED"], "realtime": ["response.done"]}
 
 
 @pytest.fixture(params=DOORS)
@@ -143,8 +41,9 @@ async def test_one_end(door: str, wire: WireKind) -> None:
     async with talking(door, wire) as client:
         reader = await client.ask("hello")
         assert reader.text == "You said hello."
-        ends = [each for each in reader.events if each.get("type") in ("finish", "RUN_FINISHED", "abort")]
-        assert reader.done + len(ends) == {"chat": 1, "ai-sdk": 2, "ag-ui": 1}[door]
+        ends = ("finish", "abort", "RUN_FINISHED", "RUN_ERROR", "response.done")
+        assert [each["type"] for each in reader.events if each.get("type") in ends] == ENDS[door]
+        assert reader.done == (0 if door == "ag-ui" else 1)
 
 
 async def test_the_fence_and_silence(door: str) -> None:
@@ -154,7 +53,7 @@ async def test_the_fence_and_silence(door: str) -> None:
             await until(lambda: "5" in reader.text, "some output")
             began = perf_counter()
             await client.interrupt()
-            if door == "ai-sdk":
+            if door in STOPS:
                 await until(lambda: reader.over, "the end")
         await until(lambda: not client.busy, "the end of the turn")
         assert perf_counter() - began < 1
@@ -170,11 +69,12 @@ async def test_a_newer_message_ends_the_older_turn(door: str) -> None:
         async with client.asked("count") as older:
             await until(lambda: "5" in older.text, "some output")
             began = perf_counter()
-            newer = Client(door, client.server, client.plain)
+            newer = client_of(door, client.server, client.plain)
             newer.messages = [client.messages[0], {"id": "a", "role": "assistant", "content": older.text}]
             assert (await newer.ask("hello")).text == "You said hello."
             await until(lambda: older.over, "the end of the older stream")
             assert perf_counter() - began < 1
+            await newer.lose()
         assert not any("hello" in json.dumps(event) for event in older.events)
 
 
@@ -222,11 +122,16 @@ async def test_a_lost_line(door: str) -> None:
     async with talking(door) as client:
         async with client.asked("count") as reader:
             await until(lambda: "5" in reader.text, "some output")
-        if door != "ai-sdk":
+        await client.lose()
+        if door not in STOPS:
             await until(lambda: not client.busy, "the interrupt")
             return
         await asyncio.sleep(0.05)
         assert client.busy
+        if door == "realtime":  # the turn goes on, and the next question cuts it
+            [_, cut] = await client.history()
+            assert cut["content"].startswith(reader.text.strip())
+            return
         again = Reader()
         async with client.plain.client.stream(
             "GET", f"{client.plain.base}/api/chat/{ID}/stream", timeout=WAIT_S
@@ -261,11 +166,93 @@ async def test_no_residue(door: str) -> None:
                 await until(lambda: "2" in reader.text, "some output")
                 await client.interrupt()
             await until(lambda: not client.busy, "the end of the turn")
+        await client.lose()
         [host] = list(client.server.sessions)
-        await until(lambda: not client.server.sessions.streams, "no stream")
+        await until(lambda: host.connection is None and not client.server.sessions.streams, "no stream")
         assert not host.followers
-        assert host.connection is None
         await until(lambda: not host.tasks(), "no task")
+
+
+async def test_a_late_interrupt(door: str) -> None:
+    """Clause 4: an interrupt that names an older turn does not end the next one."""
+    if door not in STOPS:
+        pytest.skip("its interrupt is the end of the turn's own request")
+    async with talking(door) as client:
+        older = await client.ask("hello")
+        async with client.asked("count") as reader:
+            await until(lambda: "3" in reader.text, "some output")
+            await client.interrupt(older)
+            seen = len(reader.text)
+            await until(lambda: len(reader.text) > seen + 20, "more output")
+            assert client.busy
+            await client.interrupt()
+            await until(lambda: reader.over, "the end")
+        if isinstance(client, RealtimeClient):
+            assert [error["code"] for error in client.errors] == ["response_cancel_not_active"]
+
+
+async def test_cleanup_overlaps(door: str) -> None:
+    """Clause 5: the next turn does not wait for the cleanup of an interrupted one."""
+    log: list[str] = []
+
+    async def tidy(turn: Turn) -> AsyncIterator[Output]:
+        if turn.text != "count":
+            yield "Yes."
+            return
+        try:
+            async for output in count(turn):
+                yield output
+        finally:
+            log.append("began")
+            await released.wait()
+            log.append("ended")
+
+    released = asyncio.Event()
+    async with talking(door, agent=tidy) as client:
+        async with client.asked("count") as reader:
+            await until(lambda: "3" in reader.text, "some output")
+            await client.interrupt()
+        await until(lambda: log == ["began"], "the cleanup")
+        assert (await client.ask("hello")).text == "Yes."
+        assert log == ["began"]
+        released.set()
+        await until(lambda: log == ["began", "ended"], "the end of the cleanup")
+
+
+async def test_upstream_is_closed(door: str) -> None:
+    """Clause 6: the model's stream is closed within 100 ms of the interrupt."""
+    async with Upstream() as upstream:
+        agent = OpenAIAgent(model="m", base_url=upstream.url)
+        async with talking(door, agent=agent) as client:
+            async with client.asked("hello") as reader:
+                call = await upstream.call()
+                call.open()
+                call.text("Well, ")
+                await until(lambda: reader.text, "some output")
+                gone = asyncio.ensure_future(call.gone())
+                await asyncio.sleep(0)
+                await client.interrupt()
+                if door in STOPS:
+                    await until(lambda: reader.over, "the end")
+            async with asyncio.timeout(1):
+                await gone
+
+
+async def test_hold() -> None:
+    """Clause 10: speech stops the answer, and a cough lets it go on from the exact position.
+
+    The Realtime protocol alone can express it, by the user's voice.
+    """
+    async with realtime(talker, voice=listening("")) as talk:
+        await talk.say("talk")
+        await talk.connection.response.create()
+        await talk.until("response.output_audio.delta")
+        for audio in in_pieces(sound(100, False), sound(500, True), sound(900, False)):
+            await talk.connection.input_audio_buffer.append(audio=audio)
+        done = (await talk.until("response.done"))["response"]
+        assert done["status"] == "completed"
+        assert text_of_response(done).split() == ["word"] * 25
+        assert any(event["type"] == "input_audio_buffer.speech_started" for event in talk.events)
 
 
 async def test_a_section_of_a_single_request_is_not_cut() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import openai
 import pytest
 from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from bargein_server import AccessRequest, BearerTokens, Output, Turn
 from bargein_server.agents.chat_completions import OpenAIAgent
@@ -357,6 +357,21 @@ async def test_a_lost_line_leaves_no_turn() -> None:
             await talk.connection.response.create()
             await talk.until("response.output_text.delta")
         await until(lambda: not any(host.core.busy for host in server.sessions), "the end of the turn")
+
+
+async def test_the_newest_connection_of_a_conversation_counts() -> None:
+    """The older one is closed, in the middle of a response too, and the next turn has what was heard."""
+    async with serving(play, doors=["realtime"]) as server:
+        async with talking(server, conversation="mine") as older:
+            await older.say("count")
+            await older.connection.response.create()
+            await older.until("response.output_text.delta")
+            async with talking(server, conversation="mine") as newer:
+                with pytest.raises(ConnectionClosed) as closed:
+                    await older.until("response.done")
+                assert closed.value.rcvd is not None
+                assert closed.value.rcvd.code == 4409
+                assert (await history(newer))[1]["content"].startswith("1 ")
 
 
 TOKENS = BearerTokens({"secret": "ann"})

@@ -135,11 +135,11 @@ def routes(sessions: Callable[[], SessionRegistry], admission: Admission, name: 
     """
 
     async def models(call: Call) -> Response:
-        call.check_known()
+        await call.authenticate(None)
         return _json({"object": "list", "data": [_model(name)]})
 
     async def model(call: Call) -> Response:
-        call.check_known()
+        await call.authenticate(None)
         if call.request.path_params["model"] != name:
             raise Refused(404, f"there is one model: {name}")
         return _json(_model(name))
@@ -176,7 +176,7 @@ def deny(refused: Refused, admission: Admission) -> Response:
 
 async def complete(call: Call, name: str) -> Response | None:
     """`POST /v1/chat/completions`: answer the last message."""
-    call.check_known()  # before the body is read
+    await call.authenticate(None)  # before the body is read
     asked = await call.decoded(ChatRequest, call.sessions.settings.max_conversation_bytes)
     if asked.n is not None and asked.n != 1:
         raise Refused(400, "expected n to be 1")

@@ -83,6 +83,9 @@ class RealtimeConnection(Connection):
             before = [*host.core.seed, *host.core.side_channel.messages()]
             self._known = [str(each["content"]) for each in before if each["role"] == "user"]
             after = Seq(host.core.side_channel.cursor.seq)
+            if host.connection is not None:
+                host.connection.replaced()
+            host.view.principal = self.caller.principal  # its claims are those of the newest connection
             self._registry.own_ids.drive(host, self, MESSAGEPACK, after, self.caller.trace)
         if host is not None and not self._closing:
             self._dialogue = Dialogue(self, host.view.id, self._model)

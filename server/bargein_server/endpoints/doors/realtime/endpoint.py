@@ -27,7 +27,7 @@ from ...call import HEADERS, Call, address_of, local_of, refusal_headers
 from ...endpoint import HttpEndpoint
 from ...websocket import deny
 from ..completion import error_body
-from ..conversation import MAX_OWN_ID_CHARS
+from ..conversation import MAX_OWN_ID_CHARS, session_headers
 from .configuration import first_session, patched
 from .connection import RealtimeConnection
 from .requests import BadRequest
@@ -89,7 +89,7 @@ class RealtimeDoor:
         Raises:
             Refused: The client is unknown, or the body is not valid.
         """
-        call.check_known()
+        await call.authenticate(None)
         admission, principal = self._admission, call.caller.principal
         try:
             asked = json.decode(await call.body(MAX_PATCH_BYTES), type=SecretRequest)
@@ -177,7 +177,9 @@ class RealtimeDoor:
         attached = False
         try:
             offered = websocket.scope.get("subprotocols", [])
-            await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
+            named = {} if host is None else session_headers(host)
+            headers = [(name.lower().encode(), value.encode()) for name, value in named.items()]
+            await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None, headers)
             protocol = websocket.scope.get("extensions", {}).get(EXTENSION)
             if isinstance(protocol, BargeinProtocol) and not protocol.compressed:
                 if sessions.settings.max_in_flight_bytes and CAN_CAP:
