@@ -320,7 +320,11 @@ def _parser() -> argparse.ArgumentParser:
         help="where conversations are kept: sqlite:///FILE, or none (BARGEIN_STORE; default: a file of the "
         "agent in ~/.local/state/bargein)",
     )
-    parser.add_argument("--door", action="append", default=[], choices=tuple(DOORS), help="protocol to add")
+    parser.add_argument(
+        "--door", action="append", default=[], choices=tuple(DOORS),
+        help="protocol of others to serve as well (repeatable): OpenAI's chat completions, Vercel's AI SDK, "
+        "AG-UI, OpenAI's Realtime, or calls from Twilio",
+    )  # fmt: skip
     add_voice_options(parser)
     add_page_option(parser)
     logs = parser.add_argument_group("Logs")
