@@ -280,6 +280,12 @@ def _mcp_tools(servers: Sequence[str]) -> list[Any]:
     return [mcp(server) for server in servers]
 
 
+_DOOR_HELP = (
+    "protocol of others to serve as well (repeatable): OpenAI's chat completions, Vercel's AI SDK, AG-UI, "
+    "OpenAI's Realtime, or calls from Twilio"
+)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bargein-server",
@@ -320,11 +326,7 @@ def _parser() -> argparse.ArgumentParser:
         help="where conversations are kept: sqlite:///FILE, or none (BARGEIN_STORE; default: a file of the "
         "agent in ~/.local/state/bargein)",
     )
-    parser.add_argument(
-        "--door", action="append", default=[], choices=tuple(DOORS),
-        help="protocol of others to serve as well (repeatable): OpenAI's chat completions, Vercel's AI SDK, "
-        "AG-UI, OpenAI's Realtime, or calls from Twilio",
-    )  # fmt: skip
+    parser.add_argument("--door", action="append", default=[], choices=tuple(DOORS), help=_DOOR_HELP)
     add_voice_options(parser)
     add_page_option(parser)
     logs = parser.add_argument_group("Logs")
