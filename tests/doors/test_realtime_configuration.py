@@ -160,6 +160,9 @@ async def test_a_truncation_of_any_part(fields: Any) -> None:
         }
         await talk.connection.send(event)
         assert (await talk.until("conversation.item.truncated"))["content_index"] == 0
+        strange: Any = {**event, "item_id": "of another session"}
+        await talk.connection.send(strange)
+        await talk.until("conversation.item.truncated")
         endless: Any = {**event, "audio_end_ms": 10**30}
         await talk.connection.send(endless)
         assert (await talk.error())["param"] == "audio_end_ms"

@@ -161,7 +161,13 @@ class Dialogue:
         item_id, until_ms = str(event.get("item_id")), event.get("audio_end_ms")
         if type(until_ms) is not int or not 0 <= until_ms <= MAX_AUDIO_END_MS:
             raise BadRequest("invalid_value", "expected audio_end_ms as an integer from 0 on", "audio_end_ms")
-        item = self.items.get(item_id)
+        if item_id in self.items:  # one of an earlier connection is no error: Pipecat would end its session
+            self._truncate(self.items.get(item_id), until_ms)
+        # A message has one part, whichever the client names.
+        self._emit("conversation.item.truncated", item_id=item_id, content_index=0, audio_end_ms=until_ms)
+
+    def _truncate(self, item: JsonMap, until_ms: int) -> None:
+        item_id = item["id"]
         if item.get("role") != "assistant":
             raise BadRequest("invalid_value", "only messages of the assistant can be truncated", "item_id")
         turn = self._asking.turn_with(item_id)
@@ -174,8 +180,6 @@ class Dialogue:
             self._port.act(Playback(turn_id=turn.turn_id, audio_ms=until_ms))
         if spoken:
             self.items.update(item_id, content=[{"type": "output_audio", "transcript": None}])
-        # A message has one part, whichever the client names.
-        self._emit("conversation.item.truncated", item_id=item_id, content_index=0, audio_end_ms=until_ms)
 
     def _ignore(self, event: JsonMap) -> None:
         pass
