@@ -111,7 +111,7 @@ async def test_inputs_of_a_batch_have_files() -> None:
             {"text": "b"},
             {"text": "c", "attachments": [{**png, "media_type": "text/html"}]},
         )
-    assert (seen["status"], seen["text"]) == ("completed", "sky.png image/png 260")
+    assert (seen["status"], seen.get("text", "")) == ("completed", "sky.png image/png 260")
     assert (none["status"], none.get("text", "")) == ("completed", "")
     assert (refused["status"], refused["reason"], refused.get("retryable", False)) == (
         "failed", "unsupported_attachment", False,
