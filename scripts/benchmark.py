@@ -1,6 +1,7 @@
 """Measure interrupts, tokens, CPU time and memory against a floor.
 
     .venv/bin/python scripts/benchmark.py [--quick] [--json FILE]
+    .venv/bin/python scripts/benchmark.py --voice [--json FILE]
 
 The floor is a bare uvicorn application that sends prepared frames and has no session, no turn and no fence.
 bargein runs twice, the second time with metrics. A fourth server implements only the part of a WebSocket
@@ -8,6 +9,8 @@ server that the clients need; it gives the least possible time of an interrupt a
 Servers and load run on a core each where there are two. The servers are measured in interleaved segments of
 a few seconds, in new processes in each round, and each ratio has a confidence interval. Run it on an idle
 machine. It takes half an hour.
+
+With `--voice` it measures voice instead, as `measure_voice.py` does, and prints the rows of the page.
 
 A server that logs a warning or an error, or a lost connection, ends the run with exit code 1 and without
 figures. scripts/BENCHMARK.md describes the method.
@@ -87,6 +90,8 @@ def main() -> int:
         end_with_parent()
         serve(options.serve, options.port, options.core)
         return 0
+    if options.voice:
+        return _voice(options)
     plan = QUICK if options.quick else _plan(options)
     waiting = load_average()
     prepare()
@@ -114,6 +119,7 @@ def _options() -> Any:
     default = Plan()
     add("--quick", action="store_true", help="one round in less than four minutes, for a first look")
     add("--json", type=Path, metavar="FILE", help="write the measurements of each round")
+    add("--voice", action="store_true", help="measure voice, in a quarter of an hour")
     add("--rounds", type=_size, default=default.rounds)
     add("--seconds", type=float, default=default.seconds, help="minimum length of a segment (%(default)s)")
     add("--sessions", type=_sizes, default=default.sessions, help="numbers of sessions (1,100,500)")
@@ -147,6 +153,17 @@ def _options() -> Any:
     add("--port", type=int, default=0, help=argparse.SUPPRESS)
     add("--core", type=int, help=argparse.SUPPRESS)
     return parser.parse_args()
+
+
+def _voice(options: Any) -> int:
+    from measure_voice import PARTS, keep, measured  # it needs the extra `voice`, and the rest does not
+    from talk.table import figures_of, table
+
+    found = measured(set(PARTS), "espeak")
+    if options.json is not None:
+        found = keep(found, options.json)
+    print("\n".join(table(figures_of(found))))
+    return 0
 
 
 def _plan(options: Any) -> Plan:

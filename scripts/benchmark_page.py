@@ -1,10 +1,11 @@
-"""Write the table and the chart of the benchmark page from its figures.
+"""Write the tables and the chart of the benchmark page from its figures.
 
-    .venv/bin/python scripts/benchmark_page.py                 table in BENCHMARK.md, speed/chart.svg
+    .venv/bin/python scripts/benchmark_page.py                 tables in BENCHMARK.md, speed/chart.svg
     .venv/bin/python scripts/benchmark_page.py --check         exit with 1 when one of them is stale
     .venv/bin/python scripts/benchmark_page.py --from FILE     take over a run of benchmark.py --json first
+    .venv/bin/python scripts/benchmark_page.py --voice FILE    the same for benchmark.py --voice --json
 
-The figures are kept in `speed/published.json`. One run supplies all of them.
+The figures are kept in `speed/published.json` and `speed/voice.json`. One run supplies all of the first.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from speed.figures import Figures
 from speed.plan import Plan
 from speed.processes import FLOOR, LEAST, OURS
 from speed.table import Row, compared, rows, value
+from talk import table as voice_table
 
 FOLDER = Path(__file__).parent
 FIGURES, PAGE, CHART = (
@@ -28,7 +30,9 @@ FIGURES, PAGE, CHART = (
     FOLDER / "BENCHMARK.md",
     FOLDER / "speed" / "chart.svg",
 )
+VOICE = FOLDER / "speed" / "voice.json"
 BEGIN, END = "<!-- table: benchmark_page.py -->\n", "<!-- end of table -->\n"
+VOICE_BEGIN, VOICE_END = "<!-- voice: benchmark_page.py -->\n", "<!-- end of voice -->\n"
 
 WIDTH, LEFT, RIGHT, TOP, STEP, SCALE_MAX = 860, 340, 30, 64, 34, 1.3
 BAR, FLOOR_LINE, WHISKER = "#0969da", "#cf222e", "#1f2328"
@@ -97,11 +101,22 @@ def main() -> int:
     parser.add_argument(
         "--from", dest="source", type=Path, metavar="FILE", help="a run of benchmark.py --json"
     )
+    parser.add_argument(
+        "--voice",
+        type=Path,
+        metavar="FILE",
+        help="a run of benchmark.py --voice --json, or of parts",
+    )
     options = parser.parse_args()
+    if options.voice is not None:
+        found = voice_table.figures_of(json.loads(options.voice.read_text("utf-8")))
+        VOICE.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", "utf-8")
     if options.source is not None:
         FIGURES.write_text(taken_over(json.loads(options.source.read_text("utf-8"))), "utf-8")
     figures = json.loads(FIGURES.read_text("utf-8"))
     page = between(PAGE.read_text("utf-8"), BEGIN, END, table(figures))
+    spoken = "\n".join(voice_table.table(json.loads(VOICE.read_text("utf-8")))) + "\n"
+    page = between(page, VOICE_BEGIN, VOICE_END, spoken)
     return write({PAGE: page, CHART: chart(figures)}, "benchmark_page.py", check=options.check)
 
 

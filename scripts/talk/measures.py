@@ -55,8 +55,10 @@ async def barge_in(caller: Caller, clip: Clip, figures: Figures) -> None:
     held = await caller.event("turn.held", began, 4, turn_id=turn_id)
     stopped = speaker.silent_at
     ended = await caller.event("turn.ended", began, 6, turn_id=turn_id)
+    _add(figures, "barge-in missed", None)
     if held is None or ended is None or stopped is None:
         _add(figures, "barge-in missed", 1.0)
+        await caller.ask("stop")
     else:
         _add(figures, "onset → last sound out", 1000 * (stopped - onset))
         _add(figures, "onset → turn.ended", 1000 * (ended - onset))
@@ -86,9 +88,11 @@ async def answer(caller: Caller, clip: Clip, figures: Figures) -> None:
     began = await caller.say(clip.sound)
     end = began + clip.end_s
     started = await caller.event("speech.started", began, 5)
+    stopped = await caller.event("speech.stopped", began, 15)
     done = await caller.event("transcript.done", began, 15)
     sound = await caller.event("audio.delta", began, 15)
     _add(figures, "onset → speech.started", started and 1000 * (started - began - clip.onset_s))
+    _add(figures, "end of speech → speech.stopped", stopped and 1000 * (stopped - end))
     _add(figures, "end of speech → transcript.done", done and 1000 * (done - end))
     _add(figures, "end of speech → first sound", sound and 1000 * (sound - end))
     if sound is not None:
@@ -100,6 +104,7 @@ async def backchannel(caller: Caller, clip: Clip, figures: Figures) -> None:
     _, turn_id = await _talking(caller)
     began = await caller.say(clip.sound)
     held = await caller.event("turn.held", began, 1.5, turn_id=turn_id)
+    _add(figures, "ended the turn", None)
     if held is None:
         _add(figures, "not held at all", 1.0)
     else:

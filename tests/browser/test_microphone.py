@@ -6,19 +6,28 @@ server is the real one.
 
 from __future__ import annotations
 
+import json
+import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import groupby
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Locator
+from playwright.async_api import Browser, Locator, WebSocket
 
 from bargein_server import Turn
 from chat_page import ChatPage
-from fake_voice import FakeStreaming, FakeVoice, Reader, fake_parts
+from fake_voice import WORD_MS, FakeStreaming, FakeVoice, Reader, fake_parts
 from live_server import serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+RATE = 24_000
+FIRST_SAMPLE = 1000
+WORD = RATE * WORD_MS // 1000
+HEARD_MS = 20
 
 TONE = """
 navigator.mediaDevices.getUserMedia = async (wanted) => {
@@ -34,6 +43,39 @@ navigator.mediaDevices.getUserMedia = async (wanted) => {
     return made.stream;
 };
 """
+TAP = """
+// Hands out all that the loudspeaker gets, block by block, as samples of PCM16.
+registerProcessor("tap", class extends AudioWorkletProcessor {
+    process([input]) {
+        const block = input[0];
+        if (block !== undefined) this.port.postMessage(block.map((sample) => Math.round(sample * 32768)));
+        return true;
+    }
+});
+"""
+RECORD = (
+    f"const TAP = {json.dumps(TAP)};"
+    + """
+window.loudspeaker = [];
+const tapped = URL.createObjectURL(new Blob([TAP], { type: "text/javascript" }));
+const ready = new WeakSet();
+const add = AudioWorklet.prototype.addModule;
+AudioWorklet.prototype.addModule = async function (url) {
+    if (!ready.has(this)) await add.call(this, tapped);
+    ready.add(this);
+    return add.call(this, url);
+};
+const connect = AudioNode.prototype.connect;
+AudioNode.prototype.connect = function (target, ...rest) {
+    if (target instanceof AudioDestinationNode) {
+        const tap = new AudioWorkletNode(this.context, "tap", { numberOfOutputs: 0 });
+        tap.port.onmessage = ({ data }) => loudspeaker.push(...data.filter((sample) => sample !== 0));
+        connect.call(this, tap);
+    }
+    return connect.call(this, target, ...rest);
+};
+"""
+)
 REFUSED = """
 navigator.mediaDevices.getUserMedia = async () => { throw new DOMException("no", "NAME"); };
 """
@@ -45,11 +87,25 @@ async def talker(turn: Turn) -> AsyncIterator[str]:
 
 
 class Voice:
-    """A person who speaks to the page."""
+    """A person who speaks to the page.
 
-    def __init__(self, chat: ChatPage) -> None:
+    Attributes:
+        hears: Texts that the recogniser hears.
+        events: Events that the page got.
+    """
+
+    def __init__(self, chat: ChatPage, hears: Reader) -> None:
         self.chat = chat
         self.page = chat.page
+        self.hears = hears
+        self.events: list[dict[str, Any]] = []
+        self.page.on("websocket", self._watch)
+
+    def _watch(self, socket: WebSocket) -> None:
+        def received(frame: str | bytes) -> None:
+            self.events.append(json.loads(frame))
+
+        socket.on("framereceived", received)
 
     async def turn_on(self) -> None:
         """Press the microphone."""
@@ -66,6 +122,20 @@ class Voice:
         await self.state("You are speaking")
         await self.page.wait_for_timeout(600)
         await self.speak(False)
+
+    async def got(self, kind: str, after: int = 0) -> dict[str, Any]:
+        """Return the first event of a kind after so many events."""
+        for _ in range(1000):
+            for event in self.events[after:]:
+                if event["type"] == kind:
+                    return event
+            await self.page.wait_for_timeout(10)
+        raise AssertionError(f"there was no {kind}")
+
+    async def played(self) -> list[tuple[int, int]]:
+        """Return the words that the loudspeaker has played, as the voice numbers them, with their samples."""
+        samples = await self.page.evaluate("loudspeaker")
+        return [(number - FIRST_SAMPLE, len(list(same))) for number, same in groupby(samples)]
 
     async def state(self, words: str) -> None:
         """Wait until the bar shows who has the floor."""
@@ -85,12 +155,18 @@ async def speaking(
     browser: Browser, *texts: str, script: str = TONE, recogniser: Reader | None = None, **settings: Any
 ) -> AsyncIterator[Voice]:
     """Open the page of a server that hears these texts."""
-    parts = fake_parts(voice=FakeVoice(24_000), recogniser=recogniser or Reader(*texts))
+    hears = recogniser or Reader(*texts)
+    parts = fake_parts(voice=FakeVoice(RATE), recogniser=hears)
     async with serving(talker, voice=parts, **settings) as server:
-        context = await browser.new_context(viewport={"width": 900, "height": 800})
+        # The tap has an address of its own, which the page's policy does not allow.
+        context = await browser.new_context(
+            viewport={"width": 900, "height": 800}, bypass_csp=RECORD in script
+        )
         await context.add_init_script(script)
         try:
-            yield Voice(await ChatPage(await context.new_page(), server.port).open())
+            voice = Voice(ChatPage(await context.new_page(), server.port), hears)
+            await voice.chat.open()
+            yield voice
         finally:
             await context.close()
 
@@ -125,6 +201,68 @@ async def test_a_barge_in(browser: Browser) -> None:
         assert await voice.turn(0).locator(".cut").count() == 1
         await voice.chat.ended(voice.turn(1), "completed")
         assert "You said stop." in (await voice.turn(1).text_content() or "")
+        assert voice.chat.faults == []
+
+
+async def test_the_loudspeaker_and_the_server_agree(browser: Browser) -> None:
+    """A cough loses no sample, and a barge-in ends where the server says that it was heard."""
+    async with speaking(browser, "talk", script=TONE + RECORD) as voice:
+        await voice.turn_on()
+        await voice.say()
+        await voice.state("Speak to interrupt")
+        first = (await voice.got("turn.started"))["turn_id"]
+        voice.hears.texts = [""]  # a cough
+        begun = len(voice.events)
+        await voice.speak(True)
+        await voice.got("turn.held", begun)
+        await voice.page.wait_for_timeout(150)
+        await voice.speak(False)
+        await voice.got("turn.resumed", begun)
+        await voice.page.wait_for_timeout(800)
+        voice.hears.texts = ["stop"]
+        begun = len(voice.events)
+        await voice.speak(True)
+        end = await voice.got("turn.ended", begun)
+        await voice.speak(False)
+        assert (end["turn_id"], end["reason"]) == (first, "barge_in")
+        played = await voice.played()
+        *whole, (last, samples) = played
+        assert whole == [(number, WORD) for number in range(1, last)]
+        played_ms = sum(count for _, count in played) * 1000 / RATE
+        assert abs(end["heard"]["audio_ms"] - played_ms) <= HEARD_MS
+        heard = len(end["heard"]["text"].split())
+        assert heard in ({last - 1, last} if samples < WORD else {last})
+        await voice.chat.ended(voice.turn(1), "completed")
+        answer = [number for number, count in await voice.played() if count == WORD][last - 1 :]
+        assert len(answer) == len(["You", "said", "stop."])
+        assert voice.chat.faults == []
+
+
+async def test_a_barge_in_is_a_picture(browser: Browser) -> None:
+    """The inspector draws the way from the first sound to the next answer, and a cough up to its end."""
+    async with speaking(browser, "talk") as voice:
+        await voice.page.click("#toggle-inspector")
+        await voice.turn_on()
+        await voice.say()
+        await voice.got("audio.delta")
+        voice.hears.texts = [""]
+        await voice.speak(True)
+        await voice.got("turn.held")
+        await voice.speak(False)
+        await voice.page.locator("#timeline", has_text="the answer went on").wait_for()
+        await voice.page.wait_for_timeout(800)
+        voice.hears.texts = ["stop"]
+        await voice.speak(True)
+        await voice.page.locator("#timeline", has_text="you interrupted the answer").wait_for()
+        await voice.speak(False)
+        picture = voice.page.locator("#timeline svg[aria-label*='answered']")
+        label = await picture.get_attribute("aria-label") or ""
+        times = [float(ms) for ms in re.findall(r"at ([\d.]+) ms", label)]
+        assert re.findall(r"(\w+) at", label) == ["spoke", "silent", "ended", "understood", "answered"]
+        assert times == sorted(times)
+        assert 30 <= times[1] < 1500
+        if folder := os.environ.get("BARGEIN_PICTURES"):
+            await voice.page.screenshot(path=f"{folder}/barge_in.png")
         assert voice.chat.faults == []
 
 

@@ -126,9 +126,9 @@ def test_speech_goes_on_at_a_lower_probability_than_it_begins() -> None:
     assert Conversation().hear(LOUD * 2 + [0.3] * 20).order == ["START", "TRANSCRIBE", "STOPPED", "COMMIT"]
 
 
-@pytest.mark.parametrize(("voiced", "asked_ms"), [(5, (5 + 3) * FRAME_MS), (14, 17 * FRAME_MS), (15, 480)])
+@pytest.mark.parametrize(("voiced", "asked_ms"), [(5, (5 + 2) * FRAME_MS), (14, 16 * FRAME_MS), (15, 480)])
 def test_the_words_are_asked_for(voiced: int, asked_ms: int) -> None:
-    """After 450 ms of speech, or after 96 ms of silence when it is shorter; once."""
+    """After 450 ms of speech, or after 64 ms of silence when it is shorter; once."""
     heard = Conversation(sounds=True).hear(LOUD * voiced + QUIET * 4)
     assert heard.at(Decision.ASK) == [asked_ms]
 

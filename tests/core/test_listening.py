@@ -449,6 +449,18 @@ def test_a_commit_waits_for_the_detector() -> None:
     assert [event.input_id for event in talk.of(InputAccepted)] == ["c1"]
 
 
+def test_the_rest_of_committed_speech_begins_no_new_one() -> None:
+    """The last frame before a commit is looked at after it."""
+    talk = Spoken()
+    for _ in range(10):
+        talk.wait(FRAME_S)
+        talk.send(InputAudio(audio=PIECE))
+    talk.commit()
+    talk.ear.frames([Frame(512 * n, 0.95) for n in range(1, 11)], talk.now)
+    talk.flush()
+    assert talk.types()[1:] == ["speech.started", "speech.stopped"]
+
+
 def test_a_failed_commit_is_rejected_as_upstream() -> None:
     """It has one answer, like any input."""
     talk = Spoken(type="none")

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
-from bargein_protocol import InputId, InputText, SessionClose
+from bargein_protocol import InputId, InputText, SessionClose, SessionId
 from bargein_server import Output, Turn, TurnFailed
+from bargein_server.telemetry import Telemetry
+from bargein_server.telemetry.traces import Traces
 from memory_client import Line
 from tracing import PARENT_ID, TRACE_ID, TRACEPARENT, Tracing, endless, parent_of, traced, turn_of
 from waiting import until
@@ -209,3 +211,32 @@ async def test_what_the_author_traces_nests_in_the_turn(tracing: Tracing) -> Non
         parents = [span.parent.span_id for span in tracing.spans(name) if span.parent is not None]
         turns = [span.context.span_id for span in tracing.spans("turn") if span.context is not None]
         assert parents == turns
+
+
+# Speech
+
+
+def test_a_barge_in_is_a_span_from_the_first_sound_to_the_verdict(tracing: Tracing) -> None:
+    """The hold is an event of it; other decisions make none."""
+    traces = Traces(tracing.provider.get_tracer("test"))
+    telemetry = Telemetry([traces]).session(SessionId("s"), None)
+    for decision, spoken_ms in (("start", 64), ("hold", 64), ("ask", 480), ("end", 700)):
+        telemetry.speech(decision, spoken_ms)
+    [span] = tracing.spans()
+    assert (span.name, (span.attributes or {})["bargein.speech.decision"]) == ("speech.verdict", "end")
+    [held] = span.events
+    assert span.start_time is not None
+    assert held.timestamp - span.start_time == pytest.approx(64e6, abs=1)
+
+
+def test_a_recognition_is_a_span(tracing: Tracing) -> None:
+    """With its kind and result, and nothing of what was said."""
+    Telemetry([Traces(tracing.provider.get_tracer("test"))]).recognised("quick", "done", 0.25)
+    [span] = tracing.spans()
+    assert span.name == "speech.recognition"
+    assert dict(span.attributes or {}) == {
+        "bargein.recognition.kind": "quick", "bargein.recognition.result": "done",
+    }  # fmt: skip
+    assert span.start_time is not None
+    assert span.end_time is not None
+    assert span.end_time - span.start_time == pytest.approx(0.25e9, abs=1)

@@ -174,6 +174,7 @@ async def test_without_words_the_held_turn_goes_on(fault: str) -> None:
         assert counted is not None
         assert int(counted[1]) >= 1
         assert b'bargein_speech_verdict_seconds_count{decision="resume"} 1.0' in metrics
+        assert b'bargein_speech_hold_seconds_bucket{le="0.1"} 1.0' in metrics
         assert b"bargein_listeners 1.0" in metrics
 
 

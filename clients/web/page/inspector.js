@@ -1,6 +1,6 @@
 /**
  * Inspector of the protocol: every sent and received event with its number and time, and a timeline of the last
- * interrupt.
+ * interrupt or barge-in by voice.
  *
  * The inspector keeps the last 2,000 events and renders only the visible rows, so that a fast answer costs nothing
  * while the inspector is closed and little while it is open.
@@ -8,8 +8,9 @@
  * @module
  */
 
+import { BargeIns } from "./barge_ins.js";
 import { byId, el, say } from "./dom.js";
-import { timeline } from "./timeline.js";
+import { speechTimeline, timeline } from "./timeline.js";
 
 /** @import { Frames } from "./frames.js" */
 /** @import { Cut } from "./types.js" */
@@ -53,6 +54,7 @@ export class Inspector {
   #rows = el("div", { class: "rows" });
   #detail = byId("event-detail");
   #total = byId("event-count");
+  #bargeIns = new BargeIns((bargeIn) => byId("timeline").replaceChildren(speechTimeline(bargeIn)));
   #search = /** @type {HTMLInputElement} */ (byId("event-search"));
 
   /** @param {Frames} frames @param {() => void} toggled It was opened or shut, and what is beside it has another width. */
@@ -101,6 +103,8 @@ export class Inspector {
     // Trimmed in batches: moving 2,000 entries for each event would cost more than rendering it.
     if (this.#entries.length > MOST_KEPT * 1.25) this.#entries.splice(0, this.#entries.length - MOST_KEPT);
     this.#isStale = true;
+    if (way === "up") this.#bargeIns.sent(event);
+    else this.#bargeIns.received(event);
     if (this.isOpen) this.frames.request(this);
   }
 

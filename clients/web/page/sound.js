@@ -87,14 +87,15 @@ export class Sound {
   }
 
   /** @param {string} turnId @param {Played} played */
-  #heard(turnId, { audioMs, sent, played, dropped, final }) {
+  #heard(turnId, { audioMs, sent, played, dropped, paused, final }) {
     const view = this.#views.get(turnId);
     if (view === undefined) return;
     // For tests.
     view.element.dataset.sound = `${sent} samples came, ${played} were played, ${dropped} dropped`;
     if (final) view.soundEnded(audioMs, dropped > 0);
     else view.soundPlayed(audioMs);
-    if (!final && performance.now() - this.#reportedAt < REPORT_MS) return;
+    // A hold may become an end, which counts what was reported by then.
+    if (!final && !paused && performance.now() - this.#reportedAt < REPORT_MS) return;
     this.#reportedAt = performance.now();
     this.owner.report(turnId, { audioMs });
   }

@@ -36,3 +36,19 @@ export interface Cut {
   /** Events of the turn that were on their way and were not shown. */
   late: number[];
 }
+
+/** How a barge-in by voice went, in milliseconds of `performance.now()`. */
+export interface BargeIn {
+  turnId: string;
+  /** The first sound of the user's voice, as far as its time is known. */
+  onsetAt: number;
+  noticedAt: number;
+  /** The answer was held, and its sound paused. */
+  heldAt: number;
+  decidedAt: number | null;
+  /** "resumed" for a cough or a word of agreement. */
+  verdict: "ended" | "resumed" | null;
+  understoodAt: number | null;
+  /** The first output of the next answer. */
+  answeredAt: number | null;
+}

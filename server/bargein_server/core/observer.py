@@ -31,12 +31,12 @@ class Observer:
     def turn_cut(self, turn: TurnRecord) -> None:
         """Record that a request will end the turn, now or after its section."""
 
-    def speech(self, decision: str, at_ms: int) -> None:
+    def speech(self, decision: str, spoken_ms: int) -> None:
         """Record a decision on the user's speech.
 
         Args:
             decision: Name of a `floor.Decision`, in lower case.
-            at_ms: Position of the last frame in the input audio.
+            spoken_ms: Time of the sound since the speech began.
         """
 
     def turn_ended(self, turn: TurnRecord, event: TurnEnded, ran: bool) -> None:

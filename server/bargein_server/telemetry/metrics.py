@@ -150,6 +150,9 @@ class Metrics(Sink):
             "Decisions on users' speech: start, hold, resume (a false stop), end (a barge-in), commit, …",
             "decision",
         )
+        self._hold = histogram(
+            "speech_hold", "Sound from the start of speech to the hold of a turn.", VERDICT_S
+        )
         self._verdict = histogram(
             "speech_verdict", "From the hold of a turn to its resume or its end.", VERDICT_S, "decision"
         )
@@ -191,8 +194,10 @@ class Metrics(Sink):
         if count is not None:
             count(self, event)
 
-    def speech(self, session: SessionRecord, decision: str, held_s: float | None) -> None:
+    def speech(self, session: SessionRecord, decision: str, spoken_s: float, held_s: float | None) -> None:
         self._speech.labels(decision).inc()
+        if decision == "hold":
+            self._hold.observe(spoken_s)
         if held_s is not None:
             self._verdict.labels(decision).observe(held_s)
 

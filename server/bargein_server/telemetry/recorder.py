@@ -131,12 +131,14 @@ class Sink:
     def turn_over(self, session: SessionRecord, turn: TurnTiming) -> None:
         """Record that a turn and its task are over."""
 
-    def speech(self, session: SessionRecord, decision: str, held_s: float | None) -> None:
+    def speech(self, session: SessionRecord, decision: str, spoken_s: float, held_s: float | None) -> None:
         """Record a decision on the user's speech.
 
         Args:
             session: The session.
             decision: Name of a `floor.Decision`, in lower case.
+            spoken_s: Time of the sound since the speech began, in seconds; for `resume` and `end` of a held
+                turn, until the hold.
             held_s: For `resume` and `end` of a held turn, the time since the hold, in seconds.
         """
 
@@ -239,7 +241,7 @@ class _Recorder(SessionTelemetry):
         "_ask_sinks",
         "_closed",
         "_end_sinks",
-        "_held_at",
+        "_held",
         "_output_sinks",
         "_session",
         "_sinks",
@@ -256,7 +258,7 @@ class _Recorder(SessionTelemetry):
         self._session = SessionRecord(session_id, principal, perf_counter())
         self._turns: dict[TurnId, TurnTiming] = {}  # turns that are not over
         self._closed = False
-        self._held_at: float | None = None
+        self._held: tuple[float, float] | None = None  # time of the hold, and the speech before it
         for sink in sinks:
             sink.session_opened(self._session)
 
@@ -288,14 +290,15 @@ class _Recorder(SessionTelemetry):
         for sink in self._answer_sinks:
             sink.answered(self._session, event)
 
-    def speech(self, decision: str, at_ms: int) -> None:
-        held_s = None
+    def speech(self, decision: str, spoken_ms: int) -> None:
+        held_s, spoken_s = None, spoken_ms / 1000
         if decision == "hold":
-            self._held_at = perf_counter()
-        elif decision in ("resume", "end") and self._held_at is not None:
-            held_s, self._held_at = perf_counter() - self._held_at, None
+            self._held = perf_counter(), spoken_s
+        elif decision in ("resume", "end") and self._held is not None:
+            held_at, spoken_s = self._held
+            held_s, self._held = perf_counter() - held_at, None
         for sink in self._sinks:
-            sink.speech(self._session, decision, held_s)
+            sink.speech(self._session, decision, spoken_s, held_s)
 
     # --- turns -----------------------------------------------------------------------------------
 

@@ -52,16 +52,28 @@ class Traces(Sink):
         if span.get_span_context().is_valid:
             turn.trace_id = trace.format_trace_id(span.get_span_context().trace_id)
 
-    def speech(self, session: SessionRecord, decision: str, held_s: float | None) -> None:
+    def speech(self, session: SessionRecord, decision: str, spoken_s: float, held_s: float | None) -> None:
         if held_s is not None:
             end = time_ns()
+            held = end - int(held_s * 1e9)
             span = self._tracer.start_span(
                 "speech.verdict",
                 _parent(None, session.trace),
                 attributes={"gen_ai.conversation.id": session.id, "bargein.speech.decision": decision},
-                start_time=end - int(held_s * 1e9),
+                start_time=held - int(spoken_s * 1e9),
             )
+            span.add_event("held", timestamp=held)
             span.end(end)
+
+    def recognised(self, kind: str, result: str, seconds: float) -> None:
+        end = time_ns()
+        span = self._tracer.start_span(
+            "speech.recognition",
+            otel_context.Context(),
+            attributes={"bargein.recognition.kind": kind, "bargein.recognition.result": result},
+            start_time=end - int(seconds * 1e9),
+        )
+        span.end(end)
 
     def turn_started(self, session: SessionRecord, turn: TurnTiming, context: Context) -> None:
         turn.span.add_event("started")

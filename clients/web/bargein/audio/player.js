@@ -25,6 +25,7 @@ const RATES = [8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_
  * @property {number} sent Samples that came.
  * @property {number} played Samples that were played.
  * @property {number} dropped Samples that were flushed.
+ * @property {boolean} paused Whether it was just paused.
  * @property {boolean} final Whether the turn is silent from now on.
  */
 
@@ -107,9 +108,9 @@ export class AudioPlayer {
   attach(session) {
     /** @type {Map<string, {turn: ClientTurn, at: number}>} */
     const turns = new Map();
-    const report = (/** @type {string} */ turnId, /** @type {Played} */ { audioMs, final }) => {
+    const report = (/** @type {string} */ turnId, /** @type {Played} */ { audioMs, paused, final }) => {
       const own = turns.get(turnId);
-      if (own === undefined || (!final && performance.now() - own.at < REPORT_MS)) return;
+      if (own === undefined || (!final && !paused && performance.now() - own.at < REPORT_MS)) return;
       own.at = performance.now();
       try {
         own.turn.reportPlayback({ audioMs });
@@ -228,14 +229,14 @@ export class AudioPlayer {
     this.#node?.then((node) => node.port.postMessage(message, message.samples ? [message.samples.buffer] : []));
   }
 
-  /** @param {{turn: string, played: number, dropped: number, final: boolean}} news */
-  #heard({ turn, played, dropped, final }) {
+  /** @param {{turn: string, played: number, dropped: number, final: boolean, paused?: boolean}} news */
+  #heard({ turn, played, dropped, final, paused = false }) {
     const account = this.#accounts.get(turn);
     if (account === undefined) return;
     account.played = played;
     account.dropped += dropped;
     if (final && this.#playing === turn) this.#playing = null;
-    const report = { audioMs: milliseconds(account), sent: account.sent, played, dropped: account.dropped, final };
+    const report = { audioMs: milliseconds(account), sent: account.sent, played, dropped: account.dropped, paused, final };
     for (const reporter of this.#reporters) reporter(turn, report);
     this.#onPlayed(turn, report);
     if (final) this.#onChange();

@@ -3,7 +3,8 @@
  *
  * Runs on the audio thread, in blocks of 128 samples. Messages to it are `play` (samples of a turn), `end` (the turn
  * has no more), `pause`, `go`, and `flush`, which stops the output from the next block on. Messages from it report
- * the number of samples `played` of a turn, and at its end (`final`) the number `dropped`.
+ * the number of samples `played` of a turn, and at its end (`final`) the number `dropped`; one comes at once when it is
+ * `paused`.
  *
  * @module
  */
@@ -38,6 +39,7 @@ class Player extends AudioWorkletProcessor {
       this.#finish();
     } else {
       this.#isPaused = type === "pause";
+      if (this.#isPaused && this.#turn !== null) this.#report({ final: false, dropped: 0, paused: true });
     }
   }
 
@@ -58,7 +60,7 @@ class Player extends AudioWorkletProcessor {
     this.#turn = null;
   }
 
-  /** @param {{final: boolean, dropped: number}} more */
+  /** @param {{final: boolean, dropped: number, paused?: boolean}} more */
   #report(more) {
     this.port.postMessage({ turn: this.#turn, played: this.#played, ...more });
   }

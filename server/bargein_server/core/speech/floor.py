@@ -32,7 +32,7 @@ LIKELY, CERTAIN = 0.35, 0.7
 mean, a single one if it reaches the second."""
 ENOUGH = 450 * SAMPLES_PER_MS
 """Speech after which its words are asked for."""
-SHORT_PAUSE = 96 * SAMPLES_PER_MS
+SHORT_PAUSE = 64 * SAMPLES_PER_MS
 """Silence after which the words of shorter speech are asked for."""
 MORE = 96 * SAMPLES_PER_MS
 """Speech after a verdict from which the words are asked for again."""

@@ -257,7 +257,8 @@ class Listening:
         if decisions:
             self._sequencer.settle()
         for decision in decisions:
-            self._turns.observer.speech(decision.name.lower(), floor.position // SAMPLES_PER_MS)
+            spoken_ms = (floor.position - floor.onset) // SAMPLES_PER_MS
+            self._turns.observer.speech(decision.name.lower(), spoken_ms)
             _CARRY_OUT[decision](self, floor, dismissed)
 
     def _start(self, floor: Floor, dismissed: bool) -> None:
