@@ -55,6 +55,7 @@ from .core.observer import Attribute as Attribute
 from .core.observer import Span as Span
 from .core.plain_values import plain_text as plain_text
 from .core.plain_values import plain_value as plain_value
+from .core.plain_values import text_of as text_of
 from .core.principal import Principal as Principal
 from .turn_host import EndedTurn as EndedTurn
 from .turn_host import HistorySource as HistorySource

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
 from copy import copy
 from functools import cache, partial, wraps
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from bargein_protocol import StepEnded, Thought
 from bargein_server.agent import Agent, Output, Turn
 
+from .lifetime import Lifetime
 from .messages import require, response_items
 from .tool_recorder import NOT_ALLOWED, RECORDER, FinalTool, ToolRecorder
 
@@ -48,7 +51,8 @@ def agents_sdk_agent(
 
     Text, thoughts, tool calls with their arguments, results, steps and usage are sent as they arrive, from
     handoffs too. Tools with `needs_approval` ask by `tool.confirm`. Sessions of the SDK are not used: the
-    history is the server's, and each turn begins with this agent.
+    history is the server's, and each turn begins with this agent. Servers in `mcp_servers` that are not
+    connected are connected when this server starts, and closed when it stops.
 
     An interrupt cancels the run, which closes the model's stream. The function tools of the agents are
     changed in place, so that they record their calls. Plain ones run in the session's threads: they cannot
@@ -66,7 +70,7 @@ def agents_sdk_agent(
         NotInstalled: `openai-agents` is not installed.
     """
     require("agents", "openai-agents", "agents_sdk_agent")
-    _record_agent(agent, set())
+    _record_agent(agent)
     return _SDKAgent(agent, final_tool, context, run_config, max_turns, max_tokens)
 
 
@@ -86,9 +90,20 @@ class _SDKAgent:
         self._run_config = run_config
         self._max_turns = max_turns
         self._max_tokens = max_tokens
+        self._servers = Lifetime(partial(_connected, agent))
+
+    async def startup(self) -> None:
+        """Connect the MCP servers; the server calls it when it starts."""
+        if _mcp_servers(self._agent):
+            await self._servers.startup()
+
+    async def shutdown(self) -> None:
+        """Close the MCP servers that `startup` has connected; the server calls it when it stops."""
+        await self._servers.shutdown()
 
     async def __call__(self, turn: Turn) -> AsyncGenerator[Output, None]:
         """Run the agent for one turn."""
+        await self.startup()  # in an application without lifespan
         recorder = ToolRecorder(turn, self._final_tool)
         reader = _Reader(recorder)
         hooks = _hooks_class()(recorder)
@@ -218,7 +233,7 @@ def _hooks_class() -> Any:
             self._recorder = recorder
 
         async def on_agent_start(self, context: Any, agent: Any) -> None:
-            _record_agent(agent, set())  # a handoff may make its agent late
+            _record_agent(agent)  # a handoff may make its agent late
 
         async def on_llm_end(self, context: Any, agent: Any, response: Any) -> None:
             for item in response.output:
@@ -237,19 +252,38 @@ def _hooks_class() -> Any:
     return Hooks
 
 
-def _record_agent(agent: Any, seen: set[int]) -> None:
-    """Make the function tools of an agent and its handoffs record calls."""
-    from agents import FunctionTool
-
+def _agents(agent: Any, seen: dict[int, Any]) -> Iterator[Any]:
+    """Yield an agent and those that it hands off to, each once."""
     if id(agent) in seen:
         return
-    seen.add(id(agent))
-    for tool in getattr(agent, "tools", ()):
-        if isinstance(tool, FunctionTool) and not _is_recorded(tool):
-            tool.on_invoke_tool = _recorded(tool.on_invoke_tool)
+    seen[id(agent)] = agent
+    yield agent
     for handoff in getattr(agent, "handoffs", ()):
-        if hasattr(handoff, "handoffs"):
-            _record_agent(handoff, seen)
+        target = handoff if hasattr(handoff, "handoffs") else getattr(handoff, "_agent_ref", lambda: None)()
+        if target is not None:
+            yield from _agents(target, seen)
+
+
+def _record_agent(agent: Any) -> None:
+    """Make the function tools of an agent and of its handoffs record their calls."""
+    from agents import FunctionTool
+
+    for each in _agents(agent, {}):
+        for tool in getattr(each, "tools", ()):
+            if isinstance(tool, FunctionTool) and not _is_recorded(tool):
+                tool.on_invoke_tool = _recorded(tool.on_invoke_tool)
+
+
+def _mcp_servers(agent: Any) -> list[Any]:
+    """Return the MCP servers of an agent and of its handoffs that are not connected."""
+    servers = (server for each in _agents(agent, {}) for server in getattr(each, "mcp_servers", ()))
+    return [server for server in servers if getattr(server, "session", None) is None]
+
+
+def _connected(agent: Any) -> AbstractAsyncContextManager[Any]:
+    from agents.mcp import MCPServerManager
+
+    return MCPServerManager(_mcp_servers(agent), strict=True, connect_in_parallel=True)
 
 
 def _is_recorded(tool: Any) -> bool:
@@ -295,7 +329,24 @@ async def _invoke(invoke: Any, context: Any, arguments: str, plain: bool = False
 
 
 def _run_in_a_loop(invoke: Any, context: Any, arguments: str) -> Any:
-    return asyncio.run(invoke(context, arguments))
+    with asyncio.Runner() as runner:
+        runner.get_loop().set_default_executor(_InThisThread())
+        return runner.run(invoke(context, arguments))
+
+
+class _InThisThread(ThreadPoolExecutor):
+    """Executor that calls at once: the SDK would take a second thread for a tool that has one."""
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
+        """Call a function, and return its result."""
+        made: Future[Any] = Future()
+        try:
+            made.set_result(function(*args, **options))
+        except StopIteration as error:  # no asyncio future takes it, and its waiter would wait for ever
+            made.set_exception(RuntimeError(f"the tool raised {error!r}"))
+        except BaseException as error:
+            made.set_exception(error)
+        return made
 
 
 def _unchanged(result: Any) -> Any:

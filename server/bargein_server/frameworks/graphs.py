@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Any, cast
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from bargein_protocol import Data
 from bargein_protocol import Output as OutputEvent
@@ -19,6 +19,7 @@ from bargein_server.agent import Agent, Message, Output, Turn
 
 from .langchain_reader import LangChainReader
 from .langchain_tools import gate, pauses, record_tools
+from .lifetime import Lifetime
 from .messages import langchain_messages, require
 from .tool_recorder import NOT_ALLOWED, RECORDER, FinalTool, ToolRecorder
 from .written_call import Question, sendable
@@ -33,16 +34,20 @@ CLEANUP_WAIT_S = 3.0
 
 MODES = ["messages", "updates", "custom"]
 
+ToInput = Callable[["list[BaseMessage]", Turn], Any]
+"""Makes a graph's input from LangChain messages."""
+
 Resume = Callable[[Any, bool], Any]
 """Returns the value that `interrupt(value)` returns in the graph, from `value` and the user's decision."""
 
 
 def langgraph_agent(
-    graph: CompiledStateGraph[Any, Any, Any, Any],
+    graph: CompiledStateGraph[Any, Any, Any, Any]
+    | Callable[[], AbstractAsyncContextManager[CompiledStateGraph[Any, Any, Any, Any]]],
     *,
     final_tool: FinalTool | None = None,
     answer_nodes: Collection[str] | None = None,
-    to_input: Callable[[list[BaseMessage], Turn], Any] | None = None,
+    to_input: ToInput | None = None,
     config: Mapping[str, Any] | None = None,
     context: Callable[[Turn], Any] | None = None,
     resume: Resume | None = None,
@@ -60,7 +65,9 @@ def langgraph_agent(
     they cannot be stopped, but none begins after the interrupt, and a result that arrives later is recorded.
 
     Args:
-        graph: The compiled graph; its state has `messages`, unless `to_input` is given.
+        graph: The compiled graph; its state has `messages`, unless `to_input` is given. Or a function that
+            returns an async context manager of one, for a graph whose tools or checkpointer hold connections:
+            it is entered when the server starts and left when it stops.
         final_tool: The tool whose call is the answer, and the field with the text.
         answer_nodes: Nodes whose text is the answer; all but those of tools if None.
         to_input: Makes the graph's input from LangChain messages, the user's text last.
@@ -71,12 +78,11 @@ def langgraph_agent(
 
     Raises:
         NotInstalled: `langgraph` is not installed.
+        TypeError: The graph was not compiled.
     """
     require("langgraph", "langchain", "langgraph_agent")
-    tool_nodes = record_tools(graph)
     options = {"final_tool": final_tool, "answer_nodes": answer_nodes, "resume": resume}
-    make_input = to_input or _MessagesInput(graph)
-    return _GraphAgent(graph, tool_nodes, make_input, dict(config or {}), context, max_tokens, options)
+    return _GraphAgent(graph, to_input, dict(config or {}), context, max_tokens, options)
 
 
 class _MessagesInput:
@@ -92,39 +98,81 @@ class _MessagesInput:
         return {"messages": [RemoveMessage(id=REMOVE_ALL_MESSAGES), *messages]}
 
 
+class _Prepared(NamedTuple):
+    """A graph whose tools record their calls.
+
+    Args:
+        graph: The graph.
+        tool_nodes: Names of its tool nodes.
+        to_input: Makes its input.
+    """
+
+    graph: CompiledStateGraph[Any, Any, Any, Any]
+    tool_nodes: Collection[str]
+    to_input: ToInput
+
+    @classmethod
+    def of(cls, graph: CompiledStateGraph[Any, Any, Any, Any], to_input: ToInput | None) -> _Prepared:
+        """Return a graph whose tools are replaced."""
+        return cls(graph, record_tools(graph), to_input or _MessagesInput(graph))
+
+
+def _opening(make: Any, to_input: ToInput | None) -> Callable[[], AbstractAsyncContextManager[_Prepared]]:
+    @asynccontextmanager
+    async def opened() -> AsyncGenerator[_Prepared, None]:
+        async with make() as graph:
+            yield _Prepared.of(graph, to_input)
+
+    return opened
+
+
 class _GraphAgent:
     def __init__(
         self,
-        graph: CompiledStateGraph[Any, Any, Any, Any],
-        tool_nodes: Collection[str],
-        to_input: Callable[[list[BaseMessage], Turn], Any],
+        graph: Any,
+        to_input: ToInput | None,
         config: dict[str, Any],
         context: Callable[[Turn], Any] | None,
         max_tokens: int | None,
         options: dict[str, Any],
     ) -> None:
-        self._graph = graph
-        self._astream: Any = graph.astream
-        self._tool_nodes = tool_nodes
-        self._to_input = to_input
+        made = hasattr(graph, "astream")
+        if not made and not callable(graph):
+            kind = type(graph).__name__
+            raise TypeError(f"expected a compiled graph or a function, got {kind}: call its compile()")
+        self._given = _Prepared.of(graph, to_input) if made else None
+        self._life = Lifetime(_opening(graph, to_input))
         self._config = config
         self._context = context
         self._max_tokens = max_tokens
         self._options = options
         self._last: dict[str, asyncio.Event] = {}
 
+    async def startup(self) -> None:
+        """Open the graph; the server calls it when it starts."""
+        await self._prepared()
+
+    async def _prepared(self) -> _Prepared:
+        return self._given or await self._life.startup()
+
+    async def shutdown(self) -> None:
+        """Close the graph; the server calls it when it stops."""
+        await self._life.shutdown()
+
     async def __call__(self, turn: Turn) -> AsyncGenerator[Output, None]:
         """Run the graph for one turn."""
+        graph, tool_nodes, to_input = await self._prepared()
+        astream: Any = graph.astream
         recorder = ToolRecorder(turn, self._options["final_tool"], pauses())
-        reader = _Reader(recorder, self._tool_nodes, self._options["answer_nodes"])
+        reader = _Reader(recorder, tool_nodes, self._options["answer_nodes"])
         config = self._config_of(turn, recorder)
         context = None if self._context is None else self._context(turn)
         RECORDER.set(recorder)
-        async with self._in_order(turn):
-            given: Any = self._to_input(langchain_messages(self._history(turn)), turn)
+        async with self._in_order(turn) if graph.checkpointer else nullcontext():
+            given: Any = to_input(langchain_messages(self._history(turn)), turn)
             try:
                 while given is not None:
-                    stream = self._astream(given, config, context=context, stream_mode=MODES, subgraphs=True)
+                    stream = astream(given, config, context=context, stream_mode=MODES, subgraphs=True)
                     async with aclosing(stream):
                         async for _, mode, item in stream:
                             for output in reader.read(mode, item):
@@ -153,9 +201,6 @@ class _GraphAgent:
     @asynccontextmanager
     async def _in_order(self, turn: Turn) -> AsyncGenerator[None, None]:
         """Wait for the last turn's cleanup, whose checkpoints would be newest."""
-        if not self._graph.checkpointer:
-            yield
-            return
         session, over = str(turn.session.id), asyncio.Event()
         before, self._last[session] = self._last.get(session), over
         try:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bargein_protocol import StepEnded, Thought
 from bargein_server.agent import Agent, Output, Turn
 
+from .lifetime import Lifetime
 from .messages import pydantic_messages, require
 from .tool_recorder import NOT_ALLOWED, RECORDER, FinalTool, ToolRecorder
 
@@ -39,7 +40,8 @@ def pydantic_ai_agent(
         agent = pydantic_ai_agent(Agent("openai:gpt-5", tools=[search]))
 
     Text, thoughts, tool calls with their arguments, results, steps and usage are sent as they arrive. Tools
-    that need approval ask by `tool.confirm`. The system prompt is a part of each turn's messages.
+    that need approval ask by `tool.confirm`. The system prompt is a part of each turn's messages. The agent
+    is entered when the server starts and left when it stops, so its MCP servers stay connected.
 
     An interrupt cancels the run, which closes the model's stream. Plain tools run in the session's threads:
     they cannot be stopped, but none begins after the interrupt, and a result that arrives later is recorded.
@@ -73,6 +75,15 @@ class _PydanticAgent:
         self._deps = deps
         self._max_tokens = max_tokens
         self._options = options
+        self._life = Lifetime(lambda: agent)
+
+    async def startup(self) -> None:
+        """Enter the agent, which connects its MCP servers; the server calls it when it starts."""
+        await self._life.startup()
+
+    async def shutdown(self) -> None:
+        """Leave the agent; the server calls it when it stops."""
+        await self._life.shutdown()
 
     async def __call__(self, turn: Turn) -> AsyncGenerator[Output, None]:
         """Run the agent for one turn."""

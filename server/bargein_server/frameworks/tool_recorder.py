@@ -30,7 +30,7 @@ from bargein_protocol import (
     ToolStatus,
 )
 from bargein_protocol.types import MAX_NAME_CHARS
-from bargein_server.agent import BadOutput, Output, Turn, TurnClosed, validated_output
+from bargein_server.agent import BadOutput, Contained, Output, Turn, TurnClosed, text_of, validated_output
 
 from ..agents.string_field import StringField
 from .written_call import Question, WrittenCall, sendable
@@ -182,7 +182,7 @@ class ToolRecorder:
             return cast(T, call.returned)
         await self._begin(call, arguments, late)
         try:
-            result = await work()
+            result = await Contained(self._call(work))
         except Exception as error:
             self._note_failure(call, error)
             raise
@@ -212,7 +212,7 @@ class ToolRecorder:
         if call is not None:
             thread.add_done_callback(lambda _: self.settle_late(call.given_id, thread, result_of))
         try:
-            result = await asyncio.shield(thread)
+            result = await self._call(lambda: asyncio.shield(thread))
         except Exception as error:
             self._note_failure(call, error)
             raise
@@ -220,6 +220,20 @@ class ToolRecorder:
             call.has_returned, call.returned = True, result
             await self._send_result(call)
         return result
+
+    async def _call(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Call a tool: its exit, or its cancel by itself, is its failure and not the end of the run."""
+        try:
+            return await work()
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if self.turn.reason is not None or (task is not None and task.cancelling()):
+                raise
+            raise RuntimeError("the tool was cancelled, but not by its turn") from error
+        except BaseExceptionGroup as error:
+            if isinstance(error, Exception):
+                raise
+            raise RuntimeError("the tool raised a group that contains an exit") from error
 
     def gated(self, function: Callable[[], T]) -> Callable[[], T]:
         """Return a function for a thread that does not begin after the turn's end."""
@@ -323,7 +337,7 @@ class ToolRecorder:
         try:
             validated_output(result)
         except BadOutput:  # too large, or nested too deeply
-            result = msgspec.structs.replace(result, output=str(output)[:MAX_TEXT_RESULT_CHARS])
+            result = msgspec.structs.replace(result, output=text_of(output)[:MAX_TEXT_RESULT_CHARS])
         self._record(call, result)
 
     def _fail(self, call: WrittenCall, error: str, status: ToolStatus = "failed") -> None:

@@ -6,10 +6,8 @@ import asyncio
 import json
 from typing import Any
 
-import msgspec
-
 from bargein_protocol import CallId, ToolConfirm, ToolDecision, ToolResult
-from bargein_server.agent import Turn
+from bargein_server.agent import Turn, plain_value
 
 from ..agents.string_field import StringField
 
@@ -83,26 +81,5 @@ class Question:
 
 
 def sendable(value: Any) -> Any:
-    """Return a value as JSON can hold it; its text if it cannot."""
-    try:
-        dump = getattr(value, "model_dump", None)
-        plain = dump(mode="json") if callable(dump) else value
-        return _clean(msgspec.to_builtins(plain, str_keys=True, enc_hook=_encode))
-    except (TypeError, ValueError, RecursionError, OverflowError):
-        return _clean(str(value))
-
-
-def _clean(value: Any) -> Any:
-    """Return builtins without half surrogate pairs, which JSON cannot hold."""
-    if isinstance(value, str):
-        return value if value.isascii() else value.encode("utf-8", "replace").decode()
-    if isinstance(value, dict):
-        return {_clean(key): _clean(item) for key, item in value.items()}
-    return [_clean(item) for item in value] if isinstance(value, list) else value
-
-
-def _encode(value: Any) -> Any:
-    dump = getattr(value, "model_dump", None)
-    if callable(dump):
-        return dump(mode="json")
-    return str(value)
+    """Return a value as JSON can hold it: what has no form becomes its text, what is too much is cut."""
+    return plain_value(value, any_object=True, cut=True)
