@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
@@ -18,44 +17,12 @@ from bargein_protocol import (
     ToolResult,
     Usage,
 )
-from bargein_server import Turn
-from bargein_server.agent import Output
-from bargein_server.agents.provider_models import KEYS, ModelAgent
+from bargein_server.agents.provider_models import KEYS
 from bargein_server.agents.tools import tool
-from memory_client import Line, serve
 from provider_servers import Anthropic, Google, Provider
+from provider_talk import Talk, add
 
 PROVIDERS = [Anthropic, Google]
-
-
-async def add(a: int, b: int) -> int:
-    """Add two numbers."""
-    return a + b
-
-
-class Talk:
-    """A conversation with a provider's model."""
-
-    def __init__(self, provider: Provider, **options: Any) -> None:
-        self.agent = ModelAgent(
-            model=provider.model, base_url=provider.url, api_key="k", max_tokens=20_000, **options
-        )
-
-        async def run(turn: Turn) -> AsyncIterator[Output]:
-            async for output in self.agent(turn):
-                yield output
-
-        self.provider = provider
-        self.sessions = serve(run)
-        self.line = Line(self.sessions)
-
-    async def ended(self, times: int = 1) -> Any:
-        """Return the end of the turn."""
-        await self.line.until("turn.ended", times)
-        return self.line.ends()[-1]
-
-    def of(self, kind: type[Any]) -> list[Any]:
-        return [event for event in self.line.events if isinstance(event, kind)]
 
 
 @pytest.fixture(params=PROVIDERS)

@@ -140,9 +140,6 @@ class AnthropicAnswer(Answer):
         self._event("error", error={"type": "overloaded_error", "message": "Overloaded"})
         self.call.end()
 
-    async def gone(self) -> End:
-        return await self.call.gone()
-
 
 class GoogleAnswer(Answer):
     """Answer of `streamGenerateContent`."""
@@ -197,8 +194,11 @@ class GoogleAnswer(Answer):
         self.call.event({"error": {"code": 503, "message": "overloaded", "status": "UNAVAILABLE"}})
         self.call.end()
 
-    async def gone(self) -> End:
-        return await self.call.gone()
+    def block(self, reason: str) -> None:
+        """Refuse the prompt: there is no candidate."""
+        usage = {"promptTokenCount": 7, "totalTokenCount": 7}
+        self.call.event({"promptFeedback": {"blockReason": reason}, "usageMetadata": usage})
+        self.call.end()
 
 
 class Provider:
@@ -264,6 +264,8 @@ class Anthropic(Provider):
     model = "anthropic:claude-sonnet-5"
     overloaded = 529
     limited, filtered = "max_tokens", "refusal"
+    paused = False
+    """Whether the last answer was paused, so that the next request continues it."""
 
     def made(self, call: Call) -> AnthropicAnswer:
         assert call.path.split("?")[0] == "/v1/messages"
@@ -298,7 +300,7 @@ class Anthropic(Provider):
             used = used or bool(calls)
             waits = [block["id"] for block in calls]
         assert waits == [], "tool_use ids were found without tool_result blocks"
-        assert body["messages"][-1]["role"] == "user"
+        assert body["messages"][-1]["role"] == ("assistant" if self.paused else "user")
         assert body.get("tools") or not used, "requests with tool_use blocks must define tools"
         if body.get("thinking", {}).get("type") in ("enabled", "adaptive"):
             self._check_thinking(body)

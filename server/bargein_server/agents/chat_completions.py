@@ -24,6 +24,7 @@ from bargein_server.agent import IMAGES, Message, Output, Turn, calls_message, r
 from .client_tools import client_instructions, client_tools
 from .completion import Completion
 from .event_stream import FIRST_BYTE_S, SILENCE_S, StreamCut, read_chunks
+from .first_call import make_first_call
 from .kept_messages import KeptMessages
 from .model_call import ModelCall
 from .model_failures import FAILURES, OPENAI, complaint, failing_upstream, is_too_long
@@ -143,7 +144,8 @@ class OpenAIAgent:
         self._think_tags = "anywhere" if anywhere else "begin" if think_tags is None else None
 
     async def startup(self) -> None:
-        """Connect the sources of tools, such as MCP servers."""
+        """Connect the sources of tools, such as MCP servers, and import what the first turn needs."""
+        await make_first_call()
         await self._tools.startup()
 
     async def shutdown(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
+from dataclasses import replace
 from json import dumps
 from typing import Any, NoReturn, Self
 
@@ -60,6 +61,10 @@ def connect(provider: str, name: str, url: str, key: str, http_client: httpx2.As
     )
 
 
+MAX_PAUSES = 10
+"""Maximum number of requests that continue one answer, which a provider pauses (`pause_turn`)."""
+
+
 class ProviderStream:
     """Open stream of a model, as an iterator of chat-completions chunks.
 
@@ -67,19 +72,17 @@ class ProviderStream:
         response: Stands for the HTTP response, which Pydantic AI does not hand out.
     """
 
-    def __init__(
-        self,
-        opened: AbstractAsyncContextManager[StreamedResponse],
-        stream: StreamedResponse,
-        kept: list[ModelResponse],
-        url: str,
-    ) -> None:
+    def __init__(self, model: Model, request: ProviderRequest, kept: list[ModelResponse]) -> None:
         self.response: httpx2.Response = httpx2.Response(200, headers={"content-type": "text/event-stream"})
-        self._opened = opened
-        self._stream = stream
+        self._model = model
+        self._request = request
         self._kept = kept
-        self._url = url
+        self._url = model.base_url or "https://model.invalid"
+        self._opened: AbstractAsyncContextManager[StreamedResponse]
+        self._stream: StreamedResponse
         self._usage = (0, 0)
+        self._paused: ModelResponse | None = None
+        self._paused_usage = (0, 0)
 
     @classmethod
     async def open(cls, model: Model, request: ProviderRequest, kept: list[ModelResponse]) -> Self:
@@ -93,13 +96,19 @@ class ProviderStream:
         Raises:
             openai.OpenAIError: The request failed.
         """
-        url = model.base_url or "https://model.invalid"
-        with _openai_errors(url):
-            opened = model_request_stream(
-                model, request.messages,
-                model_settings=request.settings, model_request_parameters=request.parameters,
-            )  # fmt: skip
-            return cls(opened, await opened.__aenter__(), kept, url)
+        stream = cls(model, request, kept)
+        with _openai_errors(stream._url):
+            await stream._open()
+        return stream
+
+    async def _open(self) -> None:
+        paused = [] if self._paused is None else [self._paused]
+        opened = model_request_stream(
+            self._model, [*self._request.messages, *paused],
+            model_settings=self._request.settings, model_request_parameters=self._request.parameters,
+        )  # fmt: skip
+        self._stream = await opened.__aenter__()
+        self._opened = opened
 
     async def __aenter__(self) -> Self:
         return self
@@ -121,22 +130,42 @@ class ProviderStream:
             StreamCut: The answer ended with an error.
         """
         with _openai_errors(self._url):
-            events: AsyncIterator[ModelResponseStreamEvent] = aiter(self._stream)
-            async for event in events:
-                delta = _delta(event)
-                usage = self._new_usage()
-                if delta is not None or usage is not None:
-                    yield self._chunk(delta or {}, usage=usage)
-            whole = self._stream.get()
+            pauses = 0
+            while True:
+                events: AsyncIterator[ModelResponseStreamEvent] = aiter(self._stream)
+                async for event in events:
+                    delta = _delta(event, 0 if self._paused is None else len(self._paused.parts))
+                    usage = self._new_usage()
+                    if delta is not None or usage is not None:
+                        yield self._chunk(delta or {}, usage=usage)
+                whole = self._whole()
+                if whole.state != "suspended" or pauses == MAX_PAUSES:
+                    break
+                pauses += 1
+                await self._continue(whole)
             reason = _finish_reason(whole)
         if reason is not None and any(isinstance(part, ToolCallPart) for part in whole.parts):
             self._kept.append(whole)
         yield self._chunk({}, reason, self._new_usage())
 
+    def _whole(self) -> ModelResponse:
+        """Return the answer so far, with what came before pauses."""
+        whole = self._stream.get()
+        if self._paused is not None:
+            whole = replace(whole, parts=[*self._paused.parts, *whole.parts])
+        return whole
+
+    async def _continue(self, paused: ModelResponse) -> None:
+        """Send the request again, with the answer that its provider has paused."""
+        await self._opened.__aexit__(None, None, None)
+        self._paused, self._paused_usage = paused, self._usage
+        await self._open()
+
     def _new_usage(self) -> dict[str, int] | None:
         """Return the usage if it has changed."""
         counted = self._stream.usage
-        usage = (counted.input_tokens, counted.output_tokens)
+        before = self._paused_usage
+        usage = (before[0] + counted.input_tokens, before[1] + counted.output_tokens)
         if usage == self._usage:
             return None
         self._usage = usage
@@ -155,18 +184,25 @@ class ProviderStream:
         }
 
 
-def _delta(event: ModelResponseStreamEvent) -> dict[str, Any] | None:
-    """Return the delta of an event; None for events without answer parts."""
+def _delta(event: ModelResponseStreamEvent, offset: int) -> dict[str, Any] | None:
+    """Return the delta of an event; None for events without answer parts.
+
+    Args:
+        event: The event.
+        offset: Number of the answer's parts before those of this stream.
+    """
     if isinstance(event, PartStartEvent):
         part: Any = event.part
         if isinstance(part, ToolCallPart):
-            return _call_delta(event.index, part.tool_call_id, part.tool_name, part.args)
+            return _call_delta(offset + event.index, part.tool_call_id, part.tool_name, part.args)
         text = part.content if isinstance(part, (TextPart, ThinkingPart)) else None
         thinks = isinstance(part, ThinkingPart)
     elif isinstance(event, PartDeltaEvent):
         change: Any = event.delta
         if isinstance(change, ToolCallPartDelta):
-            return _call_delta(event.index, change.tool_call_id, change.tool_name_delta, change.args_delta)
+            return _call_delta(
+                offset + event.index, change.tool_call_id, change.tool_name_delta, change.args_delta
+            )
         text = change.content_delta if isinstance(change, (TextPartDelta, ThinkingPartDelta)) else None
         thinks = isinstance(change, ThinkingPartDelta)
     else:
@@ -186,7 +222,7 @@ def _finish_reason(whole: ModelResponse) -> str | None:
     """Return the finish reason of an answer; None for one that was cut.
 
     Raises:
-        StreamCut: The model ended with an error, or waits for a request that continues its answer.
+        StreamCut: The model ended with an error, or paused too often.
     """
     given = (whole.provider_details or {}).get("finish_reason")
     if whole.finish_reason == "error" or whole.state == "suspended":

@@ -23,6 +23,7 @@ from bargein_protocol.errors import RESTART
 
 from ..agent import AgentNotStarted, Contained
 from ..guard.admission import RETRY_AFTER_S, Refused
+from ..hosting.model_calls import prepare_model_calls
 from ..hosting.registry import SessionRegistry
 from ..hosting.stopping import Stopping, wait_until
 from ..settings import Settings
@@ -172,6 +173,7 @@ class Starter:
             with suppress(TimeoutError):
                 async with asyncio.timeout(STORE_OPENS_S):
                     await registry.keeper.opened.wait()
+        prepare_model_calls()
         await life.start()
         self._life, self._registry = life, registry
         return registry

@@ -15,7 +15,7 @@ from copy import copy
 from functools import cache, partial, wraps
 from typing import TYPE_CHECKING, Any
 
-from bargein_protocol import StepEnded, Thought
+from bargein_protocol import Status, StepEnded, Thought
 from bargein_server.agent import Agent, Output, Turn
 
 from .lifetime import Lifetime
@@ -50,9 +50,10 @@ def agents_sdk_agent(
         agent = agents_sdk_agent(Agent(name="Assistant", tools=[search]))
 
     Text, thoughts, tool calls with their arguments, results, steps and usage are sent as they arrive, from
-    handoffs too. Tools with `needs_approval` ask by `tool.confirm`. Sessions of the SDK are not used: the
-    history is the server's, and each turn begins with this agent. Servers in `mcp_servers` that are not
-    connected are connected when this server starts, and closed when it stops.
+    handoffs too; a `status` names the agent that takes over. Tools with `needs_approval` ask by
+    `tool.confirm`. Sessions of the SDK are not used: the history is the server's, and each turn begins with
+    this agent. Servers in `mcp_servers` that are not connected are connected when this server starts, and
+    closed when it stops.
 
     An interrupt cancels the run, which closes the model's stream. The function tools of the agents are
     changed in place, so that they record their calls. Plain ones run in the session's threads: they cannot
@@ -154,12 +155,18 @@ class _Reader:
     def __init__(self, recorder: ToolRecorder) -> None:
         self._recorder = recorder
         self._steps = 0
+        self._name = ""
 
     def read(self, event: StreamEvent) -> Iterator[Output]:
         """Yield the outputs of an event."""
         if event.type == "raw_response_event":
             yield from self._read_raw(event.data)
-        elif event.type == "run_item_stream_event" and event.name in ("tool_output", "handoff_occured"):
+        elif event.type == "agent_updated_stream_event":
+            name = event.new_agent.name
+            if self._name not in ("", name):
+                yield Status(message=f"Transferred to {name}")
+            self._name = name
+        elif getattr(event, "name", "") in ("tool_output", "handoff_occured"):
             raw: Any = event.item.raw_item
             if isinstance(raw, dict) and isinstance(call_id := raw.get("call_id"), str):
                 yield from self._recorder.add_result(call_id, raw.get("output"))

@@ -115,7 +115,7 @@ _OUTSIDE: WeakKeyDictionary[asyncio.AbstractEventLoop, TurnClient] = WeakKeyDict
 
 
 @cache
-def _tls_context() -> ssl.SSLContext:
+def tls_context() -> ssl.SSLContext:
     """Return the TLS context of all clients; it takes 20 ms to read."""
     return httpx2.create_ssl_context()
 
@@ -150,7 +150,7 @@ def create_http_client(
     """
     limits = httpx2.Limits(max_connections=max_connections, max_keepalive_connections=max_keepalive)
     client = TurnClient(
-        verify=_tls_context(),
+        verify=tls_context(),
         http2=False,
         limits=limits,
         timeout=_timeout(wait_s, connect_s, max(first_byte_s, silence_s)),

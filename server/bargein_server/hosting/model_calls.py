@@ -79,6 +79,18 @@ def server_http_client(settings: Settings) -> httpx2.AsyncClient:
     )
 
 
+def prepare_model_calls() -> None:
+    """Read the TLS certificates now, if the process has imported httpx2: else the first turn would.
+
+    It takes 50 ms, in which the event loop stands still. An error is left to the first call.
+    """
+    if "httpx2" in sys.modules:
+        from .http_client import tls_context
+
+        with suppress(Exception):
+            tls_context()
+
+
 def close_model_calls() -> None:
     """Wrap the clients of all known libraries, now or when they are imported.
 
