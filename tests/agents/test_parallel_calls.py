@@ -58,6 +58,10 @@ STREAMS: dict[str, list[list[Piece]]] = {
         [piece("a", '{"x"', index=0)], [piece(None, ": 1}", index=0, id="i")],
         [piece("b", '{"y"', index=1)], [piece("b", ': {"z": 2}}', index=1, id="j")],
     ],
+    "arguments before names": [
+        [piece(None, '{"x"', index=0, id="i")], [piece("a", ": 1}", index=0)],
+        [piece(None, '{"y"', index=1)], [piece("b", ': {"z": 2}}', index=1, id="j")],
+    ],
     "whole, as objects": [
         [piece("a", {"x": 1}, index=0, id="i"), piece("b", {"y": {"z": 2}}, index=1, id="j")],
     ],

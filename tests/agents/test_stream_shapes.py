@@ -28,6 +28,10 @@ ODD: dict[str, tuple[Any, str]] = {
     "delta is a text": ({"choices": [{"delta": "Hi"}]}, ""),
     "delta is a list": ({"choices": [{"delta": []}]}, ""),
     "a message": ({"choices": [{"message": {"content": "Hi"}}]}, "Hi"),
+    "another choice before it": (
+        {"choices": [{"index": 1, "delta": {"content": "No"}}, {"index": 0, "delta": {"content": "Hi"}}]},
+        "Hi",
+    ),
     "null choice": ({"choices": [None]}, ""),
     "no choices": ({"id": "c"}, ""),
     "null choices": ({"choices": None}, ""),

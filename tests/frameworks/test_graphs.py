@@ -96,6 +96,19 @@ async def test_a_question_without_a_call_is_a_call_of_its_own() -> None:
     assert (result["call_id"], result["output"]) == (question["call_id"], "allowed")
 
 
+async def test_consent_without_a_checkpointer(caplog: pytest.LogCaptureFixture) -> None:
+    """The user is not asked in vain; the log has the remedy."""
+
+    async def node(state: MessagesState) -> dict[str, Any]:
+        interrupt({"send": "mail"})
+        return {}
+
+    async with served(lambda model: langgraph_agent(graph_of(node)), StrictModel()) as client:
+        frames = await turn(client)
+    assert (frames[-1]["status"], of(frames, "tool.confirm")) == ("failed", [])
+    assert "make it with checkpointer=InMemorySaver()" in caplog.text
+
+
 async def test_the_answer_may_be_a_field_of_a_tools_arguments() -> None:
     """Its text is streamed and heard; the call does not show."""
 

@@ -5,7 +5,9 @@ LangChain's and Pydantic AI's need `fastmcp`, which `other_frameworks/test_envir
 
 from __future__ import annotations
 
+import gc
 import sys
+from asyncio.base_subprocess import BaseSubprocessTransport
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import import_module
@@ -76,6 +78,19 @@ def langchain(url: str, http: AsyncClient, log: Path) -> Agent:
             yield create_agent(langchain_model(url, http), await adapter.list_tools())
 
     return langgraph_agent(graph)
+
+
+@pytest.fixture(autouse=True)
+async def processes_closed() -> AsyncIterator[None]:
+    """Wait for the pipes of ended processes, which asyncio closes in later steps of the loop."""
+    yield
+    await until(lambda: not open_transports(), "the end of all pipes")
+
+
+def open_transports() -> list[object]:
+    # By type: a weak proxy of something that is gone raises when it is asked for its class.
+    found = [item for item in gc.get_objects() if issubclass(type(item), BaseSubprocessTransport)]
+    return [item for item in found if not item._closed]
 
 
 Maker = Callable[[str, AsyncClient, Path], Agent]

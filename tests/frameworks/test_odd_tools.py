@@ -157,7 +157,6 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "keys": lambda: {1: "a", (2, 3): "b", None: "c"},
     "class": lambda: Odd,
     "exception": lambda: ValueError("returned"),
-    "coroutine": lambda: asyncio.sleep(0),
 }
 
 

@@ -111,6 +111,7 @@ class Completion:
 
     def _start(self) -> None:
         self._newest: dict[int, _Announced] = {}
+        self._nameless: dict[int | None, str] = {}  # arguments that came before a name
         self._refused = False
         self._fields: dict[str, Any] = {}
         self._text_joiner, self._thought_joiner = SurrogateJoiner(), SurrogateJoiner()
@@ -157,8 +158,9 @@ class Completion:
             StreamCut: The server gave up.
         """
         self._add_usage(mapping(chunk.get("usage")))
-        # The usage chunk has no choices. One choice is requested, so there is no second.
-        for choice in objects(chunk.get("choices"))[:1]:
+        # The usage chunk has no choices. One choice is requested; some servers send others beside it.
+        choices = objects(chunk.get("choices"))
+        for choice in [choice for choice in choices if position(choice.get("index")) == 0][:1] or choices[:1]:
             # A server that does not stream sends a message instead of deltas.
             delta = mapping(choice.get("delta")) or mapping(choice.get("message"))
             yield from self._read_delta(delta)
@@ -224,7 +226,9 @@ class Completion:
             name, call = name or call.name, None
         if call is None:
             if not name:
+                self._nameless[index] = self._nameless.get(index, "") + piece
                 return
+            piece = self._nameless.pop(index, "") + piece
             call = self._announce(given_id, name)
             if call.answer is None:
                 yield ToolCall(call_id=call.call_id, name=call.name)
@@ -268,6 +272,8 @@ class Completion:
                 if call.given_id:
                     return None
                 call.given_id = given_id if call.name == name else ""
+        elif numbered is None and index is not None and last is not None and last.is_complete:
+            call = None  # the begin of a call whose name follows
         else:
             call = numbered or last
         return None if call is None or (name and name != call.name) else call

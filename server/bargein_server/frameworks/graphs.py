@@ -34,6 +34,11 @@ CLEANUP_WAIT_S = 3.0
 
 MODES = ["messages", "updates", "custom"]
 
+NO_CHECKPOINTER = (
+    "the graph asked for consent, but it has no checkpointer to continue from: "
+    "make it with checkpointer=InMemorySaver()"
+)
+
 ToInput = Callable[["list[BaseMessage]", Turn], Any]
 """Makes a graph's input from LangChain messages."""
 
@@ -177,7 +182,10 @@ class _GraphAgent:
                         async for _, mode, item in stream:
                             for output in reader.read(mode, item):
                                 yield output
-                    consent = _Consent(recorder, reader.take_interrupts(), self._options["resume"])
+                    interrupts = reader.take_interrupts()
+                    if interrupts and not graph.checkpointer:
+                        raise RuntimeError(NO_CHECKPOINTER)  # before the user is asked in vain
+                    consent = _Consent(recorder, interrupts, self._options["resume"])
                     async with aclosing(consent.outputs()) as outputs:
                         async for output in outputs:
                             yield output
