@@ -165,6 +165,19 @@ def test_text_is_stored_while_its_run_stays_open() -> None:
     assert restarted(talk).messages()[-1]["content"] == "one two [interrupted]"
 
 
+def test_the_end_of_another_turn_forgets_no_output() -> None:
+    """A queued turn that is interrupted ends while the store has not been written."""
+    talk = a_talk()
+    first = talk.ask("first")
+    queued = talk.ask("second", on_busy="queue")
+    talk.waits = True
+    talk.emit(first, TextDelta(text="one "))
+    talk.send(Interrupt(id=InterruptId("x"), turn_id=queued))
+    talk.waits = False
+    talk.store()
+    assert restarted(talk).messages()[-1]["content"] == "one [interrupted]"
+
+
 def test_a_client_that_saw_more_gets_a_snapshot() -> None:
     """Its cursor is in the gap that the open turn explains."""
     talk = a_talk()

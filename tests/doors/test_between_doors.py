@@ -6,10 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from bargein_server import BearerTokens, Output, Turn
-from bargein_server.cli import main
 from bargein_server.endpoints.call import CURSOR_HEADER, SESSION_HEADER, TOKEN_HEADER
 from door_agent import play
 from door_clients import DOORS, ID, client_of
@@ -202,11 +199,3 @@ async def test_pages_of_allowed_origins_may_send_any_header() -> None:
         body = {"messages": said("hello")}
         response = await client.post("/v1/chat/completions", body, {"Origin": "https://bad.example"})
         assert response.status_code == 403
-
-
-def test_doors_need_one_process(capsys: pytest.CaptureFixture[str]) -> None:
-    """An id of a client does not say in which worker its session is."""
-    with pytest.raises(SystemExit) as raised:
-        main(["--door", "chat", "--workers", "2", "--port", "0"])
-    assert raised.value.code == 2
-    assert "leave --workers or --door out" in capsys.readouterr().err

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
-from bargein_protocol import SessionId
+import pytest
+
+from bargein_protocol import JSON, Cursor, Resume, Seq, SessionId, SessionOpen, SessionOpened
+from bargein_protocol.errors import OVERLOADED
+from bargein_server import Output, Turn
 from bargein_server.hosting.keeper import Keeper
 from bargein_server.hosting.membership import FIRST_S, Membership
+from bargein_server.hosting.registry import SessionRegistry
 from bargein_server.settings import Settings
 from bargein_server.stores.redis_address import RedisAddress
 from bargein_server.stores.redis_store import RedisStore
+from bargein_server.transport.connection import Connection
+from memory_client import FakeWire
 from modelled_store import modelled
 from redis_model import RedisModel
 from store_suite import S1, first
+from waiting import until
+
+
+async def _silent(turn: Turn) -> AsyncIterator[Output]:
+    """Say nothing."""
+    yield ""
 
 
 def store_on(model: RedisModel) -> RedisStore:
@@ -20,11 +34,17 @@ def store_on(model: RedisModel) -> RedisStore:
     return modelled(RedisStore(RedisAddress((("model", 1),)), 1000.0), model)
 
 
+@pytest.fixture(autouse=True)
+def no_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no node listen: a test that fails would leave its port open."""
+    monkeypatch.setattr("bargein_server.hosting.membership._machine", lambda: "")
+
+
 async def joined(store: RedisStore, name: str, lease_s: float = 5.0) -> Membership:
     """Return a membership after its first beat."""
     await store.open()
     membership = Membership(store, lease_s, name)
-    await membership.join()
+    await membership.join(after_outage=False)
     return membership
 
 
@@ -74,3 +94,53 @@ async def test_a_server_that_stops_claims_nothing() -> None:
     await keeper.stop()
     assert await keeper.claim(SessionId(S1), found) is None
     assert not keeper.leases
+
+
+async def test_a_server_that_stops_attaches_no_client() -> None:
+    """The token that it would tell is not stored any more."""
+    model = RedisModel(asyncio.get_running_loop().time)
+    sessions = SessionRegistry(_silent, Settings(), store=store_on(model))
+    assert sessions.keeper is not None
+    await sessions.keeper.opened.wait()
+    wire = FakeWire()
+    line = Connection(wire, JSON, sessions)
+    line.receive(b'{"type":"session.open"}', True)
+    await until(lambda: wire.events)
+    opened = wire.events[0]
+    assert isinstance(opened, SessionOpened)
+    stopping = asyncio.ensure_future(sessions.keeper.stop())
+    await asyncio.sleep(0)
+    resume = Resume(
+        session_id=opened.session_id, token=opened.token, cursor=Cursor(epoch=opened.epoch, seq=Seq(0))
+    )
+    late = FakeWire()
+    Connection(late, JSON, sessions).receive(JSON.encode(SessionOpen(resume=resume)), True)
+    await stopping
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert late.closed is OVERLOADED
+    assert not late.events
+
+
+class CountedModel(RedisModel):
+    """A model that counts beats."""
+
+    beats = 0
+
+    def _beat(self, keys: list[str], args: list[bytes]) -> list[object]:
+        self.beats += 1
+        found: list[object] = super()._beat(keys, args)
+        return found
+
+
+async def test_searches_at_the_same_time_share_beats() -> None:
+    """A thousand clients of a lost server would make the store late, and wait for that in turn."""
+    model = CountedModel(asyncio.get_running_loop().time)
+    sessions = SessionRegistry(_silent, Settings(), store=store_on(model))
+    assert sessions.keeper is not None
+    assert sessions.restorer is not None
+    await sessions.keeper.opened.wait()
+    before = model.beats
+    await asyncio.gather(*(sessions.restorer._beat() for _ in range(100)))
+    assert 1 <= model.beats - before < 10
+    await sessions.keeper.stop()

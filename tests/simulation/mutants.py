@@ -46,4 +46,9 @@ class _List(Struct, forbid_unknown_fields=True):
     mutant: tuple[Mutant, ...]
 
 
-MUTANTS = msgspec.toml.decode(Path(__file__).with_suffix(".toml").read_bytes(), type=_List).mutant
+def read(path: Path) -> tuple[Mutant, ...]:
+    """Return the mutants of a list."""
+    return msgspec.toml.decode(path.read_bytes(), type=_List).mutant
+
+
+MUTANTS = read(Path(__file__).with_suffix(".toml"))

@@ -7,17 +7,28 @@ from collections import Counter
 import pytest
 
 from simulation.cluster.faults import NODE_FAULTS, STORE_FAULTS
+from simulation.cluster.mutants import MUTANTS
 from simulation.cluster.world import simulate_cluster
+from simulation.mutants import Mutant
 
-SEEDS = 120
+SEEDS = 60
+WITHIN = 200
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, 20))
+@pytest.mark.parametrize("first", range(0, SEEDS, 10))
 def test_nothing_is_lost_unless_two_faults_come_together(first: int) -> None:
     """Whatever nodes, the store and clients do; `scripts/simulate --cluster` runs as many as wanted."""
-    for seed in range(first, first + 20):
+    for seed in range(first, first + 10):
         result = simulate_cluster(str(seed))
         assert result.fault is None, f"scripts/simulate --cluster --seed {seed} --trace"
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.guard)
+def test_what_is_removed_is_missed(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server without one of its guards is found out within a few seeds."""
+    mutant.plant(monkeypatch)
+    assert any(simulate_cluster(str(seed)).fault for seed in range(WITHIN))
 
 
 def test_a_seed_decides_everything() -> None:

@@ -102,6 +102,11 @@ class Place(Struct, frozen=True):
             if len(each.name) == NAME_CHARS and each.name != self.name and not each.is_symlink()
         )
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether there are more workers than usual, because one takes the place of another."""
+        return len(self.names()) >= self.workers
+
     def listen(self) -> socket.socket:
         """Return the listening socket of this worker.
 

@@ -96,7 +96,7 @@ class Membership:
         self._loop = asyncio.get_running_loop()
         self._young_until = 0.0
         self._beaten_at = self._loop.time()
-        self._joined = self._left = False
+        self._left = False
         self._answers: set[asyncio.Task[None]] = set()
 
     @property
@@ -114,8 +114,11 @@ class Membership:
 
     # --- beats -----------------------------------------------------------------------------------
 
-    async def join(self) -> bool:
+    async def join(self, after_outage: bool) -> bool:
         """Beat once after the store opened; return the same as `beat`.
+
+        Args:
+            after_outage: Whether the store was away before, so that it may have gone back.
 
         Raises:
             StoreError: The store cannot be used.
@@ -124,10 +127,9 @@ class Membership:
             self._listener = await asyncio.start_server(_hang_up, "127.0.0.1", 0)
             self._address = Address(machine, self._listener.sockets[0].getsockname()[1])
         forgot = await self.beat()
-        # The store was away, and may have gone back. A new node leaves the others the time to notice that.
-        young_s = AWAY_S if self._joined else FIRST_S
+        # A new node as well leaves others the time to notice what the store has forgotten.
+        young_s = AWAY_S if after_outage else FIRST_S
         self._young_until = max(self._young_until, self._loop.time() + young_s)
-        self._joined = True
         return forgot
 
     async def beat(self) -> bool:
@@ -216,9 +218,10 @@ class Membership:
             StoreError: The store cannot be used.
         """
         await self._store.ask(node.name, request)
-        deadline = self._loop.time() + wait_s
+        deadline, delay_s = self._loop.time() + wait_s, BEAT_S / 4
         while self._loop.time() < deadline:
-            await asyncio.sleep(BEAT_S / 4)
+            await asyncio.sleep(delay_s)
+            delay_s = min(2 * delay_s, 2 * BEAT_S)  # many clients may wait for a node that stands still
             if (answer := await self._store.answered(request.number)) is not None:
                 return answer
         return None

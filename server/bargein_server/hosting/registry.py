@@ -185,14 +185,15 @@ class SessionRegistry:
             owner: The client whose share a fresh session uses (`Caller.owner`).
 
         Returns:
-            None when a fresh session is needed and there are too many or the store is closed, or when a
+            None when a fresh session is needed and there are too many, when the store is closed, or when a
             newer connection has driven the session already; then this connection was closed.
         """
+        if self.keeper is not None and self.keeper.stopping:
+            return None  # a token that is told now would not be stored
         now = self.loop.time()
         host, refused = self.resumable(event.resume, principal, now)
         if host is None:
-            stopping = self.keeper is not None and self.keeper.stopping
-            if stopping or not self._make_room(owner):
+            if not self._make_room(owner):
                 return None
             # The name of the process leads other processes to the session.
             name = self.elsewhere.name if self.elsewhere is not None else ""

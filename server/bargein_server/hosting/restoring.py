@@ -132,6 +132,8 @@ class Restorer:
         self._wall = wall
         self._loop = asyncio.get_running_loop()
         self._pending: dict[SessionId, asyncio.Future[None]] = {}
+        self._next_beat: asyncio.Task[None] | None = None
+        self._beats = asyncio.Lock()
         if keeper.membership is not None:
             keeper.membership.asked = self.release
 
@@ -237,7 +239,7 @@ class Restorer:
         deadline = self._loop.time() + membership.lease_s + MARGIN_S
         busy_until = self._loop.time() + BUSY_S
         while True:
-            await self._keeper.beat()
+            await self._beat()
             if membership.is_young:
                 await membership.settled()
                 found = await self._keeper.read(session_id)
@@ -250,18 +252,36 @@ class Restorer:
                 membership.claimed[why] += 1
                 return found, Search.CLAIM
             request = shown.request(session_id, self._loop.time())
-            if request is None:
+            left_s = deadline - self._loop.time()
+            if request is None or left_s < 0:
                 return found, Search.LATER
-            answer, before = await membership.ask(node, request, ASK_S), found
+            # A node that stands still is looked up once more when its lease must be over.
+            answer, before = await membership.ask(node, request, min(ASK_S, left_s)), found
             if answer == REFUSED:
                 return found, Search.REFUSED
             if answer not in (RELEASED, GONE):
-                if self._loop.time() > (busy_until if answer == BUSY else deadline):
+                if answer == BUSY and self._loop.time() > busy_until:
                     return found, Search.LATER
                 await asyncio.sleep(BEAT_S)
             found = await self._keeper.read(session_id)
             if answer == GONE and before is not None and found is not None and found.fence == before.fence:
                 return found, Search.CLAIM
+
+    async def _beat(self) -> None:
+        """Wait for a beat that begins from now on; searches share it.
+
+        Raises:
+            StoreError: The store cannot be used.
+        """
+        if self._next_beat is None:
+            self._next_beat = self._loop.create_task(self._beat_next(), name="beat")
+            self._next_beat.add_done_callback(_noticed)
+        await asyncio.shield(self._next_beat)
+
+    async def _beat_next(self) -> None:
+        async with self._beats:
+            self._next_beat = None
+            await self._keeper.beat()
 
     async def release(self, request: MoveRequest) -> str:
         """Release a session whose client is at another node; return the answer."""
@@ -286,3 +306,9 @@ class Restorer:
         host.act(host.core.expire)
         await self._keeper.flush()
         return BUSY if self._keeper.is_releasing(request.session_id) else RELEASED
+
+
+def _noticed(task: asyncio.Task[None]) -> None:
+    """Take an error of a task that nobody waits for any more."""
+    if not task.cancelled():
+        task.exception()

@@ -147,11 +147,13 @@ class LivingKeeper(Protocol):
 
     Attributes:
         store: The store.
+        health: Its health.
         membership: Membership among the servers that share it; None in a store of one server.
         opened: Set when the first attempt to open it is over.
     """
 
     store: Store
+    health: StoreHealth
     membership: Membership | None
     opened: asyncio.Event
 
@@ -197,7 +199,7 @@ class StoreLife:
             try:
                 await keeper.store.open()
                 if membership is not None:
-                    await membership.join()
+                    await membership.join(keeper.health.failures > 0)
             except Exception as error:
                 keeper.fail(error)
             else:

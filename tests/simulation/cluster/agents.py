@@ -46,7 +46,7 @@ class Agents:
             await asyncio.sleep(chance.random() * 0.2)
             raise ValueError("as asked")
         elif kind == "gush":
-            for number in range(chance.choice([100, 400])):
+            for number in range(chance.choice([100, 500, 2000])):
                 yield f"{name}.{number} "
                 if not number % 10:
                     await asyncio.sleep(0.02)

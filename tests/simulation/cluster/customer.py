@@ -32,6 +32,9 @@ SILENCE_S = 2.5
 KEPT_S = 1.0
 """Age of words that no takeover may take back: they were written long before."""
 
+LOST_S = 20.0
+"""Time after which a turn of a session at risk counts as lost."""
+
 COME_S = 30.0
 """Time in which a client is resumed while nothing is wrong."""
 
@@ -208,6 +211,8 @@ class Customer:
             if turn_id is not None and (seen := self._turns[turn_id]).end is not None:
                 return seen
             calm_s = loop.time() - max(began, self._world.calm_since)
+            if calm_s > LOST_S and self._at_risk:
+                return None  # two faults came together, and no snapshot has the turn any more
             self._world.expect(calm_s < 60.0, f"{self.name}: {input_id} does not end")
             await self.come()
             self._changed.clear()

@@ -138,6 +138,7 @@ class SimulatedNode(Standing):
     Attributes:
         number: Its number among all that there ever were.
         slot: Its place, which another node takes after it.
+        started_at: When it was started.
         dead: Whether it was killed.
         over: Whether it was killed, or has ended in order.
         leaving: Whether it ends in order.
@@ -149,6 +150,7 @@ class SimulatedNode(Standing):
     def __init__(self, world: ClusterWorld, number: int, slot: int, skew_s: float) -> None:
         super().__init__()
         self.number = number
+        self.started_at = world.loop.time()
         self.slot = slot
         self.dead = self.over = self.leaving = False
         self.lines: dict[Line, None] = {}  # in order: the run follows from its seed

@@ -29,7 +29,7 @@ from .loop import NodeLoop
 from .node import SimulatedNode
 from .store import StoreServer
 
-SETTLE_S = 15.0
+SETTLE_S = 8.0
 """Time in which all is as it should be after the last fault."""
 
 
@@ -194,6 +194,11 @@ class ClusterWorld:
 
     def at_risk(self, session_id: bp.SessionId) -> bool:
         """Return whether a session may be lost, also because a node has it that was cut off."""
+        now = self.loop.time()
+        away = self._away or now < self._away_until
+        new = any(now - node.started_at < REPAIR_S for node in self.nodes)  # it has seen no outage
+        if away and new:
+            self.risk.add(session_id)
         if any(node.sessions.has(session_id) for node in self.nodes if node in self.lately_cut_off):
             self.risk.add(session_id)
         return session_id in self.risk
@@ -246,7 +251,7 @@ class ClusterWorld:
         chance = self.chance
         for slot in range(chance.choice([2, 2, 3, 4])):
             self.start_node(slot)
-        self.customers = [Customer(self, number) for number in range(chance.randint(1, 6))]
+        self.customers = [Customer(self, number) for number in range(chance.randint(2, 10))]
         own = chance.choice([(1, 0), (0, 1), (1, 1), (1, 1)])
         kinds = [each for each in NODE_FAULTS * own[0] + STORE_FAULTS * own[1] if chance.random() < 0.6]
         breaking = self.loop.create_task(self._faults.run(kinds, chance.choice([0.3, 1.0, 4.0])))

@@ -20,10 +20,8 @@ from ...hosting.registry import SessionRegistry
 from ..call import HEADERS, Call, json_answer
 from ..endpoint import HttpEndpoint
 from .conversation import find_session, interrupt_id, last_turn, stream
-from .ui_socket import serve_chats
+from .ui_socket import CHAT_PATH, serve_chats
 from .ui_turns import Answer, answer_body, running_answer
-
-CHAT_PATH = "/api/chat"
 
 STREAM_HEADERS = {"x-vercel-ai-ui-message-stream": "v1"}
 FRAME, LAST = b"data: %s\n\n", b"data: [DONE]\n\n"

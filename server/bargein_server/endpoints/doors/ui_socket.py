@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Struct, field, json
@@ -19,6 +21,7 @@ from bargein_protocol import Code, Interrupt
 from bargein_protocol.errors import FLOODED, RESTART, TOO_BIG, UNAUTHORIZED
 from bargein_protocol.json_scan import structure_fault
 
+from ...cluster.forwarding import FORWARDED
 from ...guard.admission import Admission, Caller, Refused
 from ...guard.authentication import TICKET_ITEM
 from ...guard.limits import TokenBucket
@@ -30,9 +33,12 @@ from ..access import access_request
 from ..call import MAX_BODY_VALUES, Call, address_of, denial, local_of
 from ..websocket import deny
 from .conversation import interrupt_id
+from .ui_forwarding import ForwardedStream, forward_chat, ignore, reason_of
 from .ui_turns import Answer, answer_body, running_answer
 
 log = logging.getLogger("bargein.connection")
+
+CHAT_PATH = "/api/chat"
 
 MAX_STREAMS = 64
 """Streams of one socket at a time."""
@@ -120,6 +126,7 @@ class ChatSocket:
         self._wire = AsgiWire(websocket, True)
         self._streams: dict[str, tuple[TurnStream, SessionHost, Answer]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._forwarded: dict[str, tuple[Call, str, ForwardedStream]] = {}
         now, limits = sessions.loop.time(), sessions.settings
         self._messages = TokenBucket(limits.max_messages_per_s, now)
         self._bytes = TokenBucket(limits.max_bytes_per_s, now)
@@ -197,12 +204,15 @@ class ChatSocket:
 
     async def _stream(self, asked: Frame, part: ChatPart) -> None:
         """Begin a stream; the events of its turn write it."""
+        scope = {**self._websocket.scope, "type": "http", "method": "POST", "extensions": {FORWARDED: None}}
         call = Call(
-            Request({**self._websocket.scope, "type": "http", "method": "POST"}),
+            Request(scope),  # which is forwarded here, if at all
             self._sessions, self._admission, self._caller, self._websocket.receive, self._websocket.send,
         )  # fmt: skip
         try:
             await self._authenticate(asked.headers)
+            if await self._forward(call, asked, part):
+                return
             if asked.type == "resume":
                 found = await running_answer(call, asked.id)
                 if found is None:
@@ -221,6 +231,25 @@ class ChatSocket:
             return
         self._start(asked.request_id, part, answer)
 
+    async def _forward(self, call: Call, asked: Frame, part: ChatPart) -> bool:
+        """Let the process answer that has the chat; return False when no other one has it."""
+        resumes = asked.type == "resume"
+        stream = ForwardedStream(part, lambda: part.send("start") if resumes else None)
+        self._forwarded[asked.request_id] = call, asked.id, stream
+        try:
+            path = f"{CHAT_PATH}/{asked.id}/stream" if resumes else CHAT_PATH
+            body = None if resumes else _body(asked)
+            forwarded = await forward_chat(call, stream.send, asked.id, path, body=body)
+        except (OSError, TimeoutError):
+            raise Refused(503, "the process of the chat does not answer") from None
+        finally:
+            del self._forwarded[asked.request_id]
+        if stream.status == 204:
+            part.send("no-active")
+        elif forwarded and stream.status != 200:
+            raise Refused(stream.status, reason_of(stream.refusal))
+        return forwarded
+
     def _start(self, request_id: str, part: ChatPart, answer: Answer) -> None:
         answer.translator.heartbeat = b""  # the socket has pings
         turn_stream = TurnStream(
@@ -236,13 +265,24 @@ class ChatSocket:
             found[0].disconnected()
 
     def _abort(self, request_id: str) -> None:
-        if (task := self._tasks.get(request_id)) is not None:
+        if (forwarded := self._forwarded.get(request_id)) is not None and forwarded[2].message_id:
+            stopping = self._sessions.loop.create_task(_stop(*forwarded), name="chat stop")
+            self._tasks[f"{request_id} stop"] = stopping
+            stopping.add_done_callback(lambda done: self._tasks.pop(f"{request_id} stop", None))
+        elif (task := self._tasks.get(request_id)) is not None:
             task.cancel()
         found = self._streams.get(request_id)
         if found is not None:
             _, host, answer = found
             event = Interrupt(id=interrupt_id(), input_id=answer.input_id)
             host.act(host.core.side_channel.request, event)
+
+
+async def _stop(call: Call, chat_id: str, stream: ForwardedStream) -> None:
+    """Interrupt the turn of a chat in another process."""
+    query = f"messageId={quote(stream.message_id)}"
+    with suppress(OSError, TimeoutError):  # its process is gone, and so is the turn
+        await forward_chat(call, ignore, chat_id, f"{CHAT_PATH}/{chat_id}/stop", query, {})
 
 
 def _body(asked: Frame) -> dict[str, Any]:

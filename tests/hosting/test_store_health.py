@@ -1,0 +1,36 @@
+"""Health of a server's store: when nobody waits for it any more, and when they do again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from bargein_server.hosting.store_health import StoreHealth, StoreState
+
+WAIT_S = 0.02
+
+
+async def test_a_server_that_stood_still_has_not_found_its_store_late() -> None:
+    """The answer waits in the socket, and is read a few iterations after the clock says that it is late."""
+    loop = asyncio.get_running_loop()
+    gave_up: list[bool] = []
+    health = StoreHealth(loop, WAIT_S, lambda: gave_up.append(True))
+    health.opened()
+    health.watch()
+    time.sleep(2 * WAIT_S)  # noqa: ASYNC251 - it stands still
+    loop.call_soon(loop.call_soon, health.answered)
+    await asyncio.sleep(WAIT_S)
+    assert not gave_up
+    assert health.state is StoreState.UP
+
+
+async def test_the_first_answer_ends_the_state_of_a_late_store() -> None:
+    """Not only a new connection does."""
+    late = asyncio.Event()
+    health = StoreHealth(asyncio.get_running_loop(), WAIT_S, late.set)
+    health.opened()
+    health.watch()
+    await late.wait()
+    assert (health.state, health.is_ignored) == (StoreState.LATE, True)
+    health.answered()
+    assert (health.state, health.is_ignored) == (StoreState.UP, False)
