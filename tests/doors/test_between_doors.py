@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from bargein_server import BearerTokens, Output, Turn
 from bargein_server.endpoints.call import CURSOR_HEADER, SESSION_HEADER, TOKEN_HEADER
 from door_agent import play
