@@ -449,6 +449,16 @@ def test_a_commit_waits_for_the_detector() -> None:
     assert [event.input_id for event in talk.of(InputAccepted)] == ["c1"]
 
 
+def test_audio_makes_the_previous_token_void() -> None:
+    """It is a frame like any other: whoever has an old token cannot take over a call."""
+    talk = Spoken()
+    talk.come_back()
+    assert not talk.session.identity.confirmed
+    talk.wait(FRAME_S)
+    talk.send(InputAudio(audio=PIECE))
+    assert talk.session.identity.confirmed
+
+
 def test_the_rest_of_committed_speech_begins_no_new_one() -> None:
     """The last frame before a commit is looked at after it."""
     talk = Spoken()

@@ -214,10 +214,8 @@ class Session:
         """Take an event from the attached client."""
         self._turns.now = now
         kind = type(event)
-        if kind is InputAudio:  # no sign of life, and no reason to close an open run
-            self._requests.handle(event)
-            return
-        if kind is not Interrupt:  # its answer is written before the records are up to date
+        is_audio = kind is InputAudio  # no sign of life, and no reason to close an open run
+        if not is_audio and kind is not Interrupt:  # its answer is written before the records are up to date
             self._sequencer.settle()
         self._requests.handle(event)
         # Afterwards: an interrupt does not wait for anything that its step does not depend on.
@@ -225,7 +223,8 @@ class Session:
             self.identity.confirm()
             if self._changes is not None:
                 self._changes.touch_head()
-        self._liveness.heard_at = now
+        if not is_audio:
+            self._liveness.heard_at = now
 
     def reject_frame(self, code: Code, detail: str, ref_id: str | None) -> None:
         """Answer a frame that could not be decoded; the session lives on."""
