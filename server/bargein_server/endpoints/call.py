@@ -24,6 +24,7 @@ from ..core.identity import is_digest_of
 from ..core.records import Head
 from ..guard.admission import RETRY_AFTER_S, Admission, Caller, Refused, rare_log
 from ..guard.limits import address_key
+from ..guard.refusals import CREDENTIAL_NEEDED
 from ..hosting.host import SessionHost
 from ..hosting.registry import SessionRegistry
 from ..hosting.restoring import Shown, admits_token
@@ -326,7 +327,7 @@ class Call:
             Refused: The credential is missing.
         """
         if not self.caller.known:
-            raise Refused(401, "a bearer token is needed")
+            raise Refused(401, CREDENTIAL_NEEDED)
 
     def cookie_path(self) -> str | None:
         """Return the path of the cookie that the client asks for, if any.

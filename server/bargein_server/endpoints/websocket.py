@@ -10,6 +10,7 @@ from bargein_protocol import Codec, negotiate
 
 from ..guard.admission import Admission, Caller, Refused
 from ..guard.authentication import TICKET_ITEM
+from ..guard.refusals import CREDENTIAL_NEEDED
 from ..hosting.registry import SessionRegistry
 from ..transport.connection import Connection
 from ..transport.peer_limits import CAN_CAP
@@ -26,7 +27,7 @@ async def answer_ticket(request: Request, admission: Admission) -> Response:
     except Refused as refused:
         return denial(refused, admission)
     if principal is None:
-        return denial(Refused(401, "a bearer token is needed"), admission)
+        return denial(Refused(401, CREDENTIAL_NEEDED), admission)
     ticket = admission.issue_ticket(principal)
     return json_answer(Ticket(ticket, int(admission.tickets.lifetime_s * 1000)), 201)
 

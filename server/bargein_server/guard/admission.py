@@ -30,6 +30,7 @@ from .authentication import (
 from .identification import WRONG, Identification, principal_of_token
 from .limits import AddressRates, ByteBudget, Connections
 from .origins import allowed_origins, may_connect
+from .refusals import CREDENTIAL_NEEDED
 from .refusals import RETRY_AFTER_S as RETRY_AFTER_S
 from .refusals import Refused as Refused
 from .refusals import rare_log as rare_log
@@ -294,7 +295,7 @@ class Admission:
         caller = self._caller(request.headers, (), address)
         await self.identify(caller, request)
         if not caller.known:
-            raise Refused(401, "a bearer token is needed")
+            raise Refused(401, CREDENTIAL_NEEDED)
         return caller.principal
 
     @staticmethod

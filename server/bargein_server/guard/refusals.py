@@ -12,6 +12,10 @@ rare_log = RareLog(log)
 RETRY_AFTER_S = 5
 
 
+CREDENTIAL_NEEDED = "a valid credential is needed: a bearer token, or the login of this site"
+"""Reason of a 401."""
+
+
 class Refused(Exception):
     """The handshake or request is refused.
 

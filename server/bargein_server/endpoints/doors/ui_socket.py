@@ -25,6 +25,7 @@ from ...cluster.forwarding import FORWARDED
 from ...guard.admission import Admission, Caller, Refused
 from ...guard.authentication import TICKET_ITEM
 from ...guard.limits import TokenBucket
+from ...guard.refusals import CREDENTIAL_NEEDED
 from ...hosting.host import SessionHost
 from ...hosting.registry import SessionRegistry
 from ...transport.turn_stream import TurnStream
@@ -200,7 +201,7 @@ class ChatSocket:
         scheme, _, token = given.partition(" ")
         if not await self._caller.identify(token.strip() if scheme.lower() == "bearer" else None):
             self._wire.close(UNAUTHORIZED)
-            raise Refused(401, "a bearer token is needed")
+            raise Refused(401, CREDENTIAL_NEEDED)
 
     async def _stream(self, asked: Frame, part: ChatPart) -> None:
         """Begin a stream; the events of its turn write it."""
