@@ -111,6 +111,16 @@ def test_pieces_of_the_transcript_itself() -> None:
     assert pieces(talk) == ["Why are", " you"]
 
 
+def test_speech_partial_s() -> None:
+    """After so much speech the words are asked for, and not a frame before."""
+    for frames in (10, 20):
+        talk = talk_with(speech_partial_s=frames * 0.032)
+        talk.hear(LOUD * (frames - 1))
+        assert partials(talk) == []
+        talk.hear(LOUD)
+        assert len(partials(talk)) == 1
+
+
 def test_servers_and_settings_without_them() -> None:
     """A recogniser that cannot, and 0 seconds."""
     for talk in (talk_with(partials=False), talk_with(speech_partial_s=0.0)):

@@ -22,6 +22,7 @@ ELSEWHERE = {
     "max_listeners": "voice/test_server.py::test_a_full_server_takes_no_more_ears",
     "max_recognitions": "hosting/test_hearing.py::test_few_recognitions_run_and_some_wait",
     "recognition_s": "voice/test_server.py::test_without_words_the_held_turn_goes_on",
+    "speech_partial_s": "core/test_partials.py::test_speech_partial_s",
     "speak_ahead_s": "voice/test_speaking.py::test_sound_is_sent_a_little_ahead_of_the_player",
     "store_flush_s": "endpoints/test_kept_conversations.py::test_output_is_written_after_store_flush_s",
 }

@@ -7,7 +7,7 @@ from bargein_server.core.speech.floor import FRAME_SAMPLES, SAMPLES_PER_MS, Deci
 from bargein_server.settings import Settings
 
 FRAME_S = FRAME_SAMPLES / SAMPLES_PER_MS / 1000
-LOUD, QUIET = [0.9], [0.0]
+LOUD, LIKELY, QUIET = [0.9], [0.7], [0.0]
 
 
 def heard(frames: list[float], **settings: float) -> list[tuple[int, Decision]]:
@@ -26,11 +26,11 @@ def frames_until(decision: Decision, frames: list[float], **settings: float) -> 
 
 
 def test_speech_start_s() -> None:
-    """So much speech is a start, and a frame less is none."""
+    """So much likely speech is a start, and a frame less is none."""
     for frames in (2, 5):
         start = frames * FRAME_S
-        assert frames_until(Decision.START, LOUD * frames, speech_start_s=start) == frames
-        assert frames_until(Decision.START, LOUD * (frames - 1), speech_start_s=start) is None
+        assert frames_until(Decision.START, LIKELY * frames, speech_start_s=start) == frames
+        assert frames_until(Decision.START, LIKELY * (frames - 1), speech_start_s=start) is None
 
 
 def test_speech_sure_s() -> None:

@@ -46,6 +46,7 @@ class RedisModel:
                 (scripts.WRITE, self._write),
                 (scripts.READ, self._read),
                 (scripts.CLAIM, self._claim),
+                (scripts.RENAME, self._rename),
                 (scripts.DELETE, self._delete),
                 (scripts.TOUCH, self._touch),
                 (scripts.SUMMARY, self._summary),
@@ -183,6 +184,7 @@ class RedisModel:
                 return b"behind"
         elif not whole and has.get(b"w") != follows:
             return b"behind"
+        named = has.get(b"y")
         if whole:
             self._on_del(*keys[:4])
         at = 5
@@ -197,6 +199,8 @@ class RedisModel:
         meta |= {b"f": fence, b"w": b"%d" % (int(follows) + 1), b"n": args[4], b"k": _bytes(self._now())}
         fields = take()
         meta |= dict(zip(fields[::2], fields[1::2], strict=True))
+        if named is not None:
+            meta[b"y"] = named
         turns = take()
         if turns:
             self._hash(keys[1]).update(zip(turns[::2], turns[1::2], strict=True))
@@ -237,6 +241,16 @@ class RedisModel:
         meta |= {b"f": args[2], b"c": b"0"}
         return 1
 
+    def _rename(self, keys: list[str], args: list[bytes]) -> int:
+        meta: dict[bytes, bytes] | None = self._get(keys[0])
+        if meta is None:
+            return 0
+        if args[0]:
+            meta[b"y"] = args[0]
+        else:
+            meta.pop(b"y", None)
+        return 1
+
     def _delete(self, keys: list[str], args: list[bytes]) -> Any:
         meta: dict[bytes, bytes] = self._get(keys[0]) or {}
         if args[1] and b"u" in meta and float(meta[b"u"]) >= float(args[1]):
@@ -262,7 +276,7 @@ class RedisModel:
             return None
         turns = [value.partition(b"\n") for value in (self._get(keys[1]) or {}).values()]
         record = min(turns, key=lambda turn: int(turn[0]))[2] if turns else b""
-        return [meta.get(b"p", b""), meta.get(b"b"), meta.get(b"u"), len(turns), record]
+        return [meta.get(b"p", b""), meta.get(b"b"), meta.get(b"u"), len(turns), record, meta.get(b"y")]
 
     def _use(self, keys: list[str], args: list[bytes]) -> int:
         for key in keys[:2]:
