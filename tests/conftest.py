@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 
+import hypothesis
 import pytest
 import uvloop
 
@@ -30,6 +31,10 @@ os.environ["BARGEIN_STORE"] = "none"
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+# How long inputs take to make says something about the machine alone.
+hypothesis.settings.register_profile("any machine", suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("any machine")
+
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 _frozen_for: dict[str, Path] = {}
@@ -41,6 +46,16 @@ _ALONE = (
     "tests/faults/",
     "tests/hosting/test_time_slicer.py",
     "tests/scripts/test_benchmark.py",
+)
+
+# Of the nightly ones, these need packages of gigabytes, or repeat with more seeds what others have shown.
+_WEEKLY = (
+    "tests/doors/test_chat_programs.py",
+    "tests/doors/test_realtime_plugins.py",
+    "tests/faults/test_chaos.py",
+    "tests/other_frameworks/",
+    "tests/simulation/test_cluster.py",
+    "tests/simulation/test_crashes.py",
 )
 
 # These are about generated files, scripts and the form of the code.
@@ -59,6 +74,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.nodeid.startswith(_ALONE):
             item.add_marker(pytest.mark.alone)
+        if item.nodeid.startswith(_WEEKLY) and item.get_closest_marker("nightly"):
+            item.add_marker(pytest.mark.weekly)
         if item.nodeid.startswith(_SAME_EVERYWHERE):
             item.add_marker(pytest.mark.same_everywhere)
         for name in machine.needs_of(item.nodeid):

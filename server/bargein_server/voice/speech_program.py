@@ -11,6 +11,7 @@ import json
 import logging
 import os
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 from contextvars import Context
 from pathlib import Path
 from typing import NamedTuple
@@ -83,7 +84,7 @@ class SpeechProgram:
         """End the program; unfinished texts fail."""
         self._ending = True
         if self._process is not None and self._process.returncode is None:
-            self._process.kill()
+            _kill(self._process)
         if self._watcher is not None:
             await asyncio.shield(self._watcher)
 
@@ -147,7 +148,7 @@ class SpeechProgram:
             async with asyncio.timeout(_START_S):
                 await ready
         except TimeoutError:
-            process.kill()
+            _kill(process)
             raise VoiceError(f"the voice did not start within {_START_S:g} s") from None
 
     async def _watch(self, process: asyncio.subprocess.Process, ready: asyncio.Future[None]) -> None:
@@ -166,7 +167,7 @@ class SpeechProgram:
                 elif (request := self._answers.get(header["id"])) is not None:
                     _hand_over(request.answers, header, pcm)
         except (asyncio.IncompleteReadError, ValueError, KeyError):
-            process.kill()  # killed in the middle of a frame, or it wrote something else
+            _kill(process)  # killed in the middle of a frame, or it wrote something else
         await tail
         status = await process.wait()
         last_words = self._tail.decode(errors="replace").strip().rpartition("\n")[2]
@@ -198,3 +199,8 @@ def _speakable(text: str) -> str:
     """Return a text without markup and control characters, of the same length."""
     plain = text.translate(_MARKUP)
     return "".join(character if character.isprintable() else " " for character in plain)
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):  # it may have ended by itself
+        process.kill()
