@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sized
 from contextlib import asynccontextmanager, suppress
 from contextvars import Context, copy_context
 from typing import Any
@@ -35,6 +35,9 @@ log = logging.getLogger("bargein.server")
 
 STORE_OPENS_S = 10.0
 """Time that a start waits for the store, which may have to bring its records to a new version."""
+
+_LEAVES_S, _LOOKS_S = 2.0, 0.05
+"""Time for which closed connections may write on, and time between two looks at them."""
 
 _NO_LIFESPAN = (
     "the application's lifespan does not run: the agent starts with the first request, and nothing drains "
@@ -224,6 +227,15 @@ class Starter:
                 await life.stop()
 
 
+async def _left(connections: Sized) -> None:
+    """Wait for a bounded time until connections have written what they have, and ended."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LEAVES_S):
+            while connections:
+                await asyncio.sleep(_LOOKS_S)
+            await asyncio.sleep(_LOOKS_S)  # a server writes in a thread of its own
+
+
 def agent_lifespan(starter: Starter) -> Lifespan[Starlette]:
     """Return the lifespan in which an application's agent starts and stops."""
 
@@ -239,6 +251,7 @@ def agent_lifespan(starter: Starter) -> Lifespan[Starlette]:
             for host in registry:
                 if host.connection is not None:
                     host.connection.close(RESTART)
+            await _left(app.state.admission.connections)
 
         try:
             with drain_at_signals(drain, registry.stopping.hurried.set):
