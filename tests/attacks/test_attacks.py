@@ -25,7 +25,7 @@ MOST_S = 0.05
 """Bound of the 99th percentile of the time from an interrupt to its answer, under attack."""
 MOST_TIMES = 10
 """Bound of the same in times of the calm server's."""
-NOISE_S = 0.02
+NOISE_S = 0.03
 """Below this the ratio says more of the calm server, whose 99th percentile is one of thirty times."""
 BUDGET = 192 * 2**20
 """Bytes by which the server's memory may grow, of which 64 MiB are bodies and 64 MiB are snapshots."""
