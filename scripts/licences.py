@@ -1,4 +1,4 @@
-"""Write server/docs/licences.md: the licences of everything that is installed.
+"""Write server/docs/licences.md: the licences of all that is installed.
 
 python scripts/licences.py    write it, from the packages of this environment
 
@@ -80,13 +80,13 @@ texts are in `clients/web/vendor/LICENSES.txt`. The JavaScript client depends on
 
 
 def extras() -> list[str]:
-    """Return the extras for users; the empty name stands for the package alone."""
+    """Return the extras for users; the empty name is the package alone."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     return ["", *(name for name in project["optional-dependencies"] if name not in NOT_FOR_USERS)]
 
 
 def packages_of(extra: str) -> dict[str, PackageMetadata]:
-    """Return the packages that an extra installs here, by their names in lower case."""
+    """Return the packages of an extra that are installed, in lower case."""
     found: dict[str, PackageMetadata] = {}
     _walk(OWN, (extra,), found)
     return {name: known for name, known in found.items() if name != OWN}
@@ -108,7 +108,7 @@ def _walk(name: str, wanted: tuple[str, ...], found: dict[str, PackageMetadata])
 
 
 def licence_of(known: PackageMetadata) -> str:
-    """Return the licence of a package, as an SPDX expression where it is known."""
+    """Return the licence of a package, as an SPDX expression if known."""
     given = known.json.get("license_expression") or ""
     classifiers = [text for text in known.get_all("Classifier") or () if text.startswith("License ::")]
     named = [text.rpartition("::")[2].strip() for text in classifiers]

@@ -1,4 +1,4 @@
-"""Measure a pipe between two servers, and takeovers of one that died or stands still.
+"""Measure a pipe between two servers, and takeovers of a lost one.
 
     .venv/bin/python scripts/measure_cluster.py
 
@@ -96,7 +96,7 @@ class Client:
 
 
 def free_port() -> int:
-    """Return a port that nobody uses now."""
+    """Return a free port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
     return port
@@ -140,7 +140,7 @@ async def valkey_store() -> AsyncIterator[str]:
 
 
 def measure_pipe(store: str, given: argparse.Namespace) -> None:
-    """Compare interrupts at the owner and through another server, one after the other."""
+    """Compare interrupts at the owner and through another server."""
     servers = [Server(store, "--peer", f"127.0.0.1:{free_port()}") for _ in range(2)]
     try:
         direct, owned = Client(servers[0].port), Client(servers[0].port)
@@ -177,7 +177,7 @@ def measure_pipe(store: str, given: argparse.Namespace) -> None:
 
 
 def measure_takeover(store: str, given: argparse.Namespace, how: signal.Signals) -> None:
-    """Let a server die or stand still, and wait for the ends of its turns at another one."""
+    """Let a server die or stand still, and wait for its turns' ends elsewhere."""
     servers = [Server(store, "--lease-s", str(given.lease_s)) for _ in range(2)]
     times: list[float] = []
     try:
@@ -226,7 +226,7 @@ def measure_takeover(store: str, given: argparse.Namespace, how: signal.Signals)
 
 
 async def measure(given: argparse.Namespace) -> None:
-    """Measure what is asked for."""
+    """Measure the chosen parts."""
     async with valkey_store() as store:
         if given.what in ("all", "pipe"):
             await asyncio.to_thread(measure_pipe, store, given)

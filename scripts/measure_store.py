@@ -49,7 +49,7 @@ def _receive(client: Connection, kind: str) -> None:
 
 
 def interrupt(client: Connection, number: int) -> float:
-    """Ask, wait for the first word, and interrupt; return the time until the result, in milliseconds."""
+    """Ask, wait for the first word, and interrupt; return the time in ms."""
     client.send(json.dumps({"type": "input.text", "id": f"i{number}", "text": "1000000 tokens at 50/s"}))
     _receive(client, "text.delta")
     client.send(json.dumps({"type": "interrupt", "id": f"x{number}", "input_id": f"i{number}"}))

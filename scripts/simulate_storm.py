@@ -1,4 +1,4 @@
-"""Simulate a reconnect storm and a drain of 100,000 sessions, from the measured costs of one.
+"""Simulate a reconnect storm and a drain of 100,000 sessions.
 
     .venv/bin/python scripts/simulate_storm.py
 
@@ -120,7 +120,7 @@ def line(name: str, found: Found) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Simulate both; return 1 when clients wait for longer than the arithmetic says."""
+    """Simulate both; return 1 when clients wait longer than the arithmetic."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--sessions", type=int, default=100_000, help="sessions of all nodes (100,000)")
     parser.add_argument("--nodes", type=int, default=20, help="processes of all machines (20)")

@@ -1,4 +1,4 @@
-"""Interrupts of text sessions, alone and beside sessions that are listened to.
+"""Interrupts of text sessions, alone and beside sessions with speech.
 
 python -m talk.beside URL SESSIONS      listen from many callers until the standard input ends
 """
@@ -40,7 +40,7 @@ async def listeners(url: str) -> AsyncIterator[None]:
 
 
 async def beside(url: str) -> Figures:
-    """Return the 99th percentiles in ms, alone and beside listeners in turn, and their ratio."""
+    """Return p99 in ms, alone and beside listeners in turn, and their ratio."""
     alone, accompanied = list[float](), list[float]()
     for _ in range(_ROUNDS):
         alone.append(await _interrupt_ms(url))

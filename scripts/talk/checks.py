@@ -1,4 +1,4 @@
-"""Checks of one session's events: sound lost or doubled, ends, holds, and the audio clock."""
+"""Checks of a session's events: lost sound, ends, holds, audio clock."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Checks:
         return self._bases[0] + (self._caller.sent - self._base_sent) * CLOCK_RATE // rate
 
     def line_cut(self) -> None:
-        """Note the audio clock at the end of a connection, before the next one sends sound."""
+        """Note the audio clock at a connection's end, before the next one's sound."""
         self._bases = [self.position(), self._bases[0]]
         self._base_sent = self._caller.sent
 
@@ -135,6 +135,6 @@ class Checks:
 
 
 def _is_frame(at_ms: int, base: int) -> bool:
-    """Return whether a frame of a connection that began at `base` begins or ends at a time."""
+    """Return whether a frame after `base` begins or ends at a time."""
     frames = round((at_ms * SAMPLES_PER_MS - base) / FRAME_SAMPLES)
     return (base + frames * FRAME_SAMPLES) // SAMPLES_PER_MS == at_ms

@@ -1,4 +1,4 @@
-"""Conversation of one simulated caller: asks, listens, interrupts, coughs, and loses its line."""
+"""Conversation of one simulated caller, whose line may be lost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _AWAY_S = (0.1, 4.0)
 
 
 class Plan(Struct, frozen=True):
-    """What callers do.
+    """Acts of callers.
 
     Args:
         speech: Clips that interrupt.
@@ -52,7 +52,7 @@ class Conversation:
         self._dropped = False
 
     async def talk(self, url: str, audio: Format, until: float) -> None:
-        """Talk until a time of the loop; a line that the server ends is counted, and called anew."""
+        """Talk until a time of the loop; a line that the server ends is replaced."""
         loop = asyncio.get_running_loop()
         while loop.time() < until:
             try:
@@ -104,7 +104,7 @@ class Conversation:
         return sound or loop.time()
 
     async def _interrupt(self, caller: Caller) -> None:
-        """Speak while the agent speaks, and wait for the answer."""
+        """Interrupt aloud while the agent talks, and wait for the answer."""
         await self._story(caller, "talk")
         await asyncio.sleep(self._chance.uniform(0.5, 4))
         speaker, clip = caller.loudspeaker, self._chance.choice(self._plan.speech)
@@ -133,7 +133,7 @@ class Conversation:
                 self._counts["heard wrong"] += error > HEARD_MS
 
     async def _cough(self, caller: Caller) -> None:
-        """Cough or agree while the agent speaks; it should go on."""
+        """Cough or agree while the agent talks; it should go on."""
         await self._story(caller, "talk")
         await asyncio.sleep(self._chance.uniform(0.5, 4))
         clip, turn_id = self._chance.choice(self._plan.noises), caller.loudspeaker.turn_id
@@ -152,12 +152,12 @@ class Conversation:
                 self._counts["holds for ever"] += 1
 
     async def _listen(self, caller: Caller) -> None:
-        """Hear an answer to its end."""
+        """Listen to an answer to its end."""
         at = await self._story(caller, "talk briefly")
         await caller.event("turn.ended", at - 0.001, 2 * PATIENCE_S)
 
     async def _settle(self, caller: Caller, checks: Checks) -> None:
-        """End what still goes on; a turn that has no end then hangs."""
+        """End everything that is open; a turn without an end then hangs."""
         loop = asyncio.get_running_loop()
         at = loop.time()
         await caller.ask("stop")

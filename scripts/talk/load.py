@@ -1,4 +1,4 @@
-"""Load of callers who speak: options, the run, and its report."""
+"""Load of callers with speech: options, the run, and its report."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _times(values: list[float]) -> dict[str, float]:
 
 
 def _memory(sizes: list[tuple[float, float]]) -> dict[str, float]:
-    """Return the memory after a warm-up and at the end, and its slope in MiB an hour."""
+    """Return the memory after a warm-up and at the end, and MiB an hour."""
     settled = sizes[int(len(sizes) * _WARM_UP) :]
     if len(settled) < 8:
         return {}
@@ -133,7 +133,7 @@ def report(result: dict[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run from the command line; return 1 when sound was lost, or anything else that must not be."""
+    """Run from the command line; return 1 when a check failed."""
     options = parse(arguments)
     try:
         result = asyncio.run(run(options))

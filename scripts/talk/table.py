@@ -55,7 +55,7 @@ ROWS = (
 
 
 def figures_of(parts: Parts) -> Found:
-    """Return the figures of the rows, by title; rows that were not measured are missing."""
+    """Return the figures of the measured rows, by title."""
     return {row.title: round(found, 2) for row in ROWS if (found := _figure(row, parts)) is not None}
 
 
@@ -85,5 +85,5 @@ def table(found: Found) -> list[str]:
 
 
 def merged(old: dict[str, Any], new: Parts) -> dict[str, Any]:
-    """Return figures of earlier runs with those of this one, which replace their parts."""
+    """Return earlier figures, with the parts that this run has measured anew."""
     return {**old, **new}

@@ -1,4 +1,4 @@
-"""Word errors of a recogniser on recorded speech: clean, in noise, and by telephone."""
+"""Word errors on recorded speech: clean, in noise, and by telephone."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _SPELT = {"dialled": "dialed", "mr": "mister", "goodbye": "good bye"}
 
 
 def recordings() -> list[Clip]:
-    """Return recorded speech: cards, sentences of a book, and a studio speaker if `av` can decode it."""
+    """Return recorded speech: cards, sentences of a book, a studio speaker."""
     return recorded() + [
         Clip(name, _studio(PROMPTS / f"{name}.g722"), text)
         for name, text in TEXTS.items()
@@ -58,7 +58,7 @@ def _studio(path: Path) -> Samples:
 
 
 def words(text: str) -> list[str]:
-    """Return the words of a text in one spelling: numbers as words, no punctuation."""
+    """Return the words of a text in one spelling: numbers as words."""
     found = re.findall(r"[a-z0-9']+", text.lower())
     spelt = (_NUMBERS[int(word)] if word.isdigit() and int(word) <= 10 else word for word in found)
     return " ".join(_SPELT.get(word, word) for word in spelt).split()
@@ -87,7 +87,7 @@ def _by_telephone(sound: Samples) -> Samples:
 
 
 async def word_errors(recogniser: Recogniser) -> Figures:
-    """Return the errors in percent of all words by condition, and the processor's time of an utterance."""
+    """Return the word errors in percent by condition, and the CPU time of one."""
     clips = recordings()
     pink = dict(noises(20.0))["pink noise"]
     said = sum(len(words(clip.text)) for clip in clips)

@@ -158,7 +158,7 @@ class Turn:
 
     @property
     def sound(self) -> bytes | None:
-        """Sound of the user's words, PCM16 mono at 16 kHz; None for an input that was typed.
+        """Sound of the user's words, PCM16 mono at 16 kHz; None for typed input.
 
         Only agents with an attribute `hears` that is True get it. Read it before the next input is spoken.
         """
@@ -310,7 +310,7 @@ def check_agent(agent: object) -> None:
 
 
 def hears(agent: object) -> bool:
-    """Return whether an agent takes the sound of what users say."""
+    """Return whether an agent takes the sound of the user's words."""
     return bool(getattr(_without_partial(agent), "hears", False))
 
 

@@ -76,6 +76,7 @@ def test_the_table_has_every_limit_and_server() -> None:
 
 @pytest.mark.nightly
 @pytest.mark.same_everywhere
+@pytest.mark.needs("proc")
 @pytest.mark.parametrize("settings", LIMITS)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_table_of_limits_is_measured(name: str, settings: str, tmp_path: Path) -> None:

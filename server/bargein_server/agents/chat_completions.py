@@ -144,7 +144,7 @@ class OpenAIAgent:
         self._think_tags = "anywhere" if anywhere else "begin" if think_tags is None else None
 
     async def startup(self) -> None:
-        """Connect the sources of tools, such as MCP servers, and import what the first turn needs."""
+        """Connect the sources of tools, and import all that the first turn needs."""
         await make_first_call()
         await self._tools.startup()
 

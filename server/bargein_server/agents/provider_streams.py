@@ -149,7 +149,7 @@ class ProviderStream:
         yield self._chunk({}, reason, self._new_usage())
 
     def _whole(self) -> ModelResponse:
-        """Return the answer so far, with what came before pauses."""
+        """Return the answer so far, with the parts before pauses."""
         whole = self._stream.get()
         if self._paused is not None:
             whole = replace(whole, parts=[*self._paused.parts, *whole.parts])

@@ -104,7 +104,7 @@ class Place(Struct, frozen=True):
 
     @property
     def is_crowded(self) -> bool:
-        """Whether there are more workers than usual, because one takes the place of another."""
+        """Whether there are more workers than usual, during a replacement."""
         return len(self.names()) >= self.workers
 
     def listen(self) -> socket.socket:

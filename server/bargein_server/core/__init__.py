@@ -115,7 +115,7 @@ class Judge(Struct, frozen=True):
 
 
 class SpokenInput(Struct, frozen=True):
-    """An utterance became an input; an agent that hears gets its sound."""
+    """An utterance became an input; a listening agent gets its sound."""
 
     input_id: InputId
     utterance: int

@@ -186,7 +186,7 @@ async def change_session(call: Call) -> Response | None:
 
 
 async def rename_session(call: Call) -> Response:
-    """`PATCH /v1/sessions/{id}`: name an own conversation, for all of its user's browsers."""
+    """`PATCH /v1/sessions/{id}`: name a conversation of one's own."""
     session_id = SessionId(call.request.path_params["session_id"])
     await call.forward(session_id)
     call.check_known()

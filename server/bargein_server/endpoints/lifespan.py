@@ -228,7 +228,7 @@ class Starter:
 
 
 async def _left(connections: Sized) -> None:
-    """Wait for a bounded time until connections have written what they have, and ended."""
+    """Wait for a bounded time until connections have written all, and ended."""
     with suppress(TimeoutError):
         async with asyncio.timeout(_LEAVES_S):
             while connections:

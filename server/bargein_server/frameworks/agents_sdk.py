@@ -99,7 +99,7 @@ class _SDKAgent:
             await self._servers.startup()
 
     async def shutdown(self) -> None:
-        """Close the MCP servers that `startup` has connected; the server calls it when it stops."""
+        """Close the MCP servers that `startup` connected, when the server stops."""
         await self._servers.shutdown()
 
     async def __call__(self, turn: Turn) -> AsyncGenerator[Output, None]:
@@ -272,7 +272,7 @@ def _agents(agent: Any, seen: dict[int, Any]) -> Iterator[Any]:
 
 
 def _record_agent(agent: Any) -> None:
-    """Make the function tools of an agent and of its handoffs record their calls."""
+    """Record the calls of the tools of an agent and of its handoffs."""
     from agents import FunctionTool
 
     for each in _agents(agent, {}):
@@ -282,7 +282,7 @@ def _record_agent(agent: Any) -> None:
 
 
 def _mcp_servers(agent: Any) -> list[Any]:
-    """Return the MCP servers of an agent and of its handoffs that are not connected."""
+    """Return the MCP servers of an agent and its handoffs to be connected."""
     servers = (server for each in _agents(agent, {}) for server in getattr(each, "mcp_servers", ()))
     return [server for server in servers if getattr(server, "session", None) is None]
 
@@ -342,7 +342,7 @@ def _run_in_a_loop(invoke: Any, context: Any, arguments: str) -> Any:
 
 
 class _InThisThread(ThreadPoolExecutor):
-    """Executor that calls at once: the SDK would take a second thread for a tool that has one."""
+    """Executor that calls at once, for tools that have a thread already."""
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
         """Call a function, and return its result."""

@@ -1,4 +1,4 @@
-"""Parts of an agent that are open from the server's start to its end, such as connections to MCP servers."""
+"""Parts of an agent that are open while the server runs, such as MCP."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Lifetime(Generic[T]):
         self._leave: asyncio.Event
 
     async def startup(self) -> T:
-        """Enter the context unless it is open, and return its value; the error of entering propagates.
+        """Enter the context unless it is open; return its value or raise.
 
         A caller that is cancelled leaves the context to the next one.
         """
@@ -39,7 +39,7 @@ class Lifetime(Generic[T]):
         return await asyncio.shield(self._entered)
 
     async def shutdown(self) -> None:
-        """Leave the context; its error propagates. Cancelling waits no longer, and cancels leaving."""
+        """Leave the context; its error propagates. Cancelling cancels leaving."""
         task, self._task = self._task, None
         if task is None:
             return

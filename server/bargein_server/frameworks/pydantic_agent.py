@@ -78,7 +78,7 @@ class _PydanticAgent:
         self._life = Lifetime(lambda: agent)
 
     async def startup(self) -> None:
-        """Enter the agent, which connects its MCP servers; the server calls it when it starts."""
+        """Enter the agent, which connects its MCP servers, when the server starts."""
         await self._life.startup()
 
     async def shutdown(self) -> None:

@@ -222,7 +222,7 @@ class ToolRecorder:
         return result
 
     async def _call(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Call a tool: its exit, or its cancel by itself, is its failure and not the end of the run."""
+        """Call a tool: its exit, or its own cancel, is a failure and not the end."""
         try:
             return await work()
         except asyncio.CancelledError as error:

@@ -81,5 +81,5 @@ class Question:
 
 
 def sendable(value: Any) -> Any:
-    """Return a value as JSON can hold it: what has no form becomes its text, what is too much is cut."""
+    """Return a value as JSON can hold it, as text otherwise, and bounded."""
     return plain_value(value, any_object=True, cut=True)

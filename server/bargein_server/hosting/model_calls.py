@@ -80,7 +80,7 @@ def server_http_client(settings: Settings) -> httpx2.AsyncClient:
 
 
 def prepare_model_calls() -> None:
-    """Read the TLS certificates now, if the process has imported httpx2: else the first turn would.
+    """Read the TLS certificates now instead of in the first turn.
 
     It takes 50 ms, in which the event loop stands still. An error is left to the first call.
     """

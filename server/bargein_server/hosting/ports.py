@@ -128,7 +128,7 @@ class RunnerHost(Protocol):
 
     @property
     def ear(self) -> SessionEar | None:
-        """Its ear; None where the server does not hear."""
+        """The ear of the session; None on a server without one."""
         ...
 
     @property

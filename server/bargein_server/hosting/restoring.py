@@ -309,6 +309,6 @@ class Restorer:
 
 
 def _noticed(task: asyncio.Task[None]) -> None:
-    """Take an error of a task that nobody waits for any more."""
+    """Take an error of a task that is not waited for any more."""
     if not task.cancelled():
         task.exception()

@@ -1,1 +1,1 @@
-"""Agents for models that hear and speak themselves."""
+"""Agents for speech-to-speech models."""

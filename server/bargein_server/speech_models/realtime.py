@@ -1,4 +1,4 @@
-"""Agent of a model that hears and speaks itself, at a server with OpenAI's Realtime protocol.
+"""Agent of a speech-to-speech model behind OpenAI's Realtime protocol.
 
     run(RealtimeAgent("gpt-realtime"), voice=local_parts("none"))
 
@@ -248,7 +248,7 @@ class RealtimeAgent:
         given: dict[str, str],
         options: JsonMap,
     ) -> AsyncGenerator[Output, None]:
-        """Yield the output of a response; add its calls, and their ids at the model to `given`."""
+        """Yield the output of a response; add its calls and their ids to `given`."""
         words, waiting = TimedWords(self._ms_per_char), b""
         start_ms = 0 if spoken is None else spoken.sent_ms
         async with aclosing(cast("AsyncGenerator[JsonMap, None]", upstream.respond(**options))) as events:
@@ -280,7 +280,7 @@ class RealtimeAgent:
     async def _piece(
         self, pcm: bytes, spoken: _Spoken, words: TimedWords, start_ms: int, *, last: bool = False
     ) -> AudioDelta:
-        """Return a piece of sound with the words that begin in it, when it is nearly due."""
+        """Return a piece of sound with the words that begin in it, when due."""
         sound = spoken.resampler.resampled(decoded(pcm, "pcm16"))
         await spoken.playout.room(self._ahead_s)
         before = spoken.sent_ms
@@ -313,7 +313,7 @@ class RealtimeAgent:
 
 
 def _continues(asked: list[str], before: list[str]) -> bool:
-    """Return whether a history is that of a conversation, or its end, when it was shortened."""
+    """Return whether a history is that of a conversation, or its end."""
     return asked == before[len(before) - len(asked) :] if asked else not before
 
 
@@ -326,7 +326,7 @@ def _spoken_by(turn: Turn) -> _Spoken | None:
 
 
 def _heard(turn: Turn, spoken: _Spoken | None) -> tuple[str | None, int]:
-    """Return the message that was cut, and how much of it was heard, in milliseconds."""
+    """Return the message that was cut, and its heard length in milliseconds."""
     if spoken is None or spoken.item_id is None:
         return None, 0
     reported = turn.played_ms
@@ -335,7 +335,7 @@ def _heard(turn: Turn, spoken: _Spoken | None) -> tuple[str | None, int]:
 
 
 async def _in_pieces(sound: bytes) -> AsyncGenerator[bytes, None]:
-    """Yield PCM16 of 16 kHz at the model's rate, in pieces that hold the event loop for short."""
+    """Yield PCM16 of 16 kHz at the model's rate, in small pieces."""
     resampler = Resampler(HEARD_RATE, RATE)
     step = APPEND_BYTES * HEARD_RATE // RATE // 2 * 2
     for at in range(0, len(sound), step):

@@ -27,11 +27,11 @@ class TimedWords:
         return len(self._text)
 
     def add(self, text: str) -> None:
-        """Take words that are spoken."""
+        """Take words of the speech."""
         self._text += text
 
     def until(self, audio_ms: float) -> str:
-        """Return the words that begin before a position of the sound and were not given yet."""
+        """Return the new words that begin before a position of the sound."""
         end = self._given
         for word in _WORDS.finditer(self._text, self._given):
             if word.start() * self._ms_per_char >= audio_ms:

@@ -1,4 +1,4 @@
-"""Connection to a server with OpenAI's Realtime protocol, for one conversation. Internal."""
+"""Connection to a Realtime server, for one conversation. Internal."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ JsonMap = dict[str, Any]
 
 
 class UpstreamFailed(Exception):  # named like the package's errors, without a suffix
-    """The upstream cannot be reached, has failed, or has closed; the message has no text of users."""
+    """The upstream cannot be reached, has failed, or has closed."""
 
 
 class Upstream:
@@ -99,7 +99,7 @@ class Upstream:
             self.asked.append(text)
 
     async def add_sound(self, pieces: Sequence[bytes], text: str) -> None:
-        """Add the user's speech to the conversation: PCM16 at `RATE`, and the text that it is known by."""
+        """Add speech to the conversation: PCM16 at `RATE`, and its text."""
         for piece in pieces:
             audio = base64.b64encode(piece).decode()
             await self.send({"type": "input_audio_buffer.append", "audio": audio})
@@ -107,7 +107,7 @@ class Upstream:
         self.asked.append(text)
 
     async def respond(self, **options: Any) -> AsyncIterator[JsonMap]:
-        """Ask for a response and yield its events, the last of which is `response.done`.
+        """Ask for a response and yield its events up to `response.done`.
 
         Events of responses that were cancelled before are left out.
 
@@ -147,7 +147,7 @@ class Upstream:
         return event
 
     async def cut(self, item_id: str | None, heard_ms: int) -> None:
-        """Cancel the response, and truncate its sound to what was heard; never raises.
+        """Cancel the response and truncate it to the heard sound; never raises.
 
         A response that is complete at the upstream, although it still sounds, is only truncated.
 
@@ -175,7 +175,7 @@ class Upstream:
             self.abort()
 
     def forget(self) -> None:
-        """Drop the events of earlier responses that wait; the end of the connection stays."""
+        """Drop waiting events of earlier responses, but not the connection's end."""
         if None in self._drain():
             self._events.put_nowait(None)
 
@@ -217,7 +217,7 @@ class Upstream:
 
 
 def _is_of_cut(event: JsonMap) -> bool:
-    """Return whether an error answers a cancel or a truncation, which may come too late."""
+    """Return whether an error answers a cancel or truncation that is too late."""
     error = event.get("error")
     if not isinstance(error, dict):
         return False

@@ -178,7 +178,7 @@ class Store(Protocol):
         ...
 
     async def rename(self, session_id: SessionId, name: str | None) -> bool:
-        """Name a session; return whether it was there. Writes of its owner leave the name as it is.
+        """Name a session of any owner; return whether it was there.
 
         Args:
             session_id: The session.

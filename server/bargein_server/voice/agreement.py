@@ -1,4 +1,4 @@
-"""Words that two readings of a growing sound agree on, so that they need not be taken back.
+"""Words that two readings of a growing sound agree on, to be kept.
 
 The method is LocalAgreement-2 of Macháček, Dabre and Bojar, "Turning Whisper into Real-Time Transcription
 System" (2023).
@@ -45,5 +45,5 @@ class Agreement:
 
 
 def _bare(piece: str) -> str:
-    """Return a word without case and punctuation, which change from one reading to the next."""
+    """Return a word without case and punctuation, which readings change."""
     return "".join(char for char in piece.casefold() if char.isalnum()) or piece.strip()

@@ -79,10 +79,10 @@ class Recogniser(Protocol):
 
 
 class Dictation(Protocol):
-    """Transcription of one utterance by a recogniser that gives words before its end."""
+    """Transcription of one utterance, with words before its end."""
 
     async def partial(self, sound: Samples) -> str:
-        """Return the words so far that are certain, while the user speaks.
+        """Return the words so far that are certain, during the utterance.
 
         Each text begins with the one before. A cancel means that the words are not wanted any more. It is
         called now and then, when there is time, and never twice at a time.

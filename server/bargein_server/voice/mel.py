@@ -1,4 +1,4 @@
-"""Log-mel spectrogram, as Whisper and the models that are derived from it were trained with.
+"""Log-mel spectrogram, as Whisper and its relatives were trained with.
 
 It is here because the packages that have it import FFmpeg with encoders under the GPL.
 """
@@ -61,7 +61,7 @@ class LogMel:
 
 
 def _filters(bands: int) -> NDArray[np.float32]:
-    """Return the weight of each frequency in each band: triangles of equal area (Slaney)."""
+    """Return each frequency's weight in each band: equal triangles (Slaney)."""
     import numpy
 
     mels = numpy.linspace(0.0, _MAX_MEL, bands + 2)

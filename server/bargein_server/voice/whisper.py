@@ -119,7 +119,7 @@ class WhisperRecogniser:
         return WhisperDictation(self)
 
     async def read_so_far(self, sound: Samples) -> Transcript:
-        """Return the text of an utterance that goes on, read in a thread of its own.
+        """Return the text of an unfinished utterance, read in its own thread.
 
         Transcriptions never wait for it.
 
@@ -139,7 +139,7 @@ class WhisperRecogniser:
 
 
 class WhisperDictation:
-    """Transcription of one utterance: the growing sound is read again and again.
+    """Transcription of one utterance: the growing sound is read repeatedly.
 
     Words are certain when two readings agree on them.
 
@@ -249,7 +249,7 @@ class _Model:
 
 
 def no_speech(probability: float, score: float) -> float:
-    """Return the probability that a sound is no speech, by both opinions of the network.
+    """Return the probability of no speech, by both opinions of the network.
 
     Either alone is wrong too often: one takes a clear number for noise, the other reads a cough as a word.
 

@@ -63,7 +63,7 @@ class Talk:
 
     @property
     def floor(self) -> str:
-        """Holder of the floor, with the user's words so far where the server has them."""
+        """Holder of the floor, with the user's words so far if there are any."""
         if self.speaking:
             return f"you: {self._so_far[-SHOWN_CHARS:]}" if self._so_far else "you speak"
         return "listening" if self.quiet else "speak to interrupt"

@@ -1,4 +1,4 @@
-"""Words of agreement by language: they show that the user listens, and ask for nothing.
+"""Words of agreement by language: the user listens and asks for nothing.
 
 "No", "stop" and "wait" are in none of the lists. A text is agreement when it consists of at most
 three entries.
@@ -110,7 +110,7 @@ LANGUAGES = tuple(_ENTRIES)
 
 
 def normalised(text: str, space: str = " ") -> str:
-    """Return a text in lower case with its letters, their marks and digits alone.
+    """Return a text in lower case, with its letters, marks and digits alone.
 
     Args:
         text: The text.

@@ -36,7 +36,7 @@ class Partials:
         self._recognitions = recognitions
 
     def due(self, utterance: Utterance | None, floor: Floor) -> list[Command]:
-        """Return the request for the words so far, if it is due: after speech, one at a time."""
+        """Return the request for the words so far, if due: one at a time."""
         if not self.every or utterance is None or floor.state not in _ASKING:
             return []
         if floor.voiced - utterance.partial_at < self.every or floor.position - utterance.start > LONGEST:
@@ -47,7 +47,7 @@ class Partials:
         return [self._recognitions.partial(utterance, floor.position)]
 
     def answered(self, request: Transcribe, text: str, now: float) -> None:
-        """Take the words so far of a request for them, or of one whose transcript follows.
+        """Take the words so far of a request, or of one that a transcript follows.
 
         Words that were sent stay as they are: a text that does not begin with them is ignored.
         """
@@ -66,5 +66,5 @@ class Partials:
             self._output.drain_to_log()
 
     def failed(self, request: Transcribe, now: float) -> None:
-        """Record that a request for the words so far has no answer; the next one may."""
+        """Record that a request for the words so far has failed."""
         self._recognitions.transcribed(request)

@@ -79,11 +79,11 @@ class Recognitions:
         return Transcribe(self._ids, utterance.number, utterance.start, end, False, True)
 
     def has_partial(self, utterance: Utterance) -> bool:
-        """Return whether the words so far of an utterance were asked for, without an answer."""
+        """Return whether a request for the words so far is without an answer."""
         return any(other is utterance for other in self._partial.values())
 
     def asked_by(self, request: Transcribe) -> Utterance | None:
-        """Return the utterance of a request without an answer, None for any other request."""
+        """Return the utterance of an open request, None for any other request."""
         return self._table(request).get(request.request)
 
     def transcribed(self, request: Transcribe) -> Utterance | None:

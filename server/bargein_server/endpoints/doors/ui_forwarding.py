@@ -88,7 +88,7 @@ def reason_of(refusal: bytes) -> str:
 async def forward_chat(
     call: Call, send: Send, chat_id: str, path: str, query: str = "", body: Any = None
 ) -> bool:
-    """Let the owner of a chat answer; return False if no other process owns it.
+    """Let the owner of a chat answer; return False without another owner.
 
     Cancelling it is a lost client for the owner.
 
@@ -122,7 +122,7 @@ async def forward_chat(
 
 
 async def ignore(message: Message) -> None:
-    """Take a response that nobody waits for (ASGI)."""
+    """Take a response that is not waited for (ASGI)."""
 
 
 async def _stays() -> Message:

@@ -233,7 +233,7 @@ class ChatSocket:
         self._start(asked.request_id, part, answer)
 
     async def _forward(self, call: Call, asked: Frame, part: ChatPart) -> bool:
-        """Let the process answer that has the chat; return False when no other one has it."""
+        """Let the owner of the chat answer; return False without another owner."""
         resumes = asked.type == "resume"
         stream = ForwardedStream(part, lambda: part.send("start") if resumes else None)
         self._forwarded[asked.request_id] = call, asked.id, stream

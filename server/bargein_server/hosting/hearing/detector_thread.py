@@ -185,7 +185,7 @@ class DetectorThread:
 
     @property
     def behind_s(self) -> float:
-        """Longest time that a frame of the last round had waited, in seconds; 0 when that is long ago."""
+        """Longest wait of a frame in the last round, in seconds; 0 if long ago."""
         is_idle = not self._awake and time.perf_counter() - self._round_at > _REPORT_S
         return 0.0 if is_idle else self._behind_s
 

@@ -1,4 +1,4 @@
-"""Dictations of a streaming recogniser: one for each utterance of each session."""
+"""Dictations of a streaming recogniser: one for each utterance."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Dictations:
         self._by_ear: dict[Owner, dict[int, Dictation]] = {}
 
     def of(self, ear: Owner, utterance: int) -> Dictation | None:
-        """Return the dictation of an utterance, a new one if need be; None without any."""
+        """Return the dictation of an utterance, a new one if need be, or None."""
         if self._open is None:
             return None
         own = self._by_ear.setdefault(ear, {})

@@ -176,13 +176,13 @@ class SessionEar:
         return request not in self._asked
 
     def heard(self, utterance: int, sound: Samples) -> None:
-        """Keep the sound of an utterance, for an agent that hears; a later part of it replaces it."""
+        """Keep the sound of an utterance for a listening agent."""
         self._utterances.pop(utterance, None)
         self._utterances[utterance] = sound
         drop_oldest(self._utterances)
 
     def sound_of(self, input_id: InputId) -> bytes | None:
-        """Return the sound of an input, PCM16 mono at 16 kHz; None for one that was not spoken."""
+        """Return the sound of an input, PCM16 mono at 16 kHz; None if typed."""
         sound = self._sounds.get(input_id)
         return None if sound is None else encoded(sound)
 

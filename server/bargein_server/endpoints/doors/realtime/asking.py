@@ -104,7 +104,7 @@ class Asking:
             self._unasked = {each: None for each in self._unasked if each in self._items}
 
     def give_output(self, call_id: str, output: str) -> bool:
-        """Give the output of a call to the turn that waits for it; return whether one does."""
+        """Give a call's output to the turn that waits for it; return whether any."""
         turn = self._turn
         if turn is None or not turn.waits_for(call_id):
             return False
@@ -178,7 +178,7 @@ class Asking:
             self._agenda.act(question)
 
     def _leave_out_known(self) -> None:
-        """Leave out the items that the session has: some clients send all again when they reconnect."""
+        """Leave out the items that the session has, for clients that repeat all."""
         known = self._agenda.known()
         mine = self._new_user_items()
         if known and [text_of(item).strip() for item in mine[: len(known)]] == [
@@ -235,7 +235,7 @@ class Asking:
         return {**self.session, **chosen}
 
     def _respond_aside(self, options: Mapping[str, Any]) -> None:
-        """Respond outside of the conversation, from the items that the client names."""
+        """Respond outside of the conversation, from the items that a client names."""
         given = options.get("input")
         chosen = list(self._items) if given is None else [self._referred(entry) for entry in given]
         messages = messages_of(chosen)
@@ -284,7 +284,7 @@ class Asking:
     # --- from the session ------------------------------------------------------------------------
 
     def said(self, item_id: str, input_id: InputId | None) -> None:
-        """Take what was said: the input of a turn that begins by itself, or of the next response."""
+        """Take the user's words: the input of a turn, or of the next response."""
         if input_id is None:
             self.add(item_id)
             return

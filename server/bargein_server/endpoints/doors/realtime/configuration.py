@@ -1,4 +1,4 @@
-"""Configuration of a Realtime session: what a client may set, and how a patch changes it.
+"""Configuration of a Realtime session, and how a patch changes it.
 
 Objects are merged, null clears, and fields that the protocol does not have are ignored: a client can neither
 fill the memory with them nor have them echoed.
@@ -22,13 +22,13 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 class Format(Struct):
-    """Format of sound; the rate of PCM is always 24 kHz, whichever is asked for."""
+    """Format of sound; the rate of PCM is always 24 kHz."""
 
     type: Literal["audio/pcm", "audio/pcmu", "audio/pcma"]
 
 
 class Detection(Struct, omit_defaults=True):
-    """Detection of the user's turns, `server_vad` or `semantic_vad`; each field counts for one of them."""
+    """Detection of the user's turns, `server_vad` or `semantic_vad`."""
 
     type: Literal["server_vad", "semantic_vad"] | UnsetType = UNSET
     threshold: Share | UnsetType | None = UNSET
@@ -98,7 +98,7 @@ class SessionPatch(Struct, omit_defaults=True):
 
 
 class ResponseOptions(Struct, omit_defaults=True):
-    """Options of a single response, in place of those of the session; null is as absent."""
+    """Options of one response, in place of the session's; null is absent."""
 
     conversation: str | None = None
     input: list[Any] | None = None
@@ -127,7 +127,7 @@ _DETECTIONS: dict[str, JsonMap] = {
 
 
 def first_session(session_id: str, model: str, hears: bool) -> JsonMap:
-    """Return the configuration of a fresh session; one that hears detects turns and speaks."""
+    """Return the configuration of a fresh session."""
     session = default_session(session_id, model)
     if hears:
         session["output_modalities"] = ["audio"]
@@ -187,7 +187,7 @@ def _merged(before: Mapping[str, Any], patch: Mapping[str, Any]) -> JsonMap:
 
 
 def _detection(before: JsonMap | None, patch: JsonMap | bool | None) -> JsonMap | None:
-    """Return the detection with a patch; of another type, the defaults of that type."""
+    """Return the detection with a patch; a new type begins at its defaults."""
     if not isinstance(patch, Mapping):
         return None
     kind = patch.get("type") or (before or {}).get("type") or "server_vad"

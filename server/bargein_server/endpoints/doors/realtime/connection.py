@@ -156,7 +156,7 @@ class RealtimeConnection(Connection):
         return self._known
 
     def seed(self, messages: Sequence[Message]) -> None:
-        """Set the messages before the first turn; more than a history may have are left out."""
+        """Set the messages before the first turn, the newest that may be kept."""
         host, registry = self._host, self._registry
         if host is None or registry.history is not None or not registry.may_keep(host.owner):
             return

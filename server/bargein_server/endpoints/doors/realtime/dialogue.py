@@ -1,4 +1,4 @@
-"""A Realtime session: client events to a bargein session, and its events back. No I/O.
+"""A Realtime session: client events in, a session's events out. No I/O.
 
 The conversation of the protocol is a list of items, which its client edits at will. The one of bargein is a
 list of turns with what was heard; `asking` makes turns of items.
@@ -74,7 +74,7 @@ class Dialogue:
         }
 
     def start(self, patch: JsonMap | None = None) -> None:
-        """Send `session.created`, after a configuration that came with the client's key."""
+        """Send `session.created`, after a configuration that came with the key."""
         self._configure(patch or {})
         self._emit("session.created", session=self.session)
 
@@ -105,7 +105,7 @@ class Dialogue:
         self._port.act(values)
 
     def _values(self, session: JsonMap) -> SessionUpdate:
-        """Return instructions, system messages and tools as metadata of the session, for the agent.
+        """Return instructions, system messages and tools as the agent's metadata.
 
         Raises:
             BadRequest: They are too large.

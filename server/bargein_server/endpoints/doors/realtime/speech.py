@@ -220,6 +220,6 @@ def _detection(given: JsonMap | None) -> TurnDetection:
 
 
 def _language(transcription: JsonMap | None) -> str | None:
-    """Return the language that a client names for its transcripts, None without one."""
+    """Return the language that a client names for its transcripts, or None."""
     language = (transcription or {}).get("language")
     return language[:MAX_NAME_CHARS] if language else None

@@ -1,4 +1,4 @@
-"""Connection of a phone call: frames of Twilio to and from a bargein session."""
+"""Connection of a phone call: frames of Twilio to and from a session."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class TwilioConnection(Connection):
             self.close(FLOODED)
 
     def disconnected(self) -> None:
-        """Record that the call is over: nobody can come back to it."""
+        """Record that the call is over: it cannot be resumed."""
         host, is_first = self._host, not self.lost.done()
         super().disconnected()
         self._call.end()

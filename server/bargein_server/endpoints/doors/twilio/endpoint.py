@@ -1,4 +1,4 @@
-"""Route of the door for phone calls: the WebSocket of Twilio Media Streams."""
+"""Route of the door for phone calls: the WebSocket of Twilio streams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A phone call over Twilio Media Streams: its messages to a bargein session, and events back. No I/O.
+"""A phone call over Twilio Media Streams, to and from a session. No I/O.
 
 Twilio cannot pause its player. The call keeps the sound that no `mark` has confirmed as played: a hold is a
 `clear`, and a resume sends that sound again from the last mark. Marks come back after a `clear` too, so their

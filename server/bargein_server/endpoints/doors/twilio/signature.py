@@ -1,4 +1,4 @@
-"""Twilio's signature of a handshake: HMAC-SHA1 of the URL with the account's auth token."""
+"""Twilio's signature of a handshake: HMAC-SHA1 of the URL with the token."""
 
 from __future__ import annotations
 
