@@ -82,8 +82,8 @@ async function talk(asked) {
     let running;
 
     const steps = {
-        send: async (words) => {
-            await chat.sendMessage({ text: words });
+        send: async (words, files) => {
+            await chat.sendMessage({ text: words, files });
             await settled();
         },
         begin: async (words) => void (running = chat.sendMessage({ text: words })),

@@ -307,15 +307,25 @@ def user_message(asked: InputText, files: bool) -> dict[str, Any]:
     if not asked.attachments:
         return {"role": "user", "content": asked.text}
     named = [one for one in asked.attachments if not files or not one.data]
-    text = "\n".join([asked.text, *(f"[attached: {_name(one)}]" for one in named)]).strip("\n")
+    lines = [attached_line(one.name, one.media_type) for one in named]
+    text = "\n".join([asked.text, *lines]).strip("\n")
     if not files or len(named) == len(asked.attachments):
         return {"role": "user", "content": text}
     parts: list[dict[str, Any]] = [{"type": "text", "text": text}] if text else []
     return {"role": "user", "content": parts + [_part(one) for one in asked.attachments if one.data]}
 
 
-def _name(one: Attachment) -> str:
-    return f"{one.name}, {one.media_type}" if one.name else one.media_type
+def attached_line(name: str, media_type: str) -> str:
+    """Return the line that names a file in a text without it."""
+    return f"[attached: {name}, {media_type}]" if name else f"[attached: {media_type}]"
+
+
+def without_files(text: str) -> str:
+    """Return a text without the lines at its end that name files."""
+    lines = text.split("\n")
+    while lines and lines[-1].startswith("[attached: ") and lines[-1].endswith("]"):
+        del lines[-1]
+    return "\n".join(lines)
 
 
 def _part(one: Attachment) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from bargein_protocol import Codec, Cursor, InputId, Seq, TurnId
 
-from .history import Message
+from .history import Message, without_files
 from .lifecycle import Stage
 from .liveness import Liveness
 from .output_pump import OutputPump
@@ -70,11 +70,13 @@ class OutsideClient:
 
         Args:
             seed: The messages before the session.
-            given: The texts before the input that is about to be sent.
+            given: The texts before the input that is about to be sent, without lines that name files.
         """
-        seeded = [str(message.get("content")) for message in seed if message.get("role") == "user"]
+        seeded = [
+            without_files(str(message.get("content"))) for message in seed if message.get("role") == "user"
+        ]
         turns = self.turns()
-        known = [*seeded, *(turn.input.text for turn in turns)]
+        known = [*seeded, *(without_files(turn.input.text) for turn in turns)]
         if known and len(given) > len(known) and list(given[-len(known) :]) == known:
             return Alignment()
         common = 0

@@ -31,6 +31,7 @@ from .conversation import (
     text_of,
     valid_messages,
 )
+from .files import ag_ui_files, attachments_of, named
 
 RUN_PATH = "/v1/ag-ui"
 
@@ -53,7 +54,7 @@ class RunMessage(Struct, rename="camel"):
     """A message of a run.
 
     Args:
-        content: A text, or parts of which those of type `text` count; any value in messages about activities.
+        content: A text, or parts of text and media; any value in messages about activities.
         error: Failure of a tool of the client.
     """
 
@@ -128,7 +129,8 @@ async def run(call: Call) -> None:
         input_id, answered = turn.input.id, [answer.call_id for answer in answers]
     else:
         assert last is not None
-        question = InputText(id=new_input_id(), text=last.text, metadata=_metadata(asked))
+        files = attachments_of(ag_ui_files(last.content), call.sessions.attachments)
+        question = InputText(id=new_input_id(), text=last.text, metadata=_metadata(asked), attachments=files)
         after = ask(call, host, _before(asked.messages[:-1]), question)
         input_id, answered = question.id, []
     waits = host.core.outside.waits_for
@@ -173,7 +175,7 @@ def _before(messages: Sequence[RunMessage]) -> list[Message]:
         [
             {
                 "role": message.role,
-                "content": message.text,
+                "content": _content(message),
                 "tool_call_id": message.tool_call_id,
                 "tool_calls": [
                     {"id": call.id, "name": call.function.name, "arguments": call.function.arguments}
@@ -184,6 +186,10 @@ def _before(messages: Sequence[RunMessage]) -> list[Message]:
             if message.role in ("user", "assistant", "tool")
         ]
     )
+
+
+def _content(message: RunMessage) -> str:
+    return named(message.text, ag_ui_files(message.content)) if message.role == "user" else message.text
 
 
 def _metadata(asked: RunInput) -> dict[str, Any] | None:

@@ -38,6 +38,7 @@ from .conversation import (
     text_of,
     valid_messages,
 )
+from .files import attachments_of, chat_files, named
 from .whole import collect
 
 MODELS_PATH, CHAT_PATH = "/v1/models", "/v1/chat/completions"
@@ -84,7 +85,7 @@ class ChatMessage(Struct):
     """A message of a request.
 
     Args:
-        content: A text, or parts of which those of type `text` count.
+        content: A text, or parts of text, images, sound and files.
     """
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
@@ -211,7 +212,9 @@ async def _answer(call: Call, host: SessionHost, asked: ChatRequest, name: str) 
             raise Refused(409, "no call waits for this result: its turn is over")
         input_id, answered = turn.input.id, [output.call_id for output in outputs]
     else:
-        question = InputText(id=new_input_id(), text=asked.messages[-1].text, metadata=_metadata(asked))
+        last = asked.messages[-1]
+        files = attachments_of(chat_files(last.content), call.sessions.attachments)
+        question = InputText(id=new_input_id(), text=last.text, metadata=_metadata(asked), attachments=files)
         input_id, start = question.id, ask(call, host, _before(asked.messages[:-1]), question)
     usage = asked.stream_options is not None and asked.stream_options.include_usage
     translator = Completion(host, asked.model or name, usage, answered)
@@ -242,7 +245,7 @@ def _before(messages: Sequence[ChatMessage]) -> list[Message]:
         [
             {
                 "role": message.role,
-                "content": message.text,
+                "content": _content(message),
                 "tool_call_id": message.tool_call_id,
                 "tool_calls": [
                     {"id": call.id, "name": call.function.name, "arguments": call.function.arguments}
@@ -252,6 +255,10 @@ def _before(messages: Sequence[ChatMessage]) -> list[Message]:
             for message in messages
         ]
     )
+
+
+def _content(message: ChatMessage) -> str:
+    return named(message.text, chat_files(message.content)) if message.role == "user" else message.text
 
 
 def _metadata(asked: ChatRequest) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from bargein_protocol import (
 from bargein_protocol.errors import ID_REUSED, QUEUE_FULL
 from bargein_protocol.types import MAX_INPUT_CHARS
 
-from ...core.history import Message, NamedCall, calls_message, result_message
+from ...core.history import Message, NamedCall, calls_message, result_message, without_files
 from ...core.turn_record import TurnRecord
 from ...guard.admission import RETRY_AFTER_S, Refused
 from ...hosting.host import SessionHost
@@ -123,7 +123,8 @@ def ask(call: Call, host: SessionHost, before: Sequence[Message] | None, questio
 
 def _align(call: Call, host: SessionHost, before: Sequence[Message]) -> None:
     outside = host.core.outside
-    texts = [str(message["content"]) for message in before if message["role"] == "user"]
+    # A client may leave the files out of its older messages, so the texts alone are compared.
+    texts = [without_files(str(message["content"])) for message in before if message["role"] == "user"]
     alignment = outside.align(host.core.seed, texts)
     own_history = call.sessions.history is not None  # the application's own history is the truth
     if alignment.rewind_to is not None and (alignment.complete or not own_history):
@@ -158,7 +159,7 @@ def bounded(messages: Sequence[Message], turns: int, chars: int) -> list[Message
 
 
 def text_of(content: object) -> str:
-    """Return the text of a message's content; images and sound are left out."""
+    """Return the text of a message's content, without its files."""
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else []

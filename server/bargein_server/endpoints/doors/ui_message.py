@@ -11,6 +11,7 @@ from bargein_protocol import CallId, ToolDecision, ToolOutput
 
 from ...core.history import Message
 from .conversation import valid_messages
+from .files import named, ui_files
 
 _ANSWERED = ("approval-responded", "output-available", "output-error")
 
@@ -30,7 +31,7 @@ class UiMessage(Struct):
 
     @property
     def text(self) -> str:
-        """The text of its parts; files and data are left out."""
+        """The text of its parts, without files and data."""
         texts = [str(part.get("text", "")) for part in self.parts if part.get("type") == "text"]
         return "".join(texts) or self.content
 
@@ -42,7 +43,7 @@ def conversation_of(messages: Iterable[UiMessage]) -> list[Message]:
 
 def _messages_of(message: UiMessage) -> Iterator[dict[str, Any]]:
     if message.role != "assistant":
-        yield {"role": message.role, "content": message.text}
+        yield {"role": message.role, "content": named(message.text, ui_files(message.parts))}
         return
     text = ""
     for part in message.parts:

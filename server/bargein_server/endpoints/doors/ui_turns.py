@@ -32,6 +32,7 @@ from .conversation import (
     new_input_id,
     open_session,
 )
+from .files import attachments_of, ui_files
 from .ui_chunks import UiMessageStream
 from .ui_message import UiMessage, answered_calls, answers_of, conversation_of
 
@@ -86,13 +87,14 @@ async def answer_body(call: Call, body: Mapping[str, Any], refuses: bool = False
     last = asked.messages[-1] if asked.messages else asked.message
     if last is None or last.role not in ("user", "assistant"):
         raise Refused(422, "expected a message of the user or the assistant at the end")
+    files = attachments_of(ui_files(last.parts), call.sessions.attachments) if last.role == "user" else None
     host = await open_session(call, asked.id)
     if last.role == "assistant":
         return _continued(host, last, refuses)
     before = _before(call, host, asked)
     known = {"id", "messages", "message", "trigger", "messageId"}
     metadata = {name: value for name, value in body.items() if name not in known}
-    question = InputText(id=new_input_id(), text=last.text, metadata=metadata or None)
+    question = InputText(id=new_input_id(), text=last.text, metadata=metadata or None, attachments=files)
     after = ask(call, host, before, question)
     fold = host.core.side_channel.turn_of(question.id)
     assert fold is not None
