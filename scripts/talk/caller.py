@@ -137,6 +137,7 @@ class Caller:
         self._muted = False
         self._session: dict[str, Any] = {}
         self._cursor = 0
+        self._reported = ("", 0)
         self._asked = 0
         self._said: list[tuple[Samples, asyncio.Future[float]]] = []
         self._news = asyncio.Condition()
@@ -296,6 +297,7 @@ class Caller:
             speaker.play(event["duration_ms"])
         elif kind == "turn.held":
             speaker.stop(for_good=False)
+            await self._report_played()
         elif kind == "turn.resumed":
             speaker.go_on()
         elif kind == "turn.ended" and event["turn_id"] == speaker.turn_id:
@@ -308,15 +310,16 @@ class Caller:
             self._news.notify_all()
 
     async def _report(self) -> None:
-        reported = (-1.0, "")
         while True:
             await asyncio.sleep(_REPORT_S)
-            speaker = self.loudspeaker
-            report = (speaker.played_ms, speaker.turn_id)
-            if speaker.turn_id and report != reported and self._line is not None:
-                reported = report
-                played = int(speaker.played_ms)
-                await self._put({"type": "playback", "turn_id": speaker.turn_id, "audio_ms": played})
+            await self._report_played()
+
+    async def _report_played(self) -> None:
+        speaker = self.loudspeaker
+        report = (speaker.turn_id, int(speaker.played_ms))
+        if speaker.turn_id and report != self._reported and self._line is not None:
+            self._reported = report
+            await self._put({"type": "playback", "turn_id": report[0], "audio_ms": report[1]})
 
 
 @asynccontextmanager

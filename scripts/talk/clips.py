@@ -21,7 +21,7 @@ Samples = NDArray[np.float32]
 
 RECORDED = Path("/usr/share/pocketsphinx/test/data")
 MUSIC = Path("/usr/share/asterisk/moh")
-_ONSET_DB = 20
+_ONSET_DB, _FAINT_DB = 20, 35
 _BLOCK = 80
 
 
@@ -48,10 +48,15 @@ class Clip(Struct):
         """Time after the last such block."""
         return float(self._loud()[-1] + 1) * _BLOCK / RATE
 
-    def _loud(self) -> NDArray[np.intp]:
+    @property
+    def faint_end_s(self) -> float:
+        """Time after the last block within 35 dB: a last consonant, or breath."""
+        return float(self._loud(_FAINT_DB)[-1] + 1) * _BLOCK / RATE
+
+    def _loud(self, db: int = _ONSET_DB) -> NDArray[np.intp]:
         blocks = self.sound[: len(self.sound) // _BLOCK * _BLOCK].reshape(-1, _BLOCK)
         loudness = np.sqrt((blocks**2).mean(axis=1))
-        return np.flatnonzero(loudness >= loudness.max() * 10 ** (-_ONSET_DB / 20))
+        return np.flatnonzero(loudness >= loudness.max() * 10 ** (-db / 20))
 
 
 def read_wav(path: Path) -> Samples:

