@@ -65,7 +65,7 @@ async def test_every_server_is_measured(brief: None) -> None:
         started.append(names)
         return served(SCRIPT, names)
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         await rounds.measure(serve, PLAN, figures, steps.append)
     assert started == [ALL] * PLAN.rounds  # a process may be slow by accident: each is one of many
     for row in rows(PLAN):
