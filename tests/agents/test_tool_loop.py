@@ -129,7 +129,7 @@ async def test_calls_of_one_step_run_at_the_same_time(converse: Serve) -> None:
             "there is no tool of this name; there are: add, fail, refuse, refuse_in_group",
         ),
         (
-            call("functions.add", a=1, b=2),
+            call("functions.multiply", a=1, b=2),
             "there is no tool of this name; there are: add, fail, refuse, refuse_in_group",
         ),
         (call("add", raw='{"a":' + "[" * 70 + "]" * 70 + ',"b":1}'), "Expected `int`, got `array`"),

@@ -172,7 +172,7 @@ class OpenAIAgent:
         prompt.tools = {**client_tools(turn), **self._tools} if self._from_client[0] else self._tools
         for index in range(self.max_steps):
             last = index == self.max_steps - 1
-            step = Completion(turn, self._final, self._think_tags)
+            step = Completion(turn, self._final, self._think_tags, prompt.tools)
             async with aclosing(self._step(turn, step, prompt, self._tool_choice(last, prompt))) as outputs:
                 async for output in outputs:
                     yield output
@@ -247,6 +247,8 @@ class OpenAIAgent:
         if step.finish_reason is None:
             # Without framing, a cut connection looks like the end of the answer.
             raise StreamCut("the stream ended before the answer did")
+        if step.lacks_calls:
+            raise StreamCut("the answer ended with tool calls, but there were none")
 
     def _instructions(self, turn: Turn) -> str | None:
         given = client_instructions(turn) if self._from_client[1] else None

@@ -6,32 +6,28 @@ nothing here raises for it.
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from bargein_protocol import CallId, Thought, ToolCall, ToolCallDelta
-from bargein_protocol.types import MAX_NAME_CHARS
+from bargein_protocol import Thought, ToolCall
 from bargein_server.agent import NamedCall, Output, Turn
 
 from .event_stream import StreamCut
 from .kept_messages import ServerFields
 from .model_fields import (
     SurrogateJoiner,
-    arguments,
     cleaned,
     count,
-    identifier,
+    keep_fields,
     mapping,
-    merged,
     objects,
     parts,
     position,
     string,
 )
-from .string_field import StringField
+from .streamed_calls import StreamedCall, StreamedCalls
 from .think_tags import ThinkTags
+from .tool_arguments import readable_arguments
 
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 _CUTS = {
@@ -49,34 +45,7 @@ _BROKEN = frozenset({"error", "network_error", "insufficient_system_resource", "
 
 # Fields with a meaning of their own; all others are kept as they came.
 _READ = frozenset({"role", "content", "tool_calls", "function_call", "refusal", "audio"})
-_READ_OF_CALLS = frozenset({"index", "id", "type", "function", "name", "arguments"})
-_READ_OF_FUNCTIONS = frozenset({"name", "arguments"})
-
-
-class _Announced:
-    """Tool call whose name has arrived; its arguments follow."""
-
-    def __init__(self, call_id: CallId, given_id: str, name: str, answer: StringField | None) -> None:
-        self.call_id = call_id
-        self.given_id = given_id
-        self.name = name
-        self.arguments: list[str] = []
-        self.joiner = SurrogateJoiner()
-        self.answer = answer
-        self.fields: dict[str, Any] = {}
-        self.function_fields: dict[str, Any] = {}
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the arguments are a whole JSON object."""
-        text = "".join(self.arguments).strip()
-        if not text.endswith("}"):
-            return False
-        try:
-            json.loads(text)
-        except (ValueError, RecursionError):
-            return False
-        return True
+_CALLED = frozenset({"tool_calls", "function_call"})
 
 
 class Completion:
@@ -87,31 +56,33 @@ class Completion:
         final: The tool whose call is the answer, and the field of it that becomes text.
         think_tags: Whether `<think>` in the text begins a thought: at any place, or only at its begin.
             None leaves tags in the text.
+        tools: Names of the tools that the model may call.
 
     Attributes:
         text: Text beside the tool calls, without thoughts.
         finish_reason: The server's reason for the end; None while it streams, and after a cut.
         begun: Whether the client has been sent a part of it.
-        answered: Whether the final tool has produced text.
     """
 
     def __init__(
-        self, turn: Turn, final: tuple[str, str] | None = None, think_tags: str | None = None
+        self,
+        turn: Turn,
+        final: tuple[str, str] | None = None,
+        think_tags: str | None = None,
+        tools: Collection[str] = (),
     ) -> None:
         self.text: str = ""
         self.finish_reason: str | None = None
         self.begun: bool = False
-        self.answered: bool = False
         self._turn = turn
         self._final = final
         self._think_tags = think_tags
         self._usage = (0, 0)
-        self._calls: list[_Announced] = []
+        self._tools = tools
         self._start()
 
     def _start(self) -> None:
-        self._newest: dict[int, _Announced] = {}
-        self._nameless: dict[int | None, str] = {}  # arguments that came before a name
+        self._calls = StreamedCalls(self._turn, self._final, self._tools)
         self._refused = False
         self._fields: dict[str, Any] = {}
         self._text_joiner, self._thought_joiner = SurrogateJoiner(), SurrogateJoiner()
@@ -125,7 +96,21 @@ class Completion:
     @property
     def calls(self) -> list[NamedCall]:
         """Tool calls in the order of their begin, without the final answer's."""
-        return [NamedCall(call.call_id, call.name, _readable("".join(call.arguments))) for call in self._made]
+        return [
+            NamedCall(str(call.call_id), call.name, readable_arguments("".join(call.arguments)))
+            for call in self._made
+        ]
+
+    @property
+    def answered(self) -> bool:
+        """Whether the final tool has produced text."""
+        return self._calls.answered
+
+    @property
+    def lacks_calls(self) -> bool:
+        """Whether the server announced calls at the end, and sent nothing that can be used."""
+        called = (self.finish_reason or "").lower() in _CALLED
+        return called and not self.text and not self._calls.announced
 
     @property
     def fields(self) -> ServerFields:
@@ -141,12 +126,11 @@ class Completion:
         return _CUTS.get((self.finish_reason or "").lower())
 
     @property
-    def _made(self) -> list[_Announced]:
-        return [call for call in self._calls if call.answer is None or not self.answered]
+    def _made(self) -> list[StreamedCall]:
+        return [call for call in self._calls.announced if call.answer is None or not self.answered]
 
     def restart(self) -> None:
         """Discard a failed attempt that the client has seen nothing of."""
-        self._calls.clear()
         self._usage = (0, 0)
         self.finish_reason = None
         self._start()
@@ -172,15 +156,14 @@ class Completion:
 
     def finish(self) -> Iterator[Output]:
         """Yield the part that was held back until the end of the stream."""
-        for call in self._calls:
-            call.arguments.append(call.joiner.finish())
         yield from self._thought(self._thought_joiner.finish())
         yield from self._text(self._text_joiner.finish())
         if self._tags is not None:
             yield from self._split(self._tags.finish())
+        yield from self._noted(self._calls.finish())
 
     def _read_delta(self, delta: Mapping[str, Any]) -> Iterator[Output]:
-        _keep(self._fields, delta, _READ)
+        keep_fields(self._fields, delta, _READ)
         reasoning = next((value for name in _REASONING if (value := delta.get(name))), None)
         for _, thought in parts(reasoning):
             yield from self._thought(self._thought_joiner.feed(thought))
@@ -216,82 +199,19 @@ class Completion:
                 yield text
 
     def _read_call(self, delta: Mapping[str, Any]) -> Iterator[Output]:
-        function = mapping(delta.get("function")) or delta
-        name, piece = string(function.get("name"))[:MAX_NAME_CHARS], arguments(function.get("arguments"))
-        given_id, index = identifier(delta.get("id")), position(delta.get("index"))
-        call = self._call_of(given_id, index, name)
-        if call is not None and piece.lstrip().startswith("{") and call.is_complete:
-            if given_id and given_id == call.given_id:
-                return  # some servers repeat the whole arguments at the end
-            name, call = name or call.name, None
-        if call is None:
-            if not name:
-                self._nameless[index] = self._nameless.get(index, "") + piece
-                return
-            piece = self._nameless.pop(index, "") + piece
-            call = self._announce(given_id, name)
-            if call.answer is None:
-                yield ToolCall(call_id=call.call_id, name=call.name)
-        if index is not None:
-            self._newest[index] = call
-        _keep(call.fields, delta, _READ_OF_CALLS)
-        if function is not delta:
-            _keep(call.function_fields, function, _READ_OF_FUNCTIONS)
-        if piece := call.joiner.feed(piece):
-            call.arguments.append(piece)
-            yield from self._read_arguments(call, piece)
+        yield from self._noted(self._calls.read(delta))
 
-    def _read_arguments(self, call: _Announced, piece: str) -> Iterator[Output]:
-        if call.answer is None:
-            yield ToolCallDelta(call_id=call.call_id, arguments=piece)
-            return
-        text = call.answer.feed(piece)
-        self.answered = self.answered or call.answer.complete or bool(text)
-        if text:
+    def _noted(self, outputs: Iterable[Output]) -> Iterator[Output]:
+        """Yield outputs of calls; the final answer's text is the text of this answer."""
+        for output in outputs:
             self.begun = True
-            self.text += text
-            yield text
-
-    def _call_of(self, given_id: str, index: int | None, name: str) -> _Announced | None:
-        """Return the call that a delta continues, None for a new one.
-
-        Servers tell calls apart by `id`, by `index`, or by neither: some number all calls 0, some send no
-        number, some send the id with the first piece only, or another id with each.
-        """
-        last = self._calls[-1] if self._calls else None
-        numbered = last if index is None else self._newest.get(index)
-        known = next((call for call in reversed(self._calls) if given_id and call.given_id == given_id), None)
-        call: _Announced | None
-        if known is not None:
-            if name and numbered is None:
-                return None  # the same id at another number: the server's ids are not unique
-            call = numbered if numbered is not None and numbered.given_id == given_id else known
-        elif name:
-            call = numbered
-            if call is not None and given_id:
-                if call.given_id:
-                    return None
-                call.given_id = given_id if call.name == name else ""
-        elif numbered is None and index is not None and last is not None and last.is_complete:
-            call = None  # the begin of a call whose name follows
-        else:
-            call = numbered or last
-        return None if call is None or (name and name != call.name) else call
-
-    def _announce(self, given_id: str, name: str) -> _Announced:
-        is_final = self._final is not None and name == self._final[0]
-        answer = StringField(self._final[1]) if self._final is not None and is_final else None
-        self.begun = self.begun or answer is None
-        call = _Announced(self._turn.tools.claim(given_id), given_id, name, answer)
-        self._calls.append(call)
-        return call
+            if isinstance(output, str):
+                self.text += output
+            yield output
 
     def unannounced(self) -> Iterator[ToolCall]:
         """Yield the announcement of a final call that contained no answer."""
-        if not self.answered:
-            for call in self._calls:
-                if call.answer is not None:
-                    yield ToolCall(call_id=call.call_id, name=call.name)
+        return self._calls.unannounced()
 
     def _add_usage(self, usage: Mapping[str, Any]) -> None:
         """Add the server's count, which may come once or with every chunk."""
@@ -299,22 +219,3 @@ class Completion:
         if any(new):
             before, self._usage = self._usage, new
             self._turn.add_usage(new[0] - before[0], new[1] - before[1])
-
-
-_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
-
-
-def _readable(text: str) -> str:
-    """Return arguments without escapes of half surrogate pairs."""
-    if not _SURROGATE_ESCAPE.search(text):
-        return text
-    try:
-        return json.dumps(cleaned(json.loads(text)), ensure_ascii=False)
-    except (ValueError, RecursionError):
-        return text
-
-
-def _keep(fields: dict[str, Any], delta: Mapping[str, Any], read: frozenset[str]) -> None:
-    for name, value in delta.items():
-        if name not in read:
-            fields[name] = merged(fields.get(name), value)

@@ -9,6 +9,7 @@ accepted for a string, and a string that holds a JSON array or object for one.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from math import isfinite
 from typing import Any
@@ -18,6 +19,9 @@ from msgspec import inspect
 
 from bargein_server.agent import plain_text, plain_value
 
+from .model_fields import cleaned
+
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _TRUE = frozenset({"true", "t", "yes", "y", "on", "1"})
 _FALSE = frozenset({"false", "f", "no", "n", "off", "0"})
 _MAX_INT = 2**63  # a larger float is no exact number
@@ -35,20 +39,71 @@ class BadArguments(ValueError):
 def decode_arguments(text: str) -> dict[str, Any]:
     """Return the arguments that a model wrote.
 
-    No text and `null` are no arguments. Lone surrogates are replaced.
+    No text, `null` and `[]` are no arguments. Text around the object, such as a fence of Markdown or a token
+    of the model's format, is left out. Lone surrogates are replaced.
 
     Raises:
         BadArguments: The text is not a JSON object.
     """
     text = plain_text(text).strip()
-    decoded = _decode(text) if text else {}
+    decoded = _decode_around(text) if text else {}
     if isinstance(decoded, str):  # encoded twice
-        decoded = _decode(decoded)
+        decoded = _decode_around(decoded)
+    if isinstance(decoded, list) and len(decoded) <= 1:
+        decoded = decoded[0] if decoded else {}
     if decoded is None:
         return {}
     if not isinstance(decoded, dict):
         raise BadArguments("the arguments are not a JSON object")
     return decoded
+
+
+def readable_arguments(text: str) -> str:
+    """Return arguments as every server reads them: one JSON object, if it can be made out.
+
+    Escapes of half surrogate pairs are replaced, and text around the object is left out.
+    """
+    try:
+        if not text or (not _SURROGATE_ESCAPE.search(text) and isinstance(msgspec.json.decode(text), dict)):
+            return text
+    except (ValueError, RecursionError):
+        pass
+    try:
+        if isinstance(decoded := cleaned(json.loads(text)), dict):
+            return json.dumps(decoded, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return json.dumps(decode_arguments(text), ensure_ascii=False)
+    except BadArguments:
+        return text
+
+
+def _decode_around(text: str) -> Any:
+    """Decode JSON, or the one object in a text that is not JSON."""
+    try:
+        return _decode(text)
+    except BadArguments:
+        begin = text.find("{")
+        if begin < 0:
+            raise
+    found = _first_object(text[begin:])
+    if found is None:
+        raise BadArguments("the arguments are not JSON")
+    return found
+
+
+def _first_object(text: str) -> Any:
+    """Return the object with which a text begins, if no other one follows."""
+    try:
+        found, end = json.JSONDecoder().raw_decode(text)
+        rest = text[end:].strip()
+        if not found and rest.startswith("{"):  # some servers send {} first
+            found, end = json.JSONDecoder().raw_decode(rest)
+            rest = rest[end:]
+    except (ValueError, RecursionError):
+        return None
+    return None if "{" in rest else plain_value(found)
 
 
 def _decode(text: str) -> Any:

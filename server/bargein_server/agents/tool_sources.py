@@ -125,5 +125,31 @@ class Toolset(Mapping[str, Tool]):
         await asyncio.gather(*(source.shutdown() for source in self._sources))
 
 
+_JUNK = re.compile(r"<\|.*|:\d+$|[\s\"'`(){}]+")
+"""Parts that models add to names: tokens of their format, the number of the call, punctuation."""
+
+
+def find_name(written: str, tools: Collection[str]) -> str | None:
+    """Return the tool that a model means by a name; None if there is none.
+
+    Models and their servers add a namespace or a number, such as `functions.add:0`, or tokens of their
+    format, and change case and separators.
+    """
+    if written in tools:
+        return written
+    bare = _JUNK.sub("", written).rstrip(".:/")
+    for name in (bare, re.split(r"[.:/]+", bare)[-1]):
+        if name in tools:
+            return name
+        alike = [tool for tool in tools if _folded(tool) == _folded(name)]
+        if name and len(alike) == 1:
+            return alike[0]
+    return None
+
+
+def _folded(name: str) -> str:
+    return _ODD.sub("_", name).replace("-", "_").casefold()
+
+
 def _legal(name: str) -> str:
     return _ODD.sub("_", name)[:_MAX_NAME] or "tool"
