@@ -240,7 +240,7 @@ async def test_a_stream_that_breaks(how: str, agent: OpenAIAgent, turn: FakeTurn
         case "no json":
             call.event("{oops")
         case "no framing":
-            call.done()
+            call.end()
     with pytest.raises(TurnFailed) as failure:
         await anext(generator)
     assert (failure.value.reason, failure.value.retryable) == ("upstream", True)

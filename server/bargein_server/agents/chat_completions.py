@@ -23,7 +23,7 @@ from bargein_server.agent import IMAGES, Message, Output, Turn, calls_message, r
 
 from .client_tools import client_instructions, client_tools
 from .completion import Completion
-from .event_stream import FIRST_BYTE_S, SILENCE_S, StreamCut, read_chunks
+from .event_stream import END_MARK, FIRST_BYTE_S, SILENCE_S, StreamCut, read_chunks
 from .first_call import make_first_call
 from .kept_messages import KeptMessages
 from .model_call import ModelCall
@@ -237,6 +237,8 @@ class OpenAIAgent:
         async with stream, aclosing(chunks):
             begun = False
             async for chunk in chunks:
+                if chunk is END_MARK:
+                    step.end()
                 if not begun:
                     begun = True
                     call.began(chunk)

@@ -29,7 +29,10 @@ from .streamed_calls import StreamedCall, StreamedCalls
 from .think_tags import ThinkTags
 from .tool_arguments import readable_arguments
 
-_REASONING = ("reasoning_content", "reasoning", "thinking")
+_REASONING = (
+    "reasoning_content", "reasoning", "thinking", "reasoning_text", "thinking_content", "thought",
+    "reasoning_details",
+)  # fmt: skip
 _CUTS = {
     "length": "length",
     "max_tokens": "length",
@@ -45,6 +48,7 @@ _BROKEN = frozenset({"error", "network_error", "insufficient_system_resource", "
 
 # Fields with a meaning of their own; all others are kept as they came.
 _READ = frozenset({"role", "content", "tool_calls", "function_call", "refusal", "audio"})
+_NO_REASON = frozenset({"null", "none"})
 _CALLED = frozenset({"tool_calls", "function_call"})
 
 
@@ -83,6 +87,8 @@ class Completion:
 
     def _start(self) -> None:
         self._calls = StreamedCalls(self._turn, self._final, self._tools)
+        self._choice: int | None = None
+        self._streamed = False
         self._refused = False
         self._fields: dict[str, Any] = {}
         self._text_joiner, self._thought_joiner = SurrogateJoiner(), SurrogateJoiner()
@@ -142,17 +148,47 @@ class Completion:
             StreamCut: The server gave up.
         """
         self._add_usage(mapping(chunk.get("usage")))
-        # The usage chunk has no choices. One choice is requested; some servers send others beside it.
+        # The usage chunk has no choices.
+        if (choice := self._choice_of(chunk)) is None:
+            return
+        yield from self._read_delta(self._delta_of(choice))
+        reason = choice.get("finish_reason")
+        if reason and str(reason).lower() not in _NO_REASON:
+            self.finish_reason = string(reason) or "unknown"
+        if self.finish_reason in _BROKEN:
+            raise StreamCut("the server gave the answer up")
+
+    def end(self) -> None:
+        """Take the explicit end of a stream for the reason that some servers leave out."""
+        if self.finish_reason is None and (self.text or self._calls.announced):
+            self.finish_reason = "stop"
+
+    def _choice_of(self, chunk: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Return the choice that is read: always the same one, if a server sends several."""
         choices = objects(chunk.get("choices"))
-        for choice in [choice for choice in choices if position(choice.get("index")) == 0][:1] or choices[:1]:
-            # A server that does not stream sends a message instead of deltas.
-            delta = mapping(choice.get("delta")) or mapping(choice.get("message"))
-            yield from self._read_delta(delta)
-            reason = choice.get("finish_reason")
-            if reason:
-                self.finish_reason = string(reason) or "unknown"
-            if self.finish_reason in _BROKEN:
-                raise StreamCut("the server gave the answer up")
+        indices = [position(choice.get("index")) for choice in choices]
+        if self._choice is None:
+            self._choice = (
+                0 if 0 in indices else next((index for index in indices if index is not None), None)
+            )
+        if self._choice in indices:
+            return choices[indices.index(self._choice)]
+        return choices[indices.index(None)] if None in indices else None
+
+    def _delta_of(self, choice: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the delta of a choice, or the whole of an answer that is not streamed."""
+        if delta := mapping(choice.get("delta")):
+            self._streamed = True
+            return delta
+        message = mapping(choice.get("message")) or {"content": choice.get("text")}
+        return {} if self._streamed and self._repeats(message) else message
+
+    def _repeats(self, message: Mapping[str, Any]) -> bool:
+        """Return whether a message is the answer once more, as some servers send it at the end."""
+        whole = "".join(text for is_thought, text in parts(message.get("content")) if not is_thought)
+        if whole and self.text:
+            return whole.strip().endswith(self.text.strip())
+        return not whole and bool(self._calls.announced)
 
     def finish(self) -> Iterator[Output]:
         """Yield the part that was held back until the end of the stream."""
@@ -164,8 +200,8 @@ class Completion:
 
     def _read_delta(self, delta: Mapping[str, Any]) -> Iterator[Output]:
         keep_fields(self._fields, delta, _READ)
-        reasoning = next((value for name in _REASONING if (value := delta.get(name))), None)
-        for _, thought in parts(reasoning):
+        thoughts = (list(parts(delta.get(name))) for name in _REASONING)
+        for _, thought in next(filter(None, thoughts), ()):
             yield from self._thought(self._thought_joiner.feed(thought))
         for is_thought, text in parts(delta.get("content")):
             if is_thought:

@@ -20,8 +20,10 @@ from .string_field import StringField
 from .tool_sources import find_name
 
 # Fields with a meaning of their own; all others are kept as they came.
-_READ_OF_CALLS = frozenset({"index", "id", "type", "function", "name", "arguments", "custom", "input"})
-_READ_OF_FUNCTIONS = frozenset({"name", "arguments"})
+_READ_OF_CALLS = frozenset(
+    {"index", "id", "type", "function", "name", "arguments", "custom", "input", "parameters"}
+)
+_READ_OF_FUNCTIONS = frozenset({"name", "arguments", "parameters"})
 
 
 class StreamedCall:
@@ -50,6 +52,18 @@ class StreamedCall:
         self.answer: StringField | None = None
         self.fields: dict[str, Any] = {}
         self.function_fields: dict[str, Any] = {}
+        self._again = ""  # the part of the arguments that was repeated
+
+    def repeats(self, given_id: str, piece: str) -> bool:
+        """Return whether a piece repeats the whole arguments, as some servers do at the end."""
+        if not piece or not given_id or given_id != self.given_id or self.held or not self.is_complete:
+            return False
+        whole = "".join(self.arguments).strip()
+        again = ("" if self._again == whole else self._again) + piece.strip()
+        if not whole.startswith(again):
+            return False
+        self._again = again
+        return True
 
     @property
     def has_arguments(self) -> bool:
@@ -102,13 +116,15 @@ class StreamedCalls:
         function = mapping(delta.get("function")) or custom or delta
         name = string(function.get("name"))[:MAX_NAME_CHARS]
         piece = arguments(function.get("input" if custom else "arguments"))
+        if not piece and isinstance(whole := function.get("parameters"), dict):
+            piece = arguments(whole)
         given_id, index = identifier(delta.get("id")), position(delta.get("index"))
         call = self._call_of(given_id, index, name)
+        if call is not None and call.repeats(given_id, piece):
+            return
         if call is not None and piece.lstrip().startswith("{") and call.is_complete:
             is_same = bool(given_id) and given_id == call.given_id
-            if is_same and not call.held:
-                return  # some servers repeat the whole arguments at the end
-            if not is_same and (name or not call.held):
+            if not call.held or (name and not is_same):
                 name, call = name or call.written_name, None
         if call is None:
             before_id, before = self._nameless.pop(index, ("", ""))

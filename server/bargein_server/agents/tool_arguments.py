@@ -8,6 +8,7 @@ accepted for a string, and a string that holds a JSON array or object for one.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from bargein_server.agent import plain_text, plain_value
 from .model_fields import cleaned
 
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+_MAX_LITERAL_CHARS = 10_000
 _TRUE = frozenset({"true", "t", "yes", "y", "on", "1"})
 _FALSE = frozenset({"false", "f", "no", "n", "off", "0"})
 _MAX_INT = 2**63  # a larger float is no exact number
@@ -87,7 +89,7 @@ def _decode_around(text: str) -> Any:
         begin = text.find("{")
         if begin < 0:
             raise
-    found = _first_object(text[begin:])
+    found = _first_object(text[begin:]) or _literal(text[begin:])
     if found is None:
         raise BadArguments("the arguments are not JSON")
     return found
@@ -104,6 +106,15 @@ def _first_object(text: str) -> Any:
     except (ValueError, RecursionError):
         return None
     return None if "{" in rest else plain_value(found)
+
+
+def _literal(text: str) -> Any:
+    """Return an object in the notation of Python, which some models write; None for another text."""
+    try:
+        found = ast.literal_eval(text) if len(text) <= _MAX_LITERAL_CHARS else None
+        return plain_value(found) if isinstance(found, dict) else None
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
 
 
 def _decode(text: str) -> Any:
