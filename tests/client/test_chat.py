@@ -71,8 +71,8 @@ def confirm(seq: int) -> tuple[bp.ServerEvent, ...]:
 
 
 async def test_the_user_decides_about_tools(server: ScriptedServer) -> None:
-    """`/yes` and `/no` answer the oldest question, and are words when nothing is asked."""
-    for word, allow in (("/yes", True), ("/no", False)):
+    """`/yes`, `/no` and such words alone answer the oldest question; later a word is a message."""
+    for word, allow in (("/yes", True), ("/no", False), ("yes", True), ("n", False)):
         async with chatting(server) as person:
             person.chat.send("mail her")
             await person.line.answer()
@@ -81,8 +81,11 @@ async def test_the_user_decides_about_tools(server: ScriptedServer) -> None:
             person.chat.send(word)
             assert await person.line.expect(bp.ToolDecision) == bp.ToolDecision(call_id=C, allow=allow)
             person.chat.send(word)
-            await person.line.expect(bp.Playback)
-            assert (await person.line.expect(bp.InputText)).text == word
+            if word.startswith("/"):
+                assert person.paper.lines[-1] == "no tool waits for an answer"
+            else:
+                await person.line.expect(bp.Playback)
+                assert (await person.line.expect(bp.InputText)).text == word
 
 
 async def test_an_empty_line_says_nothing(server: ScriptedServer) -> None:
@@ -251,6 +254,6 @@ async def test_commands_of_the_chat(server: ScriptedServer) -> None:
     async with chatting(server) as person:
         person.chat.send("/help")
         commands = {line.split()[0] for line in person.paper.lines if line.startswith("/")}
-        assert commands == {"/again", "/attach", "/edit", "/undo", "/quit"}
+        assert commands == {"/yes", "/again", "/attach", "/edit", "/undo", "/quit"}
         person.chat.send("/quit")
         assert person.left == 1

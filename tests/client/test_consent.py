@@ -75,6 +75,8 @@ def test_the_question_shows_exactly_what_the_tool_gets() -> None:
     [
         (True, "/yes", (C, True)),
         (True, "/no", (C, False)),
+        (True, "yes", (C, True)),
+        (True, "N", (C, False)),
         (False, "yes", (C, True)),
         (False, " Y ", (C, True)),
         (False, "no", (C, False)),
@@ -92,7 +94,7 @@ def test_the_user_decides(commands: bool, word: str, answer: tuple[Any, ...]) ->
     assert asking.consent.refused == []
 
 
-@pytest.mark.parametrize(("commands", "word"), [(True, "yes"), (True, "hello"), (False, "perhaps")])
+@pytest.mark.parametrize(("commands", "word"), [(True, "yes, please"), (True, ""), (False, "perhaps")])
 def test_any_other_line_answers_nothing(commands: bool, word: str) -> None:
     """The question stays."""
     asking = Asking("ask", commands=commands)

@@ -7,7 +7,7 @@ import pytest
 import bargein_protocol as bp
 from bargein_client.cli.lane_order import LONGEST_WAIT
 from bargein_client.cli.notices import Notices
-from bargein_client.cli.view import TurnView
+from bargein_client.cli.view import ASKING, TurnView
 from bargein_client.cli.words import refused
 from bargein_client.errors import InputRejected
 from bargein_client.events import (
@@ -95,7 +95,48 @@ def test_tools_are_named() -> None:
     ):
         view.show(event)
     assert paper.lines == ['search {"q":1}: failed: no luck']
-    assert paper.states == ["running search"]
+    assert paper.states == ["running search", "waiting"]
+
+
+def test_a_question_is_the_status_that_matters_most() -> None:
+    """Beside tools that run, and until its answer."""
+    other = bp.CallId("c_2")
+    paper = shown(
+        bp.ToolCall(seq=bp.Seq(3), turn_id=T, call_id=C, name="search"),
+        bp.ToolCall(seq=bp.Seq(4), turn_id=T, call_id=other, name="book"),
+        bp.ToolConfirm(seq=bp.Seq(5), turn_id=T, call_id=other, arguments={}),
+        bp.ToolRunning(seq=bp.Seq(6), turn_id=T, call_id=C, arguments={}),
+        bp.ToolResult(seq=bp.Seq(7), turn_id=T, call_id=C, status="completed"),
+        bp.ToolRunning(seq=bp.Seq(8), turn_id=T, call_id=other, arguments={}),
+    )
+    assert paper.states == [ASKING, ASKING, ASKING, "running book"]
+
+
+@pytest.mark.parametrize(("status", "reason"), [("interrupted", "client"), ("failed", "agent_error")])
+def test_a_tool_that_was_cut_keeps_its_line(status: bp.TurnStatus, reason: str) -> None:
+    """In an interrupted and in a failed turn; a call that has a result is not cut."""
+    other = bp.CallId("c_2")
+    paper = shown(
+        bp.ToolCall(seq=bp.Seq(3), turn_id=T, call_id=C, name="search"),
+        bp.ToolRunning(seq=bp.Seq(4), turn_id=T, call_id=C, arguments={"q": 1}),
+        bp.ToolResult(seq=bp.Seq(5), turn_id=T, call_id=C, status="completed"),
+        bp.ToolCall(seq=bp.Seq(6), turn_id=T, call_id=other, name="book"),
+        bp.ToolRunning(seq=bp.Seq(7), turn_id=T, call_id=other, arguments={"seats": 2}),
+        ended(8, T, status, reason),
+    )
+    assert paper.lines[:2] == ['search {"q":1}: done', 'book {"seats":2} \u27c2']
+    assert len(paper.lines) == 3
+
+
+def test_a_tool_is_marked_at_the_key_press() -> None:
+    """Above the message that interrupts it."""
+    paper = Paper()
+    view = TurnView(paper)
+    view.show(bp.ToolCall(seq=bp.Seq(3), turn_id=T, call_id=C, name="search"))
+    view.cut()
+    assert paper.lines == ["search \u27c2"]
+    view.show(ended(4, T, "interrupted", "superseded"))
+    assert paper.lines == ["search \u27c2"]
 
 
 def lane(source: str, words: str, seq: int = 4) -> bp.TextDelta:

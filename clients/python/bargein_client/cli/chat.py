@@ -29,6 +29,7 @@ MAX_TURNS = 1000
 """Number of turns that can be taken back."""
 
 HELP = (
+    "/yes and /no  answer a question about a tool",
     "/again  answer my last message again",
     "/edit TEXT  put TEXT in the place of my last message",
     "/attach FILE  add a file, such as an image, to my next message",
@@ -123,6 +124,8 @@ class Chat:
                 self._screen.line("note", line)
         elif word == "/quit":
             self._leave()
+        elif word in ("/yes", "/no", "/result"):
+            self._screen.line("mark", "no tool waits for an answer")
         elif word in ("/again", "/edit", "/undo"):
             self._take_back(word, rest.strip())
         elif word == "/attach":

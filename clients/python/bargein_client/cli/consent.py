@@ -61,7 +61,7 @@ class Consent:
         session: Takes the answers.
         screen: Output of questions and notices.
         policy: Answer to the calls.
-        commands: Whether the user answers with `/yes` and `/no` between messages, not with bare words.
+        commands: Whether the user answers with commands between messages; `yes` and `no` alone answer, too.
 
     Attributes:
         asked: Calls that wait for the user, oldest first.
@@ -115,7 +115,8 @@ class Consent:
         word = text.strip()
         if self._commands:
             result = word.removeprefix("/result").strip() if word.startswith("/result") else None
-            yes, no = word == "/yes", word == "/no"
+            # A message of one such word is meant as the answer, and as a message would cancel the call.
+            yes, no = word.lower() in _YES, word == "/no" or (not here and word.lower() in _NO)
         else:
             result, yes, no = word, word.lower() in _YES, word.lower() in (*_NO, "")
         if here and no:

@@ -17,6 +17,9 @@ from .words import CUT_SHORT, failed, interrupted, tool_result
 MAX_ARGUMENT_CHARS = 60
 """Length of the arguments in the line of a tool call; a question shows them all."""
 
+ASKING = "waiting for your answer"
+"""Status while a tool waits for the user."""
+
 
 class TurnView:
     """Shows one turn.
@@ -32,6 +35,7 @@ class TurnView:
         self._source = ""
         self._tools: dict[bp.CallId, str] = {}
         self._arguments: dict[bp.CallId, str] = {}
+        self._unfinished: dict[bp.CallId, str] = {}  # status of each call without a result
         self._cut_shown = False
         self._cut_here = False
 
@@ -46,6 +50,13 @@ class TurnView:
             self._cut_shown = True
             self._screen.cut()
         self._screen.end_line()
+        self._end_tools()
+
+    def _end_tools(self) -> None:
+        """Show the calls that have no result, which would disappear with their status."""
+        for call_id in self._unfinished:
+            self._screen.line("note", f"{self._call(call_id)} {CUT}")
+        self._unfinished.clear()
 
     def show(self, event: SessionEvent) -> None:
         """Show an event; some kinds have no display."""
@@ -79,18 +90,29 @@ class TurnView:
     def _tool(self, event: SessionEvent) -> None:
         if isinstance(event, bp.ToolCall):
             self._tools[event.call_id] = event.name
+            self._unfinished[event.call_id] = ""
             self._order.pause(event.source)  # a model calls tools behind its text
         elif isinstance(event, bp.ToolConfirm):
             self._order.flush()  # the question that follows stands below all output
             self._screen.end_line()
             self._arguments[event.call_id] = _shortened(event.arguments)
+            self._set_status(event.call_id, ASKING)
         elif isinstance(event, bp.ToolRunning):
             self._arguments[event.call_id] = _shortened(event.arguments)
-            self._screen.status(f"running {self._name(event.call_id)}", passing=True)
+            self._set_status(event.call_id, f"running {self._name(event.call_id)}")
         elif isinstance(event, bp.ToolResult):
-            call = " ".join(filter(None, (self._name(event.call_id), self._arguments.get(event.call_id))))
-            line = f"{call}: {tool_result(event)}"
+            self._set_status(event.call_id, None)
+            line = f"{self._call(event.call_id)}: {tool_result(event)}"
             self._order.add(Piece(event.source, lambda: self._screen.line("note", line), None))
+
+    def _set_status(self, call_id: bp.CallId, status: str | None) -> None:
+        """Set the status of a call, None with its result, and show the one that matters most."""
+        if status is None:
+            self._unfinished.pop(call_id, None)
+        else:
+            self._unfinished[call_id] = status
+        calls = [of_call for of_call in self._unfinished.values() if of_call]
+        self._screen.status(ASKING if ASKING in calls else calls[-1] if calls else "waiting", passing=True)
 
     def _text(self, text: str, source: str) -> None:
         self._add(source, "text", text)
@@ -127,6 +149,7 @@ class TurnView:
                 self._screen.line("mark", f"{CUT} {interrupted(ended.reason)}")
         elif ended.status == "failed":
             self._screen.end_line()
+            self._end_tools()
             self._screen.line("mark", f"{CUT} {failed(ended)}")
         else:
             self._screen.end_line()
@@ -135,6 +158,9 @@ class TurnView:
 
     def _name(self, call_id: bp.CallId) -> str:
         return self._tools.get(call_id) or "a tool"
+
+    def _call(self, call_id: bp.CallId) -> str:
+        return " ".join(filter(None, (self._name(call_id), self._arguments.get(call_id))))
 
 
 def _shortened(arguments: dict[str, Any]) -> str:
