@@ -91,9 +91,51 @@ async def test_a_question_without_a_call_is_a_call_of_its_own() -> None:
         question = await client.until("tool.confirm")
         await client.send({"type": "tool.decision", "call_id": question["call_id"], "allow": True})
         assert (await client.until("turn.ended"))["status"] == "completed"
+    assert question["arguments"] == {"send": "mail"}
     assert seen == [[{"send": "mail"}, True]]
     [result] = of(client.frames, "tool.result")
     assert (result["call_id"], result["output"]) == (question["call_id"], "allowed")
+
+
+@pytest.mark.parametrize(
+    ("value", "arguments"), [("Send it?", {"question": "Send it?"}), (["a", "b"], {"value": ["a", "b"]})]
+)
+async def test_any_value_can_be_a_question(value: Any, arguments: Any) -> None:
+    """The value of `interrupt()` is what the user reads."""
+
+    async def node(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [AIMessage("Yes." if interrupt(value) else "No.")]}
+
+    graph = graph_of(node, checkpointer=InMemorySaver())
+    async with served(lambda model: langgraph_agent(graph), StrictModel()) as client:
+        await ask(client, "go")
+        question = await client.until("tool.confirm")
+        assert question["arguments"] == arguments
+        await client.send({"type": "tool.decision", "call_id": question["call_id"], "allow": False})
+        assert (await client.until("text.delta"))["text"] == "No."
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+async def test_a_tool_whose_error_ends_the_run_has_failed(blocking: bool) -> None:
+    """`ToolNode` raises it by default: the client sees the failed call before the failed turn."""
+
+    async def works(x: int = 0) -> str:
+        """Fail."""
+        raise ValueError("secret")
+
+    def blocks(x: int = 0) -> str:
+        """Fail."""
+        raise ValueError("secret")
+
+    made = tool("broken")(blocks if blocking else works)
+    model = StrictModel([call("broken", x=1)], [say("Well.")])
+    async with served(lambda llm: langgraph_agent(create_agent(llm, [made])), model) as client:
+        frames = await turn(client)
+        assert (await turn(client, "why?"))[-1]["status"] == "completed"
+    assert [frame["type"] for frame in frames][-2:] == ["tool.result", "turn.ended"]
+    assert (frames[-2]["status"], frames[-2]["error"]) == ("failed", "the tool failed")
+    assert frames[-1]["reason"] == "agent_error"
+    assert ("result", "error: the tool failed") in model.heard[-1]
 
 
 async def test_consent_without_a_checkpointer(caplog: pytest.LogCaptureFixture) -> None:

@@ -127,6 +127,9 @@ class _SDKAgent:
                 async for output in consent.outputs():
                     yield output
                 given = consent.state
+        except Exception:
+            await recorder.give_up()
+            raise
         finally:
             recorder.close()
             RECORDER.set(None)

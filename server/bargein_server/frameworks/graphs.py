@@ -190,6 +190,9 @@ class _GraphAgent:
                         async for output in outputs:
                             yield output
                     given = consent.command()
+            except Exception:
+                await recorder.give_up()
+                raise
             finally:
                 recorder.close()
                 RECORDER.set(None)
@@ -333,7 +336,7 @@ class _Consent:
         elif _is_approval(value):
             yield value["name"], value["args"], value["tool_call_id"]
         else:
-            yield "interrupt", {"value": sendable(value)}, self._paused_by(interrupt)
+            yield "interrupt", _asked(value), self._paused_by(interrupt)
 
     def _paused_by(self, interrupt: Interrupt) -> str | None:
         """Return the call whose tool raised an interrupt."""
@@ -361,6 +364,12 @@ class _Consent:
         if _is_approval(value):
             return decisions[0]
         return allowed[0] if self._resume is None else self._resume(value, allowed[0])
+
+
+def _asked(value: Any) -> dict[str, Any]:
+    """Return the value of a plain `interrupt()` in the form of arguments, as the user reads it."""
+    given = sendable(value)
+    return given if isinstance(given, dict) else {"question" if isinstance(given, str) else "value": given}
 
 
 def _is_request(value: Any) -> bool:

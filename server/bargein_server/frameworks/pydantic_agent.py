@@ -5,8 +5,9 @@ The agent is used as it is: what a turn needs is added to each run as capabiliti
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from contextvars import ContextVar
@@ -18,11 +19,9 @@ from bargein_server.agent import Agent, Output, Turn
 
 from .lifetime import Lifetime
 from .messages import pydantic_messages, require
-from .tool_recorder import NOT_ALLOWED, RECORDER, FinalTool, ToolRecorder
+from .tool_recorder import NO_ANSWER, NOT_ALLOWED, RECORDER, FinalTool, ToolRecorder
 
 if TYPE_CHECKING:
-    import asyncio
-
     from pydantic_ai import Agent as PydanticAgent
     from pydantic_ai import AgentRunEvents
 
@@ -40,16 +39,18 @@ def pydantic_ai_agent(
         agent = pydantic_ai_agent(Agent("openai:gpt-5", tools=[search]))
 
     Text, thoughts, tool calls with their arguments, results, steps and usage are sent as they arrive. Tools
-    that need approval ask by `tool.confirm`. The system prompt is a part of each turn's messages. The agent
-    is entered when the server starts and left when it stops, so its MCP servers stay connected.
+    that need approval ask by `tool.confirm`; external tools and those that raise `CallDeferred` run in the
+    client. Structured output is the answer, as JSON. The system prompt is a part of each turn's messages.
+    The agent is entered when the server starts and left when it stops, so its MCP servers stay connected.
 
     An interrupt cancels the run, which closes the model's stream. Plain tools run in the session's threads:
     they cannot be stopped, but none begins after the interrupt, and a result that arrives later is recorded.
 
     Args:
         agent: The agent.
-        final_tool: The tool whose call is the answer, and the field with the text. For an agent with an
-            `output_type` that is an output tool, `final_result` unless it has another name.
+        final_tool: The tool whose call is the answer, and the field whose text is streamed. For an agent with
+            an `output_type` that is an output tool, `final_result` unless it has another name. Without it the
+            answer is the whole output, sent when it is complete.
         deps: Makes the dependencies of a run.
         max_tokens: Bound of the history, see `History.messages`.
         options: Further arguments of `run_stream_events`, such as `model_settings`.
@@ -106,6 +107,9 @@ class _PydanticAgent:
                             yield output
                 finally:
                     _add_usage(turn, events)
+        except Exception:
+            await recorder.give_up()
+            raise
         finally:
             recorder.close()
             RECORDER.set(None)
@@ -129,6 +133,7 @@ class _Reader:
         self._recorder = recorder
         self._steps = 0
         self._step = ""
+        self._has_output_tool = False
 
     def read(self, event: Any) -> Iterator[Output]:
         """Yield the outputs of an event."""
@@ -141,11 +146,14 @@ class _Reader:
             case "function_tool_call" | "output_tool_call":
                 yield from self._begin_step("tools")
                 part = event.part
+                self._has_output_tool |= event.event_kind == "output_tool_call"
                 yield from self._recorder.add_call(part.tool_call_id, part.tool_name, part.args or "{}")
             case "function_tool_result" | "output_tool_result":
                 yield from self._read_result(event.part)
             case "agent_run_result":
                 yield from self._begin_step("")
+                if self._has_output_tool and not self._recorder.answered:
+                    yield _answer_of(event.result.output)
 
     def _begin_step(self, kind: str) -> Iterator[Output]:
         if self._step and kind != self._step:
@@ -176,6 +184,15 @@ class _Reader:
         yield from self._recorder.add_result(part.tool_call_id, part.content, error if failed else None)
 
 
+def _answer_of(output: Any) -> str:
+    """Return the output of an output tool as text: a string as it is, anything else as JSON."""
+    if isinstance(output, str):
+        return output
+    from pydantic_core import to_json
+
+    return to_json(output, fallback=str).decode()
+
+
 def _text_of(arguments: str | Mapping[str, Any] | None) -> str:
     return arguments if isinstance(arguments, str) else json.dumps(arguments) if arguments else ""
 
@@ -185,19 +202,39 @@ def _capabilities(recorder: ToolRecorder) -> list[Any]:
 
     return [
         _recording_class()(recorder),
-        HandleDeferredToolCalls(partial(_ask, recorder)),
+        HandleDeferredToolCalls(partial(_resolve, recorder)),
         UseThreadExecutor(SessionExecutor(recorder)),
         # Pydantic AI leaves the system prompt out when it gets a history.
         ReinjectSystemPrompt(),
     ]
 
 
-async def _ask(recorder: ToolRecorder, context: Any, requests: Any) -> Any:
-    """Ask the user about the calls that need approval."""
+async def _resolve(recorder: ToolRecorder, context: Any, requests: Any) -> Any:
+    """Ask the user about the calls that need approval, and have the client run external ones."""
+    async with asyncio.TaskGroup() as group:
+        work = [group.create_task(_run_in_client(recorder, part.tool_call_id)) for part in requests.calls]
+        asking = group.create_task(_ask(recorder, requests.approvals))
+    calls = {part.tool_call_id: task.result() for part, task in zip(requests.calls, work, strict=True)}
+    return requests.build_results(approvals=asking.result(), calls=calls)
+
+
+async def _run_in_client(recorder: ToolRecorder, call_id: str) -> Any:
+    from pydantic_ai.exceptions import ToolFailed
+
+    await recorder.written(call_id)
+    answer = await recorder.run_in_client(call_id)
+    if answer is None:
+        return ToolFailed(NO_ANSWER)
+    return answer.output if answer.error is None else ToolFailed(answer.error)
+
+
+async def _ask(recorder: ToolRecorder, parts: Sequence[Any]) -> dict[str, Any]:
+    """Return the user's decisions on calls, by their ids."""
     from pydantic_ai.tools import ToolDenied
 
-    turn, questions, approvals = recorder.turn, [], {}
-    for part in requests.approvals:
+    turn, questions = recorder.turn, []
+    approvals: dict[str, Any] = {}
+    for part in parts:
         await recorder.written(part.tool_call_id)
         question = recorder.ask(part.tool_call_id)
         await turn.emit(question.event)
@@ -207,7 +244,7 @@ async def _ask(recorder: ToolRecorder, context: Any, requests: Any) -> Any:
         approvals[call_id] = True if allowed else ToolDenied(NOT_ALLOWED)
         if not allowed and (refused := recorder.refuse(call_id)) is not None:
             await turn.emit(refused)
-    return requests.build_results(approvals=approvals) if approvals else None
+    return approvals
 
 
 @cache

@@ -19,29 +19,26 @@ from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, TypeVar, cast
 
-import msgspec
-
 from bargein_protocol import (
     ToolCall,
     ToolCallDelta,
     ToolConfirm,
+    ToolOutput,
     ToolResult,
-    ToolRunning,
     ToolStatus,
 )
-from bargein_protocol.types import MAX_NAME_CHARS
-from bargein_server.agent import BadOutput, Contained, Output, Turn, TurnClosed, text_of, validated_output
+from bargein_protocol.types import MAX_NAME_CHARS, RunsIn
+from bargein_server.agent import Contained, Output, Turn, TurnClosed
 
 from ..agents.string_field import StringField
-from .written_call import Question, WrittenCall, sendable
+from .written_call import Question, WrittenCall, completed_result, running_event, sendable
 
 T = TypeVar("T")
 
 NOT_ALLOWED = "not allowed by the user"
+NO_ANSWER = "the client did not answer in time"
 FAILED = "the tool failed"
 MAX_ERROR_CHARS = 4000
-MAX_TEXT_RESULT_CHARS = 100_000
-"""Maximum length of a result that can be sent only as its text."""
 
 FinalTool = tuple[str, str]
 """Name of the tool whose call is the answer, and the field of its arguments that holds the text."""
@@ -271,24 +268,52 @@ class ToolRecorder:
         call = self._calls.get(given_id) if given_id else None
         return call if call is not None and call.answer is None else None
 
-    async def _begin(self, call: WrittenCall | None, arguments: Mapping[str, Any] | None, late: bool) -> None:
+    async def run_in_client(self, given_id: str) -> ToolOutput | None:
+        """Have the client run an announced call, and return its answer; None when none came in time.
+
+        Raises:
+            TurnClosed: The turn has ended: the client is not asked.
+        """
+        call = self._calls[given_id]
+        answer = self.turn.tools.expect(call.call_id, ToolOutput)
+        answered: ToolOutput | None = None
+        try:
+            await self._begin(call, None, late=False, runs_in="client")
+            async with asyncio.timeout(self.turn.tools.confirm_s):
+                answered = await answer
+        except TimeoutError:
+            pass
+        finally:
+            answer.cancel()
+        if answered is None:
+            self._fail(call, NO_ANSWER)
+        elif answered.error is not None:
+            self._fail(call, answered.error)
+        else:
+            self._settle(call, answered.output)
+        await self._send_result(call)
+        return answered
+
+    async def _begin(
+        self,
+        call: WrittenCall | None,
+        arguments: Mapping[str, Any] | None,
+        late: bool,
+        runs_in: RunsIn = "server",
+    ) -> None:
         if call is None:
             if self.turn.reason is not None:
                 raise TurnClosed("the turn has ended")
             return
         given = call.arguments if arguments is None else sendable(dict(arguments))
         given = given if isinstance(given, dict) else {}
-        running = ToolRunning(call_id=call.call_id, arguments=given)
-        try:
-            validated_output(running)
-        except BadOutput:  # too large, or nested too deeply
-            running = ToolRunning(call_id=call.call_id, arguments=(given := {}))
+        running = running_event(call.call_id, given, runs_in)
         self.paused.pop(call.given_id, None)
         # The event comes first: it may wait, and nothing may wait between the begin and the tool.
         await self.turn.emit(running)
         if not call.begun:  # else it is tried again, or continues after a pause
             await self.turn.tools.begin(
-                call.call_id, call.name, given, source=self.turn.source, accept_late=late
+                call.call_id, call.name, running.arguments, source=self.turn.source, accept_late=late
             )
             call.begun = True
 
@@ -332,13 +357,15 @@ class ToolRecorder:
             if call.failure is not None and not call.over:
                 self._fail(call, call.failure)
 
+    async def give_up(self) -> None:
+        """Record and send the failures of a run that ends with an exception: no other result follows."""
+        self.close()
+        for call in self._calls.values():
+            if self.turn.reason is None:
+                await self._send_result(call)
+
     def _settle(self, call: WrittenCall, output: Any) -> None:
-        result = ToolResult(call_id=call.call_id, output=sendable(output), status="completed")
-        try:
-            validated_output(result)
-        except BadOutput:  # too large, or nested too deeply
-            result = msgspec.structs.replace(result, output=text_of(output)[:MAX_TEXT_RESULT_CHARS])
-        self._record(call, result)
+        self._record(call, completed_result(call.call_id, output))
 
     def _fail(self, call: WrittenCall, error: str, status: ToolStatus = "failed") -> None:
         text = str(error)[:MAX_ERROR_CHARS] or FAILED

@@ -6,10 +6,14 @@ import asyncio
 import json
 from typing import Any
 
-from bargein_protocol import CallId, ToolConfirm, ToolDecision, ToolResult
-from bargein_server.agent import Turn, plain_value
+from bargein_protocol import CallId, ToolConfirm, ToolDecision, ToolResult, ToolRunning
+from bargein_protocol.types import RunsIn
+from bargein_server.agent import BadOutput, Turn, plain_value, text_of, validated_output
 
 from ..agents.string_field import StringField
+
+MAX_TEXT_RESULT_CHARS = 100_000
+"""Maximum length of a result that can be sent only as its text."""
 
 
 class WrittenCall:
@@ -78,6 +82,27 @@ class Question:
             return False
         finally:
             self._decision.cancel()
+
+
+def running_event(call_id: CallId, arguments: dict[str, Any], runs_in: RunsIn = "server") -> ToolRunning:
+    """Return the event of a tool's begin, without arguments that cannot be sent."""
+    running = ToolRunning(call_id=call_id, arguments=arguments, runs_in=runs_in)
+    try:
+        validated_output(running)
+    except BadOutput:  # too large, or nested too deeply
+        return ToolRunning(call_id=call_id, arguments={}, runs_in=runs_in)
+    return running
+
+
+def completed_result(call_id: CallId, output: Any) -> ToolResult:
+    """Return a result in a form that can be sent."""
+    result = ToolResult(call_id=call_id, output=sendable(output), status="completed")
+    try:
+        validated_output(result)
+    except BadOutput:  # too large, or nested too deeply
+        text = text_of(output)[:MAX_TEXT_RESULT_CHARS]
+        return ToolResult(call_id=call_id, output=text, status="completed")
+    return result
 
 
 def sendable(value: Any) -> Any:
