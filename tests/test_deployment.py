@@ -33,6 +33,7 @@ from documentation import ROOT, blocks
 from live_server import RawClient
 from processes import environment, free_port, server
 from proxy_process import NGINX, running
+from valkey_process import valkey
 
 DEPLOY = ROOT / "server" / "deploy"
 GUIDE = "server/docs/production.md"
@@ -331,11 +332,13 @@ def expressions() -> dict[str, str]:
     return found
 
 
+@pytest.mark.needs("valkey")
 async def test_the_metrics_of_alerts_and_dashboard_exist(folder: Path) -> None:
     """Each name is one of a server that has had a conversation, and each label one of its metric."""
-    async with server(
-        "agent:agent", folder, "--tokens", "tokens", "--metrics", "--store", f"sqlite:///{folder}/bargein.db"
-    ) as process:
+    async with (
+        valkey(folder / "valkey") as store,
+        server("agent:agent", folder, "--tokens", "tokens", "--metrics", "--store", store.url) as process,
+    ):
         client = await client_of(process.port)
         await client.send({"type": "input.text", "id": "in_1", "text": "hello"})
         await client.until("text.delta")

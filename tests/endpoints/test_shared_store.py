@@ -15,6 +15,8 @@ from websockets.exceptions import ConnectionClosed
 
 from bargein_protocol import SessionId
 from bargein_server import BearerTokens, Output, Turn
+from bargein_server.core.records import VERSION
+from bargein_server.stores import redis_rows
 from bargein_server.stores.interface import StoreError
 from bargein_server.stores.redis_store import RedisStore
 from bargein_server.stores.shared import MoveRequest
@@ -110,6 +112,24 @@ async def test_a_session_follows_its_client(servers: tuple[Serving, Serving]) ->
         assert (await client.until("replay.done"))["through"] == seq
         assert (await line.closed())[0] == 4409
         assert await one_turn(client, "i2") == seq + 4
+
+
+async def test_a_session_of_an_earlier_version_is_written_anew(
+    servers: tuple[Serving, Serving], valkey_server: ValkeyProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole, when its client comes to a newer server: no record of it keeps the form from before."""
+    one, two = servers
+    async with one.connect() as line, two.connect() as client:
+        opened = await open_at(line)
+        seq = await one_turn(line)
+        key = f"bargein:{{{opened['session_id']}}}:t"
+        [[turn_id, record]] = (await valkey_server.do("HGETALL", key)).items()
+        await valkey_server.do("HSET", key, turn_id, record + b" ")
+        await give_to(valkey_server, opened["session_id"], "7.far", lease=False)  # its owner has died
+        monkeypatch.setattr(redis_rows, "VERSION", VERSION + 1)
+        assert (await open_at(client, resume_of(opened, seq)))["resumed"]
+        assert not (await valkey_server.do("HGET", key, turn_id)).endswith(b" ")
+        assert await stored(valkey_server, opened["session_id"], "v") == str(VERSION + 1)
 
 
 async def test_a_session_of_a_living_node_is_not_claimed(
@@ -326,7 +346,9 @@ async def test_metrics_count_what_moves(valkey_server: ValkeyProcess) -> None:
             await one_turn_or_closed(client)
         texts = [(await each.request("/metrics"))[2].decode() for each in (one, two)]
         assert "bargein_sessions_moved 1.0" in texts[0]
-        assert "bargein_sessions_claimed 1.0" in texts[0]
+        assert 'bargein_sessions_claimed{why="lease"} 1.0' in texts[0]
+        assert 'bargein_sessions_claimed{why="moved"} 1.0' in texts[1]
+        assert 'bargein_sessions_claimed{why="free"} 0.0' in texts[1]
         assert "bargein_sessions_fenced 1.0" in texts[1]
         assert all("bargein_store_rollbacks 0.0" in text for text in texts)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import signal
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ from msgspec.structs import replace
 
 from bargein_protocol import SessionId
 from bargein_server.core.records import VERSION, BadRecord
+from bargein_server.stores import redis_rows
 from bargein_server.stores.interface import Outcome, StoreError
 from bargein_server.stores.redis_store import RedisStore
 from bargein_server.stores.shared import MoveRequest, Node, SharedStore
@@ -125,6 +127,66 @@ async def test_a_session_of_a_newer_version_is_left_to_it(
     with pytest.raises(StoreError) as refused:
         await store.read(S1)
     assert refused.value.kind == "newer"
+    await store.close()
+
+
+# --- versions of the records --------------------------------------------------------------------------
+
+VERSIONS = Path(__file__).parent / "versions"
+
+
+async def kept(server: ValkeyProcess, version: int) -> None:
+    """Put the session of a version, which its servers wrote, into the store."""
+    for key, (kind, content) in json.loads((VERSIONS / f"{version}.json").read_text("utf-8")).items():
+        if kind == "hash":
+            await server.do("HSET", key, *(part for pair in content.items() for part in pair))
+        elif kind == "list":
+            await server.do("RPUSH", key, *content)
+        else:
+            await server.do("ZADD", key, *(part for name, score in content.items() for part in (score, name)))
+
+
+def test_there_is_a_session_of_every_version() -> None:
+    """Each is read below."""
+    names = sorted(path.name for path in VERSIONS.glob("*.json"))
+    assert names == [f"{version}.json" for version in range(1, VERSION + 1)]
+
+
+@pytest.mark.parametrize("version", range(1, VERSION + 1))
+async def test_a_session_of_every_version_is_read(
+    server: ValkeyProcess, make_store: MakeStore, version: int
+) -> None:
+    """As it was written, its place in the lists too; it is claimed and goes on."""
+    await kept(server, version)
+    store = await opened(make_store)
+    found = await store.read(S1)
+    assert found is not None
+    stored = found.stored
+    assert (stored.head.principal, stored.seq, stored.head.metadata) == ("ann", 9, {"language": "en"})
+    assert found.older == (version < VERSION)
+    [(_, asked)] = stored.turns
+    assert (asked.input.text, asked.stage, asked.started) == ("hello", "running", True)
+    assert "".join(each.text or "" for each in stored.pieces) == "Once upon a time"
+    assert [name for name, _ in stored.replies] == ["i_t_1"]
+    assert [(each.title, each.turns) for each in await store.sessions("ann")] == [("A greeting", 1)]
+    assert await store.claim(S1, found.fence, found.writes, "2.b")
+    assert await store.write([later(1, fence="1.a", pieces=[piece(10, "!")])]) == [Outcome.FENCED]
+    assert await store.write([later(1, fence="2.b", ended=[T1])]) == [Outcome.STORED]
+    await store.close()
+
+
+async def test_a_session_of_the_version_before_is_told_as_older(
+    server: ValkeyProcess, make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a claim writes it anew; one without a version is of the first."""
+    store = await opened(make_store)
+    await store.write([first()])
+    monkeypatch.setattr(redis_rows, "VERSION", VERSION + 1)
+    for _ in range(2):
+        found = await store.read(S1)
+        assert found is not None
+        assert found.older
+        await server.do("HDEL", "bargein:{s_1}:m", "v")
     await store.close()
 
 

@@ -35,7 +35,12 @@ from bargein_protocol import (
 from .tool_ledger import CallRecord
 
 VERSION = 1
-"""Version of these records; a store that holds older ones migrates them."""
+"""Version of these records.
+
+Raise it when an older server could not read a record, or would lose a part of it by writing it again.
+Servers of two versions share a store during an upgrade: each reads the records of all earlier versions, and
+leaves those of a later one alone. A session that is claimed in an earlier version is written anew, whole.
+"""
 
 Reply = InputAccepted | InputQueued | InputRejected | InterruptResult | SessionRewound
 

@@ -51,6 +51,10 @@ Asked = Callable[[MoveRequest], Awaitable[str]]
 RELEASED, BUSY, REFUSED, GONE = "released", "busy", "refused", "gone"
 """Answers to a request: the store has it, a turn runs, the token is wrong, the node does not have it."""
 
+FREE, MOVED, PORT, LEASE, FORGOTTEN = REASONS = ("free", "moved", "port", "lease", "forgotten")
+"""Reasons of a claim: its owner had released the session before; has released it when asked; is dead, because
+its port refuses, or because its lease is over; lives and does not have it."""
+
 
 class Address(Struct, frozen=True):
     """Where other nodes reach a node.
@@ -78,7 +82,7 @@ class Membership:
         name: Name of this node.
         peer: Where processes of other machines reach it, `HOST:PORT`; empty when they do not.
         asked: Answers requests; set before the first beat.
-        claimed: Number of sessions that it has claimed, by `free`, `refused` (the owner's port) and `lease`.
+        claimed: Number of sessions that it has claimed, by the reason (`REASONS`).
         released: Number of sessions that it has released because another node asked.
         rollbacks: How often the store did not have what this node had written.
     """
@@ -108,8 +112,8 @@ class Membership:
         """Return figures for metrics, by the names of the metrics."""
         return {
             "bargein_store_rollbacks": self.rollbacks,
-            "bargein_sessions_claimed": self.claimed.total(),
             "bargein_sessions_moved": self.released,
+            **{f"bargein_sessions_claimed/{why}": self.claimed[why] for why in REASONS},
         }
 
     # --- beats -----------------------------------------------------------------------------------
@@ -201,15 +205,15 @@ class Membership:
         return None if found.stored.clean or name == self.name else name
 
     async def find(self, name: str) -> tuple[Node | None, str]:
-        """Return a living node, or None with the reason: `lease` or `refused`.
+        """Return a living node, or None with the reason: `LEASE` or `PORT`.
 
         Raises:
             StoreError: The store cannot be read.
         """
         node = await self._store.node(name)
         if node is None:
-            return None, "lease"
-        return (None, "refused") if await _refuses(node.address) else (node, "")
+            return None, LEASE
+        return (None, PORT) if await _refuses(node.address) else (node, "")
 
     async def ask(self, node: Node, request: MoveRequest, wait_s: float) -> str | None:
         """Ask a node for a session; return its answer, None without one in time.

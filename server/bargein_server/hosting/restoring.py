@@ -28,14 +28,16 @@ from bargein_protocol.errors import OVERLOADED
 from ..core.identity import Identity
 from ..core.principal import id_of
 from ..core.records import BadRecord, Head
+from ..guard.limits import RareLog
 from ..stores.interface import StoredSession, StoreError
 from ..stores.shared import MoveRequest
 from .keeper import Keeper
 from .lease import Lease
-from .membership import BEAT_S, BUSY, GONE, REFUSED, RELEASED, Membership
+from .membership import BEAT_S, BUSY, FORGOTTEN, FREE, GONE, MOVED, REFUSED, RELEASED, Membership
 from .session_pool import SessionPool
 
 log = logging.getLogger("bargein.store")
+rare_log = RareLog(log)
 
 PATIENCE_S = 30.0
 """Time for which clients are asked to come again to a store that fails; then their sessions count as lost."""
@@ -187,14 +189,14 @@ class Restorer:
             pending.set_result(None)
 
     async def _restore(self, session_id: SessionId, admits: Admits, shown: Shown) -> Code | None:
-        keeper, membership = self._keeper, self._keeper.membership
+        keeper, membership, why = self._keeper, self._keeper.membership, FREE
         if membership is not None and keeper.opened.is_set() and not keeper.health.works:
             return OVERLOADED  # it may answer again, but owners have not written what it has missed
         try:
             async with asyncio.timeout(PATIENCE_S):
                 found = await keeper.read(session_id)
                 if membership is not None:
-                    found, search = await self._search(session_id, found, membership, shown)
+                    found, search, why = await self._search(session_id, found, membership, shown)
                     if search is Search.LATER:
                         return OVERLOADED
                     if search is Search.REFUSED:
@@ -204,7 +206,9 @@ class Restorer:
         except BadRecord as error:
             log.error("a stored session is damaged and counts as lost: %s", error)
             return None
-        except StoreError:
+        except StoreError as error:
+            if error.kind == "newer":
+                rare_log.warning("a client is asked to come again: %s", error)
             lost = membership is None and keeper.health.ignored_s >= PATIENCE_S
             return None if lost else OVERLOADED
         if found is None or found.used_at < self._wall() - self._keep_s or not admits(found.stored.head):
@@ -214,7 +218,11 @@ class Restorer:
         lease = await self._claim(session_id, found)
         if lease is None:
             return OVERLOADED  # another process was faster; the client finds it there
+        if membership is not None:
+            membership.claimed[why] += 1
         self._create(found, lease)
+        if found.older:  # parts of two versions in one session would be those of neither
+            lease.persistence.changes.store_all()
         return None
 
     async def _claim(self, session_id: SessionId, found: StoredSession) -> Lease | None:
@@ -229,8 +237,8 @@ class Restorer:
 
     async def _search(
         self, session_id: SessionId, found: StoredSession | None, membership: Membership, shown: Shown
-    ) -> tuple[StoredSession | None, Search]:
-        """Find whether a session may be claimed; return its records as of then.
+    ) -> tuple[StoredSession | None, Search, str]:
+        """Find whether a session may be claimed, and why; return its records as of then.
 
         Raises:
             StoreError: The store cannot be used.
@@ -238,6 +246,7 @@ class Restorer:
         """
         deadline = self._loop.time() + membership.lease_s + MARGIN_S
         busy_until = self._loop.time() + BUSY_S
+        why = FREE
         while True:
             await self._beat()
             if membership.is_young:
@@ -246,26 +255,27 @@ class Restorer:
                 continue
             owner = membership.owner_of(found) if found is not None else None
             if owner is None:
-                return found, Search.CLAIM
-            node, why = await membership.find(owner)
+                return found, Search.CLAIM, why
+            node, dead = await membership.find(owner)
             if node is None:
-                membership.claimed[why] += 1
-                return found, Search.CLAIM
+                return found, Search.CLAIM, dead
             request = shown.request(session_id, self._loop.time())
             left_s = deadline - self._loop.time()
             if request is None or left_s < 0:
-                return found, Search.LATER
+                return found, Search.LATER, why
             # A node that stands still is looked up once more when its lease must be over.
             answer, before = await membership.ask(node, request, min(ASK_S, left_s)), found
             if answer == REFUSED:
-                return found, Search.REFUSED
+                return found, Search.REFUSED, why
+            if answer == RELEASED:
+                why = MOVED
             if answer not in (RELEASED, GONE):
                 if answer == BUSY and self._loop.time() > busy_until:
-                    return found, Search.LATER
+                    return found, Search.LATER, why
                 await asyncio.sleep(BEAT_S)
             found = await self._keeper.read(session_id)
             if answer == GONE and before is not None and found is not None and found.fence == before.fence:
-                return found, Search.CLAIM
+                return found, Search.CLAIM, FORGOTTEN
 
     async def _beat(self) -> None:
         """Wait for a beat that begins from now on; searches share it.

@@ -82,6 +82,7 @@ class StoredSession(Struct, frozen=True):
         writes: Number of writes so far.
         used_at: Time of its last use, in seconds since 1970.
         forgot: Whether the store has forgotten something since the session was last written.
+        older: Whether an earlier version of the records wrote it, so that a claim writes it anew, whole.
     """
 
     stored: Stored
@@ -89,6 +90,7 @@ class StoredSession(Struct, frozen=True):
     writes: int
     used_at: float
     forgot: bool = False
+    older: bool = False
 
 
 ListPlace = tuple[float, SessionId]

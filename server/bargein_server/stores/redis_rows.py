@@ -70,7 +70,8 @@ def stored_session(answer: Any, rollback: float = 0.0) -> StoredSession | None:
         return None
     meta, turns, answers, pieces = answer
     fence, writes, seq, clean, used_at, head, kept_at, version = meta
-    if (version or b"1").isdigit() and int(version or 1) > VERSION:
+    written = int(version) if (version or b"").isdigit() else 1
+    if written > VERSION:
         # Its client comes again, and finds a server of that version during a deploy.
         raise StoreError("newer", "a session was written by a newer version of bargein: use that")
     try:
@@ -86,7 +87,7 @@ def stored_session(answer: Any, rollback: float = 0.0) -> StoredSession | None:
             [piece.decode() for piece in pieces],
         )
         forgot = float(kept_at or 0) <= rollback
-        return StoredSession(stored, fence.decode(), int(writes), float(used_at), forgot)
+        return StoredSession(stored, fence.decode(), int(writes), float(used_at), forgot, written < VERSION)
     except (ValueError, TypeError, AttributeError) as error:
         raise BadRecord(f"a record cannot be read: {type(error).__name__}") from None
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import Context
-from typing import Any
+from typing import Any, ClassVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -91,9 +91,12 @@ class Metrics(Sink):
         "bargein_store_unsaved_sessions": "Sessions with changes that no write has taken yet.",
         "bargein_store_rollbacks": "How often a shared store did not have what this server had written.",
         "bargein_sessions_fenced": "Sessions that another server has taken.",
-        "bargein_sessions_claimed": "Sessions that were taken over from servers that died.",
+        "bargein_sessions_claimed": "Sessions taken over from other servers, by the reason.",
         "bargein_sessions_moved": "Sessions that were released because their clients came to other servers.",
     }
+
+    LABELS: ClassVar = {"bargein_sessions_claimed": "why"}
+    """Labels of gauges whose keys are the name, a slash and the label's value."""
 
     def __init__(self, gauges: Gauges, refusals: Callable[[], Mapping[int, int]]) -> None:
         self.registry = registry = CollectorRegistry()
@@ -301,11 +304,20 @@ class _Scrape(Collector):
         yield GaugeMetricFamily(
             "bargein_queued_bytes", "Approximate size of the output that waits to be written.", queued
         )
-        for name, value in self._gauges().items():
-            yield GaugeMetricFamily(name, Metrics.GAUGES[name], value)
+        yield from self._families()
         refused = CounterMetricFamily(
             "bargein_requests_refused", "Requests that were refused, by HTTP status.", labels=["status"]
         )
         for status, count in self._refusals().items():
             refused.add_metric([str(status)], count)
         yield refused
+
+    def _families(self) -> Iterable[GaugeMetricFamily]:
+        families: dict[str, GaugeMetricFamily] = {}
+        for key, value in self._gauges().items():
+            name, _, label = key.partition("/")
+            labels = [Metrics.LABELS[name]] if label else []
+            if name not in families:
+                families[name] = GaugeMetricFamily(name, Metrics.GAUGES[name], labels=labels)
+            families[name].add_metric([label] if label else [], value)
+        return families.values()
