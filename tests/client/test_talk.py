@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import wave
 from collections.abc import AsyncIterator
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bargein_server import Turn
-from fake_voice import FakeVoice, fake_parts, silence, spoken
+from bargein_server import EndedTurn, SessionContext, Turn
+from fake_voice import COUGH, FakeVoice, fake_parts, silence, spoken
 from live_server import serving
 from terminal_session import on_pipes
 
@@ -70,6 +72,37 @@ async def test_a_barge_in_of_a_file(tmp_path: Path) -> None:
         samples = memoryview(file.readframes(file.getnframes())).cast("h")
     played = sum(1000 < sample <= 1040 for sample in samples) // 2400
     assert abs(played - len(cut.split())) <= 1
+
+
+async def test_a_whole_conversation_of_files(tmp_path: Path) -> None:
+    """A cough loses no sample, a barge-in cuts; the server counts the words that were played."""
+    ended: list[EndedTurn] = []
+
+    class History:
+        async def load(self, session: SessionContext) -> list[dict[str, Any]]:
+            return []
+
+        async def save(self, session: SessionContext, turn: EndedTurn) -> None:
+            ended.append(turn)
+
+    sound = silence(300) + spoken("talk", 600) + silence(1500) + spoken(COUGH, 200)
+    sound += silence(1500) + spoken("stop", 1200) + silence(300)
+    source, sink = write_wav(tmp_path / "in.wav", sound), tmp_path / "out.wav"
+    async with serving(talker, voice=fake_parts(voice=FakeVoice(24_000)), history=History()) as server:
+        code, out, err = await talk(f"127.0.0.1:{server.port}", "--file", str(source), "--out", str(sink))
+    assert code == 0, err
+    with wave.open(str(sink), "rb") as file:
+        samples = memoryview(file.readframes(file.getnframes())).cast("h")
+    played = [(value, len(list(run))) for value, run in groupby(sample for sample in samples if sample)]
+    cut, whole = played[:-3], played[-3:]
+    assert whole == [(1040 + word, 2400) for word in (1, 2, 3)]
+    assert [value for value, _ in cut] == [1001 + word for word in range(len(cut))]
+    assert {length for _, length in cut[:-1]} == {2400}
+    assert 10 <= len(cut) < 40
+    [talked, said] = ended
+    assert (talked.status, talked.reason, said.status) == ("interrupted", "barge_in", "completed")
+    assert len(talked.heard.split()) in (len(cut) - 1, len(cut))
+    assert [line.rstrip() for line in out.splitlines()] == [talked.heard.rstrip(), "You said stop."]
 
 
 async def test_a_server_without_ears(tmp_path: Path) -> None:
