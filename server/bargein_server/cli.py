@@ -62,10 +62,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if options.workers > 1:
                 raise SettingsError("--reload is for development: leave --workers or --reload out")
             return serve_reloading(_serve_again, [each for each in given if each != "--reload"])
-        if options.workers > 1 and (alone := {"realtime", "twilio"} & set(options.door or ())):
-            raise SettingsError(
-                f"sessions of the door {min(alone)} are in one process: leave --workers or that door out"
-            )
         if options.workers > 1 and options.host.startswith(UNIX):
             raise SettingsError("workers share a port, not a Unix socket: leave --workers or --uds out")
         if (options.workers > 1 or options.peer is not None) and worker is None:

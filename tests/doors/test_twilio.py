@@ -7,6 +7,7 @@ import base64
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from bargein_protocol import (
 )
 from bargein_server import BearerTokens, Turn
 from bargein_server.agent import Message
+from bargein_server.cluster.place import Place, new_name
 from bargein_server.endpoints.doors.twilio.phone_call import MAX_UNPLAYED_MS, PhoneCall, Start
 from bargein_server.endpoints.doors.twilio.signature import is_signed, signature_of
 from bargein_server.voice.interfaces import Spoken
@@ -432,3 +434,18 @@ async def test_frames_that_are_none(frame: str | bytes) -> None:
             assert socket.close_code == 4400
         async with ringing(served, input="x") as phone:
             await phone.listen(lambda: phone.played_ms > 0)
+
+
+async def test_a_call_at_a_worker(tmp_path: Path) -> None:
+    """It is in the worker that accepted it, to its end."""
+    place = Place(new_name(), str(tmp_path), 0, 2)
+    async with (
+        line_with("hello", place=place) as (served, _),
+        ringing(served, name="Ada", input="who") as phone,
+    ):
+        await phone.listen(lambda: phone.played_ms >= 100)
+        await phone.say(silence(300), loud(600), silence(800))
+        await phone.listen(lambda: phone.played_ms >= 400)
+        await phone.hang_up()
+        await phone.wait(phone.closed.is_set)
+        assert phone.close_code == 1000

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 import two_processes
 from bargein_protocol import SessionId
-from bargein_server.cli import main
 from bargein_server.endpoints.call import SESSION_HEADER
 from door_agent import play
 from live_server import Serving
@@ -122,11 +122,75 @@ async def test_a_shared_socket_serves_chats_of_another_worker(pair: Pair) -> Non
             assert end.status == "interrupted"
 
 
-@pytest.mark.parametrize("door", ["realtime", "twilio"])
-def test_doors_whose_sessions_are_in_one_process_have_no_workers(
-    door: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The error names the door."""
-    with pytest.raises(SystemExit):
-        main(["demo", "--workers", "2", "--door", door, "--port", "0"])
-    assert f"the door {door}" in capsys.readouterr().err
+async def open_realtime(server: Serving, conversation: str, **options: Any) -> ClientConnection:
+    """Connect as a Realtime client, and take `session.created`."""
+    url = f"ws://127.0.0.1:{server.port}/v1/realtime?conversation={conversation}"
+    socket = await connect(url, proxy=None, **options)
+    assert json.loads(await socket.recv())["type"] == "session.created"
+    return socket
+
+
+async def send_realtime(socket: ClientConnection, text: str) -> None:
+    """Ask for a response to a text."""
+    content = [{"type": "input_text", "text": text}]
+    item = {"type": "message", "role": "user", "content": content}
+    await socket.send(json.dumps({"type": "conversation.item.create", "item": item}))
+    await socket.send(json.dumps({"type": "response.create"}))
+
+
+async def until_realtime(socket: ClientConnection, kind: str) -> dict[str, Any]:
+    """Take events until one of a kind."""
+    while True:
+        event: dict[str, Any] = json.loads(await socket.recv())
+        if event["type"] == kind:
+            return event
+
+
+async def of_second(one: Serving, two: Serving) -> str:
+    """Return the id of a Realtime conversation that the second worker has."""
+    for number in range(50):
+        socket = await open_realtime(one, f"talk-{number}")
+        assert socket.response is not None
+        session_id = SessionId(socket.response.headers[SESSION_HEADER])
+        await socket.close()
+        if two.sessions.has(session_id):
+            assert not one.sessions.has(session_id)
+            return f"talk-{number}"
+    raise AssertionError("no conversation is at the second worker")
+
+
+async def test_a_realtime_client_reaches_its_conversation_at_another_worker(pair: Pair) -> None:
+    """It talks there, interrupts, and its later connections at either worker go on with it."""
+    async with pair(doors=[*DOORS, "realtime"]) as (one, two):
+        conversation = await of_second(one, two)
+        through, direct = await open_realtime(one, conversation), None
+        await send_realtime(through, "hello")
+        response = (await until_realtime(through, "response.done"))["response"]
+        assert response["status"] == "completed"
+        await send_realtime(through, "count")
+        await until_realtime(through, "response.output_text.delta")
+        await through.send(json.dumps({"type": "response.cancel"}))
+        assert (await until_realtime(through, "response.done"))["response"]["status"] == "cancelled"
+        direct = await open_realtime(two, conversation)
+        assert direct.response is not None
+        with pytest.raises(ConnectionClosed) as closed:  # the newest connection drives the conversation
+            await until_realtime(through, "never")
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 4409
+        await send_realtime(direct, "hello")
+        await until_realtime(direct, "response.done")
+        [host] = [host for host in two.sessions if len(host.core.outside.turns()) == 3]
+        await direct.close()
+        await until(lambda: host.connection is None)
+
+
+async def test_a_realtime_client_is_refused_by_the_owner(pair: Pair) -> None:
+    """With its status and its reason, as by a single process."""
+    async with pair(doors=[*DOORS, "realtime"]) as (one, two):
+        conversation = await of_second(one, two)
+        two.sessions.draining = True
+        with pytest.raises(InvalidStatus) as refused:
+            await open_realtime(one, conversation)
+        assert refused.value.response.status_code == 503
+        assert b"shutting down" in (refused.value.response.body or b"")
+        two.sessions.draining = False

@@ -8,14 +8,20 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
+from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as dial
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.typing import Subprotocol
 
 from bargein_client import Backoff, ClientSession, SessionRestarted, connect
+from bargein_server.cluster.place import number_of
+from bargein_server.hosting.own_ids import own_session_id
 from client_script import patiently
 from live_server import RawClient, ask, request
 from processes import ServerProcess, environment, server
@@ -39,6 +45,11 @@ async def slow(turn):
     yield "begin "
     await asyncio.sleep(1.5)
     yield "end"
+
+async def count(turn):
+    for number in range(1000):
+        yield f"{number} "
+        await asyncio.sleep(0.01)
 
 class Broken:
     async def startup(self):
@@ -308,3 +319,72 @@ async def test_metrics_of_a_real_server_have_all_workers(tmp_path: Path) -> None
             assert status == 200
             for number in (1, 2):
                 assert f'bargein_connections{{worker="{number}"}}'.encode() in text
+
+
+async def open_realtime(process: ServerProcess, **options: Any) -> ClientConnection:
+    """Connect a Realtime client to the conversation `talk`, and take `session.created`."""
+    url = f"ws://127.0.0.1:{process.port}/v1/realtime?conversation=talk"
+    socket = await dial(url, proxy=None, **options)
+    socket.configured = json.loads(await socket.recv())["session"]["instructions"]  # type: ignore[attr-defined]
+    return socket
+
+
+async def test_a_realtime_conversation_is_in_one_worker_whichever_its_clients_meet(tmp_path: Path) -> None:
+    """It is told when that worker is killed, and the next client begins anew, without a store."""
+    async with workers("agents:count", tmp_path, "--door", "realtime", "--drain-s", "0") as process:
+        pids = set(children(process))
+        found = []
+        for _ in range(16):
+            socket = await open_realtime(process)
+            assert socket.response is not None
+            found.append(socket.response.headers["Bargein-Session"])
+            await socket.close()
+        assert len(set(found)) == 1
+        sockets = [await open_realtime(process) for _ in range(8)]  # each takes the place of the one before
+        item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "go"}]}
+        await sockets[-1].send(json.dumps({"type": "conversation.item.create", "item": item}))
+        await sockets[-1].send(json.dumps({"type": "response.create"}))
+        while json.loads(await sockets[-1].recv())["type"] != "response.output_text.delta":
+            pass
+        for pid in filter(has_the_conversation, pids):
+            os.kill(pid, signal.SIGKILL)
+        with suppress(ConnectionClosed):
+            while True:
+                await sockets[-1].recv()
+        assert sockets[-1].close_code in (1006, 1012)  # its own worker was killed, or another one
+        await patiently(comes_back(process))
+
+
+def has_the_conversation(pid: int) -> bool:
+    """Return whether a worker has the conversation `talk`, whose hash names its number."""
+    variables = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    worker = next(each for each in variables if each.startswith("_BARGEIN_WORKER="))
+    number = json.loads(worker.partition("=")[2])["place"]["number"]
+    return bool(number == number_of(own_session_id(None, "talk"), 2))
+
+
+async def comes_back(process: ServerProcess) -> None:
+    """Connect a Realtime client as soon as the worker of its conversation runs again."""
+    while True:
+        try:
+            socket = await open_realtime(process)
+        except (OSError, InvalidHandshake):
+            await asyncio.sleep(0.05)
+        else:
+            await socket.close()
+            return
+
+
+async def test_a_key_has_its_configuration_at_every_worker(tmp_path: Path) -> None:
+    """Whichever issued it; a key that was used has none any more."""
+    async with workers("agents:count", tmp_path, "--door", "realtime", "--drain-s", "0") as process:
+        body = {"session": {"type": "realtime", "instructions": "be short"}}
+        url = f"http://127.0.0.1:{process.port}/v1/realtime/client_secrets"
+        for _ in range(12):
+            async with httpx.AsyncClient(trust_env=False) as http:  # a new connection reaches any worker
+                answer = await http.post(url, json=body)
+            headers = {"Authorization": f"Bearer {answer.json()['value']}"}
+            for configured in ("be short", ""):
+                socket = await open_realtime(process, additional_headers=headers)
+                assert socket.configured == configured  # type: ignore[attr-defined]
+                await socket.close()

@@ -54,9 +54,10 @@ def forward_of(scope: Scope, client: Client, session_id: SessionId, body: bytes)
         body: The whole body.
     """
     return Forward(
-        session_id, client, scope["method"], scope["scheme"], scope["path"], scope.get("raw_path") or b"",
-        scope["query_string"], scope.get("root_path", ""), list(scope["headers"]),
-        _address(scope.get("client")), _address(scope.get("server")), body,
+        session_id, client, scope.get("method", "GET"), scope["scheme"], scope["path"],
+        scope.get("raw_path") or b"", scope["query_string"], scope.get("root_path", ""),
+        list(scope["headers"]), _address(scope.get("client")), _address(scope.get("server")), body,
+        scope["type"] == "websocket",
     )  # fmt: skip
 
 

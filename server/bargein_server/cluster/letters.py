@@ -120,13 +120,14 @@ class Resume(Struct, frozen=True, tag="resume"):
 
 
 class Forward(Struct, frozen=True, tag="forward"):
-    """Request to answer a request over HTTP.
+    """Request to answer a request over HTTP, or to serve a WebSocket.
 
     Args:
         session_id: The session that it is about.
         client: The client.
         method: The method; the other fields are those of its ASGI scope.
         body: Its whole body.
+        websocket: Whether it is the handshake of a WebSocket.
     """
 
     session_id: SessionId
@@ -141,6 +142,7 @@ class Forward(Struct, frozen=True, tag="forward"):
     peer: tuple[str, int | None] | None
     server: tuple[str, int | None] | None
     body: bytes
+    websocket: bool = False
 
 
 class Scrape(Struct, frozen=True, tag="scrape"):

@@ -49,6 +49,7 @@ from .metrics_merge import merged
 from .peers import ANSWER_S, TCP, Peers, ask
 from .place import NAME_CHARS, OWN_PREFIX, Place
 from .proof import NotProved, check_proof
+from .websocket_forwarding import ForwardedWebSocket, relay_websocket
 
 log = logging.getLogger("bargein.cluster")
 rare_log = RareLog(log)
@@ -168,7 +169,10 @@ class Node:
                 answer = await ask(channel, request)
                 if answer.mine:
                     self._forwarded += 1
-                    await relay_response(channel, receive, send)
+                    if request.websocket:
+                        await relay_websocket(channel, scope, receive, send)
+                    else:
+                        await relay_response(channel, receive, send)
                     return True
                 hops.append(answer.moved_to)
         return False
@@ -317,7 +321,8 @@ class Node:
             return
         await channel.send(encoded(Kind.ANSWER, answer))
         if isinstance(request, Forward) and answer.mine:
-            await ForwardedRequest(channel, request).run(self._app)
+            kind = ForwardedWebSocket if request.websocket else ForwardedRequest
+            await kind(channel, request).run(self._app)
 
     def _is_idle(self, request: Resume) -> bool:
         host = self._registry.find(request.session_id, request.client.principal)

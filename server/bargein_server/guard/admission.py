@@ -28,6 +28,7 @@ from .authentication import (
     check_authenticator,
 )
 from .identification import WRONG, Identification, principal_of_token
+from .key_notes import KeyNotes
 from .limits import AddressRates, ByteBudget, Connections
 from .origins import allowed_origins, may_connect
 from .refusals import CREDENTIAL_NEEDED
@@ -149,6 +150,7 @@ class Admission:
 
     Attributes:
         tickets: The tickets that are valid.
+        key_notes: What was asked for with keys that were not used yet.
         refusals: Number of refused requests so far, by status.
         connections: Number of open connections.
         rates: Rates of requests, by address.
@@ -174,6 +176,7 @@ class Admission:
         self._origins = allowed_origins(origins)
         self._logged_origins: set[str] = set()
         self._clock = clock
+        self.key_notes = KeyNotes()
         self.tickets = Tickets(settings.ticket_lifetime_s, share=settings.max_client_share)
         self.refusals: Counter[int] = Counter()
         self.connections = Connections(settings.max_connections, settings.max_connections_per_address)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .admission import Admission
+from .key_notes import KeyNotes
 from .shared import SharedCounts
 from .ticket_files import TicketFiles
 
@@ -18,4 +19,5 @@ def share(admission: Admission, counts: SharedCounts, tickets: Path) -> None:
         tickets: The private folder of the tickets.
     """
     admission.connections.shared = admission.rates.shared = counts
+    admission.key_notes = KeyNotes(tickets)
     admission.tickets = TicketFiles(tickets, admission.tickets.lifetime_s, admission.tickets.share)

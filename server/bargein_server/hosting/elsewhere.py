@@ -49,13 +49,13 @@ class Elsewhere(Protocol):
     async def forward(
         self, session_id: SessionId, scope: Any, receive: Any, send: Any, caller: Any, body: bytes
     ) -> bool:
-        """Let the owner of a session answer a request over HTTP.
+        """Let the owner of a session answer a request over HTTP, or serve a WebSocket.
 
         Args:
             session_id: The session that the request is about.
             scope: The request, as ASGI; so are `receive` and `send`.
-            receive: Returns the end of the client, because the body was read.
-            send: Sends the response.
+            receive: Returns the end of the client, because the body was read; all messages of a WebSocket.
+            send: Sends the response, or messages.
             caller: The client, as this process has authenticated it.
             body: The whole body.
 

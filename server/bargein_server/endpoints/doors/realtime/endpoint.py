@@ -13,11 +13,14 @@ from msgspec.structs import replace
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketState
 
+from ....cluster.forwarding import FORWARDED
+from ....cluster.letters import caller_of
+from ....cluster.websocket_forwarding import FORWARDED_BODY
 from ....guard.admission import Admission, Caller, Refused
 from ....hosting.host import SessionHost
-from ....hosting.own_ids import Unavailable
+from ....hosting.own_ids import Unavailable, own_session_id
 from ....hosting.registry import SessionRegistry
 from ....transport.peer_limits import CAN_CAP
 from ....transport.websocket_protocol import EXTENSION, BargeinProtocol
@@ -39,9 +42,6 @@ EPHEMERAL = "ek_"
 
 MAX_PATCH_BYTES = 16 * 1024
 """Size of a configuration that comes with a key."""
-
-MAX_PATCHES = 1000
-"""Keys with a configuration of their own that are remembered; the oldest lose it."""
 
 
 class Secret(Struct, frozen=True):
@@ -81,7 +81,6 @@ class RealtimeDoor:
         self._sessions = sessions
         self._admission = admission
         self._agent = agent
-        self._patches: dict[str, dict[str, Any]] = {}
 
     async def issue(self, call: Call) -> Response:
         """Answer with a key for a browser.
@@ -107,15 +106,17 @@ class RealtimeDoor:
             else secrets.token_urlsafe(24)
         )
         if asked.session:
-            self._patches[value] = asked.session
-            if len(self._patches) > MAX_PATCHES:
-                del self._patches[next(iter(self._patches))]
+            admission.key_notes.put(value, json.encode(asked.session))
         expires_at = int(time.time() + admission.tickets.lifetime_s)
         answer = Secret(value, expires_at, session)
         return Response(json.encode(answer), media_type="application/json")
 
     async def serve(self, websocket: WebSocket) -> None:
-        """Complete the handshake and serve the connection."""
+        """Complete the handshake and serve the connection, here or where its conversation is."""
+        extensions = websocket.scope.get("extensions", {})
+        if FORWARDED in extensions:
+            await self._serve_here(websocket, caller_of(extensions[FORWARDED]), extensions[FORWARDED_BODY])
+            return
         address, sessions = address_of(websocket.client), self._sessions()
         offered: list[str] = websocket.scope.get("subprotocols", [])
         key = _key(websocket.headers, offered)
@@ -131,6 +132,9 @@ class RealtimeDoor:
             await self._admission.identify(caller, replace(request, headers=headers))
             if not await caller.identify(key.removeprefix(EPHEMERAL) if key is not None else None):
                 raise Refused(401, "the key is missing, wrong, used or too old")
+            note = (self._admission.key_notes.take(key) if key is not None else None) or b""
+            if await self._is_elsewhere(websocket, caller, sessions, note):
+                return
             host = await self._host(websocket, caller, sessions)
             admitted = True
         except Refused as refused:
@@ -139,8 +143,36 @@ class RealtimeDoor:
             if not admitted:  # also when the client leaves meanwhile
                 self._admission.leave(address)
         if admitted:
-            patch = self._patches.pop(key, None) if key is not None else None
-            await self._run(websocket, sessions, caller, host, patch)
+            await self._run(websocket, sessions, caller, host, note)
+
+    async def _serve_here(self, websocket: WebSocket, caller: Caller, note: bytes) -> None:
+        """Serve a client that another process has authenticated, and counts."""
+        sessions = self._sessions()
+        try:
+            host = await self._host(websocket, caller, sessions)
+        except Refused as refused:
+            await deny(websocket, _error(refused, self._admission))
+        else:
+            await self._run(websocket, sessions, caller, host, note, counted=False)
+
+    async def _is_elsewhere(
+        self, websocket: WebSocket, caller: Caller, sessions: SessionRegistry, note: bytes
+    ) -> bool:
+        """Let the process serve the client that has its conversation; return False if it is this one."""
+        own_id, elsewhere = websocket.query_params.get("conversation"), sessions.elsewhere
+        if own_id is None or elsewhere is None or sessions.draining:
+            return False
+        session_id = own_session_id(caller.principal, own_id)
+        if sessions.has(session_id) or not elsewhere.may_have(session_id):
+            return False
+        try:
+            return await elsewhere.forward(
+                session_id, websocket.scope, websocket.receive, websocket.send, caller, note
+            )
+        except (OSError, TimeoutError):
+            if websocket.application_state is not WebSocketState.CONNECTING:
+                return True
+            raise Refused(503, "the session is not available now") from None
 
     def _enter(self, websocket: WebSocket, address: str) -> Caller:
         """Admit a connection before its key, which may be one for a browser."""
@@ -170,8 +202,11 @@ class RealtimeDoor:
         sessions: SessionRegistry,
         caller: Caller,
         host: SessionHost | None,
-        patch: dict[str, Any] | None,
+        note: bytes,
+        *,
+        counted: bool = True,
     ) -> None:
+        patch: dict[str, Any] | None = json.decode(note) if note else None
         address = address_of(websocket.client)
         model = websocket.query_params.get("model") or self._agent
         attached = False
@@ -196,7 +231,7 @@ class RealtimeDoor:
                 connection.open(host)
                 await below.run(connection)
         finally:
-            if not attached:
+            if counted and not attached:
                 self._admission.leave(address)
 
 
