@@ -13,6 +13,7 @@ from time import perf_counter
 
 from valkey_process import valkey
 
+from . import deploys, outage
 from .faults import Cluster, Faults
 from .users import Report, User
 
@@ -75,21 +76,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run it from the command line; return 1 when something was lost or a rule was broken."""
     parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
     parser.add_argument("--seed", default="1", help="seed of all decisions (default: %(default)s)")
+    parser.add_argument(
+        "--mode",
+        choices=("faults", "deploy", "store-stopped", "store-killed"),
+        default="faults",
+        help="faults: random ones; deploy: SIGTERM to one server after the other, a new one in its place; "
+        "store-…: the store is away for 10 s, while users stay at their servers (default: %(default)s)",
+    )
     parser.add_argument("--seconds", type=float, default=60, help="time with faults (default: %(default)s)")
     parser.add_argument("--nodes", type=int, default=3, help="servers (default: %(default)s)")
-    parser.add_argument("--users", type=int, default=20, help="users (default: %(default)s)")
+    parser.add_argument("--users", type=int, help="users (default: 20, with deploys 300, without a store 40)")
     parser.add_argument("--pause-s", type=float, default=2, help="mean time between faults (default: 2)")
     parser.add_argument("--lease-s", type=float, default=2, help="lease of the servers (default: 2)")
     parser.add_argument("--fault", action="append", choices=KINDS, help="only these faults (repeatable)")
     given = parser.parse_args(arguments)
+    if given.mode == "deploy":
+        return _deploy(given)
+    if given.mode != "faults":
+        return _outage(given)
     began = perf_counter()
     report, faults = asyncio.run(
         run(
-            seed=given.seed, seconds=given.seconds, nodes=given.nodes, users=given.users,
+            seed=given.seed, seconds=given.seconds, nodes=given.nodes, users=given.users or 20,
             pause_s=given.pause_s, lease_s=given.lease_s, kinds=given.fault or KINDS,
         )
     )  # fmt: skip
     print("\n".join(lines(report, faults, perf_counter() - began)))
+    return 1 if report.wrong or report.lost else 0
+
+
+def _deploy(given: argparse.Namespace) -> int:
+    report, cut, stops = asyncio.run(
+        deploys.run(seed=given.seed, nodes=given.nodes, users=given.users or 300)
+    )
+    print("\n".join(_seen(report)))
+    print(f"cut         {len(cut)} turns that took longer than the drain ({deploys.DRAIN_S:g} s)")
+    print(f"stops       {_times(stops)}")
+    return 1 if report.wrong or report.lost else 0
+
+
+def _outage(given: argparse.Namespace) -> int:
+    report, phases = asyncio.run(
+        outage.run(seed=given.seed, away=given.mode.removeprefix("store-"), users=given.users or 40)
+    )
+    print("\n".join(_seen(report)))
+    for name, times in phases.items():
+        print(f"{name:12}{times.turns:,} turns; interrupt to end: {_times(times.interrupts)}")
+        print(f"{'':12}input to its acceptance: {_times(times.accepts)}")
     return 1 if report.wrong or report.lost else 0
 
 
@@ -99,6 +132,12 @@ def lines(report: Report, faults: dict[str, int], took_s: float) -> list[str]:
     return [
         "",
         f"faults      {sum(faults.values())} in {took_s:.0f} s: {listed or 'none'}",
+        *_seen(report),
+    ]
+
+
+def _seen(report: Report) -> list[str]:
+    return [
         f"events      {report.events:,} numbered, none lost, doubled or out of order unless listed as wrong",
         f"turns       {sum(report.ends.values()):,}: {_counts(report.ends)}",
         f"resumes     {report.resumed:,}, {report.snapshots:,} with a snapshot, {report.taken_back:,} "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from chaos import deploys, outage
 from chaos.command import KINDS, run
 
 pytestmark = [pytest.mark.needs("valkey"), pytest.mark.same_everywhere, pytest.mark.alone]
@@ -27,3 +28,29 @@ async def test_users_survive_each_fault_again_and_again(kind: str) -> None:
     report, _ = await run(seed=kind, seconds=12, nodes=2, users=6, pause_s=1.0, kinds=[kind], quiet=True)
     assert not report.wrong, report.wrong
     assert not report.lost
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(300)
+async def test_a_rolling_deploy_under_load_loses_nobody() -> None:
+    """Every session is resumed without a snapshot, and no turn is lost that could end before the deadline."""
+    report, cut, stops = await deploys.run(seed="1", users=30, quiet=True)
+    assert not report.wrong, report.wrong
+    assert not report.lost
+    assert report.resumed >= 30
+    assert not report.snapshots
+    assert sum(report.ends.values()) > 5 * len(cut)
+    assert max(stops) < 10
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("away", ["stopped", "killed"])
+async def test_a_store_that_is_away_drops_nobody(away: outage.Away) -> None:
+    """No turn fails, no connection ends, and interrupts are answered at the same time as before."""
+    report, phases = await outage.run(seed="1", away=away, away_s=5, users=10, quiet=True)
+    assert not report.wrong, report.wrong
+    assert not report.lost
+    assert set(report.ends) <= {"completed completed", "interrupted client"}
+    before, during = (sorted(phases[name].interrupts) for name in ("before", "away"))
+    assert during[len(during) // 2] < 3 * before[len(before) // 2] + 0.05

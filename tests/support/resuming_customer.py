@@ -21,6 +21,14 @@ async def talk(turn):
         yield json.dumps(turn.history.messages()[:-1])
     elif turn.text.startswith("short"):
         yield f"answer to {turn.text}"
+    elif turn.text.startswith("speak"):  # for some seconds
+        words = turn.text.split(" ")
+        loop = asyncio.get_running_loop()
+        began, takes_s = loop.time(), float(words[1])
+        yield "answer to"
+        for number, word in enumerate(words, 1):
+            await asyncio.sleep(began + takes_s * number / len(words) - loop.time())
+            yield f" {word}"
     else:
         while True:
             yield f"{turn.text} "
