@@ -324,7 +324,7 @@ def test_the_openai_agent_needs_a_model_and_a_key(
     for variable in ("OPENAI_MODEL", "OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(variable, raising=False)
     missing_key = said(capsys, "--agent", "openai", "--model", "m")
-    assert "needs OPENAI_API_KEY, or OPENAI_BASE_URL for another server" in missing_key
+    assert "--agent openai: expected OPENAI_API_KEY, or OPENAI_BASE_URL for another server" in missing_key
     monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost/v1")
     assert "give --model NAME or set OPENAI_MODEL" in said(capsys, "--agent", "openai")
     monkeypatch.setenv("OPENAI_BASE_URL", "localhost")
@@ -360,7 +360,9 @@ def test_the_model_agent_needs_a_model_a_key_and_a_package(
         "OPENAI_BASE_URL",
     ):
         monkeypatch.delenv(variable, raising=False)
-    assert "give --model PROVIDER:NAME" in said(capsys, "--agent", "model")
+    assert "error: --agent model: expected a model: give --model PROVIDER:NAME" in said(
+        capsys, "--agent", "model"
+    )
     for model, key in (("anthropic:claude", "ANTHROPIC_API_KEY"), ("google:gemini", "GOOGLE_API_KEY"),
                        ("openai:gpt", "OPENAI_API_KEY"), ("llama3:8b", "OPENAI_API_KEY")):  # fmt: skip
         assert f"pass api_key= or set {key}" in said(capsys, "--agent", "model", "--model", model)

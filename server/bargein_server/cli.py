@@ -246,9 +246,9 @@ def _openai_agent(model: str | None, servers: Sequence[str], doors: bool) -> Age
     from .agents.chat_completions import OpenAIAgent
 
     if not os.environ.get("OPENAI_API_KEY") and not os.environ.get("OPENAI_BASE_URL"):
-        raise AgentNotFound("--agent openai needs OPENAI_API_KEY, or OPENAI_BASE_URL for another server")
+        raise AgentNotFound("expected OPENAI_API_KEY, or OPENAI_BASE_URL for another server")
     if not model and not os.environ.get("OPENAI_MODEL") and os.environ.get("OPENAI_BASE_URL"):
-        raise AgentNotFound("--agent openai needs a model: give --model NAME or set OPENAI_MODEL")
+        raise AgentNotFound("expected a model: give --model NAME or set OPENAI_MODEL")
     return OpenAIAgent(model=model, tools=_mcp_tools(servers), client_tools=doors, client_instructions=doors)
 
 
@@ -256,9 +256,7 @@ def _model_agent(model: str | None, servers: Sequence[str], doors: bool) -> Agen
     from .agents.provider_models import ModelAgent
 
     if not model:
-        raise AgentNotFound(
-            "--agent model needs a model: give --model PROVIDER:NAME, such as openai:gpt-5-mini"
-        )
+        raise AgentNotFound("expected a model: give --model PROVIDER:NAME, such as openai:gpt-5-mini")
     return ModelAgent(model=model, tools=_mcp_tools(servers), client_tools=doors, client_instructions=doors)
 
 
@@ -266,7 +264,7 @@ def _realtime_agent(model: str | None, servers: Sequence[str]) -> Agent:
     from .speech_models.realtime import RealtimeAgent
 
     if not os.environ.get("OPENAI_API_KEY") and not os.environ.get("OPENAI_BASE_URL"):
-        raise AgentNotFound("--agent realtime needs OPENAI_API_KEY, or OPENAI_BASE_URL for another server")
+        raise AgentNotFound("expected OPENAI_API_KEY, or OPENAI_BASE_URL for another server")
     return RealtimeAgent(model or "gpt-realtime", tools=_mcp_tools(servers))
 
 

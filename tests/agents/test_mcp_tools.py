@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from bargein_protocol import Data, Progress, ToolConfirm, ToolDecision, ToolRunning
 from bargein_server.agents.chat_completions import OpenAIAgent
@@ -279,6 +280,15 @@ async def test_a_server_that_cannot_be_reached(
     assert [record.exc_info for record in lines] == [None], "one line, and no second try of a turn"
     assert cause in lines[0].message
     await source.shutdown()
+
+
+def test_a_missing_command_is_named_under_uvloop(caplog: pytest.LogCaptureFixture) -> None:
+    """Whose error has no name of a file."""
+    source = mcp("no-such-command --flag")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(source.startup())
+        runner.run(source.shutdown())
+    assert "there is no command 'no-such-command': install it" in caplog.text
 
 
 async def test_the_list_of_tools_changes(remote: Server, converse: Serve) -> None:

@@ -158,3 +158,15 @@ async def test_the_executor_ends_with_the_turn(tools: Tools, monkeypatch: pytest
         await ask(client, "again", "i2")
         await client.until("turn.ended")
     assert tools.begun == ["add"]
+
+
+async def test_an_executor_that_fails_fails_the_turn(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At once, with its error in the log, although nothing ends the iterator of the handler."""
+    model = StrictModel([call("no_such_tool")])
+    async with served(model, monkeypatch) as client:
+        await ask(client, "go")
+        ended = await client.until("turn.ended")
+    assert (ended["status"], ended["reason"]) == ("failed", "agent_error")
+    assert "KeyError: 'no_such_tool'" in caplog.text

@@ -12,7 +12,7 @@ from documentation import blocks
 from framework_agents import langchain_model
 from live_server import ask, serving
 from model_server import Upstream
-from strict_model import StrictModel, say
+from strict_model import StrictModel, call, say
 
 PAGE = "server/docs/frameworks.md"
 BLOCKS = {name: block for block in blocks(PAGE, "py") for name in (block.file or str(block.line),)}
@@ -24,12 +24,29 @@ def execute(text: str, scope: dict[str, Any]) -> dict[str, Any]:
 
 
 async def test_each_line_wraps_an_agent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The three agents are made without a server, and without a turn."""
+    """The agents are made without a server, and without a turn."""
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     scope: dict[str, Any] = {}
-    for name in ("graph_bot.py", "sdk_bot.py", "pydantic_bot.py"):
+    for name in ("graph_bot.py", "sdk_bot.py", "pydantic_bot.py", "consent_bot.py"):
         agent = execute(BLOCKS[name].text, scope)["agent"]
         assert callable(agent)
+
+
+async def test_the_graph_that_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user reads the value of `interrupt()`; a refused booking is not made."""
+    model = StrictModel([call("book", flight="LH1")], [say("Well.")])
+    async with Upstream(model) as upstream:
+        monkeypatch.setenv("OPENAI_API_KEY", "none")
+        monkeypatch.setenv("OPENAI_API_BASE", upstream.url)
+        monkeypatch.setenv("OPENAI_BASE_URL", upstream.url)
+        agent = execute(BLOCKS["consent_bot.py"].text, {})["agent"]
+        async with serving(agent) as server, server.connect() as client:
+            await ask(client)
+            question = await client.until("tool.confirm")
+            assert question["arguments"] == {"question": "Book LH1?"}
+            await client.send({"type": "tool.decision", "call_id": question["call_id"], "allow": False})
+            assert (await client.until("turn.ended"))["status"] == "completed"
+    assert ("result", "the user declined") in model.heard[-1]
 
 
 async def test_the_loop_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,7 +142,7 @@ class McpServer:
             try:
                 await connection.start(self._start_s)
             except Exception as error:
-                cause = _cause(error, self._start_s)
+                cause = _cause(error, self._start_s, self._target)
                 log.warning("MCP server %s cannot be reached: %s", self.name, cause)
                 raise ToolError(f"the MCP server {self.name} cannot be reached") from None
             self._connection = connection
@@ -320,12 +320,14 @@ def _block(block: mcp_types.ContentBlock) -> dict[str, Any]:
     return {**whole, "bytes": len(resource.blob) * 3 // 4}
 
 
-def _cause(error: BaseException, start_s: float) -> str:
+def _cause(error: BaseException, start_s: float, target: StdioServerParameters | str) -> str:
     """Return the cause and the remedy of a failed start in a few words."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, FileNotFoundError):
-        return f"there is no command {error.filename!r}: install it, or give its path"
+        command = target if isinstance(target, str) else target.command
+        # uvloop leaves the name out.
+        return f"there is no command {error.filename or command!r}: install it, or give its path"
     if isinstance(error, TimeoutError):
         return f"it did not list its tools within {start_s:g} s: run the command by hand, or raise start_s"
     if isinstance(error, (ServerLost, MCPError)):

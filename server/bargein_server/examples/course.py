@@ -7,7 +7,7 @@ It needs `langchain-openai`, and a model that calls tools: `OPENAI_API_KEY`, and
 is what the user reads.
 
 Courses stream by a callback handler that puts chunks into a queue, while the executor runs in a task of its
-own. Five lines differ from a course's code; each has a comment that begins with `bargein`.
+own. Six lines differ from a course's code; each has a comment that begins with `bargein`.
 """
 
 from __future__ import annotations
@@ -148,6 +148,8 @@ async def assistant(turn: Turn) -> AsyncGenerator[Output, None]:
     reader = langchain_reader(turn, final_tool=("final_answer", "answer"))
     streamer = queue_handler()(asyncio.Queue())
     task = asyncio.create_task(CustomAgentExecutor(chat_model(turn)).invoke(messages, streamer))
+    # bargein: an executor that fails ends the answer at once, and `await task` raises its error.
+    task.add_done_callback(lambda _: streamer.queue.put_nowait(DONE))
     try:
         async for token in streamer:
             if token == STEP_END:

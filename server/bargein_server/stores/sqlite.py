@@ -76,7 +76,8 @@ def locked(path: Path) -> IO[bytes] | None:
     except OSError:
         lock.close()
         raise StoreError(
-            "locked", f"{path} is used by another server: give each server a file of its own"
+            "locked",
+            f"{path} is used by another server: give this one another, such as --store sqlite:///other.db",
         ) from None
     return lock
 
