@@ -42,7 +42,7 @@ class Heard(FrameProcessor):  # type: ignore[misc]
         text: The words of the answers.
         sound: How many bytes of sound came.
         ends: How many responses have ended.
-        interrupted_at: When the last interruption came.
+        interruptions: How many interruptions of the user's speech have passed.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Heard(FrameProcessor):  # type: ignore[misc]
         self.text = ""
         self.sound = 0
         self.ends = 0
-        self.interrupted_at = 0.0
+        self.interruptions = 0
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Note a frame and pass it on."""
@@ -62,7 +62,7 @@ class Heard(FrameProcessor):  # type: ignore[misc]
         elif isinstance(frame, LLMFullResponseEndFrame):
             self.ends += 1
         elif isinstance(frame, InterruptionFrame):
-            self.interrupted_at = time.perf_counter()
+            self.interruptions += 1
         await self.push_frame(frame, direction)
 
 
@@ -72,6 +72,7 @@ class Driver:
     def __init__(self) -> None:
         self.errors: list[str] = []
         self.called: list[Any] = []
+        self.cut_at = 0.0
 
     async def connect(self, url: str) -> None:
         """Start the pipeline."""
@@ -93,6 +94,7 @@ class Driver:
         )
         self.service.register_function("locate", self._locate)
         self.service.add_event_handler("on_error", self._note)
+        self.service.add_event_handler("on_conversation_item_updated", self._updated)
         self.heard = Heard()
         aggregators = LLMContextAggregatorPair(self.context)
         pipeline = Pipeline([aggregators.user(), self.service, self.heard, aggregators.assistant()])
@@ -104,6 +106,10 @@ class Driver:
 
     async def _note(self, source: Any, error: ErrorFrame) -> None:
         self.errors.append(str(error))
+
+    async def _updated(self, source: Any, item_id: str, item: Any) -> None:
+        if item.status == "incomplete" and not self.cut_at:
+            self.cut_at = time.perf_counter()
 
     async def _locate(self, parameters: Any) -> None:
         self.called.append(dict(parameters.arguments))
@@ -121,21 +127,39 @@ class Driver:
         assert not self.errors, self.errors
         return {"text": self.heard.text, "called": self.called}
 
-    async def _speak(self, pieces: list[str]) -> None:
+    async def _queue(self, pieces: list[str]) -> None:
         for piece in pieces:
             await self.worker.queue_frame(InputAudioRawFrame(base64.b64decode(piece), RATE, 1))
 
-    async def speak(self, pieces: list[str], seen: str) -> dict[str, Any]:
+    async def _speak(self, pieces: list[str], silence: list[str]) -> None:
+        """Say something, and be silent once Pipecat knows of it.
+
+        Its interruption for the start of speech drops the frames that wait in its pipeline. After sound that
+        comes faster than a user speaks the answer is there first, and the result of a function is dropped.
+        """
+        interruptions = self.heard.interruptions
+        await self._queue(pieces)
+        await until(lambda: self.heard.interruptions > interruptions or self.errors)
+        await self._queue(silence)
+
+    async def speak(self, pieces: list[str], silence: list[str], seen: str) -> dict[str, Any]:
         """Say something, and return the answer, which has a text."""
         self.heard.text = ""
-        await self._speak(pieces)
+        await self._speak(pieces, silence)
         return await self._answered(seen)
 
-    async def begin(self, pieces: list[str], sound: int) -> None:
+    async def begin(self, pieces: list[str], silence: list[str], sound: int) -> None:
         """Say something, and wait for so much sound of the answer."""
         before = self.heard.sound
-        await self._speak(pieces)
+        await self._speak(pieces, silence)
         await until(lambda: self.heard.sound >= before + sound)
+
+    async def interrupt(self, pieces: list[str], silence: list[str], seen: str) -> dict[str, Any]:
+        """Speak over an answer; return the next one, and the time until the server ended the first."""
+        self.cut_at, began = 0.0, time.perf_counter()
+        answered = await self.speak(pieces, silence, seen)
+        await until(lambda: self.cut_at)
+        return {**answered, "took": self.cut_at - began}
 
     async def reconnect(self) -> None:
         """Begin a new connection with the conversation, as Pipecat's documentation has it."""
@@ -154,7 +178,7 @@ class Driver:
 async def main() -> None:
     """Answer steps."""
     driver = Driver()
-    names = ("connect", "send", "speak", "begin", "reconnect", "state", "close")
+    names = ("connect", "send", "speak", "begin", "interrupt", "reconnect", "state", "close")
     await answer({name: getattr(driver, name) for name in names})
 
 

@@ -20,7 +20,10 @@ from waiting import until
 
 pytestmark = [pytest.mark.nightly, pytest.mark.foreign, pytest.mark.timeout(900)]
 
-SPEECH = list(in_pieces(sound(100, False), sound(1200, True), sound(900, False)))
+SPEECH = {
+    "pieces": list(in_pieces(sound(100, False), sound(1200, True))),
+    "silence": list(in_pieces(sound(900, False))),
+}
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +98,9 @@ async def test_pipecat(pipecat: JsonLines) -> None:
     """A turn, and a barge-in by voice; its context is the conversation."""
     async with connected(pipecat, voice=listening("count", "hello")):
         await pipecat.ask({"step": "send", "seen": "You said hello."})
-        await pipecat.ask({"step": "begin", "pieces": SPEECH, "sound": RATE // 5})
-        await pipecat.ask({"step": "speak", "pieces": SPEECH, "seen": "You said hello."})
+        await pipecat.ask({"step": "begin", **SPEECH, "sound": RATE // 5})
+        cut = await pipecat.ask({"step": "interrupt", **SPEECH, "seen": "You said hello."})
+        assert cut["took"] < 1
         state = await pipecat.ask({"step": "state"})
         assert state["errors"] == []
         said = [message["content"] for message in state["messages"] if message["role"] == "user"]
@@ -107,7 +111,7 @@ async def test_a_function_of_pipecat(pipecat: JsonLines) -> None:
     """Pipecat runs it, and the turn goes on with its output."""
     async with connected(pipecat, voice=listening("locate me")):
         await pipecat.ask({"step": "send", "seen": "You said hello."})
-        step = {"step": "speak", "pieces": SPEECH, "seen": 'You are in "Oslo".'}
+        step = {"step": "speak", **SPEECH, "seen": 'You are in "Oslo".'}
         assert (await pipecat.ask(step))["called"][0] == {"precise": True}
 
 
@@ -115,8 +119,8 @@ async def test_pipecat_reconnects(pipecat: JsonLines) -> None:
     """Its user goes on in a new connection, which answers what is said next."""
     async with connected(pipecat, voice=listening("count", "hello")) as server:
         await pipecat.ask({"step": "send", "seen": "You said hello."})
-        await pipecat.ask({"step": "begin", "pieces": SPEECH, "sound": RATE // 5})
+        await pipecat.ask({"step": "begin", **SPEECH, "sound": RATE // 5})
         lose(server)
         await until(lambda: all(host.connection is None for host in server.sessions), "the end of the line")
         await pipecat.ask({"step": "reconnect"})
-        await pipecat.ask({"step": "speak", "pieces": SPEECH, "seen": "You said hello."})
+        await pipecat.ask({"step": "speak", **SPEECH, "seen": "You said hello."})
