@@ -56,7 +56,16 @@ async def test_it_lists_shows_exports_names_and_deletes(
     exported = json.loads((await run("export", ann))[1])
     assert (exported["principal"], exported["metadata"]) == ("ann", {"language": "en"})
     assert [message["role"] for message in exported["messages"]] == ["user", "assistant"]
+    assert exported["title"] == "hello\x1b[31m red"
     assert (await run("rename", ann, " The\n red one "))[0] == 0
+    assert json.loads((await run("export", ann))[1])["title"] == "The red one"
+    assert (await run("export", "--markdown", ann))[1].split("\n\n") == [
+        "# The red one",
+        "## You",
+        "hello?[31m red",
+        "## Agent",
+        "hello?[31m red|[]\n",
+    ]
     assert (await run("list", "--principal", "ann"))[1].rstrip().endswith("1 turns  The red one")
     assert (await run("rename", "s_nobody", "x"))[0] == 1
     assert (await run("delete", ann))[0] == 0

@@ -69,8 +69,10 @@ def _parser(default_agent: str) -> argparse.ArgumentParser:
     listing = commands.add_parser("list", help="list conversations, the last used first")
     listing.add_argument("--principal", help="only those of this client")
     listing.add_argument("--limit", type=int, default=50, help="maximum number (default: %(default)s)")
-    for name, text in (("show", "print a conversation"), ("export", "print a conversation as JSON")):
-        commands.add_parser(name, help=text).add_argument("session_id")
+    commands.add_parser("show", help="print a conversation").add_argument("session_id")
+    exporting = commands.add_parser("export", help="print a conversation as JSON or Markdown")
+    exporting.add_argument("session_id")
+    exporting.add_argument("--markdown", action="store_true", help="as Markdown, for people")
     naming = commands.add_parser("rename", help="name a conversation")
     naming.add_argument("session_id")
     naming.add_argument("title", help="the name; an empty one takes it away")
@@ -88,7 +90,8 @@ async def _run(store: Store, options: argparse.Namespace) -> None:
         elif options.command == "show":
             _show(await _read(store, options.session_id))
         elif options.command == "export":
-            sys.stdout.buffer.write(_exported(await _read(store, options.session_id)) + b"\n")
+            form = _markdown if options.markdown else _exported
+            sys.stdout.buffer.write(form(await _read(store, options.session_id)) + b"\n")
         elif options.command == "rename":
             name = " ".join(options.title.split())[:MAX_TITLE_CHARS]
             if not await store.rename(SessionId(options.session_id), name or None):
@@ -114,13 +117,19 @@ def _time(seconds: float) -> str:
 
 def _plain(text: str) -> str:
     """Return a text without signs that control a terminal."""
-    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
+    return "".join(char if char.isprintable() or char in "\n\t" else "?" for char in text)
 
 
 def _line(summary: Summary) -> str:
     title = _plain(summary.title).replace("\n", " ")[:60]
     owner = _plain(summary.principal) if summary.principal is not None else "-"
     return f"{summary.session_id}  {_time(summary.used_at)}  {owner}  {summary.turns} turns  {title}"
+
+
+def _title(found: StoredSession) -> str:
+    """Return the name of a conversation, or the start of its first input, as in lists."""
+    turns = stored_turns(found.stored)
+    return found.name or next((turn.input.text for turn in turns), "")[:MAX_TITLE_CHARS]
 
 
 def _show(found: StoredSession) -> None:
@@ -137,6 +146,7 @@ def _exported(found: StoredSession) -> bytes:
     head = found.stored.head
     exported = {
         "session_id": head.session_id,
+        "title": _title(found),
         "principal": head.principal,
         "created_at_ms": int(head.created_at * 1000),
         "used_at_ms": int(found.used_at * 1000),
@@ -145,3 +155,17 @@ def _exported(found: StoredSession) -> bytes:
         "messages": conversation(stored_turns(found.stored)),
     }
     return msgspec.json.format(msgspec.json.encode(exported))
+
+
+def _markdown(found: StoredSession) -> bytes:
+    """Return a conversation as the page exports it, without tool calls."""
+    parts = [f"# {' '.join(_plain(_title(found)).split())}"]
+    speaker = ""
+    for message in conversation(stored_turns(found.stored)):
+        role = {"user": "You", "assistant": "Agent"}.get(message["role"])
+        if role is not None and message.get("content"):
+            if role != speaker:
+                parts.append(f"## {role}")
+            parts.append(_plain(str(message["content"])))
+            speaker = role
+    return "\n\n".join(parts).encode()

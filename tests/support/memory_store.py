@@ -136,7 +136,9 @@ class MemoryStore:
         """Return a session."""
         self._check("read")
         kept = self.data.get(session_id) if session_id else None
-        return None if kept is None else StoredSession(kept.stored(), kept.fence, kept.writes, kept.used_at)
+        if kept is None:
+            return None
+        return StoredSession(kept.stored(), kept.fence, kept.writes, kept.used_at, name=kept.name)
 
     async def claim(self, session_id: SessionId, expected: str, writes: int, fence: str) -> bool:
         """Change the owner."""

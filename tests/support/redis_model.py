@@ -230,7 +230,7 @@ class RedisModel:
         meta: dict[bytes, bytes] = self._get(keys[0]) or {}
         if b"f" not in meta or b"h" not in meta:
             return None
-        fields = [meta.get(name) for name in (b"f", b"w", b"n", b"c", b"u", b"h", b"k", b"v")]
+        fields = [meta.get(name) for name in (b"f", b"w", b"n", b"c", b"u", b"h", b"k", b"v", b"y")]
         turns = list((self._get(keys[1]) or {}).values())
         return [fields, turns, list((self._get(keys[2]) or [])[-1024:]), list(self._get(keys[3]) or [])]
 

@@ -296,9 +296,15 @@ async def test_a_name_stays_whatever_the_owner_writes(make_store: MakeStore) -> 
     store = await opened(make_store)
     [listed] = await store.sessions("ann")
     assert (listed.title, listed.named, listed.turns) == ("Trip — Łódź", True, 1)
+    found = await store.read(S1)
+    assert found is not None
+    assert found.name == "Trip — Łódź"
     assert await store.rename(S1, None)
     [listed] = await store.sessions("ann")
     assert (listed.title, listed.named) == ("why?", False)
+    found = await store.read(S1)
+    assert found is not None
+    assert found.name is None
     await store.rename(S1, "secret")
     await store.delete(S1)
     assert not await store.rename(S1, "secret")

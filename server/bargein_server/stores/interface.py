@@ -83,6 +83,7 @@ class StoredSession(Struct, frozen=True):
         used_at: Time of its last use, in seconds since 1970.
         forgot: Whether the store has forgotten something since the session was last written.
         older: Whether an earlier version of the records wrote it, so that a claim writes it anew, whole.
+        name: Its name; None without one.
     """
 
     stored: Stored
@@ -91,6 +92,7 @@ class StoredSession(Struct, frozen=True):
     used_at: float
     forgot: bool = False
     older: bool = False
+    name: str | None = None
 
 
 ListPlace = tuple[float, SessionId]

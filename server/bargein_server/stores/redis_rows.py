@@ -69,7 +69,7 @@ def stored_session(answer: Any, rollback: float = 0.0) -> StoredSession | None:
     if not answer:
         return None
     meta, turns, answers, pieces = answer
-    fence, writes, seq, clean, used_at, head, kept_at, version = meta
+    fence, writes, seq, clean, used_at, head, kept_at, version, name = meta
     written = int(version) if (version or b"").isdigit() else 1
     if written > VERSION:
         # Its client comes again, and finds a server of that version during a deploy.
@@ -87,7 +87,8 @@ def stored_session(answer: Any, rollback: float = 0.0) -> StoredSession | None:
             [piece.decode() for piece in pieces],
         )
         forgot = float(kept_at or 0) <= rollback
-        return StoredSession(stored, fence.decode(), int(writes), float(used_at), forgot, written < VERSION)
+        named, older = name.decode() if name else None, written < VERSION
+        return StoredSession(stored, fence.decode(), int(writes), float(used_at), forgot, older, named)
     except (ValueError, TypeError, AttributeError) as error:
         raise BadRecord(f"a record cannot be read: {type(error).__name__}") from None
 

@@ -108,7 +108,7 @@ turns, answers, pieces. Output alone does not touch the expiry, which is days aw
 
 READ = Script(
     """
-local meta = redis.call('HMGET', KEYS[1], 'f', 'w', 'n', 'c', 'u', 'h', 'k', 'v')
+local meta = redis.call('HMGET', KEYS[1], 'f', 'w', 'n', 'c', 'u', 'h', 'k', 'v', 'y')
 if not meta[1] or not meta[6] then return false end
 return {meta, redis.call('HVALS', KEYS[2]), redis.call('LRANGE', KEYS[3], -1024, -1),
     redis.call('LRANGE', KEYS[4], 0, -1)}

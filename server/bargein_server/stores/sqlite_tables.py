@@ -213,13 +213,13 @@ def delete_parts(db: sqlite3.Connection, rows: PieceRows, session_ids: list[Sess
 def read(db: sqlite3.Connection, rows: PieceRows, session_id: SessionId) -> StoredSession | None:
     """Return a session, None for an unknown one."""
     row = db.execute(
-        "SELECT head, seq, clean, fence, writes, used_at FROM sessions JOIN heads ON session = id "
+        "SELECT head, seq, clean, fence, writes, used_at, name FROM sessions JOIN heads ON session = id "
         "WHERE id = ?",
         (session_id,),
     ).fetchone()
     if row is None:
         return None
-    head, seq, clean, fence, writes, used_at = row
+    head, seq, clean, fence, writes, used_at, name = row
     turns = db.execute(
         "SELECT position, record FROM turns WHERE session = ? ORDER BY position", (session_id,)
     ).fetchall()
@@ -233,4 +233,4 @@ def read(db: sqlite3.Connection, rows: PieceRows, session_id: SessionId) -> Stor
         for (piece,) in db.execute("SELECT piece FROM pieces WHERE n = ?", (n,))
     ]
     stored = decoded(head, seq, bool(clean), turns, replies[::-1], pieces)
-    return StoredSession(stored, fence, writes, used_at)
+    return StoredSession(stored, fence, writes, used_at, name=name)
