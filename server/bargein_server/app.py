@@ -30,6 +30,7 @@ from .endpoints.call import (
     Call,
     denial,
 )
+from .endpoints.doors.operations import door_operations
 from .endpoints.doors.table import DoorName, door_routes
 from .endpoints.endpoint import Handler, HttpEndpoint
 from .endpoints.lifespan import LateStart, ShortFailures, Starter, agent_lifespan
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 
 SESSION_PATH = "/v1/session"
 TICKET_PATH = "/v1/tickets"
-DOCUMENTS = {"/v1/openapi.json": openapi, "/v1/asyncapi.json": asyncapi}
+OPENAPI_PATH, ASYNCAPI_PATH = "/v1/openapi.json", "/v1/asyncapi.json"
 
 
 def create_app(
@@ -125,6 +126,7 @@ def create_app(
     starter = Starter(life, limits, sessions, context)
     own: list[BaseRoute] = [_look(page, authenticator is not None and kept_in is not None)]
     own += door_routes(doors, sessions, admission, agent_name(agent))
+    own.append(_document(OPENAPI_PATH, partial(openapi, tuple(door_operations(doors)))))
     app = Starlette(
         routes=_routes(sessions, admission, metrics, own),
         middleware=[
@@ -194,7 +196,7 @@ def _routes(
         *_http_routes(sessions, admission),
         *own,
         *probes(sessions, admission, metrics),
-        *(_document(path, make) for path, make in DOCUMENTS.items()),
+        _document(ASYNCAPI_PATH, asyncapi),
         WebSocketRoute("/{path:path}", partial(_no_session_here, admission)),
     ]
 

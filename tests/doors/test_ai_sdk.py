@@ -277,6 +277,14 @@ async def test_resume_without_a_turn(chat: Chats) -> None:
         assert response.json()["outcome"] == "already_ended"
 
 
+@pytest.mark.parametrize(("method", "action"), [("GET", "stream"), ("POST", "stop")])
+async def test_an_id_that_no_chat_has(method: str, action: str) -> None:
+    """It is longer than those that a message may have, so it is refused."""
+    async with serving(play, doors=["ai-sdk"]) as server, http(server) as plain:
+        response = await plain.request(method, f"/api/chat/{'0' * 513}/{action}")
+        assert (response.status_code, "1 to 512 characters" in response.text) == (422, True)
+
+
 async def test_a_head_request_reads_nothing() -> None:
     """It tells whether a turn runs, and does not drive the session."""
     message = {"id": "u", "role": "user", "parts": [{"type": "text", "text": "count"}]}

@@ -8,7 +8,8 @@ import msgspec
 
 from bargein_protocol import CODECS, ClientEvent, ServerEvent, __version__
 
-from .openapi import Schema, schemas_of
+from .openapi import schemas_of
+from .operations import Schema
 
 SESSION_PATH = "/v1/session"
 

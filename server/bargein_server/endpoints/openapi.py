@@ -6,31 +6,16 @@ application's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from enum import Enum
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
-from bargein_protocol import (
-    Action,
-    BatchAnswer,
-    BatchRequest,
-    ClientEvent,
-    ErrorEvent,
-    Interrupt,
-    InterruptResult,
-    ServerEvent,
-    SessionOpen,
-    TurnRequest,
-    __version__,
-)
+from bargein_protocol import Action, BatchAnswer, ClientEvent, ErrorEvent, ServerEvent, __version__
 
-from .call import COOKIE, COOKIE_HEADER, TOKEN_HEADER, Health, Ticket
-from .conversations import CURSOR, MAX_LISTED, ConversationChange, Conversations, Messages, SessionToken
-
-Schema = dict[str, Any]
+from .call import COOKIE, COOKIE_HEADER, TOKEN_HEADER
+from .conversations import CURSOR, MAX_LISTED
+from .operations import ROUTES, Answer, Content, Media, Route, Schema
 
 BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 REF = "#/components/schemas/{name}"
@@ -47,183 +32,6 @@ def schemas_of(types: Iterable[Any]) -> tuple[list[Schema], dict[str, Schema]]:
             if each.get("contentEncoding") == "base64":
                 each["pattern"] = BASE64
     return list(wanted), dict(sorted(parts.items()))
-
-
-class Media(Enum):
-    """A body that is not a struct."""
-
-    TEXT = "text"
-    DOCUMENT = "document"
-    EVENTS = "events"
-    RESULTS = "results"
-
-
-class Answer(Struct, frozen=True):
-    """One possible response.
-
-    Args:
-        status: The HTTP status.
-        meaning: The case in which it is sent.
-        body: A struct or another body; None for an empty one.
-    """
-
-    status: int
-    meaning: str
-    body: type[Struct] | Media | None
-
-
-Security = tuple[tuple[str, ...], ...]
-OPEN: Security = ()
-CLIENT: Security = (("bearer",), ())
-"""A bearer token, or nothing on servers without authentication."""
-SESSION: Security = (("session", "bearer"), ("session",), ("viewer",))
-
-OWN: Security = (("bearer",), ("session",))
-"""The principal of the session; its token on servers without authentication."""
-
-
-class Route(Struct, frozen=True):
-    """One method of one path.
-
-    Args:
-        path: The path.
-        method: In lower case.
-        name: The operation's name in generated clients.
-        summary: Summary of the operation.
-        answers: Possible responses.
-        body: Type of the request's body, a struct or a union of structs; None for no body.
-        parameters: Names of the parameters.
-        security: Accepted security requirements (OR of ANDs).
-    """
-
-    path: str
-    method: str
-    name: str
-    summary: str
-    answers: tuple[Answer, ...]
-    body: Any = None
-    parameters: tuple[str, ...] = ()
-    security: Security = OPEN
-
-
-def _refused(*statuses: int) -> tuple[Answer, ...]:
-    return tuple(Answer(status, _MEANINGS[status], ErrorEvent) for status in statuses)
-
-
-_MEANINGS = {
-    400: "The body is not JSON.",
-    401: "The bearer token or the session's token is missing or wrong.",
-    403: "Pages of this origin may not connect.",
-    404: "No such session, or its token is wrong.",
-    408: "The body was not complete in time.",
-    409: "The session is in a state that does not allow this.",
-    413: "The body is too large.",
-    415: "The body is not application/json.",
-    422: "A field is missing, of the wrong type, or out of bounds.",
-    429: "Too many requests, or too many from one address.",
-    500: "The server failed.",
-    503: "The server is full or shutting down.",
-}
-_LET_IN = (401, 403, 429, 500, 503)
-_BODY = (400, 408, 413, 415, 422)
-
-_DRIVEN = Answer(200, "Events, until the turn ends or the connection is lost.", Media.EVENTS)
-_DOCUMENT = (Answer(200, "The document.", Media.DOCUMENT),)
-
-ROUTES = (
-    Route(
-        "/v1/turns", "post", "startTurn", "Request a turn and stream its events until it ends.",
-        (_DRIVEN, *_refused(*_LET_IN, *_BODY, 404)), TurnRequest, ("Last-Event-ID", COOKIE_HEADER), CLIENT,
-    ),
-    Route(
-        "/v1/batch", "post", "answerBatch",
-        "Answer many inputs, each in its own session; streamed results come in order of completion.",
-        (Answer(200, "One result for each input.", Media.RESULTS), *_refused(*_LET_IN, *_BODY)),
-        BatchRequest, (), CLIENT,
-    ),
-    Route(
-        "/v1/sessions", "post", "openSession",
-        "Drive a session over an event stream; events to it are posted to `events`.",
-        (_DRIVEN, *_refused(*_LET_IN, *_BODY, 404)), SessionOpen, ("Last-Event-ID", COOKIE_HEADER), CLIENT,
-    ),
-    Route(
-        "/v1/sessions", "get", "listSessions", "List the client's own conversations, the last used first.",
-        (Answer(200, "The conversations.", Conversations), *_refused(*_LET_IN, 404, 422)),
-        None, ("limit", "before"), (("bearer",),),
-    ),
-    Route(
-        "/v1/sessions/{session_id}/messages", "get", "listMessages",
-        "Read the messages of an own conversation.",
-        (Answer(200, "The messages.", Messages), *_refused(*_LET_IN, 404)),
-        None, ("session_id",), OWN,
-    ),
-    Route(
-        "/v1/sessions/{session_id}/token", "post", "issueSessionToken",
-        "Return a token that resumes an own conversation, such as one of another device.",
-        (Answer(200, "The token, and the user's inputs.", SessionToken), *_refused(*_LET_IN, 404)),
-        None, ("session_id",), (("bearer",),),
-    ),
-    Route(
-        "/v1/sessions/{session_id}", "patch", "renameSession", "Name an own conversation.",
-        (Answer(204, "Named.", None), *_refused(*_LET_IN, *_BODY, 404)),
-        ConversationChange, ("session_id",), OWN,
-    ),
-    Route(
-        "/v1/sessions/{session_id}", "delete", "deleteSession", "Forget an own conversation for good.",
-        (Answer(204, "Forgotten.", None), *_refused(*_LET_IN, 404)), None, ("session_id",), OWN,
-    ),
-    Route(
-        "/v1/sessions/{session_id}/events", "get", "followSession",
-        "Follow a session without driving it.",
-        (
-            Answer(200, "Events after the cursor, or after a snapshot.", Media.EVENTS),
-            *_refused(*_LET_IN, 404, 422),
-        ),
-        None, ("session_id", "Last-Event-ID", "from"), SESSION,
-    ),
-    Route(
-        "/v1/sessions/{session_id}/events", "post", "sendEvent",
-        "Send an event to a session that an event stream drives; answers, errors included, come on the "
-        "stream.",
-        (Answer(202, "Accepted.", None), *_refused(*_LET_IN, *_BODY, 404, 409)),
-        ClientEvent, ("session_id",), SESSION,
-    ),
-    Route(
-        "/v1/sessions/{session_id}/interrupt", "post", "interruptTurn",
-        "Interrupt a turn, from any connection.",
-        (
-            Answer(200, "The result of the interrupt.", InterruptResult),
-            *_refused(*_LET_IN, *_BODY, 404, 409),
-        ),
-        Interrupt, ("session_id",), SESSION,
-    ),
-    Route(
-        "/v1/tickets", "post", "issueTicket",
-        "Issue a ticket for a browser, in exchange for a bearer token. A ticket is valid once.",
-        (Answer(201, "The ticket.", Ticket), *_refused(401, 403, 429, 503)), security=(("bearer",),),
-    ),
-    Route(
-        "/healthz", "get", "getHealth", "Liveness probe", (Answer(200, "Alive", Health),)
-    ),
-    Route(
-        "/readyz", "get", "getReadiness", "Readiness probe",
-        (
-            Answer(200, "Ready", Health),
-            Answer(503, "Draining or full: no new clients are accepted", Health),
-        ),
-    ),
-    Route(
-        "/metrics", "get", "getMetrics", "Metrics for Prometheus.",
-        (
-            Answer(200, "All metrics.", Media.TEXT),
-            Answer(404, "Metrics are not served.", Media.TEXT),
-            *_refused(401, 403, 429, 503),
-        ),
-        security=CLIENT,
-    ),
-    Route("/v1/openapi.json", "get", "getOpenAPI", "OpenAPI document of the HTTP side.", _DOCUMENT),
-    Route("/v1/asyncapi.json", "get", "getAsyncAPI", "AsyncAPI document of the WebSocket.", _DOCUMENT),
-)  # fmt: skip
 
 
 _JSON = "application/json"
@@ -298,6 +106,19 @@ _PARAMETERS: dict[str, Schema] = {
         "schema": {"type": "string", "pattern": r"^(/|(/[A-Za-z0-9._~%-]{1,128}){1,16}/?)$"},
         "example": "/",
     },
+    "model": {"name": "model", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}},
+    "chat_id": {
+        "name": "chat_id", "in": "path", "required": True,
+        "schema": {"type": "string", "minLength": 1, "maxLength": 512},
+    },
+    "messageId": {
+        "name": "messageId", "in": "query", "description": "The turn to interrupt; the last one without it.",
+        "schema": {"type": "string"},
+    },
+    "version": {
+        "name": "version", "in": "query", "description": "`5` for a client without approvals.",
+        "schema": {"type": "string"},
+    },
     "limit": {
         "name": "limit", "in": "query", "description": "Maximum number of conversations.",
         "schema": {"type": "integer", "minimum": 1, "maximum": MAX_LISTED, "default": MAX_LISTED},
@@ -327,10 +148,15 @@ _SECURITY = {
 }  # fmt: skip
 
 
-def openapi() -> dict[str, Any]:
-    """Return the OpenAPI document."""
+def openapi(more: Sequence[Route] = ()) -> dict[str, Any]:
+    """Return the OpenAPI document.
+
+    Args:
+        more: Operations beside those of every server.
+    """
     paths: dict[str, Any] = {}
-    for route in ROUTES:
+    routes = (*ROUTES, *more)
+    for route in routes:
         paths.setdefault(route.path, {})[route.method] = _operation(route)
     return {
         "openapi": "3.1.1",
@@ -341,16 +167,17 @@ def openapi() -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
-        "components": {"schemas": _schemas(), "securitySchemes": _SECURITY},
+        "components": {"schemas": _schemas(routes), "securitySchemes": _SECURITY},
     }
 
 
-def _schemas() -> dict[str, Schema]:
+def _schemas(routes: Sequence[Route]) -> dict[str, Schema]:
     types: dict[Any, None] = dict.fromkeys((ClientEvent, ServerEvent, ErrorEvent, BatchAnswer))
-    for route in ROUTES:
+    for route in routes:
         if route.body is not None:
             types[route.body] = None
-        types.update((answer.body, None) for answer in route.answers if not isinstance(answer.body, Media))
+        bodies = (answer.body for answer in route.answers)
+        types.update((body, None) for body in bodies if not isinstance(body, Media | Content))
     types.pop(None, None)
     wanted, definitions = schemas_of(types)
     unions = {_UNIONS[kind]: schema for kind, schema in zip(types, wanted, strict=True) if kind in _UNIONS}
@@ -373,8 +200,9 @@ def _operation(route: Route) -> Schema:
 
 def _response(answer: Answer) -> Schema:
     described: Schema = {"description": answer.meaning}
-    if isinstance(answer.body, Media):
-        described["content"] = {kind: {"schema": schema} for kind, schema in _MEDIA[answer.body].items()}
+    if isinstance(answer.body, Media | Content):
+        schemas = _MEDIA[answer.body] if isinstance(answer.body, Media) else answer.body.schemas
+        described["content"] = {kind: {"schema": schema} for kind, schema in schemas.items()}
     elif answer.body is not None:
         described["content"] = {_JSON: {"schema": _reference(answer.body)}}
     return described

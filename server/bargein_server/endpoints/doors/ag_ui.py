@@ -6,16 +6,15 @@ way to stop, and its clients cannot resume a stream.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Literal
 
-from msgspec import Struct, field
+from msgspec import Struct
 from starlette.routing import BaseRoute, Route
 
 from bargein_protocol import CallId, InputText, ToolDecision, ToolOutput
 
-from ...core.history import Message
 from ...guard.admission import Admission, Refused
 from ...hosting.registry import SessionRegistry
 from ..call import Call
@@ -28,26 +27,11 @@ from .conversation import (
     new_input_id,
     open_session,
     stream,
-    text_of,
-    valid_messages,
 )
-from .files import ag_ui_files, attachments_of, named
+from .files import ag_ui_files, attachments_of
+from .messages import MessageCall, earlier_messages, text_of
 
 RUN_PATH = "/v1/ag-ui"
-
-
-class Function(Struct):
-    """Function of a tool call."""
-
-    name: str = ""
-    arguments: str = ""
-
-
-class MessageCall(Struct):
-    """A tool call in a message."""
-
-    id: str = ""
-    function: Function = field(default_factory=Function)
 
 
 class RunMessage(Struct, rename="camel"):
@@ -131,7 +115,7 @@ async def run(call: Call) -> None:
         assert last is not None
         files = attachments_of(ag_ui_files(last.content), call.sessions.attachments)
         question = InputText(id=new_input_id(), text=last.text, metadata=_metadata(asked), attachments=files)
-        after = ask(call, host, _before(asked.messages[:-1]), question)
+        after = ask(call, host, earlier_messages(asked.messages, ag_ui_files), question)
         input_id, answered = question.id, []
     waits = host.core.outside.waits_for
     await stream(
@@ -168,28 +152,6 @@ def allows(payload: object) -> bool:
         given = [payload.get(name) for name in ("approved", "accepted", "allow", "confirmed")]
         return True in given and False not in given
     return payload is True
-
-
-def _before(messages: Sequence[RunMessage]) -> list[Message]:
-    return valid_messages(
-        [
-            {
-                "role": message.role,
-                "content": _content(message),
-                "tool_call_id": message.tool_call_id,
-                "tool_calls": [
-                    {"id": call.id, "name": call.function.name, "arguments": call.function.arguments}
-                    for call in message.tool_calls or ()
-                ],
-            }
-            for message in messages
-            if message.role in ("user", "assistant", "tool")
-        ]
-    )
-
-
-def _content(message: RunMessage) -> str:
-    return named(message.text, ag_ui_files(message.content)) if message.role == "user" else message.text
 
 
 def _metadata(asked: RunInput) -> dict[str, Any] | None:

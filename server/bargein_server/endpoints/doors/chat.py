@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from msgspec import Struct, field, json
+from msgspec import Struct, json
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
@@ -19,7 +19,6 @@ from bargein_protocol import (
     ToolOutput,
 )
 
-from ...core.history import Message
 from ...guard.admission import Admission, Refused
 from ...hosting.host import SessionHost
 from ...hosting.registry import SessionRegistry
@@ -35,10 +34,9 @@ from .conversation import (
     open_session,
     session_headers,
     stream,
-    text_of,
-    valid_messages,
 )
-from .files import attachments_of, chat_files, named
+from .files import attachments_of, chat_files
+from .messages import MessageCall, earlier_messages, text_of
 from .whole import collect
 
 MODELS_PATH, CHAT_PATH = "/v1/models", "/v1/chat/completions"
@@ -65,20 +63,6 @@ _TYPES = {
 }
 
 _encode = json.Encoder().encode
-
-
-class Function(Struct):
-    """Function of a tool call."""
-
-    name: str = ""
-    arguments: str = ""
-
-
-class MessageCall(Struct):
-    """A tool call in a message."""
-
-    id: str = ""
-    function: Function = field(default_factory=Function)
 
 
 class ChatMessage(Struct):
@@ -215,7 +199,7 @@ async def _answer(call: Call, host: SessionHost, asked: ChatRequest, name: str) 
         last = asked.messages[-1]
         files = attachments_of(chat_files(last.content), call.sessions.attachments)
         question = InputText(id=new_input_id(), text=last.text, metadata=_metadata(asked), attachments=files)
-        input_id, start = question.id, ask(call, host, _before(asked.messages[:-1]), question)
+        input_id, start = question.id, ask(call, host, earlier_messages(asked.messages, chat_files), question)
     usage = asked.stream_options is not None and asked.stream_options.include_usage
     translator = Completion(host, asked.model or name, usage, answered)
     if asked.stream:
@@ -238,27 +222,6 @@ def _outputs(messages: Sequence[ChatMessage]) -> list[ToolOutput]:
         if message.tool_call_id and len(message.tool_call_id) <= 128:
             outputs.insert(0, ToolOutput(call_id=message.tool_call_id, output=message.text))  # type: ignore[arg-type]
     return outputs
-
-
-def _before(messages: Sequence[ChatMessage]) -> list[Message]:
-    return valid_messages(
-        [
-            {
-                "role": message.role,
-                "content": _content(message),
-                "tool_call_id": message.tool_call_id,
-                "tool_calls": [
-                    {"id": call.id, "name": call.function.name, "arguments": call.function.arguments}
-                    for call in message.tool_calls or ()
-                ],
-            }
-            for message in messages
-        ]
-    )
-
-
-def _content(message: ChatMessage) -> str:
-    return named(message.text, chat_files(message.content)) if message.role == "user" else message.text
 
 
 def _metadata(asked: ChatRequest) -> dict[str, Any]:

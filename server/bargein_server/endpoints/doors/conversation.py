@@ -8,8 +8,7 @@ session's own, so it has what was heard, and the results of tools.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from bargein_protocol import (
     ErrorEvent,
@@ -30,13 +29,14 @@ from bargein_protocol import (
 from bargein_protocol.errors import ID_REUSED, QUEUE_FULL
 from bargein_protocol.types import MAX_INPUT_CHARS
 
-from ...core.history import Message, NamedCall, calls_message, result_message, without_files
+from ...core.history import Message, without_files
 from ...core.turn_record import TurnRecord
 from ...guard.admission import RETRY_AFTER_S, Refused
 from ...hosting.host import SessionHost
 from ...hosting.own_ids import Unavailable, own_session_id, seed
 from ...transport.turn_stream import ResponseWire, Translator, TurnStream
 from ..call import CURSOR_HEADER, PROTOCOL_HEADER, SESSION_HEADER, TOKEN_HEADER, Call, check
+from .messages import bounded
 
 MAX_OWN_ID_CHARS = 512
 
@@ -49,8 +49,8 @@ async def open_session(call: Call, own_id: str | None) -> SessionHost:
     Raises:
         Refused: The id is too long, or there is no room.
     """
-    if own_id is not None and not 0 < len(own_id) <= MAX_OWN_ID_CHARS:
-        raise Refused(422, f"expected an id of the conversation with 1 to {MAX_OWN_ID_CHARS} characters")
+    if own_id is not None:
+        _check_id(own_id)
     if call.sessions.draining:
         raise Refused(503, "the server is shutting down", RETRY_AFTER_S)
     caller, own_ids = call.caller, call.sessions.own_ids
@@ -67,13 +67,19 @@ async def find_session(call: Call, own_id: str) -> SessionHost | None:
     """Return the session of a client's id, None when it has none.
 
     Raises:
-        Refused: There is no room for it in memory.
+        Refused: The id is too long, or there is no room for it in memory.
     """
+    _check_id(own_id)
     try:
         await call.forward(own_session_id(call.caller.principal, own_id))
         return await call.sessions.own_ids.find(call.caller.principal, own_id)
     except Unavailable as error:
         raise _unavailable(error) from None
+
+
+def _check_id(own_id: str) -> None:
+    if not 0 < len(own_id) <= MAX_OWN_ID_CHARS:
+        raise Refused(422, f"expected an id of the conversation with 1 to {MAX_OWN_ID_CHARS} characters")
 
 
 def _unavailable(error: Unavailable) -> Refused:
@@ -137,81 +143,6 @@ def _align(call: Call, host: SessionHost, before: Sequence[Message]) -> None:
             raise Refused(503, "the server is full", RETRY_AFTER_S)
         limits = call.sessions.settings
         seed(host, bounded(before, limits.max_history_turns, limits.max_history_chars))
-
-
-def bounded(messages: Sequence[Message], turns: int, chars: int) -> list[Message]:
-    """Return the last exchanges within bounds.
-
-    Each begins with a message of the user.
-    """
-    kept: list[Message] = []
-    exchange: list[Message] = []
-    for message in reversed(messages):
-        exchange.insert(0, message)
-        if message["role"] == "user":
-            turns -= 1
-            chars -= sum(len(str(each)) for each in exchange)
-            if turns < 0 or chars < 0:
-                break
-            kept = exchange + kept
-            exchange = []
-    return kept
-
-
-def text_of(content: object) -> str:
-    """Return the text of a message's content, without its files."""
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list) else []
-    texts = [
-        str(part.get("text", ""))
-        for part in parts
-        if isinstance(part, dict) and part.get("type") in ("text", "input_text")
-    ]
-    return "".join(texts)
-
-
-def valid_messages(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
-    """Return messages from outside in a form that model APIs accept.
-
-    User and assistant alternate, every tool call has one result, and instructions are left out: they are the
-    agent's own.
-
-    Args:
-        messages: Messages in the shape of chat completions, with plain texts.
-    """
-    results = {
-        str(message.get("tool_call_id")): message for message in messages if message.get("role") == "tool"
-    }
-    valid: list[Message] = []
-    for message in messages:
-        role, text = message.get("role"), str(message.get("content") or "")
-        if role == "user":
-            if valid and valid[-1]["role"] != "assistant":
-                valid.append({"role": "assistant", "content": "[no text]"})
-            valid.append({"role": "user", "content": text})
-        elif role == "assistant" and valid:
-            valid += _assistant(message, text, results)
-    if valid and valid[-1]["role"] != "assistant":
-        valid.append({"role": "assistant", "content": "[no text]"})
-    return valid
-
-
-def _assistant(
-    message: Mapping[str, Any], text: str, results: Mapping[str, Mapping[str, Any]]
-) -> Iterator[Message]:
-    calls = [
-        NamedCall(str(call["id"]), str(call["name"]), str(call["arguments"]))
-        for call in message.get("tool_calls") or ()
-    ]
-    if calls:
-        yield calls_message(text or None, calls)
-        for call in calls:
-            result = results.get(call.call_id)
-            output = "no result was recorded" if result is None else str(result.get("content") or "")
-            yield result_message(call.call_id, "completed", output, None)
-    elif text:
-        yield {"role": "assistant", "content": text}
 
 
 def answer_calls(host: SessionHost, answers: Sequence[ToolOutput | ToolDecision]) -> int:

@@ -10,8 +10,8 @@ from msgspec import Struct, field, json
 from bargein_protocol import CallId, ToolDecision, ToolOutput
 
 from ...core.history import Message
-from .conversation import valid_messages
 from .files import named, ui_files
+from .messages import valid_messages
 
 _ANSWERED = ("approval-responded", "output-available", "output-error")
 

@@ -36,7 +36,7 @@ from ....hosting.ports import Wire
 from ....hosting.registry import SessionRegistry
 from ....transport.connection import Connection
 from ....transport.turn_stream import EventWire, TurnStream
-from ..conversation import bounded
+from ..messages import bounded
 from .dialogue import Dialogue
 from .shapes import JsonMap, error_object
 from .turns import RunningTurn

@@ -11,7 +11,7 @@ from bargein_protocol import Attachment
 from bargein_protocol.types import MAX_ATTACHMENTS
 
 from ....core.history import Message
-from ..conversation import valid_messages
+from ..messages import valid_messages
 from .shapes import COMPLETED, JsonMap, new_id, part_text
 
 MAX_ID_CHARS = 256
