@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator
 from datetime import date
+from functools import wraps
 from typing import Any
 
 import pytest
@@ -457,3 +458,70 @@ async def test_what_is_called_beside_the_answer_does_not_run(converse: Serve) ->
     )
     await talk.ask()
     assert (talk.result.status, talk.of(ToolRunning), talk.line.texts()) == ("cancelled", [], ["3"])
+
+
+# Results that a look at the function does not show
+
+
+async def answer() -> int:
+    """Answer."""
+    return 42
+
+
+async def answers() -> AsyncIterator[Any]:
+    """Answer in a generator."""
+    yield Status(message="soon")
+    yield 42
+
+
+def hidden(function: Any) -> Any:
+    """Wrap a function as many decorators do it, in a plain one."""
+
+    @wraps(function)
+    def call() -> Any:
+        return function()
+
+    return call
+
+
+def rows() -> Any:
+    """Return a generator."""
+    return (n for n in range(3))
+
+
+async def later() -> Any:
+    """Return a coroutine that was not awaited."""
+    return answer()
+
+
+@pytest.mark.parametrize(
+    ("function", "output"),
+    [
+        (hidden(answer), 42), (hidden(answers), 42), (hidden(hidden(answer)), 42), (rows, [0, 1, 2]),
+        (hidden(rows), [0, 1, 2]), (later, 42),
+    ],
+)  # fmt: skip
+async def test_a_result_that_has_not_run_yet(converse: Serve, function: Any, output: Any) -> None:
+    """A coroutine and a generator are run, wherever they come from; the model gets what they return."""
+    talk = converse([call(function.__name__)], [say("Done")], tools=[function])
+    await talk.ask()
+    assert (talk.result.status, talk.result.output) == ("completed", output)
+    assert len(talk.of(Status)) == (function.__name__ == "answers")
+
+
+async def nan() -> AsyncIterator[Any]:
+    """Report progress that no client can read."""
+    yield Progress(value=float("nan"))
+
+
+async def long() -> AsyncIterator[Any]:
+    """Report a status that is too long."""
+    yield Status(message="x" * 100_000)
+
+
+@pytest.mark.parametrize("function", [nan, long])
+async def test_an_output_that_cannot_be_sent(converse: Serve, function: Any) -> None:
+    """It is a failed tool, not a failed turn."""
+    talk = converse([call(function.__name__)], [say("Sorry")], tools=[function])
+    await talk.ask()
+    assert (talk.end.status, talk.result.error) == ("completed", "the tool failed")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from asyncio import AbstractEventLoop
 from collections.abc import AsyncIterator, Iterator
 from datetime import date
 from functools import partial
 from typing import Annotated, Any, Literal
 
 import pytest
+from jsonschema import Draft202012Validator
 from msgspec import Meta, Struct
+from pydantic import BaseModel, Field
 
 from bargein_server import Turn
 from bargein_server.agents.tools import BadCall, NotATool, Tool, read_docstring, tool, toolset
@@ -175,3 +178,77 @@ def test_what_is_no_tool() -> None:
 def test_docstrings(text: str, description: str, described: dict[str, str]) -> None:
     """Google's style; what stands before the first section describes the tool."""
     assert read_docstring(text) == (description, described)
+
+
+class Seat(BaseModel):
+    """A seat."""
+
+    row: int
+    letter: str = "A"
+
+
+class Trip(BaseModel):
+    """A trip."""
+
+    seats: list[Seat]
+
+
+async def travel(
+    trip: Trip,
+    days: Annotated[int, Field(ge=1, le=30, description="Length of the stay.")],
+    city: Annotated[str, "Where to."],
+    seat: Seat | None = None,
+    more: list[Seat] = Field(default_factory=list, description="Other seats."),  # noqa: B008
+    limit: int = Field(description="Most that it may cost."),
+    rest: Seat = Seat(row=9),  # noqa: B008
+) -> None:
+    """Travel."""
+
+
+def test_pydantic_in_a_signature() -> None:
+    """Models are described with what they refer to, and come as instances; fields give texts and bounds."""
+    made = Tool(travel)
+    Draft202012Validator.check_schema(made.parameters)
+    properties = made.parameters["properties"]
+    assert properties["trip"]["properties"]["seats"]["items"] == {"$ref": "#/$defs/Seat"}
+    assert made.parameters["$defs"]["Seat"]["properties"]["row"]["type"] == "integer"
+    assert "$defs" not in properties["trip"]
+    assert properties["days"] == {
+        "type": "integer", "minimum": 1, "maximum": 30, "description": "Length of the stay.",
+    }  # fmt: skip
+    assert (properties["city"]["description"], properties["limit"]["description"]) == (
+        "Where to.", "Most that it may cost.",
+    )  # fmt: skip
+    assert made.parameters["required"] == ["trip", "days", "city", "limit"]
+    given = {"trip": {"seats": [{"row": "1"}]}, "days": "3", "city": "Oslo", "limit": 5, "seat": None}
+    checked = made.check(given)
+    assert checked["trip"] == Trip(seats=[Seat(row=1)])
+    assert (checked["days"], checked["seat"], checked["more"], checked["rest"]) == (3, None, [], Seat(row=9))
+    assert made.check({**given, "trip": '{"seats": []}', "more": [{"row": 2}]})["more"] == [Seat(row=2)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ({"trip": {"seats": [{"letter": 5}]}}, "seats.0.row: Field required; seats.0.letter: Input should"),
+        ({"trip": 5}, "Input should be a valid dictionary"),
+        ({"trip": "{"}, "Invalid JSON"),
+        ({"days": 31}, "Expected `int` <= 30"),
+    ],
+)
+def test_arguments_that_do_not_fit_a_pydantic_model(wrong: dict[str, Any], error: str) -> None:
+    """The model reads which field is wrong, without links and without its input."""
+    given = {"trip": {"seats": []}, "days": 3, "city": "Oslo", "limit": 5, **wrong}
+    with pytest.raises(BadCall) as bad:
+        Tool(travel).check(given)
+    assert error in str(bad.value)
+    assert "http" not in str(bad.value)
+
+
+def test_a_type_that_cannot_be_described() -> None:
+    """The error names the tool and the types that can be."""
+
+    async def odd(x: AbstractEventLoop) -> None: ...
+
+    with pytest.raises(NotATool, match=r"odd\(\): .*AbstractEventLoop.* Pydantic's models"):
+        Tool(odd)

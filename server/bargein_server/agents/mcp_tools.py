@@ -33,6 +33,7 @@ except ImportError as error:
     ) from None
 
 from bargein_protocol import Data, Progress, RunsIn
+from bargein_protocol.types import MAX_NAME_CHARS
 from bargein_server.agent import Turn
 
 from .mcp_connection import Connection, ServerLost
@@ -111,7 +112,8 @@ class McpServer:
         async def report(progress: float, total: float | None, message: str | None) -> None:
             if updates.qsize() < _MAX_UPDATES and math.isfinite(progress):
                 bounded = total if total is not None and math.isfinite(total) else None
-                updates.put_nowait(Progress(value=progress, total=bounded, label=message))
+                label = message[:MAX_NAME_CHARS] if isinstance(message, str) else None
+                updates.put_nowait(Progress(value=progress, total=bounded, label=label))
 
         calling = asyncio.create_task(connection.call(name, arguments, report))
         calling.add_done_callback(lambda _: updates.put_nowait(None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -25,7 +26,7 @@ from bargein_server.agent import (
 
 from .parallel import OutputMux
 from .tool_arguments import BadArguments, decode_arguments
-from .tools import BadCall, Tool, ToolError
+from .tools import BadCall, Tool, ToolError, finish, is_unfinished, listed
 
 log: logging.Logger = logging.getLogger("bargein.tools")
 
@@ -211,14 +212,21 @@ class ToolTask:
             if tool.threaded:
                 self._thread = self._turn.tools.run_in_thread(self._in_thread)
                 self._thread.add_done_callback(self._thread_ended)
-                await asyncio.shield(self._thread)
+                value = await asyncio.shield(self._thread)
+                if is_unfinished(value):
+                    self._settle("completed", await finish(value, self._emit))
             else:
-                self._settle("completed", await tool.run(self._function, self._mux.put))
+                self._settle("completed", await tool.run(self._function, self._emit))
+
+    async def _emit(self, output: Output) -> None:
+        """Queue an output of the tool; one that cannot be sent fails the tool and not the turn."""
+        plain, _ = validated_output(output)
+        await self._mux.put(plain)
 
     def _in_thread(self) -> Any:
         if self._turn.reason is not None:  # the turn ended while this waited for a free thread
             raise ToolError("the turn ended before it began")
-        return self._function()
+        return listed(self._function())
 
     def _expire(self) -> None:
         self._span.fail("timeout")
@@ -232,10 +240,12 @@ class ToolTask:
         if thread.cancelled():
             return
         error = thread.exception()
-        if error is None:
-            self._settle("completed", thread.result())
-        else:
+        if error is not None:
             self._fail(error)
+        elif not is_unfinished(value := thread.result()):
+            self._settle("completed", value)
+        elif inspect.iscoroutine(value) and (self._task is None or self._task.done()):
+            value.close()  # the turn has ended, and it has not begun
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         if self._timer is not None:

@@ -25,10 +25,11 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing
 from copy import copy
 from functools import partial
+from itertools import islice
 from typing import Annotated, Any, Literal, NamedTuple, get_type_hints, overload
 
 import msgspec
@@ -37,8 +38,10 @@ from msgspec import Meta
 
 from bargein_protocol import Output as OutputEvent
 from bargein_protocol import RunsIn
+from bargein_protocol.types import MAX_VALUES
 from bargein_server.agent import Output, Turn
 
+from . import pydantic_types
 from .tool_arguments import coerce_fields
 
 _SECTION = re.compile(r"^(Args|Arguments|Returns|Yields|Raises|Example|Examples|Note|Notes):\s*$")
@@ -68,8 +71,8 @@ class Signature(NamedTuple):
 def read_signature(function: Callable[..., Any], name: str) -> Signature:
     """Return the signature of a function.
 
-    Types are anything that msgspec can decode; a parameter without one takes any JSON value. The
-    sections of the docstring are those of Google's style; `Args` describes the parameters.
+    Types are anything that msgspec can decode, and Pydantic's models; a parameter without one takes any
+    JSON value. The sections of the docstring are those of Google's style; `Args` describes the parameters.
 
     Raises:
         NotATool: A parameter cannot be given by name, or its type is unknown.
@@ -84,13 +87,13 @@ def read_signature(function: Callable[..., Any], name: str) -> Signature:
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             raise NotATool(f"{name}(): a model gives arguments by name, {parameter} cannot be given so")
-        kind = hints.get(parameter.name, Any)
+        kind = pydantic_types.described(hints.get(parameter.name, Any))
         if kind is Turn:
             turn = parameter.name
             continue
-        if parameter.name in described:
-            kind = Annotated[kind, Meta(description=described[parameter.name])]
-        default = parameter.default
+        default, text = pydantic_types.default_of(parameter.default)
+        if text := described.get(parameter.name, text):
+            kind = Annotated[kind, Meta(description=text)]
         fields.append((parameter.name, kind) if default is parameter.empty else (
             parameter.name, kind, _default(default)))  # fmt: skip
     arguments = msgspec.defstruct(name, fields, kw_only=True, forbid_unknown_fields=True)
@@ -127,22 +130,25 @@ def read_docstring(text: str) -> tuple[str, dict[str, str]]:
 
 
 def _default(value: Any) -> Any:
-    if isinstance(value, (list, dict, set, msgspec.Struct)):
+    if isinstance(value, (list, dict, set, msgspec.Struct)) or hasattr(value, "model_dump"):
         return msgspec.field(default_factory=partial(copy, value))
     return value
 
 
 def _schema(arguments: type[msgspec.Struct], name: str) -> dict[str, Any]:
     try:
-        _, components = msgspec.json.schema_components([arguments], ref_template="#/$defs/{name}")
+        _, components = msgspec.json.schema_components(
+            [arguments], schema_hook=pydantic_types.schema_of, ref_template="#/$defs/{name}"
+        )
     except TypeError as error:
-        raise NotATool(f"{name}(): {error}") from error
+        reason = str(error).strip().splitlines()[-1]
+        raise NotATool(f"{name}(): {reason}; types are those of msgspec, and Pydantic's models") from error
     # The API requires the object itself at the top, not a reference to it.
     schema: dict[str, Any] = components.pop(arguments.__name__)
     schema.pop("title", None)
     if components:
         schema["$defs"] = components
-    return schema
+    return pydantic_types.hoisted(schema)
 
 
 OnInterrupt = Literal["cancel", "finish"]
@@ -244,16 +250,19 @@ class Tool:
         return [name for name in arguments if name not in self._fields]
 
     def _convert(self, known: dict[str, Any]) -> Any:
+        convert = partial(msgspec.convert, type=self._arguments, dec_hook=pydantic_types.value_of)
         try:
-            return msgspec.convert(known, self._arguments)
+            return convert(known)
         except msgspec.ValidationError as error:
             coerced = coerce_fields(known, tuple(self._fields.values()))
             try:
-                return msgspec.convert(coerced, self._arguments)
+                return convert(coerced)
             except msgspec.ValidationError:
                 pass
             try:
-                return msgspec.convert(coerced, self._arguments, strict=False)
+                return msgspec.convert(
+                    coerced, self._arguments, strict=False, dec_hook=pydantic_types.value_of
+                )
             except msgspec.ValidationError:
                 raise error from None  # in the words of the schema
 
@@ -270,11 +279,30 @@ class Tool:
         """
         if self._yields:
             return await _run_generator(function(), emit)
-        result = function()
-        return await result if self._awaits or inspect.isawaitable(result) else result
+        return await finish(listed(function()), emit)
 
 
-async def _run_generator(generator: AsyncGenerator[Any, None], emit: Emit) -> Any:
+async def finish(value: Any, emit: Emit) -> Any:
+    """Return the result of a call whose value may be a coroutine or an async generator.
+
+    A decorator may hide that from a look at the function.
+    """
+    while is_unfinished(value):
+        value = await _run_generator(value, emit) if inspect.isasyncgen(value) else listed(await value)
+    return value
+
+
+def is_unfinished(value: Any) -> bool:
+    """Return whether a value is a coroutine or an async generator, which has not run yet."""
+    return inspect.iscoroutine(value) or inspect.isasyncgen(value)
+
+
+def listed(value: Any) -> Any:
+    """Return the items of a generator or another iterator as a list, any other value as it is."""
+    return list(islice(value, MAX_VALUES)) if isinstance(value, Iterator) else value
+
+
+async def _run_generator(generator: AsyncGenerator[Any, Any], emit: Emit) -> Any:
     result = None
     async with aclosing(generator):
         async for value in generator:
