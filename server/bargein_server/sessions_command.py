@@ -127,7 +127,7 @@ def _line(summary: Summary) -> str:
 
 
 def _title(found: StoredSession) -> str:
-    """Return the name of a conversation, or the start of its first input, as in lists."""
+    """Return a conversation's name, or the start of its first input."""
     turns = stored_turns(found.stored)
     return found.name or next((turn.input.text for turn in turns), "")[:MAX_TITLE_CHARS]
 

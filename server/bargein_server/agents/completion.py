@@ -114,7 +114,7 @@ class Completion:
 
     @property
     def lacks_calls(self) -> bool:
-        """Whether the server announced calls at the end, and sent nothing that can be used."""
+        """Whether the server announced calls at the end, and sent none of use."""
         called = (self.finish_reason or "").lower() in _CALLED
         return called and not self.text and not self._calls.announced
 
@@ -159,12 +159,12 @@ class Completion:
             raise StreamCut("the server gave the answer up")
 
     def end(self) -> None:
-        """Take the explicit end of a stream for the reason that some servers leave out."""
+        """Take the explicit end of a stream for the reason that is missing."""
         if self.finish_reason is None and (self.text or self._calls.announced):
             self.finish_reason = "stop"
 
     def _choice_of(self, chunk: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """Return the choice that is read: always the same one, if a server sends several."""
+        """Return the choice that is read, always the same one of several."""
         choices = objects(chunk.get("choices"))
         indices = [position(choice.get("index")) for choice in choices]
         if self._choice is None:
@@ -176,7 +176,7 @@ class Completion:
         return choices[indices.index(None)] if None in indices else None
 
     def _delta_of(self, choice: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the delta of a choice, or the whole of an answer that is not streamed."""
+        """Return the delta of a choice, or the whole of an unstreamed answer."""
         if delta := mapping(choice.get("delta")):
             self._streamed = True
             return delta
@@ -184,7 +184,7 @@ class Completion:
         return {} if self._streamed and self._repeats(message) else message
 
     def _repeats(self, message: Mapping[str, Any]) -> bool:
-        """Return whether a message is the answer once more, as some servers send it at the end."""
+        """Return whether a message at the end is the answer once more."""
         whole = "".join(text for is_thought, text in parts(message.get("content")) if not is_thought)
         if whole and self.text:
             return whole.strip().endswith(self.text.strip())
@@ -238,7 +238,7 @@ class Completion:
         yield from self._noted(self._calls.read(delta))
 
     def _noted(self, outputs: Iterable[Output]) -> Iterator[Output]:
-        """Yield outputs of calls; the final answer's text is the text of this answer."""
+        """Yield outputs of calls; the final answer's text is this answer's text."""
         for output in outputs:
             self.begun = True
             if isinstance(output, str):

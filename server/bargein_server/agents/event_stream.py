@@ -73,7 +73,7 @@ class _Events:
         self._other_bytes = 0
 
     def feed(self, piece: bytes) -> Iterator[Any]:
-        """Yield the events that are complete, `[DONE]` and undecodable ones as text."""
+        """Yield the complete events, `[DONE]` and undecodable ones as text."""
         lines = (self._rest + piece).splitlines(keepends=True)
         # A last "\r" may be the first half of a line end.
         self._rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
@@ -81,7 +81,7 @@ class _Events:
             yield from self._line(line.rstrip(b"\r\n"))
 
     def finish(self) -> Iterator[Any]:
-        """Yield a last event without its blank line, or a body that has no events as one."""
+        """Yield a last event without its blank line, or a whole body as one."""
         yield from self._line(self._rest.rstrip(b"\r\n"))
         yield from self._line(b"")
         body = "\n".join(self._other).strip()
@@ -125,7 +125,7 @@ class _Events:
 
 
 def _whole(text: str) -> Any:
-    """Return the object or the end mark that a line is; None for a part of an event."""
+    """Return a line's object or end mark; None for a part of an event."""
     bare = text.strip()
     if bare.startswith("[DONE]"):
         return "[DONE]"
@@ -133,7 +133,7 @@ def _whole(text: str) -> Any:
 
 
 def _loaded(text: str, other: Any) -> Any:
-    """Return decoded JSON, `other` if it is none; control characters in strings are accepted."""
+    """Return decoded JSON, control characters allowed, or else `other`."""
     try:
         return json.loads(text, strict=False)
     except (ValueError, RecursionError):
@@ -214,7 +214,7 @@ class _Pieces:
         return piece
 
     def note(self, chunk: dict[str, Any]) -> None:
-        """Bound the rest of the stream once the answer has ended: only its usage may follow."""
+        """Bound the stream after the end of the answer: only usage may follow."""
         choices = objects(chunk.get("choices"))
         if any(choice.get("finish_reason") for choice in choices):
             self._until = asyncio.get_running_loop().time() + USAGE_S

@@ -170,7 +170,7 @@ def _add_item(items: list[Any], item: Any) -> None:
 
 
 def keep_fields(fields: dict[str, Any], delta: Mapping[str, Any], read: frozenset[str]) -> None:
-    """Add the fields of a delta that are not in `read` to the fields of earlier ones."""
+    """Add the fields of a delta that are not in `read` to earlier ones."""
     for name, value in delta.items():
         if name not in read:
             fields[name] = merged(fields.get(name), value)

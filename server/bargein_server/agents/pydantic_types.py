@@ -53,7 +53,7 @@ def _shortened(error: Any) -> str:
 
 
 def hoisted(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a schema whose nested `$defs` stand at its top, where references look for them."""
+    """Return a schema with its nested `$defs` at the top, for references."""
     definitions: dict[str, Any] = {}
 
     def lifted(value: Any) -> Any:

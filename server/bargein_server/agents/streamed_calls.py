@@ -1,4 +1,4 @@
-"""Tool calls of one model call, put together from the pieces of its stream.
+"""Tool calls of one model call, put together from pieces of its stream.
 
 Servers differ in the fields by which pieces belong together, in the place of the name, and in the form of
 the arguments. A call is announced when its name is whole. That is so when a tool has this name and no other
@@ -55,7 +55,7 @@ class StreamedCall:
         self._again = ""  # the part of the arguments that was repeated
 
     def repeats(self, given_id: str, piece: str) -> bool:
-        """Return whether a piece repeats the whole arguments, as some servers do at the end."""
+        """Return whether a piece repeats the whole arguments, as at some ends."""
         if not piece or not given_id or given_id != self.given_id or self.held or not self.is_complete:
             return False
         whole = "".join(self.arguments).strip()
@@ -111,7 +111,7 @@ class StreamedCalls:
         return [call for call in self._calls if call.call_id is not None]
 
     def read(self, delta: Mapping[str, Any]) -> Iterator[Output]:
-        """Yield the outputs of one piece: announcement, arguments, or text of the final answer."""
+        """Yield a piece's outputs: announcement, arguments, final answer's text."""
         custom = mapping(delta.get("custom"))  # a call whose arguments are plain text
         function = mapping(delta.get("function")) or custom or delta
         name = string(function.get("name"))[:MAX_NAME_CHARS]
@@ -199,7 +199,7 @@ class StreamedCalls:
         return self._longer_name(call, piece) is not None
 
     def _longer_name(self, call: StreamedCall, piece: str) -> str | None:
-        """Return the name as written so far with one more piece; None if the piece is another's name."""
+        """Return the name with one more piece; None if it is another call's name."""
         written, tools = call.written_name, self._tools
         if piece == written and (call.has_arguments or not tools or find_name(written, tools) is not None):
             return written  # repeated

@@ -61,7 +61,7 @@ def decode_arguments(text: str) -> dict[str, Any]:
 
 
 def readable_arguments(text: str) -> str:
-    """Return arguments as every server reads them: one JSON object, if it can be made out.
+    """Return arguments as one JSON object, if it can be made out.
 
     Escapes of half surrogate pairs are replaced, and text around the object is left out.
     """
@@ -109,7 +109,7 @@ def _first_object(text: str) -> Any:
 
 
 def _literal(text: str) -> Any:
-    """Return an object in the notation of Python, which some models write; None for another text."""
+    """Return an object in the notation of Python; None for another text."""
     try:
         found = ast.literal_eval(text) if len(text) <= _MAX_LITERAL_CHARS else None
         return plain_value(found) if isinstance(found, dict) else None

@@ -219,7 +219,7 @@ class ToolTask:
                 self._settle("completed", await tool.run(self._function, self._emit))
 
     async def _emit(self, output: Output) -> None:
-        """Queue an output of the tool; one that cannot be sent fails the tool and not the turn."""
+        """Queue an output of the tool; a bad one fails the tool, not the turn."""
         plain, _ = validated_output(output)
         await self._mux.put(plain)
 

@@ -283,7 +283,7 @@ class Tool:
 
 
 async def finish(value: Any, emit: Emit) -> Any:
-    """Return the result of a call whose value may be a coroutine or an async generator.
+    """Return the result of a call whose value may have to be run first.
 
     A decorator may hide that from a look at the function.
     """
@@ -293,12 +293,12 @@ async def finish(value: Any, emit: Emit) -> Any:
 
 
 def is_unfinished(value: Any) -> bool:
-    """Return whether a value is a coroutine or an async generator, which has not run yet."""
+    """Return whether a value is a coroutine or an async generator."""
     return inspect.iscoroutine(value) or inspect.isasyncgen(value)
 
 
 def listed(value: Any) -> Any:
-    """Return the items of a generator or another iterator as a list, any other value as it is."""
+    """Return an iterator's items as a list, any other value as it is."""
     return list(islice(value, MAX_VALUES)) if isinstance(value, Iterator) else value
 
 

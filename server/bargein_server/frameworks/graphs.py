@@ -367,7 +367,7 @@ class _Consent:
 
 
 def _asked(value: Any) -> dict[str, Any]:
-    """Return the value of a plain `interrupt()` in the form of arguments, as the user reads it."""
+    """Return the value of a plain `interrupt()` as arguments for the user."""
     given = sendable(value)
     return given if isinstance(given, dict) else {"question" if isinstance(given, str) else "value": given}
 

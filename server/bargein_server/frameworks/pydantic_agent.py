@@ -185,7 +185,7 @@ class _Reader:
 
 
 def _answer_of(output: Any) -> str:
-    """Return the output of an output tool as text: a string as it is, anything else as JSON."""
+    """Return an output tool's output as text: a string, or else JSON."""
     if isinstance(output, str):
         return output
     from pydantic_core import to_json
@@ -210,7 +210,7 @@ def _capabilities(recorder: ToolRecorder) -> list[Any]:
 
 
 async def _resolve(recorder: ToolRecorder, context: Any, requests: Any) -> Any:
-    """Ask the user about the calls that need approval, and have the client run external ones."""
+    """Ask the user for approvals, and have the client run external calls."""
     async with asyncio.TaskGroup() as group:
         work = [group.create_task(_run_in_client(recorder, part.tool_call_id)) for part in requests.calls]
         asking = group.create_task(_ask(recorder, requests.approvals))

@@ -269,7 +269,7 @@ class ToolRecorder:
         return call if call is not None and call.answer is None else None
 
     async def run_in_client(self, given_id: str) -> ToolOutput | None:
-        """Have the client run an announced call, and return its answer; None when none came in time.
+        """Have the client run an announced call; return its answer, or None.
 
         Raises:
             TurnClosed: The turn has ended: the client is not asked.
@@ -358,7 +358,7 @@ class ToolRecorder:
                 self._fail(call, call.failure)
 
     async def give_up(self) -> None:
-        """Record and send the failures of a run that ends with an exception: no other result follows."""
+        """Record the failures of a run that ends with an exception."""
         self.close()
         for call in self._calls.values():
             if self.turn.reason is None:

@@ -85,7 +85,7 @@ class Question:
 
 
 def running_event(call_id: CallId, arguments: dict[str, Any], runs_in: RunsIn = "server") -> ToolRunning:
-    """Return the event of a tool's begin, without arguments that cannot be sent."""
+    """Return the event of a tool's begin, without unsendable arguments."""
     running = ToolRunning(call_id=call_id, arguments=arguments, runs_in=runs_in)
     try:
         validated_output(running)

@@ -1,4 +1,4 @@
-"""Notes to keys: what was asked for with a key, for the process where that is used."""
+"""Notes to keys: the request made with a key, for the process of its use."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Elsewhere(Protocol):
     async def forward(
         self, session_id: SessionId, scope: Any, receive: Any, send: Any, caller: Any, body: bytes
     ) -> bool:
-        """Let the owner of a session answer a request over HTTP, or serve a WebSocket.
+        """Let the owner of a session answer an HTTP request or serve a WebSocket.
 
         Args:
             session_id: The session that the request is about.

@@ -238,7 +238,7 @@ class Restorer:
     async def _search(
         self, session_id: SessionId, found: StoredSession | None, membership: Membership, shown: Shown
     ) -> tuple[StoredSession | None, Search, str]:
-        """Find whether a session may be claimed, and why; return its records as of then.
+        """Return the records of a session, and whether and why it is claimable.
 
         Raises:
             StoreError: The store cannot be used.

@@ -53,7 +53,7 @@ class TurnView:
         self._end_tools()
 
     def _end_tools(self) -> None:
-        """Show the calls that have no result, which would disappear with their status."""
+        """Show the calls without a result before their status disappears."""
         for call_id in self._unfinished:
             self._screen.line("note", f"{self._call(call_id)} {CUT}")
         self._unfinished.clear()
@@ -106,7 +106,7 @@ class TurnView:
             self._order.add(Piece(event.source, lambda: self._screen.line("note", line), None))
 
     def _set_status(self, call_id: bp.CallId, status: str | None) -> None:
-        """Set the status of a call, None with its result, and show the one that matters most."""
+        """Set the status of a call, None at its result; show the chief one."""
         if status is None:
             self._unfinished.pop(call_id, None)
         else:

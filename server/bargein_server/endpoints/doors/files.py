@@ -102,7 +102,7 @@ def _content(part: FilePart) -> str:
 
 
 def _type(part: FilePart) -> str:
-    """Return the media type of a file, without parameters: that of its content."""
+    """Return the media type of a file's content, without parameters."""
     given = part.media_type
     if part.url[:5].lower() == "data:":
         given = part.url[5 : 5 + MAX_NAME_CHARS].partition(",")[0].partition(";")[0] or given
@@ -160,7 +160,7 @@ def ui_files(parts: Iterable[Mapping[str, Any]]) -> Iterator[FilePart]:
 
 
 def ag_ui_files(content: object) -> Iterator[FilePart]:
-    """Yield the files in a message of AG-UI, of version 1.0 and of earlier ones."""
+    """Yield the files in a message of AG-UI, of any version."""
     for part in _parts(content):
         kind, source = _text(part, "type"), part.get("source")
         if kind in _MEDIA and isinstance(source, dict):

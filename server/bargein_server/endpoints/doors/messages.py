@@ -30,7 +30,7 @@ class GivenMessage(Protocol):
 
     @property
     def role(self) -> str:
-        """Its author."""
+        """Author of the message."""
 
     @property
     def content(self) -> Any:
@@ -48,7 +48,7 @@ class GivenMessage(Protocol):
 def earlier_messages(
     messages: Sequence[GivenMessage], files_of: Callable[[object], Iterable[FilePart]]
 ) -> list[Message]:
-    """Return the messages before the last one, in a form that model APIs accept.
+    """Return the messages before the last, in a form for model APIs.
 
     Args:
         messages: The messages of the client.

@@ -1,4 +1,4 @@
-"""Operations of the doors for the OpenAPI document of a server that has them."""
+"""Operations of the doors for the OpenAPI document of their server."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ class RealtimeDoor:
         return Response(json.encode(answer), media_type="application/json")
 
     async def serve(self, websocket: WebSocket) -> None:
-        """Complete the handshake and serve the connection, here or where its conversation is."""
+        """Complete the handshake and serve the connection, here or at the owner."""
         extensions = websocket.scope.get("extensions", {})
         if FORWARDED in extensions:
             await self._serve_here(websocket, caller_of(extensions[FORWARDED]), extensions[FORWARDED_BODY])
@@ -158,7 +158,7 @@ class RealtimeDoor:
     async def _is_elsewhere(
         self, websocket: WebSocket, caller: Caller, sessions: SessionRegistry, note: bytes
     ) -> bool:
-        """Let the process serve the client that has its conversation; return False if it is this one."""
+        """Let the owner of the conversation serve; return False if it is here."""
         own_id, elsewhere = websocket.query_params.get("conversation"), sessions.elsewhere
         if own_id is None or elsewhere is None or sessions.draining:
             return False
