@@ -8,6 +8,7 @@ import os
 import sys
 from asyncio.base_subprocess import BaseSubprocessTransport
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -431,3 +432,40 @@ def test_a_target_that_is_none() -> None:
 def test_the_name_of_a_server(target: str, name: str) -> None:
     """It is the program or the host, without credentials."""
     assert mcp(target).name == name
+
+
+ODD = str(ROOT / "tests" / "support" / "odd_mcp_server.py")
+
+
+@asynccontextmanager
+async def odd_server(how: str) -> AsyncIterator[McpServer]:
+    """A server that breaks a rule."""
+    source = mcp([sys.executable, ODD, how])
+    await source.startup()
+    yield source
+    await source.shutdown()
+
+
+@pytest.mark.parametrize("how", ["junk", "pages"])
+async def test_a_server_with_odd_habits(how: str) -> None:
+    """Lines of a log on its output, some of them no text, and a list without an end: its tools work."""
+    async with odd_server(how) as source:
+        assert [remote.remote_name for remote in source.remote_tools] == ["echo"]
+        assert (await run(source, "echo"))[0] == "ok"
+
+
+async def test_an_error_with_the_code_of_a_closed_connection() -> None:
+    """Its message is the tool's, and the connection stays open."""
+    async with odd_server("errors") as source:
+        with pytest.raises(ToolError, match="the disk is full"):
+            await run(source, "echo")
+        with pytest.raises(ToolError, match="the disk is full"):
+            await run(source, "echo")
+
+
+async def test_a_list_that_breaks_the_protocol(caplog: pytest.LogCaptureFixture) -> None:
+    """The log says so, and does not quote the server."""
+    async with odd_server("invalid") as source:
+        assert source.remote_tools == []
+    assert "do not follow the protocol" in caplog.text
+    assert "nome" not in caplog.text

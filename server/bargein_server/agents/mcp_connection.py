@@ -30,6 +30,7 @@ from mcp.types import (
 MAX_PAGES = 100
 TIMEOUT = httpx2.Timeout(30.0, read=300.0)
 _CANCEL_S = 1.0
+_CLOSED = ("Connection closed", "SSE stream")
 
 
 class ServerLost(Exception):
@@ -110,7 +111,7 @@ class Connection:
             await asyncio.wait({sending}, timeout=_CANCEL_S)  # the server is notified now
             raise
         except MCPError as error:
-            if error.code == CONNECTION_CLOSED or "terminated" in error.message:
+            if _is_lost(error):
                 self._lost()
                 raise ServerLost(error.message) from error
             raise
@@ -174,15 +175,17 @@ class Connection:
             self._wake.set()
 
     async def _list(self, client: Client) -> None:
-        tools: list[Tool] = []
+        tools: dict[str, Tool] = {}
+        cursors: set[str] = set()
         cursor: str | None = None
         for _ in range(MAX_PAGES):
             page = await client.list_tools(cursor=cursor)
-            tools += page.tools
+            tools |= {tool.name: tool for tool in page.tools if tool.name not in tools}
             cursor = page.next_cursor
-            if not cursor:
+            if not cursor or cursor in cursors:  # a server may repeat its pages for ever
                 break
-        self._listed(tools)
+            cursors.add(cursor)
+        self._listed(list(tools.values()))
 
     @asynccontextmanager
     async def _transport(self) -> Any:
@@ -195,6 +198,15 @@ class Connection:
         else:
             async with stdio_client(self._target) as (read, write):
                 yield _Watched(read, self._lost), write
+
+
+def _is_lost(error: MCPError) -> bool:
+    """Return whether an error stands for the end of the connection.
+
+    Servers use the same code for errors of their own, so the message of the package `mcp` counts.
+    """
+    closed = error.code == CONNECTION_CLOSED and error.message.startswith(_CLOSED)
+    return closed or error.message == "Session terminated"
 
 
 class _Watched:

@@ -260,7 +260,10 @@ def _target(
     words = shlex.split(target) if isinstance(target, str) else list(target)
     if not words or "://" in words[0]:
         raise ValueError(f"expected a command or an http URL of an MCP server, got {target!r}")
-    return StdioServerParameters(command=words[0], args=words[1:], env=dict(env or {}), cwd=cwd)
+    return StdioServerParameters(
+        command=words[0], args=words[1:], env=dict(env or {}), cwd=cwd,
+        encoding_error_handler="replace",  # one bad byte in a line of a log would end the connection
+    )  # fmt: skip
 
 
 def _name_of(target: StdioServerParameters | str) -> str:
@@ -332,6 +335,8 @@ def _cause(error: BaseException, start_s: float, target: StdioServerParameters |
         return f"there is no command {error.filename or command!r}: install it, or give its path"
     if isinstance(error, TimeoutError):
         return f"it did not list its tools within {start_s:g} s: run the command by hand, or raise start_s"
+    if isinstance(error, ValueError):  # Pydantic's, whose text quotes the server
+        return "its answers do not follow the protocol: update the server, or report it to its authors"
     if isinstance(error, (ServerLost, MCPError)):
         return f"{error.args[-1] or 'it ended'}: run the command by hand to see why"
     return f"{type(error).__name__}: check the address and the headers"
