@@ -245,9 +245,10 @@ class Launcher:
             request_stop(chat, urgent=urgent)
 
     async def _drain(self) -> int:
+        began = asyncio.get_running_loop().time()
         stuck = sum(await asyncio.gather(*map(shut_down_sessions, self._chats)))
         if self._life is not None:
-            await self._life.end()
+            await self._life.end(began)
         self._remove_socket()  # here, because uvicorn raises the signal again when it has stopped
         return stuck
 

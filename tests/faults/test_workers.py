@@ -321,9 +321,9 @@ async def test_metrics_of_a_real_server_have_all_workers(tmp_path: Path) -> None
                 assert f'bargein_connections{{worker="{number}"}}'.encode() in text
 
 
-async def open_realtime(process: ServerProcess, **options: Any) -> ClientConnection:
-    """Connect a Realtime client to the conversation `talk`, and take `session.created`."""
-    url = f"ws://127.0.0.1:{process.port}/v1/realtime?conversation=talk"
+async def open_realtime(process: ServerProcess, name: str = "talk", **options: Any) -> ClientConnection:
+    """Connect a Realtime client to a conversation, and take `session.created`."""
+    url = f"ws://127.0.0.1:{process.port}/v1/realtime?conversation={name}"
     socket = await dial(url, proxy=None, **options)
     socket.configured = json.loads(await socket.recv())["session"]["instructions"]  # type: ignore[attr-defined]
     return socket
@@ -341,11 +341,7 @@ async def test_a_realtime_conversation_is_in_one_worker_whichever_its_clients_me
             await socket.close()
         assert len(set(found)) == 1
         sockets = [await open_realtime(process) for _ in range(8)]  # each takes the place of the one before
-        item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "go"}]}
-        await sockets[-1].send(json.dumps({"type": "conversation.item.create", "item": item}))
-        await sockets[-1].send(json.dumps({"type": "response.create"}))
-        while json.loads(await sockets[-1].recv())["type"] != "response.output_text.delta":
-            pass
+        await respond(sockets[-1])
         for pid in filter(has_the_conversation, pids):
             os.kill(pid, signal.SIGKILL)
         with suppress(ConnectionClosed):
@@ -353,6 +349,32 @@ async def test_a_realtime_conversation_is_in_one_worker_whichever_its_clients_me
                 await sockets[-1].recv()
         assert sockets[-1].close_code in (1006, 1012)  # its own worker was killed, or another one
         await patiently(comes_back(process))
+
+
+async def respond(socket: ClientConnection) -> None:
+    """Ask for a response, and wait until it has begun."""
+    item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "go"}]}
+    await socket.send(json.dumps({"type": "conversation.item.create", "item": item}))
+    await socket.send(json.dumps({"type": "response.create"}))
+    while json.loads(await socket.recv())["type"] != "response.output_text.delta":
+        pass
+
+
+async def test_clients_of_another_worker_get_all_that_was_written(tmp_path: Path) -> None:
+    """SIGTERM: each has the end of its response, and then the close with its code."""
+    async with workers("agents:count", tmp_path, "--door", "realtime", "--drain-s", "0") as process:
+        sockets = [await open_realtime(process, f"talk-{number}") for number in range(12)]
+        for socket in sockets:
+            await respond(socket)
+        process.process.terminate()
+        for socket in sockets:
+            kinds = []
+            with suppress(ConnectionClosed):
+                while True:
+                    kinds.append(json.loads(await socket.recv())["type"])
+            assert "response.done" in kinds
+            assert socket.close_code == 1012
+        await patiently(process.process.wait())
 
 
 def has_the_conversation(pid: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable
@@ -45,11 +46,13 @@ class HandOver:
     Attributes:
         done: Number of clients that were handed over, by `socket` and `pipe`.
         pipes: Pipes to other processes that are open here.
+        served: Set when a client of another process that is served through a pipe has left, for each one.
     """
 
     def __init__(self, peers: Peers, adopt: Adopt, registry: SessionRegistry, admission: Admission) -> None:
         self.done = {"socket": 0, "pipe": 0}
         self.pipes: set[PipeRelay] = set()
+        self.served: set[asyncio.Future[None]] = set()
         self._peers = peers
         self._adopt = adopt
         self._registry = registry
@@ -150,6 +153,8 @@ class HandOver:
         opening = JSON.decode_client(request.opening)
         wire = PipeWire(not request.binary, lambda: connection.take(opening))
         connection = wire.receiver = self._connection(wire, request)
+        self.served.add(connection.lost)
+        connection.lost.add_done_callback(self.served.discard)
         await Link.over(channel, wire)
 
     def _attach(self, request: Resume, protocol: MovableProtocol) -> None:

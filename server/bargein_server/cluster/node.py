@@ -10,8 +10,8 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable, Coroutine, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import aclosing, contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,7 @@ from ..hosting.elsewhere import records_of
 from ..hosting.host import SessionHost
 from ..hosting.keeper import Keeper
 from ..hosting.registry import SessionRegistry
+from ..hosting.stopping import wait_until
 from ..stores.interface import StoreError
 from ..transport.connection import Connection
 from .channel import Channel
@@ -53,6 +54,9 @@ from .websocket_forwarding import ForwardedWebSocket, relay_websocket
 
 log = logging.getLogger("bargein.cluster")
 rare_log = RareLog(log)
+
+LEAVES_S = 1.0
+"""Time in which clients of other processes get the rest of their output when this one ends."""
 
 
 class Node:
@@ -84,6 +88,8 @@ class Node:
         self._successor = ""
         self._moves = self._forwarded = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._listening: list[asyncio.Task[None]] = []
+        self._relays: set[asyncio.Task[Any]] = set()
         self._registry: SessionRegistry
 
     def start(self, registry: SessionRegistry, admission: Admission) -> None:
@@ -96,7 +102,7 @@ class Node:
         if registry.keeper is not None:
             self.peers.stored_owner = partial(_stored_owner, registry.keeper, self._place)
         self.hand_over = HandOver(self.peers, self._adopt, registry, admission)
-        self._run(self._listen(self._place.listen()))
+        self._listening.append(self._run(self._listen(self._place.listen())))
         self._place.take_number()
 
     def serve_machines(self, listener: socket.socket, secret: bytes, address: str) -> None:
@@ -112,19 +118,38 @@ class Node:
         if keeper is not None and keeper.membership is not None:
             keeper.membership.peer = address
         listener.setblocking(False)
-        self._run(self._listen(listener))
+        self._listening.append(self._run(self._listen(listener)))
 
     def leave_to(self, successor: str) -> None:
         """Give the sessions and this name to another process at the end."""
         self._successor = successor
 
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+    def _run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name="cluster")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
-    async def stop(self) -> None:
-        """Stop listening; the name leads nowhere from now on, or to a successor."""
+    async def stop(self, began: float | None = None) -> None:
+        """Stop listening; the name leads nowhere from now on, or to a successor.
+
+        Clients of other processes get all that was written to them, within a bounded time, and clients here
+        that others serve go on meanwhile: as a rule those processes stop, too, and end their turns.
+
+        Args:
+            began: Time on the event loop's clock at which the server began to stop; None for now.
+        """
+        now = asyncio.get_running_loop().time()
+        relays_s = (now if began is None else began) - now + self._registry.settings.drain_s + LEAVES_S
+        for task in self._listening:
+            task.cancel()
+        for host in self._registry:
+            if host.connection is not None:
+                host.connection.close(RESTART)
+        leaving = {*self._tasks.difference(self._listening), *self.hand_over.served}
+        hurried = self._registry.stopping.hurried
+        await wait_until(leaving, LEAVES_S, hurried)
+        await wait_until(set(self._relays), max(0.0, relays_s), hurried)
         for task in tuple(self._tasks):
             task.cancel()
         if self._tasks:
@@ -170,12 +195,23 @@ class Node:
                 if answer.mine:
                     self._forwarded += 1
                     if request.websocket:
-                        await relay_websocket(channel, scope, receive, send)
+                        with self._relayed():
+                            await relay_websocket(channel, scope, receive, send)
                     else:
                         await relay_response(channel, receive, send)
                     return True
                 hops.append(answer.moved_to)
         return False
+
+    @contextmanager
+    def _relayed(self) -> Iterator[None]:
+        task = asyncio.current_task()
+        assert task is not None
+        self._relays.add(task)
+        try:
+            yield
+        finally:
+            self._relays.discard(task)
 
     async def metrics(self, own: bytes) -> bytes:
         """Return the metrics of all processes, each sample with its worker."""

@@ -30,7 +30,7 @@ class Stopping:
 
 
 async def wait_until(
-    tasks: Collection[asyncio.Task[Any]],
+    tasks: Collection[asyncio.Future[Any]],
     timeout_s: float,
     cut: asyncio.Event,
     return_when: str = asyncio.ALL_COMPLETED,
@@ -50,7 +50,7 @@ async def wait_until(
         cutting.cancel()
 
 
-async def _over(tasks: Collection[asyncio.Task[Any]], return_when: str) -> None:
+async def _over(tasks: Collection[asyncio.Future[Any]], return_when: str) -> None:
     await asyncio.wait(tasks, return_when=return_when)
 
 

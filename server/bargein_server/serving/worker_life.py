@@ -91,8 +91,12 @@ class WorkerLife:
             return
         self._node.serve_machines(listener, machine.secret, address)
 
-    async def end(self) -> None:
-        """Leave the other workers, after the sessions have ended or moved."""
-        await self._node.stop()
+    async def end(self, began: float) -> None:
+        """Leave the other workers, after the sessions have ended or moved.
+
+        Args:
+            began: Time on the event loop's clock at which the server began to stop.
+        """
+        await self._node.stop(began)
         self._control.close()
         self._control.clean_up()
