@@ -66,7 +66,7 @@ class Talker(User):
         takes_s = (
             self._random.uniform(0.1, 1.5) if self._random.random() < 0.8 else self._random.uniform(2, 8)
         )
-        text = f"speak {takes_s:.2f} {self.name} {self._asked}" + " word" * int(takes_s * 10)
+        text = f"speak {takes_s:.2f} {self.name} {self._asked}" + " word" * int(takes_s * 3)
         turn = await self.ask(client, text)
         self._due[turn] = perf_counter() + takes_s
         if self._random.random() < 0.1:
