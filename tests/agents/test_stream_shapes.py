@@ -247,3 +247,28 @@ async def test_kinds_of_bodies() -> None:
         await anext(read_chunks(StubBody(b"<html>", kind="text/html"), 5, 5))
     with pytest.raises(ServerReported, match="slow down"):
         await anext(read_chunks(StubBody(b'data: {"error": {"message": "slow down"}}\n\n'), 5, 5))
+
+
+@pytest.mark.parametrize("text", ["a" * 3_000_000, '"\x01' * 300_000], ids=["long", "escaped"])
+async def test_an_answer_in_one_huge_piece(text: str) -> None:
+    """Thoughts, text and arguments are sent in pieces that fit; the turn goes on."""
+    steps = [
+        {"tool_calls": [{"id": "i", "function": {"name": "a", "arguments": json.dumps({"x": text})}}]},
+        {"reasoning_content": text, "content": text},
+    ]
+
+    def answer(call: Call) -> None:
+        whole = {"message": steps.pop(0), "finish_reason": "stop"}
+        call.reply(200, {"choices": [whole]})
+
+    async with Upstream(answer) as upstream:
+        sessions = serve(OpenAIAgent(model="m", base_url=upstream.url))
+        line = Line(sessions)
+        line.ask()
+        await line.until("turn.ended")
+        await sessions.shut_down()
+    assert line.ends()[0].status == "completed"
+    assert "".join(line.texts()) == text
+    assert "".join(event.text for event in line.events if isinstance(event, Thought)) == text
+    sent = "".join(event.arguments for event in line.events if isinstance(event, ToolCallDelta))
+    assert json.loads(sent) == {"x": text}

@@ -23,6 +23,7 @@ from .model_fields import (
     objects,
     parts,
     position,
+    slices,
     string,
 )
 from .streamed_calls import StreamedCall, StreamedCalls
@@ -217,9 +218,9 @@ class Completion:
             yield from self._read_call({"function": legacy})
 
     def _thought(self, text: str) -> Iterator[Output]:
-        if text:
+        for piece in slices(text):
             self.begun = True
-            yield Thought(text=text)
+            yield Thought(text=piece)
 
     def _text(self, text: str) -> Iterator[Output]:
         if text:

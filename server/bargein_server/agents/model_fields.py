@@ -92,6 +92,16 @@ def arguments(value: Any) -> str:
     return "" if value is None else json.dumps(value)
 
 
+MAX_PIECE_CHARS = 128 * 1024
+"""Maximum length of one delta; its frame stays within the protocol's bound, however it is escaped."""
+
+
+def slices(text: str) -> Iterator[str]:
+    """Yield a text in pieces that can be sent; servers that do not stream send everything at once."""
+    for at in range(0, len(text), MAX_PIECE_CHARS):
+        yield text[at : at + MAX_PIECE_CHARS]
+
+
 class SurrogateJoiner:
     """Joins characters whose two halves arrive in different deltas.
 

@@ -15,7 +15,16 @@ from bargein_protocol import CallId, ToolCall, ToolCallDelta
 from bargein_protocol.types import MAX_NAME_CHARS
 from bargein_server.agent import Output, Turn
 
-from .model_fields import SurrogateJoiner, arguments, identifier, keep_fields, mapping, position, string
+from .model_fields import (
+    SurrogateJoiner,
+    arguments,
+    identifier,
+    keep_fields,
+    mapping,
+    position,
+    slices,
+    string,
+)
 from .string_field import StringField
 from .tool_sources import find_name
 
@@ -252,7 +261,8 @@ class StreamedCalls:
             return
         call.arguments.append(piece)
         if call.answer is None:
-            yield ToolCallDelta(call_id=call.call_id, arguments=piece)
+            for part in slices(piece):
+                yield ToolCallDelta(call_id=call.call_id, arguments=part)
             return
         text = call.answer.feed(piece)
         self.answered = self.answered or call.answer.complete or bool(text)

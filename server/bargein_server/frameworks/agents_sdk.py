@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from bargein_protocol import Status, StepEnded, Thought
 from bargein_server.agent import Agent, Output, Turn
 
+from ..agents.model_fields import slices
 from .lifetime import Lifetime
 from .messages import require, response_items
 from .tool_recorder import NOT_ALLOWED, RECORDER, FinalTool, ToolRecorder
@@ -178,7 +179,8 @@ class _Reader:
         if event.type in _TEXT:
             yield str(event.delta)
         elif event.type in _THOUGHT:
-            yield Thought(text=str(event.delta))
+            for thought in slices(str(event.delta)):
+                yield Thought(text=thought)
         elif event.type == "response.output_item.added":
             if event.item.type == "function_call":
                 stream = (self._steps, event.output_index)

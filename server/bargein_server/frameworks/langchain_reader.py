@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bargein_protocol import StepEnded, Thought
 from bargein_server.agent import Output, Turn
 
+from ..agents.model_fields import slices
 from .langchain_tools import result_of
 from .messages import require
 from .tool_recorder import RECORDER, FinalTool, ToolRecorder
@@ -59,8 +60,9 @@ class LangChainReader:
 
         if isinstance(message.content, list) or "reasoning_content" in message.additional_kwargs:
             for block in message.content_blocks:
-                if block["type"] == "reasoning" and (thought := block.get("reasoning")):
-                    yield Thought(text=str(thought))
+                if block["type"] == "reasoning":
+                    for thought in slices(str(block.get("reasoning") or "")):
+                        yield Thought(text=thought)
         if with_text and (text := str(message.text)):
             yield text
         if isinstance(message, AIMessageChunk):

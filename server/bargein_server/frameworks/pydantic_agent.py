@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from bargein_protocol import StepEnded, Thought
 from bargein_server.agent import Agent, Output, Turn
 
+from ..agents.model_fields import slices
 from .lifetime import Lifetime
 from .messages import pydantic_messages, require
 from .tool_recorder import NO_ANSWER, NOT_ALLOWED, RECORDER, FinalTool, ToolRecorder
@@ -165,7 +166,8 @@ class _Reader:
         if part.part_kind == "text" and part.content:
             yield part.content
         elif part.part_kind == "thinking" and part.content:
-            yield Thought(text=part.content)
+            for thought in slices(part.content):
+                yield Thought(text=thought)
         elif part.part_kind == "tool-call":
             yield from self._recorder.announce(index, part.tool_call_id, part.tool_name)
             yield from self._recorder.add_arguments(index, _text_of(part.args))
@@ -174,7 +176,8 @@ class _Reader:
         if delta.part_delta_kind == "text" and delta.content_delta:
             yield delta.content_delta
         elif delta.part_delta_kind == "thinking" and delta.content_delta:
-            yield Thought(text=delta.content_delta)
+            for thought in slices(delta.content_delta):
+                yield Thought(text=thought)
         elif delta.part_delta_kind == "tool_call":
             yield from self._recorder.add_arguments(index, _text_of(delta.args_delta))
 

@@ -30,6 +30,7 @@ from bargein_protocol import (
 from bargein_protocol.types import MAX_NAME_CHARS, RunsIn
 from bargein_server.agent import Contained, Output, Turn, TurnClosed
 
+from ..agents.model_fields import slices
 from ..agents.string_field import StringField
 from .written_call import Question, WrittenCall, completed_result, running_event, sendable
 
@@ -103,7 +104,8 @@ class ToolRecorder:
         piece = str(piece)
         call.pieces.append(piece)
         if call.answer is None:
-            yield ToolCallDelta(call_id=call.call_id, arguments=piece)
+            for part in slices(piece):
+                yield ToolCallDelta(call_id=call.call_id, arguments=part)
             return
         text = call.answer.feed(piece)
         if text:
