@@ -97,7 +97,10 @@ MAX_PIECE_CHARS = 128 * 1024
 
 
 def slices(text: str) -> Iterator[str]:
-    """Yield a text in pieces that can be sent; servers that do not stream send everything at once."""
+    """Yield a text in pieces that can be sent.
+
+    Servers that do not stream send everything at once.
+    """
     for at in range(0, len(text), MAX_PIECE_CHARS):
         yield text[at : at + MAX_PIECE_CHARS]
 
