@@ -468,4 +468,16 @@ async def test_a_list_that_breaks_the_protocol(caplog: pytest.LogCaptureFixture)
     async with odd_server("invalid") as source:
         assert source.remote_tools == []
     assert "do not follow the protocol" in caplog.text
-    assert "nome" not in caplog.text
+    assert "none" not in caplog.text
+
+
+async def test_tools_that_break_the_protocol() -> None:
+    """One of them hides no other; what can be understood of each is offered."""
+    async with odd_server("tools") as source:
+        offered = {remote.remote_name: remote.parameters for remote in source.remote_tools}
+        open_schema = {"type": "object", "properties": {}}
+        names = ("none", "array", "null", "output", "echo")
+        assert offered == dict.fromkeys(names, open_schema) | {
+            "untyped": {"type": "object", "properties": {"x": {"type": "string"}}}
+        }
+        assert (await run(source, "output"))[0] == "ok"

@@ -1,8 +1,8 @@
 """MCP server on stdio that does what a proper one does not: `python odd_mcp_server.py HOW`.
 
 HOW is `junk` (lines of a log on stdout, some of them no UTF-8), `pages` (a list without an end), `errors`
-(calls fail with the code that also stands for a closed connection) or `invalid` (a list that breaks the
-protocol).
+(calls fail with the code that also stands for a closed connection), `tools` (tools that break the protocol
+beside one that does not) or `invalid` (no list at all).
 """
 
 from __future__ import annotations
@@ -13,6 +13,15 @@ from typing import Any
 
 HOW = sys.argv[1]
 TOOL = {"name": "echo", "inputSchema": {"type": "object"}}
+ODD_TOOLS = [
+    {"nome": 5},
+    "echo",
+    {"name": "none"},
+    {"name": "untyped", "inputSchema": {"properties": {"x": {"type": "string"}}}},
+    {"name": "array", "inputSchema": {"type": "array"}},
+    {"name": "null", "inputSchema": {"type": "object", "properties": None}, "description": 5, "title": 5},
+    {"name": "output", "inputSchema": {"type": "object"}, "outputSchema": {"type": "string"}},
+]
 
 
 def send(message: dict[str, Any]) -> None:
@@ -33,7 +42,8 @@ def answer(method: str, params: dict[str, Any]) -> dict[str, Any]:
         }
     if method == "tools/list":
         more = {"nextCursor": "again"} if HOW == "pages" else {}
-        return {"result": {"tools": [{"nome": 5}] if HOW == "invalid" else [TOOL], **more}}
+        tools = {"invalid": "none", "tools": [*ODD_TOOLS, TOOL]}.get(HOW, [TOOL])
+        return {"result": {"tools": tools, **more}}
     if method == "tools/call" and HOW == "errors":
         return {"error": {"code": -32000, "message": "the disk is full"}}
     if method == "tools/call":

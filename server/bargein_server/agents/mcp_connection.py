@@ -194,7 +194,7 @@ class Connection:
                 httpx2.AsyncClient(headers=self._headers, timeout=TIMEOUT) as http_client,
                 streamable_http_client(self._target, http_client=http_client) as (read, write),
             ):
-                yield read, write
+                yield _Watched(read, lambda: None), write
         else:
             async with stdio_client(self._target) as (read, write):
                 yield _Watched(read, self._lost), write
@@ -210,7 +210,7 @@ def _is_lost(error: MCPError) -> bool:
 
 
 class _Watched:
-    """Stream of a server's messages that reports its end."""
+    """Stream of a server's messages: reports its end, repairs lists."""
 
     def __init__(self, inner: Any, ended: Callable[[], None]) -> None:
         self._inner = inner
@@ -231,7 +231,43 @@ class _Watched:
 
     async def __anext__(self) -> Any:
         try:
-            return await self._inner.__anext__()
+            message = await self._inner.__anext__()
         except BaseException:
             self._ended()
             raise
+        result = getattr(getattr(message, "message", None), "result", None)
+        if isinstance(result, dict) and isinstance(result.get("tools"), list):
+            result["tools"] = _valid_tools(result["tools"])
+        return message
+
+
+def _valid_tools(tools: list[Any]) -> list[dict[str, Any]]:
+    """Return the tools of a list in a form that `mcp` accepts.
+
+    It refuses a whole list for one tool, such as one whose schema has no type.
+    """
+    named = [tool for tool in tools if isinstance(tool, dict) and isinstance(tool.get("name"), str)]
+    valid = []
+    for tool in named:
+        description = tool.get("description")
+        least = {"name": tool["name"], "description": description if isinstance(description, str) else ""}
+        given = {**tool, "inputSchema": _object_schema(tool.get("inputSchema"))}
+        output = given.get("outputSchema")
+        if output is not None and output != _object_schema(output):
+            del given["outputSchema"]
+        try:
+            Tool.model_validate(given, by_name=False)
+        except ValueError:
+            given = {**least, "inputSchema": given["inputSchema"]}
+        valid.append(given)
+    return valid
+
+
+def _object_schema(schema: Any) -> dict[str, Any]:
+    """Return a schema of an object, which is open if the given one is none."""
+    if not isinstance(schema, dict) or schema.get("type", "object") != "object":
+        return {"type": "object"}
+    properties, required = schema.get("properties", {}), schema.get("required", [])
+    if not isinstance(properties, dict) or not isinstance(required, list):
+        return {"type": "object"}
+    return {**schema, "type": "object"}
