@@ -47,8 +47,18 @@ CONVERSATION_HEADERS = ("X-Conversation-Id", "X-OpenWebUI-Chat-Id", "X-LibreChat
 The first that is present counts.
 """
 
-TASK = "### Task:"
-"""Start of the prompts with which Open WebUI asks for titles, tags and follow-ups, under the chat's id."""
+TASKS = (
+    "### Task:",
+    "Provide a concise, 5-word-or-less title for the conversation",
+    "Analyze this conversation and provide:\n1. The detected language",
+)
+"""Starts of the prompts with which Open WebUI and LibreChat ask for titles, tags and follow-ups.
+
+They come with the headers of the conversation, and are no part of it.
+"""
+
+_UNSET = ("new", "null", "undefined")
+"""Values that clients put in place of an id that a new conversation does not have yet."""
 
 _TYPES = {
     400: "invalid_request_error",
@@ -168,7 +178,7 @@ async def complete(call: Call, name: str) -> Response | None:
     last = asked.messages[-1] if asked.messages else None
     if last is None or last.role not in ("user", "tool"):
         raise Refused(400, "expected a message of the user or of a tool at the end")
-    own_id = None if last.text.startswith(TASK) else _own_id(call)
+    own_id = None if last.text.startswith(TASKS) else _own_id(call)
     host = await open_session(call, own_id)
     try:
         return await _answer(call, host, asked, name)
@@ -181,7 +191,7 @@ def _own_id(call: Call) -> str | None:
     for header in CONVERSATION_HEADERS:
         value: str | None = call.request.headers.get(header)
         # A client may leave a placeholder as it is, such as {{LIBRECHAT_BODY_CONVERSATIONID}}.
-        if value and "{{" not in value:
+        if value and value not in _UNSET and "{{" not in value:
             return value
     return None
 
