@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from collections.abc import AsyncIterator
 from random import Random
 from typing import Any
 
 import pytest
 
+from bargein_server import Output, Turn
 from door_agent import play
 from live_server import serving
 from seeded_fuzzing import Mutator, day_and_night
@@ -23,6 +25,7 @@ CALL: dict[str, Any] = {
     "input": {"a": 1},
 }
 DYNAMIC = {"type": "dynamic-tool", "toolName": "n", "toolCallId": "z", "state": "output-available"}
+IMAGE = "data:image/png;base64,AA=="
 FUNCTION = {"name": "n", "arguments": "{}"}
 
 
@@ -43,7 +46,16 @@ BODIES: dict[str, list[Any]] = {
                 {"role": "tool", "tool_call_id": "c", "content": "r"},
                 {"role": "user", "content": "look"},
             ],
-        }
+        },
+        {
+            "messages": [
+                {"role": "user", "content": [
+                    {"type": "image_url", "image_url": {"url": IMAGE}},
+                    {"type": "file", "file": {"filename": "a.pdf", "file_data": IMAGE}},
+                    {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}},
+                ]},
+            ],
+        },
     ],
     "/api/chat": [
         {"id": "c", "trigger": "submit-message", "extra": [1], "messages": [
@@ -52,6 +64,9 @@ BODIES: dict[str, list[Any]] = {
         ]},
         {"id": "c", "messages": [{"id": "2", "role": "assistant", "parts": [CALL]}]},
         {"id": "c", "message": spoken("user", "hi"), "trigger": "regenerate-message", "messageId": "z"},
+        {"id": "c", "message": {"role": "user", "parts": [
+            {"type": "file", "mediaType": "image/png", "filename": "a.png", "url": IMAGE},
+        ]}},
     ],
     "/v1/ag-ui": [
         {
@@ -64,6 +79,10 @@ BODIES: dict[str, list[Any]] = {
             ],
         },
         {"threadId": "t", "runId": "r", "messages": [{"id": "1", "role": "user", "content": "look"}]},
+        {"threadId": "t", "runId": "r", "messages": [{"role": "user", "content": [
+            {"type": "image", "source": {"type": "data", "value": "AA==", "mimeType": "image/png"}},
+            {"type": "binary", "mimeType": "image/png", "filename": "a.png", "url": IMAGE},
+        ]}]},
     ],
 }  # fmt: skip
 WORDS = (
@@ -72,13 +91,23 @@ WORDS = (
 )  # fmt: skip
 
 
+class Player:
+    """The agent of the doors, for any files."""
+
+    takes_attachments = True
+
+    def __call__(self, turn: Turn) -> AsyncIterator[Output]:
+        """Answer a turn."""
+        return play(turn)
+
+
 @day_and_night
 @pytest.mark.parametrize("path", BODIES)
 async def test_no_body_breaks_a_door(path: str, night: bool) -> None:
     """Each gets an answer, or a refusal with its reason; the server goes on."""
     seed = os.environ.get("BARGEIN_FUZZ_SEED") or (secrets.token_hex(4) if night else "day")
     mutator = Mutator(Random(seed), [json.dumps(body).encode() for body in BODIES[path]], WORDS)
-    async with serving(play, doors=["chat", "ai-sdk", "ag-ui"]) as server, http(server) as client:
+    async with serving(Player(), doors=["chat", "ai-sdk", "ag-ui"]) as server, http(server) as client:
         for n in range(3000 if night else 150):
             body = mutator.mutant()
             response = await client.post(path, body, {"X-Conversation-Id": f"c{n % 5}"})

@@ -16,7 +16,7 @@ from ..transport.connection import Connection
 from ..transport.peer_limits import CAN_CAP
 from ..transport.websocket_protocol import EXTENSION, BargeinProtocol
 from ..transport.wires import AsgiWire, TransportWire
-from .access import access_request
+from .access import access_request, identified
 from .call import Ticket, address_of, denial, json_answer, local_of
 
 
@@ -52,7 +52,8 @@ async def serve_session(websocket: WebSocket, sessions: SessionRegistry, admissi
     attached = False
     try:
         codec, subprotocol = chosen
-        await admission.identify(caller, access_request(websocket))
+        if not await identified(websocket, admission, caller, access_request(websocket)):
+            return
         await websocket.accept(subprotocol)
         protocol = websocket.scope.get("extensions", {}).get(EXTENSION)
         if isinstance(protocol, BargeinProtocol) and not protocol.compressed:

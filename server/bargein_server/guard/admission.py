@@ -268,6 +268,10 @@ class Admission:
             raise Refused(401, "the token is wrong")
         return principal
 
+    def asks(self, caller: Caller) -> bool:
+        """Return whether an async authenticator is asked for a caller's principal."""
+        return self._identification is not None and not caller.known
+
     async def identify(self, caller: Caller, request: AccessRequest) -> None:
         """Ask an async authenticator for a caller's principal, if there is one.
 

@@ -16,8 +16,8 @@ from .refusals import RETRY_AFTER_S, Refused, rare_log
 
 WRONG = "requests are refused: their token or ticket is wrong, used or too old"
 
-_MAX_REASON_CHARS = 120
-"""Length of a reason for a client; a close frame has room for about as much."""
+_MAX_REASON_BYTES = 120
+"""Size of a reason for a client in UTF-8; a close frame has room for about as much."""
 
 
 def principal_of_token(authenticator: TokenAuthenticator, credential: str) -> Principal | None:
@@ -75,9 +75,9 @@ class Identification:
             raise  # it took too long
         except AccessDenied as denied:
             if denied.detail is not None:
-                rare_log.warning("the authenticator denies a client: %s", denied.detail)
-            reason = " ".join(str(denied.reason).split())
-            raise Refused(403, reason[:_MAX_REASON_CHARS] or "this client may not connect") from None
+                detail = str(denied.detail).encode("utf-8", "backslashreplace").decode()
+                rare_log.warning("the authenticator denies a client: %s", detail)
+            raise Refused(403, _public(str(denied.reason)) or "this client may not connect") from None
         except Exception as error:
             # The boundary to the author's code. A database that is down must not end clients for good, as
             # 401 does. The message of the error may quote the credential.
@@ -124,6 +124,12 @@ class Identification:
     async def _authenticate(self, request: AccessRequest) -> object:
         asked: object = self._authenticator(request)
         return await asked if inspect.isawaitable(asked) else asked
+
+
+def _public(reason: str) -> str:
+    """Return one line of valid UTF-8 that fits into a close frame."""
+    line = " ".join(reason.split()).encode("utf-8", "replace")
+    return line[:_MAX_REASON_BYTES].decode(errors="ignore")
 
 
 def _take_error(task: asyncio.Task[object]) -> None:

@@ -30,7 +30,7 @@ from ...hosting.host import SessionHost
 from ...hosting.registry import SessionRegistry
 from ...transport.turn_stream import TurnStream
 from ...transport.wires import AsgiWire
-from ..access import access_request
+from ..access import access_request, identified
 from ..call import MAX_BODY_VALUES, Call, address_of, denial, local_of
 from ..websocket import deny
 from .conversation import interrupt_id
@@ -305,7 +305,8 @@ async def serve_chats(websocket: WebSocket, sessions: SessionRegistry, admission
         await deny(websocket, denial(refused, admission))
         return
     try:
-        await admission.identify(caller, access_request(websocket))
+        if not await identified(websocket, admission, caller, access_request(websocket)):
+            return
         await websocket.accept(next((item for item in offered if not item.startswith(TICKET_ITEM)), None))
         socket = ChatSocket(websocket, sessions, admission, caller)
         if sessions.draining:

@@ -19,13 +19,14 @@ from ....cluster.forwarding import FORWARDED
 from ....cluster.letters import caller_of
 from ....cluster.websocket_forwarding import FORWARDED_BODY
 from ....guard.admission import Admission, Caller, Refused
+from ....guard.authentication import AccessRequest
 from ....hosting.host import SessionHost
 from ....hosting.own_ids import Unavailable, own_session_id
 from ....hosting.registry import SessionRegistry
 from ....transport.peer_limits import CAN_CAP
 from ....transport.websocket_protocol import EXTENSION, BargeinProtocol
 from ....transport.wires import AsgiWire, TransportWire
-from ...access import access_request
+from ...access import access_request, while_connected
 from ...call import HEADERS, Call, address_of, local_of, refusal_headers
 from ...endpoint import HttpEndpoint
 from ...websocket import deny
@@ -127,11 +128,8 @@ class RealtimeDoor:
             return
         admitted = False
         try:
-            request = access_request(websocket)
-            headers = {name: value for name, value in request.headers.items() if name != "authorization"}
-            await self._admission.identify(caller, replace(request, headers=headers))
-            if not await caller.identify(key.removeprefix(EPHEMERAL) if key is not None else None):
-                raise Refused(401, "the key is missing, wrong, used or too old")
+            if not await while_connected(websocket, self._identify(access_request(websocket), caller, key)):
+                return
             note = (self._admission.key_notes.take(key) if key is not None else None) or b""
             if await self._is_elsewhere(websocket, caller, sessions, note):
                 return
@@ -179,6 +177,13 @@ class RealtimeDoor:
         headers = {name: value for name, value in websocket.headers.items() if name != "authorization"}
         local = local_of(websocket.scope)
         return self._admission.enter(headers, websocket.url.scheme, [], address, local)
+
+    async def _identify(self, request: AccessRequest, caller: Caller, key: str | None) -> None:
+        """Ask for the principal of a key; raise `Refused` without one."""
+        headers = {name: value for name, value in request.headers.items() if name != "authorization"}
+        await self._admission.identify(caller, replace(request, headers=headers))
+        if not await caller.identify(key.removeprefix(EPHEMERAL) if key is not None else None):
+            raise Refused(401, "the key is missing, wrong, used or too old")
 
     async def _host(
         self, websocket: WebSocket, caller: Caller, sessions: SessionRegistry

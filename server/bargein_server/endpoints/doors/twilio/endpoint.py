@@ -14,7 +14,7 @@ from ....hosting.registry import SessionRegistry
 from ....transport.peer_limits import CAN_CAP
 from ....transport.websocket_protocol import EXTENSION, BargeinProtocol
 from ....transport.wires import AsgiWire, TransportWire
-from ...access import access_request
+from ...access import access_request, identified
 from ...call import address_of, denial, local_of
 from ...websocket import deny
 from .connection import TwilioConnection
@@ -47,8 +47,8 @@ async def serve_call(
     attached = False
     try:
         request = access_request(websocket)
-        if not auth_token:
-            await admission.identify(caller, request)
+        if not auth_token and not await identified(websocket, admission, caller, request):
+            return
         await websocket.accept()
         attached = await _run(websocket, registry, admission, caller, address, bool(auth_token))
     except Refused as refused:
