@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bargein_protocol import SessionId
+from bargein_server.cluster.node import Node
 from bargein_server.cluster.place import Place, name_of, new_name
 from bargein_server.hosting.elsewhere import ArrivalNumbers
 
@@ -58,3 +60,16 @@ def test_numbers_of_connections_follow_their_arrival() -> None:
     third = numbers.next(101.0)
     assert second < numbers.earlier(102.0, 1.5) < third
     assert numbers.earlier(102.0, 0.5) >= third
+
+
+def test_without_the_folder_there_is_no_other_worker(tmp_path: Path) -> None:
+    """Another one has removed it, because the supervisor was killed: this one ends without an error."""
+    place = Place(new_name(), str(tmp_path / "gone"), 0, 2)
+    assert place.names() == []
+    assert not place.is_crowded
+
+
+async def test_a_node_that_did_not_start_stops(tmp_path: Path) -> None:
+    """The folder was gone when it wanted to join the others; its server ends in order."""
+    unused: Any = None
+    await Node(Place(new_name(), str(tmp_path / "gone"), 0, 2), unused, unused).stop()

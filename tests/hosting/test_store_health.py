@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+
+import pytest
 
 from bargein_server.hosting.store_health import StoreHealth, StoreState
 
@@ -34,3 +37,17 @@ async def test_the_first_answer_ends_the_state_of_a_late_store() -> None:
     assert (health.state, health.is_ignored) == (StoreState.LATE, True)
     health.answered()
     assert (health.state, health.is_ignored) == (StoreState.UP, False)
+
+
+async def test_a_store_that_is_late_again_and_again_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Twice a second for hours would hide the lines that matter; the end is logged as often."""
+    caplog.set_level(logging.INFO, "bargein.store")
+    late = asyncio.Event()
+    health = StoreHealth(asyncio.get_running_loop(), WAIT_S, late.set)
+    health.opened()
+    for _ in range(5):
+        late.clear()
+        health.watch()
+        await late.wait()
+        health.answered()
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]

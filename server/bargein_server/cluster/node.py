@@ -139,17 +139,8 @@ class Node:
         Args:
             began: Time on the event loop's clock at which the server began to stop; None for now.
         """
-        now = asyncio.get_running_loop().time()
-        relays_s = (now if began is None else began) - now + self._registry.settings.drain_s + LEAVES_S
-        for task in self._listening:
-            task.cancel()
-        for host in self._registry:
-            if host.connection is not None:
-                host.connection.close(RESTART)
-        leaving = {*self._tasks.difference(self._listening), *self.hand_over.served}
-        hurried = self._registry.stopping.hurried
-        await wait_until(leaving, LEAVES_S, hurried)
-        await wait_until(set(self._relays), max(0.0, relays_s), hurried)
+        if self._listening:
+            await self._let_clients_leave(asyncio.get_running_loop().time() if began is None else began)
         for task in tuple(self._tasks):
             task.cancel()
         if self._tasks:
@@ -159,6 +150,19 @@ class Node:
                 self._place.leave_to(self._successor)
             else:
                 self._place.path.unlink()
+
+    async def _let_clients_leave(self, began: float) -> None:
+        """Wait until clients of other processes, and clients served there, left."""
+        registry, hurried = self._registry, self._registry.stopping.hurried
+        for task in self._listening:
+            task.cancel()
+        for host in registry:
+            if host.connection is not None:
+                host.connection.close(RESTART)
+        leaving = {*self._tasks.difference(self._listening), *self.hand_over.served}
+        await wait_until(leaving, LEAVES_S, hurried)
+        left_s = began + registry.settings.drain_s + LEAVES_S - registry.loop.time()
+        await wait_until(set(self._relays), max(0.0, left_s), hurried)
 
     # --- asking ----------------------------------------------------------------------------------
 

@@ -95,10 +95,17 @@ class Place(Struct, frozen=True):
         _link(self._numbered(self.number), self.name)
 
     def names(self) -> list[str]:
-        """Return the names of the other workers that have a socket of their own."""
+        """Return the names of the other workers that have a socket of their own.
+
+        None without the folder, which the last worker removes when the supervisor was killed.
+        """
+        try:
+            found = list(Path(self.folder).iterdir())
+        except FileNotFoundError:
+            return []
         return sorted(
             each.name
-            for each in Path(self.folder).iterdir()
+            for each in found
             if len(each.name) == NAME_CHARS and each.name != self.name and not each.is_symlink()
         )
 

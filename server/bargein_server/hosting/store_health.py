@@ -21,6 +21,9 @@ RETRY_S, MAX_RETRY_S = 1.0, 30.0
 SHARED_RETRY_S, MAX_SHARED_RETRY_S = 0.1, 0.4
 """The same for a store of many servers: all must be back before the first one relies on it (`YOUNG_S`)."""
 
+LATE_LOG_S = 60.0
+"""Interval in which a store that is late again and again is logged once."""
+
 SWEEP_S = 3600.0
 """Interval in which old sessions are forgotten."""
 
@@ -61,6 +64,8 @@ class StoreHealth:
         self._give_up = give_up
         self._ignored_since: float | None = None
         self._timer: asyncio.Handle | None = None
+        self._log_late_at = 0.0
+        self._is_late_logged = False
 
     @property
     def works(self) -> bool:
@@ -107,8 +112,14 @@ class StoreHealth:
             self._ignored_since = self._loop.time()
             if self.state is StoreState.UP:
                 self.state = StoreState.LATE
-            log.warning("the store is slow, so clients no longer wait for it: is its disk busy?")
+            self._log_late()
             self._give_up()
+
+    def _log_late(self) -> None:
+        now = self._loop.time()
+        if now >= self._log_late_at:  # a store may be late several times a second
+            self._log_late_at, self._is_late_logged = now + LATE_LOG_S, True
+            log.warning("the store is slow, so clients no longer wait for it: is its disk busy?")
 
     def answered(self) -> None:
         """Record that a write was answered."""
@@ -118,7 +129,9 @@ class StoreHealth:
             log.info("the store works again")
         if self.state is StoreState.LATE:
             self.state, self._ignored_since = StoreState.UP, None
-            log.info("the store is fast again")
+            if self._is_late_logged:
+                self._is_late_logged = False
+                log.info("the store is fast again")
 
     def opened(self) -> None:
         """Record that the store is open; an error stands until a write succeeds."""
