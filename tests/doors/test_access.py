@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
 
 from bargein_server import AccessRequest
 from door_agent import play
@@ -108,3 +109,27 @@ async def test_a_client_that_leaves_early(path: str) -> None:
                 while not await served():
                     await asyncio.sleep(0.05)
         await until(lambda: not any(host.core.busy for host in server.sessions), "no turn")
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/realtime"])
+async def test_a_client_that_leaves_its_handshake(path: str) -> None:
+    """Its check ends with it, as at the server's own socket."""
+    checking = 0
+
+    async def slow(request: AccessRequest) -> str | None:
+        nonlocal checking
+        checking += 1
+        try:
+            await asyncio.Event().wait()
+            return None
+        finally:
+            checking -= 1
+
+    async with serving(play, authenticator=slow, doors=["ai-sdk", "realtime"]) as server:
+        url = f"ws://127.0.0.1:{server.port}{path}"
+        entering = asyncio.ensure_future(
+            connect(url, additional_headers={"Authorization": "Bearer k"}).__aenter__()
+        )
+        await until(lambda: checking == 1, "the check")
+        entering.cancel()
+        await until(lambda: checking == 0, "its end")
