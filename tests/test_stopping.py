@@ -288,6 +288,25 @@ async def test_the_process_does_not_wait_for_what_never_ends(tmp_path: Path, tex
         assert "Traceback" not in process.errors
 
 
+async def test_ctrl_c_while_the_agent_is_imported(tmp_path: Path) -> None:
+    """Frameworks take seconds to import, and a stop meanwhile is no error."""
+    (tmp_path / "slow.py").write_text("import time\nprint('imports', flush=True)\ntime.sleep(60)\n")
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bargein_server", "slow:agent", cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=environment(),
+    )  # fmt: skip
+    process = Process(child)
+    try:
+        assert await process.line() == "imports"
+        child.send_signal(signal.SIGINT)
+        assert await process.over() == 130
+    finally:
+        if child.returncode is None:
+            child.kill()
+        await child.wait()
+    assert process.errors == ""
+
+
 def test_a_launcher_serves_once() -> None:
     """Its server and socket are used up."""
     from bargein_server.launcher import Launcher

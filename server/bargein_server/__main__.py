@@ -11,6 +11,13 @@ NEEDED = ("starlette", "uvicorn", "h11")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command, or exit with an instruction to install a package."""
     try:
+        _serve(arguments)
+    except KeyboardInterrupt:  # before the server handles signals: imports, the agent's too, take a while
+        sys.exit(130)
+
+
+def _serve(arguments: Sequence[str] | None) -> None:
+    try:
         from .cli import main as serve
     except ModuleNotFoundError as missing:
         package = (missing.name or "").partition(".")[0]

@@ -27,8 +27,9 @@ from .event_stream import END_MARK, FIRST_BYTE_S, SILENCE_S, StreamCut, read_chu
 from .first_call import make_first_call
 from .kept_messages import KeptMessages
 from .model_call import ModelCall
-from .model_failures import FAILURES, OPENAI, complaint, failing_upstream, is_too_long
+from .model_failures import FAILURES, OPENAI, failing_upstream, is_too_long
 from .retries import Retries, ThinkingStatus, wait_with_status
+from .server_messages import complaint
 from .shortening import Prompt
 from .think_tags import writes_tags
 from .tool_loop import ToolRunner
@@ -282,7 +283,7 @@ class OpenAIAgent:
                     # Our token count is an estimate; the model's is exact.
                     if not prompt.shorten():
                         raise
-                elif not (refused and self._kept.adapt(complaint(error), messages)):
+                elif not (refused and self._kept.adapt(complaint(error.body), messages)):
                     raise
 
     async def _create(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
@@ -18,13 +18,12 @@ import openai
 from bargein_server.agent import TurnFailed
 
 from .event_stream import NotAStream, ServerReported, StreamCut, StreamSilent
+from .server_messages import REMEDIES, Origin, complaint, may_pass, without
 
 # Newer SDKs wrap the errors of the HTTP client, older ones let some through, and the body is read
 # without the SDK.
 FAILURES = (openai.OpenAIError, httpx2.RequestError, httpx2.InvalidURL, StreamCut)
 """Failures of a model's server, of the way to it, or of its address."""
-
-_RETRYABLE = frozenset({408, 409, 429})
 
 # Error codes for a prompt that is too long: of OpenAI and most others, and of llama.cpp. Others only say so.
 _TOO_LONG = ("context_length_exceeded", "exceed_context_size_error", "string_above_max_length")
@@ -35,31 +34,8 @@ _SAYS_TOO_LONG = re.compile(
 )
 
 
-class Origin(NamedTuple):
-    """Source of the key and of the address, as remedies name them.
-
-    Args:
-        key: Environment variable or argument that holds the key.
-        url: Environment variable or argument that holds the URL of the API.
-        ending: Advice on the end of the URL.
-    """
-
-    key: str = "OPENAI_API_KEY"
-    url: str = "OPENAI_BASE_URL"
-    ending: str = ": it ends with /v1 at most servers"
-
-
 OPENAI = Origin()
 """Variables of `OpenAIAgent`."""
-
-_REMEDIES = {
-    401: "check {0.key}",
-    403: "check {0.key} and its rights",
-    404: "check the model's name and {0.url}",
-    405: "check {0.url}{0.ending}",
-    429: "check the limits and the credit of the key",
-}
-_MAX_MESSAGE = 300
 
 
 @contextmanager
@@ -99,7 +75,7 @@ def is_too_long(failure: openai.APIStatusError) -> bool:
     """Return whether a request was refused as too long for the model."""
     if failure.code in _TOO_LONG or failure.type in _TOO_LONG or failure.status_code == 413:
         return True
-    return failure.status_code in (400, 422) and _SAYS_TOO_LONG.search(complaint(failure)) is not None
+    return failure.status_code in (400, 422) and _SAYS_TOO_LONG.search(complaint(failure.body)) is not None
 
 
 def _cause_of(failure: BaseException) -> BaseException:
@@ -117,7 +93,7 @@ def _was_silent(failure: BaseException) -> bool:
 
 def _may_pass(failure: BaseException) -> bool:
     if isinstance(failure, openai.APIStatusError):
-        return failure.status_code in _RETRYABLE or failure.status_code >= 500
+        return may_pass(failure.status_code)
     return not isinstance(_cause_of(failure), (httpx2.InvalidURL, httpx2.UnsupportedProtocol))
 
 
@@ -132,13 +108,13 @@ def _host(base_url: str) -> str:
 def _cause(failure: BaseException, key: str, said: Iterable[Mapping[str, Any]], origin: Origin) -> str:
     cause = _cause_of(failure)
     if isinstance(failure, openai.APIStatusError):
-        text = f"{failure.status_code} {_without(complaint(failure), key, said)}".rstrip()
-        remedy = _REMEDIES.get(failure.status_code)
+        text = f"{failure.status_code} {without(complaint(failure.body), key, said)}".rstrip()
+        remedy = REMEDIES.get(failure.status_code)
         return f"{text}; {remedy.format(origin)}" if remedy else text
     if isinstance(cause, httpx2.PoolTimeout):
         return "no free connection in time; see max_model_calls"
     if isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout):
-        why = _without(str(cause), key, said) or "timeout"
+        why = without(str(cause), key, said) or "timeout"
         return f"cannot connect ({why}); is it running? check {origin.url}"
     if isinstance(cause, httpx2.InvalidURL | httpx2.UnsupportedProtocol):
         return f"not a URL; {origin.url} has the form https://host, with its path"
@@ -147,59 +123,9 @@ def _cause(failure: BaseException, key: str, said: Iterable[Mapping[str, Any]], 
     if isinstance(cause, StreamSilent):
         return f"{cause}; see model_first_byte_s and model_silence_s"
     if isinstance(cause, ServerReported):
-        return f"the server reported {_without(str(cause), key, said)}"
+        return f"the server reported {without(str(cause), key, said)}"
     if isinstance(cause, NotAStream):
         return f"{cause}; check {origin.url}{origin.ending}"
     if isinstance(cause, StreamCut):
         return str(cause)
     return f"the connection broke ({type(cause).__name__})"
-
-
-def complaint(failure: openai.APIStatusError) -> str:
-    """Return the server's message; of a page only its text."""
-    body = failure.body
-    for name in ("error", "message", "detail", "msg"):
-        if isinstance(body, dict) and isinstance(inner := body.get(name), (str, dict)):
-            body = inner
-    if isinstance(body, dict):
-        body = next((value for value in body.values() if isinstance(value, str)), "")
-    if not isinstance(body, str):
-        body = ""
-    page = re.sub(r"(?s)<(script|style).*?</\1>|<[^>]*>", " ", body)
-    return " ".join(page.split())
-
-
-_QUOTED = re.compile(r"'([^']+)'|\"([^\"]+)\"|`([^`]+)`|“([^”]+)”")
-_KEY_LIKE = re.compile(r"\b(sk|pk|key|gsk|xai|hf)[-_][\w*.…-]{4,}|\bBearer\s+\S+", re.IGNORECASE)
-_RUN = 3
-
-
-def _without(message: str, key: str, said: Iterable[Mapping[str, Any]]) -> str:
-    """Return a server's message without the key and the conversation's text."""
-    if len(key) > 3:
-        message = message.replace(key, "[key]")
-    message = _KEY_LIKE.sub("[key]", message)[: 2 * _MAX_MESSAGE]
-    spoken = " ".join(" ".join(_texts(said)).split())
-    message = _QUOTED.sub(
-        lambda match: "[…]" if next(filter(None, match.groups())).strip() in spoken else match[0], message
-    )
-    words = message.split()
-    hidden: set[int] = set()
-    for at in range(len(words)):
-        run = words[at : at + _RUN]
-        if len(run) == _RUN and " ".join(run).strip(".,:;!?'\"()") in spoken:
-            hidden.update(range(at, at + _RUN))
-    shown = " ".join("…" if at in hidden else word for at, word in enumerate(words))
-    return re.sub(r"…( …)+", "[…]", shown)[:_MAX_MESSAGE]
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for name, inside in value.items():
-            if name not in ("role", "type", "id", "tool_call_id"):
-                yield from _texts(inside)
-    elif isinstance(value, Iterable):
-        for inside in value:
-            yield from _texts(inside)

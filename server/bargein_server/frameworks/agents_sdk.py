@@ -128,9 +128,11 @@ class _SDKAgent:
                 async for output in consent.outputs():
                     yield output
                 given = consent.state
-        except Exception:
-            await recorder.give_up()
-            raise
+        except Exception as error:
+            failure = await recorder.give_up(error)
+            if failure is error:
+                raise
+            raise failure from error
         finally:
             recorder.close()
             RECORDER.set(None)

@@ -190,9 +190,11 @@ class _GraphAgent:
                         async for output in outputs:
                             yield output
                     given = consent.command()
-            except Exception:
-                await recorder.give_up()
-                raise
+            except Exception as error:
+                failure = await recorder.give_up(error)
+                if failure is error:
+                    raise
+                raise failure from error
             finally:
                 recorder.close()
                 RECORDER.set(None)

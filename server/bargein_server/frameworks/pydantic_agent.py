@@ -108,9 +108,11 @@ class _PydanticAgent:
                             yield output
                 finally:
                     _add_usage(turn, events)
-        except Exception:
-            await recorder.give_up()
-            raise
+        except Exception as error:
+            failure = await recorder.give_up(error)
+            if failure is error:
+                raise
+            raise failure from error
         finally:
             recorder.close()
             RECORDER.set(None)

@@ -32,6 +32,7 @@ from bargein_server.agent import Contained, Output, Turn, TurnClosed
 
 from ..agents.model_fields import slices
 from ..agents.string_field import StringField
+from .failed_models import failure_of_model
 from .written_call import Question, WrittenCall, completed_result, running_event, sendable
 
 T = TypeVar("T")
@@ -330,7 +331,7 @@ class ToolRecorder:
         if isinstance(error, self._pauses):
             self.paused[call.given_id] = error
         else:
-            call.failure = FAILED
+            call.failure, call.error = FAILED, error
 
     # --- results ---------------------------------------------------------------------------------
 
@@ -359,12 +360,14 @@ class ToolRecorder:
             if call.failure is not None and not call.over:
                 self._fail(call, call.failure)
 
-    async def give_up(self) -> None:
-        """Record the failures of a run that ends with an exception."""
+    async def give_up(self, error: Exception) -> Exception:
+        """Send the failures of a run that raised; return what to raise."""
         self.close()
         for call in self._calls.values():
             if self.turn.reason is None:
                 await self._send_result(call)
+        own = [call.error for call in self._calls.values() if call.error is not None]
+        return failure_of_model(error, self.turn.history.messages(), own) or error
 
     def _settle(self, call: WrittenCall, output: Any) -> None:
         self._record(call, completed_result(call.call_id, output))

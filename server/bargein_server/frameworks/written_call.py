@@ -26,6 +26,7 @@ class WrittenCall:
         written: Whether the arguments are complete.
         begun: Whether the tool began.
         failure: Error of the last attempt, for as long as the framework may try again.
+        error: Exception of the last attempt.
         has_returned: Whether the tool returned, in this turn's tasks.
         returned: What it returned.
         over: Whether its result is known.
@@ -43,6 +44,7 @@ class WrittenCall:
         self.begun = False
         self.asked = False
         self.failure: str | None = None
+        self.error: Exception | None = None
         self.has_returned = False
         self.returned: object = None
         self.over = False
