@@ -364,8 +364,10 @@ def test_the_model_agent_needs_a_model_a_key_and_a_package(
         capsys, "--agent", "model"
     )
     for model, key in (("anthropic:claude", "ANTHROPIC_API_KEY"), ("google:gemini", "GOOGLE_API_KEY"),
-                       ("openai:gpt", "OPENAI_API_KEY"), ("llama3:8b", "OPENAI_API_KEY")):  # fmt: skip
+                       ("openai:gpt", "OPENAI_API_KEY"), ("ft:gpt:mine", "OPENAI_API_KEY")):  # fmt: skip
         assert f"pass api_key= or set {key}" in said(capsys, "--agent", "model", "--model", model)
+    unknown = said(capsys, "--agent", "model", "--model", "gemini:flash")
+    assert "unknown provider 'gemini': expected openai, anthropic, google; for another server" in unknown
     assert "expected a model such as google:NAME" in said(capsys, "--agent", "model", "--model", "google:")
     for package, model, name in (
         ("anthropic", "anthropic:claude", "ANTHROPIC"),

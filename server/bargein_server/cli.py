@@ -201,7 +201,8 @@ def _site_launcher(found: Any, options: argparse.Namespace) -> Launcher:
 def _name(options: argparse.Namespace, agent: Agent) -> str:
     """Return the name to print; a built-in model agent has its model's name."""
     name: str = options.target or options.agent or DEFAULT_AGENT
-    return f"{name} ({getattr(agent, 'model', '')})" if options.agent == "openai" else name
+    model = options.model or getattr(agent, "model", "")
+    return f"{name} ({model})" if options.agent in ("openai", "model") else name
 
 
 def _log_address(name: str, url: str) -> None:

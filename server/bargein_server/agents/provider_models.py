@@ -77,6 +77,7 @@ class ModelAgent(OpenAIAgent):
         if model is None or isinstance(model, str):
             provider, name = _split(model or "")
             if provider == "openai":
+                _check_no_provider(name, base_url or os.environ.get("OPENAI_BASE_URL"))
                 super().__init__(model=name or None, base_url=base_url, api_key=api_key, **settings)
                 return
             key = api_key or next(filter(None, map(os.environ.get, KEYS[provider])), "")
@@ -151,6 +152,16 @@ def _split(model: str) -> tuple[str, str]:
     if not name:
         raise ValueError(f"expected a model such as {provider}:NAME, got {model!r}")
     return provider, name
+
+
+def _check_no_provider(name: str, base_url: str | None) -> None:
+    """Refuse the prefix of an unknown provider, which OpenAI would not find."""
+    prefix, colon, _ = name.partition(":")
+    if colon and prefix != "ft" and not base_url:  # OpenAI's own fine-tuned models begin with ft:
+        raise ValueError(
+            f"unknown provider {prefix!r}: expected {', '.join(KEYS)}; "
+            "for another server with OpenAI's API set OPENAI_BASE_URL"
+        )
 
 
 def _import_provider(provider: str) -> None:

@@ -1,4 +1,7 @@
-"""Messages of models' servers for the log: without the key and the conversation, and with a remedy."""
+"""Messages of models' servers for the log, with remedies.
+
+They contain neither the key nor the conversation.
+"""
 
 from __future__ import annotations
 
@@ -35,12 +38,16 @@ REMEDIES = {
 
 
 def may_pass(status: int | None) -> bool:
-    """Return whether a later request may succeed, by the status of an error; None for a lost connection."""
+    """Return whether a later request may succeed.
+
+    Args:
+        status: Status of the error; None for a lost connection.
+    """
     return status is None or status in _RETRYABLE or status >= 500
 
 
 def complaint(body: Any) -> str:
-    """Return the server's message in the body of an error; of a page only its text."""
+    """Return the message in the body of an error; of a page only its text."""
     for name in ("error", "message", "detail", "msg"):
         if isinstance(body, dict) and isinstance(inner := body.get(name), (str, dict)):
             body = inner

@@ -1,4 +1,4 @@
-"""Failures of a model's server, as the libraries below a framework raise them.
+"""Failures of a model's server, as the framework's libraries raise them.
 
 They end the turn as `upstream`, as with the model agents, and not as a mistake of the agent. The log gets one
 line with the host, the status, the server's message and the remedy, without keys and the conversation.
@@ -36,7 +36,9 @@ _UNKNOWN = Origin("the model's key", "the URL of its API")
 def failure_of_model(
     error: BaseException, said: Iterable[Mapping[str, Any]], own: Collection[BaseException] = ()
 ) -> TurnFailed | None:
-    """Return the failure of a turn whose model failed; None for any other error.
+    """Return the failure of a turn whose model failed.
+
+    It is None for any other error.
 
     Args:
         error: The exception that ended the run.

@@ -361,7 +361,7 @@ class ToolRecorder:
                 self._fail(call, call.failure)
 
     async def give_up(self, error: Exception) -> Exception:
-        """Send the failures of a run that raised; return what to raise."""
+        """Send the failures of a run that raised; return the error to raise."""
         self.close()
         for call in self._calls.values():
             if self.turn.reason is None:
