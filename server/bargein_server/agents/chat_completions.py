@@ -28,8 +28,8 @@ from .first_call import make_first_call
 from .kept_messages import KeptMessages
 from .model_call import ModelCall
 from .model_failures import FAILURES, OPENAI, failing_upstream, is_too_long
+from .model_fields import complaint
 from .retries import Retries, ThinkingStatus, wait_with_status
-from .server_messages import complaint
 from .shortening import Prompt
 from .think_tags import writes_tags
 from .tool_loop import ToolRunner

@@ -18,7 +18,7 @@ import openai
 from bargein_server.agent import TurnFailed
 
 from .event_stream import NotAStream, ServerReported, StreamCut, StreamSilent
-from .server_messages import REMEDIES, Origin, complaint, may_pass, without
+from .model_fields import REMEDIES, Origin, complaint, may_pass, without
 
 # Newer SDKs wrap the errors of the HTTP client, older ones let some through, and the body is read
 # without the SDK.

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from bargein_server.agent import IMAGES, Message, Output, Turn
 
 from .chat_completions import OpenAIAgent
-from .server_messages import Origin
+from .model_fields import Origin
 from .tools import Tool
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Any
 
 from bargein_server.agent import TurnFailed
 
-from ..agents.server_messages import REMEDIES, Origin, complaint, may_pass, without
+from ..agents.model_fields import REMEDIES, Origin, complaint, may_pass, without
 
 _KINDS = {
     ("anthropic", "APIError"),
