@@ -33,14 +33,13 @@ from bargein_server.agent import Contained, Output, Turn, TurnClosed
 from ..agents.model_fields import slices
 from ..agents.string_field import StringField
 from .failed_models import failure_of_model
-from .written_call import Question, WrittenCall, completed_result, running_event, sendable
+from .written_call import Question, WrittenCall, completed_result, failed_result, running_event, sendable
 
 T = TypeVar("T")
 
 NOT_ALLOWED = "not allowed by the user"
 NO_ANSWER = "the client did not answer in time"
 FAILED = "the tool failed"
-MAX_ERROR_CHARS = 4000
 
 FinalTool = tuple[str, str]
 """Name of the tool whose call is the answer, and the field of its arguments that holds the text."""
@@ -373,8 +372,7 @@ class ToolRecorder:
         self._record(call, completed_result(call.call_id, output))
 
     def _fail(self, call: WrittenCall, error: str, status: ToolStatus = "failed") -> None:
-        text = str(error)[:MAX_ERROR_CHARS] or FAILED
-        self._record(call, ToolResult(call_id=call.call_id, error=text, status=status))
+        self._record(call, failed_result(call.call_id, error or FAILED, status))
 
     def _record(self, call: WrittenCall, result: ToolResult) -> None:
         if not call.over:

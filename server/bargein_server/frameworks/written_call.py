@@ -6,12 +6,13 @@ import asyncio
 import json
 from typing import Any
 
-from bargein_protocol import CallId, ToolConfirm, ToolDecision, ToolResult, ToolRunning
+from bargein_protocol import CallId, ToolConfirm, ToolDecision, ToolResult, ToolRunning, ToolStatus
 from bargein_protocol.types import RunsIn
 from bargein_server.agent import BadOutput, Turn, plain_value, text_of, validated_output
 
 from ..agents.string_field import StringField
 
+MAX_ERROR_CHARS = 4000
 MAX_TEXT_RESULT_CHARS = 100_000
 """Maximum length of a result that can be sent only as its text."""
 
@@ -105,6 +106,11 @@ def completed_result(call_id: CallId, output: Any) -> ToolResult:
         text = text_of(output)[:MAX_TEXT_RESULT_CHARS]
         return ToolResult(call_id=call_id, output=text, status="completed")
     return result
+
+
+def failed_result(call_id: CallId, error: str, status: ToolStatus) -> ToolResult:
+    """Return the result of a call without success."""
+    return ToolResult(call_id=call_id, error=str(error)[:MAX_ERROR_CHARS], status=status)
 
 
 def sendable(value: Any) -> Any:
