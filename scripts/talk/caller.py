@@ -21,7 +21,7 @@ from .clips import Samples
 
 PIECE_S = 0.02
 QUANTUM_S = 128 / 48_000
-_REPORT_S = 0.1
+REPORT_S = 0.1
 _LATE_S = 1.0
 
 
@@ -311,7 +311,7 @@ class Caller:
 
     async def _report(self) -> None:
         while True:
-            await asyncio.sleep(_REPORT_S)
+            await asyncio.sleep(REPORT_S)
             await self._report_played()
 
     async def _report_played(self) -> None:

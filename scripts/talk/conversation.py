@@ -8,7 +8,7 @@ from random import Random
 
 from msgspec import Struct
 
-from .caller import Caller, Format, LineLost, calling
+from .caller import REPORT_S, Caller, Format, LineLost, calling
 from .checks import HEARD_MS, Checks
 from .clips import Clip
 from .measures import Figures
@@ -126,11 +126,20 @@ class Conversation:
             self._counts["speech without an answer"] += 1
 
     def _check_heard(self, caller: Caller, turn_id: str) -> None:
+        held = False
         for _, event in caller.events:
-            if event["type"] == "turn.ended" and event["turn_id"] == turn_id:
+            if event.get("turn_id") != turn_id:
+                continue
+            if event["type"] in ("turn.held", "turn.resumed"):
+                held = event["type"] == "turn.held"
+            elif event["type"] == "turn.ended":
                 error = abs(event["heard"]["audio_ms"] - caller.played_ms[turn_id])
-                self._figures.setdefault("heard: error", []).append(error)
-                self._counts["heard wrong"] += error > HEARD_MS
+                # A turn that was taken for no speech, and went on, has the position of the last report.
+                bound = HEARD_MS if held else HEARD_MS + 1000 * REPORT_S
+                self._figures.setdefault("heard: error" if held else "heard: error, not held", []).append(
+                    error
+                )
+                self._counts["heard wrong"] += error > bound
 
     async def _cough(self, caller: Caller) -> None:
         """Cough or agree while the agent talks; it should go on."""
