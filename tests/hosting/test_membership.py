@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,9 +12,11 @@ from bargein_protocol import JSON, Cursor, Resume, Seq, SessionId, SessionOpen, 
 from bargein_protocol.errors import OVERLOADED
 from bargein_server import Output, Turn
 from bargein_server.hosting.keeper import Keeper
-from bargein_server.hosting.membership import FIRST_S, Membership
+from bargein_server.hosting.membership import FIRST_S, SLOW_S, Membership
 from bargein_server.hosting.registry import SessionRegistry
+from bargein_server.hosting.restoring import NOTHING
 from bargein_server.settings import Settings
+from bargein_server.stores.interface import StoredSession
 from bargein_server.stores.redis_address import RedisAddress
 from bargein_server.stores.redis_store import RedisStore
 from bargein_server.transport.connection import Connection
@@ -143,4 +146,31 @@ async def test_searches_at_the_same_time_share_beats() -> None:
     before = model.beats
     await asyncio.gather(*(sessions.restorer._beat() for _ in range(100)))
     assert 1 <= model.beats - before < 10
+    await sessions.keeper.stop()
+
+
+async def test_a_session_that_a_late_answer_lacks_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its owner may have opened it while the store stood still, and a beat afterwards is fast."""
+    model = RedisModel(asyncio.get_running_loop().time)
+    store = store_on(model)
+    sessions = SessionRegistry(_silent, Settings(), store=store)
+    assert sessions.keeper is not None
+    assert sessions.restorer is not None
+    assert sessions.keeper.membership is not None
+    await sessions.keeper.opened.wait()
+    await sessions.keeper.membership.settled()
+    read, answers = store.read, list[StoredSession | None]()
+
+    async def late(session_id: SessionId) -> StoredSession | None:
+        answers.append(found := await read(session_id))
+        if len(answers) == 1:
+            await asyncio.sleep(1.2 * SLOW_S)
+            await store.write([first(used_at=time.time())])
+        return found
+
+    monkeypatch.setattr(store, "read", late)
+    assert await sessions.restorer.restore(SessionId(S1), lambda head: True, NOTHING) is None
+    assert answers[0] is None
+    assert answers[-1] is not None
+    assert len(sessions) == 1
     await sessions.keeper.stop()

@@ -40,7 +40,7 @@ FIRST_S = 3 * BEAT_S
 """Time after a node's first beat in which living owners notice a store that has just forgotten something."""
 
 SLOW_S = 0.25
-"""Time of a beat after which the store counts as one that was away."""
+"""Time of a request after which the store counts as one that was away."""
 
 PROBE_S = 0.5
 """Time for a connection to another node's port."""
@@ -149,8 +149,7 @@ class Membership:
         began = self._loop.time()
         beat = await self._store.beat(self._node, self.lease_s)
         late, self._beaten_at = began - self._beaten_at > self.lease_s, self._loop.time()
-        if self._loop.time() - began > SLOW_S:  # others may still write what was told without the store
-            self._young_until = max(self._young_until, self._loop.time() + YOUNG_S)
+        self.answered(began)
         if beat.young_s:
             self._young_until = max(self._young_until, self._loop.time() + beat.young_s)
         for request in beat.requests:
@@ -161,6 +160,17 @@ class Membership:
             self.rollbacks += 1
             log.warning("the store has forgotten something: this server writes its sessions anew")
         return beat.forgot or late
+
+    def answered(self, began: float) -> None:
+        """Record an answer of the store: a late one shows that it was away.
+
+        Owners may still write records then that their clients rely on.
+
+        Args:
+            began: Time of the request.
+        """
+        if self._loop.time() - began > SLOW_S:
+            self._young_until = max(self._young_until, self._loop.time() + YOUNG_S)
 
     async def _answer(self, request: MoveRequest) -> None:
         if self.asked is not None:

@@ -194,7 +194,7 @@ class Restorer:
             return OVERLOADED  # it may answer again, but owners have not written what it has missed
         try:
             async with asyncio.timeout(PATIENCE_S):
-                found = await keeper.read(session_id)
+                found = await self._read(session_id)
                 if membership is not None:
                     found, search, why = await self._search(session_id, found, membership, shown)
                     if search is Search.LATER:
@@ -225,6 +225,22 @@ class Restorer:
             lease.persistence.changes.store_all()
         return None
 
+    async def _read(self, session_id: SessionId) -> StoredSession | None:
+        """Return a stored session; a late answer makes the store young.
+
+        A beat after it may be fast, and would not show that the store was away at the time of the read.
+
+        Raises:
+            StoreError: The store cannot be read now.
+            BadRecord: The records are damaged.
+        """
+        began = self._loop.time()
+        try:
+            return await self._keeper.read(session_id)
+        finally:
+            if self._keeper.membership is not None:
+                self._keeper.membership.answered(began)
+
     async def _claim(self, session_id: SessionId, found: StoredSession) -> Lease | None:
         try:
             return await self._keeper.claim(session_id, found)
@@ -251,7 +267,7 @@ class Restorer:
             await self._beat()
             if membership.is_young:
                 await membership.settled()
-                found = await self._keeper.read(session_id)
+                found = await self._read(session_id)
                 continue
             owner = membership.owner_of(found) if found is not None else None
             if owner is None:
@@ -273,7 +289,7 @@ class Restorer:
                 if answer == BUSY and self._loop.time() > busy_until:
                     return found, Search.LATER, why
                 await asyncio.sleep(BEAT_S)
-            found = await self._keeper.read(session_id)
+            found = await self._read(session_id)
             if answer == GONE and before is not None and found is not None and found.fence == before.fence:
                 return found, Search.CLAIM, FORGOTTEN
 
