@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping
 from contextlib import aclosing
 from inspect import Parameter, Signature
-from typing import Any
+from typing import Any, Literal
 
 try:
     import httpx2
@@ -77,8 +77,9 @@ class OpenAIAgent:
         max_retries: Maximum number of retries of a request that fails before its first token.
         stall_s: Seconds without a byte in the middle of a stream after which it has failed; None for the
             server's setting `model_silence_s`. Comments that keep the stream alive count as bytes.
-        think_tags: Whether `<think>…</think>` in the text is a thought. None decides by the model's name; a
-            tag with which the text begins counts for all models then.
+        think_tags: Whether `<think>…</think>` in the text is a thought, `"opened"` if the model's template
+            ends the prompt with the first tag. None decides by the model's name; a tag with which the text
+            begins counts for all models then.
         client_tools: Whether clients may bring tools, which run in the client (`client_tools`).
         client_instructions: Whether clients may bring instructions, which follow `instructions`.
         takes_attachments: Media types of the files that the model reads, such as `("image/png",)` or
@@ -108,7 +109,7 @@ class OpenAIAgent:
         final_field: str = "answer",
         max_retries: int = 2,
         stall_s: float | None = None,
-        think_tags: bool | None = None,
+        think_tags: bool | Literal["opened"] | None = None,
         client_tools: bool = False,
         client_instructions: bool = False,
         takes_attachments: Collection[str] | bool | None = None,
@@ -143,6 +144,8 @@ class OpenAIAgent:
         self._kept = KeptMessages()
         anywhere = writes_tags(self.model) if think_tags is None else think_tags
         self._think_tags = "anywhere" if anywhere else "begin" if think_tags is None else None
+        if think_tags == "opened":
+            self._think_tags = "opened"
 
     async def startup(self) -> None:
         """Connect the sources of tools, and import all that the first turn needs."""
@@ -177,6 +180,7 @@ class OpenAIAgent:
             async with aclosing(self._step(turn, step, prompt, self._tool_choice(last, prompt))) as outputs:
                 async for output in outputs:
                     yield output
+            self._think_tags = step.learned_tags or self._think_tags
             if step.cut_by is not None:
                 turn.cut_short(step.cut_by)
                 log.warning("turn %s: model %s ended early: %s", turn.id, self.model, step.cut_by)

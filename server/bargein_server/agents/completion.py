@@ -59,8 +59,8 @@ class Completion:
     Args:
         turn: The turn.
         final: The tool whose call is the answer, and the field of it that becomes text.
-        think_tags: Whether `<think>` in the text begins a thought: at any place, or only at its begin.
-            None leaves tags in the text.
+        think_tags: Whether `<think>` in the text begins a thought: `anywhere`, or at its `begin`; `opened`
+            if the prompt has it already. None leaves tags in the text.
         tools: Names of the tools that the model may call.
 
     Attributes:
@@ -93,7 +93,15 @@ class Completion:
         self._refused = False
         self._fields: dict[str, Any] = {}
         self._text_joiner, self._thought_joiner = SurrogateJoiner(), SurrogateJoiner()
-        self._tags = ThinkTags(anywhere=self._think_tags == "anywhere") if self._think_tags else None
+        self._tags: ThinkTags | None = None
+        if (tags := self._think_tags) is not None:
+            self._tags = ThinkTags(anywhere=tags == "anywhere", opened=tags == "opened")
+
+    @property
+    def learned_tags(self) -> str | None:
+        """The value of `think_tags` that this answer shows for later ones; None without one."""
+        opened = None if self._tags is None else self._tags.opened
+        return None if opened is None else "opened" if opened else "anywhere"
 
     @property
     def usage(self) -> tuple[int, int]:
@@ -196,13 +204,16 @@ class Completion:
         yield from self._thought(self._thought_joiner.finish())
         yield from self._text(self._text_joiner.finish())
         if self._tags is not None:
-            yield from self._split(self._tags.finish())
+            whole = self.finish_reason is not None and self.cut_by is None and not self._calls.announced
+            yield from self._split(self._tags.finish(whole=whole))
         yield from self._noted(self._calls.finish())
 
     def _read_delta(self, delta: Mapping[str, Any]) -> Iterator[Output]:
         keep_fields(self._fields, delta, _READ)
         thoughts = (list(parts(delta.get(name))) for name in _REASONING)
         for _, thought in next(filter(None, thoughts), ()):
+            if self._tags is not None:
+                self._tags.had_thought()
             yield from self._thought(self._thought_joiner.feed(thought))
         for is_thought, text in parts(delta.get("content")):
             if is_thought:
