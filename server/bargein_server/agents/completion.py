@@ -99,7 +99,7 @@ class Completion:
 
     @property
     def learned_tags(self) -> str | None:
-        """The value of `think_tags` that this answer shows for later ones; None without one."""
+        """The `think_tags` that this answer shows for later ones, if any."""
         opened = None if self._tags is None else self._tags.opened
         return None if opened is None else "opened" if opened else "anywhere"
 
