@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from starlette.requests import HTTPConnection
+from starlette.types import Message, Receive
 from starlette.websockets import WebSocket, WebSocketState
 
 from ..guard.admission import Admission, Caller
@@ -71,3 +72,17 @@ async def while_connected(websocket: WebSocket, work: Coroutine[Any, Any, None])
         pending = [task for task in (working, leaving) if task.cancel()]
         if pending:
             await asyncio.wait(pending)
+
+
+def whole_handshake(websocket: WebSocket) -> Receive:
+    """Return `receive` for another application, which waits for `websocket.connect`."""
+    begun = websocket.client_state is WebSocketState.CONNECTING
+
+    async def receive() -> Message:
+        nonlocal begun
+        if not begun:
+            begun = True
+            return {"type": "websocket.connect"}
+        return await websocket.receive()
+
+    return receive

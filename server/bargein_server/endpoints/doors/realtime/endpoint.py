@@ -26,7 +26,7 @@ from ....hosting.registry import SessionRegistry
 from ....transport.peer_limits import CAN_CAP
 from ....transport.websocket_protocol import EXTENSION, BargeinProtocol
 from ....transport.wires import AsgiWire, TransportWire
-from ...access import access_request, while_connected
+from ...access import access_request, while_connected, whole_handshake
 from ...call import HEADERS, Call, address_of, local_of, refusal_headers
 from ...endpoint import HttpEndpoint
 from ...websocket import deny
@@ -165,7 +165,7 @@ class RealtimeDoor:
             return False
         try:
             return await elsewhere.forward(
-                session_id, websocket.scope, websocket.receive, websocket.send, caller, note
+                session_id, websocket.scope, whole_handshake(websocket), websocket.send, caller, note
             )
         except (OSError, TimeoutError):
             if websocket.application_state is not WebSocketState.CONNECTING:
