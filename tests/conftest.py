@@ -27,7 +27,10 @@ from virtual_time import VirtualTimeLoop
 # The servers that tests start as processes keep nothing in the user's folders.
 os.environ["BARGEIN_STORE"] = "none"
 
-# A server leaves a signal alone that it was started with as ignored; tests may run under `nohup`.
+# A program leaves a signal alone that it was started with as ignored; tests may run under `nohup`, or as a
+# background job of a shell that is not interactive.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
