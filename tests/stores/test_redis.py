@@ -121,13 +121,15 @@ async def test_a_session_of_a_newer_version_is_left_to_it(
 ) -> None:
     """During a deploy its client comes again, and finds a server of that version."""
     store = await opened(make_store)
-    await store.write([first()])
-    assert await server.do("HGET", "bargein:{s_1}:m", "v") == b"%d" % VERSION
-    await server.do("HSET", "bargein:{s_1}:m", "v", VERSION + 1)
-    with pytest.raises(StoreError) as refused:
-        await store.read(S1)
-    assert refused.value.kind == "newer"
-    await store.close()
+    try:
+        await store.write([first()])
+        assert await server.do("HGET", "bargein:{s_1}:m", "v") == b"%d" % VERSION
+        await server.do("HSET", "bargein:{s_1}:m", "v", VERSION + 1)
+        with pytest.raises(StoreError) as refused:
+            await store.read(S1)
+        assert refused.value.kind == "newer"
+    finally:
+        await store.close()
 
 
 # --- versions of the records --------------------------------------------------------------------------
