@@ -53,6 +53,7 @@ _ALONE = (
 
 # Of the nightly ones, these need packages of gigabytes, or repeat with more seeds what others have shown.
 _WEEKLY = (
+    "tests/attacks/test_attacks.py",
     "tests/doors/test_chat_programs.py",
     "tests/doors/test_realtime_plugins.py",
     "tests/faults/test_chaos.py",

@@ -11,7 +11,7 @@ from simulation.cluster.mutants import MUTANTS
 from simulation.cluster.world import simulate_cluster
 from simulation.mutants import Mutant
 
-SEEDS = 60
+SEEDS = 20
 WITHIN = 200
 
 
@@ -37,6 +37,7 @@ def test_a_seed_decides_everything() -> None:
         assert simulate_cluster(seed) == simulate_cluster(seed)
 
 
+@pytest.mark.nightly
 def test_runs_meet_what_they_are_for() -> None:
     """A few seeds have every kind of fault, moves, takeovers with a snapshot, and sessions that are lost."""
     faults: Counter[str] = Counter()
