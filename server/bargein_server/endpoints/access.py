@@ -75,7 +75,7 @@ async def while_connected(websocket: WebSocket, work: Coroutine[Any, Any, None])
 
 
 def whole_handshake(websocket: WebSocket) -> Receive:
-    """Return `receive` with `websocket.connect` first, for another application."""
+    """Return `receive` that begins the handshake, for another application."""
     begun = websocket.client_state is WebSocketState.CONNECTING
 
     async def receive() -> Message:
