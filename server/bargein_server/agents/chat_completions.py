@@ -31,7 +31,7 @@ from .model_failures import FAILURES, OPENAI, failing_upstream, is_too_long
 from .model_fields import complaint
 from .retries import Retries, ThinkingStatus, wait_with_status
 from .shortening import Prompt
-from .think_tags import writes_tags
+from .think_tags import tags_of
 from .tool_loop import ToolRunner
 from .tool_sources import Toolset, ToolSource
 from .tools import Tool
@@ -142,10 +142,7 @@ class OpenAIAgent:
         self._http_client: Any = None
         self._asks_usage = True
         self._kept = KeptMessages()
-        anywhere = writes_tags(self.model) if think_tags is None else think_tags
-        self._think_tags = "anywhere" if anywhere else "begin" if think_tags is None else None
-        if think_tags == "opened":
-            self._think_tags = "opened"
+        self._think_tags = tags_of(think_tags, self.model)
 
     async def startup(self) -> None:
         """Connect the sources of tools, and import all that the first turn needs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 _OPEN, _CLOSE = "<think>", "</think>"
 
@@ -15,6 +16,20 @@ _KNOWN = re.compile(
 def writes_tags(model: str) -> bool:
     """Return whether a model is known to write the tags."""
     return _KNOWN.search(model.lower()) is not None
+
+
+def tags_of(wanted: bool | Literal["opened"] | None, model: str) -> str | None:
+    """Return where tags count: `anywhere`, `begin`, `opened` or None.
+
+    Args:
+        wanted: The author's choice; None decides by the model's name.
+        model: The name.
+    """
+    if wanted == "opened":
+        return "opened"
+    if wanted is None:
+        return "anywhere" if writes_tags(model) else "begin"
+    return "anywhere" if wanted else None
 
 
 class ThinkTags:
