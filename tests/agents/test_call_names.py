@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bargein_protocol import ToolCall, ToolCallDelta
@@ -140,6 +140,7 @@ def test_names(how: str) -> None:
     assert made(*deltas) == calls
 
 
+@example("search_web", [16, 17], False, True)  # the first piece is another tool's name
 @given(st.sampled_from(TOOLS), st.lists(st.integers(0, 30), max_size=4), st.booleans(), st.booleans())
 def test_a_name_cut_anywhere(name: str, cuts: list[int], numbered: bool, prefixed: bool) -> None:
     """At every place, with an index or without, with a namespace or without."""

@@ -8,6 +8,7 @@ tool has a longer one that begins with it, or when arguments follow.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -27,6 +28,8 @@ from .model_fields import (
 )
 from .string_field import StringField
 from .tool_sources import find_name
+
+_NAMESPACE = re.compile(r".*[.:/]")
 
 # Fields with a meaning of their own; all others are kept as they came.
 _READ_OF_CALLS = frozenset(
@@ -215,7 +218,8 @@ class StreamedCalls:
         own = find_name(piece, tools)
         if call.has_arguments or not tools:
             return written if own is not None and own == call.name else None
-        if _begins_one(written + piece, tools) or find_name(written + piece, tools) is not None:
+        bare = _NAMESPACE.sub("", written) + piece
+        if _begins_one(bare, tools) or find_name(written + piece, tools) is not None:
             return written + piece
         if piece.startswith(written) and (own is not None or _begins_one(piece, tools)):
             return piece  # some servers send the whole name so far
