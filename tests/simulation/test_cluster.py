@@ -11,7 +11,7 @@ from simulation.cluster.mutants import MUTANTS
 from simulation.cluster.world import simulate_cluster
 from simulation.mutants import Mutant
 
-SEEDS = 20
+SEEDS = 30
 WITHIN = 200
 
 
