@@ -56,7 +56,7 @@ class ThinkTags:
         self._had_thought = opened
         self._off = False
         self._held = ""
-        self._unclosed = ""
+        self._unclosed: list[str] = []
         self._line_begins = True
 
     def feed(self, piece: str) -> list[tuple[bool, str]]:
@@ -85,7 +85,7 @@ class ThinkTags:
         held, self._held = self._held, ""
         blank = self._had_thought and not self._inside and not held.strip()
         pieces = [(self._thinking, held)] if held and not blank else []
-        if self._inside and whole and (answer := self._unclosed + held):
+        if self._inside and whole and (answer := "".join(self._unclosed) + held):
             self.opened = False
             pieces.append((False, answer))
         return pieces
@@ -126,7 +126,7 @@ class ThinkTags:
             pieces.append((self._thinking, before))
             self._line_begins = before.endswith("\n")
             if self._inside:
-                self._unclosed += before
+                self._unclosed.append(before)
         if found:
             if tag is _CLOSE and (self._inside or not self._thinking):
                 self._inside, self.opened = False, True
