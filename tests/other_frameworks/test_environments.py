@@ -18,7 +18,7 @@ from other_frameworks import OTHERS, OtherFramework
 
 pytestmark = [pytest.mark.nightly, pytest.mark.same_everywhere, pytest.mark.timeout(900)]
 
-TOOLS = ("pytest", "pytest-asyncio", "pytest-timeout")
+TOOLS = ("hypothesis", "pytest", "pytest-asyncio", "pytest-timeout")
 
 
 MCP_PACKAGES = (
