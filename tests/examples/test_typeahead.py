@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import cast
 
 import pytest
 
 from bargein_client import connect
 from bargein_protocol import Data
+from bargein_server.examples import library as index
 from bargein_server.examples import typeahead
 from bargein_server.examples.library import Entry, Library, library
 from bargein_server.examples.typeahead import agent
@@ -88,3 +92,22 @@ def test_the_standard_library() -> None:
     for name in ("json.dumps", "asyncio.wait_for", "time.sleep", "builtins.len", "email.message_from_string"):
         assert entries[name].summary, name
     assert not [name for name in entries if name.split(".")[-1].startswith("_")]
+
+
+async def test_threads_of_turns_that_were_cut_read_the_library_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They go on beside the next turn's thread."""
+    reading = 0
+
+    def files() -> list[Path]:
+        nonlocal reading
+        reading += 1
+        time.sleep(0.05)
+        return []
+
+    index._library.cache_clear()
+    monkeypatch.setattr(index, "_files", files)
+    try:
+        await asyncio.gather(*(asyncio.to_thread(library) for _ in range(4)))
+    finally:
+        index._library.cache_clear()
+    assert reading == 1

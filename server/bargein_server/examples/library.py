@@ -15,6 +15,7 @@ from functools import cache
 from importlib import import_module
 from inspect import cleandoc
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 LEFT_OUT = frozenset(("antigravity", "idlelib", "lib2to3", "this", "turtledemo"))
@@ -67,9 +68,18 @@ class Library:
         return [self.entries[index] for index in found[:limit]]
 
 
-@cache
 def library() -> Library:
     """Return the index; call it in a thread, since at first it takes seconds."""
+    with _reading:
+        return _library()
+
+
+_reading = Lock()
+"""A thread goes on after its turn was cut; two that call `ast.parse` at a time confuse Python 3.11."""
+
+
+@cache
+def _library() -> Library:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return Library([entry for file in _files() for entry in _read(file)] + list(_built_in()))
