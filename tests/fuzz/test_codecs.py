@@ -69,11 +69,11 @@ def shortened(value: Any) -> Any:
 def test_json(night: bool) -> None:
     """Mutants of JSON."""
     target = Target("json", night, seeds=fuzz_seeds.json_frames(), words=fuzz_seeds.JSON_WORDS)
-    target.run(check, 280_000 if night else 12_000)
+    target.run(check, 140_000 if night else 12_000)
 
 
 @day_and_night
 def test_messagepack(night: bool) -> None:
     """Mutants of MessagePack."""
     target = Target("messagepack", night, seeds=fuzz_seeds.packed_frames(), words=fuzz_seeds.PACKED_WORDS)
-    target.run(check, 280_000 if night else 12_000)
+    target.run(check, 140_000 if night else 12_000)

@@ -114,7 +114,7 @@ async def test_the_server(
     target = Target("connection", night, seeds=fuzz_seeds.connections(), words=fuzz_seeds.CONNECTION_WORDS)
     async with served(echo, authenticator=guard, **LIMITS) as server:
         session = Session(server)
-        for index, data in enumerate(target.inputs(15_000 if night else 800)):
+        for index, data in enumerate(target.inputs(8_000 if night else 800)):
             filled = await session.fill_in(data)
             try:
                 transport = await drive(server, filled, target.chance, patient=index % 20 == 0)

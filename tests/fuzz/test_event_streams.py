@@ -66,7 +66,7 @@ async def test_the_channel(night: bool) -> None:
     channel = SseChannel("http://localhost/v1/sessions", {})
     channel._events = asyncio.Queue()  # nobody reads while the body is parsed
     try:
-        for data in target.inputs(20_000 if night else 1000):
+        for data in target.inputs(10_000 if night else 1000):
             body: Any = Answer(fuzz_seeds.pieces_of(data, target.chance))
             try:
                 ended = await channel._forward(body)
@@ -84,5 +84,5 @@ async def test_the_channel(night: bool) -> None:
 def test_python(night: bool) -> None:
     """Events equal those of the reference."""
     Target("event_stream", night, seeds=fuzz_seeds.STREAMS, words=fuzz_seeds.STREAM_WORDS).run(
-        check, 150_000 if night else 10_000
+        check, 60_000 if night else 10_000
     )

@@ -44,14 +44,14 @@ def test_event_streams(night: bool, tmp_path: Path) -> None:
         encoded = [base64.b64encode(piece).decode() for piece in pieces]
         return {"pieces": encoded, "events": events_of(data)}
 
-    replay(target, "streams", target.inputs(100_000 if night else 5000), line, tmp_path / "streams")
+    replay(target, "streams", target.inputs(50_000 if night else 5000), line, tmp_path / "streams")
 
 
 @day_and_night
 def test_frames(night: bool, tmp_path: Path) -> None:
     """A frame is taken, or refused with the error for it."""
     target = Target("json", night, seeds=fuzz_seeds.json_frames(), words=fuzz_seeds.JSON_WORDS)
-    inputs = target.inputs(100_000 if night else 5000)
+    inputs = target.inputs(50_000 if night else 5000)
     replay(target, "frames", inputs, lambda data: base64.b64encode(data).decode(), tmp_path / "frames")
 
 

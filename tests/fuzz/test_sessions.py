@@ -68,7 +68,7 @@ async def test_a_session(
     target = Target(
         "session", night, seeds=fuzz_seeds.client_events(), words=fuzz_seeds.JSON_WORDS, lines=True
     )
-    waiting = target.inputs(100_000 if night else 3000)
+    waiting = target.inputs(60_000 if night else 3000)
     async with served(echo, **LIMITS) as server:
         while events := list(islice(waiting, target.chance.randint(1, 12))):
             lines = [line for data in events for line in data.splitlines()]
