@@ -177,3 +177,24 @@ async def test_any_result_is_a_result(maker: Maker, kind: str) -> None:
     [told] = [said for said in model.heard[-1] if said[0] == "result"]
     assert "cancelled" not in told[1]
     assert model.refusals == []
+
+
+@pytest.mark.parametrize("arguments", [{"city": "Oslo"}, {}], ids=["arguments", "none"])
+@pytest.mark.parametrize("maker", [langchain, pydantic_ai], ids=lambda maker: maker.__name__)
+async def test_a_name_in_pieces_is_one_call(maker: Maker, arguments: dict[str, Any]) -> None:
+    """It is announced when it is whole; two calls stay two. The Agents SDK itself takes the last piece."""
+
+    async def look_up_weather(city: str = "Bergen") -> str:
+        """Look up."""
+        return f"rain in {city}"
+
+    calls = [call("look_ up_ weather", **arguments), call("look_up_ weather", **arguments)]
+    model = StrictModel(calls, [say("Rain.")])
+    async with served(maker, model, look_up_weather) as client:
+        frames = await turn(client)
+    announced = of(frames, "tool.call")
+    assert [frame["name"] for frame in announced] == ["look_up_weather"] * 2
+    called = {frame["call_id"] for frame in announced}
+    assert {frame["call_id"] for frame in of(frames, "tool.result")} == called
+    assert len(of(frames, "tool.running")) == len(of(frames, "tool.result")) == len(called) == 2
+    assert [said for said in model.heard[-1] if said[0] == "result"] != []

@@ -156,7 +156,10 @@ class ModelAnswer(Protocol):
 
 
 class ChatAnswer:
-    """Answer in the form of chat completions."""
+    """Answer in the form of chat completions.
+
+    A name with spaces is sent in so many pieces, without the spaces.
+    """
 
     def __init__(self, request: Call, number: int) -> None:
         self._request = request
@@ -175,10 +178,13 @@ class ChatAnswer:
 
     def begin_call(self, name: str) -> None:
         call_id = f"call_{self._number}_{self._calls}"
-        function = {"name": name, "arguments": ""}
+        first, *rest = name.split()
+        function = {"name": first, "arguments": ""}
         self._request.delta(
             tool_calls=[{"index": self._calls, "id": call_id, "type": "function", "function": function}]
         )
+        for piece in rest:
+            self._request.delta(tool_calls=[{"index": self._calls, "function": {"name": piece}}])
 
     def add_arguments(self, piece: str) -> None:
         self._request.delta(tool_calls=[{"index": self._calls, "function": {"arguments": piece}}])

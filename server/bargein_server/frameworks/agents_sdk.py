@@ -21,7 +21,8 @@ from bargein_server.agent import Agent, Output, Turn
 from ..agents.model_fields import slices
 from .lifetime import Lifetime
 from .messages import require, response_items
-from .tool_recorder import NOT_ALLOWED, RECORDER, FinalTool, ToolRecorder
+from .tool_recorder import NOT_ALLOWED, RECORDER, ToolRecorder
+from .written_call import FinalTool
 
 if TYPE_CHECKING:
     from agents.stream_events import StreamEvent
@@ -186,7 +187,7 @@ class _Reader:
         elif event.type == "response.output_item.added":
             if event.item.type == "function_call":
                 stream = (self._steps, event.output_index)
-                yield from self._recorder.announce(stream, event.item.call_id, event.item.name)
+                yield from self._recorder.add_name(stream, event.item.call_id, event.item.name)
         elif event.type == "response.function_call_arguments.delta":
             yield from self._recorder.add_arguments((self._steps, event.output_index), event.delta)
         elif event.type in ("response.completed", "response.incomplete"):

@@ -21,8 +21,8 @@ from .langchain_reader import LangChainReader
 from .langchain_tools import gate, pauses, record_tools
 from .lifetime import Lifetime
 from .messages import langchain_messages, require
-from .tool_recorder import NOT_ALLOWED, RECORDER, FinalTool, ToolRecorder
-from .written_call import Question, sendable
+from .tool_recorder import NOT_ALLOWED, RECORDER, ToolRecorder
+from .written_call import FinalTool, Question, sendable
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage

@@ -11,7 +11,8 @@ from bargein_server.agent import Output, Turn
 from ..agents.model_fields import slices
 from .langchain_tools import result_of
 from .messages import require
-from .tool_recorder import RECORDER, FinalTool, ToolRecorder
+from .tool_recorder import RECORDER, ToolRecorder
+from .written_call import FinalTool
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage, BaseMessage
@@ -67,11 +68,13 @@ class LangChainReader:
             yield text
         if isinstance(message, AIMessageChunk):
             for chunk in message.tool_call_chunks:
-                # Only the first piece of a call has its id and name; the others have its index.
+                # Only the first piece of a call has its id; the others have its index.
                 stream = (message.id, chunk["index"] if chunk["index"] is not None else chunk["id"])
                 if name := chunk["name"]:
-                    yield from self._recorder.announce(stream, chunk["id"], name)
+                    yield from self._recorder.add_name(stream, chunk["id"], name)
                 yield from self._recorder.add_arguments(stream, chunk["args"] or "")
+            if message.chunk_position == "last":
+                yield from self._recorder.end_name()
         else:
             for call in message.tool_calls:
                 yield from self._recorder.add_call(call["id"], call["name"], call["args"])

@@ -20,7 +20,9 @@ from bargein_server.agent import Agent, Output, Turn
 from ..agents.model_fields import slices
 from .lifetime import Lifetime
 from .messages import pydantic_messages, require
-from .tool_recorder import NO_ANSWER, NOT_ALLOWED, RECORDER, FinalTool, ToolRecorder
+from .tool_calling import gated
+from .tool_recorder import NO_ANSWER, NOT_ALLOWED, RECORDER, ToolRecorder
+from .written_call import FinalTool
 
 if TYPE_CHECKING:
     from pydantic_ai import Agent as PydanticAgent
@@ -171,7 +173,7 @@ class _Reader:
             for thought in slices(part.content):
                 yield Thought(text=thought)
         elif part.part_kind == "tool-call":
-            yield from self._recorder.announce(index, part.tool_call_id, part.tool_name)
+            yield from self._recorder.add_name(index, part.tool_call_id, part.tool_name)
             yield from self._recorder.add_arguments(index, _text_of(part.args))
 
     def _read_delta(self, index: int, delta: Any) -> Iterator[Output]:
@@ -181,6 +183,8 @@ class _Reader:
             for thought in slices(delta.content_delta):
                 yield Thought(text=thought)
         elif delta.part_delta_kind == "tool_call":
+            if delta.tool_name_delta:
+                yield from self._recorder.add_name(index, None, delta.tool_name_delta)
             yield from self._recorder.add_arguments(index, _text_of(delta.args_delta))
 
     def _read_result(self, part: Any) -> Iterator[Output]:
@@ -304,9 +308,8 @@ class SessionExecutor(Executor):
     def submit(self, function: Any, /, *args: Any, **options: Any) -> Future[Any]:
         """Run a function in a thread; call it on the event loop."""
         made: Future[Any] = Future()
-        thread = self._recorder.turn.tools.run_in_thread(
-            self._recorder.gated(partial(function, *args, **options))
-        )
+        turn = self._recorder.turn
+        thread = turn.tools.run_in_thread(gated(turn, partial(function, *args, **options)))
         thread.add_done_callback(partial(self._copy_result, made, _RUNNING.get()))
         return made
 

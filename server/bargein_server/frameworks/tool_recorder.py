@@ -27,22 +27,28 @@ from bargein_protocol import (
     ToolResult,
     ToolStatus,
 )
-from bargein_protocol.types import MAX_NAME_CHARS, RunsIn
+from bargein_protocol.types import RunsIn
 from bargein_server.agent import Contained, Output, Turn, TurnClosed
 
 from ..agents.model_fields import slices
-from ..agents.string_field import StringField
 from .failed_models import failure_of_model
-from .written_call import Question, WrittenCall, completed_result, failed_result, running_event, sendable
+from .tool_calling import call_tool, gated
+from .written_call import (
+    CallName,
+    FinalTool,
+    Question,
+    WrittenCall,
+    completed_result,
+    failed_result,
+    running_event,
+    sendable,
+)
 
 T = TypeVar("T")
 
 NOT_ALLOWED = "not allowed by the user"
 NO_ANSWER = "the client did not answer in time"
 FAILED = "the tool failed"
-
-FinalTool = tuple[str, str]
-"""Name of the tool whose call is the answer, and the field of its arguments that holds the text."""
 
 
 class ToolRecorder:
@@ -72,34 +78,51 @@ class ToolRecorder:
         self._calls: dict[str, WrittenCall] = {}
         self._streams: dict[Hashable, WrittenCall] = {}
         self._written: dict[str, asyncio.Event] = {}
+        self._naming: CallName | None = None
 
     # --- the model's stream ----------------------------------------------------------------------
 
-    def announce(self, stream: Hashable, given_id: str | None, name: str) -> Iterator[Output]:
-        """Yield the announcement of a call whose name has arrived.
+    def add_name(self, stream: Hashable, given_id: str | None, piece: str) -> Iterator[Output]:
+        """Yield the call before, if it is another; this one is announced when its name is complete.
+
+        It is complete when arguments, another call or a result come, or with `end_name`.
 
         Args:
             stream: Key of the call's later pieces.
-            given_id: The framework's id.
-            name: The tool.
+            given_id: The framework's id; None if the first piece had it.
+            piece: The tool's name, or a piece of it.
         """
+        held, known = self._naming, self._streams.get(stream)
+        if held is not None and held.stream == stream and given_id in (None, held.given_id):
+            self._naming = held._replace(name=held.name + str(piece))
+        elif known is None or given_id not in (None, known.given_id):
+            yield from self.end_name()
+            self._naming = CallName(stream, given_id, str(piece))
+
+    def end_name(self) -> Iterator[Output]:
+        """Yield the announcement of the call whose name came last, unless it was announced."""
+        held, self._naming = self._naming, None
+        if held is not None:
+            yield from self._announce(*held)
+
+    def _announce(self, stream: Hashable, given_id: str | None, name: str) -> Iterator[Output]:
         known = self._calls.get(given_id) if given_id else None
         if known is not None:
             self._streams[stream] = known
             return
         call_id = self.turn.tools.claim(str(given_id or ""))
-        name = str(name)[:MAX_NAME_CHARS]
-        is_final = self._final is not None and name == self._final[0]
-        answer = StringField(self._final[1]) if self._final is not None and is_final else None
-        call = WrittenCall(str(given_id or call_id), call_id, name, answer)
+        call = WrittenCall(str(given_id or call_id), call_id, name, self._final)
         self._calls[call.given_id] = self._streams[stream] = call
-        if answer is None:
-            yield ToolCall(call_id=call_id, name=name)
+        if call.answer is None:
+            yield ToolCall(call_id=call_id, name=call.name)
 
     def add_arguments(self, stream: Hashable, piece: str) -> Iterator[Output]:
         """Yield the output for a piece of arguments: a delta, or answer text."""
+        if not piece:
+            return
+        yield from self.end_name()
         call = self._streams.get(stream)
-        if call is None or not piece or call.written:
+        if call is None or call.written:
             return
         piece = str(piece)
         call.pieces.append(piece)
@@ -119,8 +142,11 @@ class ToolRecorder:
         if given_id and given_id in self._calls:
             self.end_arguments(given_id)
             return
+        if given_id and self._naming is not None and self._naming.given_id == given_id:
+            self._naming = None  # this is the whole of it
         stream = object()
-        yield from self.announce(stream, given_id, name)
+        yield from self.add_name(stream, given_id, name)
+        yield from self.end_name()
         text = arguments if isinstance(arguments, str) else json.dumps(sendable(dict(arguments)))
         yield from self.add_arguments(stream, text)
         self._note_written(self._streams[stream])
@@ -181,7 +207,7 @@ class ToolRecorder:
             return cast(T, call.returned)
         await self._begin(call, arguments, late)
         try:
-            result = await Contained(self._call(work))
+            result = await Contained(call_tool(self.turn, work))
         except Exception as error:
             self._note_failure(call, error)
             raise
@@ -207,11 +233,11 @@ class ToolRecorder:
         if call is not None and call.has_returned:
             return cast(T, call.returned)
         await self._begin(call, arguments, late=True)
-        thread = self.turn.tools.run_in_thread(self.gated(function))
+        thread = self.turn.tools.run_in_thread(gated(self.turn, function))
         if call is not None:
             thread.add_done_callback(lambda _: self.settle_late(call.given_id, thread, result_of))
         try:
-            result = await self._call(lambda: asyncio.shield(thread))
+            result = await call_tool(self.turn, lambda: asyncio.shield(thread))
         except Exception as error:
             self._note_failure(call, error)
             raise
@@ -219,30 +245,6 @@ class ToolRecorder:
             call.has_returned, call.returned = True, result
             await self._send_result(call)
         return result
-
-    async def _call(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Call a tool: its exit, or its own cancel, is a failure and not the end."""
-        try:
-            return await work()
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if self.turn.reason is not None or (task is not None and task.cancelling()):
-                raise
-            raise RuntimeError("the tool was cancelled, but not by its turn") from error
-        except BaseExceptionGroup as error:
-            if isinstance(error, Exception):
-                raise
-            raise RuntimeError("the tool raised a group that contains an exit") from error
-
-    def gated(self, function: Callable[[], T]) -> Callable[[], T]:
-        """Return a function for a thread that does not begin after the turn's end."""
-
-        def begin() -> T:
-            if self.turn.reason is not None:  # it ended while this waited for a free thread
-                raise RuntimeError("the turn ended before the tool began")
-            return function()
-
-        return begin
 
     def settle_late(
         self, given_id: str, thread: asyncio.Future[Any], result_of: Callable[[Any], Any]
@@ -320,8 +322,7 @@ class ToolRecorder:
             call.begun = True
 
     async def _send_result(self, call: WrittenCall) -> None:
-        if call.result is not None:
-            result, call.result = call.result, None
+        if (result := call.take_result()) is not None:
             await self.turn.emit(result)
 
     def _note_failure(self, call: WrittenCall | None, error: Exception) -> None:
@@ -342,6 +343,7 @@ class ToolRecorder:
             output: The result.
             error: Error message; None after a success.
         """
+        yield from self.end_name()
         call = self._recorded(given_id)
         if call is None or call.over:
             return
@@ -349,8 +351,7 @@ class ToolRecorder:
             self._settle(call, output)
         else:
             self._fail(call, error)
-        if call.result is not None:
-            result, call.result = call.result, None
+        if (result := call.take_result()) is not None:
             yield result
 
     def close(self) -> None:
@@ -392,8 +393,7 @@ class ToolRecorder:
         """Return the result of a call that the user did not allow."""
         call = self._calls[given_id]
         self._fail(call, NOT_ALLOWED, "cancelled")
-        result, call.result = call.result, None
-        return result
+        return call.take_result()
 
 
 RECORDER: ContextVar[ToolRecorder | None] = ContextVar("bargein_tool_recorder", default=None)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from collections.abc import Hashable
+from typing import Any, NamedTuple
 
 from bargein_protocol import CallId, ToolConfirm, ToolDecision, ToolResult, ToolRunning, ToolStatus
-from bargein_protocol.types import RunsIn
+from bargein_protocol.types import MAX_NAME_CHARS, RunsIn
 from bargein_server.agent import BadOutput, Turn, plain_value, text_of, validated_output
 
 from ..agents.string_field import StringField
@@ -15,6 +16,18 @@ from ..agents.string_field import StringField
 MAX_ERROR_CHARS = 4000
 MAX_TEXT_RESULT_CHARS = 100_000
 """Maximum length of a result that can be sent only as its text."""
+
+
+FinalTool = tuple[str, str]
+"""Name of the tool whose call is the answer, and the field of its arguments that holds the text."""
+
+
+class CallName(NamedTuple):
+    """A call whose name may not be complete."""
+
+    stream: Hashable
+    given_id: str | None
+    name: str
 
 
 class WrittenCall:
@@ -34,11 +47,11 @@ class WrittenCall:
         result: The result, until it is sent.
     """
 
-    def __init__(self, given_id: str, call_id: CallId, name: str, answer: StringField | None) -> None:
+    def __init__(self, given_id: str, call_id: CallId, name: str, final: FinalTool | None) -> None:
         self.given_id = given_id
         self.call_id = call_id
-        self.name = name
-        self.answer = answer
+        self.name = name[:MAX_NAME_CHARS]
+        self.answer = StringField(final[1]) if final is not None and self.name == final[0] else None
         self.answered = False
         self.pieces: list[str] = []
         self.written = False
@@ -50,6 +63,11 @@ class WrittenCall:
         self.returned: object = None
         self.over = False
         self.result: ToolResult | None = None
+
+    def take_result(self) -> ToolResult | None:
+        """Return the result, for sending; None if it was sent or is not known."""
+        result, self.result = self.result, None
+        return result
 
     @property
     def arguments(self) -> dict[str, Any]:
