@@ -83,9 +83,9 @@ class ToolRecorder:
     # --- the model's stream ----------------------------------------------------------------------
 
     def add_name(self, stream: Hashable, given_id: str | None, piece: str) -> Iterator[Output]:
-        """Yield the call before, if it is another; this one is announced when its name is complete.
+        """Add to a call's name; yield the announcement of the call before.
 
-        It is complete when arguments, another call or a result come, or with `end_name`.
+        The name is complete when arguments, another call or a result come, or with `end_name`.
 
         Args:
             stream: Key of the call's later pieces.
@@ -100,7 +100,7 @@ class ToolRecorder:
             self._naming = CallName(stream, given_id, str(piece))
 
     def end_name(self) -> Iterator[Output]:
-        """Yield the announcement of the call whose name came last, unless it was announced."""
+        """Yield the announcement of the call whose name came last, if any."""
         held, self._naming = self._naming, None
         if held is not None:
             yield from self._announce(*held)
