@@ -186,7 +186,7 @@ def check_command(command: str, files: set[str]) -> None:
     name = name.removeprefix(".venv/bin/")
     if name in ("bargein", "bargein-server"):
         text = help_of(name, *(arguments[:1] if name == "bargein" else ()))
-        if arguments[:1] == ["sessions"]:
+        if name == "bargein-server" and arguments[:1] == ["sessions"]:
             [work] = [word for word in arguments if word in ("list", "show", "export", "rename", "delete")]
             text = help_of(name, "sessions") + help_of(name, "sessions", work)
         assert [option for option in options if option not in text] == [], command

@@ -168,6 +168,7 @@ async def test_what_the_user_does_after_the_end_is_told(server: ScriptedServer) 
         await person.line.send(*confirm(3))
         await until(lambda: any("/yes" in line for line in person.paper.lines))
         turn = person.chat._sent[-1].turn
+        assert turn is not None
         await person.line.close(4409)
         await asyncio.wait([running])
         assert str(running.exception()) == over

@@ -10,7 +10,7 @@ import pytest
 
 import bargein_protocol as bp
 from bargein_client.cli.command import main
-from bargein_client.cli.notices import connected
+from bargein_client.cli.conversation import connected
 from bargein_client.errors import ConnectError, InputRejected
 from bargein_client.transports import NOT_A_URL
 from client_script import ScriptedServer, accepted, ended, opened, result, scripted_server, text
@@ -407,7 +407,7 @@ async def test_a_server_that_does_not_answer_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """At a terminal, while the user waits for the connection."""
-    monkeypatch.setattr("bargein_client.cli.notices.SLOW_AFTER_S", 0.0)
+    monkeypatch.setattr("bargein_client.cli.conversation.SLOW_AFTER_S", 0.0)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     writers: list[asyncio.StreamWriter] = []
     silent = await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1", 0)

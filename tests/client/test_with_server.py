@@ -226,12 +226,7 @@ async def test_a_log_that_ran_over_gives_a_snapshot(way: Way) -> None:
 async def test_the_newest_connection_wins(way: Way) -> None:
     """The older one is replaced and does not reconnect."""
     async with serving(Storyteller()) as server, connect(server.url, **way) as session:
-        core = session._core
-        core_resume = bp.Resume(
-            session_id=core.session_id or bp.SessionId(""),
-            token=core._token,
-            cursor=bp.Cursor(epoch=core._epoch, seq=bp.NO_SEQ),
-        )
+        core_resume = session.resume_state()
         async with server.connect() as other:
             await other.send(bp.JSON.encode(bp.SessionOpen(resume=core_resume)).decode())
             await other.until("session.opened")

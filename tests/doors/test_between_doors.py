@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bargein_client import connect, open_conversation
 from bargein_server import BearerTokens, Output, Turn
 from bargein_server.endpoints.call import CURSOR_HEADER, SESSION_HEADER, TOKEN_HEADER
 from door_agent import play
@@ -15,7 +17,10 @@ from door_clients import DOORS, ID, client_of
 from live_server import serving
 from realtime_client import talking
 from sse_client import Http, http
+from terminal_session import on_pipes, output
 from waiting import until
+
+WEB = Path(__file__).parents[2] / "clients" / "web"
 
 ALL = ["chat", "ai-sdk", "ag-ui"]
 
@@ -103,6 +108,64 @@ async def test_every_pair_of_doors(first: str, second: str) -> None:
             last = json.loads((await own.until("turn.ended"))["heard"]["text"])
         assert [each["content"] for each in last if each["role"] == "user"] == ["look", "recall"]
         assert len(server.sessions) == 1
+
+
+@pytest.mark.parametrize("door", DOORS)
+async def test_our_own_clients_go_on_with_a_doors_conversation(door: str) -> None:
+    """The Python and the JavaScript client and the terminal, one after the other, and then the door again."""
+    async with serving(play, doors=list(DOORS)) as server, http(server) as plain:
+        client = client_of(door, server, plain)
+        await client.ask("look")
+        await client.lose()
+        given = {name.lower(): value for name, value in client.headers.items()}
+        session_id, token = given[SESSION_HEADER.lower()], given[TOKEN_HEADER.lower()]
+        way = await open_conversation(server.url, session_id, session_token=token)
+        assert [each.text for each in way.inputs] == ["look"]
+        async with connect(server.url, resume=way.resume) as session:
+            (before,) = session.history
+            assert (before.input_id, before.status) == (way.inputs[0].input_id, "completed")
+            await session.send("python").ended()
+            state = session.resume_state()
+        assert state is not None
+        told = await in_javascript(server.url, session_id, state.token)
+        assert told["inputs"] == ["look", "python"]
+        assert told["texts"] == [before.lanes[""].text, "You said python.", "You said javascript."]
+        async with on_pipes(
+            "send", server.url, "terminal", "--session", session_id, BARGEIN_SESSION_TOKEN=told["token"]
+        ) as process:
+            assert (await output(process))[0] == "You said terminal.\n"
+        for text in ("python", "javascript", "terminal"):  # as a client that has followed
+            client.messages += said(text, f"You said {text}.")
+        history = await client.history()
+        asked = [each["content"] for each in history if each["role"] == "user"]
+        assert asked == ["look", "python", "javascript", "terminal"]
+        assert len(server.sessions) == 1
+
+
+async def in_javascript(url: str, session_id: str, token: str) -> dict[str, Any]:
+    """Go on with a conversation in the JavaScript client; return inputs, texts, and the last token."""
+    program = """
+        import WebSocket from "ws";
+        import { connect, openConversation } from "./bargein/index.js";
+        const [url, id, sessionToken] = process.argv.slice(1);
+        const { resume, inputs } = await openConversation(url, id, { sessionToken });
+        const turns = [];
+        const onSession = (session) => session.on("turn", (turn) => turns.push(turn));
+        const session = await connect(url, { resume, onSession, WebSocket });
+        await session.send("javascript").ended();
+        const texts = turns.map((turn) => turn.text);
+        const { token } = session.resumeState();
+        console.log(JSON.stringify({ inputs: inputs.map((each) => each.text), texts, token }));
+        session.leave();
+    """
+    process = await asyncio.create_subprocess_exec(
+        "node", "--input-type=module", "-e", program, url, session_id, token,
+        cwd=WEB, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, _, code = await output(process)
+    assert code == 0
+    told: dict[str, Any] = json.loads(out)
+    return told
 
 
 async def test_realtime_conversations_are_listed(tmp_path: Path) -> None:

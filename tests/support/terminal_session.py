@@ -143,7 +143,7 @@ async def output(process: asyncio.subprocess.Process) -> tuple[str, str, int | N
     """Wait for the end of a process; return its output and exit code."""
     async with asyncio.timeout(30):
         out, err = await process.communicate()
-    return out.decode(), err.decode(), process.returncode
+    return (out or b"").decode(), (err or b"").decode(), process.returncode
 
 
 async def opening(server: ScriptedServer) -> ScriptedLine:

@@ -37,7 +37,7 @@ for (const guide of ["README.md", "docs/guide.md"]) {
       const isProgram = block.includes("import ");
       const imports = `import { connect } from ${JSON.stringify(library)};`;
       const program = isProgram
-        ? `${PAGE}${block.replace('import { connect } from "bargein";', imports)}`
+        ? `${PAGE}${block.replace('from "bargein";', `from ${JSON.stringify(library)};`)}`
         : `${PAGE}${imports}\nconst session = await connect("ws://localhost:8000");\n${block}`;
       const file = path.join(folder, `${path.basename(guide)}-${number}.mjs`);
       // A program of the guide may leave its session open, as a page does.

@@ -27,7 +27,10 @@ CLIENTS = Path(__file__).parents[2] / "clients"
 LIBRARY = CLIENTS / "web" / "bargein"
 
 ONLY_PYTHON = {
-    "session": {"events"},  # JavaScript has listeners: `on`
+    "session": {
+        "events",  # JavaScript has listeners: `on`
+        "history",  # its listeners get the turns of a replay
+    },
     "connect": {
         "backoff", "bounds", "codec",  # not configurable in JavaScript; JSON is the fast codec of browsers
         "headers",  # browsers set no headers on a WebSocket; they use `ticket`
@@ -38,13 +41,9 @@ ONLY_PYTHON = {
     "events": {"client.reconnecting"},  # a `state` event in JavaScript
 }  # fmt: skip
 ONLY_JAVASCRIPT = {
-    "session": {
-        "leave",
-        "on",
-        "resumeState",
-    },  # listeners are JavaScript's idiom; a reload is a page's concern
+    "session": {"on"},  # listeners are JavaScript's idiom
     "turn": {"on"},
-    "connect": {"WebSocket", "onEvent", "onSession", "resume", "ticket"},
+    "connect": {"WebSocket", "onEvent", "onSession", "ticket"},
 }
 
 

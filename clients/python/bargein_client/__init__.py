@@ -13,6 +13,13 @@ The server's events are the structs of `bargein_protocol`; the client's own are 
 from .backoff import Backoff
 from .connect import connect
 from .connection_state import ConnectionState
+from .conversations import (
+    Conversation,
+    ConversationInput,
+    OpenedConversation,
+    list_conversations,
+    open_conversation,
+)
 from .core import ClientCore
 from .delivery import Delivery
 from .environment import Environment
@@ -51,6 +58,8 @@ __all__ = [
     "ConnectError",
     "ConnectionLost",
     "ConnectionState",
+    "Conversation",
+    "ConversationInput",
     "Delivery",
     "Environment",
     "EventStream",
@@ -59,6 +68,7 @@ __all__ = [
     "InputRejected",
     "InterruptRefused",
     "Microphone",
+    "OpenedConversation",
     "Reconnecting",
     "RequestRefused",
     "RewindRefused",
@@ -71,4 +81,6 @@ __all__ = [
     "TooManyPending",
     "TurnSnapshot",
     "connect",
+    "list_conversations",
+    "open_conversation",
 ]

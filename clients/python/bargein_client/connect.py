@@ -10,6 +10,7 @@ import bargein_protocol as bp
 from .backoff import Backoff
 from .core import ClientCore
 from .environment import Environment
+from .errors import ConnectError
 from .inbox import Bounds
 from .session import ClientSession
 from .transports import ChannelConnector, CodecName, Transport, session_url
@@ -30,8 +31,11 @@ async def connect(
     codec: CodecName = "json",
     environment: Environment | None = None,
     audio: bp.SessionAudio | None = None,
+    resume: bp.Resume | None = None,
 ) -> AsyncIterator[ClientSession]:
     """Open a session; close it for good on leaving the context.
+
+    A session of `resume` is not closed then: it is left on the server, as by `ClientSession.leave`.
 
     Args:
         url: The server's URL, such as `ws://localhost:8000`; http and https are accepted, and an empty
@@ -49,12 +53,16 @@ async def connect(
         codec: Codec of WebSocket frames; MessagePack carries audio in a quarter fewer bytes.
         environment: Sources of ids, randomness and time.
         audio: Formats of the audio to send (`ClientSession.microphone`) and to get; None for neither.
+        resume: A session to go on with: `ClientSession.resume_state` of another program, the headers of a
+            response of another protocol's route, or `open_conversation`. The newest connection drives it;
+            the one before ends with `SessionReplaced`.
 
     Raises:
-        ConnectError: This is not a URL, or the first connection could not be made.
+        ConnectError: This is not a URL, or the first connection could not be made; or with the code
+            `session_lost`, there is no such session, or its token is wrong.
     """
     info = client or bp.ClientInfo(name="bargein-python")
-    core = ClientCore(auth=token, client=info, bounds=bounds, audio=audio)
+    core = ClientCore(auth=token, client=info, bounds=bounds, audio=audio, resume=resume)
     session = ClientSession(
         url := session_url(url),
         ChannelConnector(url, headers or {}, transport, codec),
@@ -65,6 +73,9 @@ async def connect(
     )
     await session._open()
     try:
+        if core.opening.refused is not None:
+            why = f"the session cannot be resumed: {core.opening.refused}"
+            raise ConnectError(url, why, code=bp.errors.SESSION_LOST)
         yield session
     finally:
-        await session.close()
+        await (session.close() if resume is None or core.opening.refused is not None else session.leave())

@@ -25,10 +25,9 @@ from .delivery import Signal
 from .events import EventsLost, SessionRestarted, SessionResumed
 from .inbox import Bounds, Inbox
 from .microphone import AudioInput
-from .outbox import INPUTS, Outbox, Outcome, check_size, copied
+from .opening import Opening
+from .outbox import INPUTS, Outbox, Outcome, SendQueue, check_size, copied
 from .phases import Phase, check
-from .send_queue import SendQueue
-from .sequence import SequenceTracker
 from .tracked_turn import PlaybackReporter, TrackedTurn
 from .turn_registry import OUTCOME_SIGNALS, TurnRegistry
 
@@ -43,17 +42,17 @@ class ClientCore:
         client: Name and version of the client program.
         bounds: Capacity of each inbox.
         audio: Audio to send and to get.
+        resume: A session to go on with, such as one that began in another program; None for a fresh one.
 
     Raises:
-        ValueError: The credential or the client's name is not text that UTF-8 can encode.
+        ValueError: A credential, a token or the client's name is not text that UTF-8 can encode.
 
     Attributes:
         phase: Phase of the connection.
-        session_id: Public id of the session; None before the first `session.opened`.
-        limits: The server's limits; None before the first `session.opened`.
         heartbeat_s: The longest silence of the server, in seconds; 0 when unknown.
         reconnect_after_s: Delay that the server asked for before the next connection; None without one.
         turns: The turns that have not ended.
+        opening: Identity of the session, and its position.
         audio: The session's audio.
     """
 
@@ -64,23 +63,29 @@ class ClientCore:
         client: bp.ClientInfo | None = None,
         bounds: Bounds | None = None,
         audio: bp.SessionAudio | None = None,
+        resume: bp.Resume | None = None,
     ) -> None:
         self.phase: Phase = Phase.OFFLINE
-        self.session_id: bp.SessionId | None = None
-        self.limits: bp.Limits | None = None
         self.heartbeat_s: float = 0.0
         self.reconnect_after_s: float | None = None
         self.turns: TurnRegistry = TurnRegistry(bounds or Bounds())
-        self._opening = bp.SessionOpen(auth=auth, client=client, audio=audio)
-        bp.JSON.encode(self._opening)  # fails here rather than in the task that sends
-        self._token = bp.Token("")
-        self._epoch = bp.Epoch("")
-        self._sequence = SequenceTracker()
+        self.opening = Opening(bp.SessionOpen(auth=auth, client=client, audio=audio), resume)
+        self._sequence = self.opening.sequence
         self._outbox = Outbox()
         self._queue = SendQueue()
         self.audio: AudioInput = AudioInput(self._queue, audio)
-        self._in_opening, self._lost = set[str](), set[str]()
+        self._lost = set[str]()
         self._outcomes: list[tuple[str, Outcome]] = []
+
+    @property
+    def session_id(self) -> bp.SessionId | None:
+        """Public id of the session; None before the first `session.opened`."""
+        return self.opening.session_id
+
+    @property
+    def limits(self) -> bp.Limits | None:
+        """The server's limits; None before the first `session.opened`."""
+        return self.opening.limits
 
     @property
     def last_seq(self) -> bp.Seq:
@@ -199,20 +204,11 @@ class ClientCore:
 
     def attach(self) -> None:
         """Begin on an open channel; `session.open` is the first event to send."""
-        opening = self._opening
-        self._in_opening = set()
-        if self.session_id is not None and self.limits is not None:
-            cursor = bp.Cursor(epoch=self._epoch, seq=self.last_seq)
-            resume = bp.Resume(session_id=self.session_id, token=self._token, cursor=cursor)
-            opening = structs.replace(opening, resume=resume)
-            pending = self._outbox.pending(opening, self.limits.frame_bytes)
-            opening = structs.replace(opening, pending=pending or None)
-            self._in_opening = {request.id for request in pending}
+        first = self.opening.first_frame(self._outbox)
         self._lost = set()
-        self._sequence.begin_channel()
         self.reconnect_after_s = None
         self.phase = Phase.OPENING
-        self._queue.reset([opening])
+        self._queue.reset([first])
 
     def detach(self) -> None:
         """End the use of a channel; the next one repeats unanswered requests."""
@@ -229,7 +225,7 @@ class ClientCore:
         """
         if self.phase is Phase.OFFLINE:
             return
-        check(event, self.phase, self.last_seq, self._epoch)
+        check(event, self.phase, self.last_seq, self.opening.epoch)
         if isinstance(event, (bp.TurnEvent, bp.UnknownEvent)) and event.turn_id:
             self.turns.check_room(event.turn_id)
         if missing := self._sequence.count_missing(event):
@@ -270,15 +266,14 @@ class ClientCore:
     def _opened(self, event: bp.SessionOpened) -> None:
         if not event.resumed and self.session_id is not None:
             self._lose(event.reason or "unknown_session")
-        self.session_id, self.limits = event.session_id, event.limits
-        self._token, self._epoch = event.token, event.epoch
+        if self.opening.is_adopted and event.resumed:
+            self.turns.collect_history()
+        self.opening.opened(event)
         self.audio.open(event.audio)
         self.heartbeat_s = min(event.heartbeat_ms / 1000, _MAX_HEARTBEAT_S)
         self.phase = Phase.REPLAYING if event.resumed else Phase.LIVE
-        if not event.resumed:
-            self._sequence.last_seq = bp.NO_SEQ
         self._queue.accepts = True
-        self._queue.append(*self._outbox.after_open(self._in_opening, event.limits.frame_bytes))
+        self._queue.append(*self._outbox.after_open(self.opening.sent, event.limits.frame_bytes))
 
     def _lose(self, reason: str) -> None:
         """End the turns and refuse the requests of a session that was lost."""
@@ -297,6 +292,7 @@ class ClientCore:
     def _replay_done(self, event: bp.ReplayDone) -> None:
         self._sequence.last_seq = max(self.last_seq, event.through)
         self.phase = Phase.LIVE
+        self.turns.complete_history()
         self.turns.publish(SessionResumed())
 
     def _snapshot(self, event: bp.Snapshot) -> None:
@@ -340,6 +336,7 @@ class ClientCore:
 
     def _rewound(self, event: bp.SessionRewound) -> None:
         waited = self._outbox.answer(event.rewind_id, SessionRewind) is not None
+        self.turns.forget_history(event.turns)
         if event.seq or waited:
             self.turns.publish(event)
         if waited:

@@ -74,6 +74,11 @@ class ConnectionLost(SessionClosed):
     """
 
 
+def unless_normal(error: BargeinError) -> BargeinError | None:
+    """Return the error, or None for a session that was closed on purpose."""
+    return None if type(error) is SessionClosed else error
+
+
 class RequestRefused(BargeinError):
     """The server refused one request, or lost it. The session goes on.
 

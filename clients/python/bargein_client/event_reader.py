@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TypeVar
+from weakref import WeakSet
 
 from .errors import BargeinError
 from .events import SessionEvent
@@ -106,3 +107,26 @@ class EventStream:
         if event is None:
             raise StopAsyncIteration
         return event
+
+
+class EventStreams:
+    """The streams of one session."""
+
+    def __init__(self) -> None:
+        self._readers: WeakSet[EventReader] = WeakSet()
+        self._is_closed = False
+        self._error: BargeinError | None = None
+
+    def open(self, inbox: Inbox) -> EventStream:
+        """Return a stream of the events of an inbox; it ends with the session."""
+        reader = EventReader(inbox)
+        self._readers.add(reader)
+        if self._is_closed:
+            reader.close(self._error)
+        return EventStream(reader)
+
+    def close(self, error: BargeinError | None) -> None:
+        """End all streams, also later ones: with an error, or normally."""
+        self._is_closed, self._error = True, error
+        for reader in self._readers:
+            reader.close(error)

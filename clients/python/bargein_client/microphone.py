@@ -6,7 +6,7 @@ from typing import Protocol
 
 import bargein_protocol as bp
 
-from .send_queue import SendQueue
+from .outbox import SendQueue
 from .turn import ClientTurn
 
 PIECE_MS = 20

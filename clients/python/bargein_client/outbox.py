@@ -1,4 +1,4 @@
-"""Requests and reports that must survive broken connections.
+"""Outgoing events: those that survive broken connections, and the queue.
 
 Inputs and interrupts are kept until they are answered. They are sent again under the same id, and the
 server repeats its first answer. The other events may arrive twice without harm: metadata is merged,
@@ -7,7 +7,7 @@ playback only moves forward, and a tool call takes one result.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -20,6 +20,7 @@ from bargein_protocol import (
     ClientEvent,
     ErrorEvent,
     InputAccepted,
+    InputAudio,
     InputCommit,
     InputQueued,
     InputRejected,
@@ -52,6 +53,9 @@ Outcome = (
 RequestKind = type[PendingEvent] | tuple[type[PendingEvent], ...]
 INPUTS: RequestKind = (InputText, InputCommit)
 """Requests for a turn."""
+
+MAX_QUEUED = 1024
+"""Number of events that wait for a channel."""
 
 _MAX_PLAYBACK = 8
 _MAX_TOOLS = 64
@@ -221,6 +225,68 @@ class Outbox:
         self._tools.clear()
         self._metadata = {key: value for key, value in self._metadata.items() if value is not None}
         return lost
+
+
+class SendQueue:
+    """Events to send on the current channel, in order.
+
+    Attributes:
+        accepts: Whether the session is open on the channel. Until then events of the application are
+            not taken: the outbox keeps those that must not be lost.
+    """
+
+    def __init__(self) -> None:
+        self.accepts = False
+        self._events: list[ClientEvent] = []
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def reset(self, events: Iterable[ClientEvent] = ()) -> None:
+        """Replace the content, for another channel or none."""
+        self.accepts = False
+        self._events = list(events)
+
+    def drain(self) -> list[ClientEvent]:
+        """Return the events in order and empty the queue."""
+        events, self._events = self._events, []
+        return events
+
+    def audio_events(self) -> int:
+        """Return the number of waiting pieces of sound."""
+        return sum(isinstance(event, InputAudio) for event in self._events)
+
+    def append(self, *events: ClientEvent) -> None:
+        """Append events of the client itself."""
+        self._events += events
+
+    def append_request(self, event: PendingEvent) -> None:
+        """Append a request, whose number the outbox bounds."""
+        if self.accepts:
+            self._events.append(event)
+
+    def append_bounded(self, event: ClientEvent) -> None:
+        """Append an event.
+
+        Raises:
+            TooManyPending: The queue is full; nothing has changed.
+        """
+        if not self.accepts:
+            return
+        if len(self._events) >= MAX_QUEUED:
+            raise TooManyPending(MAX_QUEUED)
+        self._events.append(event)
+
+    def append_playback(self, report: Playback) -> None:
+        """Append a playback report in place of an older one for the same turn."""
+        if not self.accepts:
+            return
+        self._events = [
+            event
+            for event in self._events
+            if not (isinstance(event, Playback) and event.turn_id == report.turn_id)
+        ]
+        self._events.append(report)
 
 
 def _size(event: PendingEvent) -> int:

@@ -72,12 +72,18 @@ class Reconnector:
         self._backoff = backoff
         self._give_up_after_s = give_up_after_s
         self._settle = settle
-        self._to_send = asyncio.Event()
+        self._to_send, self._sent = asyncio.Event(), asyncio.Event()
+        self._sent.set()
 
     def flush(self) -> None:
         """Send the core's outgoing events; call this after each core call."""
         if self._core.has_outgoing:
+            self._sent.clear()
             self._to_send.set()
+
+    async def drained(self) -> None:
+        """Wait until the channel, if there is one, has the outgoing events."""
+        await self._sent.wait()
 
     async def run(self) -> BargeinError:
         """Serve one channel after the other; return the reason for the end."""
@@ -124,7 +130,7 @@ class Reconnector:
         code = closed.code
         if self.closing:
             return SessionClosed(code=code)
-        if self._core.session_id is None:
+        if self._core.limits is None:  # no connection has opened the session
             given = code if closed.status is None and code is not bp.errors.ABNORMAL else None
             return ConnectError(self._url, closed.why, code=given, status=closed.status)
         if code is bp.errors.CLOSED:
@@ -183,8 +189,11 @@ class Reconnector:
                 self._to_send.clear()
                 for event in self._core.outgoing():
                     await channel.send(event)
+                self._sent.set()
         except ChannelClosed:
             pass  # the reader gets the same error, after all events that came before
         except Exception:
             channel.abort()  # `_serve` raises it
             raise
+        finally:
+            self._sent.set()  # the events that are left belong to the next channel

@@ -5,24 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec
-from weakref import WeakSet
 
 import bargein_protocol as bp
 
-from .answers import Answers, PendingAnswer, rejected
+from .answers import Answers, PendingAnswer
 from .backoff import Backoff
 from .channel import CLOSE_TIMEOUT_S, ConnectChannel
 from .connection_state import OPEN, ConnectionState, final_state
 from .core import ClientCore
 from .environment import Environment
-from .errors import BargeinError, ConnectError, ConnectionLost, SessionClosed
-from .event_reader import EventReader, EventStream, check_loop, shared_result
+from .errors import BargeinError, ConnectError, ConnectionLost, SessionClosed, unless_normal
+from .event_reader import EventStream, EventStreams, check_loop, shared_result
 from .microphone import AudioInput, Microphone
-from .outbox import Outcome
 from .phases import Phase
 from .reconnector import Reconnector
 from .tracked_turn import TrackedTurn
-from .turn import ClientTurn
+from .turn import ClientTurn, TurnHandles
 
 P = ParamSpec("P")
 
@@ -57,9 +55,9 @@ class ClientSession:
             give_up_after_s=give_up_after_s,
             settle=self._settle,
         )
-        self._turns: dict[str, ClientTurn] = {}
+        self._turns = TurnHandles(self)
         self._answers = Answers()
-        self._readers: WeakSet[EventReader] = WeakSet()
+        self._streams = EventStreams()
         self._opened: asyncio.Future[BargeinError | None] = loop.create_future()
         self._over: asyncio.Future[BargeinError] = loop.create_future()
         self._runner: asyncio.Task[None] | None = None
@@ -84,15 +82,20 @@ class ClientSession:
         return self._core.limits
 
     @property
+    def history(self) -> list[bp.TurnState]:
+        """Turns that had ended before `connect(resume=…)`, oldest first."""
+        return self._core.turns.history
+
+    @property
     def turns(self) -> list[ClientTurn]:
         """The turns that have not ended, in the order of their inputs."""
-        return [self._turn_of(turn) for turn in self._core.turns.open if turn.input_id is not None]
+        return [self._turns.of(turn) for turn in self._core.turns.open if turn.input_id is not None]
 
     @property
     def current(self) -> ClientTurn | None:
         """The turn that runs or will run next; None when there is none."""
         tracked = self._core.turns.current
-        return None if tracked is None or tracked.input_id is None else self._turn_of(tracked)
+        return None if tracked is None or tracked.input_id is None else self._turns.of(tracked)
 
     def send(
         self,
@@ -125,7 +128,7 @@ class ClientSession:
         self._refuse_closed()
         files, input_id = list(attachments) or None, bp.InputId(self._new_id())
         event = bp.InputText(id=input_id, text=text, on_busy=on_busy, metadata=metadata, attachments=files)
-        turn = self._turn_of(self._core.send_input(event))
+        turn = self._turns.of(self._core.send_input(event))
         self._reconnector.flush()
         return turn
 
@@ -215,12 +218,7 @@ class ClientSession:
         its oldest events and reports their number in an `EventsDropped`.
         """
         check_loop(self._loop)
-        reader = EventReader(self._core.subscribe())
-        if self._over.done():
-            reader.close(_unless_normal(self._over.result()))
-        else:
-            self._readers.add(reader)
-        return EventStream(reader)
+        return self._streams.open(self._core.subscribe())
 
     async def closed(self) -> None:
         """Wait until the session is over.
@@ -233,9 +231,37 @@ class ClientSession:
             ConnectionLost: The connection could not be restored.
         """
         check_loop(self._loop)
-        error = _unless_normal(await asyncio.shield(self._over))
+        error = unless_normal(await asyncio.shield(self._over))
         if error is not None:
             raise error.with_traceback(None)
+
+    def resume_state(self) -> bp.Resume | None:
+        """Return the state for `connect(resume=…)` in another program.
+
+        It holds a secret. The conversation is replayed from its beginning. Requests without an answer are
+        not part of it. None when the session is over.
+        """
+        over = self._over.done() or self._reconnector.closing
+        return None if over else self._core.opening.resume_from(bp.NO_SEQ)
+
+    async def leave(self) -> None:
+        """Close the connection, and leave the session on the server.
+
+        `connect(resume=…)` goes on with it: take `resume_state()` before. A running turn goes on for as long
+        as the server waits for an absent client. Requests that were made are sent before, if there is a
+        connection.
+        """
+        if self._runner is None:
+            return
+        check_loop(self._loop)
+        self._reconnector.closing = True
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._reconnector.drained()
+        except TimeoutError:
+            pass  # the network is too slow for them
+        finally:
+            await self._stop(self._runner)
 
     async def close(self) -> None:
         """End the session for good.
@@ -254,8 +280,7 @@ class ClientSession:
             if self._core.phase is not Phase.OFFLINE:
                 await asyncio.wait([self._over], timeout=CLOSE_TIMEOUT_S)
         finally:
-            self._runner.cancel()
-            await asyncio.wait([self._runner])
+            await self._stop(self._runner)
 
     # --- for the microphone ----------------------------------------------------------------------
 
@@ -274,7 +299,7 @@ class ClientSession:
 
     def _commit(self) -> ClientTurn:
         self._refuse_closed()
-        turn = self._turn_of(self._core.send_input(bp.InputCommit(id=bp.InputId(self._new_id()))))
+        turn = self._turns.of(self._core.send_input(bp.InputCommit(id=bp.InputId(self._new_id()))))
         self._reconnector.flush()
         return turn
 
@@ -290,16 +315,6 @@ class ClientSession:
             self._report_playback(tracked, played)
         else:
             self._do(self._core._report, turn_id, played)
-
-    def _turn_of(self, tracked: TrackedTurn) -> ClientTurn:
-        """Return the handle of a turn, also of one that speech asked for."""
-        assert tracked.input_id is not None
-        turn = self._turns.get(tracked.input_id)
-        if turn is None:
-            turn = self._turns[tracked.input_id] = ClientTurn(self, tracked)
-            if tracked.turn_id is not None:
-                turn._accept(bp.InputAccepted(turn_id=tracked.turn_id, input_id=tracked.input_id))
-        return turn
 
     # --- for turns -------------------------------------------------------------------------------
 
@@ -342,9 +357,12 @@ class ClientSession:
         try:
             await shared_result(self._opened)
         except BaseException:
-            self._runner.cancel()
-            await asyncio.wait([self._runner])
+            await self._stop(self._runner)
             raise
+
+    async def _stop(self, runner: asyncio.Task[None]) -> None:
+        runner.cancel()
+        await asyncio.wait([runner])
 
     async def _run(self) -> None:
         error: BargeinError = SessionClosed()
@@ -352,7 +370,7 @@ class ClientSession:
             error = await self._reconnector.run()
         except Exception as unforeseen:  # a defect here, or in a library: not a session that was closed
             why = f"the client failed: {unforeseen!r}"
-            error = ConnectError(self._url, why) if self.id is None else ConnectionLost(why)
+            error = ConnectError(self._url, why) if self.limits is None else ConnectionLost(why)
             error.__cause__ = unforeseen
         finally:
             self._finish(error)
@@ -361,21 +379,11 @@ class ClientSession:
 
     def _settle(self) -> None:
         """Set the results of answered requests and ended turns."""
-        if not self._opened.done() and self._core.session_id is not None:
+        if not self._opened.done() and self._core.phase is Phase.LIVE:
             self._opened.set_result(None)
         for request_id, outcome in self._core.outcomes():
-            if not self._answers.settle(request_id, outcome) and request_id in self._turns:
-                self._settle_turn(request_id, outcome)
-
-    def _settle_turn(self, input_id: str, outcome: Outcome) -> None:
-        turn = self._turns[input_id]
-        if isinstance(outcome, (bp.InputAccepted, bp.InputQueued)):
-            turn._accept(outcome)
-            return
-        if isinstance(outcome, bp.TurnEnded) and outcome.turn_id != turn.id:
-            return  # another turn for which the server named the same input
-        del self._turns[input_id]
-        turn._finish(outcome if isinstance(outcome, bp.TurnEnded) else rejected(outcome))
+            if not self._answers.settle(request_id, outcome):
+                self._turns.settle(request_id, outcome)
 
     def _finish(self, error: BargeinError) -> None:
         """End everything that waits, because the session is over."""
@@ -383,15 +391,6 @@ class ClientSession:
         if not self._opened.done():
             self._opened.set_result(error)
         self._over.set_result(error)
-        for turn in self._turns.values():
-            turn._finish(error)
-        self._turns.clear()
+        self._turns.finish(error)
         self._answers.finish(error)
-        for reader in self._readers:
-            reader.close(_unless_normal(error))
-        self._readers.clear()
-
-
-def _unless_normal(error: BargeinError) -> BargeinError | None:
-    """Return the error, or None for a session that was closed on purpose."""
-    return None if type(error) is SessionClosed else error
+        self._streams.close(unless_normal(error))

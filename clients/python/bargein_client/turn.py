@@ -19,10 +19,12 @@ from bargein_protocol import (
     TurnState,
 )
 
+from .answers import rejected
 from .delivery import Delivery
 from .errors import BargeinError
 from .event_reader import EventReader, shared_result
 from .events import TurnEventOrSnapshot
+from .outbox import Outcome
 from .tracked_turn import TrackedTurn
 
 
@@ -214,3 +216,44 @@ class ClientTurn:
 
 def _accepted(ended: TurnEnded, input_id: InputId) -> InputAccepted:
     return InputAccepted(turn_id=ended.turn_id, input_id=input_id, duplicate=True)
+
+
+class TurnHandles:
+    """The handle of each turn that has not ended, by its input.
+
+    Args:
+        session: The session of the turns.
+    """
+
+    def __init__(self, session: TurnSession) -> None:
+        self._session = session
+        self._turns: dict[str, ClientTurn] = {}
+
+    def of(self, tracked: TrackedTurn) -> ClientTurn:
+        """Return the handle of a turn, also of one that speech asked for."""
+        assert tracked.input_id is not None
+        turn = self._turns.get(tracked.input_id)
+        if turn is None:
+            turn = self._turns[tracked.input_id] = ClientTurn(self._session, tracked)
+            if tracked.turn_id is not None:
+                turn._accept(InputAccepted(turn_id=tracked.turn_id, input_id=tracked.input_id))
+        return turn
+
+    def settle(self, input_id: str, outcome: Outcome) -> None:
+        """Set the result of a turn whose input was answered, or that has ended."""
+        turn = self._turns.get(input_id)
+        if turn is None:
+            return
+        if isinstance(outcome, (InputAccepted, InputQueued)):
+            turn._accept(outcome)
+            return
+        if isinstance(outcome, TurnEnded) and outcome.turn_id != turn.id:
+            return  # another turn for which the server named the same input
+        del self._turns[input_id]
+        turn._finish(outcome if isinstance(outcome, TurnEnded) else rejected(outcome))
+
+    def finish(self, error: BargeinError) -> None:
+        """End all turns, because the session is over."""
+        for turn in self._turns.values():
+            turn._finish(error)
+        self._turns.clear()

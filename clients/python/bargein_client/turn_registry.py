@@ -6,7 +6,7 @@ end. The server's answer decides whether the output is dropped or delivered; see
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from weakref import WeakSet
 
 import bargein_protocol as bp
@@ -44,6 +44,8 @@ class TurnRegistry:
         self._ended: dict[TurnId, None] = {}
         self._withheld_by: dict[str, list[TrackedTurn]] = {}
         self._subscribers: WeakSet[Inbox] = WeakSet()
+        self._history: dict[TurnId, bp.TurnState] = {}
+        self._collects_history = False
 
     def __len__(self) -> int:
         return len(self._open)
@@ -152,6 +154,8 @@ class TurnRegistry:
             # Output that no consumer has taken yet is stale, for every cause of the interrupt.
             self._drop_waiting(turn)
         self.deliver(turn, ended)
+        if self._collects_history:
+            self._keep(turn.fold.folded())
         self.close(turn)
 
     def close(self, turn: TrackedTurn) -> None:
@@ -180,6 +184,30 @@ class TurnRegistry:
             retryable=True,
         )
 
+    # --- history ---------------------------------------------------------------------------------
+
+    @property
+    def history(self) -> list[bp.TurnState]:
+        """The turns that ended before the session was resumed here, oldest first."""
+        return list(self._history.values())
+
+    def collect_history(self) -> None:
+        """Keep the turns that end from now on, until `complete_history`."""
+        self._collects_history = True
+
+    def complete_history(self) -> None:
+        """Keep no more turns: the replay is over."""
+        self._collects_history = False
+
+    def forget_history(self, turn_ids: Iterable[TurnId]) -> None:
+        """Forget turns that a rewind dropped."""
+        for turn_id in turn_ids:
+            self._history.pop(turn_id, None)
+
+    def _keep(self, state: bp.TurnState) -> None:
+        if self._collects_history and not state.dropped:
+            self._history[state.turn_id] = state
+
     # --- snapshots -------------------------------------------------------------------------------
 
     def apply_snapshot(self, snapshot: bp.Snapshot) -> list[TrackedTurn]:
@@ -196,6 +224,7 @@ class TurnRegistry:
             waiting = state.input_id is not None and self.of_input(state.input_id) is not None
             if state.status is not None and not (self.is_open(state.turn_id) or waiting):
                 # The turn ended before, or belongs to another client; a view of all turns wants it.
+                self._keep(state)
                 self._replace(event)
                 continue
             turn = self.bind(state.turn_id, state.input_id)

@@ -13,12 +13,13 @@
 
 import { ClientCore } from "./core.js";
 import { browserEnvironment } from "./environment.js";
-import { restore, VERSION } from "./saved.js";
+import { current, restore } from "./saved.js";
 import { ClientSession } from "./session.js";
 import { channelConnector, sessionUrl } from "./transports.js";
 
 export * from "./errors.js";
 export { CODES } from "./codes.js";
+export { listConversations, openConversation } from "./conversations.js";
 export { countCharacters, firstCharacters } from "./kinds.js";
 export { Microphone } from "./microphone.js";
 export { ClientSession } from "./session.js";
@@ -32,6 +33,9 @@ export { ClientTurn } from "./turn.js";
 /** @typedef {import("./types.js").Lane} Lane */
 /** @typedef {import("./types.js").Tool} Tool */
 /** @typedef {import("./types.js").ResumeState} ResumeState */
+/** @typedef {import("./types.js").Resume} Resume */
+/** @typedef {import("./types.js").Conversation} Conversation */
+/** @typedef {import("./types.js").OpenedConversation} OpenedConversation */
 
 /**
  * @typedef {object} ConnectOptions
@@ -40,8 +44,9 @@ export { ClientTurn } from "./turn.js";
  *   servers that authenticate clients.
  * @property {import("./transports.js").Transport} [transport] `websocket`, `sse` for Server-Sent Events, or `auto`: a
  *   WebSocket, and Server-Sent Events where the network blocks WebSockets.
- * @property {ResumeState | null} [resume] The result of `ClientSession.resumeState` on an earlier page. If the server
- *   has lost that session, this is a fresh one, and a `client.restarted` event reports it.
+ * @property {ResumeState | Resume | null} [resume] The result of `ClientSession.resumeState` on an earlier page, or the way
+ *   into a conversation that began elsewhere (`openConversation`). If the server has lost that session, this is a fresh
+ *   one, and a `client.restarted` event reports it.
  * @property {ClientInfo} [client] Name and version of this program, for the server's logs.
  * @property {SessionAudio} [audio] Formats of the audio to send (`ClientSession.microphone`) and to get; neither when
  *   absent.
@@ -70,7 +75,8 @@ export async function connect(url, options = {}) {
     client: options.client ?? { name: "bargein-web" },
     audio: options.audio ?? null,
   });
-  if (options.resume?.version === VERSION) restore(core, options.resume);
+  const resume = current(options.resume ?? null);
+  if (resume !== null) restore(core, resume);
   const at = sessionUrl(url);
   const session = new ClientSession(at, channelConnector(at, options, environment), core, environment, {
     reconnect: options.reconnect ?? true,

@@ -5,7 +5,7 @@
  */
 
 /** @import { ClientCore } from "./core.js" */
-/** @import { ResumeState } from "./types.js" */
+/** @import { Resume, ResumeState } from "./types.js" */
 
 /** Version of the format; a state of another version starts a fresh session. */
 export const VERSION = 2;
@@ -33,6 +33,26 @@ export function save(core) {
       reporter: turn.reporter,
     })),
   };
+}
+
+/** Bounds of requests until the server tells its own in `session.opened`. */
+const CAUTIOUS = { frame_bytes: 65_536, pending: 64, queued: 8 };
+
+/**
+ * Returns the whole state to continue with; null without one, and for a state of another version.
+ *
+ * @param {ResumeState | Resume | null} given
+ * @returns {ResumeState | null}
+ */
+export function current(given) {
+  if (given === null) return null;
+  if ("version" in given) return given.version === VERSION ? given : null;
+  return completed(given);
+}
+
+/** Returns the whole state for the way into a session that began elsewhere. @param {Resume} way @returns {ResumeState} */
+export function completed(way) {
+  return { version: VERSION, limits: CAUTIOUS, pending: [], metadata: {}, turns: [], ...way };
 }
 
 /**

@@ -156,6 +156,35 @@ export interface ResumeState {
   metadata: JsonObject;
   turns: SavedTurn[];
 }
+
+/** The way into a session that began elsewhere. It holds a secret. */
+export interface Resume {
+  session_id: string;
+  token: string;
+  /** Where to go on; the number 0 stands before the first event. */
+  cursor: { epoch: string; seq: number };
+}
+/** A conversation in the list of its user. */
+export interface Conversation {
+  session_id: string;
+  /** Its name, or the start of its first input. */
+  title: string;
+  named: boolean;
+  turns: number;
+  /** In milliseconds since 1970. */
+  created_at_ms: number;
+  /** In milliseconds since 1970. */
+  used_at_ms: number;
+}
+/** The way into a conversation, and the user's inputs in it. */
+export interface OpenedConversation {
+  resume: Resume;
+  inputs: { input_id: string; text: string; files: string[] }[];
+}
+export interface ConversationOptions {
+  /** The user's credential. */
+  token?: string;
+}
 export interface SavedTurn {
   input: string | null;
   fold: TurnState;

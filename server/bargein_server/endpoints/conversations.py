@@ -16,7 +16,8 @@ from ..core.history import Message, conversation
 from ..core.persistence import stored_turns
 from ..core.records import BadRecord, Head
 from ..guard.admission import RETRY_AFTER_S, Refused
-from ..hosting.restoring import admits_token
+from ..hosting.host import SessionHost
+from ..hosting.restoring import NOTHING, Shown, admits_token
 from ..stores.interface import MAX_TITLE_CHARS, ListPlace, StoredSession, StoreError, Summary
 from .call import HEADERS, TOKEN_HEADER, Call, json_answer
 
@@ -154,13 +155,7 @@ async def list_messages(call: Call) -> Response:
 
 async def issue_token(call: Call) -> Response:
     """`POST /v1/sessions/{id}/token`: a token for an own conversation."""
-    principal, session_id = _principal(call), SessionId(call.request.path_params["session_id"])
-    restorer = call.sessions.restorer
-    if restorer is not None and await restorer.restore(session_id, lambda head: head.principal == principal):
-        raise Refused(503, "the session cannot be restored now", RETRY_AFTER_S)
-    live = call.sessions.find(session_id, principal)
-    if live is None:
-        raise Refused(404, "no such session")
+    live = await _own_session(call)
     core, token = live.core, Token(secrets.token_urlsafe(32))
     core.identity.grant(token, call.sessions.loop.time())
     if core.persistence is not None:
@@ -174,7 +169,37 @@ async def issue_token(call: Call) -> Response:
         for each in core.side_channel.inputs()
     ]
     epoch = core.side_channel.cursor.epoch
-    return json_answer(SessionToken(session_id=session_id, token=token, epoch=epoch, inputs=inputs))
+    return json_answer(SessionToken(session_id=live.view.id, token=token, epoch=epoch, inputs=inputs))
+
+
+async def _own_session(call: Call) -> SessionHost:
+    """Return the session in the path, for its user or for its token.
+
+    On a server without authentication the token is the only proof; a follower's cookie is none.
+    """
+    call.check_known()
+    principal, session_id = call.caller.principal, SessionId(call.request.path_params["session_id"])
+    token = Token(call.request.headers.get(TOKEN_HEADER, ""))
+    shown = NOTHING
+    if principal is None:
+        if not token:
+            raise Refused(403, f"expected an authenticated client, or the session's token in {TOKEN_HEADER}")
+        shown = Shown(None, token)
+
+    def admits(head: Head) -> bool:
+        if principal is None:
+            return admits_token(token, None, time.time(), head)
+        return head.principal == principal
+
+    restorer = call.sessions.restorer
+    if restorer is not None and await restorer.restore(session_id, admits, shown) is not None:
+        raise Refused(503, "the session cannot be restored now", RETRY_AFTER_S)
+    live = call.sessions.find(session_id, principal)
+    if live is not None and principal is None:
+        live = live if live.core.identity.proves(token, call.sessions.loop.time()) else None
+    if live is None:
+        raise Refused(404, "no such session, or its token is wrong")
+    return live
 
 
 async def change_session(call: Call) -> Response | None:

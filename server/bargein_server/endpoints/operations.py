@@ -142,7 +142,7 @@ ROUTES = (
         "/v1/sessions/{session_id}/token", "post", "issueSessionToken",
         "Return a token that resumes an own conversation, such as one of another device.",
         (Answer(200, "The token, and the user's inputs.", SessionToken), *refused(*LET_IN, 404)),
-        None, ("session_id",), (("bearer",),),
+        None, ("session_id",), OWN,
     ),
     Route(
         "/v1/sessions/{session_id}", "patch", "renameSession", "Name an own conversation.",

@@ -1,26 +1,28 @@
-"""`bargein chat`: the conversation, and its form for lines from a pipe."""
+"""Conversation of `bargein chat`: the messages and commands of the user."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bargein_protocol import Attachment
+from bargein_protocol import Attachment, TurnId
 
+from ..conversations import ConversationInput
 from ..errors import BargeinError, InputRejected, RequestRefused, SessionClosed, TooLarge, TooManyPending
 from ..session import ClientSession
 from ..turn import ClientTurn
-from .consent import REFUSED_EXIT_CODE, Consent, Policy
+from .consent import Consent, Policy
 from .files import check_number, read_file
-from .lines import read_lines
-from .notices import Notices, connected
-from .oneshot import on_sigint, print_event
-from .screen import PlainScreen, Screen
+from .history import show_history, show_input
+from .notices import Notices
+from .oneshot import print_event
+from .other_turns import OtherTurns
+from .screen import Screen
+from .terminal import Kind
 from .view import TurnView
 from .words import refused
 
@@ -40,10 +42,26 @@ HELP = (
 
 
 class _Sent(NamedTuple):
-    """A message, with its files, which `/again` sends again."""
+    """A message that can be taken back and sent again.
 
-    turn: ClientTurn
-    files: Sequence[Attachment]
+    Attributes:
+        text: Its text.
+        files: Its files.
+        turn: Its turn; None for one that had ended before this conversation went on.
+        turn_id: The id of such a turn.
+        has_lost_files: Whether it had files that are not here.
+    """
+
+    text: str
+    files: Sequence[Attachment] = ()
+    turn: ClientTurn | None = None
+    turn_id: TurnId | None = None
+    has_lost_files: bool = False
+
+    @property
+    def id(self) -> TurnId | None:
+        """The id of its turn, once there is one."""
+        return self.turn.id if self.turn is not None else self.turn_id
 
 
 class Chat:
@@ -87,6 +105,31 @@ class Chat:
         self._shown: asyncio.Task[None] | None = None
         self._rewinding: asyncio.Task[None] | None = None
         self._view: TurnView | None = None
+        self._others = OtherTurns(screen)
+
+    def go_on(
+        self, inputs: Mapping[str, ConversationInput], mine: Kind = "user", *, is_shown: bool = True
+    ) -> None:
+        """Show the turns so far, and a running one as it goes on.
+
+        Args:
+            inputs: The user's inputs so far, by their ids.
+            mine: Kind of the lines with the user's own words.
+            is_shown: Whether to show them; without, they can still be taken back.
+        """
+        if is_shown:
+            show_history(self._screen, self._session.history, inputs, mine)
+        for state in self._session.history:
+            if (given := inputs.get(state.input_id or "")) is not None:
+                self._sent.append(_Sent(given.text, turn_id=state.turn_id, has_lost_files=bool(given.files)))
+        for turn in self._session.turns if is_shown else ():
+            given = inputs.get(turn.input_id)
+            text, files = ("", False) if given is None else (given.text, bool(given.files))
+            self._screen.gap()
+            show_input(self._screen, given, mine)
+            if given is not None:
+                self._sent.append(_Sent(text, turn=turn, has_lost_files=files))
+            self._begin(turn, text, ())
 
     async def run(self) -> None:
         """Show notices, or print events, until the session is over.
@@ -94,17 +137,23 @@ class Chat:
         Raises the reason unless the session was closed on purpose.
         """
         stream = self._session.events()
-        if self._as_json:
-            with suppress(SessionClosed):
-                async for event in stream:
+        notices = Notices(self._screen)
+        with suppress(SessionClosed):
+            async for event in stream:
+                if self._as_json:
                     print_event(event)
-        else:
-            await Notices(self._screen).follow(stream)
+                else:
+                    notices.show(event)
+                    self._others.take(event)
         await self._session.closed()
 
     @property
     def busy(self) -> bool:
         """Whether a turn is running or waiting."""
+        return self._others.running or self._is_showing
+
+    @property
+    def _is_showing(self) -> bool:
         return self._shown is not None and not self._shown.done()
 
     def send(self, text: str) -> None:
@@ -148,8 +197,7 @@ class Chat:
         self._screen.line("note", f"{file.name} ({file.media_type}) goes with your next message")
 
     def _ask(self, text: str, files: Sequence[Attachment]) -> None:
-        if self.busy and self._view is not None:
-            self._view.cut()
+        self._cut()
         self._screen.gap()
         self._pressed_at = float("-inf")  # the next press stops this turn
         self._screen.line("user", f"> {text}")
@@ -159,27 +207,38 @@ class Chat:
             self.refused = True
             self._screen.line("mark", str(error))
             return
-        self._sent.append(_Sent(turn, files))
+        self._sent.append(_Sent(text, files, turn))
+        self._begin(turn, text, files)
+
+    def _begin(self, turn: ClientTurn, text: str, files: Sequence[Attachment]) -> None:
+        self._others.is_own(turn.input_id)
         self._shown = self._spawn(self._show(turn, text, files, self._shown))
+
+    def _cut(self) -> None:
+        """Mark where the user interrupts a running turn."""
+        self._others.cut()
+        if self._is_showing and self._view is not None:
+            self._view.cut()
 
     def _take_back(self, word: str, text: str) -> None:
         """Rewind the last turn, and ask again for it."""
-        turn, files = self._sent[-1] if self._sent else (None, ())
-        if turn is None or turn.input is None:
+        sent = self._sent[-1] if self._sent else None
+        if sent is None:
             self._screen.line("mark", "there is no message to take back")
+        elif sent.has_lost_files and word == "/again":
+            self._screen.line("mark", "the files of that message are not here: /edit it, and /attach them")
         elif word == "/edit" and not text and self._prefill is not None:
-            self._prefill(f"/edit {turn.input}")
+            self._prefill(f"/edit {sent.text}")
         elif word == "/edit" and not text:
             self._screen.line("mark", "expected the new message: /edit TEXT")
         else:
-            if self.busy and self._view is not None:
-                self._view.cut()
-            again = {"/again": turn.input, "/edit": text}.get(word)
-            self._rewinding = self._spawn(self._rewind(turn, again, files))
+            self._cut()
+            again = {"/again": sent.text, "/edit": text}.get(word)
+            self._rewinding = self._spawn(self._rewind(sent, again))
 
-    async def _rewind(self, turn: ClientTurn, again: str | None, files: Sequence[Attachment]) -> None:
+    async def _rewind(self, sent: _Sent, again: str | None) -> None:
         try:
-            turn_id = (await turn.accepted()).turn_id
+            turn_id = sent.turn_id or (await sent.turn.accepted()).turn_id  # type: ignore[union-attr]
             rewound = await self._session.rewind(turn_id)
         except InputRejected:
             rewound = None  # there is no turn that would have to be dropped
@@ -190,13 +249,14 @@ class Chat:
         except BargeinError as error:
             self._screen.line("mark", str(error))
             return
-        gone = {turn.id, *(rewound.turns if rewound is not None else ())}
-        left = [kept for kept in self._sent if kept.turn.id not in gone]
+        gone = {sent.id, *(rewound.turns if rewound is not None else ())}
+        left = [kept for kept in self._sent if kept.id not in gone]
         self._sent.clear()
         self._sent.extend(left)
         if again is None:
-            self._screen.line("note", f"taken back: {turn.input}")
+            self._screen.line("note", f"taken back: {sent.text}")
         else:
+            files, self._files = [*sent.files, *self._files], []
             self._ask(again, files)
 
     def press_break(self) -> None:
@@ -214,8 +274,7 @@ class Chat:
         elif not self.busy or turn is None:
             self._screen.line("note", "Ctrl-C again leaves")
         else:
-            if self._view is not None:
-                self._view.cut()
+            self._cut()
             self._spawn(self._interrupt(turn))
 
     async def idle(self) -> None:
@@ -249,7 +308,8 @@ class Chat:
                     raise
                 # A lost session applies nothing of an unanswered request, so it may be sent again.
                 turn = self._session.send(text, on_busy="interrupt", attachments=files)
-                self._sent.append(_Sent(turn, files))
+                self._others.is_own(turn.input_id)
+                self._sent.append(_Sent(text, files, turn))
             async for event in turn:
                 if not self._as_json:
                     self._view.show(event)
@@ -273,65 +333,3 @@ class Chat:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-async def chat_lines(
-    url: str, token: str | None, *, policy: Policy | None = None, as_json: bool = False
-) -> int:
-    """Answer the lines of standard input.
-
-    At a terminal a line interrupts the running turn; from a pipe each line waits for the answer to the
-    line before it.
-
-    Args:
-        url: URL of the server's socket.
-        token: A credential.
-        policy: Answer to tool calls that wait for this client; None asks at a terminal and refuses elsewhere.
-        as_json: Whether to print events in place of the answers.
-
-    Returns:
-        The exit code: 130 after Ctrl-C, 1 when a line of a pipe was refused, 3 when tools were refused
-        because there was no terminal to ask, else 0.
-    """
-    screen = PlainScreen()
-    at_terminal = sys.stdin.isatty()
-    async with connected(url, token) as session:
-        left = asyncio.Event()
-        chat = Chat(
-            session,
-            screen,
-            left.set,
-            policy=policy or ("ask" if at_terminal else "refuse"),
-            as_json=as_json,
-        )
-        running = asyncio.create_task(chat.run())
-        talking = asyncio.create_task(_talk(chat, wait=not at_terminal))
-        leaving = asyncio.create_task(left.wait())
-        with on_sigint(chat.press_break):
-            try:
-                await asyncio.wait([running, talking, leaving], return_when=asyncio.FIRST_COMPLETED)
-                if as_json and talking.done() and not running.done():
-                    await session.close()  # the stream of events ends behind the last one
-                    await asyncio.wait([running])
-            finally:
-                for task in (running, talking, leaving):
-                    if not task.done():
-                        task.cancel()
-                await chat.stop()
-                await asyncio.wait([running, talking, leaving])
-        if not running.cancelled():
-            running.result()
-        if left.is_set():
-            return 130
-        if chat.refused and not at_terminal:
-            return 1
-        return REFUSED_EXIT_CODE if chat.consent.refused else 0
-
-
-async def _talk(chat: Chat, *, wait: bool) -> None:
-    lines = read_lines()
-    while (line := await lines.get()) is not None:
-        chat.send(line)
-        if wait:
-            await chat.idle()
-    await chat.idle()

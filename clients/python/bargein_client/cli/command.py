@@ -22,6 +22,7 @@ from ..sse_channel import is_available
 from ..transports import NOT_A_URL, SESSION_PATH, session_url
 from .batch import run_batch
 from .consent import Policy
+from .conversation import SESSION_TOKEN, Choice, print_conversations
 from .oneshot import send_once
 from .screen import PlainScreen
 from .talk import TalkFailed, talk
@@ -78,11 +79,20 @@ def _command(options: argparse.Namespace) -> Coroutine[Any, Any, int]:
         return run_batch(
             url, options.file, token=token, concurrency=options.concurrency, policy=policy or "refuse"
         )
+    choice = _choice(options)
+    if options.command == "sessions":
+        return print_conversations(url, token, as_json=options.json)
     if options.command == "send":
         asks = sys.stdin.isatty() and sys.stderr.isatty()
         policy = policy or ("ask" if asks else "refuse")
         return send_once(
-            url, options.text, token=token, as_json=options.json, policy=policy, files=options.attach
+            url,
+            options.text,
+            token=token,
+            as_json=options.json,
+            policy=policy,
+            files=options.attach,
+            choice=choice,
         )
     if options.command == "talk":
         return talk(url, token, PlainScreen(), options.file, options.out)
@@ -94,10 +104,18 @@ def _command(options: argparse.Namespace) -> Coroutine[Any, Any, int]:
             if package not in ("prompt_toolkit", "rich", "markdown_it"):
                 raise
             raise MissingExtra(f"chat needs {package}: {INSTALL}") from None
-        return chat_live(url, token, policy=policy)
-    from .chat import chat_lines
+        return chat_live(url, token, policy=policy, choice=choice)
+    from .chat_lines import chat_lines
 
-    return chat_lines(url, token, policy=policy, as_json=options.json)
+    return chat_lines(url, token, policy=policy, as_json=options.json, choice=choice)
+
+
+def _choice(options: argparse.Namespace) -> Choice:
+    return Choice(
+        session_id=getattr(options, "session", None),
+        session_token=os.environ.get(SESSION_TOKEN) or None,
+        keep=getattr(options, "keep", False),
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -121,21 +139,25 @@ def _parser() -> argparse.ArgumentParser:
         "all completed, 1: some failed, 3: all completed, but tools were refused.",
     )
     talking = _talk_parser(commands)
+    listing = _listing_parser(commands)
     for command in (chat, send):
         command.add_argument("--json", action="store_true", help="print every event as a line of JSON")
-    for command in (chat, send, batch):
+        command.add_argument(
+            "--session", type=_utf8, metavar="ID",
+            help="go on with a conversation, wherever it began; it stays on the server",
+        )  # fmt: skip
+        command.add_argument(
+            "--keep", action="store_true", help="leave the conversation on the server, and print the way back"
+        )
+    for command in (chat, send, batch, listing):
         command.add_argument("--token", type=_utf8, help="a credential; the variable BARGEIN_TOKEN is safer")
-        answer = command.add_mutually_exclusive_group()
-        for word, help_text in (("yes", "allow"), ("no", "deny")):
-            answer.add_argument(
-                f"--{word}", dest="policy", action="store_const", const=word,
-                help=f"{help_text} every tool call that needs consent",
-            )  # fmt: skip
+        if command is not listing:
+            _add_consent(command)
     batch.add_argument("file", type=_utf8, help="file with the inputs; - for standard input")
     batch.add_argument(
         "--concurrency", type=_positive, help="number of inputs at a time (default: the server's limit)"
     )
-    for command in (chat, batch, talking):
+    for command in (chat, batch, talking, listing):
         command.add_argument(
             "url", nargs="?", type=_utf8, default=DEFAULT_URL,
             help=f"the server (default: {DEFAULT_URL})",
@@ -160,6 +182,26 @@ def _send_parser(commands: Any) -> argparse.ArgumentParser:
         "url", type=_utf8, help="the server, such as localhost:8000 or wss://chat.example.com"
     )
     parser.add_argument("text", type=_utf8, help="the message; - for standard input")
+    return parser  # type: ignore[no-any-return]
+
+
+def _add_consent(command: argparse.ArgumentParser) -> None:
+    answer = command.add_mutually_exclusive_group()
+    for word, help_text in (("yes", "allow"), ("no", "deny")):
+        answer.add_argument(
+            f"--{word}", dest="policy", action="store_const", const=word,
+            help=f"{help_text} every tool call that needs consent",
+        )  # fmt: skip
+
+
+def _listing_parser(commands: Any) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        "sessions",
+        help="list your conversations on a server",
+        description="List your conversations on a server that stores them, the last used first: the id, the "
+        "time of the last use, the number of turns, the title. It needs a credential.",
+    )
+    parser.add_argument("--json", action="store_true", help="print each as a line of JSON")
     return parser  # type: ignore[no-any-return]
 
 

@@ -33,8 +33,8 @@ from prompt_toolkit.utils import get_cwidth
 
 from .chat import Chat
 from .consent import Policy
+from .conversation import NEW, Choice, connected
 from .markdown import MarkdownText
-from .notices import connected
 from .screen import CUT
 from .terminal import Kind, is_colourful, neutralise, one_line
 
@@ -279,15 +279,18 @@ def _fragments(line: str) -> Line:
     return [(style, text) for style, text, *_ in to_formatted_text(ANSI(line))]
 
 
-async def chat_live(url: str, token: str | None, *, policy: Policy | None = None) -> int:
+async def chat_live(
+    url: str, token: str | None, *, policy: Policy | None = None, choice: Choice = NEW
+) -> int:
     """Run a conversation until the user leaves or the session is over."""
-    async with connected(url, token) as session:
+    async with connected(url, token, choice) as talk:
         screen = LiveScreen(
             lambda text: chat.send(text), lambda: chat.press_break(), colourful=is_colourful(sys.stdout)
         )
-        chat = Chat(session, screen, screen.leave, policy=policy or "ask", prefill=screen.prefill)
+        chat = Chat(talk.session, screen, screen.leave, policy=policy or "ask", prefill=screen.prefill)
         screen.line("note", f"connected to {url}")
         screen.line("note", "Enter or Ctrl-C interrupts an answer, Ctrl-C twice leaves, /help lists commands")
+        chat.go_on(talk.inputs, "user")
         running = asyncio.create_task(chat.run())
         running.add_done_callback(lambda _: screen.leave())
         try:

@@ -2,40 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 import bargein_protocol as bp
 
-from ..connect import connect
 from ..errors import SessionClosed
 from ..event_reader import EventStream
 from ..events import EventsLost, Reconnecting, SessionEvent, SessionRestarted, SessionResumed
-from ..session import ClientSession
 from .screen import Screen
-from .terminal import one_line
-
-CLIENT = bp.ClientInfo(name="bargein-cli")
-SLOW_AFTER_S = 2.0
-
-
-@asynccontextmanager
-async def connected(url: str, token: str | None) -> AsyncIterator[ClientSession]:
-    """Open a session; report at a terminal when the server is slow."""
-
-    def report() -> None:
-        if sys.stderr.isatty():
-            print(f"bargein: waiting for {one_line(url)}, Ctrl-C leaves", file=sys.stderr)
-
-    slow = asyncio.get_running_loop().call_later(SLOW_AFTER_S, report)
-    try:
-        async with connect(url, token=token, client=CLIENT) as session:
-            slow.cancel()
-            yield session
-    finally:
-        slow.cancel()
 
 
 class Notices:

@@ -17,9 +17,10 @@ from ..event_reader import EventStream
 from ..events import SessionEvent
 from ..turn import ClientTurn
 from .consent import REFUSED_EXIT_CODE, Consent, Policy
+from .conversation import NEW, Choice, connected
 from .files import read_files
 from .lines import read_lines
-from .notices import Notices, connected
+from .notices import Notices
 from .screen import PlainScreen
 from .terminal import escape_json, is_colourful
 from .view import TurnView
@@ -37,6 +38,7 @@ async def send_once(
     as_json: bool,
     policy: Policy = "refuse",
     files: Sequence[str] = (),
+    choice: Choice = NEW,
 ) -> int:
     """Send one message and print the answer.
 
@@ -49,6 +51,7 @@ async def send_once(
         as_json: Whether to print events in place of the answer.
         policy: Answer to tool calls that wait for this client.
         files: Names of files that go with the message.
+        choice: The conversation.
 
     Returns:
         0 when the turn completed, 1 when it failed, 3 when it completed but tools were refused because there
@@ -60,7 +63,8 @@ async def send_once(
     attachments = await read_files(files)
     if text == "-":
         text = await asyncio.to_thread(_read_message)
-    async with connected(url, token) as session:
+    async with connected(url, token, choice) as talk:
+        session = talk.session
         stream = session.events()
         turn = session.send(text, attachments=attachments)
         breaker = Breaker(turn)

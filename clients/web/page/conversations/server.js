@@ -4,6 +4,8 @@
  * @module
  */
 
+import { completed } from "../../bargein/saved.js";
+
 /** @import { ResumeState } from "../../bargein/types.js" */
 
 /**
@@ -16,9 +18,6 @@
  */
 
 /** @typedef {{resume: ResumeState, inputs: {input_id: string, text: string, files: string[]}[]}} Opened */
-
-/** Bounds of requests until the server tells its own in `session.opened`. */
-const CAUTIOUS = { frame_bytes: 65_536, pending: 64, queued: 8 };
 
 export class ServerConversations {
   /** @param {() => string | undefined} credential */
@@ -37,10 +36,7 @@ export class ServerConversations {
     const answer = await this.#fetch(`${path(id)}/token`, { method: "POST" });
     if (!answer?.ok) return null;
     const { session_id, token, epoch, inputs } = await answer.json();
-    const resume = {
-      version: /** @type {2} */ (2), session_id, token, cursor: { epoch, seq: 0 }, limits: CAUTIOUS, pending: [], metadata: {}, turns: [],
-    };
-    return { resume, inputs };
+    return { resume: completed({ session_id, token, cursor: { epoch, seq: 0 } }), inputs };
   }
 
   /** Names a conversation; returns whether the server has the name. @param {string} id @param {string} title */
