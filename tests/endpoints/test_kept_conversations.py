@@ -396,6 +396,24 @@ async def test_the_server_goes_on_in_memory_and_writes_everything_later(
         assert (await _health(server))[1]["store"] == "up"
 
 
+async def test_a_deletion_that_the_store_cannot_take_yet_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is accepted, and done when the store works again."""
+    monkeypatch.setattr("bargein_server.hosting.store_health.RETRY_S", 0.01)
+    faulty = Faulty()
+    async with serving(echo, store=faulty.store) as server, server.connect() as client:
+        opened = await _open(client)
+        await ask(client)
+        await client.until("turn.ended")
+        faulty.error = StoreError("full", "the disk is full")
+        headers: dict[str, Any] = {"Bargein-Session-Token": opened["token"]}
+        path = f"/v1/sessions/{opened['session_id']}"
+        assert (await server.request(path, "DELETE", **headers))[0] == 202
+        assert opened["session_id"] in faulty.data
+        faulty.error = None
+        await until(lambda: opened["session_id"] not in faulty.data, "the deletion in the store")
+        assert (await server.request(path, "DELETE", **headers))[0] == 404
+
+
 async def test_a_store_that_opens_and_fails_with_each_write_is_named_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from bargein_protocol import SessionId
 from bargein_server.stores.interface import StoredSession, StoreError
@@ -144,6 +145,57 @@ async def test_a_damaged_session_counts_as_lost(caplog: pytest.LogCaptureFixture
         [record] = caplog.records
         assert "is damaged and counts as lost" in record.getMessage()
         assert record.exc_info is None
+
+
+async def test_a_session_on_a_damaged_page_counts_as_lost(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its client is not asked to come again for ever; the log has the cause, and others are stored."""
+    monkeypatch.setattr("bargein_server.hosting.restoring.rare_log._next", {})
+    async with restarted() as (server, store, opening), server.connect() as client:
+
+        async def read(*_: object) -> StoredSession | None:
+            raise StoreError("corrupt", "kept.db is damaged: restore a backup")
+
+        monkeypatch.setattr(store, "read", read)
+        opened: Frame | None = None
+        with caplog.at_level(logging.WARNING, "bargein.store"), suppress(ConnectionClosed):
+            await client.send(opening)
+            opened = await client.until("session.opened")
+        assert opened is not None
+        assert (opened["resumed"], opened["reason"]) == (False, "unknown_session")
+        assert "restore a backup" in caplog.text
+        await ask(client, "hello")
+        await client.until("turn.ended")
+        assert opened["session_id"] in store.data
+
+
+async def test_a_client_finds_that_the_file_was_taken_away(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The store is opened anew, without a write that would notice it; the client comes again."""
+    monkeypatch.setattr("bargein_server.hosting.store_health.RETRY_S", 0.01)
+    async with restarted() as (server, store, opening), server.connect() as client:
+        opens, found = 0, StoreError("moved", "kept.db was deleted")
+
+        async def again() -> None:
+            nonlocal opens
+            opens += 1
+
+        async def read(*_: object) -> StoredSession | None:
+            raise found
+
+        with monkeypatch.context() as patch, caplog.at_level(logging.ERROR, "bargein.store"):
+            patch.setattr(store, "open", again)
+            patch.setattr(store, "read", read)
+            await client.send(opening)
+            assert (await client.closed())[0] == 1013
+            await until(lambda: opens > 0, "the store opened anew")
+        assert "kept.db was deleted" in caplog.text
+        store.go_on.set()
+        async with server.connect() as client:
+            await client.send(opening)
+            assert (await client.until("session.opened"))["resumed"]
 
 
 async def test_a_session_that_can_only_be_read_goes_on_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,8 +121,8 @@ async def list_sessions(call: Call) -> Response:
         raise Refused(422, f"expected a limit from 1 to {MAX_LISTED}")
     try:
         found = await call.sessions.keeper.store.sessions(principal, limit=limit, before=before)
-    except StoreError:
-        raise Refused(503, "the store cannot be read now", RETRY_AFTER_S) from None
+    except StoreError as error:
+        raise _unusable(call, error, "read") from None
     listed = [
         ConversationSummary(
             session_id=each.session_id,
@@ -226,8 +226,8 @@ async def rename_session(call: Call) -> Response:
         name = " ".join((change.title or "").split())
         if not await keeper.store.rename(session_id, name or None):
             raise Refused(503, "the store does not have the session yet", RETRY_AFTER_S)
-    except StoreError:
-        raise Refused(503, "the store cannot be written now", RETRY_AFTER_S) from None
+    except StoreError as error:
+        raise _unusable(call, error, "written") from None
     return Response(status_code=204, headers=HEADERS)
 
 
@@ -242,12 +242,14 @@ async def delete_session(call: Call) -> Response:
             live.act(live.core.receive, SessionClose())
             if keeper is not None:
                 await keeper.flush()
+                if keeper.is_deleting(session_id):
+                    return Response(status_code=202, headers=HEADERS)
         else:
             await _found(call, session_id)
             assert keeper is not None
             await keeper.store.delete(session_id)
-    except StoreError:
-        raise Refused(503, "the store cannot be written now", RETRY_AFTER_S) from None
+    except StoreError as error:
+        raise _unusable(call, error, "written") from None
     return Response(status_code=204, headers=HEADERS)
 
 
@@ -277,6 +279,12 @@ def _may(call: Call, head: Head | None) -> bool:
     return live is not None and live.core.identity.proves(Token(token), call.sessions.loop.time())
 
 
+def _unusable(call: Call, error: StoreError, how: str) -> Refused:
+    if call.sessions.keeper is not None:
+        call.sessions.keeper.store_life.unusable(error)
+    return Refused(503, f"the store cannot be {how} now", RETRY_AFTER_S)
+
+
 async def _found(call: Call, session_id: SessionId) -> StoredSession:
     unknown = Refused(404, "no such session, or its token is wrong")
     keeper = call.sessions.keeper
@@ -286,8 +294,8 @@ async def _found(call: Call, session_id: SessionId) -> StoredSession:
         found = await keeper.read(session_id)
     except BadRecord:
         raise unknown from None  # as for a resume; the log has it
-    except StoreError:
-        raise Refused(503, "the store cannot be read now", RETRY_AFTER_S) from None
+    except StoreError as error:
+        raise _unusable(call, error, "read") from None
     if found is None or not _may(call, found.stored.head):
         raise unknown
     return found

@@ -151,7 +151,12 @@ ROUTES = (
     ),
     Route(
         "/v1/sessions/{session_id}", "delete", "deleteSession", "Forget an own conversation for good.",
-        (Answer(204, "Forgotten.", None), *refused(*LET_IN, 404)), None, ("session_id",), OWN,
+        (
+            Answer(204, "Forgotten.", None),
+            Answer(202, "Forgotten here, and in the store as soon as it can be written.", None),
+            *refused(*LET_IN, 404, 503),
+        ),
+        None, ("session_id",), OWN,
     ),
     Route(
         "/v1/sessions/{session_id}/events", "get", "followSession",

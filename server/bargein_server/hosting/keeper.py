@@ -57,6 +57,7 @@ class Keeper:
         fenced: Number of sessions that another server has taken.
         write_s: Time of the last batch of writes, in seconds.
         stopping: Whether the server stops, so that it gets no session any more.
+        store_life: Life of the store.
     """
 
     def __init__(
@@ -90,8 +91,8 @@ class Keeper:
         self._urgent = self._soon = self.stopping = False
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
-        self._store_life = StoreLife(self)
-        self._life = loop.create_task(self._store_life.run(), name="store")
+        self.store_life = StoreLife(self)
+        self._life = loop.create_task(self.store_life.run(), name="store")
         self.health.watch()
 
     # --- sessions --------------------------------------------------------------------------------
@@ -187,6 +188,10 @@ class Keeper:
     def is_releasing(self, session_id: SessionId) -> bool:
         """Return whether a session was released that the store does not have yet."""
         return session_id in self._released
+
+    def is_deleting(self, session_id: SessionId) -> bool:
+        """Return whether a session was closed that the store still has."""
+        return session_id in self._deleted
 
     def _release_whole(self, session_id: SessionId) -> None:
         """Release a session whose records the store has lost, or may lack."""
@@ -329,7 +334,7 @@ class Keeper:
             if lease.host is not None:
                 lease.persistence.changes.store_all()
         self._uncork_all()
-        self._store_life.broken.set()
+        self.store_life.broken.set()
 
     def _uncork_all(self) -> None:
         for lease in list(self.leases):
@@ -365,20 +370,15 @@ class Keeper:
 
     # --- the end ---------------------------------------------------------------------------------
 
-    @property
-    def _waiting(self) -> bool:
-        return bool(self._changed or self._released or self._deleted)
-
     async def flush(self) -> None:
         """Wait until all changes are stored, for a bounded time."""
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):
-                while self.health.works and (self._writing or self._waiting):
+                while self.health.works and (
+                    self._writing or self._changed or self._released or self._deleted
+                ):
                     self._write_soon()
-                    if self._writing is not None:
-                        await asyncio.wait([self._writing])
-                    else:
-                        await asyncio.sleep(0)
+                    await (asyncio.wait([self._writing]) if self._writing is not None else asyncio.sleep(0))
 
     async def stop(self) -> None:
         """Release all sessions and close the store."""

@@ -207,8 +207,10 @@ class Restorer:
             log.error("a stored session is damaged and counts as lost: %s", error)
             return None
         except StoreError as error:
-            if error.kind == "newer":
-                rare_log.warning("a client is asked to come again: %s", error)
+            if error.kind == "corrupt" and keeper.health.works:  # only this session: others are written
+                rare_log.warning("a stored session is damaged and counts as lost: %s", error)
+                return None
+            keeper.store_life.unusable(error)
             lost = membership is None and keeper.health.ignored_s >= PATIENCE_S
             return None if lost else OVERLOADED
         if found is None or found.used_at < self._wall() - self._keep_s or not admits(found.stored.head):

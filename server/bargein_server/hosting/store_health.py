@@ -9,11 +9,12 @@ from contextlib import suppress
 from enum import Enum
 from typing import Protocol
 
+from ..guard.limits import RareLog
 from ..stores.interface import Store, StoreError
 from .membership import BEAT_S, Membership
 
 log = logging.getLogger("bargein.store")
-
+rare_log = RareLog(log)
 
 RETRY_S, MAX_RETRY_S = 1.0, 30.0
 """Seconds until a store that failed is tried again, at first and at most."""
@@ -226,6 +227,17 @@ class StoreLife:
             await asyncio.sleep(delay_s)
             delay_s = min(2 * delay_s, most_s)
             self.broken.clear()
+
+    def unusable(self, error: StoreError) -> None:
+        """Record that a client could not get something from the store.
+
+        Args:
+            error: The error. When its files were taken away, the store is opened anew, and gets everything.
+        """
+        if error.kind == "moved":
+            self._keeper.fail(error)
+        elif self._keeper.health.works or error.kind == "newer":  # a store that failed was logged
+            rare_log.warning("a client is asked to come again: %s", error)
 
     async def _sweep(self) -> None:
         while not self.broken.is_set():

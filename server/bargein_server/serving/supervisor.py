@@ -339,7 +339,7 @@ def supervise(
     try:
         lock = lock_of(store_url)
     except StoreError as error:
-        log.error("conversations are kept in memory only: %s", error)
+        log.error("conversations are kept in memory only until the next start: %s", error)
         keeps = False
     cleanup_s = settings.cleanup_grace_s + 2 * settings.cleanup_kill_s
     stop_s = settings.drain_s + cleanup_s + settings.shutdown_s + LAST_S

@@ -26,7 +26,7 @@ class StoreError(Exception):
     """The store cannot be used now; the message has the cause and the remedy.
 
     Args:
-        kind: `full`, `locked`, `corrupt`, `read_only`, `newer` or `unavailable`.
+        kind: Such as `full`, `locked`, `corrupt`, `read_only`, `newer`, `moved` or `unavailable`.
         message: One sentence for an operator, without content of users.
     """
 

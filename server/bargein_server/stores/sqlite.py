@@ -11,7 +11,6 @@ releases when the process ends, however it ends. Commands read the file meanwhil
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 import sys
 import threading
@@ -28,58 +27,21 @@ from bargein_protocol import SessionId
 
 from . import schema
 from .interface import ListPlace, Outcome, StoredSession, StoreError, Summary, Write
+from .sqlite_files import OpenFiles, explained, locked, prepare
 from .sqlite_tables import REMEMBERED_REPLIES, Owned, PieceRows, delete_parts, read, write
-
-try:
-    from fcntl import LOCK_EX, LOCK_NB, flock
-except ImportError:
-    _CAN_LOCK = False  # on Windows
-else:
-    _CAN_LOCK = True
 
 T = TypeVar("T")
 
 BUSY_MS = 1000
 """Time that a call waits for another process, such as a backup, to unlock the file."""
 
+CLOSE_S = 2.0
+"""Time that closing may take: a disk that hangs holds up no end of a server."""
+
 TOMBSTONE_S = 3600.0
 """Time for which a deleted session cannot be written by an owner that has not noticed."""
 
-_KINDS: dict[int, tuple[str, str]] = {
-    sqlite3.SQLITE_FULL: ("full", "the disk is full: free space"),
-    sqlite3.SQLITE_BUSY: ("locked", "another process has locked it: end that process"),
-    sqlite3.SQLITE_LOCKED: ("locked", "another process has locked it: end that process"),
-    sqlite3.SQLITE_READONLY: ("read_only", "it is read-only: allow writing to it and to its folder"),
-    sqlite3.SQLITE_PERM: ("read_only", "it may not be written: change its permissions"),
-    sqlite3.SQLITE_CANTOPEN: ("unavailable", "it cannot be opened: check its folder and its permissions"),
-    sqlite3.SQLITE_CORRUPT: ("corrupt", "it is damaged: restore a backup, or move it away"),
-    sqlite3.SQLITE_NOTADB: ("corrupt", "it is not a database: move it away, or name another file"),
-}
-
 Job = tuple[Callable[[], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop]
-
-
-def locked(path: Path) -> IO[bytes] | None:
-    """Return the locked file beside a store; None where locks are missing.
-
-    The lock lasts until the file is closed in all processes that have inherited it.
-
-    Raises:
-        OSError: The file cannot be opened.
-        StoreError: Another server has it.
-    """
-    if not _CAN_LOCK:
-        return None
-    lock = open(f"{path}-lock", "ab")  # noqa: SIM115  # it is held for as long as the file is open
-    try:
-        flock(lock, LOCK_EX | LOCK_NB)
-    except OSError:
-        lock.close()
-        raise StoreError(
-            "locked",
-            f"{path} is used by another server: give this one another, such as --store sqlite:///other.db",
-        ) from None
-    return lock
 
 
 class SqliteStore:
@@ -108,6 +70,7 @@ class SqliteStore:
         self._shared = shared
         self._owned = Owned(shared)
         self._lock: IO[bytes] | None = None
+        self._files: OpenFiles | None = None
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -131,7 +94,7 @@ class SqliteStore:
 
     async def read(self, session_id: SessionId) -> StoredSession | None:
         """Return a session."""
-        return await self._call(lambda: read(self._opened(), self._fresh_rows([session_id]), session_id))
+        return await self._call(lambda: read(self._looked(), self._fresh_rows([session_id]), session_id))
 
     async def claim(self, session_id: SessionId, expected: str, writes: int, fence: str) -> bool:
         """Change the owner of a session that is still as it was read."""
@@ -157,7 +120,7 @@ class SqliteStore:
 
         def select() -> list[Summary]:
             statement = schema.LIST.format(whose="(? IS NULL OR 1)" if every else "s.principal IS ?")
-            rows = self._opened().execute(statement, (principal, *until, limit)).fetchall()
+            rows = self._looked().execute(statement, (principal, *until, limit)).fetchall()
             return [
                 Summary(
                     session_id=SessionId(row[0]), principal=row[1], created_at=row[2], used_at=row[3],
@@ -203,18 +166,25 @@ class SqliteStore:
         return await self._call(lambda: self._transaction(remove))
 
     async def close(self) -> None:
-        """Close the file; the thread ends."""
-        if self._thread is not None:
-            thread, self._thread = self._thread, None
-            with suppress(StoreError):
+        """Close the file; the thread ends, at once or when the disk answers."""
+        thread = self._thread
+        if thread is None:
+            return
+        done = False
+        with suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
                 await self._call(self._close)
-            self._jobs.put(None)
-            if thread is not threading.current_thread():
-                await asyncio.to_thread(thread.join, 5.0)
+            done = True
+        self._thread = None
+        self._jobs.put(None)
+        if done and thread is not threading.current_thread():
+            await asyncio.to_thread(thread.join, CLOSE_S)
 
     # --- the thread ------------------------------------------------------------------------------
 
     async def _call(self, work: Callable[[], T]) -> T:
+        if self._thread is None:
+            raise self._not_open()
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
         self._jobs.put((work, done, loop))
@@ -227,17 +197,27 @@ class SqliteStore:
             error: Exception | None = None
             try:
                 result = work()
-            except sqlite3.Error as failed:
-                error = self._explained(failed)
+            except (sqlite3.Error, OSError) as failed:
+                error = explained(self.path, failed)
             except Exception as failed:
                 error = failed
             with suppress(RuntimeError):  # the loop was closed: nobody waits for the answer
                 loop.call_soon_threadsafe(_answer, done, result, error)
 
+    def _not_open(self) -> StoreError:
+        return StoreError("unavailable", f"{self.path} is not open")
+
     def _opened(self) -> sqlite3.Connection:
         if self._db is None:
-            raise StoreError("unavailable", f"{self.path} is not open")
+            raise self._not_open()
         return self._db
+
+    def _looked(self) -> sqlite3.Connection:
+        """Return the connection, unless its files were taken away."""
+        db = self._opened()
+        if self._files is not None:
+            self._files.check()
+        return db
 
     def _rows(self) -> PieceRows:
         if self._pieces is None or not self._exclusive:  # another process may write them
@@ -263,22 +243,20 @@ class SqliteStore:
             self._pieces = None
             self._owned.forget()
             raise
+        self._looked()  # afterwards, because a commit to a deleted file succeeds
         return result
 
     def _open(self) -> None:
         self._close()
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             if self._exclusive and not self._shared:
                 self._lock = locked(self.path)
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))  # conversations are private
-        except OSError as error:
-            raise StoreError("unavailable", f"{self.path} cannot be opened: {error.strerror}") from error
-        try:
+            prepare(self.path)
             self._db = db = sqlite3.connect(self.path, isolation_level=None, timeout=BUSY_MS / 1000)
             db.execute("PRAGMA journal_mode = WAL")
             db.execute(f"PRAGMA synchronous = {self._synchronous.upper()}")
             self._migrate(db)
+            self._files = OpenFiles(self.path, self._lock is not None)
         except BaseException:
             self._close()
             raise
@@ -290,11 +268,13 @@ class SqliteStore:
         empty = not db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
         if not empty and kind != schema.APPLICATION_ID:
             raise StoreError("corrupt", f"{self.path} belongs to another program: name another file")
+        if version < 0:
+            raise StoreError("corrupt", f"{self.path} is damaged: restore a backup, or move it away")
         if version > len(schema.MIGRATIONS):
             raise StoreError(
                 "newer", f"{self.path} was written by a newer version of bargein: use that, or another file"
             )
-        for index in range(version, len(schema.MIGRATIONS)):
+        for index in range(0 if empty else version, len(schema.MIGRATIONS)):
             db.executescript(
                 f"BEGIN IMMEDIATE; {schema.MIGRATIONS[index]} PRAGMA user_version = {index + 1}; "
                 f"PRAGMA application_id = {schema.APPLICATION_ID}; COMMIT"
@@ -304,15 +284,11 @@ class SqliteStore:
         if self._db is not None:
             with suppress(sqlite3.Error):
                 self._db.close()
-            self._db = self._pieces = None
+            self._db = self._pieces = self._files = None
+            self._owned.forget()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
-
-    def _explained(self, error: sqlite3.Error) -> StoreError:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        kind, why = _KINDS.get(code, ("unavailable", f"it fails with {error}"))
-        return StoreError(kind, f"{self.path} cannot be used, because {why}")
 
 
 def _answer(done: asyncio.Future[Any], result: Any, error: Exception | None) -> None:

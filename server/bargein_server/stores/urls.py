@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from .interface import Store, StoreError
-from .sqlite import SqliteStore, locked
+from .interface import Store
+from .sqlite import SqliteStore
+from .sqlite_files import explained, locked
 
 FORMS = "sqlite:///file.db, sqlite:////absolute/path/file.db, redis://host:6379/0, or none"
 
@@ -69,10 +70,9 @@ def lock_of(url: str) -> IO[bytes] | None:
     if not isinstance(store, SqliteStore):
         return None
     try:
-        store.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         return locked(store.path)
     except OSError as error:
-        raise StoreError("unavailable", f"{store.path} cannot be opened: {error.strerror}") from error
+        raise explained(store.path, error) from error
 
 
 def _redis_store(url: str, keep_s: float) -> Store:
