@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections.abc import Iterator, Sequence
 
@@ -12,7 +11,6 @@ from msgspec import json
 from bargein_protocol import (
     MESSAGEPACK,
     Attachment,
-    ClientEvent,
     Code,
     InputText,
     Interrupt,
@@ -24,7 +22,7 @@ from bargein_protocol import (
     SessionOpen,
     TurnEvent,
 )
-from bargein_protocol.errors import CLOSED, FLOODED, INTERNAL, TOO_BIG, WRONG_CODEC
+from bargein_protocol.errors import CLOSED, WRONG_CODEC
 from bargein_protocol.json_scan import structure_fault
 from bargein_protocol.media_types import are_taken
 
@@ -34,20 +32,17 @@ from ....hosting.host import SessionHost
 from ....hosting.own_ids import Unavailable, seed
 from ....hosting.ports import Wire
 from ....hosting.registry import SessionRegistry
-from ....transport.connection import Connection
-from ....transport.turn_stream import EventWire, TurnStream
+from ....transport.turn_stream import TurnStream
+from ..json_connection import JsonConnection
 from ..messages import bounded
 from .dialogue import Dialogue
 from .shapes import JsonMap, error_object
 from .turns import RunningTurn
 
-log = logging.getLogger("bargein.connection")
-
-_encode = json.Encoder().encode
 _decode = json.Decoder(dict[str, object]).decode
 
 
-class RealtimeConnection(Connection):
+class RealtimeConnection(JsonConnection):
     """A client of the Realtime protocol, the driver of its session.
 
     Args:
@@ -58,11 +53,12 @@ class RealtimeConnection(Connection):
         patch: Configuration that came with its key.
     """
 
+    binary = WRONG_CODEC
+
     def __init__(
         self, below: Wire, registry: SessionRegistry, caller: Caller, model: str, patch: JsonMap | None = None
     ) -> None:
-        super().__init__(EventWire(self._translate, below, self._fail), MESSAGEPACK, registry, caller)
-        self._below = below
+        super().__init__(below, registry, caller)
         self._model = model
         self._patch = patch
         self._dialogue: Dialogue | None = None
@@ -91,27 +87,8 @@ class RealtimeConnection(Connection):
             self._dialogue = Dialogue(self, host.view.id, self._model)
             self._dialogue.start(self._patch)
 
-    def receive(self, frame: bytes, text: bool) -> None:
-        """Take a whole message, in the callback that read it."""
-        if self._closing:
-            return
-        if len(frame) > self._max_frame_bytes:
-            self.close(TOO_BIG)
-            return
-        if not text:
-            self.close(WRONG_CODEC)
-            return
-        try:
-            self._receive_event(frame)
-        except Exception:
-            # The boundary to the client: a fault of the server ends this connection alone.
-            log.exception("connection failed")
-            self.close(INTERNAL)
-        now = self._registry.loop.time()
-        if not (self._messages.take(1, now) and self._bytes.take(len(frame), now)):
-            self.close(FLOODED)
-
-    def _receive_event(self, frame: bytes) -> None:
+    def receive_message(self, frame: bytes) -> None:
+        """Take an event; one that is no JSON is answered by an error."""
         dialogue = self._dialogue
         if dialogue is None:
             return
@@ -127,15 +104,6 @@ class RealtimeConnection(Connection):
             dialogue.receive(event)
 
     # --- the port of the dialogue ----------------------------------------------------------------
-
-    def send(self, event: JsonMap) -> None:
-        """Send an event to the client."""
-        if not self._closing:
-            self._below.write([_encode(event)])
-
-    def act(self, event: ClientEvent) -> None:
-        """Give an event to the session."""
-        self.take(event)
 
     @property
     def hears(self) -> bool:
@@ -192,13 +160,10 @@ class RealtimeConnection(Connection):
 
     # --- from the session ------------------------------------------------------------------------
 
-    def _translate(self, event: ServerEvent) -> None:
+    def translate(self, event: ServerEvent) -> None:
+        """Take an event of the session, in order."""
         if self._dialogue is not None:
             self._dialogue.take(event)
-
-    def _fail(self, code: Code) -> None:
-        # Later: the caller is in the middle of a step of the session.
-        self._registry.loop.call_soon(self.close, code)
 
 
 class _Aside:

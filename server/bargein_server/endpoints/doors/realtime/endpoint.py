@@ -36,7 +36,8 @@ from .configuration import first_session, patched
 from .connection import RealtimeConnection
 from .requests import BadRequest
 
-REALTIME_PATH, SECRETS_PATH = "/v1/realtime", "/v1/realtime/client_secrets"
+REALTIME_PATH: str = "/v1/realtime"
+SECRETS_PATH: str = "/v1/realtime/client_secrets"
 SUBPROTOCOL = "realtime"
 KEY_ITEM = "openai-insecure-api-key."
 EPHEMERAL = "ek_"

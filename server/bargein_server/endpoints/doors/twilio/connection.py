@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,37 +10,31 @@ import msgspec
 from msgspec import json
 
 from bargein_protocol import (
-    MESSAGEPACK,
-    ClientEvent,
     Code,
     ServerEvent,
     SessionClose,
     SessionOpen,
     SessionUpdate,
 )
-from bargein_protocol.errors import BAD_FRAME, CLOSED, FLOODED, INTERNAL, OVERLOADED, TOO_BIG, UNSUPPORTED
+from bargein_protocol.errors import BAD_FRAME, CLOSED, OVERLOADED, UNSUPPORTED
 from bargein_protocol.json_scan import structure_fault
 
 from ....core.principal import known_as
 from ....guard.admission import Caller
 from ....hosting.ports import Wire
 from ....hosting.registry import SessionRegistry
-from ....transport.connection import Connection
-from ....transport.turn_stream import EventWire
-from .phone_call import AUDIO, JsonMap, PhoneCall, Start, Timer
+from ..json_connection import JsonConnection
+from .phone_call import AUDIO, PhoneCall, Start, Timer
 
 MAX_VALUES = 1000
 """Maximum number of values in a message, keys included."""
 CREDENTIAL = "token"
 """Parameter of the TwiML that holds a token or a ticket, where no signature proves the call."""
 
-log = logging.getLogger("bargein.connection")
-
-_encode = json.Encoder().encode
 _decode = json.Decoder(dict[str, Any]).decode
 
 
-class TwilioConnection(Connection):
+class TwilioConnection(JsonConnection):
     """A phone call, the driver of its session.
 
     Args:
@@ -52,36 +45,23 @@ class TwilioConnection(Connection):
     """
 
     kept = False
+    binary = BAD_FRAME
 
     def __init__(self, below: Wire, registry: SessionRegistry, caller: Caller, signed: bool) -> None:
         self._call = PhoneCall(self)
-        room = _RoomOfCall(below, self._call)
-        super().__init__(EventWire(self._translate, room, self._fail), MESSAGEPACK, registry, caller)
-        self._below = below
+        super().__init__(below, registry, caller, _RoomOfCall(below, self._call))
         self._signed = signed
         self._proving: asyncio.Task[None] | None = None
 
-    def receive(self, frame: bytes, text: bool) -> None:
-        """Take a whole message, in the callback that read it."""
-        if self._closing:
-            return
-        if len(frame) > self._max_frame_bytes:
-            self.close(TOO_BIG)
-            return
-        if not text or structure_fault(frame, MAX_VALUES) is not None:
+    def receive_message(self, frame: bytes) -> None:
+        """Take a message of Twilio; one that is not of its form ends the call."""
+        if structure_fault(frame, MAX_VALUES) is not None:
             self.close(BAD_FRAME)
             return
         try:
             self._call.receive(_decode(frame))
         except (msgspec.DecodeError, UnicodeDecodeError):
             self.close(BAD_FRAME)
-        except Exception:
-            # The boundary to the client: a fault of the server ends this connection alone.
-            log.exception("connection failed")
-            self.close(INTERNAL)
-        now = self._registry.loop.time()
-        if not (self._messages.take(1, now) and self._bytes.take(len(frame), now)):
-            self.close(FLOODED)
 
     def disconnected(self) -> None:
         """Record that the call is over: it cannot be resumed."""
@@ -94,16 +74,6 @@ class TwilioConnection(Connection):
             host.act(host.core.receive, SessionClose())
 
     # --- the line of the call --------------------------------------------------------------------
-
-    def send(self, message: JsonMap) -> None:
-        """Send a message to Twilio."""
-        if not self._closing:
-            self._below.write([_encode(message)])
-
-    def act(self, event: ClientEvent) -> None:
-        """Give an event to the session, if it is open."""
-        if self._host is not None:
-            self.take(event)
 
     def after(self, seconds: float, callback: Callable[[], None]) -> Timer:
         """Call a function later."""
@@ -146,11 +116,9 @@ class TwilioConnection(Connection):
         self.act(SessionUpdate(metadata={"twilio": call}))
         self._call.answer(start)
 
-    def _translate(self, event: ServerEvent) -> None:
+    def translate(self, event: ServerEvent) -> None:
+        """Take an event of the session, in order."""
         self._call.take(event)
-
-    def _fail(self, code: Code) -> None:
-        self._registry.loop.call_soon(self.close, code)
 
 
 class _RoomOfCall:
