@@ -91,6 +91,7 @@ class Driver:
 
     async def begin(self, words: str, seen: str) -> None:
         """Send a message, and read the answer up to a text."""
+        self.asked = words
         await self._add(llm.ChatMessage(role="user", content=[words]))
         generation = await self._respond()
         await until(lambda: seen in generation.text)
@@ -103,9 +104,14 @@ class Driver:
         return {"text": self.generation.text, "took": self.generation.ended_at - began}
 
     async def reconnect(self) -> None:
-        """Wait until the session has reconnected by itself, and has given up the answer."""
+        """Wait until the session has reconnected by itself, and has given up the answer.
+
+        Its conversation is empty until the server has confirmed the messages that it sends again; one that
+        is added before that would be the first.
+        """
         await self.reconnected.wait()
         await self.generation.task
+        await until(lambda: self.asked in [item.text_content for item in self.session.chat_ctx.messages()])
 
     async def close(self) -> None:
         """End the session."""
