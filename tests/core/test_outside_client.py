@@ -55,6 +55,37 @@ def test_turns_that_the_client_does_not_have_are_found(given: list[str], expecte
     assert talked("a", "b").session.outside.align([], given) == expected
 
 
+def mixed(*inputs: str) -> Talk:
+    """Return a conversation of a client and of others, whose inputs have their names."""
+    talk = Talk()
+    for number, text in enumerate(inputs):
+        owner, _, said = text.rpartition(":")
+        turn = talk.ask(said, id=f"{owner or 'in_own'}_{number}")
+        talk.emit(turn, f"answer to {said}")
+        talk.finish(turn)
+    return talk
+
+
+@pytest.mark.parametrize(
+    ("inputs", "given", "expected"),
+    [
+        (["a", "page:b"], ["a"], Alignment()),
+        (["a", "page:b"], ["a", "b"], Alignment()),
+        (["a", "page:b", "c"], ["a", "c"], Alignment()),
+        (["a", "page:b", "c"], ["a"], Alignment(TurnId("t3"))),
+        (["a", "page:b", "c"], [], Alignment(TurnId("t1"))),
+        (["page:a", "page:b"], [], Alignment()),
+        (["a", "page:b", "b"], ["a", "b"], Alignment()),
+        (["a", "page:b", "b"], ["a", "b", "b"], Alignment()),
+        (["a", "page:b", "c"], ["a", "x"], Alignment(TurnId("t1"), complete=False)),
+        (["b", "page:x", "c"], ["forgotten", "b", "c"], Alignment()),
+    ],
+)
+def test_turns_of_other_clients_stay(inputs: list[str], given: list[str], expected: Alignment) -> None:
+    """A client does not mean to drop what it has never seen, and may have seen it."""
+    assert mixed(*inputs).session.outside.align([], given, "in_own") == expected
+
+
 def test_messages_before_the_session_count() -> None:
     """A seeded session has them; one whose seed was edited is seeded anew."""
     talk = talked("a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -18,9 +19,11 @@ from pydantic import TypeAdapter
 
 from bargein_protocol.types import MAX_ATTACHMENT_BYTES
 from bargein_server import Output, Turn
+from bargein_server.agents.chat_completions import OpenAIAgent
 from door_agent import play
 from json_lines import JsonLines, json_lines
 from live_server import Serving, serving
+from model_server import Upstream
 from sse_client import Http, http
 
 PNG = b"\x89PNG" + bytes(range(256))
@@ -262,20 +265,92 @@ async def test_an_agent_without_files_refuses_them() -> None:
         assert [turn.input.text for turn in host.core.outside.turns()] == ["hello"]
 
 
-async def test_files_of_a_conversation_from_elsewhere_are_named() -> None:
-    """A session that never had them is seeded with their names, and is not seeded again for them."""
-    named = {
-        "type": "file",
-        "file": {"filename": "a.pdf", "file_data": f"data:application/pdf;base64,{DATA}"},
-    }
-    before = [user(IMAGE, named), {"role": "assistant", "content": "I see."}]
-    async with viewing() as (server, _), openai_client(server) as client:
-        [_, seen] = await whole(client, *before, {"role": "user", "content": "And?"})
-        assert seen == ["See:\n[attached: image/png]\n[attached: a.pdf, application/pdf]", "And?"]
+EARLIER: dict[str, list[Any]] = {
+    "image": [{"type": "image_url", "image_url": {"url": URL}}],
+    "file": [{"type": "file", "file": {"filename": "a.pdf", "file_data": PDF}}],
+    "text": [{"type": "image_url", "image_url": {"url": f"data:text/html;base64,{DATA}"}}],
+    "remote": [{"type": "image_url", "image_url": {"url": REMOTE}}],
+    "broken": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,###"}}],
+}
+"""Parts of earlier messages; the last three cannot be given to the agent."""
+
+
+async def test_files_of_a_conversation_from_elsewhere_are_seen() -> None:
+    """A session that never had them gets their content, or else their names, and is not seeded again."""
+    parts = [part for each in EARLIER.values() for part in each]
+    before = [user(*parts), {"role": "assistant", "content": "I see."}]
+    async with viewing() as (server, plain), openai_client(server) as client:
+        asked = {"messages": [*before, {"role": "user", "content": "And?"}]}
+        answer = await plain.post("/v1/chat/completions", asked, CHAT)
+        [_, seen] = json.loads(answer.json()["choices"][0]["message"]["content"])
+        assert seen == [["text", "image_url", "file"], "And?"]
         [host] = server.sessions
         turn = host.core.outside.turns()[0].id
+        assert host.core.outside.kept_bytes > 2 * len(PNG), "they count"
         more = [{"role": "user", "content": "And?"}, {"role": "assistant", "content": "Well."}]
+        with_files = [user(IMAGE), before[1]]
         without = [{"role": "user", "content": "See:"}, before[1]]
-        for earlier in (before, without):  # some clients leave the files out of their older messages
+        for earlier in (with_files, without):  # some clients leave the files out of their older messages
             await whole(client, *earlier, *more, {"role": "user", "content": "Then?"})
             assert host.core.outside.turns()[0].id == turn
+
+
+async def test_a_model_sees_the_images_of_a_stateless_chat() -> None:
+    """Each request for a session that does not exist has all images of the conversation."""
+    async with Upstream() as upstream:
+        agent = OpenAIAgent(model="m", base_url=upstream.url, takes_attachments=("image/*",))
+        async with viewing(agent) as (_, plain):
+            for path, body in earlier_images():
+                asked = asyncio.create_task(plain.post(path, body))
+                call = await upstream.call()
+                call.answer("Yes.")
+                assert (await asked).status_code == 200
+                first, answer, last = call.body["messages"]
+                assert first["content"] == [
+                    {"type": "text", "text": "See:"},
+                    {"type": "image_url", "image_url": {"url": URL}},
+                ]
+                assert (answer["content"], last["content"]) == ("I see.", "And?")
+
+
+def earlier_images() -> Iterator[tuple[str, Any]]:
+    """Yield a request with an image in an earlier message for each door."""
+    for number, (path, body) in enumerate(bodies(images(URL))):
+        [message] = body["messages"]
+        key = "parts" if "parts" in message else "content"
+        see, image = {"type": "text", "text": "See:"}, message[key][1]
+        body["messages"] = [
+            {"id": f"m{n}", "role": role, key: content}
+            for n, (role, content) in enumerate(
+                (("user", [see, image]), ("assistant", _text(key, "I see.")), ("user", _text(key, "And?")))
+            )
+        ]
+        yield path, body | {name: f"c{number}" for name in ("id", "threadId") if name in body}
+
+
+def _text(key: str, text: str) -> Any:
+    return [{"type": "text", "text": text}] if key == "parts" else text
+
+
+async def test_earlier_files_have_the_bound_of_a_history() -> None:
+    """The newest ones are kept, and of the others the names."""
+    before: list[dict[str, Any]] = []
+    for _ in range(3):
+        before += [user(IMAGE), {"role": "assistant", "content": "I see."}]
+    async with (
+        serving(Viewer(), doors=DOORS, max_history_chars=2 * len(PNG) + 200) as server,
+        openai_client(server) as client,
+    ):
+        [_, seen] = await whole(client, *before, {"role": "user", "content": "And?"})
+        assert seen == ["See:\n[attached: image/png]", *[["text", "image_url"]] * 2, "And?"]
+
+
+async def test_a_store_has_the_names_of_earlier_files(tmp_path: Path) -> None:
+    """Their content is in memory alone."""
+    before = [user(IMAGE), {"role": "assistant", "content": "I see."}]
+    store = f"sqlite:///{tmp_path / 'kept.db'}"
+    for question, expected in (("And?", ["text", "image_url"]), ("Then?", "See:\n[attached: image/png]")):
+        async with serving(Viewer(), doors=DOORS, store=store) as server, openai_client(server) as client:
+            [_, seen] = await whole(client, *before, {"role": "user", "content": question})
+            assert seen[0] == expected
+        before += [{"role": "user", "content": question}, {"role": "assistant", "content": "Well."}]

@@ -155,7 +155,8 @@ class History:
         room = None if max_tokens is None else max_tokens - _cost([own], count_tokens)
         exchanges: list[list[Message]] = []
         before = (exchange_messages(turn, mark, attachments) for turn in reversed(self._before()))
-        for exchange in chain(before, reversed(_exchanges(self._seed))):
+        seed = [seed_message(message, attachments) for message in self._seed]
+        for exchange in chain(before, reversed(_exchanges(seed))):
             if room is not None:
                 room -= _cost(exchange, count_tokens)
                 if room < 0:
@@ -304,15 +305,31 @@ def user_message(asked: InputText, files: bool) -> dict[str, Any]:
         files: Whether it has the content of the attachments. Otherwise, or without their content, a
             line of its text names each.
     """
-    if not asked.attachments:
-        return {"role": "user", "content": asked.text}
-    named = [one for one in asked.attachments if not files or not one.data]
+    return {"role": "user", "content": _content(asked.text, asked.attachments or (), files)}
+
+
+SEED_FILES = "bargein_files"
+"""Key of the files in a message before the session, beside its text."""
+
+
+def seed_message(message: Message, files: bool) -> Message:
+    """Return a message before the session in the form of `user_message`."""
+    given = message.get(SEED_FILES)
+    if given is None:
+        return message
+    return {"role": message["role"], "content": _content(str(message["content"]), given, files)}
+
+
+def _content(text: str, attachments: Sequence[Attachment], files: bool) -> str | list[dict[str, Any]]:
+    if not attachments:
+        return text
+    named = [one for one in attachments if not files or not one.data]
     lines = [attached_line(one.name, one.media_type) for one in named]
-    text = "\n".join([asked.text, *lines]).strip("\n")
-    if not files or len(named) == len(asked.attachments):
-        return {"role": "user", "content": text}
+    text = "\n".join([text, *lines]).strip("\n")
+    if not files or len(named) == len(attachments):
+        return text
     parts: list[dict[str, Any]] = [{"type": "text", "text": text}] if text else []
-    return {"role": "user", "content": parts + [_part(one) for one in asked.attachments if one.data]}
+    return parts + [_part(one) for one in attachments if one.data]
 
 
 def attached_line(name: str, media_type: str) -> str:

@@ -63,32 +63,33 @@ class OutsideClient:
         """Keep the session for `idle_s` without its client."""
         self._liveness.resumes_late = True
 
-    def align(self, seed: Sequence[Message], given: Sequence[str]) -> Alignment:
+    def align(self, seed: Sequence[Message], given: Sequence[str], own: str = "") -> Alignment:
         """Compare the session with the user's texts that a client has.
 
-        The session may have forgotten its oldest turns; the texts of the others decide.
+        The session may have forgotten its oldest turns; the texts of the others decide. A turn that another
+        client has asked for stays, also when this one has not seen it: then it cannot mean to drop it.
 
         Args:
             seed: The messages before the session.
             given: The texts before the input that is about to be sent, without lines that name files.
+            own: Start of the ids of inputs that the client has sent.
         """
-        seeded = [
-            without_files(str(message.get("content"))) for message in seed if message.get("role") == "user"
-        ]
+        seeded = [_text(str(message.get("content"))) for message in seed if message.get("role") == "user"]
         turns = self.turns()
-        known = [*seeded, *(without_files(turn.input.text) for turn in turns)]
-        if known and len(given) > len(known) and list(given[-len(known) :]) == known:
-            return Alignment()
-        common = 0
-        for mine, theirs in zip(known, given, strict=False):
-            if mine.strip() != theirs.strip():
-                break
-            common += 1
-        first = turns[0].id if turns else None
-        if common < len(given) or common < len(seeded):
-            return Alignment(first, complete=False)
-        kept = common - len(seeded)
-        return Alignment(turns[kept].id if kept < len(turns) else None)
+        texts = [each.strip() for each in given]
+        asked = [_text(turn.input.text) for turn in turns if turn.input.id.startswith(own)]
+        for known in ([*seeded, *(_text(turn.input.text) for turn in turns)], [*seeded, *asked]):
+            if known and len(texts) > len(known) and texts[-len(known) :] == known:
+                return Alignment()
+        lacking = Alignment(turns[0].id if turns else None, complete=False)
+        if texts[: len(seeded)] != seeded:
+            return lacking
+        seen = _seen(turns, texts[len(seeded) :], own)
+        if seen is None:
+            seen = _seen(turns, texts[len(seeded) :], "")  # it may have turns of other clients, too
+        if seen is None:
+            return lacking
+        return Alignment(next((turn.id for turn in turns[seen:] if turn.input.id.startswith(own)), None))
 
     def turns(self) -> list[TurnRecord]:
         """Return the turns of the conversation that ran or will run, oldest first."""
@@ -130,3 +131,25 @@ class OutsideClient:
             sequencer.changes.touch_head()
         if not sequencer.replay_from(Cursor(epoch=sequencer.epoch, seq=after)):
             self._output.send_snapshot(after)
+
+
+def _text(text: str) -> str:
+    return without_files(text).strip()
+
+
+def _seen(turns: Sequence[TurnRecord], given: Sequence[str], own: str) -> int | None:
+    """Return the number of turns up to the last that the client has.
+
+    None when the session lacks one of its texts.
+    """
+    seen = 0
+    for text in given:
+        ahead = range(seen, len(turns))
+        mine = next((n for n in ahead if turns[n].input.id.startswith(own)), len(turns))
+        # The client's own turn first: one of another client before it may have the same text.
+        order = [n for n in (mine, *range(seen, mine)) if n < len(turns)]
+        found = next((n for n in order if _text(turns[n].input.text) == text), None)
+        if found is None:
+            return None
+        seen = found + 1
+    return seen

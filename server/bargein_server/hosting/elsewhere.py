@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from bargein_protocol import SessionId, SessionOpen
 
 from ..core.change_log import ChangeLog
+from ..core.history import seed_message
 from ..core.records import Changes
 from .host import SessionHost
 
@@ -138,7 +139,7 @@ def records_of(host: SessionHost) -> Changes:
         principal=host.view.principal,
         owner=host.owner,
         viewer=host.viewer_token.digest,
-        seed=list(host.core.seed),
+        seed=[seed_message(message, False) for message in host.core.seed],
         created_at=time.time(),
     )
     changes = persistence.collect(host.loop.time(), time.time())

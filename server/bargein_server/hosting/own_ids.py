@@ -15,9 +15,10 @@ from msgspec.structs import replace
 
 from bargein_protocol import JSON, Codec, Seq, SessionId
 
-from ..core.history import Message
+from ..core.history import Message, seed_message
 from ..core.principal import Principal, id_of, known_as
 from ..core.records import Head
+from ..core.session import Session
 from ..core.turn_record import memory_of
 from .host import SessionHost
 from .ports import ClientConnection
@@ -155,10 +156,19 @@ class OwnIds:
 
 
 def seed(host: SessionHost, messages: Sequence[Message]) -> None:
-    """Set the messages before a session's first turn."""
+    """Set the messages before a session's first turn.
+
+    The content of their files stays in memory: records have their names.
+    """
     core, persistence = host.core, host.core.persistence
+    restore_seed(core, messages)
+    if persistence is not None:
+        named = [seed_message(message, False) for message in messages]
+        persistence.head = replace(persistence.head, seed=named)
+        persistence.changes.touch_head()
+
+
+def restore_seed(core: Session, messages: Sequence[Message]) -> None:
+    """Set the messages before a session that are on record."""
     core.seed = list(messages)
     core.outside.kept_bytes = memory_of(json.encode(core.seed)) if messages else 0
-    if persistence is not None:
-        persistence.head = replace(persistence.head, seed=list(messages))
-        persistence.changes.touch_head()

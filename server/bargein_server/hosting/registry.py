@@ -41,7 +41,7 @@ from .keeper import Keeper
 from .lease import Lease
 from .model_calls import close_model_calls, server_http_client
 from .outside_history import OutsideHistory
-from .own_ids import OwnIds
+from .own_ids import OwnIds, restore_seed
 from .pacing import FlushScheduler, TimeSlicer
 from .ports import ClientConnection, Closable
 from .restoring import Restorer
@@ -336,6 +336,8 @@ class SessionRegistry:
         host.viewer_token = ViewerToken(head.viewer)
         if host.history is not None:
             host.history.restored(head.seed)
+        else:
+            restore_seed(host.core, head.seed)
         self._hosts.add(host)
         self._hosts.detached(host)
         host.flush()

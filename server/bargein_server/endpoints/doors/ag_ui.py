@@ -114,9 +114,10 @@ async def run(call: Call) -> None:
     else:
         assert last is not None
         files = attachments_of(ag_ui_files(last.content), call.sessions.attachments)
-        question = InputText(id=new_input_id(), text=last.text, metadata=_metadata(asked), attachments=files)
+        input_id = new_input_id("ag-ui")
+        question = InputText(id=input_id, text=last.text, metadata=_metadata(asked), attachments=files)
         after = ask(call, host, earlier_messages(asked.messages, ag_ui_files), question)
-        input_id, answered = question.id, []
+        answered = []
     waits = host.core.outside.waits_for
     await stream(
         call, host, input_id, after, translator(waits, answered), {}, interrupts=True, frame=b"data: %s\n\n"

@@ -208,8 +208,9 @@ async def _answer(call: Call, host: SessionHost, asked: ChatRequest, name: str) 
     else:
         last = asked.messages[-1]
         files = attachments_of(chat_files(last.content), call.sessions.attachments)
-        question = InputText(id=new_input_id(), text=last.text, metadata=_metadata(asked), attachments=files)
-        input_id, start = question.id, ask(call, host, earlier_messages(asked.messages, chat_files), question)
+        input_id = new_input_id("chat")
+        question = InputText(id=input_id, text=last.text, metadata=_metadata(asked), attachments=files)
+        start = ask(call, host, earlier_messages(asked.messages, chat_files), question)
     usage = asked.stream_options is not None and asked.stream_options.include_usage
     translator = Completion(host, asked.model or name, usage, answered)
     if asked.stream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -19,7 +20,7 @@ from bargein_protocol import (
 )
 
 from ...hosting.host import SessionHost
-from .conversation import answer_calls, new_input_id
+from .conversation import answer_calls
 from .translation import TurnTranslator, failure_text
 
 _encode = json.Encoder().encode
@@ -54,7 +55,7 @@ class Completion(TurnTranslator):
         self.retryable = False
         self._host = host
         self._include_usage = include_usage
-        self._head = {"id": f"chatcmpl-{new_input_id()}", "created": int(time.time()), "model": model}
+        self._head = {"id": f"chatcmpl-{secrets.token_hex(8)}", "created": int(time.time()), "model": model}
         self._began = False
         self._text: list[str] = []
         self._thoughts: list[str] = []

@@ -36,6 +36,7 @@ from ...hosting.host import SessionHost
 from ...hosting.own_ids import Unavailable, own_session_id, seed
 from ...transport.turn_stream import ResponseWire, Translator, TurnStream
 from ..call import CURSOR_HEADER, PROTOCOL_HEADER, SESSION_HEADER, TOKEN_HEADER, Call, check
+from .files import seeded
 from .messages import bounded
 
 MAX_OWN_ID_CHARS = 512
@@ -88,9 +89,9 @@ def _unavailable(error: Unavailable) -> Refused:
     return Refused(503, "the session is not available now", RETRY_AFTER_S)
 
 
-def new_input_id() -> InputId:
+def new_input_id(door: str) -> InputId:
     """Return an id for an input that brings none."""
-    return InputId("in_" + secrets.token_hex(8))
+    return InputId(f"in_{door}_{secrets.token_hex(8)}")
 
 
 def ask(call: Call, host: SessionHost, before: Sequence[Message] | None, question: InputText) -> Seq:
@@ -99,8 +100,8 @@ def ask(call: Call, host: SessionHost, before: Sequence[Message] | None, questio
     Args:
         call: The request.
         host: The session.
-        before: The client's messages before the input, in the shape of chat completions; None for a client
-            that sends the last message alone.
+        before: The client's messages before the input, in the shape of chat completions, with their files
+            at the key `files`; None for a client that sends the last message alone.
         question: The input.
 
     Returns:
@@ -113,7 +114,7 @@ def ask(call: Call, host: SessionHost, before: Sequence[Message] | None, questio
         raise Refused(413, f"expected at most {MAX_INPUT_CHARS} characters in a message")
     check(SessionOpen(pending=[question]))
     if before is not None:
-        _align(call, host, before)
+        _align(call, host, before, question.id.rpartition("_")[0])
     side_channel = host.core.side_channel
     for answer in host.act(side_channel.request, question):
         if isinstance(answer, InputRejected):
@@ -127,11 +128,11 @@ def ask(call: Call, host: SessionHost, before: Sequence[Message] | None, questio
     return start
 
 
-def _align(call: Call, host: SessionHost, before: Sequence[Message]) -> None:
+def _align(call: Call, host: SessionHost, before: Sequence[Message], own: str) -> None:
     outside = host.core.outside
     # A client may leave the files out of its older messages, so the texts alone are compared.
     texts = [without_files(str(message["content"])) for message in before if message["role"] == "user"]
-    alignment = outside.align(host.core.seed, texts)
+    alignment = outside.align(host.core.seed, texts, own)
     own_history = call.sessions.history is not None  # the application's own history is the truth
     if alignment.rewind_to is not None and (alignment.complete or not own_history):
         rewind = SessionRewind(id=RewindId(secrets.token_hex(8)), turn_id=alignment.rewind_to)
@@ -142,7 +143,8 @@ def _align(call: Call, host: SessionHost, before: Sequence[Message]) -> None:
         if not call.sessions.may_keep(host.owner):
             raise Refused(503, "the server is full", RETRY_AFTER_S)
         limits = call.sessions.settings
-        seed(host, bounded(before, limits.max_history_turns, limits.max_history_chars))
+        kept = bounded(before, limits.max_history_turns, limits.max_history_chars)
+        seed(host, seeded(kept, limits.max_history_chars, call.sessions.attachments))
 
 
 def answer_calls(host: SessionHost, answers: Sequence[ToolOutput | ToolDecision]) -> int:

@@ -1,7 +1,7 @@
 """Files in the messages of other protocols, such as images.
 
-Those of the message that asks become the attachments of its input. Those of earlier messages, which the
-session has already, are named in the text with which a new session is seeded.
+Those of the message that asks become the attachments of its input. Those of earlier messages are seeded into
+a session that does not have these messages; what cannot be is named in their text.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bargein_protocol import Attachment
 from bargein_protocol.media_types import are_taken
 from bargein_protocol.types import MAX_ATTACHMENT_BYTES, MAX_ATTACHMENTS, MAX_NAME_CHARS
 
-from ...core.history import attached_line
+from ...core.history import SEED_FILES, Message
 from ...guard.admission import Refused
 
 _TEXTS = ("text", "input_text")
@@ -64,10 +64,45 @@ def attachments_of(parts: Iterable[FilePart], taken: Sequence[str]) -> list[Atta
     return attachments or None
 
 
-def named(text: str, parts: Iterable[FilePart]) -> str:
-    """Return the text of an earlier message with a line for each of its files."""
-    lines = [attached_line(part.name[:MAX_NAME_CHARS], _type(part)) for part in parts]
-    return "\n".join([text, *lines[:MAX_ATTACHMENTS]]).strip("\n") if lines else text
+FILES = "files"
+"""Key of the files in a message that is not yet seeded."""
+
+
+def seeded(messages: Sequence[Message], chars: int, taken: Sequence[str]) -> list[Message]:
+    """Return messages with the newest files, and the names of the others.
+
+    Args:
+        messages: Messages, whose files are at the key `FILES`.
+        chars: Bound on the length of the texts and the bytes of the files, as in the history of a session.
+        taken: Media types of the files that the agent takes.
+    """
+    room = chars - sum(len(str(message.get("content"))) for message in messages)
+    result: list[Message] = []
+    for message in reversed(messages):
+        parts: Sequence[FilePart] = message.get(FILES) or ()
+        plain = {key: value for key, value in message.items() if key != FILES}
+        files: list[Attachment] = []
+        for part in parts[:MAX_ATTACHMENTS]:
+            kept = _kept(part, taken, room)
+            room -= len(kept.data)
+            files.append(kept)
+        result.append({**plain, SEED_FILES: files} if files else plain)
+    return result[::-1]
+
+
+def _kept(part: FilePart, taken: Sequence[str], room: int) -> Attachment:
+    """Return an earlier file; its name alone if the agent cannot have it."""
+    name, media_type = part.name[:MAX_NAME_CHARS], _type(part)
+    empty = Attachment(media_type=media_type, data=b"", name=name)
+    if not are_taken([empty], taken):
+        return empty
+    try:
+        if len(_content(part)) > (room + 2) // 3 * 4:
+            return empty
+        file = _attachment(part)
+    except Refused:
+        return empty  # it was refused, or is at another address: the rest of the conversation counts
+    return file if len(file.data) <= room else empty
 
 
 def _attachment(part: FilePart) -> Attachment:

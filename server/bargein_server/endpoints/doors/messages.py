@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from msgspec import Struct, field
 
 from ...core.history import Message, NamedCall, calls_message, result_message
-from .files import FilePart, named
+from .files import FILES, FilePart
 
 
 class Function(Struct):
@@ -52,15 +52,14 @@ def earlier_messages(
 
     Args:
         messages: The messages of the client.
-        files_of: Returns the files in the content of a message of the user, which are named in its text.
+        files_of: Returns the files in the content of a message of the user.
     """
     return valid_messages(
         [
             {
                 "role": message.role,
-                "content": named(
-                    text_of(message.content), files_of(message.content) if message.role == "user" else ()
-                ),
+                "content": text_of(message.content),
+                FILES: list(files_of(message.content)) if message.role == "user" else (),
                 "tool_call_id": message.tool_call_id,
                 "tool_calls": [
                     {"id": call.id, "name": call.function.name, "arguments": call.function.arguments}
@@ -83,12 +82,17 @@ def bounded(messages: Sequence[Message], turns: int, chars: int) -> list[Message
         exchange.insert(0, message)
         if message["role"] == "user":
             turns -= 1
-            chars -= sum(len(str(each)) for each in exchange)
+            chars -= sum(_length(each) for each in exchange)
             if turns < 0 or chars < 0:
                 break
             kept = exchange + kept
             exchange = []
     return kept
+
+
+def _length(message: Message) -> int:
+    """Return the length of a message without its files."""
+    return len(str({key: value for key, value in message.items() if key != FILES}))
 
 
 def text_of(content: object) -> str:
@@ -122,7 +126,8 @@ def valid_messages(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
         if role == "user":
             if valid and valid[-1]["role"] != "assistant":
                 valid.append({"role": "assistant", "content": "[no text]"})
-            valid.append({"role": "user", "content": text})
+            files = message.get(FILES)
+            valid.append({"role": "user", "content": text, **({FILES: files} if files else {})})
         elif role == "assistant" and valid:
             valid += _assistant(message, text, results)
     if valid and valid[-1]["role"] != "assistant":

@@ -10,7 +10,7 @@ from msgspec import Struct, field, json
 from bargein_protocol import CallId, ToolDecision, ToolOutput
 
 from ...core.history import Message
-from .files import named, ui_files
+from .files import FILES, ui_files
 from .messages import valid_messages
 
 _ANSWERED = ("approval-responded", "output-available", "output-error")
@@ -43,7 +43,8 @@ def conversation_of(messages: Iterable[UiMessage]) -> list[Message]:
 
 def _messages_of(message: UiMessage) -> Iterator[dict[str, Any]]:
     if message.role != "assistant":
-        yield {"role": message.role, "content": named(message.text, ui_files(message.parts))}
+        files = list(ui_files(message.parts)) if message.role == "user" else ()
+        yield {"role": message.role, "content": message.text, FILES: files}
         return
     text = ""
     for part in message.parts:

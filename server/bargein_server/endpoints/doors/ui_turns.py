@@ -94,7 +94,8 @@ async def answer_body(call: Call, body: Mapping[str, Any], refuses: bool = False
     before = _before(call, host, asked)
     known = {"id", "messages", "message", "trigger", "messageId"}
     metadata = {name: value for name, value in body.items() if name not in known}
-    question = InputText(id=new_input_id(), text=last.text, metadata=metadata or None, attachments=files)
+    input_id = new_input_id("ai-sdk")
+    question = InputText(id=input_id, text=last.text, metadata=metadata or None, attachments=files)
     after = ask(call, host, before, question)
     fold = host.core.side_channel.turn_of(question.id)
     assert fold is not None
