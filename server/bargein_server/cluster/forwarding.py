@@ -61,6 +61,23 @@ def forward_of(scope: Scope, client: Client, session_id: SessionId, body: bytes)
     )  # fmt: skip
 
 
+def scope_of(request: Forward, spec_version: str) -> Scope:
+    """Return the scope of a forwarded request, without its kind."""
+    return {
+        "asgi": {"version": "3.0", "spec_version": spec_version},
+        "http_version": "1.1",
+        "scheme": request.scheme,
+        "path": request.path,
+        "raw_path": request.raw_path,
+        "query_string": request.query,
+        "root_path": request.root_path,
+        "headers": request.headers,
+        "client": request.peer,
+        "server": request.server,
+        "state": {},
+    }
+
+
 def _address(found: Any) -> tuple[str, int | None] | None:
     return (str(found[0]), found[1]) if found else None
 
@@ -125,22 +142,11 @@ class ForwardedRequest:
     @property
     def scope(self) -> Scope:
         """The scope, which names the client."""
-        request = self._request
         return {
+            **scope_of(self._request, "2.3"),
             "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": "1.1",
-            "method": request.method,
-            "scheme": request.scheme,
-            "path": request.path,
-            "raw_path": request.raw_path,
-            "query_string": request.query,
-            "root_path": request.root_path,
-            "headers": request.headers,
-            "client": request.peer,
-            "server": request.server,
-            "state": {},
-            "extensions": {FORWARDED: request.client},
+            "method": self._request.method,
+            "extensions": {FORWARDED: self._request.client},
         }
 
     async def run(self, app: ASGIApp) -> None:

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bargein_protocol.errors import RESTART
 
 from .channel import Channel
-from .forwarding import FORWARDED, Headers, ResponseStart
+from .forwarding import FORWARDED, Headers, ResponseStart, scope_of
 from .letters import BadLetter, Forward, Kind, encoded, letter
 
 SWITCHING = 101
@@ -139,19 +139,9 @@ class ForwardedWebSocket:
         request = self._request
         offered = b",".join(value for name, value in request.headers if name == _PROTOCOL).decode("latin-1")
         return {
+            **scope_of(request, "2.4"),
             "type": "websocket",
-            "asgi": {"version": "3.0", "spec_version": "2.4"},
-            "http_version": "1.1",
-            "scheme": request.scheme,
-            "path": request.path,
-            "raw_path": request.raw_path,
-            "query_string": request.query,
-            "root_path": request.root_path,
-            "headers": request.headers,
-            "client": request.peer,
-            "server": request.server,
             "subprotocols": [item.strip() for item in offered.split(",") if item.strip()],
-            "state": {},
             "extensions": {FORWARDED: request.client, FORWARDED_BODY: request.body, DENIAL: {}},
         }
 
