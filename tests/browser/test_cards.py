@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
+from collections.abc import AsyncIterator
 
 import pytest
 from playwright.async_api import Browser, Locator
 
+from bargein_protocol import Status
+from bargein_server import Output, Turn
 from bargein_server.examples.demo import DRAFT, demo
 from chat_page import person
 from live_server import serving
@@ -103,6 +108,28 @@ async def test_steps_are_folded_and_fill(browser: Browser) -> None:
         assert "300 ms" in calls[0]
         await chat.ended(turn, "completed")
         assert "Worked for" in (await turn.locator(".now").text_content() or "")
+
+
+async def test_the_time_of_the_work_counts_over_a_reload(browser: Browser) -> None:
+    """From the message on, and not from the reload."""
+
+    async def agent(turn: Turn) -> AsyncIterator[Output]:
+        yield Status(message="Working")
+        await go_on.wait()
+        yield "Done."
+
+    go_on = asyncio.Event()
+    async with serving(agent) as server, person(browser, server.port) as chat:
+        turn = await chat.say("hello")
+        await turn.locator(".now", has_text="Working").wait_for()
+        await chat.page.clock.set_system_time(time.time() + 60)
+        await chat.page.reload()
+        await chat.connected()
+        go_on.set()
+        turn = chat.turns.first
+        await chat.ended(turn, "completed")
+        said = await turn.locator(".now").text_content() or ""
+        assert said.startswith("Worked for 6"), said
 
 
 async def test_suggestions_can_be_clicked(browser: Browser) -> None:

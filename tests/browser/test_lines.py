@@ -146,3 +146,20 @@ async def test_a_server_that_is_not_there(browser: Browser, tmp_path: Path) -> N
         await chat.page.locator("#banner .countdown").wait_for()
         line.target = server.port
         await chat.connected()
+
+
+async def test_a_user_need_not_wait_for_the_next_attempt(browser: Browser, tmp_path: Path) -> None:
+    """A button beside the countdown connects immediately, and keeps the focus as it counts."""
+    async with serving(chatter) as server, relay(server.port) as line, person(browser, line.port) as chat:
+        await chat.page.evaluate("Math.random = () => 0.999")  # each delay is the longest
+        line.target = 1
+        line.cut()
+        await chat.state("reconnecting")
+        button = chat.page.get_by_role("button", name="Try now")
+        await button.focus()
+        await chat.page.locator("#banner .countdown", has_text="Trying again in 4 s").wait_for()
+        assert await button.evaluate("it => it === document.activeElement")
+        line.target = server.port
+        await chat.page.keyboard.press("Enter")
+        await chat.page.locator("#connection[data-state=open]").wait_for(timeout=3500)
+        assert await chat.page.locator("#banner").is_hidden()

@@ -42,6 +42,23 @@ test("delays grow, also when a connection lives for a moment, and begin anew aft
   assert.deepEqual(delays, [250, 500, 1000, 250]);
 });
 
+test("a user ends the wait, and an attempt that is under way is not begun again", () => {
+  const world = new World().open();
+  world.session.reconnect();
+  assert.equal(world.lines.length, 1);
+  world.close(1006);
+  world.session.reconnect();
+  world.session.reconnect();
+  assert.equal(world.lines.length, 2);
+  world.pass(10_000 - 1);
+  assert.equal(world.lines.length, 2);
+  world.open(...resumed());
+  assert.equal(world.states.at(-1).name, "open");
+  world.session.leave();
+  world.session.reconnect();
+  assert.equal(world.lines.length, 2);
+});
+
 test("goaway is obeyed once", () => {
   const world = new World().open();
   world.say({ type: "goaway", reason: "drain", reconnect_after_ms: 1500 });

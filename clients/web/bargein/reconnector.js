@@ -81,6 +81,11 @@ export class Reconnector {
     this.#watchSilence();
   }
 
+  /** Ends the wait for the next attempt. */
+  hurry() {
+    if (this.#timers.retry !== null) this.start();
+  }
+
   /** Sends the core's outgoing events; to be called after each call of the core. */
   flush() {
     const channel = this.#channel;

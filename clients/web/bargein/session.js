@@ -215,6 +215,11 @@ export class ClientSession {
     return this.#error !== null || this.#reconnector.closing ? null : save(this.#core);
   }
 
+  /** Connects immediately if the session waits for its next attempt. */
+  reconnect() {
+    this.#reconnector.hurry();
+  }
+
   /**
    * Closes the connection and leaves the session on the server, where `connect(url, {resume})` continues it: take
    * `resumeState()` before. A running turn goes on for as long as the server waits for an absent client.
@@ -361,9 +366,8 @@ export class ClientSession {
     const rewind = id === null ? undefined : this.#rewinds.get(id);
     if (rewind !== undefined && (event.type === "session.rewound" || event.type === "error")) {
       this.#rewinds.delete(/** @type {string} */ (id));
-      if (event.type === "session.rewound") rewind.resolve(/** @type {any} */ (event));
-      else rewind.reject(new RewindRefused(event.code, event.message, event.retryable ?? false));
-      return;
+      if (event.type === "session.rewound") return rewind.resolve(/** @type {any} */ (event));
+      return rewind.reject(new RewindRefused(event.code, event.message, event.retryable ?? false));
     }
     const turn = tracked === null ? undefined : this.#turns.get(tracked);
     if (tracked === null || turn === undefined) return;

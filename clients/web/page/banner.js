@@ -25,6 +25,7 @@ export class Banner {
    * @param {object} acts What the bar's buttons do.
    * @param {() => void} acts.takeOver
    * @param {() => void} acts.retry
+   * @param {() => void} acts.reconnect
    * @param {() => void} acts.restart
    * @param {(token: string) => void} acts.login
    */
@@ -100,7 +101,7 @@ export class Banner {
   #countDown(retryAt, code) {
     const offline = navigator.onLine === false;
     const words = offline ? "You are offline. The conversation goes on when the network is back." : interruption(code);
-    if (this.#said !== words) this.tell(words);
+    if (this.#said !== words) this.tell(words, ["Try now", this.acts.reconnect]);
     if (offline) return;
     const left = el("span", { class: "countdown", "aria-hidden": "true" });
     this.#bar.querySelector(".countdown")?.remove();

@@ -60,7 +60,7 @@ export class Exchanges {
   }
 
   /** @param {string | null} input @param {string | null} inputId @param {Chosen[]} [files] @param {Journal} [journal] */
-  add(input, inputId, files = [], journal = new Journal(input, inputId, files)) {
+  add(input, inputId, files = [], journal = begun(new Journal(input, inputId, files))) {
     /** @type {Exchange} */
     const exchange = { view: this.newView(journal), journal, inputId, turnId: null, spared: false, files };
     exchange.view.hasContent = files.length === journal.files.length;
@@ -80,4 +80,10 @@ export class Exchanges {
     for (const { view } of this.#all.filter(isDropped)) view.element.remove();
     this.#all = this.#all.filter((exchange) => !isDropped(exchange));
   }
+}
+
+/** @param {Journal} journal */
+function begun(journal) {
+  journal.begunAt = Date.now();
+  return journal;
 }

@@ -28,10 +28,10 @@ export class LaneView {
   /** @type {number | null} */
   #playedMs = null;
 
-  /** @param {Desk} desk */
-  constructor(desk) {
+  /** @param {Desk} desk @param {number | null} begunAt When it began, in milliseconds since 1970; null if unknown. */
+  constructor(desk, begunAt) {
     this.desk = desk;
-    this.steps = new Steps();
+    this.steps = new Steps(begunAt);
     this.body = el("div", { class: "body" });
     this.element = el("div", { class: "lane-content" }, this.steps.element, this.body);
     /** All text so far. */

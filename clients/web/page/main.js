@@ -87,7 +87,7 @@ const composer = new Composer({
   stop: () => conversation.stop(),
 });
 const files = new Files({ tell: (words) => banner.tell(words, ["OK", () => banner.hide()]) });
-const banner = new Banner({ takeOver, retry: () => reopen(connection.left, conversation.journals), restart, login });
+const banner = new Banner({ takeOver, retry: () => reopen(connection.left, conversation.journals), reconnect: () => connection.session?.reconnect(), restart, login });
 const connection = new Connection({ conversation, inspector, banner, microphone, changed, save });
 const switcher = new Switcher({
   connection,

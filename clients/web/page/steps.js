@@ -23,10 +23,12 @@ export class Steps {
   #bars = new Map();
   #steps = 0;
   #said = "Thinking";
-  #began = performance.now();
+  #begunAt;
   #over = false;
 
-  constructor() {
+  /** @param {number | null} begunAt When the lane began, in milliseconds since 1970; null if unknown. */
+  constructor(begunAt) {
+    this.#begunAt = begunAt;
     /** @type {Map<string, Call>} */
     this.calls = new Map();
     this.element = el(
@@ -74,7 +76,8 @@ export class Steps {
   end(live) {
     if (this.#over) return;
     this.#over = true;
-    const took = live ? ` for ${seconds(performance.now() - this.#began)}` : "";
+    const isMeasured = live && this.#begunAt !== null;
+    const took = isMeasured ? ` for ${seconds(Math.max(0, Date.now() - (this.#begunAt ?? 0)))}` : "";
     this.#said = `Worked${took}`;
     this.element.dataset.over = "";
     for (const call of this.calls.values()) {

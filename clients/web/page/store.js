@@ -30,13 +30,18 @@ export class Journal {
     this.files = files.map(({ name, mediaType, thumb }) => ({ name, mediaType, thumb }));
     this.input = input;
     this.inputId = inputId;
+    /** When a page of this tab began to show it, in milliseconds since 1970; null when that was elsewhere. @type {number | null} */
+    this.begunAt = null;
     /** @type {TurnEvent[]} */
     this.events = [];
   }
 
   /** Adds an event. @param {TurnEvent} event */
   add(event) {
-    if (event.type === "client.turn_snapshot") this.events = [];
+    if (event.type === "client.turn_snapshot") {
+      if (this.events.length === 0 && this.input === null) this.begunAt = null;
+      this.events = [];
+    }
     const last = /** @type {any} */ (this.events.at(-1));
     const e = /** @type {any} */ (event);
     const joins = last?.type === e.type && last.source === e.source && last.call_id === e.call_id;

@@ -34,13 +34,15 @@ export class TurnView {
    * @param {Frames} frames
    * @param {Desk} desk
    */
-  constructor({ input, files = [] }, frames, desk) {
+  constructor(journal, frames, desk) {
+    const { input, files = [] } = journal;
+    this.journal = journal;
     this.input = input;
     /** Whether the page has the content of the message's files, to send it again. */
     this.hasContent = files.length === 0;
     this.frames = frames;
     this.desk = desk;
-    this.mainLane = new LaneView(desk);
+    this.mainLane = new LaneView(desk, journal.begunAt);
     /** @type {Ended | null} */
     this.ended = null;
     /** Whether the server refused the input. */
@@ -164,7 +166,7 @@ export class TurnView {
     this.mainLane.element.remove();
     this.#byName.clear();
     this.#lanes.replaceChildren();
-    this.mainLane = new LaneView(this.desk);
+    this.mainLane = new LaneView(this.desk, this.journal.begunAt);
     this.#skeleton.after(this.mainLane.element);
     if (state.started) this.#confirm("check", "Received");
     for (const [source, lane] of Object.entries(state.lanes)) {
@@ -176,15 +178,15 @@ export class TurnView {
   /** @param {Output} event @param {When} when */
   #hear(event, when) {
     this.#hasSpoken = true;
-    this.#laneOf(event.source ?? "").apply(event, when);
+    this.#laneOf(event.source ?? "", when === "live" ? Date.now() : null).apply(event, when);
   }
 
-  /** @param {string} source */
-  #laneOf(source) {
+  /** @param {string} source @param {number | null} now */
+  #laneOf(source, now) {
     if (source === "") return this.mainLane;
     let lane = this.#byName.get(source);
     if (lane === undefined) {
-      lane = new LaneView(this.desk);
+      lane = new LaneView(this.desk, now);
       if (this.#byName.size === 0) this.mainLane.insert(this.#lanes);
       this.#byName.set(source, lane);
       this.#lanes.append(el("section", { class: "lane", "aria-label": source }, el("h3", {}, source), lane.element));
