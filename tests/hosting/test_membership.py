@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
@@ -12,11 +12,11 @@ from bargein_protocol import JSON, Cursor, Resume, Seq, SessionId, SessionOpen, 
 from bargein_protocol.errors import OVERLOADED
 from bargein_server import Output, Turn
 from bargein_server.hosting.keeper import Keeper
-from bargein_server.hosting.membership import FIRST_S, SLOW_S, Membership
+from bargein_server.hosting.membership import BEAT_S, FIRST_S, SLOW_S, Membership
 from bargein_server.hosting.registry import SessionRegistry
-from bargein_server.hosting.restoring import NOTHING
+from bargein_server.hosting.restoring import NOTHING, NOTICED_S
 from bargein_server.settings import Settings
-from bargein_server.stores.interface import StoredSession
+from bargein_server.stores.interface import Outcome, StoredSession, Write
 from bargein_server.stores.redis_address import RedisAddress
 from bargein_server.stores.redis_store import RedisStore
 from bargein_server.transport.connection import Connection
@@ -173,4 +173,73 @@ async def test_a_session_that_a_late_answer_lacks_is_read_again(monkeypatch: pyt
     assert answers[0] is None
     assert answers[-1] is not None
     assert len(sessions) == 1
+    await sessions.keeper.stop()
+
+
+async def test_a_comparison_waits_for_no_other_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that is under way when the store is seen to have forgotten does not delay it for ever."""
+    loop = asyncio.get_running_loop()
+    store = store_on(RedisModel(loop.time))
+    sessions = SessionRegistry(_silent, Settings(), store=store)
+    keeper = sessions.keeper
+    assert keeper is not None
+    await keeper.opened.wait()
+    wire = FakeWire()
+    Connection(wire, JSON, sessions).receive(b'{"type":"session.open"}', True)
+    await until(lambda: wire.events)
+    write, began, goes_on, written = store.write, asyncio.Event(), asyncio.Event(), list[int]()
+
+    async def slow(writes: Sequence[Write]) -> list[Outcome]:
+        written.append(len(writes))
+        began.set()
+        await goes_on.wait()
+        return await write(writes)
+
+    monkeypatch.setattr(store, "write", slow)
+    keeper._compare(keeper.leases)
+    await began.wait()
+    keeper._compare(keeper.leases)
+    goes_on.set()
+    await until(lambda: keeper._writing is None)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert written == [1, 1]
+    await keeper.stop()
+
+
+@pytest.mark.virtual_time
+async def test_an_unknown_session_is_looked_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that has just forgotten shows that to the nodes whose records it had, at their next beat."""
+    loop = asyncio.get_running_loop()
+    store = store_on(RedisModel(loop.time))
+    sessions = SessionRegistry(_silent, Settings(), store=store)
+    assert sessions.keeper is not None
+    assert sessions.restorer is not None
+    assert sessions.keeper.membership is not None
+    await sessions.keeper.opened.wait()
+    await sessions.keeper.membership.settled()
+
+    async def write_anew() -> None:
+        await asyncio.sleep(BEAT_S)
+        await store.write([first(used_at=time.time())])
+
+    owner = asyncio.create_task(write_anew())
+    assert await sessions.restorer.restore(SessionId(S1), lambda head: True, NOTHING) is None
+    assert len(sessions) == 1
+    await owner
+    await sessions.keeper.stop()
+
+
+@pytest.mark.virtual_time
+async def test_a_new_conversation_by_an_own_id_does_not_wait() -> None:
+    """Its session is unknown as a rule."""
+    loop = asyncio.get_running_loop()
+    sessions = SessionRegistry(_silent, Settings(), store=store_on(RedisModel(loop.time)))
+    assert sessions.keeper is not None
+    assert sessions.keeper.membership is not None
+    await sessions.keeper.opened.wait()
+    await sessions.keeper.membership.settled()
+    began = loop.time()
+    assert await sessions.own_ids.find(None, "mine") is None
+    assert loop.time() - began < NOTICED_S
     await sessions.keeper.stop()

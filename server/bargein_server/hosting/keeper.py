@@ -144,6 +144,7 @@ class Keeper:
     def _compare(self, leases: Iterable[Lease]) -> None:
         for lease in leases:
             self._compared[lease] = self._changed[lease] = None
+        self._urgent = True  # also when a write is under way
         self._write_soon()
 
     def changed(self, lease: Lease, binds: bool) -> None:
@@ -347,8 +348,7 @@ class Keeper:
             log.info("conversations are kept in %s", self.store)
         self.health.opened()
         self.opened.set()
-        self._changed.update(self.leases)
-        self._write_soon()
+        self._compare(self.leases)
 
     async def sweep(self) -> None:
         """Forget sessions that were not used for `keep_s`.

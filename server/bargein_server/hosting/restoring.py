@@ -51,6 +51,9 @@ BUSY_S = 1.0
 MARGIN_S = 0.5
 """Time beyond a lease after which its node counts as dead or the client comes again."""
 
+NOTICED_S = 2 * BEAT_S
+"""Time in which a store that has just forgotten something shows that to the nodes whose records it had."""
+
 OWN_ID_PREFIX = "c_"
 """Start of the ids of sessions that clients name by ids of their own, which are their only secrets."""
 
@@ -196,7 +199,7 @@ class Restorer:
             async with asyncio.timeout(PATIENCE_S):
                 found = await self._read(session_id)
                 if membership is not None:
-                    found, search, why = await self._search(session_id, found, membership, shown)
+                    found, search, why = await self._search(session_id, found, membership, shown, admits)
                     if search is Search.LATER:
                         return OVERLOADED
                     if search is Search.REFUSED:
@@ -254,7 +257,12 @@ class Restorer:
     # --- owners that live --------------------------------------------------------------------------
 
     async def _search(
-        self, session_id: SessionId, found: StoredSession | None, membership: Membership, shown: Shown
+        self,
+        session_id: SessionId,
+        found: StoredSession | None,
+        membership: Membership,
+        shown: Shown,
+        admits: Admits,
     ) -> tuple[StoredSession | None, Search, str]:
         """Return the records of a session, and whether and why it is claimable.
 
@@ -264,7 +272,7 @@ class Restorer:
         """
         deadline = self._loop.time() + membership.lease_s + MARGIN_S
         busy_until = self._loop.time() + BUSY_S
-        why = FREE
+        why, sure = FREE, shown.own_id  # a new conversation by a client's own id is unknown as a rule
         while True:
             await self._beat()
             if membership.is_young:
@@ -272,6 +280,11 @@ class Restorer:
                 found = await self._read(session_id)
                 continue
             owner = membership.owner_of(found) if found is not None else None
+            if owner is None and not sure and not (found is not None and admits(found.stored.head)):
+                sure = True
+                await asyncio.sleep(NOTICED_S)
+                found = await self._read(session_id)
+                continue
             if owner is None:
                 return found, Search.CLAIM, why
             node, dead = await membership.find(owner)

@@ -293,7 +293,7 @@ class Customer:
                 self._refused.add(event.input_id)
                 self._unanswered.pop(event.input_id, None)
             case bp.ErrorEvent():
-                lost = event.code == "session_lost"
+                lost = event.code == "session_lost" or (event.code == "unknown_turn" and self._at_risk)
                 world.expect(lost, f"{self.name} got {event}")
             case bp.GoAway():
                 world.loop.call_later(event.reconnect_after_ms / 1000, self._go_elsewhere, line)

@@ -87,11 +87,22 @@ class Faults:
 
     async def stand(self) -> None:
         """Let a node stand still, for longer than its lease or shorter."""
-        if (node := self._node()) is not None and not self._world.loop.stands(node):
-            self._world.node_fails(node)
+        world = self._world
+        if (node := self._node()) is not None and not world.loop.stands(node):
+            began = world.loop.time()
+            world.node_fails(node)
             node.stand_still()
             await asyncio.sleep(self._chance.choice([0.05, 0.5, 2.0, 6.0]))
             node.go_on()
+            if world.was_store_away(began):  # it comes back to the store later than others
+                world.lately_cut_off.add(node)
+                await self._repaired(node)
+
+    async def _repaired(self, node: SimulatedNode) -> None:
+        """Wait until a node that was cut off has written everything anew."""
+        await asyncio.sleep(REPAIR_S)
+        if node not in self._world.store.cut_off:
+            self._world.lately_cut_off.discard(node)
 
     async def deploy(self) -> None:
         """End a node in order; another one follows."""
@@ -185,6 +196,4 @@ class Faults:
                 self._world.lately_cut_off.add(node)
                 await asyncio.sleep(self._chance.choice([0.3, 2.0, 6.0]))
                 self._world.store.cut_off.discard(node)
-        await asyncio.sleep(REPAIR_S)
-        if node is not None and node not in self._world.store.cut_off:
-            self._world.lately_cut_off.discard(node)
+            await self._repaired(node)

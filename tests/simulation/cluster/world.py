@@ -186,6 +186,10 @@ class ClusterWorld:
             self._away -= 1
             self._away_until = self.loop.time() + REPAIR_S
 
+    def was_store_away(self, since: float) -> bool:
+        """Return whether the store was not whole at any moment since a time."""
+        return bool(self._away) or self._away_until > since
+
     def store_forgets(self) -> None:
         """Note that the store has forgotten: what no living node has is at risk."""
         for session_id in self.known:
