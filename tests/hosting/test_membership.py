@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,12 +17,15 @@ from bargein_server.hosting.membership import BEAT_S, FIRST_S, SLOW_S, Membershi
 from bargein_server.hosting.registry import SessionRegistry
 from bargein_server.hosting.restoring import NOTHING, NOTICED_S
 from bargein_server.settings import Settings
+from bargein_server.stores import redis_store
 from bargein_server.stores.interface import Outcome, StoredSession, Write
 from bargein_server.stores.redis_address import RedisAddress
+from bargein_server.stores.redis_link import Command
 from bargein_server.stores.redis_store import RedisStore
+from bargein_server.stores.shared import MoveRequest
 from bargein_server.transport.connection import Connection
 from memory_client import FakeWire
-from modelled_store import modelled
+from modelled_store import ModelledLink, modelled
 from redis_model import RedisModel
 from store_suite import S1, first
 from waiting import until
@@ -243,3 +247,40 @@ async def test_a_new_conversation_by_an_own_id_does_not_wait() -> None:
     assert await sessions.own_ids.find(None, "mine") is None
     assert loop.time() - began < NOTICED_S
     await sessions.keeper.stop()
+
+
+@pytest.mark.virtual_time
+async def test_a_request_is_older_by_the_time_for_which_its_beat_waited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A node that stood still would give a session of a newer connection away."""
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(redis_store, "time", SimpleNamespace(time=loop.time, monotonic=loop.time))
+    model = RedisModel(loop.time)
+    store = store_on(model)
+    membership = await joined(store, "a")
+    ages = list[float]()
+
+    async def asked(request: MoveRequest) -> str:
+        ages.append(request.age_s)
+        return "busy"
+
+    membership.asked = asked
+
+    class LateLink(ModelledLink):
+        async def call(self, commands: Sequence[Command]) -> list[object]:
+            answers = await super().call(commands)
+            await asyncio.sleep(2.0)
+            return answers
+
+    monkeypatch.setattr(store, "_writer", LateLink(model))
+    await store.ask("a", MoveRequest("1", SessionId(S1), None, b"", 0.5))
+    await membership.beat()
+    await until(lambda: len(ages) == 1)
+    assert 2.4 < ages[0] < 2.7
+    await store.ask("a", MoveRequest("2", SessionId(S1), None, b"", 0.5))
+    await store.write([])  # carries a beat
+    await membership.beat()
+    await until(lambda: len(ages) == 2)
+    assert 4.4 < ages[1] < 4.7
+    await membership.leave()

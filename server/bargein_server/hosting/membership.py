@@ -153,7 +153,8 @@ class Membership:
         if beat.young_s:
             self._young_until = max(self._young_until, self._loop.time() + beat.young_s)
         for request in beat.requests:
-            task = self._loop.create_task(self._answer(request), name="move session")
+            came_at = self._loop.time() - request.age_s
+            task = self._loop.create_task(self._answer(request, came_at), name="move session")
             self._answers.add(task)
             task.add_done_callback(self._answers.discard)
         if beat.forgot:
@@ -172,9 +173,9 @@ class Membership:
         if self._loop.time() - began > SLOW_S:
             self._young_until = max(self._young_until, self._loop.time() + YOUNG_S)
 
-    async def _answer(self, request: MoveRequest) -> None:
+    async def _answer(self, request: MoveRequest, came_at: float) -> None:
         if self.asked is not None:
-            answer = await self.asked(request)
+            answer = await self.asked(replace(request, age_s=self._loop.time() - came_at))
             self.released += answer == RELEASED
             with suppress(StoreError):  # the one who asked comes again
                 await self._store.answer(request.number, answer)

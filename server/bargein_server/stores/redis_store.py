@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
+from msgspec.structs import replace
+
 from bargein_protocol import SessionId
 
 from . import redis_scripts as scripts
@@ -67,7 +69,7 @@ class RedisStore:
         self._sent = self._known = 0  # marks: sent so far, and the last that the store has answered
         self._rollback = self._started_at = 0.0
         self._forgot = False
-        self._requests: list[MoveRequest] = []
+        self._requests: list[tuple[MoveRequest, float]] = []  # and when the beat was sent that brought each
 
     def __str__(self) -> str:
         return str(self.address)
@@ -89,9 +91,10 @@ class RedisStore:
         ]
         lists = [self._use(write) for write in writes if uses(write)]
         beats = [] if self._node is None else [self._beat(*self._node)]
+        sent_at = time.monotonic()
         answers = await self._writer.call([*calls, *lists, *(command for _, command in beats)])
         for mark, _ in beats:
-            self._beaten(mark, answers[-1])
+            self._beaten(mark, answers[-1], sent_at)
         return [Outcome(answer.decode()) for answer in answers[: len(calls)]]
 
     async def read(self, session_id: SessionId) -> StoredSession | None:
@@ -183,11 +186,15 @@ class RedisStore:
         """Renew the lease of a node."""
         self._node = (node, lease_s)
         mark, command = self._beat(node, lease_s)
+        sent_at = time.monotonic()
         [answer] = await self._writer.call([command])
-        young_s = self._beaten(mark, answer)
+        young_s = self._beaten(mark, answer, sent_at)
         forgot, self._forgot = self._forgot, False
         requests, self._requests = self._requests, []
-        return Beat(forgot, young_s, requests)
+        # The answer may have waited for this process, as one that stood still.
+        now = time.monotonic()
+        aged = [replace(each, age_s=each.age_s + now - sent_at) for each, sent_at in requests]
+        return Beat(forgot, young_s, aged)
 
     async def leave(self, node: Node) -> None:
         """End the lease of a node."""
@@ -228,12 +235,16 @@ class RedisStore:
         command = call_of(scripts.BEAT, keys, self._known, self._sent, node.address, *times)
         return self._sent, command
 
-    def _beaten(self, mark: int, answer: Any) -> float:
-        """Take a beat's answer; return the seconds until the store is not young."""
+    def _beaten(self, mark: int, answer: Any, sent_at: float) -> float:
+        """Take the answer of a beat that was sent at a time.
+
+        Returns:
+            The seconds until the store is not young.
+        """
         forgot, rollback, now, asked = answer
         self._known = mark
         self._forgot = self._forgot or bool(forgot)
-        self._requests += [request_of(each, float(now)) for each in asked]
+        self._requests += [(request_of(each, float(now)), sent_at) for each in asked]
         self._rollback = float(rollback) if rollback else 0.0
         young_s = max(self._rollback - float(now), self._started_at - time.monotonic()) + YOUNG_S
         return max(0.0, young_s)
