@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from bargein_protocol import SessionId
+from bargein_server.cluster.letters import Answer
 from bargein_server.cluster.node import Node
+from bargein_server.cluster.peers import Peers
 from bargein_server.cluster.place import Place, name_of, new_name
 from bargein_server.hosting.elsewhere import ArrivalNumbers
 
@@ -73,3 +75,23 @@ async def test_a_node_that_did_not_start_stops(tmp_path: Path) -> None:
     """The folder was gone when it wanted to join the others; its server ends in order."""
     unused: Any = None
     await Node(Place(new_name(), str(tmp_path / "gone"), 0, 2), unused, unused).stop()
+
+
+async def test_a_session_of_an_own_id_begins_here_unless_another_machine_has_it(folder: Path) -> None:
+    """Its id leads to a worker of each machine; the store shows which one has it."""
+    place = Place(new_name(), str(folder))
+    place.take_number()
+    found = Peers(place)
+    own_id, made = SessionId("c_0123"), SessionId(f"s_{new_name()}0123")
+    assert (await found.located(own_id, False)).mine
+    owner = "tcp:10.0.0.5:9001"
+
+    async def stored_owner(session_id: SessionId) -> str:
+        return owner
+
+    found.stored_owner = stored_owner
+    assert await found.located(own_id, False) == Answer(False, owner)
+    assert await found.located(own_id, True) == Answer(True)
+    assert await found.located(made, False) == Answer(False)
+    owner = place.name
+    assert (await found.located(own_id, False)).mine

@@ -178,6 +178,17 @@ def test_the_end_of_another_turn_forgets_no_output() -> None:
     assert restarted(talk).messages()[-1]["content"] == "one [interrupted]"
 
 
+def test_a_turn_speaks_on_after_the_end_of_another() -> None:
+    """Its output is written as before, when a queued turn is interrupted."""
+    talk = a_talk()
+    first = talk.ask("first")
+    queued = talk.ask("second", on_busy="queue")
+    talk.send(Interrupt(id=InterruptId("x"), turn_id=queued))
+    assert talk.persistence.changes.speaking == first
+    talk.send(Interrupt(id=InterruptId("y"), turn_id=first))
+    assert talk.persistence.changes.speaking is None
+
+
 def test_a_client_that_saw_more_gets_a_snapshot() -> None:
     """Its cursor is in the gap that the open turn explains."""
     talk = a_talk()

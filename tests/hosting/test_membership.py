@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bargein_protocol import JSON, Cursor, Resume, Seq, SessionId, SessionOpen, SessionOpened
+from bargein_protocol import JSON, Cursor, Resume, Seq, SessionId, SessionOpen, SessionOpened, Token
 from bargein_protocol.errors import OVERLOADED
 from bargein_server import Output, Turn
 from bargein_server.hosting.keeper import Keeper
@@ -18,7 +18,7 @@ from bargein_server.hosting.registry import SessionRegistry
 from bargein_server.hosting.restoring import NOTHING, NOTICED_S
 from bargein_server.settings import Settings
 from bargein_server.stores import redis_store
-from bargein_server.stores.interface import Outcome, StoredSession, Write
+from bargein_server.stores.interface import Outcome, StoredSession, StoreError, Write
 from bargein_server.stores.redis_address import RedisAddress
 from bargein_server.stores.redis_link import Command
 from bargein_server.stores.redis_store import RedisStore
@@ -284,3 +284,24 @@ async def test_a_request_is_older_by_the_time_for_which_its_beat_waited(
     await until(lambda: len(ages) == 2)
     assert 4.4 < ages[1] < 4.7
     await membership.leave()
+
+
+async def test_nobody_is_refused_while_the_store_cannot_compare() -> None:
+    """The session may be another server's by now, with a newer token."""
+    loop = asyncio.get_running_loop()
+    sessions = SessionRegistry(_silent, Settings(), store=store_on(RedisModel(loop.time)))
+    keeper, restorer = sessions.keeper, sessions.restorer
+    assert keeper is not None
+    assert restorer is not None
+    await keeper.opened.wait()
+    wire = FakeWire()
+    Connection(wire, JSON, sessions).receive(b'{"type":"session.open"}', True)
+    await until(lambda: wire.events)
+    opened = wire.events[0]
+    assert isinstance(opened, SessionOpened)
+    cursor = Cursor(epoch=opened.epoch, seq=Seq(0))
+    wrong = Resume(session_id=opened.session_id, token=Token("wrong"), cursor=cursor)
+    assert await restorer.restore_resumed(wrong, None) is None
+    keeper.health.failed(StoreError("unavailable", "it is away"))
+    assert await restorer.restore_resumed(wrong, None) is OVERLOADED
+    await keeper.stop()

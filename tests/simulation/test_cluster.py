@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from simulation.cluster.faults import NODE_FAULTS, STORE_FAULTS
+from simulation.cluster.faults import NODE_FAULTS, PEER_FAULTS, STORE_FAULTS
 from simulation.cluster.mutants import MUTANTS
 from simulation.cluster.world import simulate_cluster
 from simulation.mutants import Mutant
@@ -39,15 +39,16 @@ def test_a_seed_decides_everything() -> None:
 
 @pytest.mark.nightly
 def test_runs_meet_what_they_are_for() -> None:
-    """A few seeds have every kind of fault, moves, takeovers with a snapshot, and sessions that are lost."""
+    """A few seeds have every kind of fault, moves, pipes, takeovers with a snapshot, and lost sessions."""
     faults: Counter[str] = Counter()
-    resumed = snapshots = lost = events = 0
-    for seed in range(20):
+    resumed = snapshots = lost = events = piped = 0
+    for seed in range(40):
         result = simulate_cluster(str(seed))
         faults.update(result.faults)
         resumed, snapshots = resumed + result.resumed, snapshots + result.snapshots
         lost, events = lost + result.lost, events + result.events
-    assert set(faults) == {*NODE_FAULTS, *STORE_FAULTS}
-    assert min(resumed, snapshots) > 100
+        piped += result.piped
+    assert set(faults) == {*NODE_FAULTS, *STORE_FAULTS, *PEER_FAULTS}
+    assert min(resumed, snapshots, piped) > 50
     assert lost
     assert events > 10_000

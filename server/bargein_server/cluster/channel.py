@@ -27,14 +27,17 @@ class Channel:
 
     Args:
         sock: The connected socket.
+        name: Name of the process at the other end; empty for one that has connected to this one.
 
     Attributes:
         sock: The socket, without blocking.
+        name: The name.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, name: str = "") -> None:
         sock.setblocking(False)
         self.sock = sock
+        self.name = name
         self._passes = CAN_PASS_SOCKETS and sock.family == socket.AF_UNIX
         self._detached = False
 

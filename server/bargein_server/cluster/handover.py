@@ -24,7 +24,7 @@ from ..transport.wires import TransportWire
 from .channel import Channel
 from .letters import Answer, BadLetter, Kind, Resume, caller_of, client_of, encoded
 from .link import Link
-from .peers import Peers, ask
+from .peers import Peers
 from .pipe import PipeRelay, PipeWire
 from .proof import NotProved
 
@@ -71,6 +71,8 @@ class HandOver:
                         return True
                     hops.append(answer.moved_to)
         except (OSError, TimeoutError, BadLetter, NotProved) as error:
+            if self._registry.keeper is not None and not connection.is_closing:
+                return False  # the store shows whether the owner lives
             # Its owner lives, so its session is not lost: the client comes again.
             rare_log.warning("a client is asked to come again: another worker gives %s", type(error).__name__)
             connection.close(OVERLOADED)
@@ -86,11 +88,12 @@ class HandOver:
             return await self._offer_pipe(channel, connection, first)
         request = self._resume(connection, first, released)
         try:
-            answer = await ask(channel, request, (released.descriptor,))
+            answer = await self._peers.ask(channel, request, (released.descriptor,))
         except BaseException:
             # The other process may have the socket: two must not read it.
             with suppress(OSError):
                 movable.transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+            connection.moved()
             movable.drop()
             raise
         if answer.mine:
@@ -103,7 +106,7 @@ class HandOver:
 
     async def _offer_pipe(self, channel: Channel, connection: Connection, first: SessionOpen) -> Answer:
         request = self._resume(connection, first, None, may_move=channel.is_remote)
-        answer = await ask(channel, request)
+        answer = await self._peers.ask(channel, request)
         if answer.mine and not connection.is_closing:
             self.done["pipe"] += 1
             relay = PipeRelay(connection, self.pipes.discard)
@@ -151,7 +154,8 @@ class HandOver:
             return
         await channel.send(mine)
         opening = JSON.decode_client(request.opening)
-        wire = PipeWire(not request.binary, lambda: connection.take(opening))
+        # A process that stood still may have lost the session, so it looks before it refuses the client.
+        wire = PipeWire(not request.binary, lambda: connection.take(opening, found=False))
         connection = wire.receiver = self._connection(wire, request)
         self.served.add(connection.lost)
         connection.lost.add_done_callback(self.served.discard)
@@ -164,7 +168,7 @@ class HandOver:
             protocol.cap_in_flight(settings.max_in_flight_bytes)
         connection = self._connection(TransportWire(protocol, not request.binary), request)
         protocol.connection = connection
-        connection.take(JSON.decode_client(request.opening))
+        connection.take(JSON.decode_client(request.opening), found=False)
         for message, text in request.messages:
             connection.receive(message, text)
         if request.unread:

@@ -48,7 +48,7 @@ from .letters import (
 )
 from .metrics_merge import merged
 from .peers import ANSWER_S, TCP, Peers, ask
-from .place import NAME_CHARS, OWN_PREFIX, Place
+from .place import NAME_CHARS, Place
 from .proof import NotProved, check_proof
 from .websocket_forwarding import ForwardedWebSocket, relay_websocket
 
@@ -188,24 +188,33 @@ class Node:
         """Let a session's owner answer a request; False if this is the owner.
 
         Raises:
-            OSError: The owner is gone, or the client.
-            TimeoutError: It stands still.
+            OSError: The owner is gone, or stands still; or the client is gone.
         """
         request = forward_of(scope, client_of(caller), session_id, body)
-        await self.peers.settled(session_id)
-        async with aclosing(self.peers.owners(session_id)) as owners:
-            async for channel, hops in owners:
-                answer = await ask(channel, request)
-                if answer.mine:
-                    self._forwarded += 1
-                    if request.websocket:
-                        with self._relayed():
-                            await relay_websocket(channel, scope, receive, send)
-                    else:
-                        await relay_response(channel, receive, send)
-                    return True
-                hops.append(answer.moved_to)
+        answered = False
+        try:
+            await self.peers.settled(session_id)
+            async with aclosing(self.peers.owners(session_id)) as owners:
+                async for channel, hops in owners:
+                    answer = await self.peers.ask(channel, request)
+                    if answer.mine:
+                        answered = True
+                        await self._relay(channel, request, scope, receive, send)
+                        return True
+                    hops.append(answer.moved_to)
+        except (OSError, TimeoutError, BadLetter, NotProved) as error:
+            if answered or self._registry.keeper is None:
+                raise OSError("the owner does not answer") from error
+            # The store shows whether it lives.
         return False
+
+    async def _relay(self, channel: Channel, request: Forward, scope: Any, receive: Any, send: Any) -> None:
+        self._forwarded += 1
+        if request.websocket:
+            with self._relayed():
+                await relay_websocket(channel, scope, receive, send)
+        else:
+            await relay_response(channel, receive, send)
 
     @contextmanager
     def _relayed(self) -> Iterator[None]:
@@ -348,7 +357,7 @@ class Node:
         match request:
             case Resume(session_id) | Forward(session_id) | Locate(session_id):
                 await self.peers.settled(session_id)
-                answer = self._located(session_id)
+                answer = await self.peers.located(session_id, self._registry.has(session_id))
             case Scrape():
                 text = self._metrics() if self._metrics is not None else b""
                 answer = Answer(True, label=str(self._place.number + 1), value=text)
@@ -367,12 +376,6 @@ class Node:
     def _is_idle(self, request: Resume) -> bool:
         host = self._registry.find(request.session_id, request.client.principal)
         return host is None or not host.core.busy
-
-    def _located(self, session_id: SessionId) -> Answer:
-        # A session by a client's own id may be new: it begins in the process that its id leads to.
-        own = session_id.startswith(OWN_PREFIX) and not self.peers.owner_of(session_id)
-        mine = self._registry.has(session_id) or own
-        return Answer(mine, self.peers.moved.get(session_id, ""))
 
 
 async def _stored_owner(keeper: Keeper, place: Place, session_id: SessionId) -> str:

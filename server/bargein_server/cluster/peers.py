@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from bargein_protocol import SessionId
 
@@ -16,6 +18,9 @@ from .proof import prove
 
 ANSWER_S = 5.0
 """Time for an answer of another process; one that stands still for longer serves nobody."""
+
+SILENT_S = 10.0
+"""Time for which a process that did not answer is not asked again, where a store can decide instead."""
 
 TCP = "tcp:"
 """Start of the name of a process on another machine; `HOST:PORT` follows."""
@@ -45,6 +50,7 @@ class Peers:
         self.stored_owner: Callable[[SessionId], Awaitable[str]] | None = None
         self.moved: dict[SessionId, str] = {}
         self.moving: dict[SessionId, asyncio.Future[None]] = {}
+        self._silent: dict[str, float] = {}  # by name, until when
 
     def owner_of(self, session_id: SessionId) -> str:
         """Return the process to ask for a session; empty for this or an unknown."""
@@ -55,6 +61,22 @@ class Peers:
 
     async def _stored_owner(self, session_id: SessionId) -> str:
         return await self.stored_owner(session_id) if self.stored_owner is not None else ""
+
+    async def located(self, session_id: SessionId, here: bool) -> Answer:
+        """Return whether this process owns a session, and the one to ask instead.
+
+        A session by a client's own id may be new: it begins in the process that its id leads to, unless a
+        process has it whose machine has another one of that number.
+
+        Args:
+            session_id: The session.
+            here: Whether it is in the memory of this process.
+        """
+        if here or not session_id.startswith(OWN_PREFIX) or self.owner_of(session_id):
+            return Answer(here, self.moved.get(session_id, ""))
+        owner = await self._stored_owner(session_id)
+        mine = owner in ("", self.place.name)
+        return Answer(mine, "" if mine else owner)
 
     async def settled(self, session_id: SessionId) -> None:
         """Wait until a session that is on its way has arrived."""
@@ -83,28 +105,44 @@ class Peers:
             if name in asked:
                 return
             asked.add(name)
-            channel = await self.dial(name)
+            if self._is_silent(name):
+                continue
+            channel = None
+            with self._noting_silence(name):
+                channel = await self.dial(name)
             if channel is not None:
                 try:
                     yield channel, names
                 finally:
                     channel.close()
 
-    async def _dial_machine(self, address: str) -> Channel | None:
-        """Return a channel to another machine's process; None if its port is shut."""
-        host, _, port = address.rpartition(":")
-        async with asyncio.timeout(ANSWER_S):
-            try:
-                sock = await asyncio.to_thread(socket.create_connection, (host, int(port)), ANSWER_S)
-            except ConnectionRefusedError:
-                return None
-            channel = Channel(sock)
-            try:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                await prove(channel, self.secret)
-            except BaseException:
-                channel.close()
-                raise
+    async def ask(self, channel: Channel, request: Request, descriptors: tuple[int, ...] = ()) -> Answer:
+        """Return the answer of a possible owner; as `ask`, also in its errors."""
+        with self._noting_silence(channel.name):
+            return await ask(channel, request, descriptors)
+
+    @contextmanager
+    def _noting_silence(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except TimeoutError:
+            self._silent[name] = asyncio.get_running_loop().time() + SILENT_S
+            raise
+
+    def _is_silent(self, name: str) -> bool:
+        """Return whether a process did not answer a moment ago, and a store can decide instead."""
+        now = asyncio.get_running_loop().time()
+        self._silent = {each: until for each, until in self._silent.items() if until > now}
+        return self.stored_owner is not None and name in self._silent
+
+    async def _dial_machine(self, name: str) -> Channel:
+        host, _, port = name.removeprefix(TCP).rpartition(":")
+        channel = Channel(await connect_machine(host, int(port)), name)
+        try:
+            await prove(channel, self.secret)
+        except BaseException:
+            channel.close()
+            raise
         return channel
 
     async def dial(self, name: str) -> Channel | None:
@@ -116,20 +154,40 @@ class Peers:
         """
         if not name or name == self.place.name:
             return None
-        if name.startswith(TCP):
-            return await self._dial_machine(name.removeprefix(TCP))
-        channel = Channel(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-        path = os.fspath(self.place.path_of(name))
         try:
             async with asyncio.timeout(ANSWER_S):
-                await asyncio.get_running_loop().sock_connect(channel.sock, path)
+                if name.startswith(TCP):
+                    return await self._dial_machine(name)
+                return Channel(await connect_worker(self.place.path_of(name)), name)
         except (ConnectionRefusedError, FileNotFoundError):
-            channel.close()
             return None
-        except BaseException:
-            channel.close()
-            raise
-        return channel
+
+
+async def connect_machine(host: str, port: int) -> socket.socket:
+    """Return a socket that is connected to a process of another machine.
+
+    Raises:
+        OSError: It cannot be reached.
+    """
+    sock = await asyncio.to_thread(socket.create_connection, (host, port), ANSWER_S)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+async def connect_worker(path: Path) -> socket.socket:
+    """Return a socket that is connected to a process of this machine.
+
+    Raises:
+        OSError: It cannot be reached.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, os.fspath(path))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 async def ask(channel: Channel, request: Request, descriptors: tuple[int, ...] = ()) -> Answer:

@@ -48,7 +48,7 @@ class ChangeLog:
         pieces: Output of the running turn.
         positions: Place of each turn in the history: the number of its start or acceptance.
         told: The last number whose text is in `pieces`.
-        speaks: Whether a turn runs, so that output may come without a call.
+        speaking: The turn that runs, so that output may come without a call; None without one.
         mark: Number of binding changes so far.
         kept: Number of binding changes that are stored.
         corked: Whether nothing may be handed over.
@@ -58,7 +58,7 @@ class ChangeLog:
 
     __slots__ = (
         "_changed", "_noted", "closed", "corked", "dropped", "ended", "head", "kept", "mark", "opening",
-        "pieces", "positions", "replies", "speaks", "told", "turns", "whole",
+        "pieces", "positions", "replies", "speaking", "told", "turns", "whole",
     )  # fmt: skip
 
     def __init__(self, changed: Callable[[bool], None]) -> None:
@@ -73,7 +73,7 @@ class ChangeLog:
         self.pieces: list[Piece] = []
         self.positions: dict[TurnId, Seq] = {}
         self.told: Seq = NO_SEQ
-        self.speaks = False
+        self.speaking: TurnId | None = None
         self.mark = self.kept = 0
         self.corked = self.opening = self.closed = False
 
@@ -100,10 +100,11 @@ class ChangeLog:
             self.bind()
         elif isinstance(event, TurnStarted):
             self.positions[turn_id] = event.seq
-            self.speaks = True
+            self.speaking = turn_id
             self.touch(turn_id)
         elif isinstance(event, TurnEnded):
-            self.speaks = False
+            if turn_id == self.speaking:  # a queued turn may end while another one runs
+                self.speaking = None
             self.pieces = [piece for piece in self.pieces if piece.turn_id != turn_id]
             self.ended.append(turn_id)
             self.touch(turn_id)

@@ -262,7 +262,7 @@ class Keeper:
             if changes is not None:
                 kept.append(lease)
                 writes.append(lease.write_of(changes, wall))
-            if persistence.changes.speaks:
+            if persistence.changes.speaking is not None:
                 self._speaking[lease] = None
             else:
                 self._speaking.pop(lease, None)

@@ -185,7 +185,7 @@ class Restorer:
                 await self._keeper.membership.settled()
                 await self._keeper.compare(host.lease)
                 if self._pool.has(session_id):
-                    return None
+                    return None if self._keeper.health.works else OVERLOADED
             return await self._restore(session_id, admits, shown)
         finally:
             del self._pending[session_id]

@@ -96,7 +96,7 @@ class Connection:
         self.codec = codec
         self._registry = registry
         self._host: SessionHost | None = None
-        # Both are None for a connection whose session was searched already.
+        # Both are None when an endpoint has found the session, and the second one when a process has.
         self._restorer = registry.restorer
         self._elsewhere: Elsewhere | None = registry.elsewhere if age_s is None else None
         self._preparing: asyncio.Task[None] | None = None
@@ -153,12 +153,10 @@ class Connection:
             )
             self.close(FLOODED)
 
-    def take(self, event: ClientEvent) -> None:
-        """Take an event that an endpoint has decoded and counted.
-
-        The endpoint has restored the session that the event may resume.
-        """
-        self._restorer = self._elsewhere = None
+    def take(self, event: ClientEvent, *, found: bool = True) -> None:
+        """Take a counted event of an endpoint that may have found its session."""
+        if found:
+            self._restorer = self._elsewhere = None
         try:
             if not self._closing:
                 self._act(event)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING, cast
 
 from msgspec import Struct, field
@@ -19,6 +20,7 @@ from msgspec import Struct, field
 import bargein_protocol as bp
 from bargein_protocol import JSON
 from bargein_protocol.errors import REPLACED
+from bargein_server.core.identity import OVERLAP_S
 
 from .agents import KINDS
 from .node import Line
@@ -79,6 +81,7 @@ class Customer:
         """Begin a session from nothing."""
         self._lives += 1
         self.opened = None
+        self._shown_at = inf  # when its token was shown first
         self._live = False
         self._seq = 0
         self._turns: dict[bp.TurnId, Seen] = {}
@@ -168,6 +171,7 @@ class Customer:
             self._heard_at = loop.time()
             resume = None
             if self.opened is not None:
+                self._shown_at = min(self._shown_at, loop.time())
                 cursor = bp.Cursor(epoch=self.opened.epoch, seq=bp.Seq(self._seq))
                 resume = bp.Resume(session_id=self.opened.session_id, token=self.opened.token, cursor=cursor)
             line.send(bp.SessionOpen(resume=resume, pending=list(self._unanswered.values())))
@@ -278,7 +282,7 @@ class Customer:
         world.trace.note(self.name, "receives", frame)
         match event:
             case bp.SessionOpened():
-                self._take_opened(event)
+                self._take_opened(event, line)
             case bp.Snapshot():
                 self._take_snapshot(event)
             case bp.ReplayDone():
@@ -321,19 +325,21 @@ class Customer:
         self._turns.setdefault(turn_id, Seen())
         self._unanswered.pop(input_id, None)
 
-    def _take_opened(self, event: bp.SessionOpened) -> None:
+    def _take_opened(self, event: bp.SessionOpened, line: Line) -> None:
         world, before = self._world, self.opened
         if before is not None and not event.resumed:
             why = f"{self.name}: the resume of {before.session_id} was refused: {event.reason}"
-            world.expect(self._at_risk, why)
+            late = world.loop.time() - self._shown_at > OVERLAP_S
+            world.expect(self._at_risk or late, why)
             world.lost_sessions += 1
             self._forget()
         elif before is not None:
             world.expect(event.session_id == before.session_id, f"{self.name} resumed another session")
             world.expect(event.epoch == before.epoch, f"{self.name} resumed another epoch")
             world.resumed += 1
-        self.opened = event
+        self.opened, self._shown_at = event, inf
         world.known.add(event.session_id)
+        line.node.opened.add(event.session_id)
         self._live = not event.resumed
 
     def _take_numbered(self, event: bp.Numbered, frame: bytes) -> None:

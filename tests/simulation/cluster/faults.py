@@ -16,11 +16,16 @@ REPAIR_S = 3.0
 FAULTS_S = 60.0
 """Time after which faults end, so that every client can finish."""
 
-NODE_FAULTS = ("kill", "vanish", "stand", "deploy")
+HANG_S = 50.0
+"""Time for which a node hangs: nobody waits for its end."""
+
+NODE_FAULTS = ("kill", "vanish", "stand", "hang", "deploy")
 STORE_FAULTS = (
     "store_down", "store_vanishes", "store_stands", "store_slow", "roll_back", "roll_back_behind_a_proxy",
     "flush", "break_lines", "cut_off",
 )  # fmt: skip
+
+PEER_FAULTS = ("peers_cut", "half_open", "peers_late", "peers_reset")
 
 
 class Faults:
@@ -98,6 +103,16 @@ class Faults:
                 world.lately_cut_off.add(node)
                 await self._repaired(node)
 
+    async def hang(self) -> None:
+        """Let a node stand still for so long that others must have its sessions meanwhile."""
+        world = self._world
+        if (node := self._node()) is not None and not world.loop.stands(node) and not world.hung:
+            world.node_fails(node)
+            node.stand_still()
+            world.hung = node
+            world.loop.arrive(world.loop.time() + HANG_S, world.revive)
+            await asyncio.sleep(world.settings.lease_s + 1.0)
+
     async def _repaired(self, node: SimulatedNode) -> None:
         """Wait until a node that was cut off has written everything anew."""
         await asyncio.sleep(REPAIR_S)
@@ -106,10 +121,14 @@ class Faults:
 
     async def deploy(self) -> None:
         """End a node in order; another one follows."""
+        world = self._world
         if (node := self._node()) is not None:
-            self._world.node_fails(node)
+            began = world.loop.time()
+            world.node_fails(node)
             await node.stop()
-            self._world.start_node(node.slot)
+            if world.was_store_away(began) or not node.stores:
+                world.risk |= node.opened
+            world.start_node(node.slot)
 
     async def store_down(self) -> None:
         """End the store, and start it again with what it had."""
@@ -197,3 +216,32 @@ class Faults:
                 await asyncio.sleep(self._chance.choice([0.3, 2.0, 6.0]))
                 self._world.store.cut_off.discard(node)
             await self._repaired(node)
+
+    # --- between nodes -----------------------------------------------------------------------------
+
+    async def peers_cut(self, half: bool = False) -> None:
+        """Let nothing arrive between two machines, which TCP sends again afterwards."""
+        network, chance = self._world.network, self._chance
+        one, two = (chance.randrange(self._world.machines) for _ in range(2))
+        ways = {(one, two)} if half else {(one, two), (two, one)}
+        ways = ways - network.blocked if one != two else set()  # nothing is between processes of one machine
+        network.block(ways)
+        await asyncio.sleep(chance.choice([0.1, 1.0, 6.0, 12.0]))
+        network.unblock(ways)
+
+    async def half_open(self) -> None:
+        """Let nothing arrive in one direction between two machines."""
+        await self.peers_cut(half=True)
+
+    async def peers_late(self) -> None:
+        """Let everything between nodes be late for a while."""
+        network, chance = self._world.network, self._chance
+        network.slow_s = chance.choice([0.05, 0.5, 3.0])
+        await asyncio.sleep(chance.uniform(0.5, 4))
+        network.slow_s = 0.0
+
+    async def peers_reset(self) -> None:
+        """Reset connections between nodes, in the middle of a letter."""
+        for _ in range(self._chance.choice([1, 10])):
+            self._world.network.reset(self._chance.choice([0.3, 1.0]))
+            await asyncio.sleep(self._chance.random() * 0.3)

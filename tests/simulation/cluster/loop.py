@@ -12,9 +12,14 @@ import random
 from asyncio import Handle
 from collections.abc import Callable
 from contextvars import Context, ContextVar
-from typing import Any, TypeVar, TypeVarTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from ..loop import SimulatedLoop, _Task
+from .transport import PeerTransport
+
+if TYPE_CHECKING:
+    from .network import SimulatedSocket
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -50,6 +55,7 @@ class NodeLoop(SimulatedLoop):
     def __init__(self, chance: random.Random) -> None:
         super().__init__(chance)
         self._held: dict[Standing, list[Handle]] = {}
+        self._sockets: dict[int, SimulatedSocket] = {}
         self._nothing = Handle(int, (), self, self._outside)
         self._nothing.cancel()
         self.set_task_factory(_task_of_node)
@@ -71,6 +77,39 @@ class NodeLoop(SimulatedLoop):
     def go_on(self, node: Standing) -> None:
         """Let a node go on."""
         self._ready.extend(self._held.pop(node, ()))
+
+    # --- sockets of nodes ----------------------------------------------------------------------------
+
+    def connect_node(self, sock: SimulatedSocket) -> None:
+        """Have a socket found by its number."""
+        self._sockets[sock.fileno()] = sock
+
+    def add_reader(self, fd: Any, callback: Any, *args: Any) -> None:  # type: ignore[override]
+        """Call something while a socket can be read."""
+        self._sockets[fd].watch(reader=partial(callback, *args))
+
+    def add_writer(self, fd: Any, callback: Any, *args: Any) -> None:  # type: ignore[override]
+        """Call something while a socket can be written."""
+        self._sockets[fd].watch(writer=partial(callback, *args))
+
+    def remove_reader(self, fd: Any) -> bool:
+        """Call nothing any more."""
+        return self._sockets[fd].unwatch(reading=True)
+
+    def remove_writer(self, fd: Any) -> bool:
+        """Call nothing any more."""
+        return self._sockets[fd].unwatch(reading=False)
+
+    async def connect_accepted_socket(self, factory: Any, sock: Any, **options: Any) -> Any:  # type: ignore[override]
+        """Return a transport over a socket of a node, and its protocol."""
+        protocol = factory()
+        transport = PeerTransport(self, sock, protocol)
+        begun: asyncio.Future[None] = self.create_future()
+        self.call_soon(transport.begin, begun)
+        await begun
+        return transport, protocol
+
+    # --- standing still ------------------------------------------------------------------------------
 
     def _call_soon(self, callback: Any, args: Any, context: Any) -> Handle:
         handle: Handle = super()._call_soon(callback, args, context)  # type: ignore[misc]

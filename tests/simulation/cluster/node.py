@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING
 
 import bargein_protocol as bp
@@ -15,11 +15,16 @@ from bargein_server.hosting.registry import SessionRegistry
 from bargein_server.transport.connection import Connection
 
 from .loop import Standing
+from .network import SimulatedSocket
+from .peer import PORT, SimulatedPeer
 from .store import store_of_node
 
 if TYPE_CHECKING:
     from .customer import Customer
     from .world import ClusterWorld
+
+FULL = 20
+"""Frames under way to a client above which its line takes no more output."""
 
 
 class Line:
@@ -29,8 +34,6 @@ class Line:
         node: The node.
         over: Whether the client knows that it is gone.
     """
-
-    writable = True
 
     def __init__(self, world: ClusterWorld, node: SimulatedNode, client: Customer) -> None:
         self.node = node
@@ -63,13 +66,20 @@ class Line:
         """Drop the line."""
         self.close(ABNORMAL)
 
+    @property
+    def writable(self) -> bool:
+        """Whether little is under way to the client."""
+        return len(self._down) < FULL
+
     def _send_down(self, items: Sequence[bytes | bp.Code]) -> None:
         self._down.extend(items)
         self._last_down = self._due(self._last_down)
         self._world.loop.arrive(self._last_down, self._arrive)
 
     def _arrive(self) -> None:
-        down, self._down = self._down, deque()
+        full, down, self._down = not self.writable, self._down, deque()
+        if full:
+            self._in_node(self._connection.writable_again)
         for item in down:
             if self.over:
                 return
@@ -108,12 +118,16 @@ class Line:
         self._world.loop.arrive(self._last_up, lambda: self._arrive_up(frame))
 
     def _arrive_up(self, frame: bytes) -> None:
+        self._in_node(lambda: self._connection.receive(frame, True))
+
+    def _in_node(self, act: Callable[[], object]) -> None:
+        """Do something as the node, when it runs."""
         if self._severed or self.node.over:
             return
         if self._world.loop.stands(self.node):
-            self.node.inbox.append(lambda: self._arrive_up(frame))
+            self.node.inbox.append(lambda: self._in_node(act))
         else:
-            self.node.enter(self._connection.receive, frame, True)
+            self.node.enter(act)
 
     def leave(self) -> None:
         """Drop the line at the client's end."""
@@ -138,11 +152,15 @@ class SimulatedNode(Standing):
     Attributes:
         number: Its number among all that there ever were.
         slot: Its place, which another node takes after it.
+        machine: Its machine.
         started_at: When it was started.
+        vanished: Whether it has died without a word.
         dead: Whether it was killed.
         over: Whether it was killed, or has ended in order.
         leaving: Whether it ends in order.
         sessions: Its sessions.
+        opened: Sessions whose clients have a token of it.
+        peer: Its part among the others; None where nodes do not reach one another.
         lines: Lines of its clients.
         inbox: What has arrived while it stands still.
     """
@@ -152,25 +170,52 @@ class SimulatedNode(Standing):
         self.number = number
         self.started_at = world.loop.time()
         self.slot = slot
+        self.machine = slot % world.machines
+        self.vanished = False
         self.dead = self.over = self.leaving = False
         self.lines: dict[Line, None] = {}  # in order: the run follows from its seed
         self.inbox: list[object] = []
         self._world = world
         self._skew_s = skew_s
         self.sessions: SessionRegistry
+        self.opened: set[bp.SessionId] = set()
+        self.peer: SimulatedPeer | None = None
         self.enter(self._start)
 
     def _start(self) -> None:
         world = self._world
-        self.sessions = SessionRegistry(
-            self._answer, world.settings, context=self.context(), store=store_of_node(world.store, self)
+        self.peer = (
+            SimulatedPeer(world.network, self, world.chance_of(f"node {self.number}"))
+            if world.peers
+            else None
         )
+        self.sessions = SessionRegistry(
+            self._answer, world.settings, context=self.context(), store=store_of_node(world.store, self),
+            elsewhere=self.peer,
+        )  # fmt: skip
         keeper, restorer = self.sessions.keeper, self.sessions.restorer
         assert keeper is not None
         assert restorer is not None
         assert keeper.membership is not None
         keeper._wall = restorer._wall = self._wall
-        keeper.membership.peer = f"node {self.number}"  # tells the port of a dead node from others
+        if self.peer is not None:
+            self.peer.begin(self.sessions)
+        keeper.membership.peer = self.address  # tells the port of a dead node from others
+
+    @property
+    def address(self) -> str:
+        """Where nodes of other machines reach it."""
+        return f"node-{self.number}:{PORT}"
+
+    @property
+    def refuses_peers(self) -> bool:
+        """Whether it accepts no connections of other nodes any more."""
+        return self.over or self.peer is None or not self.peer.listens
+
+    def accept(self, sock: SimulatedSocket) -> None:
+        """Serve a connection of another node."""
+        assert self.peer is not None
+        self.peer.accept(sock)
 
     def _wall(self) -> float:
         return self._world.loop.time() + self._skew_s
@@ -193,12 +238,19 @@ class SimulatedNode(Standing):
         standing = self.over or self._world.loop.stands(self) or self.sessions.draining
         return not standing and self not in self._world.store.cut_off
 
+    @property
+    def stores(self) -> bool:
+        """Whether it has reached the store lately."""
+        return self.sessions.keeper is not None and self.sessions.keeper.health.works
+
     def die(self, silent: bool) -> None:
         """Be killed, in this very step."""
         self.dead = self.over = True
+        self.vanished = silent
         self._world.loop.stand_still(self)
         for line in tuple(self.lines):
             line.sever(silent)
+        self._world.network.lose_node(self, silent)
 
     def stand_still(self) -> None:
         """Be stopped."""
@@ -206,7 +258,7 @@ class SimulatedNode(Standing):
 
     def go_on(self) -> None:
         """Go on, and take what has arrived meanwhile."""
-        if not self.over:
+        if not self.over and self._world.loop.stands(self):
             self._world.loop.go_on(self)
             inbox, self.inbox = self.inbox, []
             for arrived in inbox:
@@ -215,18 +267,23 @@ class SimulatedNode(Standing):
     async def stop(self) -> None:
         """End in order, as at SIGTERM."""
         self.leaving = True
-        loop = self._world.loop
+        loop, began = self._world.loop, self._world.loop.time()
         stopping = self.enter(loop.create_task, self.sessions.shut_down())
         await asyncio.wait([stopping])
         stuck = stopping.result()
         self._world.expect(not stuck, f"{stuck} tasks are stuck")
+        if self.peer is not None:
+            await asyncio.wait([self.enter(loop.create_task, self.peer.stop(began))])
         for line in tuple(self.lines):
             self.enter(line._connection.close, RESTART)
         await asyncio.sleep(0.01)
+        for line in tuple(self.lines):
+            self.enter(line._connection.disconnected)
         for task in [task for task in self.tasks if task.get_name() == "prepare session"]:
             task.cancel()  # as the end of the event loop does
         await asyncio.sleep(0.01)
         self.over = True
+        self._world.network.lose_node(self, silent=False)
         for line in tuple(self.lines):
             line.sever(False)
         loop.stand_still(self)

@@ -9,11 +9,14 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from math import inf
+from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 from msgspec import Struct
 
 import bargein_protocol as bp
+from bargein_server.cluster import peers
 from bargein_server.hosting import membership, registry
 from bargein_server.settings import Settings
 from bargein_server.settings_reader import settings_from
@@ -24,8 +27,9 @@ from ..seams import seeded
 from ..trace import Trace
 from .agents import Agents
 from .customer import Customer
-from .faults import NODE_FAULTS, REPAIR_S, STORE_FAULTS, Faults
+from .faults import NODE_FAULTS, PEER_FAULTS, REPAIR_S, STORE_FAULTS, Faults
 from .loop import NodeLoop
+from .network import PeerNetwork
 from .node import SimulatedNode
 from .store import StoreServer
 
@@ -43,6 +47,7 @@ class ClusterResult(Struct):
         events: Numbered events that clients received.
         resumed: Resumes.
         snapshots: Resumes with a snapshot.
+        piped: Clients that a node has served through another one.
         lost: Sessions that were lost, and told, by two faults at a time.
         faults: Number of faults by kind.
         seconds: How long it took, in virtual seconds.
@@ -54,6 +59,7 @@ class ClusterResult(Struct):
     events: int
     resumed: int
     snapshots: int
+    piped: int
     lost: int
     faults: dict[str, int]
     seconds: float
@@ -78,6 +84,10 @@ class ClusterWorld:
         risk: Sessions that may be lost by now, because two faults came together.
         told: Frame of each number of each session that a client was given.
         wrong: Number of faults that are not repaired.
+        peers: Whether nodes reach one another.
+        machines: Number of machines, which share the nodes.
+        network: The network between nodes.
+        hung: A node that stands still for so long that balancers send nobody to it.
         lately_cut_off: Nodes that did not reach the store until a moment ago.
         calm_since: When the last fault was repaired; infinite while one is not.
     """
@@ -93,7 +103,7 @@ class ClusterWorld:
         self.told: dict[tuple[bp.SessionId, int], bytes] = {}
         self.wrong = 0
         self.calm_since = 0.0
-        self.resumed = self.snapshots = self.lost_sessions = self.taken_back = 0
+        self.resumed = self.snapshots = self.lost_sessions = self.taken_back = self.piped = 0
         self.delay_s = self.chance.choice([0.0, 0.002, 0.05])
         self.pause_s = self.chance.choice([0.05, 0.5, 2.0])
         self.actions = self.chance.choice([5, 20, 40])
@@ -106,15 +116,26 @@ class ClusterWorld:
         self._buried: list[SimulatedNode] = []
         self._over = False
         self.lately_cut_off: set[SimulatedNode] = set()
+        self.hung: SimulatedNode | None = None
         self._away_until = 0.0
         self._away = 0
         self._skew_s = self.chance.choice([0.0, 0.0, 5.0])
         self._faults = Faults(self)
         self._refusing = self.chance.random() < 0.7  # whether nodes are on one machine
+        self.peers = self.chance.random() < 0.6  # whether nodes reach one another
+        self.machines = self.chance.choice([1, 2, 4])
+        self.network = PeerNetwork(self.loop, self.chance_of("network"), self.delay_s)
+        self._block_for_good()
 
     def chance_of(self, name: str) -> random.Random:
         """Return a source of chance of its own."""
         return random.Random(f"{self.seed} {name}")
+
+    def _block_for_good(self) -> None:
+        """Let machines not reach one another in some runs, which then have their store alone."""
+        if self.machines > 1 and self.chance.random() < 0.25:
+            one, two = self.chance.sample(range(self.machines), 2)
+            self.network.block({(one, two)} if self.chance.random() < 0.5 else {(one, two), (two, one)})
 
     def _settings(self) -> Settings:
         chance = self.chance
@@ -155,21 +176,34 @@ class ClusterWorld:
     def node_for(self, chance: random.Random) -> SimulatedNode | None:
         """Return a node that accepts a line, None when the chosen one does not."""
         node = chance.choice(self.nodes)
-        return None if node.over or node.sessions.draining else node
+        return None if node.over or node.sessions.draining or node is self.hung else node
+
+    def revive(self) -> None:
+        """Let a node go on that has hung."""
+        node, self.hung = self.hung, None
+        if node is not None:
+            node.go_on()
 
     async def refuses(self, encoded: str) -> bool:
         """Return whether the port of a node on the same machine refuses."""
         await asyncio.sleep(self.chance.random() * 0.001)
-        living = any(f'"node {node.number}"' in encoded and not node.over for node in self.nodes)
+        living = any(f'"{node.address}"' in encoded and not node.over for node in self.nodes)
         return self._refusing and not living
+
+    async def _connect_machine(self, host: str, port: int) -> Any:
+        return await self.network.connect(f"{host}:{port}", local=False)
+
+    async def _connect_worker(self, path: Path) -> Any:
+        return await self.network.connect(path.name, local=True)
 
     # --- what may be lost ------------------------------------------------------------------------------
 
     def node_fails(self, node: SimulatedNode) -> None:
         """Note that a node is about to fail: what only it has is at risk while the store is not whole."""
         self.calm_since = inf
+        unsaved = self._away or self.loop.time() < self._away_until or node in self.lately_cut_off
         for host in node.sessions:
-            if self._away or self.loop.time() < self._away_until:
+            if unsaved:
                 self.risk.add(host.core.identity.session_id)
 
     @contextmanager
@@ -229,6 +263,8 @@ class ClusterWorld:
                 patch.object(membership, "_refuses", self.refuses),
                 patch.object(registry, "time", clock),
                 patch.object(redis_store, "time", clock),
+                patch.object(peers, "connect_machine", self._connect_machine),
+                patch.object(peers, "connect_worker", self._connect_worker),
             ):
                 asyncio.set_event_loop(self.loop)
                 try:
@@ -248,7 +284,7 @@ class ClusterWorld:
         events = sum(customer.events for customer in self.customers)
         return ClusterResult(
             self.seed, fault, self.trace.digest(), events, self.resumed, self.snapshots,
-            self.lost_sessions, self._faults.counts, self.loop.time(),
+            self.piped, self.lost_sessions, self._faults.counts, self.loop.time(),
         )  # fmt: skip
 
     async def _run(self) -> None:
@@ -256,8 +292,11 @@ class ClusterWorld:
         for slot in range(chance.choice([2, 2, 3, 4])):
             self.start_node(slot)
         self.customers = [Customer(self, number) for number in range(chance.randint(2, 10))]
-        own = chance.choice([(1, 0), (0, 1), (1, 1), (1, 1)])
-        kinds = [each for each in NODE_FAULTS * own[0] + STORE_FAULTS * own[1] if chance.random() < 0.6]
+        nodes, store, peers = chance.choice(
+            [(1, 0, 0), (0, 1, 0), (1, 1, 0), (0, 0, 1), (1, 0, 1), (1, 1, 1)]
+        )
+        possible = NODE_FAULTS * nodes + STORE_FAULTS * store + PEER_FAULTS * (peers and self.peers)
+        kinds = [each for each in possible if chance.random() < 0.6]
         breaking = self.loop.create_task(self._faults.run(kinds, chance.choice([0.3, 1.0, 4.0])))
         working = [self.loop.create_task(customer.run()) for customer in self.customers]
         await asyncio.wait(working)
@@ -265,6 +304,7 @@ class ClusterWorld:
             each.result()
         breaking.cancel()
         await asyncio.wait([breaking])
+        self.revive()
         await asyncio.sleep(SETTLE_S)
         self._check_owners()
         for node in self.nodes:
@@ -287,9 +327,13 @@ class ClusterWorld:
 
     def _check_residue(self) -> None:
         for node in [*self._buried, *self.nodes]:
+            self.piped += node.peer.hand_over.done["pipe"] if node.peer is not None else 0
             if not node.dead:
                 left = sorted(task.get_name() for task in node.tasks if not task.done())
-                self.expect(not left, f"a node has ended, and its tasks are left: {left}")
+                left += node.peer.residue() if node.peer is not None else []
+                self.expect(not left, f"a node has ended, and these are left: {left}")
+        sockets = [each.node.number for each in self.network.sockets]
+        self.expect(not sockets, f"sockets of the nodes {sockets} are open")
         keys = self.store.model.keys()
         eternal = [key for key in keys if key not in self.store.model.expiries]
         self.expect(not eternal, f"keys never expire: {eternal}")
