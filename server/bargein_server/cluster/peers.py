@@ -130,7 +130,7 @@ class Peers:
             raise
 
     def _is_silent(self, name: str) -> bool:
-        """Return whether a process did not answer a moment ago, and a store can decide instead."""
+        """Return whether a process was silent just now, and a store decides."""
         now = asyncio.get_running_loop().time()
         self._silent = {each: until for each, until in self._silent.items() if until > now}
         return self.stored_owner is not None and name in self._silent

@@ -135,6 +135,7 @@ class Supervisor:
         self._workers = workers
         self._arguments = arguments
         self._running: dict[int, Running] = {}
+        self._living: set[Running] = set()  # also those that are being replaced
         self._stop_s = stop_s
         self._environment = environment
         self._listener = _reserved(host, port, stalled_s)
@@ -208,6 +209,7 @@ class Supervisor:
             )  # fmt: skip
         reader, writer = await asyncio.open_connection(sock=own)
         running = self._running[number] = Running(worker, process, writer)
+        self._living.add(running)
         self._spawn(self._read(running, reader))
         return running
 
@@ -238,6 +240,7 @@ class Supervisor:
         while True:
             status = await running.process.wait()
             running.close()
+            self._living.discard(running)
             self._forget(running.worker.place)
             SharedCounts(running.worker.place.counts, running.worker.place.column).clear()
             number = running.worker.place.number
@@ -274,7 +277,8 @@ class Supervisor:
         """Replace a worker by a new one; return False if that does not start."""
         new = await self._start(old.worker.place.number)
         if not await new.ready:
-            log.error("the new worker does not start, so the old one goes on; its log has the cause")
+            if not self._stopping.is_set():  # else it was told to stop before it served
+                log.error("the new worker does not start, so the old one goes on; its log has the cause")
             self._running[old.worker.place.number] = old
             return False
         self._keep(new)
@@ -293,7 +297,7 @@ class Supervisor:
         self._signals += 1
         self._stopped_by = number
         self._stopping.set()
-        for running in self._running.values():
+        for running in self._living:
             running.signal(signal.SIGTERM if self._signals < 3 else signal.SIGKILL)
 
     def _hang_up(self) -> None:
@@ -305,14 +309,14 @@ class Supervisor:
 
     async def _end(self) -> None:
         """Wait for all workers, for a bounded time."""
-        waiting = [asyncio.ensure_future(each.process.wait()) for each in self._running.values()]
-        for running in self._running.values():  # one may have been started after the signal
+        waiting = [asyncio.ensure_future(each.process.wait()) for each in self._living]
+        for running in self._living:  # one may have been started after the signal
             if not running.ready.done():
                 running.signal(signal.SIGTERM)
         _, late = await asyncio.wait(waiting, timeout=self._stop_s)
         if late:
             log.error("%d workers do not end, and are killed", len(late))
-            for running in self._running.values():
+            for running in self._living:
                 running.signal(signal.SIGKILL)
             await asyncio.wait(late)
         for task in tuple(self._tasks):

@@ -156,6 +156,10 @@ async def _patience() -> AsyncIterator[None]:
             handle.cancel()
 
 
+_DENIED = ("ACL failure", "user executing the script can't run")
+"""Parts of errors of a script's command that its user may not run; the second one is that of Redis 6.2."""
+
+
 def explained(error: Exception, where: str) -> StoreError:
     """Return an error of the client as one for the operator."""
     if isinstance(error, OutOfMemoryError):
@@ -163,7 +167,7 @@ def explained(error: Exception, where: str) -> StoreError:
     if isinstance(error, ReadOnlyError):
         return StoreError("read_only", f"{where} is a replica: name the primary, or use redis+sentinel://")
     text = str(error)
-    if isinstance(error, (NoPermissionError, AuthorizationError)) or "ACL failure" in text:
+    if isinstance(error, (NoPermissionError, AuthorizationError)) or any(each in text for each in _DENIED):
         return StoreError("denied", f"{where} denies a command: give its user the rights of docs/cluster.md")
     if isinstance(error, AuthenticationError) or "WRONGPASS" in text or "NOAUTH" in text:
         return StoreError("denied", f"{where} refuses the user or the password: correct them in the URL")
