@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import tempfile
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
-from pathlib import Path
 from random import Random
 from time import perf_counter
 
-from valkey_process import valkey
-
 from . import deploys, outage
-from .faults import Cluster, Faults
+from .crowd import crowd
+from .faults import Faults
 from .users import Report, User
 
 KINDS = (
@@ -47,29 +43,20 @@ async def run(
         quiet: Whether faults are not printed.
     """
     report, over = Report(), asyncio.Event()
-    with tempfile.TemporaryDirectory() as folder:
-        async with AsyncExitStack() as stack:
-            store = await stack.enter_async_context(valkey(Path(folder) / "valkey"))
-            cluster = Cluster(Path(folder), store, lease_s, stack)
-            await cluster.start(nodes)
-            began = perf_counter()
 
-            def say(line: str) -> None:
-                if not quiet:
-                    print(f"{perf_counter() - began:7.2f} s  {line}", flush=True)
+    def join(name: str, ports: list[int], random: Random) -> User:
+        return User(name, ports, random, report)
 
-            report.say = say
-            faults = Faults(cluster, Random(f"{seed} faults"), say)
-            ports = [node.port for node in cluster.nodes]
-            crowd = [User(f"u{n}", ports, Random(f"{seed} {n}"), report) for n in range(users)]
-            async with asyncio.TaskGroup() as group:
-                for user in crowd:
-                    group.create_task(user.live(over))
-                breaking = group.create_task(faults.run(over, list(kinds), pause_s))
-                await asyncio.sleep(seconds)
-                over.set()
-                await breaking
-            return report, faults.counts
+    async with crowd(join, report, seed=seed, nodes=nodes, users=users, lease_s=lease_s, quiet=quiet) as (
+        cluster,
+        say,
+    ):
+        faults = Faults(cluster, Random(f"{seed} faults"), say)
+        breaking = asyncio.create_task(faults.run(over, list(kinds), pause_s))
+        await asyncio.sleep(seconds)
+        over.set()
+        await breaking
+    return report, faults.counts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import tempfile
-from collections.abc import Callable
-from contextlib import AsyncExitStack, suppress
-from pathlib import Path
+from contextlib import suppress
 from random import Random
 from time import perf_counter
 from typing import Any
 
 from live_server import RawClient
-from valkey_process import valkey
 
+from .crowd import Say, crowd
 from .faults import Cluster
 from .users import Report, User
 
@@ -117,33 +114,21 @@ async def run(
         rounds: How often each node is deployed.
         quiet: Whether nothing is printed.
     """
-    report, over = Report(), asyncio.Event()
+    report = Report()
     cut: list[str] = []
-    with tempfile.TemporaryDirectory() as folder:
-        async with AsyncExitStack() as stack:
-            store = await stack.enter_async_context(valkey(Path(folder) / "valkey"))
-            cluster = Cluster(Path(folder), store, 6.0, stack)
-            await cluster.start(nodes)
-            began = perf_counter()
 
-            def say(line: str) -> None:
-                if not quiet:
-                    print(f"{perf_counter() - began:7.2f} s  {line}", flush=True)
+    def join(name: str, ports: list[int], random: Random) -> User:
+        return Talker(cut, name, ports, random, report)
 
-            report.say = say
-            ports = [node.port for node in cluster.nodes]
-            async with asyncio.TaskGroup() as group:
-                for n in range(users):
-                    user = Talker(cut, f"u{n}", ports, Random(f"{seed} {n}"), report)
-                    group.create_task(user.live(over))
-                try:
-                    stops = await _deploy(cluster, rounds, say)
-                finally:
-                    over.set()
-            return report, cut, stops
+    async with crowd(join, report, seed=seed, nodes=nodes, users=users, lease_s=6.0, quiet=quiet) as (
+        cluster,
+        say,
+    ):
+        stops = await _deploy(cluster, rounds, say)
+    return report, cut, stops
 
 
-async def _deploy(cluster: Cluster, rounds: int, say: Callable[[str], None]) -> list[float]:
+async def _deploy(cluster: Cluster, rounds: int, say: Say) -> list[float]:
     stops = []
     await asyncio.sleep(2 * PAUSE_S)
     for number in range(rounds * len(cluster.nodes)):

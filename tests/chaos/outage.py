@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import tempfile
-from collections.abc import Callable
-from contextlib import AsyncExitStack
-from pathlib import Path
 from random import Random
 from time import perf_counter
 from typing import Any, Literal
@@ -15,9 +11,9 @@ from typing import Any, Literal
 from msgspec import Struct, field
 
 from live_server import RawClient
-from valkey_process import ValkeyProcess, valkey
+from valkey_process import ValkeyProcess
 
-from .faults import Cluster
+from .crowd import Say, crowd
 from .users import Report, User
 
 Away = Literal["stopped", "killed"]
@@ -121,33 +117,20 @@ async def run(
         users: Number of users.
         quiet: Whether nothing is printed.
     """
-    report, over, phases = Report(), asyncio.Event(), Phases()
-    with tempfile.TemporaryDirectory() as folder:
-        async with AsyncExitStack() as stack:
-            store = await stack.enter_async_context(valkey(Path(folder) / "valkey"))
-            cluster = Cluster(Path(folder), store, 6.0, stack)
-            await cluster.start(nodes)
-            began = perf_counter()
+    report, phases = Report(), Phases()
 
-            def say(line: str) -> None:
-                if not quiet:
-                    print(f"{perf_counter() - began:7.2f} s  {line}", flush=True)
+    def join(name: str, ports: list[int], random: Random) -> User:
+        return Resident(phases, name, ports, random, report)
 
-            ports = [node.port for node in cluster.nodes]
-            async with asyncio.TaskGroup() as group:
-                for n in range(users):
-                    user = Resident(phases, f"u{n}", ports, Random(f"{seed} {n}"), report)
-                    group.create_task(user.live(over))
-                try:
-                    await _break(store, phases, away, away_s, say)
-                finally:
-                    over.set()
-            return report, phases.times
+    async with crowd(join, report, seed=seed, nodes=nodes, users=users, lease_s=6.0, quiet=quiet) as (
+        cluster,
+        say,
+    ):
+        await _break(cluster.store, phases, away, away_s, say)
+    return report, phases.times
 
 
-async def _break(
-    store: ValkeyProcess, phases: Phases, away: Away, away_s: float, say: Callable[[str], None]
-) -> None:
+async def _break(store: ValkeyProcess, phases: Phases, away: Away, away_s: float, say: Say) -> None:
     await asyncio.sleep(away_s)
     phases.now = "away"
     say(f"the store is {away}")
