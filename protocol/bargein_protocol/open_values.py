@@ -54,6 +54,11 @@ def server_value_fault(event: ServerEvent) -> str | None:
     return None if values is None else _first_fault(values(event), MAX_VALUES)
 
 
+def value_fault(value: object, max_values: int = MAX_CLIENT_VALUES) -> str | None:
+    """Return the fault of any decoded value: its depth, number or types."""
+    return _first_fault((value,), max_values)
+
+
 def _first_fault(values: Iterable[object], max_values: int) -> str | None:
     for value in values:
         if value is not None and (fault := _fault(value, max_values)) is not None:

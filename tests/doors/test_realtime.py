@@ -271,12 +271,56 @@ async def test_a_bad_item(item: Any, code: str) -> None:
         assert text_of(await talk.ask("hello")) == "You said hello."
 
 
-@pytest.mark.parametrize("frame", ["{", "[]", "null", '{"type": 7}', '{"type": "no.such"}', "[" * 5000])
+def deep(levels: int) -> str:
+    """Return a configuration whose tool is nested this deeply."""
+    nested = '{"a":' * levels + "1" + "}" * levels
+    tools = '[{"type":"function","name":"f","parameters":' + nested + "}]"
+    return '{"type":"session.update","session":{"type":"realtime","tools":' + tools + "}}"
+
+
+MESSAGE = '{"type": "message", "role": "user", "content": []}'
+PLACED = '{"type": "conversation.item.create", "previous_item_id": ["a"], "item": ' + MESSAGE + "}"
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "{", "[]", "null", '{"type": 7}', '{"type": "no.such"}', "[" * 5000, deep(100), deep(980),
+        deep(20_000), PLACED,
+    ],
+    ids=lambda frame: frame[:20] + str(len(frame)),
+)  # fmt: skip
 async def test_a_bad_frame(frame: str) -> None:
     """It is an error event, and the session lives on."""
     async with realtime(play) as talk:
         await talk.connection.send_raw(frame)
         await talk.error()
+        assert text_of(await talk.ask("hello")) == "You said hello."
+
+
+@pytest.mark.parametrize(
+    ("patch", "param"),
+    [
+        ({"tools": [{"type": "function"}]}, "session.tools[0].name"),
+        ({"tools": [{"type": "function", "name": 5}]}, "session.tools[0].name"),
+        ({"tools": [{"name": "f", "parameters": 5}]}, "session.tools[0].parameters"),
+        ({"tools": [{"name": "f"}, {"name": "g", "description": 5}]}, "session.tools[1].description"),
+        ({"tools": [{"type": "x", "name": "f"}]}, "session.tools[0].type"),
+        ({"tools": [{"type": ["x"], "name": "f"}]}, "session.tools[0].type"),
+        ({"tools": [{"type": "mcp"}]}, "session.tools[0].server_label"),
+        ({"tool_choice": "x"}, "session.tool_choice"),
+        ({"tool_choice": {"type": "function"}}, "session.tool_choice"),
+        ({"tool_choice": {"type": ["function"], "name": "f"}}, "session.tool_choice"),
+    ],
+)
+async def test_tools_that_no_model_could_call(patch: Any, param: str) -> None:
+    """They are refused with the field, in a session and in a response."""
+    async with realtime(play) as talk:
+        update: Any = {"type": "session.update", "session": {"type": "realtime", **patch}}
+        await talk.connection.send(update)
+        assert (await talk.error())["param"] == param
+        await talk.connection.send({"type": "response.create", "response": patch})
+        assert (await talk.error())["param"] == param.replace("session", "response")
         assert text_of(await talk.ask("hello")) == "You said hello."
 
 
@@ -434,7 +478,11 @@ async def test_an_async_authenticator() -> None:
 
 
 async def test_the_body_of_a_key_is_bounded() -> None:
-    """A stranger cannot fill the memory."""
+    """A stranger cannot fill the memory, nor the stack."""
     async with serving(play, doors=["realtime"]) as server, http(server) as client:
+        for levels in (100, 900, 980, 2000):
+            nested = '{"a":' * levels + "1" + "}" * levels
+            response = await client.post("/v1/realtime/client_secrets", b'{"session":%s}' % nested.encode())
+            assert response.status_code == 400
         body = {"session": {"type": "realtime", "instructions": "x" * 20_000}}
         assert (await client.post("/v1/realtime/client_secrets", body)).status_code == 413

@@ -422,8 +422,16 @@ async def test_servers_that_cannot_take_calls() -> None:
 
 
 @pytest.mark.parametrize(
-    "frame", [b"\0", "[]", "{", '{"a":' * 500, "\ud800".encode("utf-8", "replace").decode()]
-)
+    "frame",
+    [
+        b"\0",
+        "[]",
+        "{",
+        '{"a":' * 500,
+        '{"a":' * 900 + "1" + "}" * 900,
+        "\ud800".encode("utf-8", "replace").decode(),
+    ],
+)  # fmt: skip
 async def test_frames_that_are_none(frame: str | bytes) -> None:
     """The connection is closed, and the server lives."""
     async with line_with() as (served, _):

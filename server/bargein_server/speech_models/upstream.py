@@ -202,7 +202,7 @@ class Upstream:
             async for text in self._socket:
                 try:
                     event = json.decode(text, type=dict[str, Any])
-                except DecodeError:
+                except (DecodeError, UnicodeError, RecursionError):
                     break
                 if event.get("type") == "response.done":
                     self._responding = False

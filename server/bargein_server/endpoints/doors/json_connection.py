@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Any
 
-from msgspec import json
+from msgspec import MsgspecError, json
 
 from bargein_protocol import MESSAGEPACK, ClientEvent, Code, ServerEvent
 from bargein_protocol.errors import FLOODED, INTERNAL, TOO_BIG
+from bargein_protocol.json_scan import structure_fault
+from bargein_protocol.open_values import value_fault
 
 from ...guard.admission import Caller
 from ...hosting.ports import Wire
@@ -20,6 +23,26 @@ from ...transport.turn_stream import EventWire
 log = logging.getLogger("bargein.connection")
 
 _encode = json.Encoder().encode
+_decode = json.Decoder(dict[str, Any]).decode
+
+
+def object_of(message: bytes, max_values: int) -> dict[str, Any] | None:
+    """Return the JSON object in a message; None for anything else.
+
+    One that is nested too deeply is none, either.
+
+    Args:
+        message: The bytes of a text frame.
+        max_values: Maximum number of values, keys included.
+    """
+    if structure_fault(message, max_values) is not None:
+        return None
+    try:
+        decoded = _decode(message)
+    except (MsgspecError, UnicodeError, RecursionError):  # the last for deep nesting
+        return None
+    # What was decoded here could be too deep to be encoded where there is less stack.
+    return decoded if value_fault(decoded, max_values) is None else None
 
 
 class JsonConnection(Connection, ABC):

@@ -26,6 +26,7 @@ from bargein_protocol import (
     TurnEnded,
     TurnEvent,
 )
+from bargein_protocol.open_values import value_fault
 
 from ...core.history import result_message
 
@@ -191,9 +192,10 @@ def given_arguments(call: Call) -> Any:
     if call.given is not None:
         return call.given
     try:
-        return json.decode(call.arguments)
-    except msgspec.DecodeError:
+        given = json.decode(call.arguments)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):  # the last for deep nesting
         return {}
+    return given if value_fault(given) is None else {}
 
 
 def output_text(event: ToolResult) -> str:

@@ -167,7 +167,34 @@ def _checked(given: Any, kind: type[Struct], name: str) -> JsonMap:
     except ValidationError as error:
         reason, _, path = str(error).partition(" - at `$")
         raise BadRequest("invalid_value", reason, name + path.rstrip("`")) from None
+    for index, tool in enumerate(checked.get("tools") or ()):
+        _check_tool(tool, f"{name}.tools[{index}]")
+    _check_choice(checked.get("tool_choice"), f"{name}.tool_choice")
     return checked
+
+
+def _check_tool(tool: JsonMap, at: str) -> None:
+    """Check that a tool has the parts that a model needs to call it."""
+    kind = tool.get("type", "function")
+    if kind not in ("function", "mcp"):
+        raise BadRequest("invalid_value", "expected a tool of the type function or mcp", f"{at}.type")
+    named = "name" if kind == "function" else "server_label"
+    if not isinstance(tool.get(named), str) or not tool[named]:
+        raise BadRequest("invalid_value", f"expected {named} as a text", f"{at}.{named}")
+    for field, of in (("description", str), ("parameters", dict)):
+        if tool.get(field) is not None and not isinstance(tool[field], of):
+            words = "a text" if of is str else "an object"
+            raise BadRequest("invalid_value", f"expected {field} as {words}", f"{at}.{field}")
+
+
+def _check_choice(choice: str | JsonMap | None, at: str) -> None:
+    if isinstance(choice, dict):
+        named = {"function": "name", "mcp": "server_label"}.get(str(choice.get("type")))
+        known = named is not None and isinstance(choice.get(named), str)
+    else:
+        known = choice in (None, "auto", "none", "required")
+    if not known:
+        raise BadRequest("invalid_value", "expected auto, none, required, or an object that names a tool", at)
 
 
 def _merged(before: Mapping[str, Any], patch: Mapping[str, Any]) -> JsonMap:

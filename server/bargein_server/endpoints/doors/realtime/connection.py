@@ -5,9 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Sequence
 
-import msgspec
-from msgspec import json
-
 from bargein_protocol import (
     MESSAGEPACK,
     Attachment,
@@ -23,7 +20,6 @@ from bargein_protocol import (
     TurnEvent,
 )
 from bargein_protocol.errors import CLOSED, WRONG_CODEC
-from bargein_protocol.json_scan import structure_fault
 from bargein_protocol.media_types import are_taken
 
 from ....core.history import Message
@@ -33,13 +29,11 @@ from ....hosting.own_ids import Unavailable, seed
 from ....hosting.ports import Wire
 from ....hosting.registry import SessionRegistry
 from ....transport.turn_stream import TurnStream
-from ..json_connection import JsonConnection
+from ..json_connection import JsonConnection, object_of
 from ..messages import bounded
 from .dialogue import Dialogue
-from .shapes import JsonMap, error_object
+from .shapes import JsonMap
 from .turns import RunningTurn
-
-_decode = json.Decoder(dict[str, object]).decode
 
 
 class RealtimeConnection(JsonConnection):
@@ -92,14 +86,9 @@ class RealtimeConnection(JsonConnection):
         dialogue = self._dialogue
         if dialogue is None:
             return
-        try:
-            fault = structure_fault(frame, MAX_VALUES)
-            event = _decode(frame) if fault is None else None
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            event = None
+        event = object_of(frame, MAX_VALUES)
         if event is None:
-            error = error_object("invalid_json", "expected a JSON object", None)
-            self.send({"type": "error", "event_id": "event_0", "error": error})
+            dialogue.refuse({}, "invalid_json", "expected a JSON object of at most 64 nested levels")
         else:
             dialogue.receive(event)
 

@@ -84,14 +84,14 @@ class Dialogue:
         """Take an event of the client."""
         handler = self._handlers.get(str(event.get("type")))
         if handler is None:
-            self._refuse(event, "unknown_event", f"expected a known type, got {str(event.get('type'))[:80]}")
+            self.refuse(event, "unknown_event", f"expected a known type, got {str(event.get('type'))[:80]}")
             return
         try:
             handler(event)
         except BadRequest as error:
-            self._refuse(event, error.code, str(error), error.param)
+            self.refuse(event, error.code, str(error), error.param)
         except NoSuchItem as error:
-            self._refuse(event, NO_ITEM, f"there is no item {str(error)[:100]}", "item_id")
+            self.refuse(event, NO_ITEM, f"there is no item {str(error)[:100]}", "item_id")
 
     def _update(self, event: JsonMap) -> None:
         self._configure(event.get("session"))
@@ -133,7 +133,8 @@ class Dialogue:
             raise BadRequest(DUPLICATE, f"an item {item['id'][:100]} exists already", "item.id")
         if not self._port.takes(images_of([item])):
             raise BadRequest("invalid_value", "the agent takes no images of this type", "item.content")
-        previous = self.items.add(item, event.get("previous_item_id"))
+        given = event.get("previous_item_id")
+        previous = self.items.add(item, None if given is None else str(given))
         self._emit("conversation.item.added", previous_item_id=previous, item=item)
         self._emit("conversation.item.done", previous_item_id=previous, item=item)
         kind = item["type"]
@@ -194,7 +195,8 @@ class Dialogue:
     def _emit(self, kind: str, **fields: Any) -> None:
         self._port.send({"type": kind, "event_id": f"event_{next(self._numbers)}", **fields})
 
-    def _refuse(self, event: JsonMap, code: str, message: str, param: str | None = None) -> None:
+    def refuse(self, event: JsonMap, code: str, message: str, param: str | None = None) -> None:
+        """Answer an event with an error."""
         event_id = event.get("event_id")
         given = event_id if isinstance(event_id, str) else None
         self._emit("error", error=error_object(code, message, given, param=param))

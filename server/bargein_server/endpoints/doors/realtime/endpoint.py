@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from msgspec import DecodeError, Struct, json
+from msgspec import Struct, ValidationError, convert, json
 from msgspec.structs import replace
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -32,6 +32,7 @@ from ...endpoint import HttpEndpoint
 from ...websocket import deny
 from ..completion import error_body
 from ..conversation import MAX_OWN_ID_CHARS, session_headers
+from ..json_connection import object_of
 from .configuration import first_session, patched
 from .connection import RealtimeConnection
 from .requests import BadRequest
@@ -92,9 +93,10 @@ class RealtimeDoor:
         """
         await call.authenticate(None)
         admission, principal = self._admission, call.caller.principal
+        body = object_of(await call.body(MAX_PATCH_BYTES), MAX_PATCH_BYTES)
         try:
-            asked = json.decode(await call.body(MAX_PATCH_BYTES), type=SecretRequest)
-        except DecodeError:
+            asked = convert(body, SecretRequest)
+        except ValidationError:
             raise Refused(400, "expected a JSON object with session") from None
         try:
             session = patched(

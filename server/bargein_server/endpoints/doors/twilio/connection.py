@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import msgspec
-from msgspec import json
 
 from bargein_protocol import (
     Code,
@@ -17,21 +15,18 @@ from bargein_protocol import (
     SessionUpdate,
 )
 from bargein_protocol.errors import BAD_FRAME, CLOSED, OVERLOADED, UNSUPPORTED
-from bargein_protocol.json_scan import structure_fault
 
 from ....core.principal import known_as
 from ....guard.admission import Caller
 from ....hosting.ports import Wire
 from ....hosting.registry import SessionRegistry
-from ..json_connection import JsonConnection
+from ..json_connection import JsonConnection, object_of
 from .phone_call import AUDIO, PhoneCall, Start, Timer
 
 MAX_VALUES = 1000
 """Maximum number of values in a message, keys included."""
 CREDENTIAL = "token"
 """Parameter of the TwiML that holds a token or a ticket, where no signature proves the call."""
-
-_decode = json.Decoder(dict[str, Any]).decode
 
 
 class TwilioConnection(JsonConnection):
@@ -55,12 +50,13 @@ class TwilioConnection(JsonConnection):
 
     def receive_message(self, frame: bytes) -> None:
         """Take a message of Twilio; one that is not of its form ends the call."""
-        if structure_fault(frame, MAX_VALUES) is not None:
+        message = object_of(frame, MAX_VALUES)
+        if message is None:
             self.close(BAD_FRAME)
             return
         try:
-            self._call.receive(_decode(frame))
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            self._call.receive(message)
+        except msgspec.DecodeError:
             self.close(BAD_FRAME)
 
     def disconnected(self) -> None:
