@@ -193,6 +193,27 @@ def test_a_client_that_missed_the_log_learns_of_it_from_the_snapshot() -> None:
     assert state.lanes == {"": type(state.lanes[""])()}
 
 
+@pytest.mark.parametrize("sent", ["before", "with the resume"])
+def test_a_rewind_is_answered_when_a_snapshot_takes_the_place_of_the_replay(sent: str) -> None:
+    """Its numbered event is in the snapshot alone, which has no ids of requests."""
+    talk = Talk(max_log_events=4)
+    first = whole_turn(talk, "one")
+    cursor = talk.numbers()[-1]
+    if sent == "before":
+        talk.send(rewind(first))
+    talk.detach()
+    for text in ("two", "three"):
+        talk.session.side_channel.request(InputText(id=InputId(text), text=text), talk.now)
+        talk.flush()
+        talk.finish(talk.started()[-1])
+    start = talk.mark()
+    talk.attach(cursor, [rewind(first)] if sent != "before" else [])
+    assert talk.types(start) == ["session.opened", "session.rewound", "snapshot", "replay.done"]
+    [answer] = talk.of(SessionRewound)[-1:]
+    assert (answer.seq, answer.duplicate) == (0, True)
+    assert first in answer.turns
+
+
 def test_a_request_beside_the_client_gets_its_answer() -> None:
     """And the client that drives the session gets the numbered event."""
     talk = Talk()

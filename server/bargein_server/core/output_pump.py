@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from bargein_protocol import NO_SEQ, Seq, TextDelta, TurnId
+from bargein_protocol import NO_SEQ, Seq, SessionRewound, TextDelta, TurnId
 
 from .lifecycle import Flow, Stage
 from .plain_values import plain_text
@@ -120,7 +120,8 @@ class OutputPump:
         """Send the state of all turns after a number, in place of a replay."""
         turns = self._turns.turns_since(after)
         for reply in self._replies.replies_since(after):
-            if reply.turn_id not in self._turns.turns:  # nothing else reports it any more (contract 4)
+            # Nothing else reports these: a snapshot has no ids of rewinds, and no turns that are forgotten.
+            if isinstance(reply, SessionRewound) or reply.turn_id not in self._turns.turns:
                 self._sequencer.answer(replace(reply, seq=NO_SEQ, duplicate=True))
         top = self._sequencer.top
         self._sequencer.answer(bounded_snapshot(top, [turn.fold.folded() for turn in turns]))

@@ -124,10 +124,10 @@ class ReplyCache:
             return replace(answer, seq=Seq(0), duplicate=True)
         return replace(answer, duplicate=True)
 
-    def replies_since(self, seq: Seq) -> Iterator[InputAccepted | InputQueued]:
-        """Yield the answers to inputs that were numbered after `seq`."""
+    def replies_since(self, seq: Seq) -> Iterator[InputAccepted | InputQueued | SessionRewound]:
+        """Yield the answers to inputs and rewinds numbered after `seq`."""
         for answer in self._by_id.values():
-            if isinstance(answer, (InputAccepted, InputQueued)) and answer.seq > seq:
+            if isinstance(answer, (InputAccepted, InputQueued, SessionRewound)) and answer.seq > seq:
                 yield answer
 
 
