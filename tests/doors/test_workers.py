@@ -12,8 +12,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 import two_processes
+from bargein_client import connect as connect_client
+from bargein_client import open_conversation
 from bargein_protocol import SessionId
-from bargein_server.endpoints.call import SESSION_HEADER
+from bargein_server.endpoints.call import SESSION_HEADER, TOKEN_HEADER
 from door_agent import play
 from live_server import Serving
 from sse_client import Http, http
@@ -66,6 +68,22 @@ async def test_both_workers_answer_in_the_same_session(pair: Pair, ask: Any) -> 
             having = [server.sessions.has(SessionId(session_id)) for server in (one, two)]
             assert sorted(having) == [False, True]
         assert 0 < len(one.sessions) < 6  # both have some
+
+
+async def test_our_own_clients_go_on_through_any_worker(pair: Pair) -> None:
+    """They open a conversation through one and connect to another, whichever has it."""
+    async with pair() as (one, two), http(one) as first:
+        for number in range(4):
+            asked = await by_chat(first, f"conversation-{number}", "hello")
+            session_id, token = asked.headers[SESSION_HEADER], asked.headers[TOKEN_HEADER]
+            for turns, (opens, connects) in enumerate(((one, two), (two, one), (two, two)), 1):
+                way = await open_conversation(opens.url, session_id, session_token=token)
+                async with connect_client(connects.url, resume=way.resume) as session:
+                    assert [state.status for state in session.history] == ["completed"] * turns
+                    assert (await session.send("again").ended()).status == "completed"
+                    state = session.resume_state()
+                assert state is not None
+                token = state.token
 
 
 async def elsewhere(one: Serving, two: Serving, ask: Any) -> str:

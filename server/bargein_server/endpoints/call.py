@@ -248,7 +248,8 @@ class Call:
             return
         if not elsewhere.may_have(session_id):
             return
-        has_body = self.request.method == "POST"
+        headers = self.request.headers
+        has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
         body = await self.body(sessions.settings.max_frame_bytes) if has_body else b""
         self.release_body()
         try:

@@ -177,8 +177,9 @@ async def _own_session(call: Call) -> SessionHost:
 
     On a server without authentication the token is the only proof; a follower's cookie is none.
     """
-    call.check_known()
     principal, session_id = call.caller.principal, SessionId(call.request.path_params["session_id"])
+    await call.forward(session_id)
+    call.check_known()
     token = Token(call.request.headers.get(TOKEN_HEADER, ""))
     shown = NOTHING
     if principal is None:

@@ -15,7 +15,7 @@ import asyncio
 import json
 import random
 from array import array
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from datetime import datetime
 from math import pi, sin
@@ -248,6 +248,9 @@ async def demo(turn: Turn) -> AsyncIterator[Output]:
         return
     yield turn.thought("Let me look a few things up side by side. ")
     yield turn.status("Looking things up", "search")
+    for name, _, _ in _LOOK_UPS:
+        for output in _call_of(turn, name):
+            yield output
     # Beside the answer, whose first word does not wait for them.
     look_ups = [turn.spawn(_look_up(turn, name, seconds, find)) for name, seconds, find in _LOOK_UPS]
     async for word in spoken(_answer(turn, asked, cut)):
@@ -282,12 +285,15 @@ def _last_heard_words(turn: Turn) -> str | None:
     return " ".join(content[:-1].split()[-4:]) or None if content.endswith("\u2702") else None
 
 
+def _call_of(turn: Turn, name: str) -> Iterator[Output]:
+    call_id, arguments = CallId(f"{turn.id}-{name}"), {"text": turn.text[:200]}
+    yield ToolCall(call_id=call_id, name=name)
+    yield ToolCallDelta(call_id=call_id, arguments=json.dumps(arguments))
+    yield ToolRunning(call_id=call_id, arguments=arguments)
+
+
 async def _look_up(turn: Turn, name: str, seconds: float, find: Callable[[Turn], object]) -> None:
     call_id = CallId(f"{turn.id}-{name}")
-    question = turn.text[:200]
-    await turn.emit(ToolCall(call_id=call_id, name=name))
-    await turn.emit(ToolCallDelta(call_id=call_id, arguments="{}"))
-    await turn.emit(ToolRunning(call_id=call_id, arguments={"text": question}))
     await asyncio.sleep(seconds)
     await turn.emit(
         ToolResult(call_id=call_id, output=find(turn), status="completed", duration_ms=int(seconds * 1000))
