@@ -454,6 +454,20 @@ async def test_without_its_extra_it_says_how_to_install_it(package: str, tmp_pat
     assert error.count(b"\n") == 1
 
 
+@pytest.mark.parametrize("package", ["starlette", "uvicorn"])
+async def test_an_application_says_how_to_install_its_extra(package: str, tmp_path: Path) -> None:
+    """The last line of the traceback of an application that embeds the server."""
+    program = f"import sys; sys.modules[{package!r}] = None\nfrom bargein_server import create_app"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, cwd=tmp_path, stderr=asyncio.subprocess.PIPE
+    )
+    _, error = await process.communicate()
+    assert process.returncode == 1
+    last = error.decode().splitlines()[-1]
+    assert last.startswith("ModuleNotFoundError: bargein_server.create_app needs ")
+    assert last.endswith(': pip install "bargein[server]"')
+
+
 def test_it_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
     """`--version`."""
     with pytest.raises(SystemExit):

@@ -18,6 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from bargein_protocol import __version__ as __version__
 
+NEEDED = ("starlette", "uvicorn", "h11")
+"""Packages of the extra `server`."""
+
 if TYPE_CHECKING:
     from .agent import (
         Agent,
@@ -121,10 +124,21 @@ def __getattr__(name: str) -> Any:
     """Import a public name on first use (PEP 562).
 
     Without the packages of its extra, `bargein-server` can then still print how to install them.
+
+    Raises:
+        ModuleNotFoundError: A package of the extra `server` is missing; the message has the remedy.
     """
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    try:
+        home = import_module(f".{_HOME[name]}", __name__)
+    except ModuleNotFoundError as missing:
+        package = (missing.name or "").partition(".")[0]
+        if package not in NEEDED:
+            raise
+        remedy = f'bargein_server.{name} needs {package}: pip install "bargein[server]"'
+        raise ModuleNotFoundError(remedy, name=missing.name) from None
+    found = globals()[name] = getattr(home, name)
     return found
 
 

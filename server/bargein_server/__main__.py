@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-NEEDED = ("starlette", "uvicorn", "h11")
+from bargein_server import NEEDED
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -20,7 +20,7 @@ from bargein_protocol import SessionId
 from .core.history import conversation
 from .core.persistence import stored_turns
 from .core.records import BadRecord
-from .stores.interface import MAX_TITLE_CHARS, Store, StoredSession, StoreError, Summary
+from .stores.interface import MAX_TITLE_CHARS, Store, StoredSession, StoreError, Summary, name_of
 from .stores.sqlite import SqliteStore
 from .stores.urls import BadStore, default_url, store_of
 
@@ -93,8 +93,7 @@ async def _run(store: Store, options: argparse.Namespace) -> None:
             form = _markdown if options.markdown else _exported
             sys.stdout.buffer.write(form(await _read(store, options.session_id)) + b"\n")
         elif options.command == "rename":
-            name = " ".join(options.title.split())[:MAX_TITLE_CHARS]
-            if not await store.rename(SessionId(options.session_id), name or None):
+            if not await store.rename(SessionId(options.session_id), name_of(options.title)):
                 raise NoConversation(f"no such conversation: {options.session_id}")
         else:
             missing = [each for each in options.session_id if not await store.delete(SessionId(each))]

@@ -352,6 +352,17 @@ async def test_a_refused_handshake_hints_at_the_token() -> None:
         assert "--token" in err
 
 
+async def test_a_mounted_application_hints_at_the_path() -> None:
+    """Servers refuse a WebSocket on a path without a route with 403, as they do a user."""
+    async with scripted_server() as server:
+        server.refuse = 403
+        url = server.url.removesuffix("/v1/session") + "/chat"
+        async with on_pipes("send", url, "hello") as process:
+            _out, err, code = await output(process)
+        assert code == 1
+        assert "the usual path is /v1/session, behind the path of a mounted application" in err
+
+
 async def test_a_path_without_sessions_hints_at_the_path() -> None:
     """404 concerns the path, not the credential."""
     async with scripted_server() as server:

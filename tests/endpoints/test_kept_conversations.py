@@ -227,6 +227,12 @@ async def test_users_name_their_own(tmp_path: Path) -> None:
             assert await _named(server, session_id, wrong, **ann) == 422
         assert await title(server) == ("Trip to Łódź", True)
         assert await _named(server, session_id, {"title": "x" * 120}, **ann) == 204
+        # No terminal and no log is changed by a name; signs that join letters or emoji are part of it.
+        hostile = {"title": "\x00\x1b[31mA\u200d\x9b trip\x85\x7f"}
+        assert await _named(server, session_id, hostile, **ann) == 204
+        assert await title(server) == ("[31mA\u200d trip", True)
+        assert await _named(server, session_id, {"title": "\x00\x1b"}, **ann) == 204
+        assert await title(server) == ("hello", False)
         assert await _named(server, session_id, {"title": None}, **ann) == 204
         assert await title(server) == ("hello", False)
 

@@ -145,6 +145,7 @@ def test_errors_of_the_system_have_a_remedy(number: int, kind: str, remedy: str)
     error = explained(Path("kept.db"), OSError(number, os.strerror(number), "kept.db-lock"))
     assert error.kind == kind
     assert remedy in str(error)
+    assert "(kept.db-lock)" in str(error)
 
 
 @pytest.mark.parametrize("version", [-1, 0, len(MIGRATIONS)])

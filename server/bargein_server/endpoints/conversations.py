@@ -18,7 +18,7 @@ from ..core.records import BadRecord, Head
 from ..guard.admission import RETRY_AFTER_S, Refused
 from ..hosting.host import SessionHost
 from ..hosting.restoring import NOTHING, Shown, admits_token
-from ..stores.interface import MAX_TITLE_CHARS, ListPlace, StoredSession, StoreError, Summary
+from ..stores.interface import MAX_TITLE_CHARS, ListPlace, StoredSession, StoreError, Summary, name_of
 from .call import HEADERS, TOKEN_HEADER, Call, json_answer
 
 MAX_LISTED = 100
@@ -224,8 +224,7 @@ async def rename_session(call: Call) -> Response:
             await _found(call, session_id)
         if keeper is None:
             raise Refused(404, "the server keeps no conversations: it has no store")
-        name = " ".join((change.title or "").split())
-        if not await keeper.store.rename(session_id, name or None):
+        if not await keeper.store.rename(session_id, name_of(change.title or "")):
             raise Refused(503, "the store does not have the session yet", RETRY_AFTER_S)
     except StoreError as error:
         raise _unusable(call, error, "written") from None

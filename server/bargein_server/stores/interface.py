@@ -8,6 +8,7 @@ that has forgotten something is noticed. A claim changes the fence if both are s
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from enum import Enum
 from typing import Protocol
@@ -20,6 +21,17 @@ from ..core.records import Changes, Stored
 
 MAX_TITLE_CHARS = 120
 """Characters of a conversation's title in lists."""
+
+
+def name_of(title: str) -> str | None:
+    """Return a conversation's name as it is kept; None for an empty one.
+
+    Args:
+        title: The given name; each run of white space becomes one space, and control characters, which change
+            terminals and logs, are left out.
+    """
+    words = "".join(char if unicodedata.category(char) != "Cc" or char.isspace() else "" for char in title)
+    return " ".join(words.split())[:MAX_TITLE_CHARS] or None
 
 
 class StoreError(Exception):

@@ -52,14 +52,15 @@ _SYSTEM_KINDS: dict[int, tuple[str, str]] = {
 def explained(path: Path, error: sqlite3.Error | OSError) -> StoreError:
     """Return an error of a store's file with cause and remedy."""
     if isinstance(error, OSError):
+        place = os.fsdecode(error.filename) if error.filename is not None else str(path)
         known = _SYSTEM_KINDS.get(error.errno or 0)
         if known is None:
-            place = path if error.filename is None else os.fsdecode(error.filename)
             why = f"{error.strerror or type(error).__name__} ({place})"
             return StoreError(
                 "unavailable", f"{path} cannot be opened: {why}: name another file, or make way"
             )
-        return StoreError(known[0], f"{path} cannot be used, because {known[1]}")
+        of = f" ({place})" if place != str(path) else ""  # such as its lock
+        return StoreError(known[0], f"{path} cannot be used, because {known[1]}{of}")
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     # Others come from damaged records and tables. Their texts may repeat a record, so are not logged.
     name = getattr(error, "sqlite_errorname", type(error).__name__)

@@ -241,10 +241,12 @@ _OTHER_CAUSES = re.compile("proxy|TLS|certificate", re.IGNORECASE)
 
 def _hint(error: BargeinError, given: str) -> str | None:
     if isinstance(error, ConnectError):
+        # Servers refuse a WebSocket on a path without a route with 403, as they do a user.
+        wrong_path = error.status == 403 and not urlsplit(error.url).path.endswith(SESSION_PATH)
+        if error.status == NOT_FOUND or wrong_path:
+            return f"the usual path is {SESSION_PATH}, behind the path of a mounted application"
         if error.status in (401, 403) or error.code in (errors.UNAUTHORIZED, errors.FORBIDDEN):
             return "give a credential with --token or in the variable BARGEIN_TOKEN"
-        if error.status == NOT_FOUND:
-            return f"the usual path is {SESSION_PATH}"
         if error.code is not None:
             return None  # a server answered, and said why
         if "://" not in given and urlsplit(error.url).scheme == "wss" and error.status is None:
