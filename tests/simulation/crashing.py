@@ -1,9 +1,9 @@
 """A server that dies at one call of its store, and the next one on the same data.
 
-One client talks by a script that follows from a seed: it asks, interrupts, leaves and comes back. The store
-ends the server at the call with a given number, before that takes effect or before it is answered. Frames on
-their way are lost. Another server takes the place, and the client, which noticed only that its line is gone,
-resumes with everything that it has no answer to, as real clients do.
+One client talks by a script that follows from a seed: it asks, interrupts, rewinds, leaves and returns. The
+store ends the server at the call with a given number, before that takes effect or before it is answered.
+Frames on their way are lost. Another server takes the place, and the client, which noticed only that its
+line is gone, resumes with everything that it has no answer to, as real clients do.
 """
 
 from __future__ import annotations
@@ -150,6 +150,7 @@ class CrashClient:
         accepted: The turn of each input that was answered.
         ends: The end that it saw of each turn.
         texts: The text that it has of each turn.
+        dropped: Turns that a rewind has dropped.
     """
 
     def __init__(self, world: CrashWorld) -> None:
@@ -159,7 +160,8 @@ class CrashClient:
         self.accepted: dict[str, bp.TurnId] = {}
         self.ends: dict[bp.TurnId, tuple[str, str]] = {}
         self.texts: dict[bp.TurnId, str] = {}
-        self.unanswered: dict[str, bp.InputText | bp.Interrupt] = {}
+        self.dropped: set[bp.TurnId] = set()
+        self.unanswered: dict[str, bp.InputText | bp.Interrupt | bp.SessionRewind] = {}
         self.changed = asyncio.Event()
         self._wire: CrashWire | None = None
         self._connection: Connection | None = None
@@ -232,6 +234,21 @@ class CrashClient:
         self.unanswered[event.id] = event
         self._send(event)
 
+    async def rewind(self, turn_id: bp.TurnId) -> None:
+        """Drop a turn and all later ones; wait for the answer."""
+        self._ids += 1
+        event = bp.SessionRewind(id=bp.RewindId(f"r{self._ids}"), turn_id=turn_id)
+        self.unanswered[event.id] = event
+        self._send(event)
+        async with asyncio.timeout(BOUND_S):
+            while event.id in self.unanswered:
+                if not self._live:
+                    await self.come()
+                    continue
+                self.changed.clear()
+                await self.changed.wait()
+        expect(turn_id in self.dropped, f"{turn_id} was not dropped")
+
     async def until_ended(self, input_id: str) -> bp.TurnId:
         """Wait until an input's turn has ended, over as many lines as it takes."""
         async with asyncio.timeout(BOUND_S):
@@ -262,6 +279,12 @@ class CrashClient:
             self._take_snapshot(event)
         elif isinstance(event, bp.InterruptResult):
             self.unanswered.pop(event.interrupt_id, None)
+        elif isinstance(event, bp.SessionRewound):
+            self.unanswered.pop(event.rewind_id, None)
+            self.dropped |= set(event.turns)
+            if event.seq:
+                expect(event.seq == self.seq + 1, f"number {event.seq} after {self.seq}")
+                self.seq = event.seq
         elif isinstance(event, bp.ErrorEvent):
             expect(False, f"an error: {event}")
         if isinstance(event, (bp.InputAccepted, bp.InputQueued)):
@@ -292,6 +315,9 @@ class CrashClient:
                 before = self.accepted.setdefault(state.input_id, state.turn_id)
                 expect(before == state.turn_id, f"{state.input_id} got {before} and {state.turn_id}")
                 self.unanswered.pop(state.input_id, None)
+            if state.dropped:
+                self.dropped.add(state.turn_id)
+            expect(state.turn_id not in self.dropped or bool(state.dropped), f"{state.turn_id} came back")
             told = self.ends.get(state.turn_id)
             if state.status is not None:
                 end = (state.status, state.reason or "")
@@ -379,13 +405,17 @@ class CrashWorld:
                 client.leave()
                 await asyncio.sleep(script.choice([0.0, 0.1]))
             await client.come()
+            known = [turn for each in asked if (turn := client.accepted.get(each)) is not None]
+            if known and script.random() < 0.3 and known[-1] not in client.dropped:
+                await client.rewind(known[-1])
         for input_id in asked:
             await client.until_ended(input_id)
-        await self._check(client)
+        dropped = {number for number, each in enumerate(asked) if client.accepted[each] in client.dropped}
+        await self._check(client, dropped)
         for process in [*self._dead, *([self._process] if self._process is not None else [])]:
             await process.bury()
 
-    async def _check(self, client: CrashClient) -> None:
+    async def _check(self, client: CrashClient, dropped: set[int]) -> None:
         """What was told is in the history, and every resend gets its first answer."""
         turn = await client.until_ended(client.ask("history", "queue"))
         while client.ends[turn][0] != "completed":  # the server died in it
@@ -394,12 +424,17 @@ class CrashWorld:
         said = "\n".join(str(message["content"]) for message in history)
         for turn_id, (status, _) in client.ends.items():
             text = client.texts.get(turn_id, "")
-            if status == "completed" and turn_id != turn and not text.startswith("["):
+            if turn_id in client.dropped:
+                expect(not text or text not in said, f"{turn_id} was dropped, and is there: {text}")
+            elif status == "completed" and turn_id != turn and not text.startswith("["):
                 expect(text in said, f"{turn_id} was completed, and its answer is lost: {text}")
         calls = [json.dumps(message.get("tool_calls", "")) for message in history]
         for effect in self.effects:
             count = sum(effect in call for call in calls)
-            expect(count == 1, f"the tool of {effect!r} took effect and is {count} times in the history")
+            gone = not count and int(effect.split()[1]) in dropped
+            expect(
+                count == 1 or gone, f"the tool of {effect!r} took effect and is {count} times in the history"
+            )
         expect(len(self.effects) == len(set(self.effects)), "a tool ran twice")
 
 
