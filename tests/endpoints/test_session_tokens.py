@@ -41,6 +41,23 @@ async def test_a_conversation_goes_on_elsewhere(tmp_path: Path) -> None:
             assert (turn["input_id"], turn["status"]) == ("i1", "completed")
 
 
+async def test_a_token_that_nobody_uses_takes_nothing(tmp_path: Path) -> None:
+    """The client that has the session speaks on, loses its line, and resumes with its own token."""
+    async with serving(echo, authenticator=TOKENS, store=f"sqlite:///{tmp_path}/kept.db") as server:
+        async with server.connect() as client:
+            await client.send({"type": "session.open", "auth": "a"})
+            opened = await client.until("session.opened")
+            for _ in range(2):
+                assert (await token(server, opened["session_id"], "a"))[0] == 200
+            await ask(client, "hello")
+            await client.until("turn.ended")
+        cursor = {"epoch": opened["epoch"], "seq": 0}
+        resume = {"session_id": opened["session_id"], "token": opened["token"], "cursor": cursor}
+        async with server.connect() as client:
+            await client.send({"type": "session.open", "auth": "a", "resume": resume})
+            assert (await client.until("session.opened"))["resumed"]
+
+
 async def test_only_the_owner_gets_one(tmp_path: Path) -> None:
     """Other users and clients without a credential learn nothing, and the owner's client stays."""
     url = f"sqlite:///{tmp_path}/kept.db"

@@ -25,6 +25,8 @@ from bargein_protocol import (
 from ..settings import Settings
 
 OVERLAP_S = 60.0
+GRANTED_S = 366 * 24 * 3600.0
+"""Time for which the driver of a session keeps its token beside one that was granted and is not used."""
 
 
 class Identity:
@@ -58,6 +60,7 @@ class Identity:
         digest = _digest(shown) if shown is not None else b""
         if not digest or digest != self._previous:
             self._previous_until = now + OVERLAP_S
+        self._previous_until = min(self._previous_until, now + OVERLAP_S)
         self._previous = digest
         self.confirmed = shown is None
         self._current = _digest(token)
@@ -86,10 +89,14 @@ class Identity:
         )
 
     def grant(self, token: Token, now: float) -> None:
-        """Replace the owner's token; the one before stays valid for a while."""
-        self._previous, self._previous_until = self._current, now + OVERLAP_S
+        """Add a token for the owner; its driver keeps the one that it has.
+
+        The new one may never be used. The token before it is valid until then.
+        """
+        if self._previous_until <= now + OVERLAP_S:  # else the current one was granted and is not used
+            self._previous, self._previous_until = self._current, now + GRANTED_S
         self._current = _digest(token)
-        self.confirmed = False
+        self.confirmed = True
 
     def confirm(self) -> None:
         """Record that the client has the current token; the previous one is void."""
