@@ -377,3 +377,63 @@ async def test_a_key_has_its_configuration_at_every_worker(tmp_path: Path) -> No
                 socket = await open_realtime(process, additional_headers=headers)
                 assert socket.configured == configured  # type: ignore[attr-defined]
                 await socket.close()
+
+
+async def test_a_reload_that_is_stopped_stops_old_and_new_workers(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The old one ends its turn in order, before the supervisor; nothing is told of a worker that fails."""
+    async with workers("agents:slow", tmp_path, "--drain-s", "10") as process:
+        async with connect(process.url, backoff=HASTY) as session:
+            turn = session.send("slowly")
+            await until(lambda: "begin" in turn.text)
+            before = set(children(process))
+            process.process.send_signal(signal.SIGHUP)
+            await until(lambda: len(children(process)) == 3)
+            process.process.send_signal(signal.SIGTERM)
+            end = await patiently(turn.ended())
+            assert (end.status, turn.text) == ("completed", "begin end")
+            assert before & set(children(process)), "the supervisor has ended before its workers"
+        assert await patiently(process.process.wait()) == -signal.SIGTERM
+        assert not any(map(lives, before))
+    assert "does not start" not in capfd.readouterr().err
+
+
+async def test_a_worker_that_ends_at_once_is_started_ever_more_slowly(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The other one serves meanwhile; it comes back when its cause is gone."""
+    (tmp_path / "agents.py").write_text("import os\nif os.path.exists('full'): os._exit(7)\n" + AGENT)
+    async with workers("agents:echo", tmp_path, "--drain-s", "0") as process:
+        doomed, other = children(process)
+        (tmp_path / "full").touch()
+        os.kill(doomed, signal.SIGKILL)
+        errors = ""
+
+        async def tells(text: str) -> None:
+            nonlocal errors
+            async with asyncio.timeout(6 * WAIT_S):
+                while text not in errors:
+                    errors += capfd.readouterr().err
+                    await asyncio.sleep(0.05)
+
+        for delay_s in ("0.2", "0.4", "0.8", "1.6"):
+            await tells(f"is started again in {delay_s} s")
+        assert "ended with status 7" in errors
+        assert other in children(process)
+        async with connect(process.url, backoff=HASTY) as session:
+            turn = session.send("still there?")
+            assert (await patiently(turn.ended())).status == "completed"
+        (tmp_path / "full").unlink()
+        async with asyncio.timeout(6 * WAIT_S):
+            while len(children(process)) < 2 or not all(map(serves, children(process))):
+                await asyncio.sleep(0.05)
+
+
+def serves(pid: int) -> bool:
+    """Return whether a worker has its socket."""
+    sockets = folder_of(pid)
+    variables = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    worker = next(each for each in variables if each.startswith("_BARGEIN_WORKER="))
+    name: str = json.loads(worker.partition("=")[2])["place"]["name"]
+    return (Path(sockets) / name).exists()

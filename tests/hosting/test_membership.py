@@ -305,3 +305,16 @@ async def test_nobody_is_refused_while_the_store_cannot_compare() -> None:
     keeper.health.failed(StoreError("unavailable", "it is away"))
     assert await restorer.restore_resumed(wrong, None) is OVERLOADED
     await keeper.stop()
+
+
+async def test_times_of_records_are_those_of_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other servers compare them, and their clocks may differ by hours."""
+    loop = asyncio.get_running_loop()
+    model = RedisModel(lambda: 1_000_000.0 + loop.time())
+    slow = SimpleNamespace(time=lambda: 990_000.0 + loop.time(), monotonic=loop.time)
+    monkeypatch.setattr(redis_store, "time", slow)
+    sessions = SessionRegistry(_silent, Settings(), store=store_on(model))
+    assert sessions.keeper is not None
+    await sessions.keeper.opened.wait()
+    assert abs(sessions.wall() - 1_000_000.0 - loop.time()) < 60.0
+    await sessions.keeper.stop()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from typing import TypeVar
 
 import msgspec
@@ -283,7 +282,7 @@ class Call:
         def admits(head: Head) -> bool:
             if viewer is not None and is_digest_of(viewer, head.viewer):
                 return True
-            return token is not None and admits_token(Token(token), principal, time.time(), head)
+            return token is not None and admits_token(Token(token), principal, self.sessions.wall(), head)
 
         shown = Shown(principal, Token(token) if token is not None else None)
         if await restorer.restore(session_id, admits, shown) is not None:

@@ -44,11 +44,11 @@ class Keeper:
         store: The store.
         settings: The limits.
         loop: The event loop.
-        wall: Returns the time in seconds since 1970.
         name: Name of this worker, with which the name in its fences begins; empty in a server of one process.
 
     Attributes:
         store: The store.
+        wall: Returns the time in seconds since 1970: that of a store which many servers share.
         health: State of the store.
         written: Number of writes of sessions.
         leases: The sessions that are kept.
@@ -65,11 +65,10 @@ class Keeper:
         store: Store,
         settings: Settings,
         loop: asyncio.AbstractEventLoop,
-        wall: Callable[[], float] = time.time,
         name: str = "",
     ) -> None:
         self.store = store
-        self._wall = wall
+        self.wall: Callable[[], float] = store.wall if isinstance(store, SharedStore) else time.time
         self.health = StoreHealth(loop, settings.store_wait_s, self._uncork_all)
         self.written = 0
         self.leases: dict[Lease, None] = {}
@@ -201,7 +200,7 @@ class Keeper:
         self._released[session_id] = self._release(lease)
 
     def _release(self, lease: Lease) -> Write:
-        persistence, wall = lease.persistence, self._wall()
+        persistence, wall = lease.persistence, self.wall()
         changes = persistence.collect(self._loop.time(), wall)
         if changes is None:
             changes = Changes(lease.persistence.last_seq, persistence.changes.mark)
@@ -246,7 +245,7 @@ class Keeper:
         """Start a write of sessions, released ones and deletions."""
         self._urgent = False
         self._changed.clear()
-        wall, whole = self._wall(), 0
+        wall, whole = self.wall(), 0
         kept: list[Lease] = []
         writes: list[Write] = []
         for lease in leases:
@@ -357,7 +356,7 @@ class Keeper:
             StoreError: The store cannot be used.
         """
         living = [lease.persistence.head.session_id for lease in self.leases if lease.host]
-        await self.store.sweep(self._wall() - self._settings.keep_s, living)
+        await self.store.sweep(self.wall() - self._settings.keep_s, living)
 
     async def beat(self) -> None:
         """Renew the lease of this node, and see whether the store is as it was.

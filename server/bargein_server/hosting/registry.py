@@ -151,6 +151,10 @@ class SessionRegistry:
     def __iter__(self) -> Iterator[SessionHost]:
         return iter(self._hosts)
 
+    def wall(self) -> float:
+        """Return the time in seconds since 1970, as records have it."""
+        return self.keeper.wall() if self.keeper is not None else time.time()
+
     @property
     def kept_bytes(self) -> int:
         """Approximate memory of all sessions."""
@@ -301,7 +305,7 @@ class SessionRegistry:
         lease = self.keeper.lease() if self.keeper is not None and kept else None
         host = self._host(session_id, codec, principal, owner, self.loop.time(), lease)
         if (persistence := host.core.persistence) is not None:
-            persistence.head = Head(session_id, Epoch(""), id_of(principal), owner, created_at=time.time())
+            persistence.head = Head(session_id, Epoch(""), id_of(principal), owner, created_at=self.wall())
         self._hosts.add(host)
         return host
 
@@ -332,7 +336,7 @@ class SessionRegistry:
         head, now = stored.head, self.loop.time()
         host = self._host(head.session_id, JSON, known_as(head.principal), head.owner, now, lease)
         persistence = host.core.persistence or host.core.records(unwatched())
-        persistence.restore(stored, now, time.time(), forgot=forgot)
+        persistence.restore(stored, now, self.wall(), forgot=forgot)
         host.viewer_token = ViewerToken(head.viewer)
         if host.history is not None:
             host.history.restored(head.seed)

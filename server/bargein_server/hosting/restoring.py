@@ -14,7 +14,6 @@ import asyncio
 import hmac
 import logging
 import secrets
-import time
 from collections.abc import Callable
 from enum import Enum
 from functools import partial
@@ -117,7 +116,6 @@ class Restorer:
         pool: The sessions in memory.
         make_room: Makes room for a session of a client; returns whether there is room.
         create: Puts a session into memory.
-        wall: Returns the time in seconds since 1970.
     """
 
     def __init__(
@@ -127,14 +125,12 @@ class Restorer:
         pool: SessionPool,
         make_room: Callable[[str], bool],
         create: Callable[[StoredSession, Lease], object],
-        wall: Callable[[], float] = time.time,
     ) -> None:
         self._keeper = keeper
         self._keep_s = keep_s
         self._pool = pool
         self._make_room = make_room
         self._create = create
-        self._wall = wall
         self._loop = asyncio.get_running_loop()
         self._pending: dict[SessionId, asyncio.Future[None]] = {}
         self._next_beat: asyncio.Task[None] | None = None
@@ -163,7 +159,7 @@ class Restorer:
         """Put the session that a client resumes into memory, as `restore` does."""
         if resume is None or not self.is_needed(resume.session_id, resume, principal):
             return None
-        admits = partial(admits_token, resume.token, principal, self._wall())
+        admits = partial(admits_token, resume.token, principal, self._keeper.wall())
         return await self.restore(resume.session_id, admits, Shown(principal, resume.token, came_at=came_at))
 
     async def restore(self, session_id: SessionId, admits: Admits, shown: Shown = NOTHING) -> Code | None:
@@ -216,7 +212,7 @@ class Restorer:
             keeper.store_life.unusable(error)
             lost = membership is None and keeper.health.ignored_s >= PATIENCE_S
             return None if lost else OVERLOADED
-        if found is None or found.used_at < self._wall() - self._keep_s or not admits(found.stored.head):
+        if found is None or found.used_at < keeper.wall() - self._keep_s or not admits(found.stored.head):
             return None
         if not self._make_room(found.stored.head.owner):
             return OVERLOADED

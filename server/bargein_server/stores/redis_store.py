@@ -68,6 +68,7 @@ class RedisStore:
         self._node: tuple[Node, float] | None = None
         self._sent = self._known = 0  # marks: sent so far, and the last that the store has answered
         self._rollback = self._started_at = 0.0
+        self._ahead_s = 0.0  # of the server's clock before that of this machine
         self._forgot = False
         self._requests: list[tuple[MoveRequest, float]] = []  # and when the beat was sent that brought each
 
@@ -151,7 +152,7 @@ class RedisStore:
 
         Other servers have living sessions as well: each keeps its own from being forgotten for two hours.
         """
-        until = min(time.time(), used_before + GRACE_S)
+        until = min(self.wall(), used_before + GRACE_S)
         for first in range(0, len(living), _PAGE):
             part = living[first : first + _PAGE]
             await self._reader.call(
@@ -195,6 +196,10 @@ class RedisStore:
         now = time.monotonic()
         aged = [replace(each, age_s=each.age_s + now - sent_at) for each, sent_at in requests]
         return Beat(forgot, young_s, aged)
+
+    def wall(self) -> float:
+        """Return the server's time."""
+        return time.time() + self._ahead_s
 
     async def leave(self, node: Node) -> None:
         """End the lease of a node."""
@@ -242,7 +247,7 @@ class RedisStore:
             The seconds until the store is not young.
         """
         forgot, rollback, now, asked = answer
-        self._known = mark
+        self._known, self._ahead_s = mark, float(now) - time.time()
         self._forgot = self._forgot or bool(forgot)
         self._requests += [(request_of(each, float(now)), sent_at) for each in asked]
         self._rollback = float(rollback) if rollback else 0.0

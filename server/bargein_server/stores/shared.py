@@ -78,6 +78,13 @@ class SharedStore(Store, Protocol):
         """
         ...
 
+    def wall(self) -> float:
+        """Return the store's time in seconds since 1970, by its last beat.
+
+        Times in records are compared by other servers, whose clocks may differ.
+        """
+        ...
+
     async def leave(self, node: Node) -> None:
         """End the lease of a node that has released its sessions."""
         ...

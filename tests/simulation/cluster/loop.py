@@ -29,10 +29,12 @@ class Standing:
     """The part of a node that the loop uses: its context and its tasks.
 
     Attributes:
+        skew_s: Seconds by which its clock is ahead of that of others.
         tasks: Its tasks that have not ended.
     """
 
     def __init__(self) -> None:
+        self.skew_s = 0.0
         self.tasks: set[asyncio.Task[Any]] = set()
         self._context = Context()
         self._context.run(NODE.set, self)

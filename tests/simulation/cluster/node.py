@@ -176,7 +176,7 @@ class SimulatedNode(Standing):
         self.lines: dict[Line, None] = {}  # in order: the run follows from its seed
         self.inbox: list[object] = []
         self._world = world
-        self._skew_s = skew_s
+        self.skew_s = skew_s
         self.sessions: SessionRegistry
         self.opened: set[bp.SessionId] = set()
         self.peer: SimulatedPeer | None = None
@@ -193,11 +193,9 @@ class SimulatedNode(Standing):
             self._answer, world.settings, context=self.context(), store=store_of_node(world.store, self),
             elsewhere=self.peer,
         )  # fmt: skip
-        keeper, restorer = self.sessions.keeper, self.sessions.restorer
+        keeper = self.sessions.keeper
         assert keeper is not None
-        assert restorer is not None
         assert keeper.membership is not None
-        keeper._wall = restorer._wall = self._wall
         if self.peer is not None:
             self.peer.begin(self.sessions)
         keeper.membership.peer = self.address  # tells the port of a dead node from others
@@ -216,9 +214,6 @@ class SimulatedNode(Standing):
         """Serve a connection of another node."""
         assert self.peer is not None
         self.peer.accept(sock)
-
-    def _wall(self) -> float:
-        return self._world.loop.time() + self._skew_s
 
     @property
     def name(self) -> str:

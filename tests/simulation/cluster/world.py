@@ -28,7 +28,7 @@ from ..trace import Trace
 from .agents import Agents
 from .customer import Customer
 from .faults import NODE_FAULTS, PEER_FAULTS, REPAIR_S, STORE_FAULTS, Faults
-from .loop import NodeLoop
+from .loop import NODE, NodeLoop
 from .network import PeerNetwork
 from .node import SimulatedNode
 from .store import StoreServer
@@ -69,7 +69,12 @@ class _Clock:
     """The part of the module `time` that the server uses, in virtual time."""
 
     def __init__(self, now: Callable[[], float]) -> None:
-        self.time = self.monotonic = now
+        self.monotonic = now
+
+    def time(self) -> float:
+        """Return the time of the running node's clock, which differs from the store's."""
+        node = NODE.get()
+        return self.monotonic() + (node.skew_s if node is not None else 0.0)
 
 
 class ClusterWorld:
@@ -119,7 +124,7 @@ class ClusterWorld:
         self.hung: SimulatedNode | None = None
         self._away_until = 0.0
         self._away = 0
-        self._skew_s = self.chance.choice([0.0, 0.0, 5.0])
+        self._skew_s = self.chance.choice([0.0, 5.0, 7200.0])
         self._faults = Faults(self)
         self._refusing = self.chance.random() < 0.7  # whether nodes are on one machine
         self.peers = self.chance.random() < 0.6  # whether nodes reach one another
@@ -242,7 +247,9 @@ class ClusterWorld:
         return session_id in self.risk
 
     def _is_owned(self, session_id: bp.SessionId) -> bool:
-        return any(node.healthy and node.sessions.has(session_id) for node in self.nodes)
+        away = self.was_store_away(self.loop.time())  # lately: a node may still wait for an answer
+        living = [node for node in self.nodes if node.healthy and (node.stores or not away)]
+        return any(node.sessions.has(session_id) for node in living)
 
     def note_repair(self) -> None:
         """Note that a fault was repaired."""
