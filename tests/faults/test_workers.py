@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -24,14 +25,14 @@ from bargein_server.cluster.place import number_of
 from bargein_server.hosting.own_ids import own_session_id
 from client_script import patiently
 from live_server import RawClient, ask, request
-from processes import ServerProcess, environment, server
+from processes import ServerProcess, environment, free_port, server
 from waiting import WAIT_S, until
 from worker_processes import children, folder_of, lives, workers
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="workers share a port on Linux")
 
 AGENT = """
-import asyncio, os, sys
+import asyncio, os, sys, time
 
 async def talk(turn):
     yield f"{os.getpid()} "
@@ -46,6 +47,11 @@ async def slow(turn):
     yield "begin "
     await asyncio.sleep(1.5)
     yield "end"
+
+async def hang(turn):
+    yield "word "
+    await asyncio.sleep(0.1)
+    time.sleep(1000)
 
 async def count(turn):
     for number in range(1000):
@@ -437,3 +443,27 @@ def serves(pid: int) -> bool:
     worker = next(each for each in variables if each.startswith("_BARGEIN_WORKER="))
     name: str = json.loads(worker.partition("=")[2])["place"]["name"]
     return (Path(sockets) / name).exists()
+
+
+async def test_a_port_that_another_server_is_about_to_take_is_refused(tmp_path: Path) -> None:
+    """Both would find it free at the same moment, and share it."""
+    port = free_port()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(f"\0bargein 127.0.0.1:{port}")
+        status, errors = await run(tmp_path, "agents:talk", "--port", str(port), "--workers", "2")
+        assert (status, "is another server running there?" in errors) == (3, True)
+
+
+@pytest.mark.nightly
+async def test_a_worker_that_hangs_ends_after_its_supervisor_was_killed(tmp_path: Path) -> None:
+    """It cannot notice that by itself, and would hold the port for ever."""
+    async with workers("agents:hang", tmp_path, "--drain-s", "0") as process:
+        pids = children(process)
+        async with plain_client(process) as client:
+            await client.send({"type": "session.open"})
+            await ask(client)
+            await client.until("text.delta")
+            await process.kill()
+            async with asyncio.timeout(60):
+                while any(map(lives, pids)):
+                    await asyncio.sleep(0.1)

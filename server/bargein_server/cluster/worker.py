@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import shutil
+import signal
 import socket
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import msgspec
 from msgspec import Struct
 
+from ..settings import Settings
 from .place import Place
 
 VARIABLE = "_BARGEIN_WORKER"
 """Environment variable from the supervisor with an encoded `Worker`."""
+
+
+LAST_S = 15.0
+"""Seconds that workers have for their connections and their store, after the turns and the agent."""
 
 
 class Worker(Struct, frozen=True):
@@ -58,12 +67,20 @@ class Control:
         worker: The worker.
         stop: Called when the worker must stop: it has a successor, or its supervisor is gone.
         succeed: Called before that with the name of the successor.
+        stop_s: Seconds in which a worker without a supervisor must have ended; then it is killed.
     """
 
-    def __init__(self, worker: Worker, stop: Callable[[], object], succeed: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        stop: Callable[[], object],
+        succeed: Callable[[str], object],
+        stop_s: float,
+    ) -> None:
         self._worker = worker
         self._stop = stop
         self._succeed = succeed
+        self._stop_s = stop_s
         self._orphaned = False
         self._buffer = b""
         self._sock = socket.socket(fileno=worker.control)
@@ -72,6 +89,9 @@ class Control:
     def watch(self) -> None:
         """Report that the worker serves, and read its line in the running loop."""
         asyncio.get_running_loop().add_reader(self._sock, self._read)
+        line = os.dup(self._sock.fileno())
+        # A daemon, which does not hold up the end of the process.
+        threading.Thread(target=_end_orphan, args=(line, self._stop_s), daemon=True).start()
         with suppress(OSError):
             self._sock.send(b"ready\n")
 
@@ -104,6 +124,25 @@ class Control:
         """Remove the folder, if this is the last worker and has no supervisor."""
         if self._orphaned and not self._worker.place.names():
             shutil.rmtree(self._worker.place.folder, ignore_errors=True)
+
+
+def stop_s_of(settings: Settings) -> float:
+    """Return the seconds in which a worker must have ended after a signal."""
+    cleanup_s = settings.cleanup_grace_s + 2 * settings.cleanup_kill_s
+    return settings.drain_s + cleanup_s + settings.shutdown_s + LAST_S
+
+
+def _end_orphan(line: int, stop_s: float) -> None:
+    """Kill this process some time after its supervisor is gone.
+
+    Its event loop notices that as well, unless the agent holds it up; then the port would be served by a
+    process that answers nobody, for ever.
+    """
+    gone = select.poll()
+    gone.register(line, select.POLLHUP)
+    gone.poll()
+    time.sleep(stop_s)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def private_folder(environment: Mapping[str, str]) -> str:

@@ -26,7 +26,7 @@ from contextlib import suppress
 from typing import IO, Any
 
 from ..cluster.place import Place, new_name
-from ..cluster.worker import VARIABLE, Worker, private_folder
+from ..cluster.worker import VARIABLE, Worker, private_folder, stop_s_of
 from ..guard.shared import SharedCounts
 from ..settings import Settings
 from ..stores.interface import StoreError
@@ -37,9 +37,6 @@ log = logging.getLogger("bargein.server")
 
 FIRST_DELAY_S, MAX_DELAY_S = 0.2, 5.0
 """Seconds until a worker that has ended is started again, at first and at most."""
-
-LAST_S = 15.0
-"""Seconds that workers have for their connections and their store, after the turns and the agent."""
 
 STEADY_S = 10.0
 """Seconds of service after which the delay begins anew."""
@@ -138,7 +135,7 @@ class Supervisor:
         self._living: set[Running] = set()  # also those that are being replaced
         self._stop_s = stop_s
         self._environment = environment
-        self._listener = _reserved(host, port, stalled_s)
+        self._listener, self._claim = _reserved(host, port, stalled_s)
         self._folder = private_folder(environment)
         SharedCounts.create(self._place(0).counts, 2 * workers)
         self._signals = 0
@@ -154,6 +151,8 @@ class Supervisor:
             status = asyncio.run(self._run())
         finally:
             self._listener.close()
+            if self._claim is not None:
+                self._claim.close()
             shutil.rmtree(self._folder, ignore_errors=True)
         if self._stopped_by is not None:
             # As a server of one process, it ends by the signal that stopped it.
@@ -345,26 +344,31 @@ def supervise(
     except StoreError as error:
         log.error("conversations are kept in memory only until the next start: %s", error)
         keeps = False
-    cleanup_s = settings.cleanup_grace_s + 2 * settings.cleanup_kill_s
-    stop_s = settings.drain_s + cleanup_s + settings.shutdown_s + LAST_S
     return Supervisor(
-        workers, arguments, host, port, settings.stalled_s, stop_s, environment, lock, keeps=keeps
-    ).run()
+        workers, arguments, host, port, settings.stalled_s, stop_s_of(settings), environment, lock,
+        keeps=keeps,
+    ).run()  # fmt: skip
 
 
-def _reserved(host: str, port: int, stalled_s: float) -> socket.socket:
-    """Return a socket that holds the port for the workers.
+def _reserved(host: str, port: int, stalled_s: float) -> tuple[socket.socket, socket.socket | None]:
+    """Return a socket that holds the port, and one that claims it.
 
     With `SO_REUSEPORT` a second server of the same user would silently share the port, so it is bound
-    without that option first.
+    without that option first. A name claims it against a server that starts at the same moment.
     """
     try:
         alone = listening_socket(host, port, stalled_s)
         if not SHARES_PORTS:
-            return alone
+            return alone, None
         bound = alone.getsockname()[1]
         alone.close()
-        return listening_socket(host, bound, stalled_s, shared=True)
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0bargein {host}:{bound}")  # ends with the process, as the port does
+            return listening_socket(host, bound, stalled_s, shared=True), claim
+        except OSError:
+            claim.close()
+            raise
     except OSError as error:
         message = f"cannot listen on {host}:{port}: {error.strerror}"
         if error.errno == errno.EADDRINUSE:

@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 
 from ..cluster.machine import Machine
 from ..cluster.node import Node
-from ..cluster.worker import Control, Worker
+from ..cluster.worker import Control, Worker, stop_s_of
 from ..guard.shared import SharedCounts
 from ..guard.sharing import share
 from ..settings import Settings
@@ -51,7 +51,8 @@ class WorkerLife:
         self._node = app.state.node = Node(
             worker.place, server.adopt, app, metrics.text if metrics is not None else None
         )
-        self._control = Control(worker, server.stop, self._node.leave_to)
+        stop_s = stop_s_of(app.state.settings)
+        self._control = Control(worker, server.stop, self._node.leave_to, stop_s)
 
     def listener(self, host: str, stalled_s: float) -> socket.socket:
         """Return a bound socket of the workers' port; see `listening_socket`."""
