@@ -352,6 +352,15 @@ async def test_a_refused_handshake_hints_at_the_token() -> None:
         assert "--token" in err
 
 
+@pytest.mark.parametrize("text", ["-", "Tell me a story"])
+async def test_a_text_in_place_of_the_server_is_noticed(text: str) -> None:
+    """`send` takes the server first, unlike `batch`."""
+    async with on_pipes("send", text, "localhost:8000") as process:
+        _out, err, code = await output(process)
+    assert code == 1
+    assert "the server comes first" in err
+
+
 async def test_a_mounted_application_hints_at_the_path() -> None:
     """Servers refuse a WebSocket on a path without a route with 403, as they do a user."""
     async with scripted_server() as server:

@@ -249,6 +249,8 @@ def _hint(error: BargeinError, given: str) -> str | None:
             return "give a credential with --token or in the variable BARGEIN_TOKEN"
         if error.code is not None:
             return None  # a server answered, and said why
+        if given == "-" or any(char.isspace() for char in given):  # a text, where the server is expected
+            return "the server comes first, such as: bargein send localhost:8000 hello"
         if "://" not in given and urlsplit(error.url).scheme == "wss" and error.status is None:
             host = urlsplit(error.url).netloc
             return f"without a scheme wss:// is taken; for a server without TLS give ws://{host}"
