@@ -15,7 +15,7 @@ from bargein_server import Output, Turn
 from bargein_server.hosting.keeper import Keeper
 from bargein_server.hosting.membership import BEAT_S, FIRST_S, SLOW_S, Membership
 from bargein_server.hosting.registry import SessionRegistry
-from bargein_server.hosting.restoring import NOTHING, NOTICED_S
+from bargein_server.hosting.restoring import NOTHING, NOTICED_S, Shown
 from bargein_server.settings import Settings
 from bargein_server.stores import redis_store
 from bargein_server.stores.interface import Outcome, StoredSession, StoreError, Write
@@ -153,7 +153,10 @@ async def test_searches_at_the_same_time_share_beats() -> None:
     await sessions.keeper.stop()
 
 
-async def test_a_session_that_a_late_answer_lacks_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("shown", [NOTHING, Shown(own_id=True)], ids=["token", "own id"])
+async def test_a_session_that_a_late_answer_lacks_is_read_again(
+    monkeypatch: pytest.MonkeyPatch, shown: Shown
+) -> None:
     """Its owner may have opened it while the store stood still, and a beat afterwards is fast."""
     model = RedisModel(asyncio.get_running_loop().time)
     store = store_on(model)
@@ -173,7 +176,7 @@ async def test_a_session_that_a_late_answer_lacks_is_read_again(monkeypatch: pyt
         return found
 
     monkeypatch.setattr(store, "read", late)
-    assert await sessions.restorer.restore(SessionId(S1), lambda head: True, NOTHING) is None
+    assert await sessions.restorer.restore(SessionId(S1), lambda head: True, shown) is None
     assert answers[0] is None
     assert answers[-1] is not None
     assert len(sessions) == 1
