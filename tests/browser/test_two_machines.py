@@ -13,7 +13,12 @@ from processes import free_port, server
 from proxy_process import NGINX, running
 from valkey_process import valkey
 
-pytestmark = [pytest.mark.nightly, pytest.mark.needs("valkey"), pytest.mark.needs("nginx")]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.nightly,
+    pytest.mark.needs("valkey"),
+    pytest.mark.needs("nginx"),
+]
 
 AGENT = """
 import asyncio
