@@ -48,6 +48,9 @@ ASK_S = 5.0
 YOUNG_S = 1.0
 """Time after the store went back in which its records are not to be relied on."""
 
+CLOCK_S = 0.5
+"""Time of a beat above which its answer does not set the clock."""
+
 _PAGE = 200
 
 
@@ -247,7 +250,9 @@ class RedisStore:
             The seconds until the store is not young.
         """
         forgot, rollback, now, asked = answer
-        self._known, self._ahead_s = mark, float(now) - time.time()
+        self._known = mark
+        if time.monotonic() - sent_at < CLOCK_S or not self._ahead_s:  # a late answer has an old time
+            self._ahead_s = float(now) - time.time()
         self._forgot = self._forgot or bool(forgot)
         self._requests += [(request_of(each, float(now)), sent_at) for each in asked]
         self._rollback = float(rollback) if rollback else 0.0
