@@ -217,17 +217,20 @@ class Parallel:
         generator = await as_generator(agent(turn))
         async with aclosing(generator):
             step = anext(generator)
-            while True:
-                try:
-                    output = await step
-                except StopAsyncIteration:
-                    return
-                labelled = turn.labelled(output)
-                branch.note(labelled)
-                try:
-                    await self._mux.put(labelled)
-                except asyncio.CancelledError as error:
-                    # The agent stands at its `yield`: throw the cancel into it, as the runner does.
-                    step = generator.athrow(error)
-                else:
-                    step = anext(generator)
+            try:
+                while True:
+                    try:
+                        output = await step
+                    except StopAsyncIteration:
+                        return
+                    labelled = turn.labelled(output)
+                    branch.note(labelled)
+                    try:
+                        await self._mux.put(labelled)
+                    except asyncio.CancelledError as error:
+                        # The agent stands at its `yield`: throw the cancel into it, as the runner does.
+                        step = generator.athrow(error)
+                    else:
+                        step = anext(generator)
+            finally:
+                del step  # it may hold the error, and its traceback this frame

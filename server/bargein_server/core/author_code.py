@@ -93,6 +93,8 @@ class Contained(Coroutine[Any, Any, T]):
             return self._work.throw(*error)
         except EXITS as exit_:
             raise AuthorExit(exit_) from exit_
+        finally:
+            del error  # its traceback has this frame: a cycle, which only the collector frees
 
     def close(self) -> None:
         """Close the coroutine."""

@@ -171,11 +171,11 @@ class Runner:
         # The loop is in one coroutine: another level would cost time for every token.
         try:
             generator = await self._generator()
+            step = generator.__anext__()
             try:
                 host, time_slicer, turn_id = self._host, self._host.time_slicer, self._id
                 clock = time_slicer.clock
                 started, seen = perf_counter(), clock()
-                step = generator.__anext__()
                 while True:
                     try:
                         output = await step
@@ -201,6 +201,7 @@ class Runner:
                     else:
                         step = generator.__anext__()
             finally:
+                del step  # it may hold the error, and its traceback this frame: a cycle with the whole turn
                 await generator.aclose()
         except BaseException as error:
             failed = ending_after(error, self._id, self._cancelled)

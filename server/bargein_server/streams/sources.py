@@ -81,7 +81,10 @@ async def ended(tasks: Iterable[asyncio.Task[Any]]) -> None:
     for task in tasks:
         failure(task)
     if cut is not None:
-        raise cut
+        try:
+            raise cut
+        finally:
+            del cut  # this frame is in its traceback
 
 
 def failure(task: asyncio.Task[Any]) -> BaseException | None:
@@ -273,7 +276,10 @@ class Readers(Generic[T]):
         self._stopped = [True] * len(self._sources)
         for task in stopping:
             task.cancel()
-        await ended(self._tasks)
+        try:
+            await ended(self._tasks)
+        finally:
+            self._tasks = []  # a cancelled one has a traceback with a frame of `_read`, and so this object
         failures = [task.exception() for task in stopping if not task.cancelled()]
         raise_first([found for found in failures if found is not None], error)
 
