@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         TurnClosed,
         TurnFailed,
     )
-    from .app import create_app, issue_ticket, lifespan, shut_down_sessions
+    from .app import create_app, issue_ticket, lifespan, reauthenticate, shut_down_sessions
     from .guard.authentication import (
         AccessDenied,
         AccessRequest,
@@ -90,6 +90,7 @@ __all__ = [
     "http_client",
     "issue_ticket",
     "lifespan",
+    "reauthenticate",
     "run",
     "serve",
     "shut_down_sessions",
@@ -102,7 +103,7 @@ _HOMES = {
         "Agent", "BadOutput", "EndedTurn", "History", "HistorySource", "Message", "NotAnAgent", "Output",
         "Principal", "SessionContext", "Turn", "TurnClosed", "TurnFailed",
     ),
-    "app": ("create_app", "issue_ticket", "lifespan", "shut_down_sessions"),
+    "app": ("create_app", "issue_ticket", "lifespan", "reauthenticate", "shut_down_sessions"),
     "guard.authentication": (
         "AccessDenied", "AccessRequest", "Authenticator", "BadAuthenticator", "BearerTokens",
         "RequestAuthenticator", "TokenAuthenticator",

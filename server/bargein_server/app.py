@@ -19,6 +19,8 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from bargein_protocol.errors import RESTART
+
 from .agent import Agent, HistorySource, Principal, check_agent
 from .endpoints import conversations, http
 from .endpoints.asyncapi import asyncapi
@@ -42,6 +44,7 @@ from .endpoints.websocket import answer_ticket, deny, serve_session
 from .guard.admission import TRACE_HEADERS, Admission, Refused
 from .guard.authentication import Authenticator
 from .guard.origins import allowed_origins
+from .hosting.ports import Closable
 from .hosting.registry import SessionRegistry
 from .page_configuration import PageConfiguration
 from .settings import Settings
@@ -316,6 +319,39 @@ def issue_ticket(app: Starlette, principal: Principal | str) -> str:
     """
     admission: Admission = app.state.admission
     return admission.issue_ticket(principal)
+
+
+def reauthenticate(app: Starlette, principal: str) -> int:
+    """Close a user's connections; clients are authenticated anew.
+
+    Call it when a login ends or a right changes, and in each process that serves the application. Clients
+    whose login is still valid resume by themselves; the others are refused. Sessions and running turns go
+    on, as after a lost connection.
+
+    Args:
+        app: The application of `create_app`.
+        principal: The user's id.
+
+    Returns:
+        Number of connections that were closed, followers included.
+
+    Raises:
+        RuntimeError: It is called outside the event loop of the application.
+    """
+    existing: SessionRegistry | None = getattr(app.state, "sessions", None)
+    if existing is None:
+        return 0
+    if existing.loop is not asyncio.get_running_loop():
+        raise RuntimeError("call reauthenticate() in the event loop of the application")
+    open_ones: list[Closable] = []
+    for host in existing:
+        if host.view.principal == principal:
+            open_ones += host.followers
+            if host.connection is not None:
+                open_ones.append(host.connection)
+    for connection in open_ones:
+        connection.close(RESTART)
+    return len(open_ones)
 
 
 async def shut_down_sessions(app: Starlette) -> int:

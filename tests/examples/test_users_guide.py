@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 from websockets.exceptions import InvalidStatus
 
 from documentation import blocks
-from live_server import request
+from live_server import RawClient, request
 from plain_server import Served, serving_app
 
 PAGE = "server/docs/users.md"
@@ -88,7 +88,12 @@ async def test_a_session_cookie_of_fastapi(guide: Any) -> None:
             assert answer == "Hello ann, your plan is pro."
         assert cookie.encode() not in b"".join(shop.LOGINS)  # the table has hashes
         assert (await request(served.port, "/chat/v1/tickets", "POST", **login))[0] == 201
-        await request(served.port, "/logout", "POST", **login)
+        async with served.connect("/chat/v1/session", additional_headers=login) as socket:
+            client = RawClient(socket)
+            await client.send({"type": "session.open"})
+            await client.until("session.opened")
+            await request(served.port, "/logout", "POST", **login)
+            assert (await client.closed())[0] == 1012  # it comes again, and is refused
         assert (await request(served.port, "/chat/v1/tickets", "POST", **login))[0] == 401
 
 
