@@ -19,8 +19,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from websockets.asyncio.client import connect
 
 from bargein_server import __version__, run
-from bargein_server.cli import AgentNotFound, load_agent, main
+from bargein_server.cli import AgentNotFound, _parser, load_agent, main
 from bargein_server.examples.demo import demo
+from bargein_server.options import decided_by_code
 from bargein_server.settings_reader import SETTINGS
 from live_server import RawClient, request
 from processes import free_port
@@ -597,6 +598,8 @@ site = Starlette(routes=[Mount("/chat", chat)], lifespan=lambda site: lifespan(c
     [
         (SITE, ["--hold-s", "1"], "--hold-s"),
         (SITE, ["--origin", "https://a.example"], "--origin"),
+        (SITE, ["--store", "sqlite:///other.db"], "decides about --store"),
+        (SITE, ["--voice", "none", "--turn-judge"], "--voice, --turn-judge"),
         (SITE, ["--host", "0.0.0.0"], "clients need a credential"),
         ("from starlette.applications import Starlette\nsite = Starlette()", [], "none of create_app()"),
     ],
@@ -614,3 +617,20 @@ async def test_an_application_decides_about_its_settings(
         _, error = await process.communicate()
     assert process.returncode == 2
     assert cause in error.decode()
+
+
+class OtherStore:
+    """A store that an application has made itself."""
+
+
+@pytest.mark.parametrize(
+    ("store", "is_refused"),
+    [("sqlite:///kept.db", False), ("sqlite:///other.db", True), (None, True), (OtherStore(), False)],
+)
+def test_the_variable_of_the_store_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch, store: object, is_refused: bool
+) -> None:
+    """Conversations are kept where it says, because the application reads it, or nothing starts."""
+    monkeypatch.setenv("BARGEIN_STORE", "sqlite:///kept.db")
+    options = _parser().parse_args(["site:site"])
+    assert decided_by_code(options, [store]) == (["BARGEIN_STORE"] if is_refused else [])

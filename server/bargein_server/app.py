@@ -139,7 +139,7 @@ def create_app(
         ],
         lifespan=agent_lifespan(starter),
     )
-    app.state.admission, app.state.settings = admission, limits
+    app.state.admission, app.state.settings, app.state.store = admission, limits, store
     app.state.starter, app.state.metrics = starter, metrics
     remember(app)
     return app

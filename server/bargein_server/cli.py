@@ -20,14 +20,13 @@ from .endpoints.sites import NotASite, Site, is_application
 from .guard.authentication import BadTokens, BearerTokens, tokens_of_environment, tokens_of_file
 from .guard.origins import BadOrigin
 from .launcher import BadRootPath, Launcher, NotProtected, NotStarted, print_address
-from .options import add_settings, configure_logging, given_settings
+from .options import add_settings, configure_logging, decided_by_code, given_settings
 from .page_configuration import BadPage, add_page_option, page_of
 from .serving.reloading import serve_reloading
 from .serving.supervisor import NotSupported, supervise
 from .serving.worker_life import worker_store
 from .sessions_command import main as sessions_main
 from .settings_reader import (
-    SETTINGS,
     SettingsError,
     did_you_mean,
     settings_from,
@@ -178,10 +177,8 @@ def _site_launcher(found: Any, options: argparse.Namespace) -> Launcher:
     Raises:
         NotASite: It contains none of ours, or options are given that its code decides.
     """
-    given = [
-        f"--{name}" for name in ("tokens", "origin", "door", "mcp", "page", "peer") if getattr(options, name)
-    ]
-    given += [SETTINGS[name].flag for name in given_settings(options)]
+    site = Site(found)
+    given = decided_by_code(options, [chat.state.store for chat in site.chats])
     given += ["BARGEIN_TOKEN"] if tokens_of_environment(os.environ) else []
     if given:
         raise NotASite(
@@ -189,7 +186,6 @@ def _site_launcher(found: Any, options: argparse.Namespace) -> Launcher:
         )
     if options.workers > 1:
         raise NotASite("--workers needs a module:agent; run several servers of an application instead")
-    site = Site(found)
     return Launcher(
         site, options.host, options.port, site.settings, insecure=options.insecure,
         root_path=options.root_path, name=options.target,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from .settings import Settings
 from .settings_reader import OTHER_VARIABLES, PREFIX, SETTINGS, Setting, SettingsError, did_you_mean
@@ -65,6 +65,22 @@ def given_settings(options: argparse.Namespace) -> dict[str, str]:
         value = getattr(options, f"setting_{name}")
         if value is not None:
             given[name] = str(value).lower() if isinstance(value, bool) else value
+    return given
+
+
+def decided_by_code(options: argparse.Namespace, stores: Sequence[object]) -> list[str]:
+    """Return the given options that an application's code decides.
+
+    Args:
+        options: The parsed options.
+        stores: What its code gave as `store`. The variable may name one of them, because code reads it, too.
+    """
+    names = ("tokens", "origin", "door", "mcp", "page", "peer", "model", "voice", "turn_judge")
+    given = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name)]
+    given += [SETTINGS[name].flag for name in given_settings(options)]
+    named = all(isinstance(store, str | None) for store in stores)  # an object has no URL to compare
+    if named and options.store is not None and options.store not in [store or "none" for store in stores]:
+        given.append("BARGEIN_STORE" if options.store == os.environ.get("BARGEIN_STORE") else "--store")
     return given
 
 
