@@ -324,7 +324,7 @@ export class ClientSession {
     if (this.#isPumping) return; // called by a listener; the outer call continues
     this.#isPumping = true;
     try {
-      for (const tracked of this.#core.turns.open) this.#turnOf(tracked);
+      for (const tracked of this.#core.turns.unseen()) this.#turnOf(tracked);
       for (const turn of this.#turns.values()) turn._drain();
       let event;
       while ((event = this.#inbox.take()) !== undefined) {
@@ -339,12 +339,12 @@ export class ClientSession {
 
   /** @param {TrackedTurn} tracked */
   #turnOf(tracked) {
-    let turn = this.#turns.get(tracked);
-    if (turn === undefined) {
-      turn = new ClientTurn(this, tracked);
-      this.#turns.set(tracked, turn);
-      this.#emitter.emit("turn", turn);
-    }
+    const known = this.#turns.get(tracked);
+    if (known !== undefined) return known;
+    const turn = new ClientTurn(this, tracked);
+    if (!tracked.over) this.#turns.set(tracked, turn);
+    this.#emitter.emit("turn", turn);
+    if (tracked.over) turn._drain();
     return turn;
   }
 

@@ -41,6 +41,7 @@ export class ClientTurn {
     this.#reader = new EventReader(tracked.inbox);
     tracked.isRendered = () => this.#isIterated || this.#isListened;
     if (tracked.turnId !== null) this.#settleAccepted();
+    if (tracked.ended !== null) this.#ended.resolve(tracked.ended);
   }
 
   /** Id given by the server; null until the input is accepted or queued. */

@@ -41,6 +41,8 @@ export class TurnRegistry {
   #withheldBy = new Map();
   /** @type {Set<Inbox>} */
   #subscribers = new Set();
+  /** Ended turns of a snapshot that this client has not known. @type {TrackedTurn[]} */
+  #found = [];
 
   /** @param {Bounds} bounds Capacity of each inbox. */
   constructor(bounds) {
@@ -212,7 +214,12 @@ export class TurnRegistry {
     this.#open.splice(this.#open.indexOf(turn), 1);
     if (turn.turnId === null) return;
     this.#byId.delete(turn.turnId);
-    this.#ended.add(turn.turnId);
+    this.#remember(turn.turnId);
+  }
+
+  /** @param {string} turnId */
+  #remember(turnId) {
+    this.#ended.add(turnId);
     if (this.#ended.size > MAX_ENDED) this.#ended.delete(/** @type {string} */ (this.#ended.values().next().value));
   }
 
@@ -232,13 +239,16 @@ export class TurnRegistry {
   applySnapshot(snapshot) {
     const over = [];
     const included = new Set();
+    this.#found = []; // a core without a session asks for none
     for (const state of snapshot.turns) {
       included.add(state.turn_id);
       const ended = state.status != null;
       if (ended && !this.isOpen(state.turn_id) && this.ofInput(state.input_id) === null) {
         // The turn ended before, or belongs to another client; a view of all turns wants it.
-        const { state: full } = TurnFold.unfold(state);
-        this.#replace({ type: "client.turn_snapshot", turn_id: state.turn_id, state: full });
+        const isNew = !state.dropped && !this.#ended.has(state.turn_id);
+        const turn = this.#past(state);
+        this.#replace(turn.snapshot());
+        if (isNew) this.#found.push(turn);
         continue;
       }
       const turn = this.bind(state.turn_id, state.input_id ?? null);
@@ -251,6 +261,24 @@ export class TurnRegistry {
       if (ended) over.push(turn);
     }
     return [...over, ...this.inFlight().filter((turn) => !included.has(turn.turnId))];
+  }
+
+  /** Returns a turn that had ended before this client came. @param {ServerEventOf<"snapshot">["turns"][number]} state */
+  #past(state) {
+    const turn = new TrackedTurn(state.input_id ?? null, this.bounds);
+    turn.fold = TurnFold.unfold(state);
+    for (const inbox of [turn.inbox, turn.listened]) {
+      inbox.put(turn.snapshot());
+      inbox.put(/** @type {AnyEvent} */ (turn.fold.ended));
+    }
+    turn.signal("close");
+    this.#remember(state.turn_id);
+    return turn;
+  }
+
+  /** Returns the turns that await a handle: ended ones of a snapshot, each once, and the open ones. */
+  unseen() {
+    return [...this.#found.splice(0), ...this.#open];
   }
 
   /** @param {AnyEvent} event */
