@@ -41,7 +41,7 @@ ONLY_PYTHON = {
     "events": {"client.reconnecting"},  # a `state` event in JavaScript
 }  # fmt: skip
 ONLY_JAVASCRIPT = {
-    "session": {"on"},  # listeners are JavaScript's idiom
+    "session": {"on", "reconnect"},  # listeners are JavaScript's idiom; a page has a button for it
     "turn": {"on"},
     "connect": {"WebSocket", "onEvent", "onSession", "ticket"},
 }
