@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 import subprocess
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Page, Route
+from playwright.async_api import Browser, FilePayload, Page, Route
 
-from bargein_server import AccessRequest, Principal
+from bargein_server import AccessRequest, Output, Principal, Turn
 from documentation import ROOT, blocks
 from door_agent import play
 from live_server import serving
@@ -43,6 +44,19 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
     return (folder / "app.js").read_text("utf-8")
 
 
+class Seeing:
+    """The agent of the doors, which also names the images that it gets."""
+
+    takes_attachments = ("image/*",)
+
+    async def __call__(self, turn: Turn) -> AsyncIterator[Output]:
+        """Name the files, then play."""
+        for file in turn.attachments:
+            yield f"Saw {file.name}. "
+        async for output in play(turn):
+            yield output
+
+
 async def by_cookie(request: AccessRequest) -> Principal | None:
     """Admit the user of the application's own login."""
     return Principal("ann") if request.cookies.get("login") == "secret" else None
@@ -71,13 +85,32 @@ async def say(page: Page, text: str) -> None:
     await page.press("input", "Enter")
 
 
+async def _edit_and_open(page: Page) -> None:
+    """Edit the last message, look at the conversation from the list, and send a file."""
+    page.on("dialog", lambda dialog: dialog.accept("edited"))
+    await page.get_by_role("button", name="Edit").click()
+    await page.get_by_text("You said edited.").wait_for()
+    assert await page.get_by_text("again").count() == 0
+    await page.get_by_text("Conversations").click()
+    await page.get_by_role("button", name="hello").click()
+    for text in ("You said hello.", "Done.", "You heard: 1 2 3", "You said edited."):
+        await page.get_by_text(text).wait_for()
+    assert await page.get_by_role("article").count() == 4
+    inputs = await page.locator("article > p:first-child").all_inner_texts()
+    assert inputs == ["hello", "buy", "count", "edited"]
+    image = FilePayload(name="dot.png", mimeType="image/png", buffer=b"dot")
+    await page.set_input_files("[name=image]", files=[image])
+    await say(page, "files")
+    await page.get_by_text("Saw dot.png. You said files.").wait_for()
+
+
 async def test_the_page_of_the_guide(browser: Browser, bundle: str, tmp_path: Path) -> None:
     """A turn, consent to a tool, a stop, a reload in the middle of an answer, and a restart of the server."""
     faults: list[str] = []
     store = f"sqlite:///{tmp_path}/kept.db"
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        async with serving(play, authenticator=by_cookie, store=store, listener=listener.dup()) as server:
+        async with serving(Seeing(), authenticator=by_cookie, store=store, listener=listener.dup()) as server:
             page = await page_of(browser, f"http://127.0.0.1:{port}", bundle, faults)
             await say(page, "hello")
             await page.get_by_text("You said hello.").wait_for()
@@ -92,10 +125,11 @@ async def test_the_page_of_the_guide(browser: Browser, bundle: str, tmp_path: Pa
             await page.get_by_text("You heard: 1 2 3").wait_for()
             assert await page.get_by_role("article").count() == 3
             assert len(list(server.sessions)) == 1
-        async with serving(play, authenticator=by_cookie, store=store, listener=listener.dup()) as server:
+        async with serving(Seeing(), authenticator=by_cookie, store=store, listener=listener.dup()) as server:
             await say(page, "again")
             await page.get_by_text("You said again.").wait_for()
             assert await page.get_by_role("article").count() == 4
             assert len(list(server.sessions)) == 1
+            await _edit_and_open(page)
             await page.context.close()
     assert faults == []
