@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from bargein_server.agents.chat_completions import OpenAIAgent
+from bargein_server.transport.connection import Connection
 from door_agent import play
-from live_server import serving
+from live_server import Serving, serving
 from model_server import Upstream
 from scripted_model import Model, call, say
 
@@ -62,15 +65,20 @@ class Person:
 @asynccontextmanager
 async def person(agent: Any) -> AsyncIterator[Person]:
     """Serve an agent and connect the SDK to it."""
-    async with serving(agent, doors=["realtime"]) as server:
-        runner = RealtimeRunner(
-            RealtimeAgent(name="helper", instructions="Be kind.", tools=[locate]),
-            config={"model_settings": SETTINGS},
-        )
-        url = f"ws://127.0.0.1:{server.port}/v1/realtime"
-        session = await runner.run(model_config={"url": url, "api_key": "none"})
-        async with session:
-            yield Person(session)
+    async with serving(agent, doors=["realtime"]) as server, connected(server) as user:
+        yield user
+
+
+@asynccontextmanager
+async def connected(server: Serving, query: str = "") -> AsyncIterator[Person]:
+    """Connect the SDK to a server."""
+    runner = RealtimeRunner(
+        RealtimeAgent(name="helper", instructions="Be kind.", tools=[locate]),
+        config={"model_settings": SETTINGS},
+    )
+    url = f"ws://127.0.0.1:{server.port}/v1/realtime{query}"
+    async with await runner.run(model_config={"url": url, "api_key": "none"}) as session:
+        yield Person(session)
 
 
 async def test_a_turn_and_an_interrupted_turn() -> None:
@@ -101,3 +109,23 @@ async def test_a_tool_of_the_client() -> None:
             assert user.answers()[-1] == "In Oslo."
     assert model.results() == ["Ann is in Oslo"]
     assert model.requests[0]["messages"][0] == {"role": "system", "content": "Be kind."}
+
+
+async def test_a_lost_line() -> None:
+    """The SDK does not connect again; a new session of it goes on with the conversation."""
+    async with serving(play, doors=["realtime"]) as server:
+        async with connected(server, "?conversation=mine") as user:
+            await user.session.send_message("count")
+            await user.until("raw:output_text_delta")
+            [host] = list(server.sessions)
+            assert isinstance(host.connection, Connection)
+            host.connection.wire.abort()
+            with pytest.raises(ConnectionClosed):
+                await user.until("agent_end")
+        async with connected(server, "?conversation=mine") as user:
+            await user.session.send_message("recall")
+            await user.until("agent_end")
+            said = json.loads(user.answers()[-1])
+    assert said[0] == {"role": "user", "content": "count"}
+    assert said[1]["content"].startswith("1 ")
+    assert said[1]["content"].endswith("[interrupted]")

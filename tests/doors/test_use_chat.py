@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, Route, async_playwright
 
+from bargein_server.transport.connection import Connection
 from chat_page import launch
 from door_agent import play
 from live_server import Serving, serving
@@ -92,6 +93,36 @@ async def test_a_reload_resumes(bundle: str) -> None:
         await page.goto("about:blank")
         await page.goto(f"http://127.0.0.1:{server.port}/app.html#resume")
         await page.get_by_text("1 2 3 4 5").wait_for()
+        await page.click("#stop")
+        await page.locator("#status", has_text="ready").wait_for()
+        numbers = (await page.locator("p.assistant .text").last.inner_text()).split()
+        assert numbers == [str(n) for n in range(1, len(numbers) + 1)]
+
+
+async def test_a_tool_of_the_page(bundle: str) -> None:
+    """The page runs it, sends its output by itself, and the turn goes on."""
+    async with opened(bundle) as (server, page):
+        await say(page, "locate me")
+        await page.get_by_text("You are in Oslo.").wait_for()
+        await page.locator("#status", has_text="ready").wait_for()
+        [host] = list(server.sessions)
+        assert not host.core.busy
+        await say(page, "hello")
+        await page.get_by_text("You said hello.").wait_for()
+
+
+async def test_a_lost_line(bundle: str) -> None:
+    """The answer goes on without its reader, who finds it again from its first chunk."""
+    async with opened(bundle) as (server, page):
+        await say(page, "count")
+        await page.get_by_text("1 2 3 4 5").wait_for()
+        [host] = list(server.sessions)
+        assert isinstance(host.connection, Connection)
+        host.connection.wire.abort()
+        await page.locator("#status", has_text="error").wait_for()
+        assert host.core.busy
+        await page.click("#resume")
+        await page.locator("#status", has_text="streaming").wait_for()
         await page.click("#stop")
         await page.locator("#status", has_text="ready").wait_for()
         numbers = (await page.locator("p.assistant .text").last.inner_text()).split()

@@ -1,6 +1,10 @@
 // A page with the AI SDK's `useChat`, as its documentation has it.
 import { useChat } from "@ai-sdk/react";
-import { DefaultChatTransport, lastAssistantMessageIsCompleteWithApprovalResponses } from "ai";
+import {
+    DefaultChatTransport,
+    lastAssistantMessageIsCompleteWithApprovalResponses as isAnswered,
+    lastAssistantMessageIsCompleteWithToolCalls as hasOutputs,
+} from "ai";
 import { useState } from "react";
 import { createRoot } from "react-dom/client";
 
@@ -22,11 +26,16 @@ function Part({ part, answer }) {
 
 function Page() {
     const [input, setInput] = useState("");
-    const { messages, sendMessage, status, error, addToolApprovalResponse } = useChat({
+    const { messages, sendMessage, status, error, addToolApprovalResponse, addToolOutput, resumeStream } = useChat({
         id: "page-1",
         resume: location.hash === "#resume",
         transport: new DefaultChatTransport({ api: "/api/chat" }),
-        sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithApprovalResponses,
+        sendAutomaticallyWhen: (chat) => isAnswered(chat) || hasOutputs(chat),
+        onToolCall({ toolCall }) {
+            if (toolCall.toolName === "locate") {
+                addToolOutput({ tool: "locate", toolCallId: toolCall.toolCallId, output: "Oslo" });
+            }
+        },
     });
     return (
         <main style={{ fontFamily: "sans-serif", maxWidth: 560, margin: "2rem auto", lineHeight: 1.6 }}>
@@ -48,6 +57,9 @@ function Page() {
                 <input value={input} onChange={(event) => setInput(event.target.value)} />
                 <button type="button" id="stop" onClick={() => fetch("/api/chat/page-1/stop", { method: "POST" })}>
                     Stop
+                </button>
+                <button type="button" id="resume" onClick={() => resumeStream()}>
+                    Resume
                 </button>
                 <span id="status">{error ? error.message : status}</span>
             </form>
