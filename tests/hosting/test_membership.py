@@ -15,7 +15,7 @@ from bargein_server import Output, Turn
 from bargein_server.hosting.keeper import Keeper
 from bargein_server.hosting.membership import BEAT_S, FIRST_S, SLOW_S, Membership
 from bargein_server.hosting.registry import SessionRegistry
-from bargein_server.hosting.restoring import NOTHING, NOTICED_S, Shown
+from bargein_server.hosting.restoring import NOT_NOW, NOTHING, NOTICED_S, Shown
 from bargein_server.settings import Settings
 from bargein_server.stores import redis_store
 from bargein_server.stores.interface import Outcome, StoredSession, StoreError, Write
@@ -306,7 +306,7 @@ async def test_nobody_is_refused_while_the_store_cannot_compare() -> None:
     wrong = Resume(session_id=opened.session_id, token=Token("wrong"), cursor=cursor)
     assert await restorer.restore_resumed(wrong, None) is None
     keeper.health.failed(StoreError("unavailable", "it is away"))
-    assert await restorer.restore_resumed(wrong, None) is OVERLOADED
+    assert await restorer.restore_resumed(wrong, None) is NOT_NOW
     await keeper.stop()
 
 

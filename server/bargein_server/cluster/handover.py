@@ -12,11 +12,11 @@ from functools import partial
 from msgspec.structs import replace
 
 from bargein_protocol import JSON, MESSAGEPACK, SessionOpen
-from bargein_protocol.errors import OVERLOADED
 
 from ..guard.admission import Admission
 from ..guard.limits import RareLog
 from ..hosting.registry import SessionRegistry
+from ..hosting.restoring import NOT_NOW
 from ..transport.connection import Connection
 from ..transport.movable_protocol import MovableProtocol, Released
 from ..transport.peer_limits import CAN_CAP
@@ -75,7 +75,7 @@ class HandOver:
                 return False  # the store shows whether the owner lives
             # Its owner lives, so its session is not lost: the client comes again.
             rare_log.warning("a client is asked to come again: another worker gives %s", type(error).__name__)
-            connection.close(OVERLOADED)
+            connection.close(NOT_NOW)
             return True
         return False
 

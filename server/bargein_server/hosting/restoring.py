@@ -20,6 +20,7 @@ from functools import partial
 from hashlib import sha256
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from bargein_protocol import Code, Resume, SessionId, Token
 from bargein_protocol.errors import OVERLOADED
@@ -52,6 +53,9 @@ MARGIN_S = 0.5
 
 NOTICED_S = 2 * BEAT_S
 """Time in which a store that has just forgotten something shows that to the nodes whose records it had."""
+
+NOT_NOW = replace(OVERLOADED, reason="the conversation cannot be read now")
+"""Code for a client that comes again, because the store or the owner of its session does not answer."""
 
 OWN_ID_PREFIX = "c_"
 """Start of the ids of sessions that clients name by ids of their own, which are their only secrets."""
@@ -181,7 +185,7 @@ class Restorer:
                 await self._keeper.membership.settled()
                 await self._keeper.compare(host.lease)
                 if self._pool.has(session_id):
-                    return None if self._keeper.health.works else OVERLOADED
+                    return None if self._keeper.health.works else NOT_NOW
             return await self._restore(session_id, admits, shown)
         finally:
             del self._pending[session_id]
@@ -190,18 +194,18 @@ class Restorer:
     async def _restore(self, session_id: SessionId, admits: Admits, shown: Shown) -> Code | None:
         keeper, membership, why = self._keeper, self._keeper.membership, FREE
         if membership is not None and keeper.opened.is_set() and not keeper.health.works:
-            return OVERLOADED  # it may answer again, but owners have not written what it has missed
+            return NOT_NOW  # it may answer again, but owners have not written what it has missed
         try:
             async with asyncio.timeout(PATIENCE_S):
                 found = await self._read(session_id)
                 if membership is not None:
                     found, search, why = await self._search(session_id, found, membership, shown, admits)
                     if search is Search.LATER:
-                        return OVERLOADED
+                        return NOT_NOW
                     if search is Search.REFUSED:
                         return None
         except TimeoutError:
-            return OVERLOADED
+            return NOT_NOW
         except BadRecord as error:
             log.error("a stored session is damaged and counts as lost: %s", error)
             return None
@@ -211,14 +215,14 @@ class Restorer:
                 return None
             keeper.store_life.unusable(error)
             lost = membership is None and keeper.health.ignored_s >= PATIENCE_S
-            return None if lost else OVERLOADED
+            return None if lost else NOT_NOW
         if found is None or found.used_at < keeper.wall() - self._keep_s or not admits(found.stored.head):
             return None
         if not self._make_room(found.stored.head.owner):
             return OVERLOADED
         lease = await self._claim(session_id, found)
         if lease is None:
-            return OVERLOADED  # another process was faster; the client finds it there
+            return NOT_NOW  # another process was faster; the client finds it there
         if membership is not None:
             membership.claimed[why] += 1
         self._create(found, lease)
