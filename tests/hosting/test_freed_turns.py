@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -13,7 +14,26 @@ from bargein_server import Agent, Output, Turn
 from bargein_server.agents.parallel import Parallel
 from bargein_server.streams import merged, prefetched
 from live_server import ask, serving
-from waiting import until
+from waiting import TooLate, until
+
+
+class Local:
+    """A variable of an agent, which its frame holds."""
+
+
+made: list[weakref.ref[Local]] = []
+
+
+def local() -> Local:
+    """Return a variable that the test watches."""
+    found = Local()
+    made.append(weakref.ref(found))
+    return found
+
+
+def held_locals() -> list[Local]:
+    """Return the variables that were not freed."""
+    return [each for ref in made if (each := ref()) is not None]
 
 
 async def words(turn: Turn) -> AsyncIterator[str]:
@@ -35,20 +55,33 @@ async def parallel(turn: Turn) -> AsyncIterator[Output]:
         yield output
 
 
-AGENTS: dict[str, Callable[[], Agent]] = {
-    "words": lambda: words,
-    "merged": lambda: merging,
-    "parallel": lambda: parallel,
+async def spawning(turn: Turn) -> AsyncIterator[Output]:
+    """Keep a task that can reach itself."""
+    tasks: list[asyncio.Task[None]] = []
+
+    async def beside() -> None:
+        watched = local()
+        await asyncio.sleep(60)
+        del watched
+        tasks.clear()
+
+    tasks.append(turn.spawn(beside()))
+    async for output in words(turn):
+        yield output
+
+
+AGENTS: dict[str, Agent] = {
+    "words": words,
+    "merged": merging,
+    "parallel": parallel,
+    "spawning": spawning,
 }
-
-
-class Local:
-    """A variable of an agent."""
 
 
 @pytest.fixture
 def no_collector() -> Iterator[None]:
     """Switch the garbage collector off."""
+    made.clear()
     gc.collect()
     gc.disable()
     yield
@@ -60,14 +93,13 @@ def no_collector() -> Iterator[None]:
 @pytest.mark.usefixtures("no_collector")
 async def test_a_cut_turn_is_freed(name: str, held: bool) -> None:
     """Whether its agent runs, or is held at a `yield` because its client does not read."""
-    made: list[weakref.ref[Local]] = []
-    inner = AGENTS[name]()
+    inner = AGENTS[name]
 
     async def agent(turn: Turn) -> AsyncIterator[Output]:
-        local = Local()
-        made.append(weakref.ref(local))
+        watched = local()
         async for output in inner(turn):
             yield output
+        del watched
 
     async with serving(agent, max_in_flight_bytes=8192) as server, server.connect() as client:
         await client.send({"type": "session.open"})
@@ -79,4 +111,6 @@ async def test_a_cut_turn_is_freed(name: str, held: bool) -> None:
             await client.until("text.delta")
         await client.send({"type": "interrupt", "id": "x"})
         await client.until("turn.ended")
-        await until(lambda: made[0]() is None)
+        with suppress(TooLate):
+            await until(lambda: not held_locals())
+        assert held_locals() == []

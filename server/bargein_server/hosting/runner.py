@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from contextvars import Context, copy_context
 from time import perf_counter
 from types import AsyncGeneratorType
@@ -281,6 +281,7 @@ class Runner:
         if outlive:
             context.run(TURN_STREAMS.set, None)
         task = self._host.loop.create_task(Contained(work), context=context, name=f"beside turn {self._id}")
+        task.add_done_callback(_forget_cancel)
         if outlive:
             self._host.keep(task)
         else:
@@ -320,3 +321,10 @@ class Runner:
     def span(self, name: str, kind: str, attributes: Mapping[str, Attribute]) -> Span:
         """Begin a span of the turn's trace."""
         return self._host.telemetry.span(name, kind, attributes)
+
+
+def _forget_cancel(task: asyncio.Future[Any]) -> None:
+    """Drop a cancelled task's error, whose traceback has frames that hold the task."""
+    if task.cancelled():
+        with suppress(asyncio.CancelledError):
+            task.exception()

@@ -88,8 +88,14 @@ async def ended(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
 
 def failure(task: asyncio.Task[Any]) -> BaseException | None:
-    """Return the exception of a task that is done; a cancel is one too."""
-    return asyncio.CancelledError() if task.cancelled() else task.exception()
+    """Return the exception of a task that is done; a cancel is one too.
+
+    A cancelled task loses its own one, whose traceback has frames that hold the task: a cycle.
+    """
+    try:
+        return task.exception()
+    except asyncio.CancelledError:
+        return asyncio.CancelledError()
 
 
 class Signal:
@@ -276,10 +282,7 @@ class Readers(Generic[T]):
         self._stopped = [True] * len(self._sources)
         for task in stopping:
             task.cancel()
-        try:
-            await ended(self._tasks)
-        finally:
-            self._tasks = []  # a cancelled one has a traceback with a frame of `_read`, and so this object
+        await ended(self._tasks)
         failures = [task.exception() for task in stopping if not task.cancelled()]
         raise_first([found for found in failures if found is not None], error)
 
