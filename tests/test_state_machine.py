@@ -367,7 +367,7 @@ class Conversation(RuleBasedStateMachine):
 
 
 Conversation.TestCase.settings = settings(
-    max_examples=20_000 if LONG else 2000,
+    max_examples=20_000 if LONG else 800,
     stateful_step_count=100 if LONG else 50,
     deadline=None,
     report_multiple_bugs=False,

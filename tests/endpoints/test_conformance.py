@@ -39,6 +39,9 @@ class Echo:
     def writable_again(self) -> None:
         pass
 
+    def hung_up(self) -> None:
+        pass
+
     def disconnected(self) -> None:
         if not self.lost.done():
             self.lost.set_result(None)

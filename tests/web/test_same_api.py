@@ -41,7 +41,10 @@ ONLY_PYTHON = {
     "events": {"client.reconnecting"},  # a `state` event in JavaScript
 }  # fmt: skip
 ONLY_JAVASCRIPT = {
-    "session": {"on", "reconnect"},  # listeners are JavaScript's idiom; a page has a button for it
+    "session": {
+        "on",  # listeners are JavaScript's idiom
+        "reconnect",  # for a button beside the page's countdown
+    },
     "turn": {"on"},
     "connect": {"WebSocket", "onEvent", "onSession", "ticket"},
 }
