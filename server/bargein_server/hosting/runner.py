@@ -324,7 +324,7 @@ class Runner:
 
 
 def _forget_cancel(task: asyncio.Future[Any]) -> None:
-    """Drop a cancelled task's error, whose traceback has frames that hold the task."""
+    """Drop a cancelled task's error: frames in its traceback hold the task."""
     if task.cancelled():
         with suppress(asyncio.CancelledError):
             task.exception()
