@@ -174,7 +174,10 @@ async def test_an_owner_refuses_others(
     async with one.connect() as line, two.connect() as client:
         opened = await open_at(line)
         seq = await one_turn(line)
-        again = await open_at(client, resume_of(opened, seq, **changed), auth)
+        try:
+            again = await open_at(client, resume_of(opened, seq, **changed), auth)
+        except ConnectionClosed as closed:
+            raise AssertionError("it was asked to come again") from closed
         assert (again["resumed"], again["reason"]) == (False, "unknown_session")
         assert one.sessions.has(SessionId(opened["session_id"])), "the session was given away"
         await one_turn(line, "i2")

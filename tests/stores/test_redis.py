@@ -283,8 +283,9 @@ async def test_an_answer_that_was_lost_is_no_forgetting(server: ValkeyProcess) -
     await store.open()
     await store.beat(A, 5.0)
     await server.do("SET", "bargein:{nodes}:mark:a", "9")
-    assert not (await store.beat(A, 5.0)).forgot
+    beat = await store.beat(A, 5.0)
     await store.close()
+    assert not beat.forgot
 
 
 # --- faults -----------------------------------------------------------------------------------------
