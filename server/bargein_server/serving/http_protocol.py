@@ -180,7 +180,7 @@ class BoundedHttpProtocol(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Refuse bytes that are not HTTP; close if the response has begun, or has no body."""
         state = self.conn.our_state
-        for_head = state is h11.SEND_RESPONSE and self.scope is not None and self.scope["method"] == "HEAD"
+        for_head = state is h11.SEND_RESPONSE and self.scope["method"] == "HEAD"
         if state in (h11.IDLE, h11.SEND_RESPONSE) and not for_head:
             super().send_400_response(msg)
         else:
