@@ -178,7 +178,7 @@ class BoundedHttpProtocol(H11Protocol):
         super().handle_websocket_upgrade(event)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse bytes that are not HTTP; close if the response has begun, or has no body."""
+        """Refuse bytes that are not HTTP; close if a response can have no body."""
         state = self.conn.our_state
         for_head = state is h11.SEND_RESPONSE and self.scope["method"] == "HEAD"
         if state in (h11.IDLE, h11.SEND_RESPONSE) and not for_head:
