@@ -197,14 +197,16 @@ async def uncut(bench: Bench) -> tuple[Transcript, dict[Direction, int]]:
     return transcript, carried
 
 
-async def cut_everywhere(direction: Direction, how: How, first: int = 0, last: int | None = None) -> int:
+async def cut_everywhere(
+    direction: Direction, how: How, first: int = 0, last: int | None = None, step: int = 1
+) -> int:
     """Cut after every byte of a direction, or some of them; returns the number of bytes."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, MemoryLoop)
     bench = Bench(loop)
     async with lifespan(bench.app):
         whole, carried = await uncut(bench)
-        for after in range(first, carried[direction] if last is None else last):
+        for after in range(first, carried[direction] if last is None else last, step):
             broken = await bench.run(Cut(direction, after, how))
             assert broken == whole, f"cut after byte {after} of {direction}"
     await bench.quiet()
@@ -213,14 +215,15 @@ async def cut_everywhere(direction: Direction, how: How, first: int = 0, last: i
 
 @pytest.mark.nightly
 @pytest.mark.timeout(400)
+@pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.weekly)])
 @pytest.mark.parametrize("how", ["fin", "rst", "silence"])
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_a_line_that_breaks_anywhere_loses_doubles_and_reorders_nothing(
-    direction: Direction, how: How
+    direction: Direction, how: How, step: int
 ) -> None:
-    """The transcript is that of an unbroken line, after every byte."""
+    """The transcript is that of an unbroken line: after every third byte at night, after every one weekly."""
     with asyncio.Runner(loop_factory=MemoryLoop) as runner:
-        assert runner.run(cut_everywhere(direction, how)) > 500
+        assert runner.run(cut_everywhere(direction, how, step=step)) > 500
 
 
 @pytest.mark.parametrize("how", ["fin", "rst", "silence"])

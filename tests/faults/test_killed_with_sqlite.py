@@ -185,7 +185,7 @@ async def test_nothing_that_was_answered_is_lost_or_doubled(tmp_path: Path, seed
 
 @pytest.mark.nightly
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("seed", range(2, 7))
+@pytest.mark.parametrize("seed", [2, *(pytest.param(seed, marks=pytest.mark.weekly) for seed in range(3, 7))])
 async def test_nothing_is_lost_over_hundreds_of_servers(tmp_path: Path, seed: int) -> None:
     """The same with two hundred servers each, and more clients."""
     await _killed_at_random(tmp_path, seed, 200, 5)
