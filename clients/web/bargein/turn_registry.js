@@ -43,6 +43,8 @@ export class TurnRegistry {
   #subscribers = new Set();
   /** Ended turns of a snapshot that this client has not known. @type {TrackedTurn[]} */
   #found = [];
+  /** Ids of those turns; as in Python's client, nothing is refused for them. @type {Set<string>} */
+  #handed = new Set();
 
   /** @param {Bounds} bounds Capacity of each inbox. */
   constructor(bounds) {
@@ -214,18 +216,13 @@ export class TurnRegistry {
     this.#open.splice(this.#open.indexOf(turn), 1);
     if (turn.turnId === null) return;
     this.#byId.delete(turn.turnId);
-    this.#remember(turn.turnId);
-  }
-
-  /** @param {string} turnId */
-  #remember(turnId) {
-    this.#ended.add(turnId);
-    if (this.#ended.size > MAX_ENDED) this.#ended.delete(/** @type {string} */ (this.#ended.values().next().value));
+    remember(this.#ended, turn.turnId);
   }
 
   /** Forgets the ids of ended turns; another session may use them again. */
   forgetEnded() {
     this.#ended.clear();
+    this.#handed.clear();
   }
 
   // --- snapshots ---------------------------------------------------------------------------------
@@ -245,7 +242,7 @@ export class TurnRegistry {
       const ended = state.status != null;
       if (ended && !this.isOpen(state.turn_id) && this.ofInput(state.input_id) === null) {
         // The turn ended before, or belongs to another client; a view of all turns wants it.
-        const isNew = !state.dropped && !this.#ended.has(state.turn_id);
+        const isNew = !state.dropped && !this.#ended.has(state.turn_id) && !this.#handed.has(state.turn_id);
         const turn = this.#past(state);
         this.#replace(turn.snapshot());
         if (isNew) this.#found.push(turn);
@@ -272,7 +269,7 @@ export class TurnRegistry {
       inbox.put(/** @type {AnyEvent} */ (turn.fold.ended));
     }
     turn.signal("close");
-    this.#remember(state.turn_id);
+    remember(this.#handed, state.turn_id);
     return turn;
   }
 
@@ -375,4 +372,10 @@ export function lostEnd(turn) {
     heard: { seq, text: turn.text, audio_ms: 0 },
     retryable: true,
   };
+}
+
+/** Adds an id to a set that keeps the newest. @param {Set<string>} ids @param {string} id */
+function remember(ids, id) {
+  ids.add(id);
+  if (ids.size > MAX_ENDED) ids.delete(/** @type {string} */ (ids.values().next().value));
 }
