@@ -90,6 +90,6 @@ test("it depends on nothing, and its code is small", (t) => {
   const sources = path.join(installed, "bargein");
   const code = readdirSync(sources).filter((file) => file.endsWith(".js")).map((file) => readFileSync(path.join(sources, file), "utf-8").replace(/\/\*\*[^]*?\*\//g, ""));
   const size = gzipSync(code.join("")).length;
-  assert.ok(size < 27 * 1024, `expected at most 27 KiB of code without comments, got ${size}`);
+  assert.ok(size < 28 * 1024, `expected at most 28 KiB of code without comments, got ${size}`);
   t.diagnostic(`${size} bytes of code, gzipped`);
 });

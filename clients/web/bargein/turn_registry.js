@@ -44,7 +44,7 @@ export class TurnRegistry {
   /** Ended turns of a snapshot that this client has not known. @type {TrackedTurn[]} */
   #found = [];
   /** Ids of those turns; as in Python's client, nothing is refused for them. @type {Set<string>} */
-  #handed = new Set();
+  #seen = new Set();
 
   /** @param {Bounds} bounds Capacity of each inbox. */
   constructor(bounds) {
@@ -222,7 +222,7 @@ export class TurnRegistry {
   /** Forgets the ids of ended turns; another session may use them again. */
   forgetEnded() {
     this.#ended.clear();
-    this.#handed.clear();
+    this.#seen.clear();
   }
 
   // --- snapshots ---------------------------------------------------------------------------------
@@ -242,10 +242,12 @@ export class TurnRegistry {
       const ended = state.status != null;
       if (ended && !this.isOpen(state.turn_id) && this.ofInput(state.input_id) === null) {
         // The turn ended before, or belongs to another client; a view of all turns wants it.
-        const isNew = !state.dropped && !this.#ended.has(state.turn_id) && !this.#handed.has(state.turn_id);
         const turn = this.#past(state);
         this.#replace(turn.snapshot());
-        if (isNew) this.#found.push(turn);
+        if (!state.dropped && !this.#ended.has(state.turn_id) && !this.#seen.has(state.turn_id)) {
+          remember(this.#seen, state.turn_id);
+          this.#found.push(turn);
+        }
         continue;
       }
       const turn = this.bind(state.turn_id, state.input_id ?? null);
@@ -269,7 +271,6 @@ export class TurnRegistry {
       inbox.put(/** @type {AnyEvent} */ (turn.fold.ended));
     }
     turn.signal("close");
-    remember(this.#handed, state.turn_id);
     return turn;
   }
 
