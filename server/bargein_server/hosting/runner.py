@@ -171,11 +171,12 @@ class Runner:
         # The loop is in one coroutine: another level would cost time for every token.
         try:
             generator = await self._generator()
-            step = generator.__anext__()
+            step: Any = None
             try:
                 host, time_slicer, turn_id = self._host, self._host.time_slicer, self._id
                 clock = time_slicer.clock
                 started, seen = perf_counter(), clock()
+                step = generator.__anext__()
                 while True:
                     try:
                         output = await step
@@ -201,7 +202,7 @@ class Runner:
                     else:
                         step = generator.__anext__()
             finally:
-                del step  # it may hold the error, and its traceback this frame: a cycle with the whole turn
+                step = None  # it may hold the error, and its traceback this frame: a cycle with its turn
                 await generator.aclose()
         except BaseException as error:
             failed = ending_after(error, self._id, self._cancelled)
