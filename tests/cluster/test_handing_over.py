@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections.abc import AsyncIterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 
+from bargein_protocol import SessionId
 from bargein_server import AccessRequest, Output, Principal, Turn
-from bargein_server.cluster import peers
+from bargein_server.cluster import node, peers
 from bargein_server.cluster.channel import Channel
+from bargein_server.cluster.handover import AT_ONCE_S
+from bargein_server.cluster.letters import Client, Kind, Resume, answer_of, encoded
 from live_server import Frame, RawClient, Serving, WireKind, ask, echo
 from raw_websocket import frame, upgraded
 from two_processes import Pair
@@ -266,6 +271,80 @@ async def test_an_owner_that_dies_lets_the_piped_client_come_back(pair: Pair) ->
             [relay] = asked.node.hand_over.pipes
             relay.link.abort()
             assert (await second.closed())[0] == 1012
+
+
+async def hand_over(asked: Serving, owner: Serving, session: Frame) -> Channel:
+    """Ask the owner to serve a client that has just come; return the channel with its answer."""
+    channel = await asked.node.peers.dial(owner.node.name)
+    assert channel is not None
+    opening = json.dumps(resume(session)).encode()
+    client = Client(None, True, "192.0.2.1", {})
+    request = Resume(SessionId(session["session_id"]), opening, False, client, 0.0, False, answers_age=True)
+    await channel.send(encoded(Kind.REQUEST, request))
+    return channel
+
+
+async def test_a_request_that_has_waited_replaces_no_newer_client(pair: Pair) -> None:
+    """The owner may have stood still since it was sent, so it asks for the age of its client now."""
+    async with pair(echo) as (asked, owner), owner.connect() as newer:
+        session = await opened(newer)
+        with closing(await hand_over(asked, owner, session)) as channel:
+            assert (await channel.receive())[0] == Kind.AGE
+            await channel.send(encoded(Kind.AGE, 60.0))
+            assert answer_of(*(await channel.receive())[:2]).mine
+            kind, code, _ = await channel.receive()
+            assert (kind, code) == (Kind.CLOSE, b"4409")
+        await ask(newer)
+        assert (await newer.until("turn.ended"))["status"] == "completed"
+
+
+async def test_an_age_that_has_waited_is_asked_for_again(pair: Pair) -> None:
+    """The owner may have stood still since the other process told it."""
+    async with pair() as (asked, owner), owner.connect() as newer:
+        session = await opened(newer)
+        with closing(await hand_over(asked, owner, session)) as channel:
+            assert (await channel.receive())[0] == Kind.AGE
+            time.sleep(AT_ONCE_S + 0.05)  # noqa: ASYNC251 - the owner, in this process, stands still
+            await channel.send(encoded(Kind.AGE, 0.0))
+            assert (await channel.receive())[0] == Kind.AGE
+            await channel.send(encoded(Kind.AGE, 60.0))
+            assert answer_of(*(await channel.receive())[:2]).mine
+            assert (await channel.receive())[0] == Kind.CLOSE
+
+
+async def test_a_client_given_up_replaces_nobody(pair: Pair) -> None:
+    """The process that has asked for it does not answer any more."""
+    async with pair(echo) as (asked, owner), owner.connect() as newer:
+        session = await opened(newer)
+        with closing(await hand_over(asked, owner, session)) as channel:
+            assert (await channel.receive())[0] == Kind.AGE
+        await ask(newer)
+        assert (await newer.until("turn.ended"))["status"] == "completed"
+        assert not owner.node.hand_over.served
+
+
+async def test_a_process_that_does_not_read_keeps_no_client_at_the_end(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that ends waits for a bounded time, and nothing is left of the client then."""
+
+    async def flood(turn: Turn) -> AsyncIterator[Output]:
+        while True:
+            yield "x" * 100_000
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(node, "LEAVES_S", 0.05)
+    async with pair(flood, drain_s=0.0) as (asked, owner), owner.connect() as first:
+        session = await opened(first)
+        await ask(first)
+        with closing(await hand_over(asked, owner, session)) as channel:
+            assert (await channel.receive())[0] == Kind.AGE
+            await channel.send(encoded(Kind.AGE, 0.0))
+            [(left, wire)] = await until(lambda: list(owner.node.hand_over.served.items()))
+            await until(lambda: hasattr(wire, "link") and not wire.link.writable)
+            await owner.node.stop()
+            _, waiting = await asyncio.wait([left], timeout=1.0)
+            assert not waiting
 
 
 async def test_a_process_of_another_user_is_refused(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,8 +60,8 @@ def test_numbers_of_connections_follow_their_arrival() -> None:
     first, second = numbers.next(100.0), numbers.next(100.0)
     assert first < second
     third = numbers.next(101.0)
-    assert second < numbers.earlier(102.0, 1.5) < third
-    assert numbers.earlier(102.0, 0.5) >= third
+    assert second < numbers.earlier(100.5) < third
+    assert numbers.earlier(101.5) >= third
 
 
 def test_without_the_folder_there_is_no_other_worker(tmp_path: Path) -> None:

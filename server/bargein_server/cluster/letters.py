@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from enum import IntEnum
 from struct import Struct as Layout
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -26,6 +26,8 @@ from ..guard.admission import Caller
 from ..guard.limits import RareLog
 
 rare_log = RareLog(logging.getLogger("bargein.cluster"))
+
+T = TypeVar("T")
 
 HEADER = Layout("!IB")
 """Size of the payload in bytes, and the kind."""
@@ -53,6 +55,8 @@ class Kind(IntEnum):
     """The start of a response: an encoded `ResponseStart`."""
     PROOF = 11
     """Part of the proof that both ends have the secret."""
+    AGE = 12
+    """The owner asks for the age of the client's connection, and the answer: seconds."""
 
 
 class Client(Struct, frozen=True, array_like=True):
@@ -100,12 +104,13 @@ class Resume(Struct, frozen=True, tag="resume"):
         opening: Its first event, encoded as JSON.
         binary: Whether its frames are MessagePack.
         client: The client.
-        age_s: Seconds since its connection came.
+        age_s: Seconds since its connection came, when the letter was sent.
         socket: Whether its socket comes with this letter; otherwise the connection of the letter is a pipe.
         messages: Its messages since then: bytes, and whether each is text.
         unread: Its bytes that were not parsed, for a socket.
         may_move: Whether the session can come to the asking process instead, which is cheaper than a pipe:
             then the owner keeps it only while a turn runs.
+        answers_age: Whether the asking process answers `AGE`; one of an older version does not.
     """
 
     session_id: SessionId
@@ -117,6 +122,7 @@ class Resume(Struct, frozen=True, tag="resume"):
     messages: list[tuple[bytes, bool]] = msgspec.field(default_factory=list)
     unread: bytes = b""
     may_move: bool = False
+    answers_age: bool = False
 
 
 class Forward(Struct, frozen=True, tag="forward"):
@@ -209,6 +215,7 @@ Request = Resume | Forward | Scrape | Move | Locate
 _encode = msgspec.msgpack.Encoder().encode
 _request: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
 _answer = msgspec.msgpack.Decoder(Answer)
+_age = msgspec.msgpack.Decoder(float)
 
 
 class BadLetter(Exception):
@@ -237,33 +244,34 @@ def letter(kind: Kind, payload: bytes = b"") -> bytes:
 
 
 def encoded(kind: Kind, body: Any) -> bytes:
-    """Return a letter with a struct."""
+    """Return a letter with a struct or another value."""
     return letter(kind, _encode(body))
 
 
-def request_of(kind: int, payload: bytes) -> Request:
-    """Return the request in a letter.
+def content_of(decoder: msgspec.msgpack.Decoder[T], kind: int, payload: bytes, expected: Kind) -> T:
+    """Return the content of a letter of an expected kind.
 
     Raises:
-        BadLetter: The letter holds none.
+        BadLetter: It is of another kind, or cannot be read.
     """
-    if kind != Kind.REQUEST:
-        raise BadLetter(f"expected a request, got kind {kind}")
+    if kind != expected:
+        raise BadLetter(f"expected kind {expected.name}, got kind {kind}")
     try:
-        return _request.decode(payload)
+        return decoder.decode(payload)
     except (msgspec.MsgspecError, UnicodeError) as error:
-        raise BadLetter(f"expected a request: {error}") from None
+        raise BadLetter(f"expected kind {expected.name}: {error}") from None
+
+
+def request_of(kind: int, payload: bytes) -> Request:
+    """Return the request in a letter; raises `BadLetter`."""
+    return content_of(_request, kind, payload, Kind.REQUEST)
 
 
 def answer_of(kind: int, payload: bytes) -> Answer:
-    """Return the answer in a letter.
+    """Return the answer in a letter; raises `BadLetter`."""
+    return content_of(_answer, kind, payload, Kind.ANSWER)
 
-    Raises:
-        BadLetter: The letter holds none.
-    """
-    if kind != Kind.ANSWER:
-        raise BadLetter(f"expected an answer, got kind {kind}")
-    try:
-        return _answer.decode(payload)
-    except (msgspec.MsgspecError, UnicodeError) as error:
-        raise BadLetter(f"expected an answer: {error}") from None
+
+def age_of(kind: int, payload: bytes) -> float:
+    """Return the age in a letter, in seconds; raises `BadLetter`."""
+    return content_of(_age, kind, payload, Kind.AGE)

@@ -161,6 +161,8 @@ class Node:
                 host.connection.close(RESTART)
         leaving = {*self._tasks.difference(self._listening), *self.hand_over.served}
         await wait_until(leaving, LEAVES_S, hurried)
+        for wire in self.hand_over.served.values():
+            wire.drop()
         left_s = began + registry.settings.drain_s + LEAVES_S - registry.loop.time()
         await wait_until(set(self._relays), max(0.0, left_s), hurried)
 
@@ -354,6 +356,7 @@ class Node:
 
     async def _answer(self, channel: Channel, request: object, descriptors: list[int]) -> None:
         answer = Answer(False)
+        came_at = await self.hand_over.came_at(channel, request) if isinstance(request, Resume) else 0.0
         match request:
             case Resume(session_id) | Forward(session_id) | Locate(session_id):
                 await self.peers.settled(session_id)
@@ -366,7 +369,7 @@ class Node:
         if isinstance(request, Resume) and request.may_move and self._is_idle(request):
             answer = Answer(False)
         if isinstance(request, Resume) and answer.mine:
-            await self.hand_over.serve(channel, request, descriptors)
+            await self.hand_over.serve(channel, request, came_at, descriptors)
             return
         await channel.send(encoded(Kind.ANSWER, answer))
         if isinstance(request, Forward) and answer.mine:

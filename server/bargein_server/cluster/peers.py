@@ -116,10 +116,12 @@ class Peers:
                 finally:
                     channel.close()
 
-    async def ask(self, channel: Channel, request: Request, descriptors: tuple[int, ...] = ()) -> Answer:
+    async def ask(
+        self, channel: Channel, request: Request, descriptors: tuple[int, ...] = (), came_at: float = 0.0
+    ) -> Answer:
         """Return the answer of a possible owner; as `ask`, also in its errors."""
         with self._noting_silence(channel.name):
-            return await ask(channel, request, descriptors)
+            return await ask(channel, request, descriptors, came_at)
 
     @contextmanager
     def _noting_silence(self, name: str) -> Iterator[None]:
@@ -190,22 +192,29 @@ async def connect_worker(path: Path) -> socket.socket:
     return sock
 
 
-async def ask(channel: Channel, request: Request, descriptors: tuple[int, ...] = ()) -> Answer:
+async def ask(
+    channel: Channel, request: Request, descriptors: tuple[int, ...] = (), came_at: float = 0.0
+) -> Answer:
     """Return the answer to a request.
 
     Args:
         channel: A channel without an open request.
         request: The request.
         descriptors: Descriptors that go with it; they stay open here.
+        came_at: When its client came, on the event loop's clock; the owner asks for the age.
 
     Raises:
         BadLetter: The other process is of another version.
         OSError: It is gone.
         TimeoutError: It stands still.
     """
+    loop = asyncio.get_running_loop()
     async with asyncio.timeout(ANSWER_S):
         await channel.send(encoded(Kind.REQUEST, request), descriptors)
-        kind, payload, received = await channel.receive()
-    for descriptor in received:
-        os.close(descriptor)
-    return answer_of(kind, payload)
+        while True:
+            kind, payload, received = await channel.receive()
+            for descriptor in received:
+                os.close(descriptor)
+            if kind != Kind.AGE:
+                return answer_of(kind, payload)
+            await channel.send(encoded(Kind.AGE, loop.time() - came_at))

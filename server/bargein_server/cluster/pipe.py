@@ -67,6 +67,10 @@ class PipeWire:
         self.link.send(letter(Kind.ABORT))
         self.link.close()
 
+    def drop(self) -> None:
+        """Drop the pipe and all that was not sent: the other process does not read."""
+        self.link.abort()
+
     # --- the link's side -------------------------------------------------------------------------
 
     def link_made(self) -> None:

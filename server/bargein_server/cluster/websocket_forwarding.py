@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TypeVar
 
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,7 +17,7 @@ from bargein_protocol.errors import RESTART
 
 from .channel import Channel
 from .forwarding import FORWARDED, Headers, ResponseStart, scope_of
-from .letters import BadLetter, Forward, Kind, encoded, letter
+from .letters import BadLetter, Forward, Kind, content_of, encoded, letter
 
 SWITCHING = 101
 """HTTP status of an accepted handshake."""
@@ -28,8 +27,6 @@ FORWARDED_BODY = "bargein.forwarded_body"
 
 DENIAL = "websocket.http.response"
 """ASGI extension of servers that refuse a handshake with a whole response."""
-
-T = TypeVar("T")
 
 _PROTOCOL = b"sec-websocket-protocol"
 
@@ -55,7 +52,7 @@ async def relay_websocket(channel: Channel, scope: Scope, receive: Receive, send
     """
     await receive()  # websocket.connect
     kind, payload, _ = await channel.receive()
-    start = _decoded(_start, payload, kind, Kind.START)
+    start = content_of(_start, kind, payload, Kind.START)
     if start.status != SWITCHING:
         await _deny(channel, start, scope, send)
         return
@@ -100,7 +97,7 @@ async def _relay_down(channel: Channel, send: Send) -> None:
         elif kind == Kind.BINARY:
             await send({"type": "websocket.send", "bytes": payload})
         else:
-            code, reason = _decoded(_close, payload, kind, Kind.CLOSE)
+            code, reason = content_of(_close, kind, payload, Kind.CLOSE)
             await send({"type": "websocket.close", "code": code, "reason": reason})
             return
 
@@ -162,7 +159,7 @@ class ForwardedWebSocket:
             return {"type": "websocket.receive", "text": payload.decode()}
         if kind == Kind.BINARY:
             return {"type": "websocket.receive", "bytes": payload}
-        code, reason = _decoded(_close, payload, kind, Kind.CLOSE)
+        code, reason = content_of(_close, kind, payload, Kind.CLOSE)
         return {"type": "websocket.disconnect", "code": code, "reason": reason}
 
     async def send(self, message: Message) -> None:
@@ -197,13 +194,3 @@ class ForwardedWebSocket:
 def _message(message: Message) -> bytes:
     text = message.get("text")
     return letter(Kind.BINARY, message["bytes"]) if text is None else letter(Kind.TEXT, text.encode())
-
-
-def _decoded(decoder: msgspec.msgpack.Decoder[T], payload: bytes, kind: int, expected: Kind) -> T:
-    """Return the content of a letter of an expected kind."""
-    if kind != expected:
-        raise BadLetter(f"expected kind {int(expected)}, got kind {kind}")
-    try:
-        return decoder.decode(payload)
-    except msgspec.MsgspecError as error:
-        raise BadLetter(f"expected kind {int(expected)}: {error}") from None

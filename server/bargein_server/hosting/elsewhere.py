@@ -121,9 +121,9 @@ class ArrivalNumbers:
         self._last = max(self._last + 1, int(now * 1e9))
         return self._last
 
-    def earlier(self, now: float, age_s: float) -> int:
-        """Return the number of a connection that came earlier, to another process."""
-        return min(self._last, int((now - age_s) * 1e9)) if self._last else self.next(now - age_s)
+    def earlier(self, came_at: float) -> int:
+        """Return the number of a connection that came to another process."""
+        return min(self._last, int(came_at * 1e9)) if self._last else self.next(came_at)
 
 
 def unwatched() -> ChangeLog:

@@ -65,7 +65,7 @@ class Connection:
         codec: Codec of its frames.
         registry: Registry in which the first frame finds a session.
         caller: The client; None for an anonymous one.
-        age_s: Seconds since it came, when another process has handed it over.
+        came_at: When it came, on the event loop's clock, if another process has handed it over.
 
     Attributes:
         lost: Done when the socket is gone.
@@ -86,19 +86,20 @@ class Connection:
         codec: Codec,
         registry: SessionRegistry,
         caller: Caller | None = None,
-        age_s: float | None = None,
+        came_at: float | None = None,
     ) -> None:
         self.lost = registry.loop.create_future()
         now = registry.loop.time()
-        self.number = registry.arrivals.next(now) if age_s is None else registry.arrivals.earlier(now, age_s)
-        self.came_at = now - (age_s or 0.0)
+        arrivals = registry.arrivals
+        self.number = arrivals.next(now) if came_at is None else arrivals.earlier(came_at)
+        self.came_at = now if came_at is None else came_at
         self.wire = wire
         self.codec = codec
         self._registry = registry
         self._host: SessionHost | None = None
         # Both are None when an endpoint has found the session, and the second one when a process has.
         self._restorer = registry.restorer
-        self._elsewhere: Elsewhere | None = registry.elsewhere if age_s is None else None
+        self._elsewhere: Elsewhere | None = registry.elsewhere if came_at is None else None
         self._preparing: asyncio.Task[None] | None = None
         self.early: list[tuple[bytes, bool]] | None = None  # frames that came while it prepares
         self._relay: Relay | None = None  # another process serves the client
