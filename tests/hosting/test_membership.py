@@ -28,7 +28,7 @@ from memory_client import FakeWire
 from modelled_store import ModelledLink, modelled
 from redis_model import RedisModel
 from store_suite import S1, first
-from waiting import until
+from waiting import in_virtual_time, until
 
 
 async def _silent(turn: Turn) -> AsyncIterator[Output]:
@@ -98,7 +98,7 @@ async def test_a_server_that_stops_claims_nothing() -> None:
     await store.write([first()])
     found = await keeper.read(SessionId(S1))
     assert found is not None
-    await keeper.stop()
+    await keeper.stop(asyncio.Event())
     assert await keeper.claim(SessionId(S1), found) is None
     assert not keeper.leases
 
@@ -115,7 +115,7 @@ async def test_a_server_that_stops_attaches_no_client() -> None:
     await until(lambda: wire.events)
     opened = wire.events[0]
     assert isinstance(opened, SessionOpened)
-    stopping = asyncio.ensure_future(sessions.keeper.stop())
+    stopping = asyncio.ensure_future(sessions.keeper.stop(asyncio.Event()))
     await asyncio.sleep(0)
     resume = Resume(
         session_id=opened.session_id, token=opened.token, cursor=Cursor(epoch=opened.epoch, seq=Seq(0))
@@ -127,6 +127,45 @@ async def test_a_server_that_stops_attaches_no_client() -> None:
         await asyncio.sleep(0)
     assert late.closed is OVERLOADED
     assert not late.events
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("end", ["comes back", "stays away", "hurried"])
+async def test_a_server_that_ends_waits_for_a_shared_store_that_is_away(
+    monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """For a bounded time, unless it is to hurry: what it has not released waits for its lease."""
+    loop, hurried = asyncio.get_running_loop(), asyncio.Event()
+    model = RedisModel(loop.time)
+    sessions = SessionRegistry(_silent, Settings(), store=store_on(model))
+    keeper = sessions.keeper
+    assert keeper is not None
+    await keeper.opened.wait()
+    wire = FakeWire()
+    line = Connection(wire, JSON, sessions)
+    line.receive(b'{"type":"session.open"}', True)
+    opened = await in_virtual_time(lambda: wire.events[0] if wire.events else None)
+    assert isinstance(opened, SessionOpened)
+    line.disconnected()
+
+    async def away(link: ModelledLink, commands: Sequence[Command]) -> list[object]:
+        raise StoreError("unavailable", "it is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ModelledLink, "call", away)
+        await in_virtual_time(lambda: not keeper.health.works)
+        began = loop.time()
+        stopping = asyncio.ensure_future(keeper.stop(hurried))
+        await asyncio.sleep(3.0)
+        if end == "hurried":
+            hurried.set()
+        if end != "comes back":
+            await stopping
+    await stopping
+    assert 3.0 <= loop.time() - began < (5.2 if end == "stays away" else 3.6)
+    found = await store_on(model).read(opened.session_id)
+    assert found is not None
+    assert found.stored.clean == (end == "comes back")
 
 
 class CountedModel(RedisModel):
@@ -150,7 +189,7 @@ async def test_searches_at_the_same_time_share_beats() -> None:
     before = model.beats
     await asyncio.gather(*(sessions.restorer._beat() for _ in range(100)))
     assert 1 <= model.beats - before < 10
-    await sessions.keeper.stop()
+    await sessions.keeper.stop(asyncio.Event())
 
 
 @pytest.mark.parametrize("shown", [NOTHING, Shown(own_id=True)], ids=["token", "own id"])
@@ -180,7 +219,7 @@ async def test_a_session_that_a_late_answer_lacks_is_read_again(
     assert answers[0] is None
     assert answers[-1] is not None
     assert len(sessions) == 1
-    await sessions.keeper.stop()
+    await sessions.keeper.stop(asyncio.Event())
 
 
 async def test_a_comparison_waits_for_no_other_change(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,7 +250,7 @@ async def test_a_comparison_waits_for_no_other_change(monkeypatch: pytest.Monkey
     for _ in range(5):
         await asyncio.sleep(0)
     assert written == [1, 1]
-    await keeper.stop()
+    await keeper.stop(asyncio.Event())
 
 
 @pytest.mark.virtual_time
@@ -234,7 +273,7 @@ async def test_an_unknown_session_is_looked_up_again(monkeypatch: pytest.MonkeyP
     assert await sessions.restorer.restore(SessionId(S1), lambda head: True, NOTHING) is None
     assert len(sessions) == 1
     await owner
-    await sessions.keeper.stop()
+    await sessions.keeper.stop(asyncio.Event())
 
 
 @pytest.mark.virtual_time
@@ -249,7 +288,7 @@ async def test_a_new_conversation_by_an_own_id_does_not_wait() -> None:
     began = loop.time()
     assert await sessions.own_ids.find(None, "mine") is None
     assert loop.time() - began < NOTICED_S
-    await sessions.keeper.stop()
+    await sessions.keeper.stop(asyncio.Event())
 
 
 @pytest.mark.virtual_time
@@ -307,7 +346,7 @@ async def test_nobody_is_refused_while_the_store_cannot_compare() -> None:
     assert await restorer.restore_resumed(wrong, None) is None
     keeper.health.failed(StoreError("unavailable", "it is away"))
     assert await restorer.restore_resumed(wrong, None) is NOT_NOW
-    await keeper.stop()
+    await keeper.stop(asyncio.Event())
 
 
 async def test_times_of_records_are_those_of_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,4 +359,4 @@ async def test_times_of_records_are_those_of_the_store(monkeypatch: pytest.Monke
     assert sessions.keeper is not None
     await sessions.keeper.opened.wait()
     assert abs(sessions.wall() - 1_000_000.0 - loop.time()) < 60.0
-    await sessions.keeper.stop()
+    await sessions.keeper.stop(asyncio.Event())

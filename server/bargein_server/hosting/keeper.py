@@ -61,11 +61,7 @@ class Keeper:
     """
 
     def __init__(
-        self,
-        store: Store,
-        settings: Settings,
-        loop: asyncio.AbstractEventLoop,
-        name: str = "",
+        self, store: Store, settings: Settings, loop: asyncio.AbstractEventLoop, name: str = ""
     ) -> None:
         self.store = store
         self.wall: Callable[[], float] = store.wall if isinstance(store, SharedStore) else time.time
@@ -379,11 +375,13 @@ class Keeper:
                     self._write_soon()
                     await (asyncio.wait([self._writing]) if self._writing is not None else asyncio.sleep(0))
 
-    async def stop(self) -> None:
-        """Release all sessions and close the store."""
+    async def stop(self, hurried: asyncio.Event) -> None:
+        """Release all sessions and close the store; `hurried` ends the wait for it."""
         self.stopping = True  # a session that is claimed from now on would be told, and not stored
         for lease in list(self.leases):
             self.forget(lease)
+        if self._released:  # those of a store that only this server uses are lost while it is away
+            await self.health.comes_back(CLOSE_S, hurried)
         await self.flush()
         if self.membership is not None:
             await self.membership.leave()

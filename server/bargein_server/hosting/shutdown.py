@@ -106,5 +106,5 @@ async def shut_down(registry: StoppingRegistry) -> int:
     for host in registry:
         host.telemetry.closed("shutdown")
     if registry.keeper is not None:
-        await registry.keeper.stop()
+        await registry.keeper.stop(stopping.hurried)
     return sum(not task.done() for task in tasks)

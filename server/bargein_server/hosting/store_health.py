@@ -12,6 +12,7 @@ from typing import Protocol
 from ..guard.limits import RareLog
 from ..stores.interface import Store, StoreError
 from .membership import BEAT_S, Membership
+from .stopping import POLL_S
 
 log = logging.getLogger("bargein.store")
 rare_log = RareLog(log)
@@ -91,6 +92,14 @@ class StoreHealth:
             "bargein_store_unsaved_seconds": self.ignored_s,
             "bargein_store_failures": self.failures,
         }
+
+    async def comes_back(self, within_s: float, hurried: asyncio.Event) -> None:
+        """Wait until the store works, for a bounded time, or until an event."""
+        if not self.works:
+            log.warning("the store is away: the server waits %g s for it before it ends", within_s)
+        deadline = self._loop.time() + within_s
+        while not (self.works or hurried.is_set() or self._loop.time() > deadline):
+            await asyncio.sleep(POLL_S)
 
     def watch(self) -> None:
         """Wait for an answer of the store, for a bounded time."""
