@@ -138,7 +138,7 @@ class HandOver:
     # --- the owner -------------------------------------------------------------------------------
 
     async def came_at(self, channel: Channel, request: Resume) -> float:
-        """Return when a client of another process came, on this event loop's clock.
+        """Return when a client came to another process, on this loop's clock.
 
         A request that has waited while this process stood still is older than it says, and its client may
         have come on another way since. So the other process is asked until it answers at once.

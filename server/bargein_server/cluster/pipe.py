@@ -68,7 +68,7 @@ class PipeWire:
         self.link.close()
 
     def drop(self) -> None:
-        """Drop the pipe and all that was not sent: the other process does not read."""
+        """Drop the pipe and what was not sent."""
         self.link.abort()
 
     # --- the link's side -------------------------------------------------------------------------

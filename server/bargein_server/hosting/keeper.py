@@ -376,7 +376,7 @@ class Keeper:
                     await (asyncio.wait([self._writing]) if self._writing is not None else asyncio.sleep(0))
 
     async def stop(self, hurried: asyncio.Event) -> None:
-        """Release all sessions and close the store; `hurried` ends the wait for it."""
+        """Release all sessions and close the store; `hurried` ends waits."""
         self.stopping = True  # a session that is claimed from now on would be told, and not stored
         for lease in list(self.leases):
             self.forget(lease)
