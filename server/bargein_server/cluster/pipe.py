@@ -68,7 +68,7 @@ class PipeWire:
         self.link.close()
 
     def drop(self) -> None:
-        """Drop the pipe and what was not sent."""
+        """Drop the pipe at once, with its unsent output."""
         self.link.abort()
 
     # --- the link's side -------------------------------------------------------------------------
