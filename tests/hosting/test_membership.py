@@ -78,6 +78,25 @@ async def test_a_node_whose_lease_was_over_compares_its_sessions() -> None:
     await membership.leave()
 
 
+async def test_a_lease_counts_from_its_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer of a beat may have waited for a process that stood still, and the lease was over by then."""
+    model = RedisModel(asyncio.get_running_loop().time)
+    membership = await joined(store_on(model), "a", 0.05)
+    call = ModelledLink.call
+
+    async def waiting(link: ModelledLink, commands: Sequence[Command]) -> list[object]:
+        answers = await call(link, commands)
+        await asyncio.sleep(0.06)
+        return answers
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ModelledLink, "call", waiting)
+        assert not await membership.beat()
+    assert await membership.beat()
+    assert not await membership.beat()
+    await membership.leave()
+
+
 async def test_a_new_node_relies_on_nothing_until_others_have_beaten() -> None:
     """Only those notice that the store was emptied who were there before."""
     model = RedisModel(asyncio.get_running_loop().time)

@@ -148,7 +148,8 @@ class Membership:
             return False
         began = self._loop.time()
         beat = await self._store.beat(self._node, self.lease_s)
-        late, self._beaten_at = began - self._beaten_at > self.lease_s, self._loop.time()
+        # From the time of the request: its answer may have waited for this process, which stood still.
+        late, self._beaten_at = began - self._beaten_at > self.lease_s, began
         self.answered(began)
         if beat.young_s:
             self._young_until = max(self._young_until, self._loop.time() + beat.young_s)
