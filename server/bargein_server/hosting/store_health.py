@@ -11,6 +11,7 @@ from typing import Protocol
 
 from ..guard.limits import RareLog
 from ..stores.interface import Store, StoreError
+from ..stores.patience import Patience
 from .membership import BEAT_S, Membership
 from .stopping import POLL_S
 
@@ -65,7 +66,7 @@ class StoreHealth:
         self._wait_s = wait_s
         self._give_up = give_up
         self._ignored_since: float | None = None
-        self._timer: asyncio.Handle | None = None
+        self._timer: Patience | None = None
         self._log_late_at = 0.0
         self._is_late_logged = False
 
@@ -104,7 +105,7 @@ class StoreHealth:
     def watch(self) -> None:
         """Wait for an answer of the store, for a bounded time."""
         self.unwatch()
-        self._timer = self._loop.call_later(self._wait_s, self._look_again, 2)
+        self._timer = Patience(self._loop, self._wait_s, self._late)
 
     def unwatch(self) -> None:
         """Stop waiting."""
@@ -112,11 +113,7 @@ class StoreHealth:
             self._timer.cancel()
             self._timer = None
 
-    def _look_again(self, looks: int) -> None:
-        # Not by the clock alone: a process that stood still has not read the answer that waits for it.
-        if looks:
-            self._timer = self._loop.call_soon(self._look_again, looks - 1)
-            return
+    def _late(self) -> None:
         self._timer = None
         if self._ignored_since is None:
             self._ignored_since = self._loop.time()

@@ -26,6 +26,7 @@ from redis.exceptions import (
 )
 
 from .interface import StoreError
+from .patience import Patience
 from .redis_scripts import Script
 
 ANSWER_S = 2.0
@@ -134,26 +135,14 @@ class RedisLink:
 
 @asynccontextmanager
 async def _patience() -> AsyncIterator[None]:
-    """Bound a call's time, without the time in which this process stood still.
-
-    The answers that wait in the socket then are read first.
-    """
+    """Bound a call's time, without the time in which this process stood still."""
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(None) as bound:
-        handle: asyncio.Handle
-
-        def look_again(looks: int) -> None:
-            nonlocal handle
-            if looks:
-                handle = loop.call_soon(look_again, looks - 1)
-            else:
-                bound.reschedule(loop.time())
-
-        handle = loop.call_later(ANSWER_S, look_again, 2)
+        patience = Patience(loop, ANSWER_S, lambda: bound.reschedule(loop.time()))
         try:
             yield
         finally:
-            handle.cancel()
+            patience.cancel()
 
 
 _DENIED = ("ACL failure", "user executing the script can't run")

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bargein_server.stores.interface import StoreError
+from bargein_server.stores.patience import Patience
 from bargein_server.stores.redis_address import RedisAddress
 from bargein_server.stores.redis_link import ANSWER_S, Command
 from bargein_server.stores.redis_store import RedisStore
@@ -139,21 +140,15 @@ class StoreLink:
             return await self._patiently(answered)
 
     async def _patiently(self, answered: asyncio.Future[list[Any]]) -> list[Any]:
-        loop = asyncio.get_running_loop()
-        handle: asyncio.Handle
-
-        def give_up(looks: int) -> None:  # not by the clock alone: the node may have stood still
-            nonlocal handle
-            if looks:
-                handle = loop.call_soon(give_up, looks - 1)
-            elif not answered.done():
+        def give_up() -> None:
+            if not answered.done():
                 answered.set_exception(StoreError("unavailable", "it does not answer"))
 
-        handle = loop.call_later(ANSWER_S, give_up, 2)
+        patience = Patience(asyncio.get_running_loop(), ANSWER_S, give_up)
         try:
             return await answered
         finally:
-            handle.cancel()
+            patience.cancel()
 
     async def connect(self) -> None:
         """Connect."""
