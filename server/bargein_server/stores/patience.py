@@ -17,7 +17,9 @@ LOOKS = 2
 
 
 class Patience:
-    """A timer that leaves out most of the time in which its process stands still.
+    """Timer that leaves out the time in which its process stands still.
+
+    Standing still uses up one slice of the time, not more.
 
     Args:
         loop: The event loop.
