@@ -1,4 +1,4 @@
-"""Patience: a bound on the time that an answer takes while this process runs.
+"""Patience: a bound on the time of an answer, while this process runs.
 
 A process that stood still finds its timers over before it has read what arrived meanwhile, and before it has
 sent what waited for that. The clock alone would show a store as late that was not asked yet.
