@@ -79,8 +79,8 @@ ALLOWED: dict[str, set[str]] = {
         "settings_reader",
     }
     | _under_app,
-    "server": {"app", "page_configuration", "settings_reader", "launcher", "serving", "transport"}
-    | _under_transport,
+    "server": {"app", "endpoints", "page_configuration", "settings_reader", "launcher", "serving"}
+    | _under_cluster,
     "client": {"protocol"},
 }
 """What each room may import, beside itself and what is installed. `server` is the package's own front."""

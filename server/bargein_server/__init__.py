@@ -37,7 +37,8 @@ if TYPE_CHECKING:
         TurnClosed,
         TurnFailed,
     )
-    from .app import create_app, issue_ticket, lifespan, reauthenticate, shut_down_sessions
+    from .app import create_app, lifespan, shut_down_sessions
+    from .endpoints.users import issue_shared_ticket, issue_ticket, reauthenticate
     from .guard.authentication import (
         AccessDenied,
         AccessRequest,
@@ -88,6 +89,7 @@ __all__ = [
     "TurnFailed",
     "create_app",
     "http_client",
+    "issue_shared_ticket",
     "issue_ticket",
     "lifespan",
     "reauthenticate",
@@ -103,7 +105,7 @@ _HOMES = {
         "Agent", "BadOutput", "EndedTurn", "History", "HistorySource", "Message", "NotAnAgent", "Output",
         "Principal", "SessionContext", "Turn", "TurnClosed", "TurnFailed",
     ),
-    "app": ("create_app", "issue_ticket", "lifespan", "reauthenticate", "shut_down_sessions"),
+    "app": ("create_app", "lifespan", "shut_down_sessions"),
     "guard.authentication": (
         "AccessDenied", "AccessRequest", "Authenticator", "BadAuthenticator", "BearerTokens",
         "RequestAuthenticator", "TokenAuthenticator",
@@ -117,6 +119,7 @@ _HOMES = {
     "settings_reader": ("SettingsError",),
     "telemetry.setup": ("NotInstalled",),
     "transport.websocket_protocol": ("BargeinProtocol",),
+    "endpoints.users": ("issue_shared_ticket", "issue_ticket", "reauthenticate"),
 }  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

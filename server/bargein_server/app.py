@@ -19,9 +19,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from bargein_protocol.errors import RESTART
-
-from .agent import Agent, HistorySource, Principal, check_agent
+from .agent import Agent, HistorySource, check_agent
 from .endpoints import conversations, http
 from .endpoints.asyncapi import asyncapi
 from .endpoints.call import (
@@ -44,11 +42,11 @@ from .endpoints.websocket import answer_ticket, deny, serve_session
 from .guard.admission import TRACE_HEADERS, Admission, Refused
 from .guard.authentication import Authenticator
 from .guard.origins import allowed_origins
-from .hosting.ports import Closable
 from .hosting.registry import SessionRegistry
 from .page_configuration import PageConfiguration
 from .settings import Settings
 from .stores.interface import Store
+from .stores.shared import SharedStore
 from .stores.urls import store_of
 from .telemetry.setup import set_up
 from .voice.interfaces import VoiceParts
@@ -125,24 +123,44 @@ def create_app(
             )  # fmt: skip
         return existing
 
+    _share_tickets(admission, kept_in, sessions)
     telemetry, metrics = set_up(limits, lambda: gauges(sessions()), lambda: admission.refusals)
     starter = Starter(life, limits, sessions, context)
-    own: list[BaseRoute] = [_look(page, authenticator is not None and kept_in is not None)]
-    own += door_routes(doors, sessions, admission, agent_name(agent))
-    own.append(_document(OPENAPI_PATH, partial(openapi, tuple(door_operations(doors)))))
+    look = _look(page, authenticator is not None and kept_in is not None)
+    document = _document(OPENAPI_PATH, partial(openapi, tuple(door_operations(doors))))
+    own = [look, *door_routes(doors, sessions, admission, agent_name(agent)), document]
     app = Starlette(
         routes=_routes(sessions, admission, metrics, own),
-        middleware=[
-            Middleware(ShortFailures),
-            *([_cors(allowed_origins(origins), bool(doors))] if origins else []),
-            Middleware(LateStart, starter=starter, refuse=lambda refused: denial(refused, admission)),
-        ],
+        middleware=_middleware(starter, admission, origins, bool(doors)),
         lifespan=agent_lifespan(starter),
     )
     app.state.admission, app.state.settings, app.state.store = admission, limits, store
     app.state.starter, app.state.metrics = starter, metrics
     remember(app)
     return app
+
+
+def _middleware(
+    starter: Starter, admission: Admission, origins: Collection[str], any_header: bool
+) -> list[Middleware]:
+    return [
+        Middleware(ShortFailures),
+        *([_cors(allowed_origins(origins), any_header)] if origins else []),
+        Middleware(LateStart, starter=starter, refuse=lambda refused: denial(refused, admission)),
+    ]
+
+
+def _share_tickets(
+    admission: Admission, store: Store | None, sessions: Callable[[], SessionRegistry]
+) -> None:
+    """Keep tickets in a store that many servers share."""
+
+    def answers() -> bool:
+        keeper = sessions().keeper
+        return keeper is not None and keeper.health.answers_in_time
+
+    if isinstance(store, SharedStore):
+        admission.share_tickets(store, answers)
 
 
 def _look(page: PageConfiguration | None, lists: bool) -> Route:
@@ -301,57 +319,6 @@ class UnderPrefix:
             path: str = scope["path"]
             stripped = "" if path.startswith(f"{prefix}/") else prefix
             await self._app({**scope, "root_path": prefix, "path": stripped + path}, receive, send)
-
-
-def issue_ticket(app: Starlette, principal: Principal | str) -> str:
-    """Return a ticket for a browser, from a backend in the same process.
-
-    The browser offers it as the subprotocol `bargein.ticket.<ticket>`, or sends it as `auth` in its first
-    frame. It is valid once, for `ticket_lifetime_s`; the authenticator is not asked about its client.
-
-    Args:
-        app: The application of `create_app`. It must have an authenticator.
-        principal: The client that the backend has authenticated, with its claims if it is a `Principal`.
-
-    Raises:
-        ValueError: The application has no authenticator, so it looks at no ticket; or the id is empty.
-        RuntimeError: It is called outside the event loop of the application.
-    """
-    admission: Admission = app.state.admission
-    return admission.issue_ticket(principal)
-
-
-def reauthenticate(app: Starlette, principal: str) -> int:
-    """Close a user's connections; clients are authenticated anew.
-
-    Call it when a login ends or a right changes, and in each process that serves the application. Clients
-    whose login is still valid resume by themselves; the others are refused. Sessions and running turns go
-    on, as after a lost connection.
-
-    Args:
-        app: The application of `create_app`.
-        principal: The user's id.
-
-    Returns:
-        Number of connections that were closed, followers included.
-
-    Raises:
-        RuntimeError: It is called outside the event loop of the application.
-    """
-    existing: SessionRegistry | None = getattr(app.state, "sessions", None)
-    if existing is None:
-        return 0
-    if existing.loop is not asyncio.get_running_loop():
-        raise RuntimeError("call reauthenticate() in the event loop of the application")
-    open_ones: list[Closable] = []
-    for host in existing:
-        if host.view.principal == principal:
-            open_ones += host.followers
-            if host.connection is not None:
-                open_ones.append(host.connection)
-    for connection in open_ones:
-        connection.close(RESTART)
-    return len(open_ones)
 
 
 async def shut_down_sessions(app: Starlette) -> int:

@@ -22,6 +22,8 @@ from bargein_server.stores.urls import store_of
 from client_programs import environment
 from store_suite import *  # noqa: F403  # the tests
 from store_suite import S1, T1, MakeStore, first, later, opened, piece, turn
+from ticket_suite import *  # noqa: F403  # the tests
+from ticket_suite import ONE, TWO
 from valkey_process import ValkeyProcess, valkey
 from waiting import WAIT_S
 
@@ -56,7 +58,7 @@ async def make_store(server: ValkeyProcess) -> MakeStore:
 
 
 async def test_every_key_expires(server: ValkeyProcess, make_store: MakeStore) -> None:
-    """Those of sessions, of lists, of nodes and of requests."""
+    """Those of sessions, of lists, of nodes, of requests and of tickets."""
     store = store_at(server.url)
     await store.open()
     await store.beat(A, 5.0)
@@ -65,6 +67,8 @@ async def test_every_key_expires(server: ValkeyProcess, make_store: MakeStore) -
     await store.write([later(1, pieces=[piece(4, "b")])])
     await store.ask("a", MoveRequest("1", S1, None, b""))
     await store.answer("1", "released")
+    await store.keep_ticket(ONE, b"content", 7.0)
+    assert 0 < await server.do("PTTL", f"bargein:ticket:{ONE.hex()}") <= 7000
     await store.delete(SessionId("s_2"))
     keys = await server.do("KEYS", "*")
     assert len(keys) >= 10
@@ -342,6 +346,8 @@ async def test_the_documented_rights_are_enough(server: ValkeyProcess) -> None:
     await store.ask("a", MoveRequest("1", S1, None, b""))
     await store.answer("1", "released")
     assert await store.answered("1")
+    await store.keep_ticket(ONE, b"content", 7.0, [TWO])
+    assert await store.take_ticket(ONE) == b"content"
     await store.delete(S1)
     await store.leave(A)
     await store.close()

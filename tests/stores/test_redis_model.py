@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,10 +16,12 @@ from bargein_server.stores.redis_address import RedisAddress
 from bargein_server.stores.redis_link import Command, RedisLink, call_of
 from bargein_server.stores.redis_rows import arguments, keys_of
 from bargein_server.stores.redis_store import SCRIPTS, RedisStore
-from modelled_store import modelled
+from modelled_store import ModelledLink, modelled
 from redis_model import RedisModel
 from store_suite import *  # noqa: F403  # the tests
 from store_suite import T1, T2, MakeStore, first, later, piece, turn
+from ticket_suite import *  # noqa: F403  # the tests
+from ticket_suite import ONE
 from valkey_process import valkey
 
 IDS = [SessionId(f"s_{number}") for number in range(3)]
@@ -109,3 +113,30 @@ async def test_the_model_answers_as_a_server_does(tmp_path: Path, seed: int) -> 
         keys = {key.decode() for key in await server.do("KEYS", "*")}
         assert set(model.keys()) == keys
         assert set(model.expiries) >= keys
+
+
+class _SlowLink(ModelledLink):
+    """Connection on which others come between the commands of a pipeline."""
+
+    def __init__(self, model: RedisModel) -> None:
+        super().__init__(model)
+        self._model = model
+
+    async def call(self, commands: Sequence[Command]) -> list[Any]:
+        """Return the answers."""
+        answers = []
+        for command in commands:
+            answers.append(self._model.call(command))
+            await asyncio.sleep(0)
+        return answers
+
+
+async def test_a_ticket_that_two_servers_read_is_for_one() -> None:
+    """For the one that deletes it."""
+    model = RedisModel(lambda: 0.0)
+    stores = [RedisStore(RedisAddress((("model", 1),)), 1000.0) for _ in range(3)]
+    for store in stores:
+        store._writer = store._reader = _SlowLink(model)  # type: ignore[assignment]
+    await stores[0].keep_ticket(ONE, b"content", 30.0)
+    taken = await asyncio.gather(*(store.take_ticket(ONE) for store in stores))
+    assert sorted(taken, key=lambda each: each is None) == [b"content", None, None]

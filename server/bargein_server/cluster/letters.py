@@ -23,6 +23,7 @@ from bargein_protocol import SessionId
 from ..core.principal import Principal, id_of
 from ..core.records import Changes, Stored, decoded
 from ..guard.admission import Caller
+from ..guard.claims import portable_claims
 from ..guard.limits import RareLog
 
 rare_log = RareLog(logging.getLogger("bargein.cluster"))
@@ -220,22 +221,6 @@ _age = msgspec.msgpack.Decoder(float)
 
 class BadLetter(Exception):
     """A letter cannot be read: another program, or another version, sent it."""
-
-
-def portable_claims(principal: Principal | None) -> dict[str, Any]:
-    """Return claims that a letter can contain: numbers, texts, bytes, nested."""
-    portable = {}
-    for name, value in (principal.claims if principal is not None else {}).items():
-        try:
-            _encode({name: value})
-        except (TypeError, ValueError, OverflowError):
-            rare_log.warning(
-                "a claim of a principal is left out at another worker: it is %s; expected a JSON value",
-                type(value).__name__,
-            )
-        else:
-            portable[name] = value
-    return portable
 
 
 def letter(kind: Kind, payload: bytes = b"") -> bytes:

@@ -15,8 +15,9 @@ class Principal(str):
 
     Args:
         id: The id, such as the key of a user in the application's own database. It is logged and stored.
-        claims: Further facts about the client for agents, such as its plan or its language. They never leave
-            the process, and are read-only.
+        claims: Further facts about the client for agents, such as its plan or its language. They are
+            read-only, and no client gets them. Other processes of the server get those that are JSON values,
+            and a shared store has them for the lifetime of a ticket.
 
     Raises:
         ValueError: The id is empty.

@@ -28,7 +28,7 @@ async def answer_ticket(request: Request, admission: Admission) -> Response:
         return denial(refused, admission)
     if principal is None:
         return denial(Refused(401, CREDENTIAL_NEEDED), admission)
-    ticket = admission.issue_ticket(principal)
+    ticket = await admission.issue_shared_ticket(principal)
     return json_answer(Ticket(ticket, int(admission.tickets.lifetime_s * 1000)), 201)
 
 

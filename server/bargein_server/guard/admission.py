@@ -5,19 +5,16 @@ A refusal is an HTTP response before the upgrade; its status shows whether to tr
 
 from __future__ import annotations
 
-import logging
+import secrets
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
 from msgspec.structs import replace
 
-from bargein_protocol import Code
-from bargein_protocol.errors import FORBIDDEN, OVERLOADED, UNAUTHORIZED
-
-from ..core.principal import Principal
+from ..core.principal import Principal, known_as
 from ..settings import Settings
 from .authentication import (
     TICKET_ITEM,
@@ -27,113 +24,25 @@ from .authentication import (
     TokenAuthenticator,
     check_authenticator,
 )
+from .caller import TRACE_HEADERS as TRACE_HEADERS
+from .caller import Caller as Caller
+from .caller import anonymous as anonymous
+from .caller import no_principal, trace_of
 from .identification import WRONG, Identification, principal_of_token
 from .key_notes import KeyNotes
 from .limits import AddressRates, ByteBudget, Connections
-from .origins import allowed_origins, may_connect
+from .origins import PageOrigins
 from .refusals import CREDENTIAL_NEEDED
 from .refusals import RETRY_AFTER_S as RETRY_AFTER_S
 from .refusals import Refused as Refused
 from .refusals import rare_log as rare_log
+from .shared_tickets import AT_ONE_SERVER, Redeemed, SharedTickets, TicketStore, is_shared
 
-log = logging.getLogger("bargein.server")
+WRONG_TICKET = "the ticket is wrong, used or too old"
+"""Reason of a 401."""
 
 FAILURES_PER_S = 10
 """Wrong credentials from one address; then it must wait before it shows another."""
-
-_MAX_LOGGED_ORIGINS = 64
-"""Further origins are refused without a log line: their number is the clients' choice."""
-
-TRACE_HEADERS = ("traceparent", "tracestate")
-"""Headers of a W3C trace context."""
-
-
-class Caller:
-    """The client at the other end of a connection.
-
-    Attributes:
-        principal: The client's principal; None before authentication, and on a server without it.
-        known: Whether the client may open a session; if not, its first frame must hold a credential.
-        address: The key of the client's address (`address_key`).
-        trace: The W3C trace context of the request, by header; empty without one.
-    """
-
-    def __init__(
-        self,
-        principal: Principal | None,
-        known: bool,
-        prove: Callable[[str], Principal | None],
-        address: str = "",
-    ) -> None:
-        self.principal = principal
-        self.known = known
-        self.address = address
-        self.trace: Mapping[str, str] = {}
-        self._prove = prove
-        self._identify: Callable[[str], Awaitable[Principal | None]] | None = None
-
-    @property
-    def owner(self) -> str:
-        """The client whose share is used: a principal, or else an address.
-
-        It is empty for a client without both.
-        """
-        if self.principal is not None:
-            return f"principal {self.principal}"
-        return self.address and f"address {self.address}"
-
-    def authenticate(self, credential: str | None) -> bool:
-        """Check the credential of the first frame at once; return `known`."""
-        if not self.known and credential is not None:
-            self.principal = self._prove(credential)
-            self.known = self.principal is not None
-        return self.known
-
-    def must_wait(self, credential: str | None) -> bool:
-        """Check a credential; return whether it takes an `identify` instead."""
-        return not self.authenticate(credential) and self._identify is not None and credential is not None
-
-    async def identify(self, credential: str | None) -> bool:
-        """Check the credential of the first frame, and wait; return `known`.
-
-        Cancelling it leaves the client unknown.
-
-        Raises:
-            Refused: The client is denied, or the credential cannot be checked now.
-        """
-        if not self.authenticate(credential) and self._identify is not None and credential is not None:
-            self.principal = await self._identify(credential)
-            self.known = self.principal is not None
-        return self.known
-
-    async def refusal(self, credential: str | None) -> Code | None:
-        """Identify by the first frame's credential; return a refusal's code."""
-        try:
-            return None if await self.identify(credential) else UNAUTHORIZED
-        except Refused as refused:
-            return replace(FORBIDDEN if refused.status == 403 else OVERLOADED, reason=refused.reason)
-
-    def ask_later(self, identify: Callable[[str], Awaitable[Principal | None]]) -> None:
-        """Check a credential of the first frame with an async authenticator."""
-        self._identify = identify
-
-
-def anonymous() -> Caller:
-    """Return the caller of a server without authentication."""
-    return Caller(None, True, _no_principal)
-
-
-def _no_principal(credential: str) -> Principal | None:
-    return None
-
-
-def trace_of(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the headers of a W3C trace context; empty without one.
-
-    Args:
-        headers: Names in lower case, or without regard to case.
-    """
-    return {name: headers[name][:512] for name in TRACE_HEADERS if name in headers}
 
 
 class Admission:
@@ -149,8 +58,9 @@ class Admission:
         BadAuthenticator: `authenticator` can be called in no way.
 
     Attributes:
-        tickets: The tickets that are valid.
-        key_notes: What was asked for with keys that were not used yet.
+        tickets: The tickets that are valid at this machine.
+        key_notes: What was asked for with keys that are valid at this machine and were not used yet.
+        shared_tickets: Tickets and keys in a store of many servers; None without such a store.
         refusals: Number of refused requests so far, by status.
         connections: Number of open connections.
         rates: Rates of requests, by address.
@@ -167,16 +77,17 @@ class Admission:
         if authenticator is not None:
             check_authenticator(authenticator)
         self._authenticator = authenticator
+        self._settings = settings
         self._tokens: TokenAuthenticator | None = None
         self._identification: Identification | None = None
         if isinstance(authenticator, TokenAuthenticator):
             self._tokens = authenticator
         elif authenticator is not None:
             self._identification = Identification(authenticator, settings.authenticator_s)
-        self._origins = allowed_origins(origins)
-        self._logged_origins: set[str] = set()
+        self._origins = PageOrigins(origins)
         self._clock = clock
         self.key_notes = KeyNotes()
+        self.shared_tickets: SharedTickets | None = None
         self.tickets = Tickets(settings.ticket_lifetime_s, share=settings.max_client_share)
         self.refusals: Counter[int] = Counter()
         self.connections = Connections(settings.max_connections, settings.max_connections_per_address)
@@ -210,8 +121,8 @@ class Admission:
             # No name that an attacker lets resolve to this machine has a credential, and no page of
             # another origin can send the header of a proxy.
             host, local = headers.get("x-forwarded-host", host or "").partition(",")[0].strip(), ""
-        if not may_connect(origin, host, scheme, local, self._origins):
-            self._log_refused(origin or "", host or "")
+        if not self._origins.allow(origin, host, scheme, local):
+            self._origins.log_refused(origin or "", host or "")
             raise Refused(403, "this origin may not connect; the server's log has the remedy")
         if self.connections.is_full():
             rare_log.warning("connections are refused: raise --max-connections")
@@ -269,17 +180,19 @@ class Admission:
         return principal
 
     def asks(self, caller: Caller) -> bool:
-        """Return whether an async authenticator is asked for a caller's principal."""
-        return self._identification is not None and not caller.known
+        """Return whether a caller's principal takes an `identify`."""
+        return not caller.known and (self._identification is not None or bool(caller.ticket))
 
     async def identify(self, caller: Caller, request: AccessRequest) -> None:
-        """Ask an async authenticator for a caller's principal, if there is one.
+        """Ask the store, or an async authenticator, for a caller's principal.
 
         Cancelling it cancels the authenticator, and leaves the caller unknown.
 
         Raises:
-            Refused: The client is denied, its bearer token is wrong, or it cannot be checked now.
+            Refused: The client is denied, its credential is wrong, or it cannot be checked now.
         """
+        if caller.ticket and not await caller.identify(caller.ticket):
+            raise Refused(401, WRONG_TICKET)
         if self._identification is None or caller.known:
             return
         token = self._bearer_token(request.headers)
@@ -322,18 +235,79 @@ class Admission:
             self._failures.take(address, self._clock())
         return principal
 
+    def share_tickets(self, store: TicketStore, answers: Callable[[], bool]) -> None:
+        """Keep tickets and keys in a store of many servers.
+
+        Args:
+            store: The store.
+            answers: Returns whether it answers in time at present.
+        """
+        settings, own = self._settings, self.tickets
+        self.shared_tickets = SharedTickets(store, own.lifetime_s, own.share, settings.store_wait_s, answers)
+
     def issue_ticket(self, principal: str) -> str:
-        """Return a ticket for a principal that a backend has authenticated.
+        """Return a ticket for a principal, valid at this machine.
 
         Raises:
-            ValueError: There is no authenticator.
+            ValueError: There is no authenticator, or the id is empty.
         """
+        self._check_authenticator()
+        return self.tickets.issue(principal, self._clock())
+
+    async def issue_shared_ticket(self, principal: str) -> str:
+        """Return a ticket for a principal, valid at every server of the store.
+
+        Without a shared store, or while it is away, it is valid at this machine.
+
+        Raises:
+            ValueError: There is no authenticator, or the id is empty.
+        """
+        self._check_authenticator()
+        return await self.issue_key(known_as(principal), b"")
+
+    async def issue_key(self, principal: Principal | None, note: bytes) -> str:
+        """Return a ticket with a note; see `issue_shared_ticket`.
+
+        Args:
+            principal: Its client; None without authentication.
+            note: The request that is made with the key; empty without one.
+        """
+        shared, begin = self.shared_tickets, ""
+        if shared is not None and (principal is not None or note):
+            ticket = await shared.issue(principal, note, self._clock())
+            if ticket is not None:
+                return ticket
+            begin = AT_ONE_SERVER
+        if principal is not None:
+            ticket = self.tickets.issue(principal, self._clock(), begin)
+        else:
+            ticket = begin + secrets.token_urlsafe(32)
+        if note:
+            self.key_notes.put(ticket, note)
+        return ticket
+
+    async def note_of(self, caller: Caller, key: str) -> bytes:
+        """Return the note to a key and forget it; empty without one.
+
+        Args:
+            caller: The client that has shown the key, after `identify`.
+            key: The key.
+
+        Raises:
+            Refused: There were too many wrong keys, or the store is away.
+        """
+        if self.shared_tickets is None or not is_shared(key):
+            return self.key_notes.take(key) or b""
+        if caller.note is None:  # the client was known without its key
+            caller.note = (await self._redeem(caller.address, key)).note
+        return caller.note
+
+    def _check_authenticator(self) -> None:
         if self._authenticator is None:
             raise ValueError(
                 "an application without an authenticator admits every client and looks at no ticket; give "
                 "create_app(authenticator=…), such as an async function that returns None for tickets alone"
             )
-        return self.tickets.issue(principal, self._clock())
 
     def check_host(self, headers: Mapping[str, str], scheme: str, local: str) -> None:
         """Refuse a page that reached the server by its own name (DNS rebinding).
@@ -346,39 +320,55 @@ class Admission:
         """
         host = headers.get("host")
         origin = headers.get("origin", f"{scheme}://{host}")
-        if self._authenticator is None and not may_connect(origin, host, scheme, local, self._origins):
+        if self._authenticator is None and not self._origins.allow(origin, host, scheme, local):
             rare_log.warning(
                 "a request is refused because its Host is no name of this machine; "
                 "give the name with --origin http://NAME, or ask for tokens"
             )
             raise Refused(403, "this host name is not the server's")
 
-    def _log_refused(self, origin: str, host: str) -> None:
-        origin = origin[:256]
-        if origin not in self._logged_origins and len(self._logged_origins) < _MAX_LOGGED_ORIGINS:
-            self._logged_origins.add(origin)
-            log.warning(
-                "pages of %r may not connect, because the server was reached as %r; "
-                "to allow it: --origin %r or origins=[%r]; a proxy in between must pass the Host header on",
-                origin, host[:256], origin, origin,
-            )  # fmt: skip
-
     def _caller(self, headers: Mapping[str, str], subprotocols: Sequence[str], address: str) -> Caller:
         if self._authenticator is None:
-            return Caller(None, True, _no_principal, address)
-        principal = self.bearer(headers, address)
+            return Caller(None, True, no_principal, address)
+        principal, ticket = self.bearer(headers, address), ""
         if principal is None:
             offered = [
                 item.removeprefix(TICKET_ITEM) for item in subprotocols if item.startswith(TICKET_ITEM)
             ]
             if offered:
                 self._check_failures(address)
-                principal = self.tickets.redeem(offered[0], self._clock())
-                if principal is None:
-                    rare_log.warning(WRONG)
-                    self._failures.take(address, self._clock())
-                    raise Refused(401, "the ticket is wrong, used or too old")
-        return Caller(principal, principal is not None, partial(self._prove, address), address)
+                if self.shared_tickets is not None and is_shared(offered[0]):
+                    ticket = offered[0]
+                else:
+                    principal = self.tickets.redeem(offered[0], self._clock())
+                    if principal is None:
+                        self._failed(address)
+                        raise Refused(401, WRONG_TICKET)
+        redeem = None if self.shared_tickets is None else partial(self._redeem, address)
+        caller = Caller(principal, principal is not None, partial(self._prove, address), address, redeem)
+        caller.ticket = ticket
+        return caller
+
+    async def _redeem(self, address: str, ticket: str) -> Redeemed:
+        """Redeem a ticket or key of a server with a shared store.
+
+        Raises:
+            Refused: The address has shown too many wrong ones, or the ticket cannot be checked here now.
+        """
+        assert self.shared_tickets is not None
+        self._check_failures(address)  # before the store is asked: guesses must not reach it
+        if ticket.startswith(AT_ONE_SERVER):
+            found = Redeemed(self.tickets.redeem(ticket, self._clock()), self.key_notes.take(ticket) or b"")
+            if found.principal is None and not found.note:
+                self._failed(address)
+                # It may be valid at another server. 401 would end the client for good.
+                raise Refused(503, "the ticket is not of this server, or used or too old", RETRY_AFTER_S)
+            return found
+        redeemed = await self.shared_tickets.redeem(ticket)
+        if redeemed is None or (redeemed.principal is None and self._authenticator is not None):
+            self._failed(address)
+            return Redeemed()
+        return redeemed
 
     def _prove(self, address: str, credential: str) -> Principal | None:
         if not self._failures.allows(address, self._clock()):
@@ -387,6 +377,10 @@ class Admission:
         if ticket_of is not None or self._tokens is None:
             return ticket_of
         return self._principal_of(credential, address)
+
+    def _failed(self, address: str) -> None:
+        rare_log.warning(WRONG)
+        self._failures.take(address, self._clock())
 
     def _check_failures(self, address: str) -> None:
         if not self._failures.allows(address, self._clock()):

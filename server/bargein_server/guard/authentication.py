@@ -209,11 +209,17 @@ class Tickets:
         self.share = share
         self._most = most
         self._of_one = share_of(most, share)
-        self._issued: dict[bytes, tuple[Principal, float]] = {}
-        self._by_principal: dict[str, dict[bytes, None]] = {}
+        self._issued: dict[bytes, tuple[Principal | None, float]] = {}
+        self._by_principal: dict[str | None, dict[bytes, None]] = {}
 
-    def issue(self, principal: str, now: float) -> str:
-        """Return a new ticket."""
+    def issue(self, principal: str, now: float, begin: str = "") -> str:
+        """Return a new ticket, with a begin that shows its kind."""
+        ticket = begin + secrets.token_urlsafe(32)
+        self.add(ticket_digest(ticket), known_as(principal), now)
+        return ticket
+
+    def add(self, digest: bytes, principal: Principal | None, now: float) -> None:
+        """Add a ticket by its hash; old ones make room."""
         while self._issued:
             oldest, (_, until) = next(iter(self._issued.items()))
             if until > now and len(self._issued) < self._most:
@@ -222,11 +228,8 @@ class Tickets:
         own = self._by_principal.get(principal, {})
         if len(own) >= self._of_one:
             self._drop(next(iter(own)))
-        ticket = secrets.token_urlsafe(32)
-        digest = ticket_digest(ticket)
-        self._issued[digest] = (known_as(principal), now + self.lifetime_s)
+        self._issued[digest] = (principal, now + self.lifetime_s)
         self._by_principal.setdefault(principal, {})[digest] = None
-        return ticket
 
     def redeem(self, ticket: str, now: float) -> Principal | None:
         """Return the principal of a ticket, which is then used; None if unknown."""
@@ -236,7 +239,7 @@ class Tickets:
         principal, until = self._drop(digest)
         return principal if now <= until else None
 
-    def _drop(self, digest: bytes) -> tuple[Principal, float]:
+    def _drop(self, digest: bytes) -> tuple[Principal | None, float]:
         principal, until = self._issued.pop(digest)
         own = self._by_principal[principal]
         del own[digest]

@@ -7,15 +7,51 @@ comes from the server itself or from a listed origin. A request without `Origin`
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from ipaddress import ip_address
 from urllib.parse import urlsplit
+
+log = logging.getLogger("bargein.server")
+
+_MAX_LOGGED = 64
+"""Further origins are refused without a log line: their number is the clients' choice."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
 class BadOrigin(ValueError):
     """An origin to allow is none; the message has the expected form."""
+
+
+class PageOrigins:
+    """Origins of the pages that may connect to a server.
+
+    Args:
+        origins: Origins beside the server's own.
+
+    Raises:
+        BadOrigin: One is not an origin.
+    """
+
+    def __init__(self, origins: Collection[str]) -> None:
+        self._allowed = allowed_origins(origins)
+        self._logged: set[str] = set()
+
+    def allow(self, origin: str | None, host: str | None, scheme: str, local: str) -> bool:
+        """Return whether a handshake may go on; see `may_connect`."""
+        return may_connect(origin, host, scheme, local, self._allowed)
+
+    def log_refused(self, origin: str, host: str) -> None:
+        """Log a refused page and the remedy, once for each origin."""
+        origin = origin[:256]
+        if origin not in self._logged and len(self._logged) < _MAX_LOGGED:
+            self._logged.add(origin)
+            log.warning(
+                "pages of %r may not connect, because the server was reached as %r; "
+                "to allow it: --origin %r or origins=[%r]; a proxy in between must pass the Host header on",
+                origin, host[:256], origin, origin,
+            )  # fmt: skip
 
 
 def allowed_origins(origins: Collection[str]) -> frozenset[str]:

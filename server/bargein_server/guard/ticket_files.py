@@ -17,6 +17,7 @@ import msgspec
 
 from ..core.principal import Principal, known_as
 from .authentication import Tickets, ticket_digest
+from .claims import portable_claims
 
 _content = msgspec.msgpack.Decoder(tuple[str, dict[str, Any], float])
 
@@ -39,13 +40,15 @@ class TicketFiles(Tickets):
         self._folder = folder
         self._clock = clock
 
-    def issue(self, principal: str, now: float) -> str:
+    def issue(self, principal: str, now: float, begin: str = "") -> str:
         """Return a new ticket, which every process redeems."""
-        ticket = super().issue(principal, now)
+        ticket = super().issue(principal, now, begin)
         path = self._path(ticket_digest(ticket))
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(_encoded(known_as(principal), self._clock() + self.lifetime_s))
+            known = known_as(principal)
+            until = self._clock() + self.lifetime_s
+            file.write(msgspec.msgpack.encode((known.id, portable_claims(known), until)))
         return ticket
 
     def redeem(self, ticket: str, now: float) -> Principal | None:
@@ -62,20 +65,10 @@ class TicketFiles(Tickets):
             return None
         return Principal(principal_id, claims) if self._clock() <= until else None
 
-    def _drop(self, digest: bytes) -> tuple[Principal, float]:
+    def _drop(self, digest: bytes) -> tuple[Principal | None, float]:
         with suppress(OSError):
             self._path(digest).unlink()
         return super()._drop(digest)
 
     def _path(self, digest: bytes) -> Path:
         return self._folder / digest.hex()
-
-
-def _encoded(principal: Principal, until: float) -> bytes:
-    """Return a file's content, without claims of unknown form."""
-    claims = {}
-    for name, value in principal.claims.items():
-        with suppress(TypeError, ValueError, OverflowError):
-            msgspec.msgpack.encode(value)
-            claims[name] = value
-    return msgspec.msgpack.encode((principal.id, claims, until))

@@ -81,6 +81,11 @@ class StoreHealth:
         return self._ignored_since is not None
 
     @property
+    def answers_in_time(self) -> bool:
+        """Whether it is open, and no write is late."""
+        return self.works and not self.is_ignored
+
+    @property
     def ignored_s(self) -> float:
         """Seconds since frames stopped waiting for it; 0 while it works."""
         return 0.0 if self._ignored_since is None else self._loop.time() - self._ignored_since

@@ -231,6 +231,27 @@ class RedisStore:
         [answer] = await self._reader.call([("GET", f"{self.address.prefix}answer:{number}")])
         return None if answer is None else str(answer.decode())
 
+    # --- tickets ---------------------------------------------------------------------------------
+
+    async def keep_ticket(
+        self, digest: bytes, content: bytes, lifetime_s: float, dropped: Sequence[bytes] = ()
+    ) -> None:
+        """Keep a new ticket, and forget others."""
+        commands: list[Command] = [
+            ("SET", self._ticket(digest), content, "PX", max(1, int(lifetime_s * 1000)))
+        ]
+        commands += [("DEL", self._ticket(each)) for each in dropped]
+        await self._reader.call(commands)
+
+    async def take_ticket(self, digest: bytes) -> bytes | None:
+        """Return the content of a ticket and forget it."""
+        key = self._ticket(digest)
+        content, deleted = await self._reader.call([("GET", key), ("DEL", key)])
+        # Another server may have read it as well. Only one deletes it.
+        return content if deleted == 1 else None
+
+    # --- beats -----------------------------------------------------------------------------------
+
     def _beat(self, node: Node, lease_s: float) -> tuple[int, Command]:
         self._sent += 1
         keys = [
@@ -263,6 +284,9 @@ class RedisStore:
 
     def _keys(self, session_id: SessionId) -> tuple[str, str, str, str, str]:
         return keys_of(self.address.prefix, session_id)
+
+    def _ticket(self, digest: bytes) -> str:
+        return f"{self.address.prefix}ticket:{digest.hex()}"
 
     def _of_node(self, name: str, kind: str) -> str:
         return f"{self.address.prefix}{{nodes}}:{kind}:{name}"

@@ -105,6 +105,26 @@ class SharedStore(Store, Protocol):
         """Return the answer to a request, None as long as there is none."""
         ...
 
+    async def keep_ticket(
+        self, digest: bytes, content: bytes, lifetime_s: float, dropped: Sequence[bytes] = ()
+    ) -> None:
+        """Keep a new ticket, which any server takes.
+
+        Args:
+            digest: SHA-256 of the ticket.
+            content: Its content.
+            lifetime_s: Seconds after which the store forgets it.
+            dropped: Digests of other tickets, which the store forgets now.
+        """
+        ...
+
+    async def take_ticket(self, digest: bytes) -> bytes | None:
+        """Return the content of a ticket and forget it; None if unknown.
+
+        One caller alone gets it, whichever servers ask at the same time. After an error nobody may get it.
+        """
+        ...
+
 
 Moved = Callable[[MoveRequest], None]
 """Takes a request of another node."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -104,13 +102,8 @@ class RealtimeDoor:
             )
         except BadRequest as error:
             raise Refused(400, f"{error.param}: {error}") from None
-        value = EPHEMERAL + (
-            admission.tickets.issue(principal, asyncio.get_running_loop().time())
-            if principal is not None
-            else secrets.token_urlsafe(24)
-        )
-        if asked.session:
-            admission.key_notes.put(value, json.encode(asked.session))
+        note = json.encode(asked.session) if asked.session else b""
+        value = EPHEMERAL + await admission.issue_key(principal, note)
         expires_at = int(time.time() + admission.tickets.lifetime_s)
         answer = Secret(value, expires_at, session)
         return Response(json.encode(answer), media_type="application/json")
@@ -133,7 +126,7 @@ class RealtimeDoor:
         try:
             if not await while_connected(websocket, self._identify(access_request(websocket), caller, key)):
                 return
-            note = (self._admission.key_notes.take(key) if key is not None else None) or b""
+            note = caller.note or b""
             if await self._is_elsewhere(websocket, caller, sessions, note):
                 return
             host = await self._host(websocket, caller, sessions)
@@ -182,11 +175,18 @@ class RealtimeDoor:
         return self._admission.enter(headers, websocket.url.scheme, [], address, local)
 
     async def _identify(self, request: AccessRequest, caller: Caller, key: str | None) -> None:
-        """Ask for the principal of a key; raise `Refused` without one."""
+        """Ask for the principal and the note of a key.
+
+        Raises:
+            Refused: The key is missing or wrong, or it cannot be checked now.
+        """
         headers = {name: value for name, value in request.headers.items() if name != "authorization"}
         await self._admission.identify(caller, replace(request, headers=headers))
-        if not await caller.identify(key.removeprefix(EPHEMERAL) if key is not None else None):
+        secret = key.removeprefix(EPHEMERAL) if key is not None else None
+        if not await caller.identify(secret):
             raise Refused(401, "the key is missing, wrong, used or too old")
+        if secret is not None:
+            caller.note = await self._admission.note_of(caller, secret)
 
     async def _host(
         self, websocket: WebSocket, caller: Caller, sessions: SessionRegistry
