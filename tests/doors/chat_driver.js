@@ -38,6 +38,7 @@ async function talk(asked) {
                 api: `${asked.base}/api/chat${query}`,
                 headers,
                 body: asked.body,
+                fetch: counted,
                 prepareReconnectToStreamRequest: ({ id }) => ({ api: `${asked.base}/api/chat/${id}/stream` }),
             });
         }
@@ -48,6 +49,21 @@ async function talk(asked) {
 
     const calls = [];
     const data = [];
+    let requests = 0;
+
+    // As pages do it: the output is added in the callback, and is not waited for.
+    function called(toolCall) {
+        calls.push(toolCall);
+        const output = asked.outputs?.[toolCall.toolName];
+        if (output !== undefined) {
+            chat.addToolOutput({ tool: toolCall.toolName, toolCallId: toolCall.toolCallId, output });
+        }
+    }
+
+    const counted = (...request) => {
+        requests += 1;
+        return fetch(...request);
+    };
 
     function open(messages) {
         return transport().then(
@@ -56,7 +72,7 @@ async function talk(asked) {
                     id: asked.id ?? "chat-1",
                     messages,
                     transport: made,
-                    onToolCall: ({ toolCall }) => void calls.push(toolCall),
+                    onToolCall: ({ toolCall }) => void called(toolCall),
                     onData: (part) => void data.push(part),
                     sendAutomaticallyWhen: (options) =>
                         sdk.lastAssistantMessageIsCompleteWithToolCalls(options) ||
@@ -76,6 +92,7 @@ async function talk(asked) {
     const text = () =>
         (chat.messages.at(-1)?.parts ?? []).map((part) => (part.type === "text" ? part.text : "")).join("");
     const tool = () => chat.messages.at(-1).parts.findLast((part) => part.toolCallId);
+    const pending = (state) => chat.messages.at(-1).parts.filter((part) => part.state === state);
     const settled = () => until(() => ["ready", "error"].includes(chat.status), "the end");
 
     let chat = await open();
@@ -106,7 +123,7 @@ async function talk(asked) {
             await running;
         },
         stop: async () => {
-            const response = await fetch(`${asked.base}/api/chat/${chat.id}/stop`, { method: "POST" });
+            const response = await fetch(`${asked.base.replace(/^ws/, "http")}/api/chat/${chat.id}/stop`, { method: "POST" });
             if (!response.ok) throw new Error(await response.text());
         },
         // A reloaded page has the messages that it stored, and resumes.
@@ -130,12 +147,32 @@ async function talk(asked) {
             await until(() => text().includes("You are in"), "the rest");
             await settled();
         },
+        // The user decides on every call that asks, until the turn is over.
+        decide: async (approved) => {
+            await settled();
+            for (let asks; (asks = pending("approval-requested")).length > 0; ) {
+                for (const part of asks) await chat.addToolApprovalResponse({ id: part.approval.id, approved });
+                await until(() => pending("approval-requested").every((part) => !asks.includes(part)), "the send");
+                await new Promise((resolve) => setTimeout(resolve, 50));
+                await settled();
+            }
+        },
+        consent: () =>
+            chat.addToolApprovalResponse({ id: pending("approval-requested")[0].approval.id, approved: true }),
+        has: (state) => until(() => pending(state).length > 0, state),
+        // Requests that the chat sends by itself are over, too.
+        idle: async () => {
+            for (let n = 0; n < 5; n++) {
+                await new Promise((resolve) => setTimeout(resolve, 30));
+                await settled();
+            }
+        },
         wait: (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds)),
     };
 
     for (const [name, ...words] of asked.steps) await steps[name](...words);
 
-    return { messages: chat.messages, status: chat.status, error: chat.error?.message, calls, data };
+    return { messages: chat.messages, status: chat.status, error: chat.error?.message, calls, data, requests };
 }
 
 for await (const line of createInterface({ input: process.stdin })) {

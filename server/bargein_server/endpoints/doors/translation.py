@@ -64,7 +64,7 @@ class TurnTranslator:
         over: Whether the stream is complete.
         heartbeat: Bytes that keep a silent stream open.
         calls: The calls so far.
-        answered_before: Calls that an earlier stream of the turn has shown and the client has answered.
+        settled: Calls that have their last result.
     """
 
     heartbeat = COMMENT
@@ -72,8 +72,8 @@ class TurnTranslator:
     def __init__(self, waits: Callable[[str], bool], answered: Collection[str] = ()) -> None:
         self.over = False
         self.calls: dict[CallId, Call] = {}
+        self.settled: set[CallId] = set()
         self._waits = waits
-        self.answered_before = frozenset(answered)
         self._answered = set(answered)
         self._handlers: dict[type[TurnEvent], Callable[[Any], Iterator[bytes]]] = {
             TextDelta: self.text,
@@ -116,6 +116,8 @@ class TurnTranslator:
                 call.arguments += event.arguments
             elif not isinstance(event, ToolResult):
                 call.given = event.arguments
+            elif event.status != "running":
+                self.settled.add(event.call_id)
 
     def _confirm(self, event: ToolConfirm) -> Iterator[bytes]:
         yield from self.confirm(event, self._waits(event.call_id))

@@ -2,11 +2,17 @@
 
 All versions from 5 on read them. Version 5 has no approvals, so a call that needs one is refused there. A
 stream ends with the question to the client; the next request goes on in the same message.
+
+Clients find the part of a call's input in the current step alone, and later they would show the call twice.
+So the end of a step waits for the inputs of its calls, and one call at a time is shown while its arguments
+grow. A call that asks the client has a step without other calls, because pages send their answers when all
+calls of the last step have one. A stream that goes on with a turn has at least one step of its own, because
+pages that find their answers in the last step send them again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from msgspec import json
@@ -41,6 +47,7 @@ class UiMessageStream(TurnTranslator):
         waits: Returns whether a call waits for the client now.
         answered: Calls whose questions the client has answered.
         denied: Calls that the client has not allowed.
+        shown: Calls whose input an earlier stream has shown, and whether it named the server as their place.
         refuse: Refuses a call that needs an approval; None for a client that can be asked.
     """
 
@@ -50,6 +57,7 @@ class UiMessageStream(TurnTranslator):
         waits: Callable[[str], bool],
         answered: Collection[str] = (),
         denied: Collection[str] = (),
+        shown: Mapping[str, bool] | None = None,
         refuse: Callable[[CallId], None] | None = None,
     ) -> None:
         super().__init__(waits, answered)
@@ -57,10 +65,16 @@ class UiMessageStream(TurnTranslator):
         self._denied = set(denied)
         self._refuse = refuse
         self._began = False
+        self._continues = bool(answered)
         self._in_step = False
+        self._step_is_over = False  # its end waits for the inputs of its calls
+        self._step_calls: set[str] = set()
         self._open: dict[tuple[str, str], str] = {}  # ids of open parts, by kind and source
         self._parts = 0
-        self._inputs: set[CallId] = set()  # calls whose input is complete
+        self._live: CallId | None = None  # the call that is shown while its arguments grow
+        self._announced: set[str] = set()  # calls whose input is to come
+        self._inputs: set[str] = set(shown or ())  # calls whose input is complete
+        self._on_server = {call_id for call_id, on_server in (shown or {}).items() if on_server}
 
     def text(self, event: TextDelta) -> Iterator[bytes]:
         """Translate a piece of the answer; each voice has parts of its own."""
@@ -72,32 +86,44 @@ class UiMessageStream(TurnTranslator):
 
     def call(self, event: ToolCall) -> Iterator[bytes]:
         """Translate the start of a tool call."""
-        yield from self._close_parts()
+        if event.call_id in self._inputs:
+            return
+        self._announced.add(event.call_id)
+        if self._live is not None:
+            return
+        yield from self._end_step() if self._step_is_over or self._step_calls else self._close_parts()
         yield from self._step()
+        self._live = event.call_id
+        self._step_calls.add(event.call_id)
         yield self._chunk("tool-input-start", toolCallId=event.call_id, toolName=event.name)
 
     def arguments(self, event: ToolCallDelta) -> Iterator[bytes]:
         """Translate a piece of a call's arguments."""
-        if self.calls[event.call_id].name and event.call_id not in self._inputs:
+        if event.call_id == self._live:
             yield self._chunk("tool-input-delta", toolCallId=event.call_id, inputTextDelta=event.arguments)
 
     def confirm(self, event: ToolConfirm, waits: bool) -> Iterator[bytes]:
         """Translate a request for a decision, with which the stream ends."""
+        asks = waits and self._refuse is None
+        if asks:
+            yield from self._own_step(event.call_id)
         yield from self._input(event.call_id, True)
-        if self._refuse is not None:
-            if waits:
-                self._refuse(event.call_id)
-            return
-        yield self._chunk("tool-approval-request", toolCallId=event.call_id, approvalId=event.call_id)
-        if waits:
+        if asks:
+            yield self._chunk("tool-approval-request", toolCallId=event.call_id, approvalId=event.call_id)
             yield from self._finish({})
+        elif waits and self._refuse is not None:
+            self._refuse(event.call_id)
 
     def running(self, event: ToolRunning, waits: bool) -> Iterator[bytes]:
         """Translate the start of a tool's work.
 
-        The stream ends when the client runs it.
+        The stream ends when the client runs it. A client that reads the turn again does not run it again.
         """
-        yield from self._input(event.call_id, event.runs_in == "server")
+        if waits:
+            if event.call_id in self._on_server:  # it was taken for a tool of the server
+                self._inputs.discard(event.call_id)
+            yield from self._own_step(event.call_id)
+        yield from self._input(event.call_id, not waits)
         if waits:
             yield from self._finish({"finishReason": "tool-calls"})
 
@@ -105,16 +131,8 @@ class UiMessageStream(TurnTranslator):
         """Translate a result."""
         yield from self._start()
         call_id = event.call_id
-        shown = call_id in self._inputs or call_id in self.answered_before
-        if not shown and event.status != "completed":
-            yield from self._close_parts()
-            yield from self._step()
-            name = self.calls[call_id].name or "tool"
-            error = event.error or event.status
-            yield self._chunk(
-                "tool-input-error", toolCallId=call_id, toolName=name, errorText=error,
-                input=given_arguments(self.calls[call_id]), providerExecuted=True,
-            )  # fmt: skip
+        if call_id not in self._inputs and event.status != "completed":
+            yield from self._complete(call_id, "tool-input-error", errorText=event.error or event.status)
             return
         yield from self._input(call_id, True)
         if call_id in self._denied:
@@ -133,7 +151,10 @@ class UiMessageStream(TurnTranslator):
         The next begins with the next output.
         """
         if not event.source:
-            yield from self._end_step()
+            yield from self._close_parts()
+            self._step_is_over = self._in_step
+            if not self._announced:
+                yield from self._end_step()
 
     def data(self, event: Data) -> Iterator[bytes]:
         """Translate an event of the application."""
@@ -155,6 +176,7 @@ class UiMessageStream(TurnTranslator):
         """Translate the end of the turn."""
         yield from self._start()
         if event.status == "failed":
+            yield from self._cancel_calls(failure_text(event.reason))
             yield from self.failed(event.reason, failure_text(event.reason))
             return
         metadata: dict[str, Any] = {}
@@ -163,6 +185,8 @@ class UiMessageStream(TurnTranslator):
             usage = {"inputTokens": used.input_tokens, "outputTokens": used.output_tokens}
             metadata["messageMetadata"] = {"usage": usage}
         if event.status == "interrupted":
+            yield from self._cancel_calls("interrupted")
+            yield from self._last_step()
             yield from self._end_step()
             yield self._chunk("abort", reason=event.reason, **metadata)
             return
@@ -188,19 +212,35 @@ class UiMessageStream(TurnTranslator):
     def _step(self) -> Iterator[bytes]:
         yield from self._start()
         if not self._in_step:
-            self._in_step = True
+            self._in_step, self._continues = True, False
             yield self._chunk("start-step")
+
+    def _last_step(self) -> Iterator[bytes]:
+        """Begin a step in a stream that goes on with a turn and has none."""
+        if self._continues:
+            yield from self._step()
+
+    def _own_step(self, call_id: CallId) -> Iterator[bytes]:
+        """End a step that has other calls alone."""
+        if self._step_calls and call_id not in self._step_calls:
+            yield from self._end_step()
 
     def _end_step(self) -> Iterator[bytes]:
         yield from self._close_parts()
+        if self._live is not None:  # most calls are for the server
+            self._on_server.add(self._live)
+            yield from self._input(self._live, True)
         if self._in_step:
-            self._in_step = False
             yield self._chunk("finish-step")
+        self._in_step = self._step_is_over = False
+        self._step_calls.clear()
 
     def _delta(self, kind: str, source: str, text: str) -> Iterator[bytes]:
         part = self._open.get((kind, source))
         if part is None:
             yield from self._close_parts(source)
+            if self._step_is_over and self._live is None:
+                yield from self._end_step()
             yield from self._step()
             self._parts += 1
             part = self._open[kind, source] = f"{self._turn_id}-{len(self.calls)}-{self._parts}"
@@ -218,20 +258,37 @@ class UiMessageStream(TurnTranslator):
 
         Clients run calls without `providerExecuted`, and wait for them.
         """
-        if call_id in self._inputs or call_id in self.answered_before:
-            return
+        if call_id not in self._inputs:
+            yield from self._complete(call_id, "tool-input-available", on_server)
+
+    def _complete(self, call_id: CallId, kind: str, on_server: bool = True, **fields: str) -> Iterator[bytes]:
         self._inputs.add(call_id)
+        self._announced.discard(call_id)
         call = self.calls[call_id]
         yield from self._close_parts()
         yield from self._step()
+        self._step_calls.add(call_id)
+        if self._live == call_id:
+            self._live = None
         executed = {"providerExecuted": True} if on_server else {}
         yield self._chunk(
-            "tool-input-available", toolCallId=call_id, toolName=call.name or "tool",
-            input=given_arguments(call), **executed,
+            kind, toolCallId=call_id, toolName=call.name or "tool",
+            input=given_arguments(call), **executed, **fields,
         )  # fmt: skip
+        if self._step_is_over and not self._announced:
+            yield from self._end_step()
+
+    def _cancel_calls(self, error: str) -> Iterator[bytes]:
+        """End the calls that will have no result."""
+        if self._live is not None:
+            yield from self._complete(self._live, "tool-input-error", errorText=error)
+        for call_id in self.calls:
+            if call_id in self._inputs and call_id not in self.settled:
+                yield self._chunk("tool-output-error", toolCallId=call_id, errorText=error)
 
     def _finish(self, fields: dict[str, Any]) -> Iterator[bytes]:
         yield from self._start()
+        yield from self._last_step()
         yield from self._end_step()
         self.over = True
         yield self._chunk("finish", **fields)

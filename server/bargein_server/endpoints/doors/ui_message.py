@@ -107,3 +107,10 @@ def answers_of(message: UiMessage) -> list[ToolOutput | ToolDecision]:
 def answered_calls(message: UiMessage) -> Sequence[str]:
     """Return the calls of a message that the client has answered."""
     return [str(part.get("toolCallId")) for part in message.parts if part.get("state") in _ANSWERED]
+
+
+def shown_calls(message: UiMessage) -> Iterator[tuple[str, bool]]:
+    """Yield the calls with a complete input, and whether the server runs them."""
+    for part in message.parts:
+        if is_tool(part) and part.get("state") != "input-streaming":
+            yield str(part.get("toolCallId")), part.get("providerExecuted") is True

@@ -34,7 +34,7 @@ from .conversation import (
 )
 from .files import attachments_of, ui_files
 from .ui_chunks import UiMessageStream
-from .ui_message import UiMessage, answered_calls, answers_of, conversation_of
+from .ui_message import UiMessage, answered_calls, answers_of, conversation_of, shown_calls
 
 
 class ChatBody(Struct, rename="camel"):
@@ -127,7 +127,8 @@ def _continued(host: SessionHost, message: UiMessage, refuses: bool) -> Answer:
     denied = [each.call_id for each in answers if isinstance(each, ToolDecision) and not each.allow]
     known = {call_id for lane in turn.fold.lanes.values() for call_id in lane.tools}
     answered = [call_id for call_id in answered_calls(message) if call_id in known]
-    translator = _translator(host, turn.id, refuses, answered, denied)
+    shown = {call_id: on_server for call_id, on_server in shown_calls(message) if call_id in known}
+    translator = _translator(host, turn.id, refuses, answered, denied, shown)
     return Answer(host, turn.input.id, after, translator)
 
 
@@ -149,10 +150,11 @@ def _translator(
     refuses: bool,
     answered: Collection[str] = (),
     denied: Collection[str] = (),
+    shown: Mapping[str, bool] | None = None,
 ) -> UiMessageStream:
     def refuse(call_id: CallId) -> None:
         decision = ToolDecision(call_id=call_id, allow=False)
         host.loop.call_soon(answer_calls, host, [decision])
 
     waits = host.core.outside.waits_for
-    return UiMessageStream(turn_id, waits, answered, denied, refuse if refuses else None)
+    return UiMessageStream(turn_id, waits, answered, denied, shown, refuse if refuses else None)
