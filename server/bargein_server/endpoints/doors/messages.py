@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice, takewhile
 from typing import Any, Protocol
 
 from msgspec import Struct, field
@@ -117,11 +119,9 @@ def valid_messages(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
     Args:
         messages: Messages in the shape of chat completions, with plain texts.
     """
-    results = {
-        str(message.get("tool_call_id")): message for message in messages if message.get("role") == "tool"
-    }
+    results = _results(messages)
     valid: list[Message] = []
-    for message in messages:
+    for index, message in enumerate(messages):
         role, text = message.get("role"), str(message.get("content") or "")
         if role == "user":
             if valid and valid[-1]["role"] != "assistant":
@@ -129,10 +129,31 @@ def valid_messages(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
             files = message.get(FILES)
             valid.append({"role": "user", "content": text, **({FILES: files} if files else {})})
         elif role == "assistant" and valid:
-            valid += _assistant(message, text, results)
+            # Ids may repeat from message to message, so the results that follow this one come first.
+            own = _results(takewhile(_is_result, islice(messages, index + 1, None)))
+            _append(valid, _assistant(message, text, ChainMap(own, results)))
     if valid and valid[-1]["role"] != "assistant":
         valid.append({"role": "assistant", "content": "[no text]"})
     return valid
+
+
+def _is_result(message: Mapping[str, Any]) -> bool:
+    return message.get("role") == "tool"
+
+
+def _results(messages: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    return {str(message.get("tool_call_id")): message for message in messages if _is_result(message)}
+
+
+def _append(valid: list[Message], answers: Iterable[Message]) -> None:
+    """Append messages of the assistant, joined to a text before them."""
+    for answer in answers:
+        previous = valid[-1]
+        if answer["role"] == previous["role"] == "assistant" and not previous.get("tool_calls"):
+            valid.pop()
+            texts = (previous["content"], answer["content"])
+            answer = {**answer, "content": "\n\n".join(filter(None, texts))}
+        valid.append(answer)
 
 
 def _assistant(

@@ -32,8 +32,12 @@ class UiMessage(Struct):
     @property
     def text(self) -> str:
         """The text of its parts, without files and data."""
-        texts = [str(part.get("text", "")) for part in self.parts if part.get("type") == "text"]
-        return "".join(texts) or self.content
+        return "".join(map(_text_of, self.parts)) or self.content
+
+
+def _text_of(part: Mapping[str, Any]) -> str:
+    text = part.get("text") if part.get("type") == "text" else None
+    return text if isinstance(text, str) else ""
 
 
 def conversation_of(messages: Iterable[UiMessage]) -> list[Message]:
@@ -48,9 +52,8 @@ def _messages_of(message: UiMessage) -> Iterator[dict[str, Any]]:
         return
     text = ""
     for part in message.parts:
-        if part.get("type") == "text":
-            text += str(part.get("text", ""))
-        elif is_tool(part):
+        text += _text_of(part)
+        if is_tool(part):
             call_id = str(part.get("toolCallId", ""))
             arguments = json.encode(part.get("input") or {}).decode()
             call = {"id": call_id, "name": tool_name(part), "arguments": arguments}

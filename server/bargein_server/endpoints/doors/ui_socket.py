@@ -69,6 +69,13 @@ class Frame(Struct, rename="camel"):
 _decoder = json.Decoder(Frame)
 
 
+class _RequestId(Struct, rename="camel"):
+    request_id: str
+
+
+_id_decoder = json.Decoder(_RequestId)
+
+
 class ChatPart:
     """A `Wire` for one stream of a shared socket.
 
@@ -155,14 +162,24 @@ class ChatSocket:
             if (fault := structure_fault(frame, MAX_BODY_VALUES)) is not None:
                 raise msgspec.ValidationError(fault)
             asked = _decoder.decode(frame)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError):
-            return  # without a request there is nobody to answer; the client's own frames are well formed
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+            self._refuse(frame, error)
+            return
         if asked.type == "abort":
             self._abort(asked.request_id)
         elif asked.type in ("send", "resume"):
             self._begin(asked)
         else:
             ChatPart(self._wire, asked.request_id).send("error", errorText="unknown type of frame")
+
+    def _refuse(self, frame: bytes, error: Exception) -> None:
+        """Answer a frame that is none, as far as it names its request."""
+        try:
+            request_id = _id_decoder.decode(frame).request_id
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            return
+        reason = str(error)[:200] if isinstance(error, msgspec.ValidationError) else "the frame is not JSON"
+        ChatPart(self._wire, request_id).send("error", errorText=reason)
 
     def writable_again(self) -> None:
         """Continue all streams."""
@@ -189,7 +206,9 @@ class ChatSocket:
 
     def _begin(self, asked: Frame) -> None:
         part = ChatPart(self._wire, asked.request_id)
-        if asked.request_id in self._tasks or len(self._tasks) + len(self._streams) >= MAX_STREAMS:
+        if asked.request_id in self._tasks or asked.request_id in self._streams:
+            pass  # an answer would end the stream that has this id
+        elif len(self._tasks) + len(self._streams) >= MAX_STREAMS:
             part.send("error", errorText="too many requests at a time")
         else:
             task = self._sessions.loop.create_task(self._stream(asked, part), name="chat request")
