@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -14,11 +15,15 @@ from bargein_server import Agent, Output, Turn
 from bargein_server.agents.parallel import Parallel
 from bargein_server.streams import merged, prefetched
 from live_server import ask, serving
+from operators import OPERATORS, Operator, texts
 from waiting import TooLate, until
 
 
 class Local:
     """A variable of an agent, which its frame holds."""
+
+    def stay(self) -> None:
+        """Do nothing: a frame holds what it may still use."""
 
 
 made: list[weakref.ref[Local]] = []
@@ -70,7 +75,16 @@ async def spawning(turn: Turn) -> AsyncIterator[Output]:
         yield output
 
 
+async def grouping(turn: Turn) -> AsyncIterator[Output]:
+    """Write in a task group, whose frame holds its error."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(asyncio.sleep(60))
+        async for output in words(turn):
+            yield output
+
+
 AGENTS: dict[str, Agent] = {
+    "task group": grouping,
     "words": words,
     "merged": merging,
     "parallel": parallel,
@@ -86,6 +100,72 @@ def no_collector() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
+
+
+async def broken(turn: Turn) -> AsyncIterator[str]:
+    """Fail after the first words."""
+    watched = local()
+    yield "Word. "
+    await asyncio.sleep(0.001)
+    watched.stay()
+    raise ConnectionError("broken")
+
+
+async def group_of_failures(turn: Turn) -> AsyncIterator[Output]:
+    """Fail by a group of errors."""
+    watched = local()
+    yield "word"
+
+    async def fail() -> None:
+        raise ConnectionError("broken")
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(fail())
+    watched.stay()
+
+
+def operated(operator: Operator, handled: bool) -> Agent:
+    """Return an agent that reads broken streams through an operator."""
+
+    async def agent(turn: Turn) -> AsyncIterator[Output]:
+        watched = local()
+        yield "word"
+        try:
+            async for item in operator(broken(turn), broken(turn)):
+                yield texts([item])
+        except ConnectionError:
+            if not handled:
+                raise
+        watched.stay()
+
+    return agent
+
+
+FAILING: dict[str, Agent] = {
+    **{f"{name}, handled": operated(operator, True) for name, operator in OPERATORS.items()},
+    **{name: operated(operator, False) for name, operator in OPERATORS.items()},
+    "task group": group_of_failures,
+}
+
+
+@pytest.fixture
+def no_log() -> Iterator[None]:
+    """Keep pytest from holding the errors of records."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize("name", FAILING)
+@pytest.mark.usefixtures("no_collector", "no_log")
+async def test_a_turn_with_an_error_is_freed(name: str) -> None:
+    """Whether the agent handles the error of its stream, or fails with it."""
+    async with serving(FAILING[name]) as server, server.connect() as client:
+        await ask(client)
+        await client.until("turn.ended")
+        with suppress(TooLate):
+            await until(lambda: not held_locals())
+        assert held_locals() == []
 
 
 @pytest.mark.parametrize("held", [False, True], ids=["running", "held"])

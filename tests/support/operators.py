@@ -57,6 +57,7 @@ async def broadcast_to_two(source: AsyncIterable[str]) -> AsyncGenerator[str, No
             await two.aclose()
             task.cancel()
             await asyncio.wait({task})
+            del task  # it may hold the same error, and its traceback this frame
 
 
 async def pushed(source: AsyncIterable[str]) -> AsyncGenerator[Any, None]:

@@ -206,6 +206,7 @@ class Runner:
                 await generator.aclose()
         except BaseException as error:
             failed = ending_after(error, self._id, self._cancelled)
+            error.__traceback__ = None  # frames in it may hold the error, as those of task groups do: a cycle
             if failed is None:
                 if isinstance(error, BaseExceptionGroup):  # of cancels alone
                     raise asyncio.CancelledError(self.reason) from None

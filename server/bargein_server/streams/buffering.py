@@ -20,6 +20,7 @@ from .sources import (
     close,
     ended,
     failure,
+    failures,
     raise_first,
 )
 
@@ -47,7 +48,10 @@ async def merged(*sources: AsyncIterable[T], ahead: int = 1) -> AsyncGenerator[T
             entry = await readers.next()
             if isinstance(entry, End):
                 if entry.error is not None:
-                    raise entry.error
+                    try:
+                        raise entry.error
+                    finally:
+                        del entry  # this frame is in the error's traceback: a cycle
             elif entry is not None:
                 yield entry.value
 
@@ -86,7 +90,10 @@ async def raced(*sources: AsyncIterable[T], ahead: int = 1) -> AsyncGenerator[T,
                 if entry.source == winner:
                     break
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:
+                del entry, failure  # as in `merged`
 
 
 async def buffered(
@@ -122,7 +129,10 @@ async def buffered(
             if batch:
                 yield batch
             if isinstance(entry, End) and entry.error is not None:
-                raise entry.error
+                try:
+                    raise entry.error
+                finally:
+                    del entry  # as in `merged`
 
 
 def prefetched(source: AsyncIterable[T], *, ahead: int = 8) -> AsyncGenerator[T, None]:
@@ -191,7 +201,10 @@ class Broadcast(Generic[T]):
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
         for consumer in self._consumers:
             consumer.end(StreamClosed("the broadcast is over"))
-        await self._stop(error)
+        try:
+            await self._stop(error)
+        finally:
+            self._task = None  # its error has frames that hold this object: a cycle
 
     async def _stop(self, error: BaseException | None = None) -> None:
         task = self._task
@@ -204,8 +217,11 @@ class Broadcast(Generic[T]):
         if not self._begun:  # a cancel before its first step keeps a task from entering its body
             self._begun = True
             await close(self._source)
-        if first and not task.cancelled() and (failed := task.exception()) is not None:
-            raise_first([failed], error)
+        if first:
+            try:
+                raise_first(failures([task]), error)
+            finally:
+                del task  # as in `merged`
 
     async def consumer_left(self) -> None:
         """Close the source when no consumer is left."""
@@ -278,7 +294,10 @@ class Consumer(AsyncIterator[T], Generic[T]):
                 raise StopAsyncIteration
             if self.error is not None:
                 error, self.error = self.error, StopAsyncIteration()
-                raise error
+                try:
+                    raise error
+                finally:
+                    del error  # as in `merged`
             await self.news.wait()
         item = self.items.popleft()
         self._broadcast.item_taken()
@@ -292,10 +311,11 @@ class Consumer(AsyncIterator[T], Generic[T]):
         if not self.left:
             self.left = True
             self.items.clear()
+            self.error = None  # frames in its traceback hold this object
             await self._broadcast.consumer_left()
 
     def end(self, error: BaseException) -> None:
         """Let `error` follow the items that wait; an earlier end wins."""
-        if self.error is None:
+        if self.error is None and not self.left:
             self.error = error
             self.news.wake()

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from bargein_server.agent import Contained
 
-from .sources import Reading, Signal, end, failure
+from .sources import Reading, Signal, end, failure, failures, raise_first
 
 T = TypeVar("T")
 
@@ -75,8 +75,10 @@ class Cache(Generic[T]):
                 raise answer.error
         finally:
             answer.listeners.remove(listener)
-            if answer.listeners or answer.over:
+            if answer.listeners:
                 answer.room.wake()
+            elif answer.over:
+                answer.release()
             else:
                 self._forget(key, answer)
                 await answer.stop()
@@ -124,6 +126,7 @@ class _Answer(Generic[T]):
         self.over = False
         self.error: BaseException | None = None
         self.finished_at = 0.0
+        self._task: asyncio.Task[None] | None = None
         self._most = most
         self._stopped = False
 
@@ -151,10 +154,18 @@ class _Answer(Generic[T]):
     async def stop(self) -> None:
         """Cancel the upstream and wait for it; an error of its cleanup propagates."""
         self._stopped = True
+        assert self._task is not None
         running = not self._task.done()
-        await end([self._task])
-        if running and not self._task.cancelled() and (failed := self._task.exception()) is not None:
-            raise failed
+        try:
+            await end([self._task])
+            if running:
+                raise_first(failures([self._task]), None)
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        """Forget an error that every listener has; its frames hold this object."""
+        self._task = self.error = None
 
     async def _read(self, make: Callable[[], AsyncIterable[T]]) -> None:
         async with Reading(make()) as items:

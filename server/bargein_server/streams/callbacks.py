@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from bargein_protocol import StepEnded
 from bargein_server.agent import Contained
 
-from .sources import Signal, StreamClosed, TooSlow, end, failure
+from .sources import Signal, StreamClosed, TooSlow, end, failure, failures, raise_first
 
 T = TypeVar("T")
 In = TypeVar("In", contravariant=True)
@@ -59,13 +59,19 @@ async def from_callbacks(
             else:
                 await push.news.wait()
         if task.done() and (error := failure(task)) is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # this frame is in its traceback: a cycle
     finally:
         running = not task.done()
         push.close()
-        await end([task])
-        if running and not task.cancelled() and (failed := task.exception()) is not None:
-            raise failed
+        try:
+            await end([task])
+            if running:
+                raise_first(failures([task]), None)
+        finally:
+            del task  # it holds the error
 
 
 async def _run(produce: Callable[[Push[T]], Awaitable[object]], push: Push[T]) -> None:

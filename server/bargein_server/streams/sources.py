@@ -282,9 +282,13 @@ class Readers(Generic[T]):
         self._stopped = [True] * len(self._sources)
         for task in stopping:
             task.cancel()
-        await ended(self._tasks)
-        failures = [task.exception() for task in stopping if not task.cancelled()]
-        raise_first([found for found in failures if found is not None], error)
+        try:
+            await ended(self._tasks)
+            raise_first(failures(stopping), error)
+        finally:
+            # Errors of the tasks have frames that hold this object, and it holds the tasks: a cycle.
+            self._tasks, stopping = [], []
+            self._entries.clear()
 
     def stop(self, number: int) -> None:
         """Cancel the reading of a source and drop its items.
@@ -339,6 +343,12 @@ class Readers(Generic[T]):
             log.debug("a source that was stopped failed in its cleanup", exc_info=error)
 
 
+def failures(tasks: Iterable[asyncio.Task[Any]]) -> list[BaseException]:
+    """Return the exceptions of tasks that are done, without cancels."""
+    found = [task.exception() for task in tasks if not task.cancelled()]
+    return [each for each in found if each is not None]
+
+
 def raise_first(failures: Sequence[BaseException], error: BaseException | None) -> None:
     """Raise the first failure of a cleanup, with the others as notes.
 
@@ -348,7 +358,10 @@ def raise_first(failures: Sequence[BaseException], error: BaseException | None) 
         _note(error, failures)
     elif failures:
         _note(failures[0], failures[1:])
-        raise failures[0]
+        try:
+            raise failures[0]
+        finally:
+            del failures  # this frame is in the error's traceback: a cycle
 
 
 def _note(error: BaseException, others: Sequence[BaseException]) -> None:

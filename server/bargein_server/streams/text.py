@@ -182,7 +182,10 @@ async def _pieces(source: AsyncIterable[str], rules: Rules) -> AsyncGenerator[st
     if start < len(text):
         yield text[start:]
     if failure is not None:
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure  # this frame is in the error's traceback: a cycle
 
 
 def end_of(text: str, start: int, rules: Rules) -> int:
