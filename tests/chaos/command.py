@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 from collections.abc import Sequence
 from random import Random
 from time import perf_counter
@@ -11,12 +12,22 @@ from time import perf_counter
 from . import deploys, outage
 from .crowd import crowd
 from .faults import Faults
+from .machines import in_private_network
 from .users import Report, User
 
 KINDS = (
     "kill", "stop", "deploy", "store_kill", "store_stop", "store_rollback", "store_flush", "drop_connections",
     "flush_scripts",
 )  # fmt: skip
+
+CUTS = ("cut_from_store", "cut_from_peers", "cut_from_users", "cut_from_all")
+
+SILENCE_S = 3.0
+"""Time after which users on other machines go elsewhere; their servers send heartbeats each second."""
+
+TOLD = "cursor_ahead"
+"""Reason of a loss after a node was cut off from the store for longer than its lease: its users saw what the
+store does not have, and those who come elsewhere are told so."""
 
 
 async def run(
@@ -29,6 +40,7 @@ async def run(
     lease_s: float = 2.0,
     kinds: Sequence[str] = KINDS,
     quiet: bool = False,
+    machines: bool = False,
 ) -> tuple[Report, dict[str, int]]:
     """Return what users saw while faults happened, and the number of faults by kind.
 
@@ -41,16 +53,16 @@ async def run(
         lease_s: Lease of the servers.
         kinds: Kinds of faults.
         quiet: Whether faults are not printed.
+        machines: Whether each server, and the store, is on a machine of its own.
     """
     report, over = Report(), asyncio.Event()
 
-    def join(name: str, ports: list[int], random: Random) -> User:
-        return User(name, ports, random, report)
+    def join(name: str, urls: list[str], random: Random) -> User:
+        return User(name, urls, random, report, SILENCE_S) if machines else User(name, urls, random, report)
 
-    async with crowd(join, report, seed=seed, nodes=nodes, users=users, lease_s=lease_s, quiet=quiet) as (
-        cluster,
-        say,
-    ):
+    async with crowd(
+        join, report, seed=seed, nodes=nodes, users=users, lease_s=lease_s, quiet=quiet, machines=machines
+    ) as (cluster, say):
         faults = Faults(cluster, Random(f"{seed} faults"), say)
         breaking = asyncio.create_task(faults.run(over, list(kinds), pause_s))
         await asyncio.sleep(seconds)
@@ -65,30 +77,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", default="1", help="seed of all decisions (default: %(default)s)")
     parser.add_argument(
         "--mode",
-        choices=("faults", "deploy", "store-stopped", "store-killed"),
+        choices=("faults", "partitions", "deploy", "store-stopped", "store-killed"),
         default="faults",
-        help="faults: random ones; deploy: SIGTERM to one server after the other, a new one in its place; "
-        "store-…: the store is away for 10 s, while users stay at their servers (default: %(default)s)",
+        help="faults: random ones; partitions: also cuts between machines, each a network namespace (root); "
+        "deploy: SIGTERM to one server after the other, a new one in its place; store-…: the store is away "
+        "for 10 s, while users stay at their servers (default: %(default)s)",
     )
     parser.add_argument("--seconds", type=float, default=60, help="time with faults (default: %(default)s)")
     parser.add_argument("--nodes", type=int, default=3, help="servers (default: %(default)s)")
     parser.add_argument("--users", type=int, help="users (default: 20, with deploys 300, without a store 40)")
     parser.add_argument("--pause-s", type=float, default=2, help="mean time between faults (default: 2)")
     parser.add_argument("--lease-s", type=float, default=2, help="lease of the servers (default: 2)")
-    parser.add_argument("--fault", action="append", choices=KINDS, help="only these faults (repeatable)")
+    parser.add_argument(
+        "--fault", action="append", choices=(*KINDS, *CUTS), help="only these faults (repeatable)"
+    )
     given = parser.parse_args(arguments)
     if given.mode == "deploy":
         return _deploy(given)
-    if given.mode != "faults":
+    if given.mode.startswith("store-"):
         return _outage(given)
+    machines = given.mode == "partitions"
+    if machines:
+        in_private_network(sys.argv[1:] if arguments is None else arguments)
     began = perf_counter()
     report, faults = asyncio.run(
         run(
             seed=given.seed, seconds=given.seconds, nodes=given.nodes, users=given.users or 20,
-            pause_s=given.pause_s, lease_s=given.lease_s, kinds=given.fault or KINDS,
+            pause_s=given.pause_s, lease_s=given.lease_s,
+            kinds=given.fault or (KINDS + CUTS if machines else KINDS), machines=machines,
         )
     )  # fmt: skip
     print("\n".join(lines(report, faults, perf_counter() - began)))
+    if machines:
+        del report.lost[TOLD]
     return 1 if report.wrong or report.lost else 0
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 from random import Random
 from time import perf_counter
 
+from processes import HERE
 from valkey_process import valkey
 
 from .faults import Cluster
+from .machines import Place, network
 from .users import Report, User
 
 Say = Callable[[str], None]
@@ -21,7 +23,7 @@ Say = Callable[[str], None]
 
 @asynccontextmanager
 async def crowd(
-    join: Callable[[str, list[int], Random], User],
+    join: Callable[[str, list[str], Random], User],
     report: Report,
     *,
     seed: str,
@@ -29,17 +31,19 @@ async def crowd(
     users: int,
     lease_s: float,
     quiet: bool,
+    machines: bool = False,
 ) -> AsyncIterator[tuple[Cluster, Say]]:
     """Let users talk until the block ends, and then check what they remember.
 
     Args:
-        join: Makes a user, from a name, the ports of the nodes, and a source of decisions.
+        join: Makes a user, from a name, the URLs of the nodes, and a source of decisions.
         report: Where the users report.
         seed: Seed of all decisions of users.
         nodes: Number of servers.
         users: Number of users.
         lease_s: Lease of the servers.
         quiet: Whether nothing is printed.
+        machines: Whether each server, and the store, is on a machine of its own.
     """
     over, began = asyncio.Event(), perf_counter()
 
@@ -50,13 +54,18 @@ async def crowd(
     report.say = say
     with tempfile.TemporaryDirectory() as folder:
         async with AsyncExitStack() as stack:
-            store = await stack.enter_async_context(valkey(Path(folder) / "valkey"))
-            cluster = Cluster(Path(folder), store, lease_s, stack)
+            net, places = None, list[Place]()
+            if machines:
+                net = await stack.enter_async_context(network())
+                places = [await net.machine() for _ in range(nodes + 1)]
+            machine = places[-1].machine if places else HERE
+            store = await stack.enter_async_context(valkey(Path(folder) / "valkey", machine=machine))
+            cluster = Cluster(Path(folder), store, lease_s, stack, places, net)
             await cluster.start(nodes)
-            ports = [node.port for node in cluster.nodes]
+            urls = [node.url for node in cluster.nodes]
             async with asyncio.TaskGroup() as group:
                 for n in range(users):
-                    group.create_task(join(f"u{n}", ports, Random(f"{seed} {n}")).live(over))
+                    group.create_task(join(f"u{n}", urls, Random(f"{seed} {n}")).live(over))
                 try:
                     yield cluster, say
                 finally:

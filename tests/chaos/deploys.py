@@ -117,8 +117,8 @@ async def run(
     report = Report()
     cut: list[str] = []
 
-    def join(name: str, ports: list[int], random: Random) -> User:
-        return Talker(cut, name, ports, random, report)
+    def join(name: str, urls: list[str], random: Random) -> User:
+        return Talker(cut, name, urls, random, report)
 
     async with crowd(join, report, seed=seed, nodes=nodes, users=users, lease_s=6.0, quiet=quiet) as (
         cluster,

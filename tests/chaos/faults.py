@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from random import Random
 
-from processes import ServerProcess, server
+from processes import HERE, ServerProcess, server
 from resuming_customer import AGENT
 from valkey_process import ValkeyProcess
+
+from .machines import HUB, Network, Place
+
+PEER_PORT = 9000
 
 
 class Cluster:
@@ -21,29 +25,43 @@ class Cluster:
         folder: Where they run.
         store: The store.
         lease_s: Lease of the nodes.
+        stack: Ends the nodes.
+        places: Machines of the nodes and, last, of the store; None if all are in this one.
+        network: The ways between the machines.
     """
 
-    def __init__(self, folder: Path, store: ValkeyProcess, lease_s: float, stack: AsyncExitStack) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        store: ValkeyProcess,
+        lease_s: float,
+        stack: AsyncExitStack,
+        places: Sequence[Place] = (),
+        network: Network | None = None,
+    ) -> None:
         (folder / "agents.py").write_text(AGENT)
-        self._folder, self._stack, self._lease_s = folder, stack, lease_s
-        self.store = store
+        self._folder, self._stack, self.lease_s = folder, stack, lease_s
+        self.store, self.places, self.network = store, places, network
         self.nodes: list[ServerProcess] = []
 
     async def start(self, count: int) -> None:
         """Start the nodes."""
-        self.nodes = list(await asyncio.gather(*(self._node(0) for _ in range(count))))
+        self.nodes = list(await asyncio.gather(*(self._node(index, 0) for index in range(count))))
 
-    async def _node(self, port: int) -> ServerProcess:
-        options = (
-            "--store", self.store.url, "--lease-s", str(self._lease_s), "--max-client-share", "1",
+    async def _node(self, index: int, port: int) -> ServerProcess:
+        options = [
+            "--store", self.store.url, "--lease-s", str(self.lease_s), "--max-client-share", "1",
             "--max-requests-per-s", "1000", "--log-level", "warning",
-        )  # fmt: skip
-        node = server("agents:talk", self._folder, *options, port=port)
+        ]  # fmt: skip
+        machine = self.places[index].machine if self.places else HERE
+        if self.places:
+            options += ["--peer", f"{machine.host}:{PEER_PORT}", "--heartbeat-s", "1"]
+        node = server("agents:talk", self._folder, *options, port=port, machine=machine)
         return await self._stack.enter_async_context(node)
 
     async def restart(self, index: int) -> None:
         """Start a node anew that has ended."""
-        self.nodes[index] = await self._node(self.nodes[index].port)
+        self.nodes[index] = await self._node(index, self.nodes[index].port)
 
 
 class Faults:
@@ -69,6 +87,10 @@ class Faults:
             "store_flush": self.store_flush,
             "drop_connections": self.drop_connections,
             "flush_scripts": self.flush_scripts,
+            "cut_from_store": self.cut_from_store,
+            "cut_from_peers": self.cut_from_peers,
+            "cut_from_users": self.cut_from_users,
+            "cut_from_all": self.cut_from_all,
         }
 
     async def run(self, over: asyncio.Event, kinds: list[str], pause_s: float) -> None:
@@ -141,6 +163,39 @@ class Faults:
         for _ in range(self._random.randrange(1, 6)):
             await self._cluster.store.do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             await asyncio.sleep(self._random.uniform(0, 0.2))
+
+    # --- between machines --------------------------------------------------------------------------
+
+    async def cut_from_store(self) -> None:
+        """Cut the way of a node to the store, for longer than its lease or shorter."""
+        await self._cut(self._index(), self._cluster.places[-1:])
+
+    async def cut_from_peers(self) -> None:
+        """Cut the ways of a node to the others."""
+        index = self._index()
+        await self._cut(index, self._peers(index))
+
+    async def cut_from_users(self) -> None:
+        """Cut the way of a node to its users."""
+        await self._cut(self._index(), [HUB])
+
+    async def cut_from_all(self) -> None:
+        """Cut all ways of a node."""
+        index = self._index()
+        await self._cut(index, [*self._peers(index), *self._cluster.places[-1:], HUB])
+
+    def _peers(self, index: int) -> list[Place]:
+        nodes = self._cluster.places[:-1]
+        return [place for number, place in enumerate(nodes) if number != index]
+
+    async def _cut(self, index: int, others: Sequence[Place]) -> None:
+        cluster = self._cluster
+        assert cluster.network is not None
+        for other in others:
+            await cluster.network.cut(cluster.places[index], other)
+        await asyncio.sleep(self._random.choice([0.3, 0.7 * cluster.lease_s, 2 * cluster.lease_s]))
+        for other in others:
+            await cluster.network.heal(cluster.places[index], other)
 
     async def flush_scripts(self) -> None:
         """Let the store forget its scripts."""

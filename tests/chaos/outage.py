@@ -119,8 +119,8 @@ async def run(
     """
     report, phases = Report(), Phases()
 
-    def join(name: str, ports: list[int], random: Random) -> User:
-        return Resident(phases, name, ports, random, report)
+    def join(name: str, urls: list[str], random: Random) -> User:
+        return Resident(phases, name, urls, random, report)
 
     async with crowd(join, report, seed=seed, nodes=nodes, users=users, lease_s=6.0, quiet=quiet) as (
         cluster,

@@ -16,9 +16,15 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from live_server import RawClient
 from resuming_customer import Customer
+from waiting import WAIT_S
 
-HUNG_S = 30.0
+HUNG_S = WAIT_S
 """Time without anything after which a user counts as hung; heartbeats count as something."""
+
+
+class Hung(AssertionError):
+    """A user waited for too long."""
+
 
 KEPT_TURNS = 100
 """Turns of a user that the history of the server must still have."""
@@ -63,14 +69,17 @@ class User(Customer):
 
     Args:
         name: Its name.
-        ports: Ports of the nodes.
+        urls: Where the nodes serve sessions.
         random: Source of its decisions.
         report: Where it reports.
+        silence_s: Time without anything after which it goes to another node, without the end of its line.
     """
 
-    def __init__(self, name: str, ports: list[int], random: Random, report: Report) -> None:
+    def __init__(
+        self, name: str, urls: list[str], random: Random, report: Report, silence_s: float = 2 * HUNG_S
+    ) -> None:
         super().__init__(name)
-        self._ports, self._random, self._report = ports, random, report
+        self._urls, self._random, self._report, self._silence_s = urls, random, report, silence_s
         self._gone_at: float | None = None
         self._asked = 0
         self._answered: list[str] = []  # texts whose answers it has
@@ -86,7 +95,7 @@ class User(Customer):
                 if self._gone_at is None:
                     self._gone_at = perf_counter()
                 await asyncio.sleep(self._random.uniform(0.02, 0.2))
-            except (AssertionError, TimeoutError) as error:
+            except AssertionError as error:
                 self._wrong(error)
                 return
         await self._check()
@@ -97,36 +106,33 @@ class User(Customer):
     async def _check(self) -> None:
         for _ in range(100):
             try:
-                async with asyncio.timeout(HUNG_S):
-                    client = await self._come()
-                    await self._settle(client)
-                    turn = await self.ask(client, "history")
-                    await self.until(client, "turn.ended", turn_id=turn)
-                    messages = json.loads(self.turns[turn]["text"])
-                    answers = {each["content"] for each in messages if each["role"] == "assistant"}
-                    for text in self._answered[-KEPT_TURNS:]:
-                        assert f"answer to {text}" in answers, f"the answer to {text} is not in the history"
-                    await client.socket.close()
-                    return None
+                client = await self._come()
+                await self._settle(client)
+                turn = await self.ask(client, "history")
+                await self.until(client, "turn.ended", turn_id=turn)
+                messages = json.loads(self.turns[turn]["text"])
+                answers = {each["content"] for each in messages if each["role"] == "assistant"}
+                for text in self._answered[-KEPT_TURNS:]:
+                    assert f"answer to {text}" in answers, f"the answer to {text} is not in the history"
+                await client.socket.close()
+                return None
             except AWAY:
                 await asyncio.sleep(0.1)
-            except (AssertionError, TimeoutError, ValueError) as error:
+            except (AssertionError, ValueError) as error:
                 return self._wrong(error)
         return self._wrong(AssertionError("no server let it in at the end"))
 
     # --- coming and going ------------------------------------------------------------------------
 
     async def _come(self) -> RawClient:
-        port = self._random.choice(self._ports)
-        url = f"ws://127.0.0.1:{port}/v1/session"
-        async with asyncio.timeout(HUNG_S):
-            socket = await dial(url, subprotocols=["bargein.v1.json"], proxy=None, open_timeout=2)  # type: ignore[list-item]
-            client = RawClient(socket)
-            try:
-                await self._open(client)
-            except BaseException:
-                client.socket.transport.abort()
-                raise
+        url = self._random.choice(self._urls)
+        socket = await dial(url, subprotocols=["bargein.v1.json"], proxy=None, open_timeout=2)  # type: ignore[list-item]
+        client = RawClient(socket)
+        try:
+            await self._open(client)
+        except BaseException:
+            client.socket.transport.abort()
+            raise
         if self._gone_at is not None:
             self._report.waits.append(perf_counter() - self._gone_at)
             self._gone_at = None
@@ -140,7 +146,8 @@ class User(Customer):
                 "session_id": self.opened["session_id"], "token": self.opened["token"], "cursor": cursor,
             }  # fmt: skip
         await client.send(opening)
-        opened = await client.until("session.opened")
+        opened = await self._receive(client)
+        assert opened["type"] == "session.opened", opened
         if self.opened and not opened["resumed"]:
             self._report.lost[opened.get("reason", "?")] += 1
             if self._report.say is not None:
@@ -218,15 +225,23 @@ class User(Customer):
         await self.until(client, "turn.ended", turn_id=turn)
         self._report.interrupts.append(perf_counter() - began)
 
+    async def _receive(self, client: RawClient) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(min(self._silence_s, HUNG_S)):
+                return await client.receive()
+        except TimeoutError:
+            if self._silence_s < HUNG_S:
+                raise ConnectionAbortedError from None
+            raise Hung(f"heard nothing for {HUNG_S:g} s") from None
+
     async def until(self, client: RawClient, kind: str, **fields: Any) -> dict[str, Any]:
         """Take events until one of a kind."""
         began = perf_counter()
         while True:
             asked = perf_counter()
-            async with asyncio.timeout(HUNG_S):
-                event = await client.receive()
+            event = await self._receive(client)
             if asked - began > 2 * HUNG_S:
-                raise TimeoutError(f"waited for {kind} {fields}")
+                raise Hung(f"waited for {kind} {fields}")
             if event["type"] == "input.rejected":  # by a server that drains
                 self._unsent.pop(event["input_id"], None)
                 raise ConnectionAbortedError

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from hashlib import sha256
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
-from bargein_protocol import JSON, Cursor, Resume, Seq, SessionId, SessionOpen, SessionOpened, Token
+from bargein_protocol import JSON, Cursor, Epoch, Resume, Seq, SessionId, SessionOpen, SessionOpened, Token
 from bargein_protocol.errors import OVERLOADED
 from bargein_server import Output, Turn
+from bargein_server.core.records import Head
 from bargein_server.hosting.keeper import Keeper
 from bargein_server.hosting.membership import BEAT_S, FIRST_S, SLOW_S, Membership
 from bargein_server.hosting.registry import SessionRegistry
@@ -366,6 +369,34 @@ async def test_nobody_is_refused_while_the_store_cannot_compare() -> None:
     keeper.health.failed(StoreError("unavailable", "it is away"))
     assert await restorer.restore_resumed(wrong, None) is NOT_NOW
     await keeper.stop(asyncio.Event())
+
+
+async def test_a_new_server_whose_clock_is_ahead_admits_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store's clock decides how long a previous token is valid; it is known after the first beat."""
+    loop = asyncio.get_running_loop()
+    model = RedisModel(loop.time)
+    monkeypatch.setattr(redis_store, "time", SimpleNamespace(time=loop.time, monotonic=loop.time))
+    shown = Token("the token of the client")
+    head = Head(
+        SessionId(S1),
+        Epoch("e"),
+        token=b"hash of a newer token, which no client has",
+        previous=sha256(shown.encode()).digest(),
+        previous_until=loop.time() + 60.0,
+        confirmed=False,
+    )
+    store = store_on(model)
+    await store.open()
+    await store.write([first(used_at=loop.time(), head=msgspec.json.encode(head))])
+    ahead = SimpleNamespace(time=lambda: loop.time() + 7200.0, monotonic=loop.time)
+    monkeypatch.setattr(redis_store, "time", ahead)
+    sessions = SessionRegistry(_silent, Settings(), store=store_on(model))
+    assert sessions.keeper is not None
+    assert sessions.restorer is not None
+    resume = Resume(session_id=SessionId(S1), token=shown, cursor=Cursor(epoch=Epoch("e"), seq=Seq(0)))
+    assert await sessions.restorer.restore_resumed(resume, None) is None
+    assert sessions.has(SessionId(S1))
+    await sessions.keeper.stop(asyncio.Event())
 
 
 async def test_times_of_records_are_those_of_the_store(monkeypatch: pytest.MonkeyPatch) -> None:

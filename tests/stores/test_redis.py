@@ -238,6 +238,18 @@ async def test_requests_reach_their_node_once(server: ValkeyProcess) -> None:
     await two.close()
 
 
+async def test_a_late_beat_of_a_connection_before_sets_nothing_back(server: ValkeyProcess) -> None:
+    """The system may deliver what was sent on a connection that was given up behind the next connection."""
+    store = store_at(server.url)
+    await store.open()
+    await store.beat(A, 5.0)
+    _, late = store._beat(A, 5.0)
+    assert not (await store.beat(A, 5.0)).forgot
+    await store._writer.call([late])
+    assert not (await store.beat(A, 5.0)).forgot
+    await store.close()
+
+
 async def test_times_of_the_store_ascend(server: ValkeyProcess) -> None:
     """Also across the start of a second, whose microseconds have few digits."""
     store = store_at(server.url)

@@ -11,12 +11,20 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from random import SystemRandom
+
+from msgspec import Struct
 
 from waiting import WAIT_S
 
 ROOT = Path(__file__).parents[2]
+
+PORTS = (10_000, 32_000)
+"""Ports below those that the system gives to outgoing connections."""
+
+_chance = SystemRandom()
 
 
 def environment() -> dict[str, str]:
@@ -27,11 +35,27 @@ def environment() -> dict[str, str]:
 
 
 def free_port() -> int:
-    """Return a free port of the loopback."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a free port of the loopback, which no outgoing connection takes before it is used."""
+    while True:
+        port = _chance.randrange(*PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+class Machine(Struct, frozen=True):
+    """Where a process runs.
+
+    Args:
+        host: Its address.
+        enter: Command that runs another one there.
+    """
+
+    host: str = "127.0.0.1"
+    enter: tuple[str, ...] = ()
+
+
+HERE = Machine()
 
 
 class ServerProcess:
@@ -39,13 +63,13 @@ class ServerProcess:
 
     Attributes:
         url: Where its sessions are.
-        port: Where it listens on 127.0.0.1.
+        port: Where it listens.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, url: str) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, url: str, host: str = HERE.host) -> None:
         self.process = process
         self.port = int(url.rsplit(":", 1)[1].split("/")[0])
-        self.url = f"ws://127.0.0.1:{self.port}/v1/session"
+        self.url = f"ws://{host}:{self.port}/v1/session"
 
     async def kill(self) -> None:
         """End it with SIGKILL."""
@@ -55,10 +79,14 @@ class ServerProcess:
 
 
 @asynccontextmanager
-async def server(agent: str, folder: Path, *options: str, port: int = 0) -> AsyncIterator[ServerProcess]:
+async def server(
+    agent: str, folder: Path, *options: str, port: int = 0, machine: Machine = HERE
+) -> AsyncIterator[ServerProcess]:
     """Run `bargein-server` for an agent in a folder until the block ends."""
+    outside = () if machine == HERE else ("--host", machine.host, "--insecure")
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bargein_server", agent, "--port", str(port), *options,
+        *machine.enter,
+        sys.executable, "-m", "bargein_server", agent, "--port", str(port), *outside, *options,
         cwd=folder, env=environment(), stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
@@ -66,7 +94,7 @@ async def server(agent: str, folder: Path, *options: str, port: int = 0) -> Asyn
         async with asyncio.timeout(3 * WAIT_S):  # a busy machine imports slowly
             line = (await process.stdout.readline()).decode()
         assert " at ws://" in line, f"expected the server to say where it listens, got {line!r}"
-        started = ServerProcess(process, line.split()[-1])
+        started = ServerProcess(process, line.split()[-1], machine.host)
         yield started
     finally:
         if process.returncode is None:

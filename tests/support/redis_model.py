@@ -287,10 +287,10 @@ class RedisModel:
         return 1
 
     def _beat(self, keys: list[str], args: list[bytes]) -> Any:
-        known = int(args[0])
-        forgot = known > 0 and int(self._get(keys[1]) or b"0") < known
+        known, mark = int(args[0]), int(self._get(keys[1]) or b"0")
+        forgot = known > 0 and mark < known
         self._on_set(keys[0], args[2], "PX", int(args[3]))
-        self._on_set(keys[1], args[1], "PX", int(args[4]))
+        self._on_set(keys[1], b"%d" % max(mark, int(args[1])), "PX", int(args[4]))
         if forgot:
             self._on_set(keys[2], self._now(), "PX", int(args[5]))
         asked = list(self._get(keys[3]) or [])

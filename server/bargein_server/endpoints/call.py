@@ -282,7 +282,7 @@ class Call:
         def admits(head: Head) -> bool:
             if viewer is not None and is_digest_of(viewer, head.viewer):
                 return True
-            return token is not None and admits_token(Token(token), principal, self.sessions.wall(), head)
+            return token is not None and admits_token(Token(token), principal, self.sessions.wall, head)
 
         shown = Shown(principal, Token(token) if token is not None else None)
         if await restorer.restore(session_id, admits, shown) is not None:

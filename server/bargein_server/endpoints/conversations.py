@@ -188,7 +188,7 @@ async def _own_session(call: Call) -> SessionHost:
 
     def admits(head: Head) -> bool:
         if principal is None:
-            return admits_token(token, None, call.sessions.wall(), head)
+            return admits_token(token, None, call.sessions.wall, head)
         return head.principal == principal
 
     restorer = call.sessions.restorer
@@ -273,7 +273,7 @@ def _may(call: Call, head: Head | None) -> bool:
     if token is None:
         raise Refused(401, f"the session's token is needed: {TOKEN_HEADER}")
     if head is not None:
-        return admits_token(Token(token), None, call.sessions.wall(), head)
+        return admits_token(Token(token), None, call.sessions.wall, head)
     live = call.sessions.find(SessionId(call.request.path_params["session_id"]), None)
     return live is not None and live.core.identity.proves(Token(token), call.sessions.loop.time())
 

@@ -64,11 +64,14 @@ Admits = Callable[[Head], bool]
 """Whether a client may have a session, by its head: its principal and its token are right."""
 
 
-def admits_token(token: Token, principal: str | None, wall: float, head: Head) -> bool:
-    """Return whether a principal with a token may have a stored session."""
+def admits_token(token: Token, principal: str | None, wall: Callable[[], float], head: Head) -> bool:
+    """Return whether a principal with a token may have a stored session.
+
+    The time is that of the store, which is known when the session was read.
+    """
     identity = Identity(head.session_id)
     identity.restore((head.token, head.previous, head.previous_until, head.confirmed))
-    return head.principal == principal and identity.proves(token, wall)
+    return head.principal == principal and identity.proves(token, wall())
 
 
 class Shown(Struct, frozen=True):
@@ -163,7 +166,7 @@ class Restorer:
         """Put the session that a client resumes into memory, as `restore` does."""
         if resume is None or not self.is_needed(resume.session_id, resume, principal):
             return None
-        admits = partial(admits_token, resume.token, principal, self._keeper.wall())
+        admits = partial(admits_token, resume.token, principal, self._keeper.wall)
         return await self.restore(resume.session_id, admits, Shown(principal, resume.token, came_at=came_at))
 
     async def restore(self, session_id: SessionId, admits: Admits, shown: Shown = NOTHING) -> Code | None:

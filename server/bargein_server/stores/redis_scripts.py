@@ -187,17 +187,20 @@ return 1
 BEAT = Script(
     _NOW
     + """
-local known, mark = tonumber(ARGV[1]), ARGV[2]
-local forgot = known > 0 and (tonumber(redis.call('GET', KEYS[2]) or '0') < known)
+local known, mark = tonumber(ARGV[1]), tonumber(redis.call('GET', KEYS[2]) or '0')
+local forgot = known > 0 and mark < known
 redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
-redis.call('SET', KEYS[2], mark, 'PX', ARGV[5])
+redis.call('SET', KEYS[2], string.format('%d', math.max(mark, tonumber(ARGV[2]))), 'PX', ARGV[5])
 if forgot then redis.call('SET', KEYS[3], now(), 'PX', ARGV[6]) end
 local asked = redis.call('LRANGE', KEYS[4], 0, -1)
 if #asked > 0 then redis.call('DEL', KEYS[4]) end
 return {forgot and 1 or 0, redis.call('GET', KEYS[3]) or '', now(), asked}
 """
 )
-"""Renew the lease of a node; compare its mark, which shows a store that has forgotten; take its requests."""
+"""Renew the lease of a node; compare its mark, which shows a store that has forgotten; take its requests.
+
+The beat of a connection that was given up may come behind one of the next connection: it sets nothing back.
+"""
 
 ASK = Script(
     _NOW
