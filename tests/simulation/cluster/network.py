@@ -162,7 +162,7 @@ class SimulatedSocket:
         self._flight = 0  # bytes on their way to the peer
         self._pieces: list[bytes | None] = []
         self._last = 0.0
-        self._over = self._closed = False
+        self._over = self._closed = self._was_reset = False
         self._error: OSError | None = None
         self._reader: Callable[[], object] | None = None
         self._writer: Callable[[], object] | None = None
@@ -274,7 +274,7 @@ class SimulatedSocket:
     # --- the network's side --------------------------------------------------------------------------
 
     def _put(self, piece: bytes | None) -> None:
-        if self.dead:
+        if self.dead or self._was_reset:
             return
         if not self._network.is_open((self.node.machine, self.peer.node.machine)) or self._kept:
             self._kept.append(piece)
@@ -314,6 +314,7 @@ class SimulatedSocket:
                 kept += 1
             del each._pieces[kept:]
             each._kept.clear()
+            each._was_reset = True  # nothing arrives behind the hole
             self._network.sockets.pop(each, None)
         self._network.loop.arrive(self.peer._last, self._fail)
         self._network.loop.arrive(self._last, self.peer._fail)
