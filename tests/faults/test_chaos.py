@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import re
+import sys
+from pathlib import Path
+
 import pytest
 
 from chaos import deploys, outage
-from chaos.command import KINDS, run
+from chaos.command import CUTS, KINDS, run
+from processes import environment
+
+TESTS = Path(__file__).parents[1]
 
 pytestmark = [pytest.mark.needs("valkey"), pytest.mark.same_everywhere, pytest.mark.alone]
 
@@ -28,6 +37,24 @@ async def test_users_survive_each_fault_again_and_again(kind: str) -> None:
     report, _ = await run(seed=kind, seconds=12, nodes=2, users=6, pause_s=1.0, kinds=[kind], quiet=True)
     assert not report.wrong, report.wrong
     assert not report.lost
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", CUTS)
+async def test_users_survive_cuts_between_machines(kind: str) -> None:
+    """Each server, and the store, has a network of its own; ways between them are cut and healed."""
+    env = environment()
+    env["PYTHONPATH"] = os.pathsep.join((env["PYTHONPATH"], str(TESTS / "support")))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "chaos", "--mode", "partitions", "--fault", kind, "--seed", kind,
+        "--seconds", "20", "--pause-s", "1", "--users", "6", "--nodes", "2",
+        env=env, cwd=TESTS, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    said = (await process.communicate())[0].decode()
+    assert process.returncode == 0, said
+    assert re.search(rf"[1-9]\d* {kind}", said), said
+    assert int(said.partition("events ")[2].split()[0].replace(",", "")) > 500, said
 
 
 @pytest.mark.nightly

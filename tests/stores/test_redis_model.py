@@ -60,7 +60,7 @@ def _write(random: Random, session_id: SessionId) -> Command:
 def _command(random: Random) -> Command:
     session_id = random.choice(IDS)
     keys = keys_of("m:", session_id)
-    nodes = [f"m:{kind}" for kind in ("lease", "mark", "rollback", "asked")]
+    nodes = [f"m:{kind}" for kind in ("lease", "mark", "rollback", "asked", "address")]
     score = random.choice(["-inf", "+inf", "10", "(10", "20", "(20"])
     drawn: list[Command] = [
         call_of(scripts.READ, keys),

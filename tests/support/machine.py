@@ -140,6 +140,7 @@ NEEDS = {
     "tests/other_frameworks/test_environments.py": ("index",),
     "tests/test_installation.py": ("index",),
     "tests/examples/test_course.py": ("frameworks",),
+    "tests/faults/test_chaos.py::test_users_survive_cuts": ("namespaces",),
     "tests/faults/test_crowd.py": ("files", "proc"),
     "tests/faults/test_proxy.py": ("nginx",),
     "tests/faults/test_scripts.py": ("proc",),

@@ -290,6 +290,7 @@ class RedisModel:
         known, mark = int(args[0]), int(self._get(keys[1]) or b"0")
         forgot = known > 0 and mark < known
         self._on_set(keys[0], args[2], "PX", int(args[3]))
+        self._on_set(keys[4], args[2], "PX", int(args[4]))
         self._on_set(keys[1], b"%d" % max(mark, int(args[1])), "PX", int(args[4]))
         if forgot:
             self._on_set(keys[2], self._now(), "PX", int(args[5]))

@@ -20,7 +20,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from bargein_protocol import SessionId, SessionOpen
 from bargein_protocol.errors import RESTART
 
-from ..core.records import BadRecord
 from ..guard.admission import Admission, Caller
 from ..guard.limits import RareLog
 from ..hosting.elsewhere import records_of
@@ -28,7 +27,6 @@ from ..hosting.host import SessionHost
 from ..hosting.keeper import Keeper
 from ..hosting.registry import SessionRegistry
 from ..hosting.stopping import wait_until
-from ..stores.interface import StoreError
 from ..transport.connection import Connection
 from .channel import Channel
 from .forwarding import ForwardedRequest, forward_of, relay_response
@@ -47,8 +45,8 @@ from .letters import (
     request_of,
 )
 from .metrics_merge import merged
-from .peers import ANSWER_S, TCP, Peers, ask
-from .place import NAME_CHARS, Place
+from .peers import ANSWER_S, Peers, ask, holds, stored_owner
+from .place import Place
 from .proof import NotProved, check_proof
 from .websocket_forwarding import ForwardedWebSocket, relay_websocket
 
@@ -100,10 +98,16 @@ class Node:
         """
         self._registry = registry
         if registry.keeper is not None:
-            self.peers.stored_owner = partial(_stored_owner, registry.keeper, self._place)
+            self._ask_store(registry.keeper)
         self.hand_over = HandOver(self.peers, self._adopt, registry, admission)
         self._listening.append(self._run(self._listen(self._place.listen())))
         self._place.take_number()
+
+    def _ask_store(self, keeper: Keeper) -> None:
+        """Let the store name owners, and owners without a lease answer themselves."""
+        self.peers.stored_owner = partial(stored_owner, keeper, self._place)
+        if keeper.membership is not None:
+            keeper.membership.holds = partial(holds, self.peers, keeper.membership)
 
     def serve_machines(self, listener: socket.socket, secret: bytes, address: str) -> None:
         """Listen to processes of other machines as well.
@@ -366,7 +370,7 @@ class Node:
                 answer = Answer(True, label=str(self._place.number + 1), value=text)
             case Move():
                 answer = Answer(self._registry.take_over(request.stored()))
-        if isinstance(request, Resume) and request.may_move and self._is_idle(request):
+        if isinstance(request, Resume) and request.may_move and self._can_move(request):
             answer = Answer(False)
         if isinstance(request, Resume) and answer.mine:
             await self.hand_over.serve(channel, request, came_at, descriptors)
@@ -376,21 +380,9 @@ class Node:
             kind = ForwardedWebSocket if request.websocket else ForwardedRequest
             await kind(channel, request).run(self._app)
 
-    def _is_idle(self, request: Resume) -> bool:
-        host = self._registry.find(request.session_id, request.client.principal)
-        return host is None or not host.core.busy
-
-
-async def _stored_owner(keeper: Keeper, place: Place, session_id: SessionId) -> str:
-    """Return a session's worker according to the store; empty without one."""
-    try:
-        found = await keeper.read(session_id)
-    except (StoreError, BadRecord):
-        return ""  # the client is answered when its session is restored
-    if found is None or found.stored.clean:
-        return ""
-    owner = found.fence.partition(".")[2]
-    if place.path_of(owner[:NAME_CHARS]).exists():
-        return owner[:NAME_CHARS]
-    peer = await keeper.membership.peer_of(owner) if keeper.membership is not None else ""
-    return f"{TCP}{peer}" if peer else ""
+    def _can_move(self, request: Resume) -> bool:
+        """Return whether a session is idle and can move through the store."""
+        registry = self._registry
+        host = registry.find(request.session_id, request.client.principal)
+        is_away = registry.keeper is not None and registry.keeper.health.is_ignored
+        return host is None or not (host.core.busy or is_away)

@@ -11,10 +11,14 @@ from pathlib import Path
 
 from bargein_protocol import SessionId
 
+from ..core.records import BadRecord
+from ..hosting.keeper import Keeper
+from ..hosting.membership import Membership
+from ..stores.interface import StoreError
 from .channel import Channel
-from .letters import Answer, Kind, Request, answer_of, encoded
-from .place import OWN_PREFIX, Place, name_of, number_of
-from .proof import prove
+from .letters import Answer, BadLetter, Kind, Locate, Request, answer_of, encoded
+from .place import NAME_CHARS, OWN_PREFIX, Place, name_of, number_of
+from .proof import NotProved, prove
 
 ANSWER_S = 5.0
 """Time for an answer of another process; one that stands still for longer serves nobody."""
@@ -24,6 +28,12 @@ SILENT_S = 10.0
 
 TCP = "tcp:"
 """Start of the name of a process on another machine; `HOST:PORT` follows."""
+
+LOST = "lost:"
+"""The same for one whose lease in the store is over. It may live, but a client does not wait for it."""
+
+LOST_S = 0.5
+"""Time for the connection to such a process, and for its answer."""
 
 MAX_HOPS = 5
 """Processes that are asked for one session: each may have given it to the next."""
@@ -137,8 +147,23 @@ class Peers:
         self._silent = {each: until for each, until in self._silent.items() if until > now}
         return self.stored_owner is not None and name in self._silent
 
+    async def has(self, session_id: SessionId, name: str) -> bool:
+        """Return whether a process answers that it has a session."""
+        if self._is_silent(name):
+            return False
+        channel = None
+        try:
+            with self._noting_silence(name):
+                channel = await self.dial(name)
+            return channel is not None and (await self.ask(channel, Locate(session_id))).mine
+        except (OSError, TimeoutError, BadLetter, NotProved):
+            return False
+        finally:
+            if channel is not None:
+                channel.close()
+
     async def _dial_machine(self, name: str) -> Channel:
-        host, _, port = name.removeprefix(TCP).rpartition(":")
+        host, _, port = name.partition(":")[2].rpartition(":")
         channel = Channel(await connect_machine(host, int(port)), name)
         try:
             await prove(channel, self.secret)
@@ -157,12 +182,16 @@ class Peers:
         if not name or name == self.place.name:
             return None
         try:
-            async with asyncio.timeout(ANSWER_S):
-                if name.startswith(TCP):
+            async with asyncio.timeout(_patience_s(name)):
+                if name.startswith((TCP, LOST)):
                     return await self._dial_machine(name)
                 return Channel(await connect_worker(self.place.path_of(name)), name)
         except (ConnectionRefusedError, FileNotFoundError):
             return None
+
+
+def _patience_s(name: str) -> float:
+    return LOST_S if name.startswith(LOST) else ANSWER_S
 
 
 async def connect_machine(host: str, port: int) -> socket.socket:
@@ -209,7 +238,7 @@ async def ask(
         TimeoutError: It stands still.
     """
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout(ANSWER_S):
+    async with asyncio.timeout(_patience_s(channel.name)):
         await channel.send(encoded(Kind.REQUEST, request), descriptors)
         while True:
             kind, payload, received = await channel.receive()
@@ -218,3 +247,27 @@ async def ask(
             if kind != Kind.AGE:
                 return answer_of(kind, payload)
             await channel.send(encoded(Kind.AGE, loop.time() - came_at))
+
+
+async def holds(peers: Peers, membership: Membership, session_id: SessionId, node: str) -> bool:
+    """Return whether a node without a lease answers that it has a session."""
+    peer, _ = await membership.peer_of(node)
+    return bool(peer) and await peers.has(session_id, f"{LOST}{peer}")
+
+
+async def stored_owner(keeper: Keeper, place: Place, session_id: SessionId) -> str:
+    """Return a session's process according to the store; empty without one."""
+    try:
+        found = await keeper.read(session_id)
+    except (StoreError, BadRecord):
+        return ""  # the client is answered when its session is restored
+    if found is not None and found.stored.clean:
+        return ""
+    # A session that the store does not have may be in the process that made it, if that is cut off from it.
+    owner = found.fence.partition(".")[2] if found is not None else name_of(session_id)
+    if not owner or place.path_of(owner[:NAME_CHARS]).exists():
+        return owner[:NAME_CHARS]
+    if keeper.membership is None:
+        return ""
+    peer, has_lease = await keeper.membership.peer_of(owner)
+    return f"{TCP if has_lease else LOST}{peer}" if peer else ""

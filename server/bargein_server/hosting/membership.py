@@ -22,8 +22,10 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from bargein_protocol import SessionId
+
 from ..stores.interface import StoredSession, StoreError
-from ..stores.shared import MoveRequest, Node, SharedStore
+from ..stores.shared import WORKER_CHARS, MoveRequest, Node, SharedStore
 
 log = logging.getLogger("bargein.store")
 
@@ -82,6 +84,8 @@ class Membership:
         name: Name of this node.
         peer: Where processes of other machines reach it, `HOST:PORT`; empty when they do not.
         asked: Answers requests; set before the first beat.
+        holds: Returns whether a node has a session, which it answers itself; None when nodes do not reach one
+            another.
         claimed: Number of sessions that it has claimed, by the reason (`REASONS`).
         released: Number of sessions that it has released because another node asked.
         rollbacks: How often the store did not have what this node had written.
@@ -92,6 +96,7 @@ class Membership:
         self.peer = ""
         self.lease_s = lease_s
         self.asked: Asked | None = None
+        self.holds: Callable[[SessionId, str], Awaitable[bool]] | None = None
         self.claimed: Counter[str] = Counter()
         self.released = self.rollbacks = 0
         self._store = store
@@ -191,13 +196,25 @@ class Membership:
         if self._listener is not None:
             self._listener.close()
 
-    async def peer_of(self, name: str) -> str:
-        """Return the address of another machine's node; empty when it is dead."""
+    async def peer_of(self, name: str) -> tuple[str, bool]:
+        """Return a node's address for other machines, and if its lease is there.
+
+        One without a lease may live all the same, when only its way to the store is cut. The address is empty
+        when the node is dead or unknown.
+
+        Args:
+            name: The name of the node, or of its worker, whose lease is not looked at.
+        """
         try:
-            node, _ = await self.find(name)
-            return msgspec.json.decode(node.address, type=Address).peer if node is not None else ""
+            node, why = await self.find(name) if len(name) > WORKER_CHARS else (None, LEASE)
+            if why == PORT:
+                return "", False
+            worker = name[:WORKER_CHARS]
+            encoded = node.address if node is not None else await self._store.last_address(worker)
+            peer = msgspec.json.decode(encoded or b"{}", type=Address).peer
         except (StoreError, msgspec.MsgspecError):
-            return ""
+            return "", False
+        return (peer if peer != self.peer else ""), node is not None
 
     # --- others ----------------------------------------------------------------------------------
 
@@ -215,6 +232,13 @@ class Membership:
         """Return the node that owns a stored session; None when it is free."""
         name = found.fence.partition(".")[2]
         return None if found.stored.clean or name == self.name else name
+
+    async def is_held(self, session_id: SessionId, name: str) -> bool:
+        """Return whether a node without a lease has a session all the same.
+
+        Then only its way to the store is cut, and clients may have seen what the store does not have.
+        """
+        return self.holds is not None and await self.holds(session_id, name)
 
     async def find(self, name: str) -> tuple[Node | None, str]:
         """Return a living node, or None with the reason: `LEASE` or `PORT`.

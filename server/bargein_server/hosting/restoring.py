@@ -33,7 +33,7 @@ from ..stores.interface import StoredSession, StoreError
 from ..stores.shared import MoveRequest
 from .keeper import Keeper
 from .lease import Lease
-from .membership import BEAT_S, BUSY, FORGOTTEN, FREE, GONE, MOVED, REFUSED, RELEASED, Membership
+from .membership import BEAT_S, BUSY, FORGOTTEN, FREE, GONE, LEASE, MOVED, REFUSED, RELEASED, Membership
 from .session_pool import SessionPool
 
 log = logging.getLogger("bargein.store")
@@ -292,7 +292,8 @@ class Restorer:
                 return found, Search.CLAIM, why
             node, dead = await membership.find(owner)
             if node is None:
-                return found, Search.CLAIM, dead
+                held = dead == LEASE and await membership.is_held(session_id, owner)
+                return found, Search.LATER if held else Search.CLAIM, dead
             request = shown.request(session_id, self._loop.time())
             left_s = deadline - self._loop.time()
             if request is None or left_s < 0:

@@ -190,6 +190,7 @@ BEAT = Script(
 local known, mark = tonumber(ARGV[1]), tonumber(redis.call('GET', KEYS[2]) or '0')
 local forgot = known > 0 and mark < known
 redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
+redis.call('SET', KEYS[5], ARGV[3], 'PX', ARGV[5])
 redis.call('SET', KEYS[2], string.format('%d', math.max(mark, tonumber(ARGV[2]))), 'PX', ARGV[5])
 if forgot then redis.call('SET', KEYS[3], now(), 'PX', ARGV[6]) end
 local asked = redis.call('LRANGE', KEYS[4], 0, -1)

@@ -40,7 +40,7 @@ GRACE_S = 7200.0
 """Time that keys outlive `keep_s`, so that a sweep each hour can keep what is in use."""
 
 MARK_S = 86_400.0
-"""Time after which the mark of a node that is away is forgotten."""
+"""Time after which the mark and the address of a node that is away are forgotten."""
 
 ASK_S = 5.0
 """Time for which a request and its answer are kept."""
@@ -208,12 +208,17 @@ class RedisStore:
         """End the lease of a node."""
         self._node = None
         keys = [self._of_node(node.name, kind) for kind in ("lease", "mark")]
-        await self._writer.call([("DEL", *keys)])
+        await self._writer.call([("DEL", *keys, self._of_node(node.worker, "address"))])
 
     async def node(self, name: str) -> Node | None:
         """Return a node, None when its lease is over."""
         [address] = await self._reader.call([("GET", self._of_node(name, "lease"))])
         return None if address is None else Node(name, address.decode())
+
+    async def last_address(self, worker: str) -> str:
+        """Return the address of a worker's node, also after its lease."""
+        [address] = await self._reader.call([("GET", self._of_node(worker, "address"))])
+        return "" if address is None else str(address.decode())
 
     async def ask(self, name: str, request: MoveRequest) -> None:
         """Put a request into the mailbox of a node."""
@@ -259,6 +264,7 @@ class RedisStore:
             self._of_node(node.name, "mark"),
             f"{self.address.prefix}{{nodes}}:rollback",
             self._of_node(node.name, "asked"),
+            self._of_node(node.worker, "address"),
         ]
         times = (int(lease_s * 1000), int(MARK_S * 1000), self._ttl_ms)
         command = call_of(scripts.BEAT, keys, self._known, self._sent, node.address, *times)

@@ -16,6 +16,9 @@ from bargein_protocol import SessionId
 
 from .interface import Store
 
+WORKER_CHARS = 8
+"""Characters at the start of a node's name that are the name of its worker."""
+
 
 class Node(Struct, frozen=True):
     """A server among those that share a store.
@@ -27,6 +30,11 @@ class Node(Struct, frozen=True):
 
     name: str
     address: str
+
+    @property
+    def worker(self) -> str:
+        """The name of its worker, which also the ids of its sessions contain."""
+        return self.name[:WORKER_CHARS]
 
 
 class MoveRequest(Struct, frozen=True):
@@ -91,6 +99,10 @@ class SharedStore(Store, Protocol):
 
     async def node(self, name: str) -> Node | None:
         """Return a node, None when its lease is over."""
+        ...
+
+    async def last_address(self, worker: str) -> str:
+        """Return a worker's address, also after its lease; empty when unknown."""
         ...
 
     async def ask(self, name: str, request: MoveRequest) -> None:

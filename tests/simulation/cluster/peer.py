@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
-from bargein_server.cluster import node as nodes
 from bargein_server.cluster.channel import Channel
 from bargein_server.cluster.handover import HandOver
 from bargein_server.cluster.node import Node
@@ -73,7 +71,7 @@ class SimulatedPeer(Node):
         self._registry = registry
         assert registry.keeper is not None
         self.peers.secret = SECRET
-        self.peers.stored_owner = partial(nodes._stored_owner, registry.keeper, self._place)
+        self._ask_store(registry.keeper)
         admission = SimpleNamespace(connections=self.connections)
         self.hand_over = HandOver(self.peers, _adopt, registry, cast(Any, admission))
 
