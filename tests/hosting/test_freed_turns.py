@@ -6,13 +6,18 @@ import asyncio
 import gc
 import logging
 import weakref
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
+from bargein_protocol import ToolCall
 from bargein_server import Agent, Output, Turn
 from bargein_server.agents.parallel import Parallel
+from bargein_server.agents.tool_loop import ToolRunner
+from bargein_server.agents.tools import Tool
+from bargein_server.core.history import NamedCall
 from bargein_server.streams import merged, prefetched
 from live_server import ask, serving
 from operators import OPERATORS, Operator, texts
@@ -124,6 +129,36 @@ async def group_of_failures(turn: Turn) -> AsyncIterator[Output]:
     watched.stay()
 
 
+def using(function: Callable[[], Any]) -> Agent:
+    """Return an agent whose tool fails."""
+
+    async def agent(turn: Turn) -> AsyncIterator[Output]:
+        watched = local()
+        call_id = turn.tools.claim("")
+        yield ToolCall(call_id=call_id, name="fail")
+        call = NamedCall(call_id, "fail", "{}")
+        async for output in ToolRunner(turn, {"fail": Tool(function, name="fail")}, [call]).outputs():
+            yield output
+        watched.stay()
+
+    return agent
+
+
+async def failing() -> None:
+    """Fail."""
+    watched = local()
+    await asyncio.sleep(0.001)
+    watched.stay()
+    raise ValueError
+
+
+def failing_in_a_thread() -> None:
+    """Fail."""
+    watched = local()
+    watched.stay()
+    raise ValueError
+
+
 def operated(operator: Operator, handled: bool) -> Agent:
     """Return an agent that reads broken streams through an operator."""
 
@@ -145,6 +180,8 @@ FAILING: dict[str, Agent] = {
     **{f"{name}, handled": operated(operator, True) for name, operator in OPERATORS.items()},
     **{name: operated(operator, False) for name, operator in OPERATORS.items()},
     "task group": group_of_failures,
+    "tool": using(failing),
+    "tool in a thread": using(failing_in_a_thread),
 }
 
 

@@ -237,6 +237,7 @@ class ToolTask:
             self._task.cancel()
 
     def _thread_ended(self, thread: asyncio.Future[Any]) -> None:
+        self._thread = None  # frames in the traceback of its error hold this object: a cycle
         if thread.cancelled():
             return
         error = thread.exception()
@@ -248,6 +249,7 @@ class ToolTask:
             value.close()  # the turn has ended, and it has not begun
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._task = None  # as that of the thread
         if self._timer is not None:
             self._timer.cancel()
         if not task.cancelled() and (error := task.exception()) is not None:

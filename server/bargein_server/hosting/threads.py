@@ -103,6 +103,7 @@ class AuthorThreads:
             failure = error
         with suppress(RuntimeError):  # the loop is closed: nobody waits for the result
             self._loop.call_soon_threadsafe(self._ended, session_id, call, result, failure)
+        del call, failure  # this frame is in the error's traceback: a cycle
 
     def _ended(self, session_id: SessionId, call: _Call, result: Any, error: BaseException | None) -> None:
         self._busy[session_id] -= 1
