@@ -14,12 +14,13 @@ from msgspec import Struct, field
 from websockets.asyncio.client import connect as dial
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
+from bargein_server.hosting.restoring import PATIENCE_S
 from live_server import RawClient
 from resuming_customer import Customer
-from waiting import WAIT_S
 
-HUNG_S = WAIT_S
-"""Time without anything after which a user counts as hung; heartbeats count as something."""
+HUNG_S = PATIENCE_S + 5.0
+"""Time without anything after which a user counts as hung; heartbeats count as something. Servers answer a
+resume within `PATIENCE_S`, also when their store is away again and again."""
 
 
 class Hung(AssertionError):
@@ -146,7 +147,7 @@ class User(Customer):
                 "session_id": self.opened["session_id"], "token": self.opened["token"], "cursor": cursor,
             }  # fmt: skip
         await client.send(opening)
-        opened = await self._receive(client)
+        opened = await self._receive(client, "session.opened")
         assert opened["type"] == "session.opened", opened
         if self.opened and not opened["resumed"]:
             self._report.lost[opened.get("reason", "?")] += 1
@@ -225,21 +226,20 @@ class User(Customer):
         await self.until(client, "turn.ended", turn_id=turn)
         self._report.interrupts.append(perf_counter() - began)
 
-    async def _receive(self, client: RawClient) -> dict[str, Any]:
+    async def _receive(self, client: RawClient, kind: str) -> dict[str, Any]:
         try:
-            async with asyncio.timeout(min(self._silence_s, HUNG_S)):
-                return await client.receive()
+            return await client.receive(min(self._silence_s, HUNG_S))
         except TimeoutError:
             if self._silence_s < HUNG_S:
                 raise ConnectionAbortedError from None
-            raise Hung(f"heard nothing for {HUNG_S:g} s") from None
+            raise Hung(f"heard nothing for {HUNG_S:g} s while it waited for {kind}") from None
 
     async def until(self, client: RawClient, kind: str, **fields: Any) -> dict[str, Any]:
         """Take events until one of a kind."""
         began = perf_counter()
         while True:
             asked = perf_counter()
-            event = await self._receive(client)
+            event = await self._receive(client, kind)
             if asked - began > 2 * HUNG_S:
                 raise Hung(f"waited for {kind} {fields}")
             if event["type"] == "input.rejected":  # by a server that drains

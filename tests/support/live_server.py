@@ -59,9 +59,9 @@ class RawClient:
         for event in events:
             await self.socket.send(self._encode(event) if isinstance(event, dict) else event)
 
-    async def receive(self) -> Frame:
+    async def receive(self, within_s: float = WAIT_S) -> Frame:
         """Return the next event."""
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(within_s):
             frame = self._decode(await self.socket.recv())
         self.frames.append(frame)
         return frame
