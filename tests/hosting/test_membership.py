@@ -190,6 +190,30 @@ async def test_a_server_that_ends_waits_for_a_shared_store_that_is_away(
     assert found.stored.clean == (end == "comes back")
 
 
+async def test_a_store_that_forgets_a_session_that_was_given_away_gets_it_again() -> None:
+    """No process has it in memory until its next owner has read it."""
+    model = RedisModel(asyncio.get_running_loop().time)
+    sessions = SessionRegistry(_silent, Settings(), store=store_on(model))
+    assert sessions.keeper is not None
+    await sessions.keeper.opened.wait()
+    wire = FakeWire()
+    line = Connection(wire, JSON, sessions)
+    line.receive(b'{"type":"session.open"}', True)
+    opened = await until(lambda: wire.events[0] if wire.events else None)
+    assert isinstance(opened, SessionOpened)
+    line.disconnected()
+    [host] = sessions
+    await sessions.release(host)
+    assert not len(sessions)
+    model.flush()
+    await sessions.keeper.beat()
+    await sessions.keeper.flush()
+    found = await store_on(model).read(opened.session_id)
+    assert found is not None
+    assert found.stored.clean
+    await sessions.keeper.stop(asyncio.Event())
+
+
 class CountedModel(RedisModel):
     """A model that counts beats."""
 

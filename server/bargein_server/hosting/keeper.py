@@ -21,7 +21,7 @@ from ..core.records import Changes
 from ..settings import Settings
 from ..stores.interface import Outcome, Store, StoredSession, StoreError, Write
 from ..stores.shared import SharedStore
-from .lease import Lease
+from .lease import Lease, Releases
 from .membership import Membership
 from .store_health import StoreHealth, StoreLife
 
@@ -80,8 +80,7 @@ class Keeper:
         self._changed: dict[Lease, None] = {}
         self._compared: dict[Lease, None] = {}  # to be written, even without changes
         self._speaking: dict[Lease, None] = {}
-        self._released: dict[SessionId, Write] = {}
-        self._released_from: dict[SessionId, Lease] = {}  # until the store has them
+        self._releases = Releases(loop.time, self.wall, isinstance(store, SharedStore))
         self._deleted: dict[SessionId, None] = {}
         self._urgent = self._soon = self.stopping = False
         self._timer: asyncio.TimerHandle | None = None
@@ -108,7 +107,7 @@ class Keeper:
             BadRecord: Its records are damaged.
         """
         await self.opened.wait()
-        if session_id in self._released:
+        if session_id in self._releases.writes:
             await self.flush()
         if session_id in self._deleted:
             return None
@@ -170,9 +169,10 @@ class Keeper:
         if lease.persistence.changes.closed:
             if len(self._deleted) < MAX_DELETIONS:
                 self._deleted[session_id] = None
-        elif self.health.works or (self.membership is not None and len(self._released) < MAX_DELETIONS):
-            self._released[session_id] = self._release(lease)
-            self._released_from[session_id] = lease
+        elif self.health.works or (
+            self.membership is not None and len(self._releases.writes) < MAX_DELETIONS
+        ):
+            self._releases.add(lease)
         lease.uncork()
         self._urgent = True
         self._write_soon()
@@ -183,24 +183,11 @@ class Keeper:
 
     def is_releasing(self, session_id: SessionId) -> bool:
         """Return whether a session was released that the store does not have yet."""
-        return session_id in self._released
+        return session_id in self._releases.writes
 
     def is_deleting(self, session_id: SessionId) -> bool:
         """Return whether a session was closed that the store still has."""
         return session_id in self._deleted
-
-    def _release_whole(self, session_id: SessionId) -> None:
-        """Release a session whose records the store has lost, or may lack."""
-        lease = self._released_from[session_id]
-        lease.persistence.changes.store_all()
-        self._released[session_id] = self._release(lease)
-
-    def _release(self, lease: Lease) -> Write:
-        persistence, wall = lease.persistence, self.wall()
-        changes = persistence.collect(self._loop.time(), wall)
-        if changes is None:
-            changes = Changes(lease.persistence.last_seq, persistence.changes.mark)
-        return lease.write_of(changes, wall, released=True)
 
     def gauges(self) -> dict[str, float]:
         """Return figures for metrics, by the names of the metrics."""
@@ -261,9 +248,9 @@ class Keeper:
                 self._speaking[lease] = None
             else:
                 self._speaking.pop(lease, None)
-        if writes or self._released or self._deleted:
+        if writes or self._releases.writes or self._deleted:
             self._writing = self._loop.create_task(
-                self._write(kept, writes, list(self._released.values()), list(self._deleted)),
+                self._write(kept, writes, list(self._releases.writes.values()), list(self._deleted)),
                 name="store write",
             )
             self.health.watch()
@@ -286,19 +273,14 @@ class Keeper:
         self._writing = None
         self.write_s = self._loop.time() - began
         for write, outcome in zip(released, outcomes[len(writes) :], strict=True):
-            if outcome is Outcome.BEHIND:
-                self._release_whole(write.session_id)
-                self._urgent = True
-            else:
-                self._released.pop(write.session_id, None)
-                self._released_from.pop(write.session_id, None)
+            self._releases.answered(write, outcome)
         for session_id in deleted:
             self._deleted.pop(session_id, None)
         self.written += len(writes)
         self.health.answered()
         for lease, write, outcome in zip(leases, writes, outcomes, strict=False):
             self._answered(lease, write, outcome)
-        if self._urgent or self._released or self._deleted:
+        if self._urgent or self._releases.writes or self._deleted:
             self._write_soon()
 
     def _answered(self, lease: Lease, write: Write, outcome: Outcome) -> None:
@@ -323,9 +305,8 @@ class Keeper:
         """Go on in memory; everything is written anew later."""
         self.health.failed(error)
         if self.membership is None:
-            self._released, self._released_from = {}, {}
-        for session_id in list(self._released):
-            self._release_whole(session_id)
+            self._releases.clear()
+        self._releases.failed()
         for lease in self.leases:
             if lease.host is not None:
                 lease.persistence.changes.store_all()
@@ -343,7 +324,7 @@ class Keeper:
             log.info("conversations are kept in %s", self.store)
         self.health.opened()
         self.opened.set()
-        self._compare(self.leases)
+        self._compare_all()
 
     async def sweep(self) -> None:
         """Forget sessions that were not used for `keep_s`.
@@ -360,8 +341,13 @@ class Keeper:
         Raises:
             StoreError: The store cannot be used.
         """
+        self._releases.drop_old()
         if self.membership is not None and await self.membership.beat():
-            self._compare(self.leases)
+            self._compare_all()
+
+    def _compare_all(self) -> None:
+        self._releases.forgotten()
+        self._compare(self.leases)
 
     # --- the end ---------------------------------------------------------------------------------
 
@@ -370,7 +356,7 @@ class Keeper:
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 while self.health.works and (
-                    self._writing or self._changed or self._released or self._deleted
+                    self._writing or self._changed or self._releases.writes or self._deleted
                 ):
                     self._write_soon()
                     await (asyncio.wait([self._writing]) if self._writing is not None else asyncio.sleep(0))
@@ -380,7 +366,7 @@ class Keeper:
         self.stopping = True  # a session that is claimed from now on would be told, and not stored
         for lease in list(self.leases):
             self.forget(lease)
-        if self._released:  # those of a store that only this server uses are lost while it is away
+        if self._releases.writes:  # those of a store that only this server uses are lost while it is away
             await self.health.comes_back(CLOSE_S, hurried)
         await self.flush()
         if self.membership is not None:

@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from bargein_protocol import SessionId
+
 from ..core.persistence import Persistence
 from ..core.records import Changes
 from ..core.session import Session
-from ..stores.interface import Write
+from ..stores.interface import Outcome, Write
 
 
 class KeptHost(Protocol):
@@ -102,3 +104,82 @@ class Lease:
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
             await waiter
+
+
+GIVEN_S = 5.0
+"""Time for which a session that was given away stays in memory, for a store that forgets it."""
+
+MAX_GIVEN = 1000
+"""Sessions that stay in memory for that reason; the oldest goes for a further one."""
+
+
+class Releases:
+    """Sessions that this process gives away, and has just given away.
+
+    In that while no process has them in memory until their next owner has read them, so that a shared store
+    which forgets them must get them once more.
+
+    Args:
+        clock: Returns the event loop's time.
+        wall: Returns the time in seconds since 1970.
+        shared: Whether other servers use the store.
+
+    Attributes:
+        writes: The writes that the store does not have yet.
+    """
+
+    def __init__(self, clock: Callable[[], float], wall: Callable[[], float], shared: bool) -> None:
+        self.writes: dict[SessionId, Write] = {}
+        self._clock = clock
+        self._wall = wall
+        self._shared = shared
+        self._leases: dict[SessionId, Lease] = {}
+        self._given: dict[SessionId, tuple[Lease, float]] = {}  # and when the store had it
+
+    def add(self, lease: Lease) -> None:
+        """Give a session away."""
+        persistence, wall = lease.persistence, self._wall()
+        changes = persistence.collect(self._clock(), wall)
+        if changes is None:
+            changes = Changes(persistence.last_seq, persistence.changes.mark)
+        session_id = persistence.head.session_id
+        self.writes[session_id] = lease.write_of(changes, wall, released=True)
+        self._leases[session_id] = lease
+        self._given.pop(session_id, None)
+
+    def _add_whole(self, lease: Lease) -> None:
+        lease.persistence.changes.store_all()
+        self.add(lease)
+
+    def answered(self, write: Write, outcome: Outcome) -> None:
+        """Take the store's answer to a write."""
+        session_id = write.session_id
+        if (lease := self._leases.get(session_id)) is None:
+            return  # all were dropped meanwhile
+        if outcome is Outcome.BEHIND:
+            self._add_whole(lease)
+            return
+        del self.writes[session_id], self._leases[session_id]
+        if outcome is Outcome.STORED and self._shared:
+            self._given[session_id] = lease, self._clock()
+            if len(self._given) > MAX_GIVEN:
+                del self._given[next(iter(self._given))]
+
+    def failed(self) -> None:
+        """Give all away whole: the store may lack any part."""
+        for lease in list(self._leases.values()):
+            self._add_whole(lease)
+
+    def forgotten(self) -> None:
+        """Give those away once more that the store may have forgotten."""
+        for lease, _ in list(self._given.values()):
+            self._add_whole(lease)
+
+    def drop_old(self) -> None:
+        """Drop the sessions that were given away for long."""
+        while self._given and self._clock() - self._given[oldest := next(iter(self._given))][1] > GIVEN_S:
+            del self._given[oldest]
+
+    def clear(self) -> None:
+        """Drop all: only this server uses the store, and it failed."""
+        self.writes, self._leases, self._given = {}, {}, {}
