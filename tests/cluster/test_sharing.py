@@ -8,14 +8,17 @@ from pathlib import Path
 import pytest
 
 from bargein_protocol import SessionId
-from bargein_server import BearerTokens
+from bargein_server import AccessRequest, BearerTokens, Principal, Settings
 from bargein_server.cluster.metrics_merge import merged
 from bargein_server.cluster.place import number_of
+from bargein_server.guard.admission import Admission, Refused
 from bargein_server.guard.authentication import Tickets
 from bargein_server.guard.limits import AddressRates, Connections
 from bargein_server.guard.shared import CONNECTIONS, SOCKETS, SharedCounts
 from bargein_server.guard.sharing import share
 from bargein_server.guard.ticket_files import TicketFiles
+from bargein_server.stores.redis_address import RedisAddress
+from bargein_server.stores.redis_store import RedisStore
 from live_server import Serving
 from two_processes import Pair
 
@@ -121,6 +124,28 @@ async def test_a_ticket_of_one_process_opens_a_session_at_another(pair: Pair, fo
         async with asked.connect(subprotocols=["bargein.v1.json", item]) as client:
             await client.send({"type": "session.open"})
             assert (await client.until("session.opened"))["session_id"]
+
+
+async def test_a_ticket_of_an_outage_is_valid_at_every_process(tmp_path: Path) -> None:
+    """With its note: the folder takes the place of the store that many machines share."""
+    SharedCounts.create(tmp_path / "counts", 2)
+    users = BearerTokens({"secret-of-ann": "ann"})
+    first, second = (Admission(Settings(), users, (), lambda: 0.0) for _ in range(2))
+    store = RedisStore(RedisAddress((("nowhere", 1),)), 1000.0)
+    for column, each in enumerate((first, second)):
+        each.share_tickets(store, lambda: False)
+        share(each, SharedCounts(tmp_path / "counts", column), tmp_path / "tickets")
+    key = await first.issue_key(Principal("ann"), b"note")
+    caller = second.enter({}, "ws", [f"bargein.ticket.{key}"], "192.0.2.1", "192.0.2.9")
+    assert second.asks(caller)
+    await second.identify(caller, AccessRequest(path="/"))
+    assert (caller.principal, caller.known) == ("ann", True)
+    assert await second.note_of(caller, key) == b"note"
+    again = first.enter({}, "ws", [f"bargein.ticket.{key}"], "192.0.2.1", "192.0.2.9")
+    with pytest.raises(Refused) as refused:
+        await first.identify(again, AccessRequest(path="/"))
+    assert (refused.value.status, again.known) == (503, False)
+    assert not list((tmp_path / "tickets").iterdir())
 
 
 ONE = """# HELP a_total Things.

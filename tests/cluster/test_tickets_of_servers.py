@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from bargein_server import (
@@ -284,6 +285,30 @@ async def test_a_ticket_of_the_store_waits_for_it(valkey_server: ValkeyProcess) 
         await until(lambda: health.answers_in_time, "the store")
         assert await opened_with(there, ticket) == "session.opened"
         assert await opened_with(there, ticket) == 4401
+
+
+@pytest.mark.needs("valkey")
+async def test_a_door_for_chats_takes_a_ticket_of_another_server(valkey_server: ValkeyProcess) -> None:
+    """In the handshake, or in the header of a frame, also when several frames show it at once."""
+    async with both(valkey_server.url, doors=["ai-sdk"]) as (here, there):
+        url = f"ws://127.0.0.1:{there.port}/api/chat"
+        for in_frame in (False, True):
+            ticket = await ticket_of(here)
+            offered: Any = None if in_frame else ["chat", f"bargein.ticket.{ticket}"]
+            headers = {"authorization": f"Bearer {ticket}"} if in_frame else {}
+            async with connect(url, subprotocols=offered, proxy=None) as socket:
+                for name in ("a", "b", "c"):
+                    said = [{"id": "m", "role": "user", "parts": [{"type": "text", "text": "hello"}]}]
+                    frame = {"type": "send", "requestId": name, "id": name, "messages": said}
+                    await socket.send(json.dumps({**frame, "headers": headers}))
+                texts: dict[str, str] = {}
+                while len(texts) < 3:
+                    event = json.loads(await socket.recv())
+                    assert event["type"] != "error", event
+                    chunk = event.get("chunk", {})
+                    if chunk.get("type") == "text-delta":
+                        texts[event["requestId"]] = chunk["delta"]
+                assert set(texts.values()) == {"ann {}"}
 
 
 async def test_guesses_of_one_address_do_not_reach_the_store() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -29,16 +30,20 @@ from bargein_protocol import (
     TurnId,
     TurnResumed,
 )
-from bargein_server import BearerTokens, Turn
+from bargein_server import BearerTokens, Turn, issue_shared_ticket
 from bargein_server.agent import Message
 from bargein_server.cluster.place import Place, new_name
 from bargein_server.endpoints.doors.twilio.phone_call import MAX_UNPLAYED_MS, PhoneCall, Start
 from bargein_server.endpoints.doors.twilio.signature import is_signed, signature_of
+from bargein_server.stores.redis_address import RedisAddress
+from bargein_server.stores.redis_store import RedisStore
 from bargein_server.voice.interfaces import Spoken
 from bargein_server.voice.sound import decoded, encoded
 from fake_voice import WORD_MS, FakeVoice, Reader, babble, fake_parts, silence
 from live_server import Serving, serving
+from modelled_store import modelled
 from phone import CALL, STREAM, ringing
+from redis_model import RedisModel
 from waiting import until
 
 A, B = TurnId("t_a"), TurnId("t_b")
@@ -405,6 +410,24 @@ async def test_a_call_proves_itself_with_a_parameter() -> None:
             assert voice.said == ["Ada."]
             [host] = served.sessions
             assert "token" not in host.view.metadata["twilio"]["parameters"]
+
+
+async def test_a_call_proves_itself_with_a_ticket_of_another_server() -> None:
+    """Which the server with the TwiML issued, and the store has."""
+    model = RedisModel(time.time)
+    stores = [modelled(RedisStore(RedisAddress((("model", 1),)), 1000.0), model) for _ in range(2)]
+    users = BearerTokens({"t" * 20: "ada"})
+    async with (
+        serving(talker, authenticator=users, store=stores[0]) as other,
+        line_with(authenticator=users, store=stores[1]) as (served, voice),
+    ):
+        ticket = await issue_shared_ticket(other.app, "ada")
+        async with ringing(served, token=ticket, name="Ada", input="who") as phone:
+            await phone.listen(lambda: phone.played_ms >= 100)
+            assert voice.said == ["Ada."]
+        async with ringing(served, token=ticket) as phone:
+            await phone.wait(phone.closed.is_set)
+            assert phone.close_code == 4401
 
 
 async def test_servers_that_cannot_take_calls() -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from bargein_server import Principal
 from bargein_server.guard import shared_tickets
-from bargein_server.guard.admission import Refused
-from bargein_server.guard.shared_tickets import Redeemed, SharedTickets
+from bargein_server.guard.admission import Caller, Refused
+from bargein_server.guard.shared_tickets import Redeemed, SharedTickets, is_shared
 from bargein_server.stores.redis_address import RedisAddress
 from bargein_server.stores.redis_store import RedisStore
 from modelled_store import modelled
@@ -88,6 +88,15 @@ async def test_the_record_has_everything_but_the_ticket() -> None:
     assert redeemed.principal.claims == {"plan": "pro", "teams": [1, 2]}
     assert store.model.keys() == []
     assert await here.redeem(ticket) is None
+
+
+def test_credentials_of_others_are_no_shared_tickets() -> None:
+    """Whatever they begin with: they go to the authenticator."""
+    ticket = "shared." + "x" * 43
+    assert is_shared(ticket)
+    assert is_shared("single." + "x" * 43)
+    for other in ("", "x" * 50, ticket[:-1], ticket + "x", "shared.team-token", ticket.upper()):
+        assert not is_shared(other)
 
 
 async def test_a_ticket_ends_with_its_lifetime_in_the_store() -> None:
@@ -207,3 +216,18 @@ async def test_calls_of_a_store_that_hangs_are_bounded(monkeypatch: pytest.Monke
         while await tickets.issue(ANN, b"", 0.0) is None:
             await asyncio.sleep(0)
     assert len(store.model.keys()) == 4
+
+
+async def test_two_requests_of_a_connection_may_show_one_ticket_at_once() -> None:
+    """Its client is known once the store has redeemed it for the first of them."""
+    tickets = tickets_in(Store())
+    ticket = await issued(tickets)
+
+    async def redeem(shown: str) -> Redeemed:
+        return await tickets.redeem(shown) or Redeemed()
+
+    caller = Caller(None, False, lambda credential: None, "", redeem)
+    assert caller.must_wait(ticket)
+    both = await asyncio.gather(caller.identify(ticket), caller.identify(ticket))
+    assert list(both) == [True, True]
+    assert (caller.principal, caller.known, caller.note) == ("ann", True, b"")

@@ -5,7 +5,6 @@ A refusal is an HTTP response before the upgrade; its status shows whether to tr
 
 from __future__ import annotations
 
-import secrets
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -23,6 +22,7 @@ from .authentication import (
     Tickets,
     TokenAuthenticator,
     check_authenticator,
+    new_ticket,
 )
 from .caller import TRACE_HEADERS as TRACE_HEADERS
 from .caller import Caller as Caller
@@ -272,16 +272,16 @@ class Admission:
             principal: Its client; None without authentication.
             note: The request that is made with the key; empty without one.
         """
-        shared, begin = self.shared_tickets, ""
+        shared, prefix = self.shared_tickets, ""
         if shared is not None and (principal is not None or note):
             ticket = await shared.issue(principal, note, self._clock())
             if ticket is not None:
                 return ticket
-            begin = AT_ONE_SERVER
+            prefix = AT_ONE_SERVER
         if principal is not None:
-            ticket = self.tickets.issue(principal, self._clock(), begin)
+            ticket = self.tickets.issue(principal, self._clock(), prefix)
         else:
-            ticket = begin + secrets.token_urlsafe(32)
+            ticket = new_ticket(prefix)
         if note:
             self.key_notes.put(ticket, note)
         return ticket

@@ -27,6 +27,9 @@ from ..settings import share_of
 TICKET_ITEM = "bargein.ticket."
 """Prefix of a ticket in the list of subprotocols; the item is never selected."""
 
+TICKET_CHARS = 43
+"""Characters of a ticket: 32 random bytes in the alphabet of URLs."""
+
 
 class AccessRequest(Struct, frozen=True, kw_only=True):
     """A handshake or a request whose client is to be authenticated.
@@ -212,9 +215,9 @@ class Tickets:
         self._issued: dict[bytes, tuple[Principal | None, float]] = {}
         self._by_principal: dict[str | None, dict[bytes, None]] = {}
 
-    def issue(self, principal: str, now: float, begin: str = "") -> str:
-        """Return a new ticket, with a begin that shows its kind."""
-        ticket = begin + secrets.token_urlsafe(32)
+    def issue(self, principal: str, now: float, prefix: str = "") -> str:
+        """Return a new ticket, with a prefix that shows its kind."""
+        ticket = new_ticket(prefix)
         self.add(ticket_digest(ticket), known_as(principal), now)
         return ticket
 
@@ -246,6 +249,11 @@ class Tickets:
         if not own:
             del self._by_principal[principal]
         return principal, until
+
+
+def new_ticket(prefix: str = "") -> str:
+    """Return a random ticket of `TICKET_CHARS` behind its prefix."""
+    return prefix + secrets.token_urlsafe(32)
 
 
 def ticket_digest(secret: str) -> bytes:

@@ -82,8 +82,9 @@ class Caller:
             return self.known
         if self._redeem is not None and self._is_shared(credential):
             redeemed = await self._redeem(credential)
-            self.principal, self.note = redeemed.principal, redeemed.note
-            self.known = self.principal is not None
+            if not self.known:  # by the same ticket, in another request of its connection
+                self.principal, self.note = redeemed.principal, redeemed.note
+                self.known = self.principal is not None
         elif self._identify is not None:
             self.principal = await self._identify(credential)
             self.known = self.principal is not None

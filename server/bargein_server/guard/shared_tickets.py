@@ -1,7 +1,7 @@
 """Tickets and keys in a store that many servers share.
 
 A ticket is a record under its hash, which expires with it. A server redeems it by reading and deleting the
-record in one step; only the one whose deletion found it has redeemed it. So it is valid once, at any server.
+record, and only the one whose deletion found it has redeemed it. So it is valid once, at any server.
 
 The store may fail in the middle of a call, and whether the call took effect is not certain then. A ticket
 whose record is in doubt is given to no client, who gets another one that is never in the store.
@@ -10,7 +10,6 @@ whose record is in doubt is given to no client, who gets another one that is nev
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -18,17 +17,17 @@ import msgspec
 from msgspec import Struct
 
 from ..core.principal import Principal
-from .authentication import Tickets, ticket_digest
+from .authentication import TICKET_CHARS, Tickets, new_ticket, ticket_digest
 from .claims import portable_claims
 from .refusals import RETRY_AFTER_S, Refused, rare_log
 
 T = TypeVar("T")
 
 IN_STORE = "shared."
-"""Begin of a ticket that is in the store."""
+"""Prefix of a ticket that is in the store."""
 
 AT_ONE_SERVER = "single."
-"""Begin of a ticket that was issued while the store was away, and is valid where it was issued."""
+"""Prefix of a ticket that was issued while the store was away, and is valid where it was issued."""
 
 MAX_CALLS = 1000
 """Calls of the store that may be under way; further ones count as failed."""
@@ -128,7 +127,7 @@ class SharedTickets:
         """
         if not self._answers():
             return None
-        secret = IN_STORE + secrets.token_urlsafe(32)
+        secret = new_ticket(IN_STORE)
         ticket: str | None = secret
         digest = ticket_digest(secret)
         self._issued.add(digest, principal, now)
@@ -202,5 +201,5 @@ class SharedTickets:
 
 
 def is_shared(ticket: str) -> bool:
-    """Return whether a ticket was issued by a server with a shared store."""
-    return ticket.startswith((IN_STORE, AT_ONE_SERVER))
+    """Return whether a ticket has the form of a server with a shared store."""
+    return ticket.startswith((IN_STORE, AT_ONE_SERVER)) and len(ticket) == len(IN_STORE) + TICKET_CHARS

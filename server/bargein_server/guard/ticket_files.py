@@ -40,9 +40,9 @@ class TicketFiles(Tickets):
         self._folder = folder
         self._clock = clock
 
-    def issue(self, principal: str, now: float, begin: str = "") -> str:
+    def issue(self, principal: str, now: float, prefix: str = "") -> str:
         """Return a new ticket, which every process redeems."""
-        ticket = super().issue(principal, now, begin)
+        ticket = super().issue(principal, now, prefix)
         path = self._path(ticket_digest(ticket))
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
