@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -236,6 +237,22 @@ async def test_requests_reach_their_node_once(server: ValkeyProcess) -> None:
     assert await one.answered("n1") == "released"
     await one.close()
     await two.close()
+
+
+async def test_a_lost_connection_is_noticed_within_the_lease(server: ValkeyProcess) -> None:
+    """What waits for an answer no longer holds up the next beat, when others may take the node for dead."""
+    store = store_at(server.url)
+    await store.open()
+    await store.beat(A, 0.6)
+    server.signal(signal.SIGSTOP)
+    began = time.monotonic()
+    try:
+        with pytest.raises(StoreError):
+            await store.beat(A, 0.6)
+        assert time.monotonic() - began < 0.6
+    finally:
+        server.signal(signal.SIGCONT)
+    await store.close()
 
 
 async def test_a_late_beat_of_a_connection_before_sets_nothing_back(server: ValkeyProcess) -> None:

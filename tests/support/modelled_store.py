@@ -13,6 +13,8 @@ from redis_model import RedisModel
 class ModelledLink:
     """Connection to a model, which answers immediately; stands for a `RedisLink`."""
 
+    answer_s = 0.0
+
     def __init__(self, model: RedisModel) -> None:
         self._model = model
 

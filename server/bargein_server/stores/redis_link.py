@@ -30,7 +30,7 @@ from .patience import Patience
 from .redis_scripts import Script
 
 ANSWER_S = 2.0
-"""Time for an answer; then the connection is dropped."""
+"""Longest time for an answer."""
 
 Command = tuple[Any, ...]
 
@@ -49,12 +49,16 @@ class RedisLink:
         make: Makes a connection that is not connected yet.
         scripts: The scripts that calls may use.
         where: Name of the server in messages, without a password.
+
+    Attributes:
+        answer_s: Time for an answer; then the connection is dropped.
     """
 
     def __init__(self, make: Callable[[], AbstractConnection], scripts: Sequence[Script], where: str) -> None:
         self._make = make
         self._scripts = {script.digest: script for script in scripts}
         self._where = where
+        self.answer_s = ANSWER_S
         self._connection: AbstractConnection | None = None
         self._turn = asyncio.Lock()
 
@@ -66,7 +70,7 @@ class RedisLink:
         """
         async with self._turn:
             try:
-                async with _patience():
+                async with _patience(self.answer_s):
                     return await self._call(commands)
             except TimeoutError:
                 await self._drop()
@@ -134,11 +138,11 @@ class RedisLink:
 
 
 @asynccontextmanager
-async def _patience() -> AsyncIterator[None]:
+async def _patience(answer_s: float) -> AsyncIterator[None]:
     """Bound a call's time, without the time in which this process stood still."""
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(None) as bound:
-        patience = Patience(loop, ANSWER_S, lambda: bound.reschedule(loop.time()))
+        patience = Patience(loop, answer_s, lambda: bound.reschedule(loop.time()))
         try:
             yield
         finally:

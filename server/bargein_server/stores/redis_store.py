@@ -22,7 +22,7 @@ from bargein_protocol import SessionId
 from . import redis_scripts as scripts
 from .interface import ListPlace, Outcome, StoredSession, StoreError, Summary, Write
 from .redis_address import RedisAddress
-from .redis_link import Command, RedisLink, call_of
+from .redis_link import ANSWER_S, Command, RedisLink, call_of
 from .redis_rows import arguments, keys_of, request_of, stored_session, summaries, uses
 from .shared import Beat, MoveRequest, Node
 
@@ -189,6 +189,8 @@ class RedisStore:
     async def beat(self, node: Node, lease_s: float) -> Beat:
         """Renew the lease of a node."""
         self._node = (node, lease_s)
+        # A connection that got lost is noticed, and made anew, within the lease.
+        self._writer.answer_s = self._reader.answer_s = min(ANSWER_S, lease_s / 3)
         mark, command = self._beat(node, lease_s)
         sent_at = time.monotonic()
         [answer] = await self._writer.call([command])

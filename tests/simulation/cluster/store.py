@@ -115,6 +115,7 @@ class StoreLink:
         self._node = node
         self._turn = asyncio.Lock()
         self._generation = -1
+        self.answer_s = ANSWER_S
         self._last = 0.0
 
     async def call(self, commands: Sequence[Command]) -> list[Any]:
@@ -144,7 +145,7 @@ class StoreLink:
             if not answered.done():
                 answered.set_exception(StoreError("unavailable", "it does not answer"))
 
-        patience = Patience(asyncio.get_running_loop(), ANSWER_S, give_up)
+        patience = Patience(asyncio.get_running_loop(), self.answer_s, give_up)
         try:
             return await answered
         finally:
