@@ -116,8 +116,8 @@ MAX_GIVEN = 1000
 class Releases:
     """Sessions that this process gives away, and has just given away.
 
-    In that while no process has them in memory until their next owner has read them, so that a shared store
-    which forgets them must get them once more.
+    A session that was just given away is in no process until its next owner has read it. A shared store that
+    forgets it in this time gets it once more.
 
     Args:
         clock: Returns the event loop's time.
