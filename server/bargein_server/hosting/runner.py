@@ -171,12 +171,11 @@ class Runner:
         # The loop is in one coroutine: another level would cost time for every token.
         try:
             generator = await self._generator()
-            step: Any = None
             try:
                 host, time_slicer, turn_id = self._host, self._host.time_slicer, self._id
                 clock = time_slicer.clock
                 started, seen = perf_counter(), clock()
-                step = generator.__anext__()
+                step: Any = generator.__anext__()
                 while True:
                     try:
                         output = await step
@@ -202,11 +201,10 @@ class Runner:
                     else:
                         step = generator.__anext__()
             finally:
-                step = None  # it may hold the error, and its traceback this frame: a cycle with its turn
                 await generator.aclose()
         except BaseException as error:
             failed = ending_after(error, self._id, self._cancelled)
-            error.__traceback__ = None  # frames in it may hold the error, as those of task groups do: a cycle
+            error.__traceback__ = None  # its frames hold it, as this one and those of task groups: a cycle
             if failed is None:
                 if isinstance(error, BaseExceptionGroup):  # of cancels alone
                     raise asyncio.CancelledError(self.reason) from None
