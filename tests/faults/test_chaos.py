@@ -16,6 +16,8 @@ from processes import environment
 
 TESTS = Path(__file__).parents[1]
 
+NIGHTLY_CUTS = ("cut_from_store", "cut_from_all")
+
 pytestmark = [pytest.mark.needs("valkey"), pytest.mark.same_everywhere, pytest.mark.alone]
 
 
@@ -39,9 +41,14 @@ async def test_users_survive_each_fault_again_and_again(kind: str) -> None:
     assert not report.lost
 
 
-@pytest.mark.nightly
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("kind", CUTS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=pytest.mark.nightly if kind in NIGHTLY_CUTS else pytest.mark.weekly)
+        for kind in CUTS
+    ],
+)
 async def test_users_survive_cuts_between_machines(kind: str) -> None:
     """Each server, and the store, has a network of its own; ways between them are cut and healed."""
     env = environment()
