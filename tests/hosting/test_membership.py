@@ -58,6 +58,16 @@ async def joined(store: RedisStore, name: str, lease_s: float = 5.0) -> Membersh
     return membership
 
 
+async def opened_line(sessions: SessionRegistry) -> tuple[Connection, SessionOpened]:
+    """Open a session; return its connection and what its client was told."""
+    wire = FakeWire()
+    line = Connection(wire, JSON, sessions)
+    line.receive(b'{"type":"session.open"}', True)
+    opened = await until(lambda: wire.events[0] if wire.events else None)
+    assert isinstance(opened, SessionOpened)
+    return line, opened
+
+
 async def test_a_node_that_has_left_beats_no_more() -> None:
     """Without its mark it would look as if the store had forgotten."""
     model = RedisModel(asyncio.get_running_loop().time)
@@ -131,12 +141,7 @@ async def test_a_server_that_stops_attaches_no_client() -> None:
     sessions = SessionRegistry(_silent, Settings(), store=store_on(model))
     assert sessions.keeper is not None
     await sessions.keeper.opened.wait()
-    wire = FakeWire()
-    line = Connection(wire, JSON, sessions)
-    line.receive(b'{"type":"session.open"}', True)
-    await until(lambda: wire.events)
-    opened = wire.events[0]
-    assert isinstance(opened, SessionOpened)
+    _, opened = await opened_line(sessions)
     stopping = asyncio.ensure_future(sessions.keeper.stop(asyncio.Event()))
     await asyncio.sleep(0)
     resume = Resume(
@@ -196,11 +201,7 @@ async def test_a_store_that_forgets_a_session_that_was_given_away_gets_it_again(
     sessions = SessionRegistry(_silent, Settings(), store=store_on(model))
     assert sessions.keeper is not None
     await sessions.keeper.opened.wait()
-    wire = FakeWire()
-    line = Connection(wire, JSON, sessions)
-    line.receive(b'{"type":"session.open"}', True)
-    opened = await until(lambda: wire.events[0] if wire.events else None)
-    assert isinstance(opened, SessionOpened)
+    line, opened = await opened_line(sessions)
     line.disconnected()
     [host] = sessions
     await sessions.release(host)
